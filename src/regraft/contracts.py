@@ -1,0 +1,107 @@
+"""The few types that rooms share: what a backbone is, what it wants to be fed, what a batch holds.
+
+No behaviour beyond the types' own belongs here, and nothing of Hydra or Lightning.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NotRequired, Self, TypedDict
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a backbone wants to be fed; it travels with the weights.
+
+    Attributes:
+        image_size: height and width, pixels.
+        num_channels: 3 (RGB) or 1 (grayscale).
+        mean: per channel, of pixels scaled to [0, 1]; None until the training data has given it.
+        std: per channel, of pixels scaled to [0, 1]; None until the training data has given it.
+        interpolation: `bilinear`, `bicubic` or `nearest`.
+        crop_fraction: side of the evaluation crop over the side that the image is resized to, in (0, 1].
+    """
+
+    image_size: int
+    num_channels: int = 3
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: str = "bilinear"
+    crop_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(f"model.image_size: got {self.image_size}; it must be at least 1 pixel.")
+        if self.num_channels not in (1, 3):
+            raise ValueError(f"model.num_channels: got {self.num_channels}; allowed: 1 (grayscale), 3 (RGB).")
+        if self.interpolation not in ("bilinear", "bicubic", "nearest"):
+            raise ValueError(f"interpolation: got {self.interpolation!r}; allowed: bilinear, bicubic, nearest.")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction: got {self.crop_fraction}; allowed: above 0, at most 1.")
+
+    @property
+    def is_normalised(self) -> bool:
+        """Whether mean and std are known."""
+        return self.mean is not None and self.std is not None
+
+    def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
+        """Returns the same spec with the training data's mean and std, in [0, 1] units."""
+        return replace(self, mean=mean, std=std)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain types only, fit for a checkpoint that loads with `weights_only=True`."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Returns the spec that `to_dict` wrote."""
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()})
+
+
+class Backbone(nn.Module):
+    """An ordered mapping of named stages whose composition gives features of shape (batch, num_features).
+
+    Each stage takes what the one before it gave. A stage that is alone in `stages` may be the whole model: what
+    can't be cut still has (backbone | head). Every parameter and buffer belongs to exactly one stage.
+    """
+
+    def __init__(self, stages: Mapping[str, nn.Module], num_features: int, input_spec: InputSpec) -> None:
+        super().__init__()
+        self.stages = nn.ModuleDict(stages)
+        self.num_features = num_features
+        self.input_spec = input_spec
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names of the stages from the input up."""
+        return tuple(self.stages)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns features.
+
+        Args:
+            images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`.
+
+        Returns:
+            (batch, num_features), float.
+        """
+        for stage in self.stages.values():
+            images = stage(images)
+        return images
+
+
+class Batch(TypedDict):
+    """What a datamodule hands to the module.
+
+    Attributes:
+        images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`.
+        targets: (batch,), int64 class indices; or (batch, num_classes), float rows that sum to 1, when mixed.
+        indices: (batch,), int64, each sample's place in its own split's source.
+        draw_seed: only in training batches: f(seed, epoch, step), for whatever randomness the step still needs.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    draw_seed: NotRequired[int]

@@ -1,0 +1,46 @@
+"""Randomness as a function of what it is for, not of how the process got there.
+
+Every draw is f(seed, epoch, step or sample), so a resumed run draws what a straight one would have drawn, whatever the
+number of loader workers. Global seeding at start-up doesn't belong here: Lightning does it.
+"""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+_MASK_53 = (1 << 53) - 1
+
+
+def derive_seed(*parts: int | str) -> int:
+    """Returns a seed in [0, 2**63) that depends on every part and on their order."""
+    digest = hashlib.blake2b("/".join(str(part) for part in parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def uniform(seed: int, indices: Tensor, num_draws: int) -> Tensor:
+    """Returns `num_draws` uniform numbers for each index, whatever other indices stand beside it.
+
+    SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), counter-based:
+    the counter of draw j of index i is i * num_draws + j.
+
+    Args:
+        seed: any integer; see `derive_seed`.
+        indices: (batch,), int64, non-negative.
+        num_draws: columns to draw.
+
+    Returns:
+        (batch, num_draws), float64, in [0, 1).
+    """
+    counter = indices.to(torch.int64)[:, None] * num_draws + torch.arange(num_draws)
+    # int64 arithmetic wraps, which is what the generator wants; constants are the unsigned ones, two's complement.
+    state = (counter + 1) * -7046029254386353131 + derive_seed(seed, "uniform")
+    state = (state ^ _shift_right(state, 30)) * -4658895280553007687
+    state = (state ^ _shift_right(state, 27)) * -7723592293110705685
+    state = state ^ _shift_right(state, 31)
+    return (_shift_right(state, 11) & _MASK_53).to(torch.float64) / (1 << 53)
+
+
+def _shift_right(values: Tensor, num_bits: int) -> Tensor:
+    """Returns a logical (zero-filling) shift of int64 values; torch's own is arithmetic."""
+    return (values >> num_bits) & ((1 << (64 - num_bits)) - 1)
