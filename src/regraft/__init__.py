@@ -1,0 +1,40 @@
+"""Regraft: new heads on pretrained backbones, composed by Hydra, run by Lightning."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from regraft.runs import Run
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "train"]
+
+
+def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
+    """Trains one run, just as `regraft train` with the same overrides does.
+
+    Args:
+        overrides: Hydra overrides, such as `["data=digits", "optimizer.lr=3e-4"]`.
+        config_dir: a folder of your own configs, added to Regraft's.
+
+    Returns:
+        The run's handle: its folder, config, metrics and checkpoints.
+
+    Raises:
+        ValueError: a mistake in the overrides or the data; the message says what, what is allowed and the fix.
+    """
+    from regraft.verbs.train import train_once
+
+    return train_once(overrides, config_dir)
+
+
+def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, float]:
+    """Returns the metrics that `regraft eval` with the same overrides prints.
+
+    Args:
+        overrides: Hydra overrides; `ckpt_path=<run or file>` is required.
+        config_dir: a folder of your own configs, added to Regraft's.
+    """
+    from regraft.verbs.evaluate import evaluate_once
+
+    return evaluate_once(overrides, config_dir)

@@ -1,0 +1,148 @@
+"""The command line: verbs, each of which is a Hydra app of its own.
+
+Nothing heavy is imported before a config is composed, so that help, completion and typing mistakes answer at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from regraft import __version__
+from regraft.composition import conf_dir, explain, group_choices, group_names, is_debugging, register_resolvers, unknown
+
+VERBS = {
+    "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
+    "eval": "measure a trained run again: regraft eval ckpt_path=<run or file>",
+    "list": "print what can be chosen: regraft list models|data|freezing|...",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one verb and exits: 0 when it worked, 1 for a mistake that the user can mend, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    # Hydra would print its own, shortened traceback and exit; with this its errors reach the sentence below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        _dispatch(arguments)
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(explain(error), error)
+    except (ValueError, OSError) as error:
+        _fail(str(error), error)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _fail(sentence: str, error: Exception) -> NoReturn:
+    if is_debugging():
+        raise error
+    print(f"regraft: {sentence}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _dispatch(arguments: list[str]) -> None:
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if verb in ("-h", "--help", "help"):
+        print(_help())
+    elif verb == "--version":
+        print(f"regraft {__version__}")
+    elif verb in ("-sc", "--shell-completion"):
+        _complete(rest)
+    elif verb == "list":
+        _list(rest)
+    elif verb == "train":
+        from regraft.resuming import with_resumed_overrides
+
+        _run_app("train", with_resumed_overrides(rest), _train)
+    elif verb == "eval":
+        from regraft.resuming import with_appended_sections
+
+        _run_app("eval", with_appended_sections(rest), _evaluate)
+    elif verb == "_join":  # one process of a training on several devices; see verbs/devices.py
+        from regraft.verbs.devices import join
+
+        join(rest[0])
+    else:
+        raise ValueError(unknown("verb", verb, list(VERBS)))
+
+
+def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
+    register_resolvers()
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)()
+
+
+def _train(config: DictConfig) -> Any:
+    from regraft.verbs.train import train_job
+
+    return train_job(config)
+
+
+def _evaluate(config: DictConfig) -> Any:
+    from regraft.verbs.evaluate import evaluate_job
+
+    return evaluate_job(config)
+
+
+def _help() -> str:
+    verbs = "\n".join(f"  {name:<6} {line}" for name, line in VERBS.items())
+    groups = "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in group_names())
+    return f"""Regraft {__version__}: new heads on pretrained backbones.
+
+usage: regraft VERB [key=value | group=choice]... [-m] [--cfg job] [--help]
+
+Verbs
+{verbs}
+
+Groups and their choices (`regraft list GROUP` says what each one is)
+{groups}
+
+Examples
+  regraft train experiment=quickstart
+  regraft train data=folder data.root=photos model=resnet18 freezing=lp_ft
+  regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft
+  regraft eval ckpt_path=outputs/<experiment>/<run>
+
+Completion
+  eval "$(regraft -sc install=bash)"        (or zsh; for fish: regraft -sc install=fish | source)
+REGRAFT_DEBUG=1 shows the traceback behind an error."""
+
+
+def _list(arguments: list[str]) -> None:
+    config_dir = None
+    if "--config-dir" in arguments:
+        place = arguments.index("--config-dir")
+        config_dir = arguments[place + 1]
+        del arguments[place : place + 2]
+    groups = group_names(config_dir)
+    wanted = arguments or groups
+    for name in wanted:
+        singular = name if name in groups else name.removesuffix("s")
+        if singular not in groups:
+            raise ValueError(unknown("group", name, groups))
+        if len(wanted) > 1:
+            print(f"{singular}:")
+        for choice, line in group_choices(singular, config_dir).items():
+            print(f"  {choice:<22} {line}")
+
+
+def _complete(arguments: list[str]) -> None:
+    """Answers Hydra's completion script: verbs first, then whatever the verb's Hydra app knows."""
+    line = os.environ.get("COMP_LINE", "")
+    program, _, rest = line.partition(" ")
+    verb, has_verb, overrides = rest.lstrip().partition(" ")
+    if arguments and arguments[0].startswith("query=") and not has_verb:
+        print(" ".join(name for name in VERBS if name.startswith(verb)))
+        return
+    if verb == "list":
+        print(" ".join(group_names()))
+        return
+    os.environ["COMP_LINE"] = f"{program} {overrides}"
+    config_name = verb if verb in ("train", "eval") else "train"
+    _run_app(config_name, ["--shell-completion", *arguments], _train)

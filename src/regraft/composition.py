@@ -1,0 +1,102 @@
+"""Where configs come from: the shipped conf folder, Hydra's composition, and the names that Hydra gives folders.
+
+What a config means belongs in `build`; nothing heavy is imported here, so that a typing mistake answers at once.
+"""
+
+import difflib
+import os
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def conf_dir() -> Path:
+    """Returns the folder of shipped configs: inside the package when installed from a wheel, else the checkout's."""
+    installed = _PACKAGE / "conf"
+    return installed if installed.is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def register_resolvers() -> None:
+    """Teaches OmegaConf the two names that a run's folder is made of.
+
+    `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
+    they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
+    """
+    OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
+    OmegaConf.register_new_resolver(
+        "regraft.experiment", lambda experiment, data, model: experiment or f"{data}-{model}", replace=True
+    )
+
+
+def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
+    """Returns the config that the command line would compose, with Hydra's own node under `hydra`."""
+    register_resolvers()
+    outer_hydra = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name):
+            return compose(config_name, [*overrides, *search_path], return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().hydra = outer_hydra
+
+
+def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
+    """Returns each choice of a config group and the line that its YAML says of itself.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    roots = [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
+    folders = [root / group for root in roots if (root / group).is_dir()]
+    if not folders:
+        raise ValueError(unknown("group", group, group_names(extra_dir)))
+    files = [path for folder in folders for path in folder.rglob("*.yaml") if not path.name.startswith("_")]
+    named = {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for folder in folders
+        for path in files
+        if path.is_relative_to(folder)
+    }
+    return {name: _headline(named[name]) for name in sorted(named)}
+
+
+def group_names(extra_dir: str | None = None) -> list[str]:
+    """Returns the config groups, sorted."""
+    roots = [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
+    return sorted({path.name for root in roots for path in root.iterdir() if path.is_dir() and path.name != "hydra"})
+
+
+def unknown(kind: str, got: str, allowed: Sequence[str]) -> str:
+    """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them."""
+    near = difflib.get_close_matches(got, allowed, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
+
+
+def explain(error: Exception) -> str:
+    """Returns one sentence for a mistake that Hydra or OmegaConf found."""
+    message = str(error.__cause__ or error)
+    missing_choice = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
+    if missing_choice and (conf_dir() / missing_choice[1]).is_dir():
+        group, choice = missing_choice.groups()
+        return f"{group}: {unknown('choice', choice, list(group_choices(group)))}"
+    missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
+    if missing_key:
+        return f"{missing_key[2]}: there is no such key; `regraft train --cfg job` prints those that there are."
+    missing_value = re.search(r"Missing mandatory value: (\S+)", message)
+    if missing_value:
+        return f"{missing_value[1]}: it has no value yet; add {missing_value[1]}=... to the command."
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def is_debugging() -> bool:
+    """Whether the user asked for tracebacks with REGRAFT_DEBUG=1."""
+    return os.environ.get("REGRAFT_DEBUG") == "1"

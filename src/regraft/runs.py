@@ -1,0 +1,113 @@
+"""A run directory: where it is, what it holds, how its checkpoints are found.
+
+Reading and writing files only; nothing here imports torch, so that finding a run costs nothing.
+"""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+CHECKPOINTS = "checkpoints"
+Kind = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A handle on one run's folder.
+
+    Attributes:
+        path: the folder, absolute.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config, plain types."""
+        config: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text(encoding="utf-8"))
+        return config
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """Keeps the resolved config in the folder."""
+        (self.path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    @property
+    def overrides(self) -> list[str]:
+        """What the command line asked for."""
+        return list(yaml.safe_load((self.path / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")))
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """What the finished run found: metrics, seconds, parameters; see `verbs.train`."""
+        results: dict[str, Any] = json.loads((self.path / "results.json").read_text(encoding="utf-8"))
+        return results
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The final metrics, such as `test/acc`."""
+        metrics: dict[str, float] = self.results["metrics"]
+        return metrics
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        """Keeps the results in the folder."""
+        (self.path / "results.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+    def history(self, before_step: int) -> list[dict[str, Any]]:
+        """Returns the rows of metrics.csv of the steps below `before_step`, numbers as floats, blanks left out."""
+        path = self.path / "metrics.csv"
+        if not path.exists():
+            return []
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        kept = [row for row in rows if row["step"] < before_step]
+        return [{key: int(value) if key in ("step", "epoch") else value for key, value in row.items()} for row in kept]
+
+    def checkpoint(self, kind: Kind) -> Path:
+        """Returns where the run's best or last checkpoint lies, whether or not it has been written."""
+        return self.path / CHECKPOINTS / f"{kind}.ckpt"
+
+    @property
+    def best_ckpt(self) -> Path:
+        """The checkpoint with the best validation metric."""
+        return self.checkpoint("best")
+
+    @property
+    def last_ckpt(self) -> Path:
+        """The checkpoint of the last epoch."""
+        return self.checkpoint("last")
+
+
+def run_of(path: str | Path) -> Run | None:
+    """Returns the run that a folder is, or that a checkpoint lies in; None for a checkpoint that stands alone."""
+    path = Path(path).resolve()
+    folder = path.parent.parent if path.parent.name == CHECKPOINTS else path
+    return Run(folder) if (folder / "config.yaml").is_file() else None
+
+
+def find_checkpoint(path: str | Path, prefer: Kind) -> Path:
+    """Returns the checkpoint that `ckpt_path=` means.
+
+    Args:
+        path: a run's folder or a checkpoint's file.
+        prefer: which of a run's checkpoints to take; the other one only where there is no such file.
+
+    Raises:
+        FileNotFoundError: there is no such path, or the folder holds no checkpoint.
+    """
+    path = Path(path).resolve()
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise FileNotFoundError(f"ckpt_path: {path} doesn't exist. Give a run's folder or a checkpoint's file.")
+    other: Kind = "last" if prefer == "best" else "best"
+    for kind in (prefer, other):
+        candidate = Run(path).checkpoint(kind)
+        if candidate.is_file():
+            return candidate
+    raise FileNotFoundError(
+        f"ckpt_path: {path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; is it a run that trained?"
+    )
