@@ -3,18 +3,30 @@
 Nothing heavy is imported before a config is composed, so that help, completion and typing mistakes answer at once.
 """
 
+import contextlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import hydra
+import yaml
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft import __version__
-from regraft.composition import conf_dir, explain, group_choices, group_names, is_debugging, register_resolvers, unknown
+from regraft.composition import (
+    conf_dir,
+    explain,
+    group_choices,
+    group_names,
+    groups_text,
+    is_debugging,
+    register_resolvers,
+    unknown,
+)
 
 VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
@@ -30,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         _dispatch(arguments)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _fail(explain(error), error)
     except (ValueError, OSError) as error:
         _fail(str(error), error)
@@ -92,7 +104,6 @@ def _evaluate(config: DictConfig) -> Any:
 
 def _help() -> str:
     verbs = "\n".join(f"  {name:<6} {line}" for name, line in VERBS.items())
-    groups = "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in group_names())
     return f"""Regraft {__version__}: new heads on pretrained backbones.
 
 usage: regraft VERB [key=value | group=choice]... [-m] [--cfg job] [--help]
@@ -101,7 +112,7 @@ Verbs
 {verbs}
 
 Groups and their choices (`regraft list GROUP` says what each one is)
-{groups}
+{groups_text()}
 
 Examples
   regraft train experiment=quickstart
@@ -143,6 +154,11 @@ def _complete(arguments: list[str]) -> None:
     if verb == "list":
         print(" ".join(group_names()))
         return
-    os.environ["COMP_LINE"] = f"{program} {overrides}"
-    config_name = verb if verb in ("train", "eval") else "train"
-    _run_app(config_name, ["--shell-completion", *arguments], _train)
+    if has_verb:
+        os.environ["COMP_LINE"] = f"{program} {overrides}"
+    answer = io.StringIO()
+    with contextlib.redirect_stdout(answer):
+        _run_app(verb if verb in ("train", "eval") else "train", ["--shell-completion", *arguments], _train)
+    # Files that start with an underscore are what choices are made of, not choices.
+    words = answer.getvalue().split(" ") if "COMP_LINE" in os.environ and has_verb else [answer.getvalue()]
+    print(" ".join(word for word in words if "=_" not in word).rstrip("\n"))

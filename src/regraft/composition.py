@@ -24,7 +24,7 @@ def conf_dir() -> Path:
 
 
 def register_resolvers() -> None:
-    """Teaches OmegaConf the two names that a run's folder is made of.
+    """Teaches OmegaConf the names that a run's folder is made of, and what help prints of the groups.
 
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
@@ -33,6 +33,7 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver(
         "regraft.experiment", lambda experiment, data, model: experiment or f"{data}-{model}", replace=True
     )
+    OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
@@ -51,27 +52,44 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
 def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
     """Returns each choice of a config group and the line that its YAML says of itself.
 
+    Args:
+        group: such as `model`.
+        extra_dir: a user's own config folder, whose choices stand beside (or in place of) the shipped ones.
+
     Raises:
         ValueError: there is no such group.
     """
-    roots = [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
-    folders = [root / group for root in roots if (root / group).is_dir()]
-    if not folders:
+    if group not in group_names(extra_dir):
         raise ValueError(unknown("group", group, group_names(extra_dir)))
-    files = [path for folder in folders for path in folder.rglob("*.yaml") if not path.name.startswith("_")]
-    named = {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for folder in folders
-        for path in files
-        if path.is_relative_to(folder)
-    }
-    return {name: _headline(named[name]) for name in sorted(named)}
+    choices = {}
+    for root in _roots(extra_dir):
+        for path in sorted((root / group).rglob("*.yaml")):
+            if not path.name.startswith("_"):
+                choices[path.relative_to(root / group).with_suffix("").as_posix()] = _headline(path)
+    return dict(sorted(choices.items()))
 
 
 def group_names(extra_dir: str | None = None) -> list[str]:
-    """Returns the config groups, sorted."""
-    roots = [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
-    return sorted({path.name for root in roots for path in root.iterdir() if path.is_dir() and path.name != "hydra"})
+    """Returns the config groups, sorted; Hydra's own is not one of them."""
+    folders = {path.name for root in _roots(extra_dir) for path in root.iterdir() if path.is_dir()}
+    return sorted(folders - {"hydra"})
+
+
+def groups_text() -> str:
+    """Returns a line for each config group, with its choices."""
+    return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in group_names())
+
+
+def _roots(extra_dir: str | None) -> list[Path]:
+    return [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
+
+
+def _headline(path: Path) -> str:
+    """Returns the first comment line of a YAML, what Hydra reads in comments (`@package`) passed over."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""
 
 
 def unknown(kind: str, got: str, allowed: Sequence[str]) -> str:

@@ -1,0 +1,168 @@
+"""The only place where config becomes objects.
+
+Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from regraft.composition import unknown
+from regraft.contracts import Backbone, InputSpec
+from regraft.freezing.strategies import FreezingStrategy, Progress
+from regraft.optim import parameter_groups
+from regraft.runs import CHECKPOINTS, Run
+
+Config = dict[str, Any]
+
+_FROM_CHECKPOINT = "regraft.backbones.checkpoint.build"
+
+
+def plain(config: DictConfig) -> Config:
+    """Returns the config resolved to plain types, Hydra's own node left out, paths absolute.
+
+    Raises:
+        omegaconf.errors.MissingMandatoryValue: a key that must be given has no value.
+    """
+    without_hydra = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    resolved = OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True)
+    assert isinstance(resolved, dict)
+    if resolved["data"].get("root"):
+        resolved["data"]["root"] = str(Path(resolved["data"]["root"]).expanduser().resolve())
+    return {str(key): value for key, value in resolved.items()}
+
+
+def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
+    """Returns what the node's `_target_` makes, called with the node's keys and whatever the caller adds.
+
+    Raises:
+        ValueError: the node has a key that the target doesn't take.
+    """
+    target = get_object(node["_target_"])
+    parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key in node:
+        if not takes_any and key not in parameters and not key.startswith("_"):
+            raise ValueError(f"{section}.{key}: {unknown('key', key, [name for name in parameters if name != 'self'])}")
+    made: Callable[..., Any] = instantiate(node, _partial_=True, _convert_="all")
+    return made
+
+
+def backbone(model: Config) -> tuple[Backbone, Config]:
+    """Returns the backbone and its architecture: the config that builds it again, without weights.
+
+    Raises:
+        ValueError: unknown name, weights that don't match; OSError: no file, no network.
+    """
+    if model["_target_"] == _FROM_CHECKPOINT:
+        from regraft.backbones import checkpoint
+
+        source = checkpoint.read(Path(model["path"]))
+        given = {key: model[key] for key in ("image_size", "num_channels") if model[key] is not None}
+        architecture = source.architecture | given
+        return checkpoint.graft(bare_backbone(architecture), source), architecture
+    built: Backbone = factory(model, "model")()
+    size = {"image_size": built.input_spec.image_size, "num_channels": built.input_spec.num_channels}
+    return built, model | size | {"weights": None}
+
+
+def bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
+    """Returns a backbone with random weights, for a checkpoint to fill."""
+    built: Backbone = factory(architecture, "model")()
+    if input_spec is not None:
+        built.input_spec = input_spec
+    return built
+
+
+def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
+    """Returns the strategy, having asked it about the first epoch, so that a misnamed stage costs nothing more."""
+    strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
+    strategy(Progress(epoch=0, max_epochs=config["trainer"]["max_epochs"]), stage_names)
+    return strategy
+
+
+def datamodule(config: Config, input_spec: InputSpec) -> Any:
+    """Returns the prepared datamodule: data read, splits made, classes and statistics known."""
+    from regraft.data.datamodule import ImageDataModule
+
+    ours = inspect.signature(ImageDataModule).parameters
+    node = config["data"]
+    source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
+    augment = factory(config["augment"], "augment")()
+    options = {key: value for key, value in node.items() if key in ours}
+    module = ImageDataModule(source=source, input_spec=input_spec, augment=augment, seed=config["seed"], **options)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
+    """Returns the head on features of (batch, num_features), giving logits of (batch, num_classes)."""
+    made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
+    return made
+
+
+def transfer_module(config: Config, backbone: Backbone, architecture: Config, data: Any) -> Any:
+    """Returns the LightningModule, with a record that makes each of its checkpoints a handle of its own."""
+    from regraft.module import TransferModule
+
+    optimizer_node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
+    make_optimizer = factory(optimizer_node, "optimizer")
+    make_scheduler = factory(config["scheduler"], "scheduler")
+
+    def optimizer_over(backbone: Backbone, head: nn.Module) -> Any:
+        groups = parameter_groups(
+            backbone,
+            head,
+            weight_decay=config["optimizer"]["weight_decay"],
+            decay_norm_and_bias=config["optimizer"]["decay_norm_and_bias"],
+        )
+        return make_optimizer(params=groups)
+
+    return TransferModule(
+        backbone=backbone,
+        head=head(config, backbone.num_features, data.num_classes),
+        loss=factory(config["loss"], "loss")(num_classes=data.num_classes, class_counts=data.class_counts),
+        num_classes=data.num_classes,
+        make_optimizer=optimizer_over,
+        make_scheduler=lambda optimizer, total_steps, steps_per_epoch: make_scheduler(
+            optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
+        ),
+        l1=config["penalty"]["l1"],
+        l2=config["penalty"]["l2"],
+        record={
+            "config": config,
+            "architecture": architecture,
+            "input_spec": data.input_spec.to_dict(),
+            "class_names": list(data.class_names),
+            "fingerprint": data.fingerprint,
+        },
+    )
+
+
+def callbacks(config: Config, run: Run) -> list[Any]:
+    """Returns the callbacks of the config; checkpoints go to the run's folder, a null one is left out."""
+    made = []
+    for name, node in config["callbacks"].items():
+        if node is not None:
+            make = factory(node, f"callbacks.{name}")
+            takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
+            made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
+    return made
+
+
+def loggers(config: Config, run: Run) -> list[Any]:
+    """Returns the loggers of the config, each writing into the run's folder."""
+    nodes = {name: node for name, node in config["logger"].items() if node is not None}
+    return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
+
+
+def trainer(config: Config, **given: Any) -> Any:
+    """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning."""
+    make = factory(config["trainer"], "trainer")
+    return make(use_distributed_sampler=False, enable_model_summary=False, **given)

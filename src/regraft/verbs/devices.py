@@ -1,0 +1,57 @@
+"""Training on several devices: a process group of its own, started from a run's folder.
+
+Lightning starts rank 1 and up by repeating the command line of rank 0. Inside a Hydra job that would repeat the whole
+command, sweep included; so the job starts `python -m regraft _join RUN`, which knows nothing but the run.
+"""
+
+import subprocess
+import sys
+from typing import Any
+
+from regraft.runs import Run
+
+
+def needs_processes(trainer: dict[str, Any]) -> bool:
+    """Whether the trainer config asks for more than one process."""
+    devices = trainer["devices"]
+    if trainer["num_nodes"] > 1:
+        return True
+    if isinstance(devices, list):
+        return len(devices) > 1
+    if isinstance(devices, str) and "," in devices:
+        return len([device for device in devices.split(",") if device.strip()]) > 1
+    if str(devices) in ("auto", "-1"):
+        return trainer["accelerator"] != "cpu" and _num_gpus() > 1
+    return int(devices) > 1
+
+
+def launch(run: Run) -> None:
+    """Trains the run in a process group of its own and waits for it.
+
+    Raises:
+        ChildProcessError: the group failed; what failed stands above it on the terminal.
+    """
+    finished = subprocess.run([sys.executable, "-m", "regraft", "_join", str(run.path)], check=False)
+    if finished.returncode:
+        raise ChildProcessError(
+            f"the training processes of {run.path} ended with exit code {finished.returncode}; see their messages above."
+        )
+
+
+def join(run_path: str) -> None:
+    """Trains the run of this folder as one process of its group; Lightning starts the other ones."""
+    import logging
+    from pathlib import Path
+
+    from regraft.verbs.train import fit
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    run = Run(Path(run_path))
+    fit(run.config, run)
+
+
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,177 @@
+"""`regraft train`: one run, from a composed config to a tested checkpoint."""
+
+import logging
+import os
+import signal
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from regraft import composition
+from regraft.resuming import with_resumed_overrides
+from regraft.runs import Run, find_checkpoint
+from regraft.verbs import devices
+
+log = logging.getLogger(__name__)
+
+
+def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
+    """Composes a config as the command line does and trains it; see `regraft.train`."""
+    completed = with_resumed_overrides(list(overrides))
+    composed = composition.compose_once("train", completed, config_dir)
+    outer = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(composed)
+        run = Run(Path(composed.hydra.run.dir).resolve())
+        config = build_plain(composed)
+    finally:
+        HydraConfig.instance().cfg = outer
+    (run.path / ".hydra").mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.create(completed), run.path / ".hydra" / "overrides.yaml")
+    return _start(config, run)
+
+
+def train_job(composed: DictConfig) -> Run:
+    """Trains the config that Hydra composed, in the folder that Hydra made."""
+    run = Run(Path(HydraConfig.get().runtime.output_dir).resolve())
+    return _start(build_plain(composed), run)
+
+
+def build_plain(composed: DictConfig) -> dict[str, Any]:
+    """Returns the composed config as plain types, its keys known to be whole."""
+    from regraft import build
+
+    return build.plain(composed)
+
+
+def _start(config: dict[str, Any], run: Run) -> Run:
+    run.write_config(config)
+    if devices.needs_processes(config["trainer"]):
+        devices.launch(run)
+    else:
+        fit(config, run)
+    return run
+
+
+def fit(config: dict[str, Any], run: Run) -> None:
+    """Trains and tests one run in this process.
+
+    Args:
+        config: the resolved config, plain types.
+        run: where everything is kept.
+    """
+    started = time.perf_counter()
+    import pytorch_lightning as pl
+
+    from regraft import build
+    from regraft.freezing.callback import FreezingCallback
+    from regraft.report import terminal
+
+    quiet_known_warnings()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    ckpt_path = _resumed_from(config)
+    backbone, architecture = build.backbone(config["model"])
+    strategy = build.freezing(config, backbone.stage_names)
+    data = build.datamodule(config, backbone.input_spec)
+    backbone.input_spec = data.input_spec
+    module = build.transfer_module(config, backbone, architecture, data)
+    loggers = build.loggers(config, run)
+    trainer = build.trainer(
+        config,
+        callbacks=[FreezingCallback(strategy), *build.callbacks(config, run, has_val=data.has_val)],
+        logger=loggers,
+        default_root_dir=run.path,
+    )
+    if trainer.is_global_zero:
+        terminal.show_start(config, module, data, strategy, run)
+        _log_hyperparameters(loggers, config)
+        _keep_history(loggers, run, ckpt_path)
+    _run_fit(trainer, module, data, ckpt_path, run)
+    metrics = _final_metrics(trainer, module, data, run)
+    if trainer.is_global_zero:
+        results = {
+            "metrics": metrics,
+            "seconds": time.perf_counter() - started,
+            "num_trained_parameters": terminal.num_trained_parameters(module, strategy, config),
+            "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
+            "num_epochs": trainer.current_epoch,
+            "num_steps": trainer.global_step,
+        }
+        run.write_results(results)
+        terminal.show_results(results, run)
+
+
+def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
+    """Fits; Ctrl-C leaves as the interrupt that it is, where Lightning would exit as if the run had failed."""
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        log.info("Stopped in epoch %d. To go on: regraft train ckpt_path=%s", trainer.current_epoch, run.path)
+        raise KeyboardInterrupt from None
+
+
+def _resumed_from(config: dict[str, Any]) -> str | None:
+    if config["ckpt_path"] is None:
+        return None
+    checkpoint = find_checkpoint(config["ckpt_path"], prefer="last")
+    log.info("Going on from %s.", checkpoint)
+    return str(checkpoint)
+
+
+def _final_metrics(trainer: Any, module: Any, data: Any, run: Run) -> dict[str, float]:
+    """Returns the metrics of the best checkpoint: on test, or on validation where there is no test split."""
+    checkpoint = next((path for path in (run.best_ckpt, run.last_ckpt) if path.is_file()), None)
+    measure = trainer.test if data.has_test else trainer.validate
+    arguments: dict[str, Any] = {"datamodule": data, "verbose": False}
+    if checkpoint is not None and not trainer.fast_dev_run:
+        arguments |= {"ckpt_path": str(checkpoint), "weights_only": True}
+    (metrics,) = measure(module, **arguments)
+    return dict(metrics)
+
+
+def _log_hyperparameters(loggers: list[Any], config: dict[str, Any]) -> None:
+    """Hands the config to the loggers that can show it; metrics.csv has config.yaml beside it."""
+    from pytorch_lightning.loggers import CSVLogger
+
+    for logger in loggers:
+        if not isinstance(logger, CSVLogger):
+            logger.log_hyperparams(config)
+
+
+def _keep_history(loggers: list[Any], run: Run, ckpt_path: str | None) -> None:
+    """Hands the rows before the checkpoint to the CSV logger, which would otherwise start metrics.csv anew."""
+    if ckpt_path is None:
+        return
+    import torch
+    from pytorch_lightning.loggers import CSVLogger
+
+    step = torch.load(ckpt_path, weights_only=True, map_location="cpu")["global_step"]
+    rows = run.history(before_step=step)
+    for logger in loggers:
+        if isinstance(logger, CSVLogger):
+            logger.experiment.metrics.extend(rows)
+
+
+def quiet_known_warnings() -> None:
+    """Silences what Lightning warns of and what is meant to be so here, each by its message."""
+    for message in (
+        # Images in memory are faster without workers; the number is the user's to choose.
+        r"The '\w+' does not have many workers",
+        r".*does not have many workers",
+        # The run's folder is there before its loggers and checkpoints are: Hydra made it.
+        r"Experiment logs directory .* exists and is not empty",
+        r"Checkpoint directory .* exists and is not empty",
+        # Rows are logged once an epoch, whatever the number of its batches.
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    # TensorBoard's protobuf stubs are imported lazily by torch; nothing of ours.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
