@@ -1,0 +1,113 @@
+"""Applies a freezing strategy to the module in training: gradients, modes and the groups' factors.
+
+What trains when is decided in `strategies.py`. Nothing here adds or removes a parameter group.
+"""
+
+import sys
+
+import pytorch_lightning as pl
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from regraft.contracts import Backbone
+from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress, factors_at
+
+
+def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:
+    """Lets exactly the parameters with a factor above 0 have gradients; returns whether anything changed.
+
+    What freezes also loses the gradient that it had, so that no optimizer step can use it.
+    """
+    is_changed = False
+    for name, module in _named_modules(backbone, head):
+        trains = factors[name] > 0
+        for parameter in module.parameters():
+            is_changed |= parameter.requires_grad != trains
+            parameter.requires_grad_(trains)
+            if not trains:
+                parameter.grad = None
+    return is_changed
+
+
+def set_modes(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> None:
+    """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout stand still; the rest into train."""
+    for name, module in _named_modules(backbone, head):
+        module.train(factors[name] > 0)
+
+
+def set_group_factors(factors: dict[str, float], optimizer: Optimizer) -> None:
+    """Writes `lr_factor` on every group; groups are named `<stage>/<kind>`, see `optim.parameter_groups`."""
+    for group in optimizer.param_groups:
+        group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
+
+
+def apply(factors: dict[str, float], backbone: Backbone, head: nn.Module, optimizers: list[Optimizer]) -> bool:
+    """Applies factors to modules and optimizers; returns whether the set of training parameters changed."""
+    is_changed = set_requires_grad(factors, backbone, head)
+    set_modes(factors, backbone, head)
+    for optimizer in optimizers:
+        set_group_factors(factors, optimizer)
+    return is_changed
+
+
+class FreezingCallback(pl.Callback):
+    """Holds the module to the strategy, from before Lightning wraps it until training ends.
+
+    The module has `backbone` (a `Backbone`) and `head`. All is a function of the epoch, so there is no state to save.
+    """
+
+    def __init__(self, strategy: FreezingStrategy) -> None:
+        self.strategy = strategy
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Sets what has gradients before DDP is built, because its reducer takes only what has them then."""
+        if stage != "fit":
+            return
+        backbone, head = _parts(pl_module)
+        set_requires_grad(self._factors(trainer, backbone), backbone, head)
+        # Lightning warns of modules in eval mode when training starts; on_train_start, which comes right after,
+        # is where frozen stages get theirs.
+        pl_module.train()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Applies the phase that training starts in; after a resume, in the middle of an epoch too."""
+        self._apply(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Applies the phase of this epoch."""
+        self._apply(trainer, pl_module)
+
+    def _apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        backbone, head = _parts(pl_module)
+        if apply(self._factors(trainer, backbone), backbone, head, trainer.optimizers):
+            _rebuild_ddp(trainer)
+
+    def _factors(self, trainer: pl.Trainer, backbone: Backbone) -> dict[str, float]:
+        # fast_dev_run sets max_epochs to 1, but what it tries out is the start of a run that has room for each phase.
+        max_epochs = sys.maxsize if trainer.fast_dev_run else trainer.max_epochs  # type: ignore[attr-defined]
+        assert max_epochs is not None, "Lightning sets max_epochs before it calls any hook."
+        return factors_at(self.strategy, Progress(trainer.current_epoch, max_epochs), backbone.stage_names)
+
+
+def _rebuild_ddp(trainer: pl.Trainer) -> None:
+    """Wraps the module anew if it is in DDP, so that gradients are averaged for exactly what trains now."""
+    wrapper = trainer.strategy.model
+    if not isinstance(wrapper, DistributedDataParallel):
+        return
+    assert isinstance(trainer.strategy, pl.strategies.DDPStrategy)
+    # The old reducer's hooks would average newly frozen or kept parameters a second time if it outlived this line.
+    wrapper._remove_autograd_hooks()
+    trainer.strategy.model = wrapper.module
+    trainer.strategy.configure_ddp()
+
+
+def _named_modules(backbone: Backbone, head: nn.Module) -> list[tuple[str, nn.Module]]:
+    return [*backbone.stages.items(), (HEAD, head)]
+
+
+def _parts(pl_module: pl.LightningModule) -> tuple[Backbone, nn.Module]:
+    backbone, head = pl_module.backbone, pl_module.head
+    assert isinstance(backbone, Backbone), "FreezingCallback needs a module with a Backbone as `backbone`."
+    assert isinstance(head, nn.Module), "FreezingCallback needs a module with a `head`."
+    return backbone, head

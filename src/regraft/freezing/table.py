@@ -1,0 +1,96 @@
+"""What trains, from when and how fast: the table that a run shows at its start."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regraft.freezing.strategies import HEAD, FreezingStrategy, phases
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage, or the head.
+
+    Attributes:
+        stage: its name.
+        num_parameters: all of them.
+        num_decayed: those with weight decay.
+        weight_decay: of the decayed ones.
+        lr_by_epoch: (epoch, base learning rate from then on), an entry where it changes; empty if it never trains.
+    """
+
+    stage: str
+    num_parameters: int
+    num_decayed: int
+    weight_decay: float
+    lr_by_epoch: tuple[tuple[int, float], ...]
+
+    @property
+    def trains_from_epoch(self) -> int | None:
+        """First epoch in which it trains; None is never."""
+        return self.lr_by_epoch[0][0] if self.lr_by_epoch else None
+
+
+def stage_rows(
+    groups: Sequence[Mapping[str, Any]],
+    stages: Sequence[str],
+    strategy: FreezingStrategy,
+    lr: float,
+    max_epochs: int,
+) -> list[StageRow]:
+    """Returns a row for each stage from the input up, then one for the head.
+
+    Args:
+        groups: what `optim.parameter_groups` gave.
+        stages: the backbone's stages from the input up.
+        strategy: what trains when.
+        lr: base learning rate, before schedule and factors.
+        max_epochs: epochs of the run; -1 is unlimited.
+
+    Raises:
+        ValueError: the strategy doesn't fit these stages or this length.
+    """
+    run_phases = phases(strategy, stages, max_epochs)
+    by_name = {group["name"]: group for group in groups}
+    rows = []
+    for stage in [*stages, HEAD]:
+        sizes = {kind: _num_parameters(by_name.get(f"{stage}/{kind}")) for kind in ("decay", "no_decay")}
+        decayed = by_name.get(f"{stage}/decay")
+        lrs: list[tuple[int, float]] = []
+        for phase in run_phases if sum(sizes.values()) else ():
+            rate = lr * phase.factors[stage]
+            if rate != (lrs[-1][1] if lrs else 0.0):
+                lrs.append((phase.start_epoch, rate))
+        weight_decay = decayed["weight_decay"] if decayed else 0.0
+        rows.append(StageRow(stage, sum(sizes.values()), sizes["decay"], weight_decay, tuple(lrs)))
+    return rows
+
+
+def render(rows: Sequence[StageRow]) -> "Table":
+    """Returns the rows as a table for the terminal."""
+    from rich.table import Table
+
+    table = Table("stage", title="What trains")
+    for heading in ("parameters", "trains from epoch", "learning rate", "weight decay"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        start = "-" if row.num_parameters == 0 else "never" if row.trains_from_epoch is None else row.trains_from_epoch
+        rates = [f"{rate:g} from {epoch}" for epoch, rate in row.lr_by_epoch]
+        rates[:1] = [f"{rate:g}" for _, rate in row.lr_by_epoch[:1]]
+        table.add_row(row.stage, f"{row.num_parameters:,}", str(start), ", ".join(rates) or "-", _decay_text(row))
+    return table
+
+
+def _decay_text(row: StageRow) -> str:
+    if not row.num_decayed or not row.lr_by_epoch:
+        return "-"
+    if row.num_decayed == row.num_parameters:
+        return f"{row.weight_decay:g}"
+    return f"{row.weight_decay:g} on {100 * row.num_decayed / row.num_parameters:.3g} %"
+
+
+def _num_parameters(group: Mapping[str, Any] | None) -> int:
+    return sum(parameter.numel() for parameter in group["params"]) if group else 0

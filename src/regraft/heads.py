@@ -1,0 +1,212 @@
+"""Heads: from features (batch, num_features) to logits (batch, num_classes).
+
+The last linear layer of each is called `classifier`. What makes features out of images doesn't belong here.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+_INITS: dict[str, Callable[[Tensor], object]] = {
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "xavier_normal": nn.init.xavier_normal_,
+    "kaiming_uniform": partial(nn.init.kaiming_uniform_, nonlinearity="relu"),
+    "kaiming_normal": partial(nn.init.kaiming_normal_, nonlinearity="relu"),
+    "zeros": nn.init.zeros_,
+}
+
+
+class Linear(nn.Module):
+    """Dropout and one linear layer."""
+
+    def __init__(self, num_features: int, num_classes: int, *, dropout: float, init: str, init_std: float) -> None:
+        """Builds the head.
+
+        Args:
+            num_features: features a sample.
+            num_classes: logits a sample.
+            dropout: share of features zeroed in training, in [0, 1).
+            init: see `initialise`.
+            init_std: see `initialise`.
+
+        Raises:
+            ValueError: a knob is out of range.
+        """
+        super().__init__()
+        self.dropout = _dropout(dropout)
+        self.classifier = nn.Linear(num_features, num_classes)
+        initialise(self, init, init_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes) of features (batch, num_features)."""
+        return self.classifier(self.dropout(features))
+
+
+class MLP(nn.Module):
+    """Hidden layers, each with activation and dropout, and a linear classifier."""
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        hidden_sizes: Sequence[int],
+        activation: str,
+        dropout: float,
+        init: str,
+        init_std: float,
+    ) -> None:
+        """Builds the head.
+
+        Args:
+            num_features: features a sample.
+            num_classes: logits a sample.
+            hidden_sizes: width of each hidden layer, at least one.
+            activation: relu, gelu, silu, tanh or leaky_relu.
+            dropout: share of each hidden layer zeroed in training, in [0, 1).
+            init: see `initialise`.
+            init_std: see `initialise`.
+
+        Raises:
+            ValueError: a knob is out of range.
+        """
+        super().__init__()
+        if not hidden_sizes or min(hidden_sizes) < 1:
+            raise ValueError(
+                f"head.hidden_sizes: got {list(hidden_sizes)}; give at least one width of 1 or more, such as [256]. "
+                f"For no hidden layer use head=linear."
+            )
+        if activation not in _ACTIVATIONS:
+            raise ValueError(f"head.activation: got {activation!r}; allowed: {', '.join(_ACTIVATIONS)}.")
+        layers: list[nn.Module] = []
+        for width_in, width_out in itertools.pairwise([num_features, *hidden_sizes]):
+            layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation](), _dropout(dropout)]
+        self.hidden = nn.Sequential(*layers)
+        self.classifier = nn.Linear(hidden_sizes[-1], num_classes)
+        initialise(self, init, init_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes) of features (batch, num_features)."""
+        return self.classifier(self.hidden(features))
+
+
+class Cosine(nn.Module):
+    """Scaled cosine similarity to one learned direction a class (Gidaris and Komodakis, CVPR 2018).
+
+    logits = scale * cos(features, weight of the class); `scale` is learned, there is no bias.
+    """
+
+    def __init__(
+        self, num_features: int, num_classes: int, *, scale: float, dropout: float, init: str, init_std: float
+    ) -> None:
+        """Builds the head.
+
+        Args:
+            num_features: features a sample.
+            num_classes: logits a sample.
+            scale: what the learned scale (an inverse temperature) starts from, above 0; the paper uses 10.
+            dropout: share of features zeroed in training, in [0, 1).
+            init: see `initialise`; not `zeros`, which has no direction.
+            init_std: see `initialise`.
+
+        Raises:
+            ValueError: a knob is out of range.
+        """
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"head.scale: got {scale}; it must be above 0.")
+        if init == "zeros":
+            raise ValueError("head.init: got 'zeros', but a cosine needs a direction. Use head.init=default or normal.")
+        self.dropout = _dropout(dropout)
+        self.classifier = nn.Linear(num_features, num_classes, bias=False)
+        self.scale = nn.Parameter(torch.tensor(float(scale)))
+        initialise(self, init, init_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes) of features (batch, num_features); each lies in [-scale, scale]."""
+        directions = functional.normalize(self.classifier.weight, dim=1)
+        return self.scale * functional.linear(functional.normalize(self.dropout(features), dim=1), directions)
+
+
+class Mapping(nn.Module):
+    """A learned linear map from the source's features to a target feature space, and a linear classifier there."""
+
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        target_features: int,
+        dropout: float,
+        init: str,
+        init_std: float,
+    ) -> None:
+        """Builds the head.
+
+        Args:
+            num_features: features a sample.
+            num_classes: logits a sample.
+            target_features: size of the target feature space, at least 1.
+            dropout: share of mapped features zeroed in training, in [0, 1).
+            init: see `initialise`.
+            init_std: see `initialise`.
+
+        Raises:
+            ValueError: a knob is out of range.
+        """
+        super().__init__()
+        if target_features < 1:
+            raise ValueError(f"head.target_features: got {target_features}; it must be at least 1.")
+        self.mapping = nn.Linear(num_features, target_features)
+        self.dropout = _dropout(dropout)
+        self.classifier = nn.Linear(target_features, num_classes)
+        initialise(self, init, init_std)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes) of features (batch, num_features)."""
+        return self.classifier(self.dropout(self.mapping(features)))
+
+
+def initialise(head: nn.Module, init: str, init_std: float) -> None:
+    """Draws the weights of the head's linear layers anew from torch's global generator; their biases become 0.
+
+    Args:
+        head: its last linear layer is called `classifier`.
+        init: `default` (torch's own, biases too), `xavier_uniform`, `xavier_normal`, `kaiming_uniform`,
+            `kaiming_normal`, `normal`, or `zeros`: the classifier only, as hidden layers of zeros would never train,
+            so those keep the default.
+        init_std: standard deviation of `normal`, above 0.
+
+    Raises:
+        ValueError: an unknown `init`, or an `init_std` that isn't above 0.
+    """
+    if not init_std > 0:
+        raise ValueError(f"head.init_std: got {init_std}; it must be above 0.")
+    inits = _INITS | {"normal": partial(nn.init.normal_, std=init_std)}
+    if init == "default":
+        return
+    if init not in inits:
+        raise ValueError(f"head.init: got {init!r}; allowed: default, {', '.join(inits)}.")
+    for layer in [head.classifier] if init == "zeros" else head.modules():
+        if isinstance(layer, nn.Linear):
+            inits[init](layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def _dropout(share: float) -> nn.Dropout:
+    if not 0 <= share < 1:
+        raise ValueError(f"head.dropout: got {share}; allowed: at least 0, below 1.")
+    return nn.Dropout(share)

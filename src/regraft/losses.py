@@ -1,0 +1,207 @@
+"""Classification losses on logits, with class weights and label smoothing for each, and the L1/L2 penalty.
+
+Targets are class indices, (batch,) int64, or rows that sum to 1, (batch, num_classes) float, from mixup or CutMix. With
+class weights the mean is normalised as torch's cross-entropy does it: by the summed weights of the samples' classes for
+indices, by the number of samples for rows.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class CrossEntropy(nn.Module):
+    """Softmax cross-entropy, torch's own."""
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_counts: Sequence[int],
+        class_weights: str | Sequence[float] | None,
+        label_smoothing: float,
+    ) -> None:
+        """Builds the loss.
+
+        Args:
+            num_classes: classes of the data.
+            class_counts: training images of each class.
+            class_weights: None, `balanced` (see `resolve_class_weights`) or one number a class.
+            label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
+
+        Raises:
+            ValueError: a knob is out of range.
+        """
+        super().__init__()
+        self.class_weights: Tensor | None
+        _register_weights(self, class_weights, class_counts, num_classes)
+        self.label_smoothing = _checked_smoothing(label_smoothing)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean loss, a scalar; logits: (batch, num_classes)."""
+        return functional.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.label_smoothing)
+
+
+class MSE(nn.Module):
+    """Squared error of raw outputs against one-hot targets, mean over classes (Hui and Belkin, ICLR 2021).
+
+    A sample's class weight multiplies its whole error.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_counts: Sequence[int],
+        class_weights: str | Sequence[float] | None,
+        label_smoothing: float,
+    ) -> None:
+        """Builds the loss; arguments and errors as in `CrossEntropy`."""
+        super().__init__()
+        self.class_weights: Tensor | None
+        _register_weights(self, class_weights, class_counts, num_classes)
+        self.label_smoothing = _checked_smoothing(label_smoothing)
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean loss, a scalar; logits: (batch, num_classes)."""
+        rows = _as_rows(targets, logits)
+        errors = (logits - _smoothed(rows, self.label_smoothing)).square().mean(dim=1)
+        if self.class_weights is None:
+            return errors.mean()
+        weights = rows @ self.class_weights
+        return (errors * weights).sum() / _normaliser(weights, targets)
+
+
+class Focal(nn.Module):
+    """Multi-class focal loss, -(1 - p)^gamma log p of the true class (Lin et al., ICCV 2017); gamma 0 is cross-entropy.
+
+    For soft targets, the sum over classes of target * (1 - p)^gamma * -log p.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_counts: Sequence[int],
+        class_weights: str | Sequence[float] | None,
+        label_smoothing: float,
+        gamma: float,
+    ) -> None:
+        """Builds the loss; other arguments and errors as in `CrossEntropy`.
+
+        Args:
+            num_classes: see there.
+            class_counts: see there.
+            class_weights: see there; the paper's alpha.
+            label_smoothing: see there.
+            gamma: how strongly well-classified samples are played down, at least 0; the paper uses 2.
+        """
+        super().__init__()
+        if not gamma >= 0:
+            raise ValueError(f"loss.gamma: got {gamma}; it must be at least 0 (0 is cross-entropy).")
+        self.class_weights: Tensor | None
+        _register_weights(self, class_weights, class_counts, num_classes)
+        self.label_smoothing = _checked_smoothing(label_smoothing)
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean loss, a scalar; logits: (batch, num_classes)."""
+        rows = _as_rows(targets, logits)
+        log_p = functional.log_softmax(logits, dim=1)
+        # Away from 0, where (1 - p)^gamma has no finite slope for gamma below 1.
+        one_minus_p = -torch.expm1(log_p).clamp_max(-torch.finfo(log_p.dtype).eps)
+        per_class = -_smoothed(rows, self.label_smoothing) * one_minus_p**self.gamma * log_p
+        if self.class_weights is None:
+            return per_class.sum(dim=1).mean()
+        return (per_class @ self.class_weights).sum() / _normaliser(rows @ self.class_weights, targets)
+
+
+def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor:
+    """Returns l1 * sum |w| + l2 / 2 * sum w^2 over what trains and decays, a scalar to add to the loss.
+
+    Args:
+        groups: the optimizer's named groups; only those named `.../decay` count, whatever their `weight_decay`.
+        l1: at least 0.
+        l2: at least 0; for plain SGD the same as a `weight_decay` of l2.
+
+    Raises:
+        ValueError: a strength is negative.
+    """
+    for name, strength in (("l1", l1), ("l2", l2)):
+        if not strength >= 0:
+            raise ValueError(f"loss.{name}: got {strength}; it must be at least 0.")
+    decayed = [p for group in groups if group["name"].endswith("/decay") for p in group["params"] if p.requires_grad]
+    terms = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in decayed]
+    return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def resolve_class_weights(
+    class_weights: str | Sequence[float] | None, class_counts: Sequence[int], num_classes: int
+) -> Tensor | None:
+    """Returns (num_classes,) float weights, or None for none.
+
+    Args:
+        class_weights: None; `balanced`, which is n / (num_classes * n_c), n_c images of class c out of n; or a list.
+        class_counts: training images of each class.
+        num_classes: classes of the data.
+
+    Raises:
+        ValueError: another word, a list of another length, a negative weight, none above 0, or `balanced` with an
+            empty class.
+    """
+    assert len(class_counts) == num_classes, "class_counts comes from the same data as num_classes."
+    if class_weights is None:
+        return None
+    if isinstance(class_weights, str):
+        if class_weights != "balanced":
+            raise ValueError(
+                f"loss.class_weights: got {class_weights!r}; allowed: null, balanced, or {num_classes} numbers."
+            )
+        empty = [str(index) for index, count in enumerate(class_counts) if count == 0]
+        if empty:
+            raise ValueError(
+                f"loss.class_weights: 'balanced' can't weigh a class without training images; empty: class "
+                f"{', '.join(empty)}. Add images, drop the class, or give {num_classes} numbers."
+            )
+        return sum(class_counts) / (num_classes * torch.tensor(class_counts, dtype=torch.float32))
+    if len(class_weights) != num_classes:
+        raise ValueError(
+            f"loss.class_weights: got {len(class_weights)} numbers, but the data has {num_classes} classes. "
+            f"Give one a class, or balanced, or null."
+        )
+    if not (min(class_weights) >= 0 and max(class_weights) > 0):
+        raise ValueError(f"loss.class_weights: got {list(class_weights)}; each must be at least 0, and one above 0.")
+    return torch.tensor([float(weight) for weight in class_weights])
+
+
+def _register_weights(
+    module: nn.Module, class_weights: str | Sequence[float] | None, class_counts: Sequence[int], num_classes: int
+) -> None:
+    # Not persistent: they follow from config and data, and a checkpoint must not depend on which loss trained it.
+    weights = resolve_class_weights(class_weights, class_counts, num_classes)
+    module.register_buffer("class_weights", weights, persistent=False)
+
+
+def _checked_smoothing(label_smoothing: float) -> float:
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"loss.label_smoothing: got {label_smoothing}; allowed: at least 0, below 1.")
+    return label_smoothing
+
+
+def _as_rows(targets: Tensor, logits: Tensor) -> Tensor:
+    """Returns targets as (batch, num_classes) float rows."""
+    rows = functional.one_hot(targets, logits.shape[1]) if targets.ndim == 1 else targets
+    assert rows.shape == logits.shape, f"targets {tuple(targets.shape)} don't fit logits {tuple(logits.shape)}."
+    return rows.to(logits.dtype)
+
+
+def _smoothed(rows: Tensor, label_smoothing: float) -> Tensor:
+    return rows * (1 - label_smoothing) + label_smoothing / rows.shape[1]
+
+
+def _normaliser(weights: Tensor, targets: Tensor) -> Tensor | int:
+    """Returns what torch's weighted mean divides by; weights: (batch,), of the samples' unsmoothed classes."""
+    return weights.sum() if targets.ndim == 1 else len(targets)

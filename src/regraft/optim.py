@@ -1,0 +1,109 @@
+"""Named parameter groups, and learning rates that are schedule times factor.
+
+All parameters sit in the optimizer from step 0, in groups named by stage; freezing changes a group's `lr_factor` only.
+Optimizers themselves are torch's own, named in conf/optimizer.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.optim import Optimizer
+
+from regraft.contracts import Backbone
+
+_NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+# Biases, scales and tokens of transformers and ConvNeXt, as torchvision and timm name them, that have 2 or more axes.
+_UNDECAYED_NAMES = frozenset(
+    {
+        "absolute_pos_embed",
+        "class_token",
+        "cls_token",
+        "dist_token",
+        "layer_scale",
+        "pos_embed",
+        "pos_embedding",
+        "reg_token",
+        "relative_position_bias_table",
+    }
+)
+
+
+def parameter_groups(
+    backbone: Backbone, head: nn.Module, weight_decay: float, *, decay_norm_and_bias: bool
+) -> list[dict[str, Any]]:
+    """Returns optimizer groups `<stage>/decay` and `<stage>/no_decay` from the input up, then the head's.
+
+    Without decay are norm layers' parameters, those with at most one axis (biases, scales), and tokens and positions.
+    Empty groups are left out. Each group has `params`, `name`, `weight_decay` and `lr_factor`, which is 1.0.
+
+    Args:
+        backbone: its stages name the groups.
+        head: its groups are named `head`.
+        weight_decay: of the groups with decay, at least 0.
+        decay_norm_and_bias: True leaves no parameter without decay.
+
+    Raises:
+        ValueError: `weight_decay` is negative.
+    """
+    if not weight_decay >= 0:
+        raise ValueError(f"optimizer.weight_decay: got {weight_decay}; it must be at least 0.")
+    assert "head" not in backbone.stages, "'head' names the head, so no stage may be called so."
+    groups = []
+    for stage, module in [*backbone.stages.items(), ("head", head)]:
+        decayed, undecayed = _split(module)
+        if decay_norm_and_bias:
+            decayed, undecayed = decayed + undecayed, []
+        for kind, parameters, decay in (("decay", decayed, weight_decay), ("no_decay", undecayed, 0.0)):
+            if parameters:
+                name = f"{stage}/{kind}"
+                groups.append({"params": parameters, "name": name, "weight_decay": decay, "lr_factor": 1.0})
+    _assert_partition(groups, backbone, head)
+    return groups
+
+
+@contextmanager
+def scaled_learning_rates(optimizer: Optimizer) -> Iterator[None]:
+    """Multiplies each group's `lr` by its `lr_factor` inside the block, and puts the very same value back after it.
+
+    Around the optimizer's step, so that a scheduler only ever sees its own schedule: lr of a group at a step =
+    schedule(step) * factor, whatever phases lie between, and for schedules that compute from the last value too.
+    """
+    scheduled = [group["lr"] for group in optimizer.param_groups]
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] * group["lr_factor"]
+    try:
+        yield
+    finally:
+        for group, lr in zip(optimizer.param_groups, scheduled, strict=True):
+            group["lr"] = lr
+
+
+def effective_learning_rates(optimizer: Optimizer) -> dict[str, float]:
+    """Returns what each group steps with now, lr * lr_factor, by group name; 0.0 is frozen."""
+    return {group["name"]: float(group["lr"]) * group["lr_factor"] for group in optimizer.param_groups}
+
+
+def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Returns the parameters that decay and those that don't, each in the module's order."""
+    decayed: list[nn.Parameter] = []
+    undecayed: list[nn.Parameter] = []
+    seen: set[Tensor] = set()
+    for owner in module.modules():
+        for name, parameter in owner.named_parameters(recurse=False):
+            if parameter in seen:
+                continue
+            seen.add(parameter)
+            is_undecayed = isinstance(owner, _NORM_LAYERS) or parameter.ndim <= 1 or name in _UNDECAYED_NAMES
+            (undecayed if is_undecayed else decayed).append(parameter)
+    return decayed, undecayed
+
+
+def _assert_partition(groups: Sequence[dict[str, Any]], backbone: nn.Module, head: nn.Module) -> None:
+    grouped = [parameter for group in groups for parameter in group["params"]]
+    expected = {*backbone.parameters(), *head.parameters()}
+    assert len(grouped) == len(set(grouped)), "A parameter belongs to two stages, or to a stage and the head."
+    assert set(grouped) == expected, "Every parameter must belong to a stage or to the head."

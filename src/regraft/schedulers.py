@@ -1,0 +1,230 @@
+"""Learning-rate schedules: torch's own where they exist, closed forms through LambdaLR where they don't.
+
+Each builder returns Lightning's scheduler config. A schedule gives the base rate only: a stage's factor comes on top,
+in `optim.scaled_learning_rates`. Closed forms are plain functions, so a checkpoint holds numbers and no code.
+
+Arguments that all builders share:
+    optimizer: its groups' `lr` is the peak of the schedule.
+    total_steps: optimizer steps of the whole run, accumulation counted in.
+    steps_per_epoch: optimizer steps of one epoch.
+"""
+
+import math
+from typing import Any, Literal
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
+
+
+def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:  # noqa: ARG001
+    """Returns a schedule that keeps the rate as it is."""
+    return _every("step", LambdaLR(optimizer, lambda _step: 1.0))
+
+
+def linear_warmup(
+    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float
+) -> dict[str, Any]:
+    """Returns a linear rise over the first `warmup_epochs`, (step + 1) / warmup_steps, then a constant rate.
+
+    Raises:
+        ValueError: the warm-up is negative or takes the whole run.
+    """
+    warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
+    return _every("step", LambdaLR(optimizer, lambda step: _warmup(step, warmup_steps)))
+
+
+def step(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,  # noqa: ARG001
+    steps_per_epoch: int,  # noqa: ARG001
+    step_epochs: int,
+    gamma: float,
+) -> dict[str, Any]:
+    """Returns a rate multiplied by `gamma` every `step_epochs` epochs.
+
+    Raises:
+        ValueError: `step_epochs` is below 1 or `gamma` isn't above 0.
+    """
+    if step_epochs < 1:
+        raise ValueError(f"scheduler.step_epochs: got {step_epochs}; it must be at least 1.")
+    _check_gamma(gamma)
+    return _every("epoch", StepLR(optimizer, step_size=step_epochs, gamma=gamma))
+
+
+def exponential(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,  # noqa: ARG001
+    steps_per_epoch: int,  # noqa: ARG001
+    gamma: float,
+) -> dict[str, Any]:
+    """Returns a rate multiplied by `gamma` every epoch.
+
+    Raises:
+        ValueError: `gamma` isn't above 0.
+    """
+    _check_gamma(gamma)
+    return _every("epoch", ExponentialLR(optimizer, gamma=gamma))
+
+
+def cosine(
+    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float, min_factor: float
+) -> dict[str, Any]:
+    """Returns a linear warm-up, then half a cosine down to `min_factor` (Loshchilov and Hutter, SGDR, ICLR 2017).
+
+    After the warm-up, with p = (step - warmup_steps) / (total_steps - warmup_steps):
+    min_factor + (1 - min_factor) * (1 + cos(pi * p)) / 2.
+
+    Args:
+        optimizer: see the module.
+        total_steps: see the module.
+        steps_per_epoch: see the module.
+        warmup_epochs: length of the rise; 0 for none.
+        min_factor: what is left of the rate at the end, in [0, 1].
+
+    Raises:
+        ValueError: `min_factor` is out of range, or the warm-up is negative or takes the whole run.
+    """
+    if not 0 <= min_factor <= 1:
+        raise ValueError(f"scheduler.min_factor: got {min_factor}; allowed: 0 to 1.")
+    warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
+
+    def factor(step: int) -> float:
+        if step < warmup_steps:
+            return _warmup(step, warmup_steps)
+        done = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
+        return min_factor + (1 - min_factor) * (1 + math.cos(math.pi * done)) / 2
+
+    return _every("step", LambdaLR(optimizer, factor))
+
+
+def onecycle(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,  # noqa: ARG001
+    pct_start: float,
+    div_factor: float,
+    final_div_factor: float,
+    cycle_momentum: bool | None,
+    base_momentum: float,
+    max_momentum: float,
+) -> dict[str, Any]:
+    """Returns the one-cycle policy (Smith and Topin, "Super-convergence", 2018), torch's own, with cosine annealing.
+
+    Args:
+        optimizer: its groups' `lr` is the highest rate of the cycle.
+        total_steps: see the module.
+        steps_per_epoch: see the module.
+        pct_start: share of the run in which the rate rises, in (0, 1).
+        div_factor: the highest rate over the first.
+        final_div_factor: the first rate over the last.
+        cycle_momentum: whether momentum (or Adam's first beta) moves against the rate, from `max_momentum` to
+            `base_momentum` and back; None does so exactly if the optimizer uses either.
+        base_momentum: the lowest.
+        max_momentum: the highest.
+
+    Raises:
+        ValueError: `pct_start` doesn't fit, or `cycle_momentum` is asked of an optimizer that has none.
+    """
+    _check_length(total_steps)
+    if not 0 < pct_start < 1:
+        raise ValueError(f"scheduler.pct_start: got {pct_start}; allowed: above 0, below 1.")
+    if float(pct_start * total_steps) == 1:
+        raise ValueError(
+            f"scheduler.pct_start: {pct_start} of {total_steps} steps is a rise of one step, which has no slope. "
+            f"Raise scheduler.pct_start."
+        )
+    has_momentum = "betas" in optimizer.defaults or optimizer.defaults.get("momentum", 0) > 0
+    if cycle_momentum and not has_momentum:
+        raise ValueError(
+            f"scheduler.cycle_momentum: got true, but {type(optimizer).__name__} runs without momentum. "
+            f"Set scheduler.cycle_momentum=null or false, or give optimizer.momentum."
+        )
+    scheduler = OneCycleLR(
+        optimizer,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
+        total_steps=total_steps,
+        pct_start=float(pct_start),
+        div_factor=div_factor,
+        final_div_factor=final_div_factor,
+        cycle_momentum=has_momentum if cycle_momentum is None else cycle_momentum,
+        base_momentum=base_momentum,
+        max_momentum=max_momentum,
+    )
+    return _every("step", scheduler)
+
+
+def plateau(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,  # noqa: ARG001
+    steps_per_epoch: int,  # noqa: ARG001
+    monitor: str,
+    mode: Literal["min", "max"],
+    factor: float,
+    patience: int,
+    threshold: float,
+    min_lr: float,
+) -> dict[str, Any]:
+    """Returns a rate multiplied by `factor` once `monitor` has not improved for more than `patience` epochs.
+
+    Args:
+        optimizer: see the module.
+        total_steps: see the module.
+        steps_per_epoch: see the module.
+        monitor: a logged metric, such as `val/loss`.
+        mode: `min` if less is better, `max` if more is.
+        factor: in (0, 1).
+        patience: epochs without improvement that are put up with.
+        threshold: relative change that counts as an improvement.
+        min_lr: the base rate never falls below it.
+
+    Raises:
+        ValueError: `mode`, `factor` or `patience` is out of range.
+    """
+    if mode not in ("min", "max"):
+        raise ValueError(f"scheduler.mode: got {mode!r}; allowed: min (less is better), max (more is better).")
+    if not 0 < factor < 1:
+        raise ValueError(f"scheduler.factor: got {factor}; allowed: above 0, below 1.")
+    if patience < 0:
+        raise ValueError(f"scheduler.patience: got {patience}; it must be at least 0.")
+    scheduler = ReduceLROnPlateau(
+        optimizer, mode=mode, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr
+    )
+    return _every("epoch", scheduler) | {"monitor": monitor}
+
+
+def _every(interval: str, scheduler: LRScheduler) -> dict[str, Any]:
+    return {"scheduler": scheduler, "interval": interval, "frequency": 1}
+
+
+def _warmup(step: int, warmup_steps: int) -> float:
+    return 1.0 if step >= warmup_steps else (step + 1) / warmup_steps
+
+
+def _warmup_steps(warmup_epochs: float, total_steps: int, steps_per_epoch: int) -> int:
+    _check_length(total_steps)
+    if warmup_epochs < 0:
+        raise ValueError(f"scheduler.warmup_epochs: got {warmup_epochs}; it must be at least 0.")
+    warmup_steps = round(warmup_epochs * steps_per_epoch)
+    if 0 < total_steps <= warmup_steps:
+        raise ValueError(
+            f"scheduler.warmup_epochs: got {warmup_epochs} ({warmup_steps} steps), but the run has {total_steps} steps "
+            f"({total_steps / steps_per_epoch:g} epochs). Lower scheduler.warmup_epochs or raise trainer.max_epochs."
+        )
+    return warmup_steps
+
+
+def _check_length(total_steps: float) -> None:
+    if not 1 <= total_steps < math.inf:
+        raise ValueError(
+            f"scheduler: this schedule needs to know how long the run is, but it has {total_steps} steps. "
+            f"Set trainer.max_epochs or trainer.max_steps, or use scheduler=constant."
+        )
+
+
+def _check_gamma(gamma: float) -> None:
+    if not 0 < gamma < math.inf:
+        raise ValueError(f"scheduler.gamma: got {gamma}; it must be above 0.")
