@@ -1,0 +1,78 @@
+"""What is done to training images beyond what evaluation does to them.
+
+Only the choice and its checks; the pixels are worked on in `batch_crops`, `views` and `mixing`.
+"""
+
+from dataclasses import dataclass
+
+CROPS = ("resized", "padded")
+POLICIES = ("trivialaugment", "randaugment")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augment:
+    """Augmentation of training images.
+
+    Attributes:
+        crop: `resized` (Szegedy et al., "Going deeper with convolutions", 2015), `padded` (pad with zeros, then crop
+            the old size; He et al., "Deep residual learning", 2016, section 4.2), or None for the evaluation view.
+        scale: least and greatest area of a resized crop, as part of the image's.
+        ratio: least and greatest width over height of a resized crop.
+        padding: of a padded crop, pixels on each side: of the stored image for data in memory, of the
+            evaluation view for files.
+        flip_probability: of a horizontal flip.
+        policy: `trivialaugment` (Müller and Hutter, 2021), `randaugment` (Cubuk et al., 2020) or None.
+        mixup_alpha: Beta parameter of mixup (Zhang et al., 2018); 0 is off.
+        cutmix_alpha: Beta parameter of CutMix (Yun et al., 2019); 0 is off. With both on, each batch draws one of them.
+        erasing_probability: of random erasing (Zhong et al., 2020), filled with the mean colour.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    crop: str | None
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    padding: int
+    flip_probability: float
+    policy: str | None
+    mixup_alpha: float
+    cutmix_alpha: float
+    erasing_probability: float
+
+    def __post_init__(self) -> None:
+        # A list comes from YAML; a tuple keeps the object hashable and frozen.
+        object.__setattr__(self, "scale", tuple(self.scale))
+        object.__setattr__(self, "ratio", tuple(self.ratio))
+        _check_choice("crop", self.crop, CROPS)
+        _check_choice("policy", self.policy, POLICIES)
+        _check(
+            len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1,
+            "scale",
+            self.scale,
+            "0 < least <= greatest <= 1",
+        )
+        _check(
+            len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1], "ratio", self.ratio, "0 < least <= greatest"
+        )
+        _check(self.padding >= 0, "padding", self.padding, "0 or more pixels")
+        for key in ("flip_probability", "erasing_probability"):
+            value = getattr(self, key)
+            _check(0 <= value <= 1, key, value, "0 to 1")
+        for key in ("mixup_alpha", "cutmix_alpha"):
+            value = getattr(self, key)
+            _check(value >= 0, key, value, "0 (off) or more")
+
+    @property
+    def is_mixing(self) -> bool:
+        """Whether batches are mixed, so that targets become rows of class probabilities."""
+        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+
+
+def _check_choice(key: str, value: str | None, choices: tuple[str, ...]) -> None:
+    _check(value is None or value in choices, key, value, ", ".join(choices) + ", null")
+
+
+def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
+    if not is_right:
+        raise ValueError(f"augment.{key}: got {value!r}; allowed: {allowed}.")

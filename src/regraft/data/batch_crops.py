@@ -1,0 +1,130 @@
+"""Crops, flips and resampling of a whole uint8 batch at once, each sample with its own box; plain torch.
+
+torchvision's transforms draw one box for all images that they are handed, so a batch needs its own. No randomness
+here: draws come as arguments.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+NUM_ATTEMPTS = 10
+"""Boxes tried before the fall-back, as in torchvision's RandomResizedCrop."""
+
+_FIXED_POINT = 1 << 15
+
+
+def flip_rows(images: Tensor, is_flipped: Tensor) -> Tensor:
+    """Returns the images, mirrored left to right where `is_flipped`, (batch,), bool, says so."""
+    return torch.where(is_flipped[:, None, None, None], images.flip(3), images)
+
+
+def padded_crops(images: Tensor, padding: int, draws: Tensor) -> Tensor:
+    """Returns a crop of the images' own size from anywhere in the zero-padded images.
+
+    Args:
+        images: (batch, channels, height, width), uint8.
+        padding: pixels on each side.
+        draws: (batch, 2), in [0, 1): where the crop's top and left edges are.
+
+    Returns:
+        Of the shape and type of `images`.
+    """
+    height, width = images.shape[2:]
+    top, left = (draws * (2 * padding + 1)).long().unbind(1)
+    windows = pad(images, [padding] * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(images)), :, top, left]
+
+
+def random_boxes(
+    draws: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Tensor:
+    """Returns boxes of random area and aspect, distributed as those of torchvision's RandomResizedCrop.
+
+    Args:
+        draws: (batch, 4 * NUM_ATTEMPTS), in [0, 1).
+        height: of the images, pixels.
+        width: of the images, pixels.
+        scale: least and greatest area, as part of the image's.
+        ratio: least and greatest width over height.
+
+    Returns:
+        (batch, 4), int64: top, left, height, width.
+    """
+    area, log_ratio, top, left = draws.view(len(draws), NUM_ATTEMPTS, 4).unbind(2)
+    area = height * width * (scale[0] + area * (scale[1] - scale[0]))
+    aspect = torch.exp(math.log(ratio[0]) + log_ratio * (math.log(ratio[1]) - math.log(ratio[0])))
+    box_widths = (area * aspect).sqrt().round().long()
+    box_heights = (area / aspect).sqrt().round().long()
+    fits = (box_widths >= 1) & (box_widths <= width) & (box_heights >= 1) & (box_heights <= height)
+    tops = (top * (height - box_heights + 1)).long()
+    lefts = (left * (width - box_widths + 1)).long()
+    boxes = torch.stack([tops, lefts, box_heights, box_widths], dim=2)
+    first = fits.to(torch.uint8).argmax(1)
+    chosen = boxes[torch.arange(len(draws)), first]
+    return torch.where(fits.any(1, keepdim=True), chosen, torch.tensor(_central_box(height, width, ratio)))
+
+
+def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
+    """Returns each image's box, resized to a square with antialiasing.
+
+    Resampling is separable, so it is two small matrix products. The weights are multiples of 2**-15: every partial sum
+    is then exact in float32, and pixels don't depend on the number of threads or of loader workers.
+
+    Args:
+        images: (batch, channels, height, width), uint8.
+        boxes: (batch, 4), int64: top, left, height, width.
+        size: side of the result, pixels.
+        interpolation: `bilinear`, `bicubic` or `nearest`.
+
+    Returns:
+        (batch, channels, size, size), uint8.
+    """
+    tops, lefts, heights, widths = boxes.unbind(1)
+    vertical = _resampling_matrices(tops, heights, images.shape[2], size, interpolation)
+    horizontal = _resampling_matrices(lefts, widths, images.shape[3], size, interpolation)
+    rows = (vertical[:, None] @ images.float()).round_().clamp_(0, 255)
+    return (rows @ horizontal[:, None].transpose(2, 3)).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _central_box(height: int, width: int, ratio: tuple[float, float]) -> list[int]:
+    """Returns the largest central box whose aspect is allowed: top, left, height, width."""
+    box_width = min(width, max(1, round(height * ratio[1])))
+    box_height = min(height, max(1, round(width / ratio[0])))
+    return [(height - box_height) // 2, (width - box_width) // 2, box_height, box_width]
+
+
+def _resampling_matrices(starts: Tensor, lengths: Tensor, num_pixels: int, size: int, interpolation: str) -> Tensor:
+    """Returns (batch, size, num_pixels), float32: the weight of each source pixel in each result pixel, along one axis.
+
+    Pillow's antialiased resampling: the filter is as wide as a result pixel, or as a source pixel if that is wider,
+    ends at the box's edges and is normalised to 1.
+    """
+    step = lengths[:, None].float() / size
+    pixels = torch.arange(num_pixels)
+    places = torch.arange(size)
+    if interpolation == "nearest":
+        source = starts[:, None] + (places * lengths[:, None]) // size
+        return (source[:, :, None] == pixels).float()
+    centers = starts[:, None] + (places + 0.5) * step
+    distances = (pixels + 0.5 - centers[:, :, None]) / step.clamp(min=1)[:, :, None]
+    weights = _triangle(distances) if interpolation == "bilinear" else _cubic(distances)
+    is_inside = (pixels >= starts[:, None]) & (pixels < (starts + lengths)[:, None])
+    weights = weights * is_inside[:, None]
+    weights = weights / weights.sum(2, keepdim=True)
+    return (weights * _FIXED_POINT).round_() / _FIXED_POINT
+
+
+def _triangle(distances: Tensor) -> Tensor:
+    """Returns the bilinear filter's weight at a distance."""
+    return (1 - distances.abs()).clamp(min=0)
+
+
+def _cubic(distances: Tensor) -> Tensor:
+    """Returns the cubic convolution's weight at a distance (Keys, 1981, a = -0.5, which Pillow and torch take)."""
+    x = distances.abs()
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, torch.zeros_like(x)))

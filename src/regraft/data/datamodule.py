@@ -1,0 +1,234 @@
+"""The one datamodule: any source becomes train, val and test loaders of whole batches, fit for one input spec.
+
+What a data set is belongs in its source; what happens to pixels in `views`, `batch_crops` and `mixing`.
+"""
+
+import warnings
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data.sampler import Sampler
+
+from regraft.contracts import Batch, InputSpec
+from regraft.data.augment import Augment
+from regraft.data.dataset import BatchDataset, RawBatch
+from regraft.data.fingerprint import fingerprint
+from regraft.data.images import ArrayImages, Source, Splits
+from regraft.data.mixing import mix, normalise
+from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
+from regraft.data.splits import Part, carve_splits, subset_of_train
+from regraft.data.statistics import with_statistics
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Train, validation and test batches of a source. Usable without a trainer: `prepare_data()`, then `setup()`.
+
+    Args:
+        source: the data set.
+        input_spec: what the backbone wants; mean and std may be missing.
+        augment: of training batches.
+        batch_size: of each process.
+        num_workers: loader processes; 0 is best for data in memory.
+        val_fraction: of train, to carve where the source has no validation split, in [0, 1).
+        test_fraction: of train, to carve where the source has no test split, in [0, 1).
+        fraction: of the training samples to use, in (0, 1].
+        shots: training samples of each class to use; None for all.
+        sampler: `shuffle`, or `balanced`: every class equally likely.
+        split_seed: for carving.
+        subset_seed: for `fraction` and `shots`.
+        seed: the run's, for order and augmentation.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        input_spec: InputSpec,
+        augment: Augment,
+        batch_size: int,
+        num_workers: int,
+        val_fraction: float,
+        test_fraction: float,
+        fraction: float,
+        shots: int | None,
+        sampler: str,
+        split_seed: int,
+        subset_seed: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        _check(batch_size >= 1, "batch_size", batch_size, "1 or more")
+        _check(num_workers >= 0, "num_workers", num_workers, "0 or more")
+        _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
+        _check(0 <= test_fraction < 1, "test_fraction", test_fraction, "0 to below 1")
+        _check(0 < fraction <= 1, "fraction", fraction, "above 0, at most 1")
+        _check(shots is None or shots >= 1, "shots", shots, "1 or more, null")
+        _check(sampler in ("shuffle", "balanced"), "sampler", sampler, "shuffle, balanced")
+        if shots is not None and fraction != 1.0:
+            raise ValueError(
+                f"data.shots: got {shots} together with data.fraction={fraction}; allowed: one of the two."
+            )
+        self._source = source
+        self._given_spec = input_spec
+        self._augment = augment
+        self._batch_size = batch_size
+        self._num_workers = num_workers
+        self._val_fraction = val_fraction
+        self._test_fraction = test_fraction
+        self._fraction = fraction
+        self._shots = shots
+        self._sampler = sampler
+        self._split_seed = split_seed
+        self._subset_seed = subset_seed
+        self._seed = seed
+        self._is_prepared = False
+        self._splits: Splits | None = None
+        self._parts: dict[str, Part] = {}
+        self._input_spec = input_spec
+        self._fingerprint: str | None = None
+
+    def prepare_data(self) -> None:
+        """Downloads and checks what has to be, once."""
+        if not self._is_prepared:
+            self._source.prepare()
+            self._is_prepared = True
+
+    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 (one set-up serves every stage)
+        """Reads the source and decides which samples are in which split, once."""
+        if self._splits is not None:
+            return
+        splits = self._source.splits()
+        parts = carve_splits(splits, self._val_fraction, self._test_fraction, self._split_seed)
+        parts["train"] = subset_of_train(
+            parts["train"], splits.class_names, self._fraction, self._shots, self._subset_seed
+        )
+        self._input_spec = with_statistics(self._given_spec, parts["train"], self._subset_seed)
+        self._parts = parts
+        self._splits = splits
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index."""
+        return self._ready_splits.class_names
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.class_names)
+
+    @property
+    def class_counts(self) -> Tensor:
+        """Training samples of each class, (num_classes,), int64."""
+        return torch.bincount(self._part("train").labels, minlength=self.num_classes)
+
+    @property
+    def num_train_samples(self) -> int:
+        """Training samples after carving and subsetting."""
+        return len(self._part("train"))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Samples of each split that there is."""
+        assert self._splits is not None, "setup() comes first"
+        return {name: len(part) for name, part in self._parts.items()}
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split."""
+        return "val" in self.sizes
+
+    @property
+    def has_test(self) -> bool:
+        """Whether there is a test split."""
+        return "test" in self.sizes
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """The backbone's spec with mean and std: its own, or else those of the training samples."""
+        assert self._splits is not None, "setup() comes first"
+        return self._input_spec
+
+    @property
+    def fingerprint(self) -> str:
+        """Content hash of the whole data set, hex; of files, the first call reads them all."""
+        if self._fingerprint is None:
+            self._fingerprint = fingerprint(self._ready_splits)
+        return self._fingerprint
+
+    def train_dataloader(self) -> DataLoader:
+        """Returns the loader of augmented batches in an order that depends on the seed and the epoch."""
+        part = self._part("train")
+        order = make_order(self._sampler, part.indices, part.labels, self._seed)
+        rank, num_replicas = self._place()
+        return self._loader(part, TrainBatches(order, len(part), self._batch_size, rank, num_replicas), self._augment)
+
+    def val_dataloader(self) -> DataLoader | list[DataLoader]:
+        """Returns the loader of the validation batches; an empty list, which Lightning skips, if there are none."""
+        return self._eval_loader("val") if self.has_val else []
+
+    def test_dataloader(self) -> DataLoader:
+        """Returns the loader of the test batches.
+
+        Raises:
+            ValueError: there is no test split.
+        """
+        if not self.has_test:
+            raise ValueError("data.test_fraction: got 0, and the data set has no test split. Fix: a value above 0.")
+        return self._eval_loader("test")
+
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
+        """Returns the batch normalised, and mixed if it is a training batch and mixing is on."""
+        images = normalise(batch["images"], self.input_spec)
+        targets = batch["targets"]
+        if "draw_seed" not in batch:
+            return {"images": images, "targets": targets, "indices": batch["indices"]}
+        draw_seed = batch["draw_seed"]
+        if self._augment.is_mixing:
+            images, targets = mix(images, targets, self._augment, self.num_classes, draw_seed)
+        return {"images": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
+
+    @property
+    def _ready_splits(self) -> Splits:
+        assert self._splits is not None, "setup() comes first"
+        return self._splits
+
+    def _part(self, name: str) -> Part:
+        assert self._splits is not None, "setup() comes first"
+        return self._parts[name]
+
+    def _place(self) -> tuple[int, int]:
+        """Returns this process's rank and the number of processes."""
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _eval_loader(self, name: str) -> DataLoader:
+        part = self._part(name)
+        return self._loader(part, EvalBatches(part.indices, self._batch_size, *self._place()), augment=None)
+
+    def _loader(self, part: Part, sampler: Sampler[BatchKey], augment: Augment | None) -> DataLoader:
+        if isinstance(part.images, ArrayImages):
+            # Lightning advises more workers; for data in memory they only add copies between processes.
+            warnings.filterwarnings("ignore", message=r".*_dataloader' does not have many workers")
+        options: dict[str, Any] = {}
+        if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
+            options["pin_memory"] = True
+        return DataLoader(
+            BatchDataset(part.images, self._input_spec, augment, self._seed),
+            batch_size=None,
+            sampler=sampler,
+            num_workers=self._num_workers,
+            persistent_workers=self._num_workers > 0,
+            # Its own, because every iteration draws a number from it, and dropout shares the global one.
+            generator=torch.Generator(),
+            **options,
+        )
+
+
+def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
+    if not is_right:
+        raise ValueError(f"data.{key}: got {value!r}; allowed: {allowed}.")

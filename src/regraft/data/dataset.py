@@ -1,0 +1,94 @@
+"""A dataset whose item is a whole batch, so that what can be done to a batch at once is.
+
+Which samples make a batch is decided in `sampler`; normalising and mixing are the device's work, in `mixing`.
+"""
+
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from regraft.contracts import InputSpec
+from regraft.data.augment import Augment
+from regraft.data.images import ArrayImages, FileImages, Images, decode_image
+from regraft.data.sampler import BatchKey
+from regraft.data.views import (
+    apply_steps,
+    eval_view_of_arrays,
+    eval_view_of_file,
+    per_sample_steps,
+    seed_sample,
+    train_steps_of_file,
+    train_view_of_arrays,
+)
+from regraft.seeding import derive_seed
+
+
+class RawBatch(TypedDict, total=False):
+    """A batch before it is normalised: `contracts.Batch` with uint8 images and unmixed targets.
+
+    `draw_seed` is there in training batches only.
+    """
+
+    images: Tensor
+    targets: Tensor
+    indices: Tensor
+    draw_seed: int
+
+
+class BatchDataset(Dataset[RawBatch]):
+    """Gives the batch of a key, images as uint8 (batch, spec.num_channels, image_size, image_size).
+
+    Args:
+        images: the source's images; keys hold places in them.
+        spec: what the backbone wants.
+        augment: of training batches; None for evaluation.
+        seed: the run's; with the key's epoch and indices all that a training batch's draws depend on.
+    """
+
+    def __init__(self, images: Images, spec: InputSpec, augment: Augment | None, seed: int) -> None:
+        self._images = images
+        self._spec = spec
+        self._augment = augment
+        self._seed = seed
+
+    def __getitem__(self, key: BatchKey) -> RawBatch:
+        indices = torch.from_numpy(key.indices.copy())
+        seed = derive_seed(self._seed, "augment", key.epoch)
+        if isinstance(self._images, ArrayImages):
+            pixels = self._read_arrays(self._images, indices, seed)
+        else:
+            pixels = self._read_files(self._images, indices, seed)
+        batch: RawBatch = {"images": pixels, "targets": self._images.labels[indices], "indices": indices}
+        if self._augment is not None:
+            batch["draw_seed"] = derive_seed(self._seed, "step", key.epoch, key.step)
+        return batch
+
+    def _read_arrays(self, source: ArrayImages, indices: Tensor, seed: int) -> Tensor:
+        images = source.pixels[indices]
+        if self._augment is None:
+            return eval_view_of_arrays(images, self._spec)
+        images = train_view_of_arrays(images, self._spec, self._augment, seed, indices)
+        steps = per_sample_steps(self._spec, self._augment)
+        if not steps:
+            return images
+        with torch.random.fork_rng(devices=[]):
+            rows = []
+            for image, index in zip(images, indices.tolist(), strict=True):
+                seed_sample(seed, index)
+                rows.append(apply_steps(image, steps))
+        return torch.stack(rows)
+
+    def _read_files(self, source: FileImages, indices: Tensor, seed: int) -> Tensor:
+        steps = [] if self._augment is None else train_steps_of_file(self._spec, self._augment)
+        is_cropped_by_steps = self._augment is not None and self._augment.crop == "resized"
+        rows = []
+        with torch.random.fork_rng(devices=[]):
+            for index in indices.tolist():
+                image = decode_image(source.path(index), self._spec.num_channels)
+                if not is_cropped_by_steps:
+                    image = eval_view_of_file(image, self._spec)
+                seed_sample(seed, index)
+                rows.append(apply_steps(image, steps))
+        return torch.stack(rows)

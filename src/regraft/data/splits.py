@@ -1,0 +1,128 @@
+"""Stratified, seeded choices of samples: carving validation and test from train, and subsets of train.
+
+Pure functions of labels and a seed; what a data set's official splits are is the source's business.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regraft.data.images import Images, Splits
+from regraft.seeding import derive_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The samples of one split.
+
+    Attributes:
+        images: the source's images that they are of.
+        indices: (num_samples,), int64, ascending: their places in `images`.
+    """
+
+    images: Images
+    indices: Tensor
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self) -> Tensor:
+        """Class index of each sample, (num_samples,), int64."""
+        return self.images.labels[self.indices]
+
+
+def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Part]:
+    """Returns `train`, and where they aren't empty `val` and `test`; what the source lacks is carved from its train.
+
+    Test is carved first, so it depends on nothing but the data and `split_seed`; an official split is left untouched.
+
+    Args:
+        splits: what the source holds.
+        val_fraction: of the training samples that are left after test was carved, in [0, 1).
+        test_fraction: of the source's training samples, in [0, 1); without a meaning where the source has a test split.
+        split_seed: for the choice of samples.
+    """
+    train = Part(splits.train, torch.arange(len(splits.train)))
+    parts: dict[str, Part] = {}
+    for name, official, fraction in (("test", splits.test, test_fraction), ("val", splits.val, val_fraction)):
+        if official is not None:
+            parts[name] = Part(official, torch.arange(len(official)))
+        elif fraction > 0:
+            kept, carved = stratified_split(
+                train.labels, fraction, derive_seed(split_seed, name), f"data.{name}_fraction"
+            )
+            parts[name] = Part(splits.train, train.indices[carved])
+            train = Part(splits.train, train.indices[kept])
+    return {"train": train, **{name: parts[name] for name in ("val", "test") if name in parts}}
+
+
+def subset_of_train(
+    train: Part, class_names: Sequence[str], fraction: float, shots: int | None, subset_seed: int
+) -> Part:
+    """Returns the training samples that `fraction` or `shots` leaves.
+
+    Args:
+        train: after validation was carved.
+        class_names: for the error.
+        fraction: of each class, in (0, 1].
+        shots: samples of each class, or None for no limit.
+        subset_seed: for the choice. With one seed a smaller subset is part of a larger one.
+
+    Raises:
+        ValueError: a class has fewer than `shots` samples.
+    """
+    if shots is None and fraction == 1.0:
+        return train
+    counts = torch.bincount(train.labels, minlength=len(class_names))
+    if shots is not None and int(counts.min()) < shots:
+        rarest = int(counts.argmin())
+        raise ValueError(
+            f"data.shots: got {shots}, but class {class_names[rarest]!r} has {int(counts[rarest])} training images "
+            f"left after validation and test were carved. Fix: data.shots={int(counts[rarest])} or less, or a smaller "
+            "data.val_fraction."
+        )
+    chosen = _first_of_each_class(
+        train.labels,
+        lambda count: shots if shots is not None else max(1, round(fraction * count)),
+        derive_seed(subset_seed, "subset"),
+    )
+    return Part(train.images, train.indices[chosen])
+
+
+def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
+    """Returns (kept, carved): positions in `labels`, ascending, disjoint, together all of them.
+
+    Of each class with at least 2 samples, `fraction` is carved, rounded, but at least 1; at least 1 is always kept.
+
+    Args:
+        labels: (num_samples,), int64.
+        fraction: to carve of each class, in (0, 1).
+        seed: for the choice.
+        key: config key of `fraction`, for the error.
+
+    Raises:
+        ValueError: every class has a single sample.
+    """
+    carved = _first_of_each_class(labels, lambda count: min(max(1, round(fraction * count)), count - 1), seed)
+    if len(carved) == 0:
+        raise ValueError(
+            f"{key}: got {fraction}, but no class has 2 or more images, so none can be set aside. "
+            f"Fix: add images, or {key}=0."
+        )
+    is_kept = torch.ones(len(labels), dtype=torch.bool)
+    is_kept[carved] = False
+    return is_kept.nonzero()[:, 0], carved
+
+
+def _first_of_each_class(labels: Tensor, num_of: Callable[[int], int], seed: int) -> Tensor:
+    """Returns positions, ascending: of each class the first `num_of(count)` of its own seeded permutation."""
+    chosen = []
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero()[:, 0]
+        generator = torch.Generator().manual_seed(derive_seed(seed, label))
+        order = torch.randperm(len(members), generator=generator)
+        chosen.append(members[order[: num_of(len(members))]])
+    return torch.cat(chosen).sort().values
