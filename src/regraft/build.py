@@ -9,32 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from regraft.composition import unknown
 from regraft.contracts import Backbone, InputSpec
-from regraft.freezing.strategies import FreezingStrategy, Progress
+from regraft.freezing import table
+from regraft.freezing.strategies import FreezingStrategy, phases
+from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
 from regraft.runs import CHECKPOINTS, Run
 
 Config = dict[str, Any]
 
 _FROM_CHECKPOINT = "regraft.backbones.checkpoint.build"
-
-
-def plain(config: DictConfig) -> Config:
-    """Returns the config resolved to plain types, Hydra's own node left out, paths absolute.
-
-    Raises:
-        omegaconf.errors.MissingMandatoryValue: a key that must be given has no value.
-    """
-    without_hydra = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    resolved = OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
-    if resolved["data"].get("root"):
-        resolved["data"]["root"] = str(Path(resolved["data"]["root"]).expanduser().resolve())
-    return {str(key): value for key, value in resolved.items()}
 
 
 def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
@@ -80,9 +67,9 @@ def bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> 
 
 
 def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
-    """Returns the strategy, having asked it about the first epoch, so that a misnamed stage costs nothing more."""
+    """Returns the strategy, having asked it about every epoch, so that a misnamed stage is said before data is read."""
     strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
-    strategy(Progress(epoch=0, max_epochs=config["trainer"]["max_epochs"]), stage_names)
+    phases(strategy, stage_names, config["trainer"]["max_epochs"])
     return strategy
 
 
@@ -115,21 +102,13 @@ def transfer_module(config: Config, backbone: Backbone, architecture: Config, da
     make_optimizer = factory(optimizer_node, "optimizer")
     make_scheduler = factory(config["scheduler"], "scheduler")
 
-    def optimizer_over(backbone: Backbone, head: nn.Module) -> Any:
-        groups = parameter_groups(
-            backbone,
-            head,
-            weight_decay=config["optimizer"]["weight_decay"],
-            decay_norm_and_bias=config["optimizer"]["decay_norm_and_bias"],
-        )
-        return make_optimizer(params=groups)
-
+    _require_watchable(config["scheduler"].get("monitor"), "scheduler", data.has_val)
     return TransferModule(
         backbone=backbone,
         head=head(config, backbone.num_features, data.num_classes),
-        loss=factory(config["loss"], "loss")(num_classes=data.num_classes, class_counts=data.class_counts),
+        loss=factory(config["loss"], "loss")(num_classes=data.num_classes, class_counts=data.class_counts.tolist()),
         num_classes=data.num_classes,
-        make_optimizer=optimizer_over,
+        make_optimizer=lambda backbone, head: make_optimizer(params=_groups(config, backbone, head)),
         make_scheduler=lambda optimizer, total_steps, steps_per_epoch: make_scheduler(
             optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch
         ),
@@ -145,15 +124,43 @@ def transfer_module(config: Config, backbone: Backbone, architecture: Config, da
     )
 
 
-def callbacks(config: Config, run: Run) -> list[Any]:
-    """Returns the callbacks of the config; checkpoints go to the run's folder, a null one is left out."""
+def _groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:
+    node = config["optimizer"]
+    return parameter_groups(
+        backbone, head, weight_decay=node["weight_decay"], decay_norm_and_bias=node["decay_norm_and_bias"]
+    )
+
+
+def stage_rows(config: Config, module: Any, strategy: FreezingStrategy) -> list[StageRow]:
+    """Returns what trains from when and how fast, a row a stage."""
+    groups = _groups(config, module.backbone, module.head)
+    stages = module.backbone.stage_names
+    return table.stage_rows(groups, stages, strategy, config["optimizer"]["lr"], config["trainer"]["max_epochs"])
+
+
+def callbacks(config: Config, run: Run, *, has_val: bool) -> list[Any]:
+    """Returns the callbacks of the config; checkpoints go to the run's folder, a null one is left out.
+
+    Raises:
+        ValueError: a callback watches a validation metric, and there is no validation split.
+    """
     made = []
     for name, node in config["callbacks"].items():
-        if node is not None:
-            make = factory(node, f"callbacks.{name}")
-            takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
-            made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
+        if node is None:
+            continue
+        _require_watchable(node.get("monitor"), f"callbacks.{name}", has_val)
+        make = factory(node, f"callbacks.{name}")
+        takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
+        made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
     return made
+
+
+def _require_watchable(monitor: str | None, section: str, has_val: bool) -> None:
+    if monitor is not None and monitor.startswith("val/") and not has_val:
+        raise ValueError(
+            f"{section}.monitor: got {monitor!r}, but there is no validation split. "
+            f"Give one (data.val_fraction=0.1), or watch what training logs ({section}.monitor=train/loss)."
+        )
 
 
 def loggers(config: Config, run: Run) -> list[Any]:

@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -47,6 +48,20 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
             return compose(config_name, [*overrides, *search_path], return_hydra_config=True)
     finally:
         GlobalHydra.instance().hydra = outer_hydra
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """Returns the config resolved to plain types, Hydra's own node left out, paths absolute.
+
+    Raises:
+        omegaconf.errors.MissingMandatoryValue: a key that must be given has no value.
+    """
+    without_hydra = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    resolved = OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True)
+    assert isinstance(resolved, dict)
+    if resolved["data"].get("root"):
+        resolved["data"]["root"] = str(Path(resolved["data"]["root"]).expanduser().resolve())
+    return {str(key): value for key, value in resolved.items()}
 
 
 def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:

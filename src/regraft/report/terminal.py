@@ -1,16 +1,60 @@
 """What a run shows on the terminal: the table it starts with and the one it ends with."""
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from regraft.freezing.table import StageRow, render
 from regraft.runs import Run
 
 
-def show_metrics(metrics: dict[str, float], path: Any) -> None:
-    """Prints metrics, one a line."""
-    table = Table("metric", "value", title=str(path), title_justify="left")
+def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:
+    """Prints what trains from when, on what, and where the run lies.
+
+    Args:
+        rows: a row a stage.
+        sizes: images of each split.
+        class_names: names by class index.
+        run: the run's folder.
+    """
+    console = Console()
+    images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+    console.print(f"{len(class_names)} classes ({_shortened(class_names)}); images: {images}", highlight=False)
+    console.print(render(rows))
+    _print_line(console, f"run: {run.path}")
+
+
+def show_results(results: Mapping[str, Any], run: Run) -> None:
+    """Prints the final metrics, what trained, how long it took and where the run lies."""
+    table = Table("result", "", title="Done", title_justify="left")
+    for name, value in results["metrics"].items():
+        table.add_row(name, f"{value:.4f}")
+    share = 100 * results["num_trained_parameters"] / results["num_parameters"]
+    table.add_row("trained parameters", f"{results['num_trained_parameters']:,} ({share:.3g} %)")
+    table.add_row("epochs, steps", f"{results['num_epochs']}, {results['num_steps']}")
+    table.add_row("seconds", f"{results['seconds']:.1f}")
+    console = Console()
+    console.print(table)
+    _print_line(console, f"run: {run.path}")
+
+
+def show_metrics(metrics: Mapping[str, float], checkpoint: Path) -> None:
+    """Prints the metrics of an evaluation and what was evaluated."""
+    table = Table("metric", "", title="Evaluation", title_justify="left")
     for name, value in metrics.items():
         table.add_row(name, f"{value:.4f}")
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    _print_line(console, f"checkpoint: {checkpoint}")
+
+
+def _print_line(console: Console, line: str) -> None:
+    """Prints a line that must stay whole, so that a path in it can be copied."""
+    console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _shortened(names: Sequence[str], limit: int = 10) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

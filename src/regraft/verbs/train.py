@@ -28,7 +28,7 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     try:
         HydraConfig.instance().set_config(composed)
         run = Run(Path(composed.hydra.run.dir).resolve())
-        config = build_plain(composed)
+        config = composition.plain(composed)
     finally:
         HydraConfig.instance().cfg = outer
     (run.path / ".hydra").mkdir(parents=True, exist_ok=True)
@@ -39,14 +39,7 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 def train_job(composed: DictConfig) -> Run:
     """Trains the config that Hydra composed, in the folder that Hydra made."""
     run = Run(Path(HydraConfig.get().runtime.output_dir).resolve())
-    return _start(build_plain(composed), run)
-
-
-def build_plain(composed: DictConfig) -> dict[str, Any]:
-    """Returns the composed config as plain types, its keys known to be whole."""
-    from regraft import build
-
-    return build.plain(composed)
+    return _start(composition.plain(composed), run)
 
 
 def _start(config: dict[str, Any], run: Run) -> Run:
@@ -80,6 +73,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     data = build.datamodule(config, backbone.input_spec)
     backbone.input_spec = data.input_spec
     module = build.transfer_module(config, backbone, architecture, data)
+    rows = build.stage_rows(config, module, strategy)
     loggers = build.loggers(config, run)
     trainer = build.trainer(
         config,
@@ -88,7 +82,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
         default_root_dir=run.path,
     )
     if trainer.is_global_zero:
-        terminal.show_start(config, module, data, strategy, run)
+        terminal.show_start(rows, data.sizes, data.class_names, run)
         _log_hyperparameters(loggers, config)
         _keep_history(loggers, run, ckpt_path)
     _run_fit(trainer, module, data, ckpt_path, run)
@@ -97,7 +91,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
         results = {
             "metrics": metrics,
             "seconds": time.perf_counter() - started,
-            "num_trained_parameters": terminal.num_trained_parameters(module, strategy, config),
+            "num_trained_parameters": sum(row.num_parameters for row in rows if row.trains_from_epoch is not None),
             "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
             "num_epochs": trainer.current_epoch,
             "num_steps": trainer.global_step,

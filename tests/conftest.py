@@ -1,0 +1,37 @@
+"""What tests share: small runs that are made once, and Hydra's state put back after each test."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+import regraft
+from regraft.runs import Run
+
+# A run in about a second: a small CNN from scratch on a part of the digits.
+SMALL = [
+    "data=digits",
+    "data.fraction=0.2",
+    "model=simple_cnn",
+    "model.image_size=16",
+    "freezing=none",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+    "trainer.enable_progress_bar=false",
+    "logger=csv",
+]
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    handlers = logging.getLogger().handlers[:]
+    yield
+    logging.getLogger().handlers[:] = handlers
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Run:
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("small")
+    return regraft.train([*SMALL, f"output_dir={folder}"])

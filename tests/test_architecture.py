@@ -1,0 +1,79 @@
+"""The arrows of the house: who may import whom, and what stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "regraft"
+
+# What each room may import of ours, itself aside. A room that isn't named may import contracts and seeding only.
+ALLOWED = {
+    "contracts": set(),
+    "seeding": set(),
+    "runs": set(),
+    "composition": set(),
+    "resuming": {"runs"},
+    "sweeps": {"runs"},
+    "module": {"contracts", "losses", "metrics", "optim", "seeding"},
+    "freezing": {"contracts", "seeding", "optim"},
+    "report": {"contracts", "freezing", "runs"},
+    "build": {"*"},
+    "verbs": {"*"},
+    "cli": {"composition", "resuming", "verbs", "*version"},
+    "__init__": {"runs", "verbs"},
+    "__main__": {"cli"},
+}
+MAY_SEE_CONFIGS = {"cli", "composition", "sweeps", "build", "verbs"}
+
+
+def modules() -> list[Path]:
+    return sorted(SOURCE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path) -> set[str]:
+    """Returns every dotted name that a file imports, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_a_room_imports_only_what_it_may(path):
+    room = room_of(path)
+    allowed = ALLOWED.get(room, {"contracts", "seeding"})
+    ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("regraft.")}
+    if "*version" in allowed:
+        ours.discard("__version__")
+    assert "*" in allowed or ours - {room} <= allowed
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_configs_are_seen_only_where_they_are_composed_or_built(path):
+    sees = {name.split(".")[0] for name in imports_of(path)} & {"hydra", "omegaconf"}
+    assert not sees or room_of(path) in MAY_SEE_CONFIGS
+
+
+def test_no_room_without_a_purpose_in_its_name():
+    banned = {"utils", "helpers", "common", "misc"}
+    assert not banned & {part for path in modules() for part in path.with_suffix("").parts}
+
+
+def test_the_command_line_is_light():
+    code = (
+        "import sys, regraft, regraft.cli; "
+        "print([name for name in ('torch', 'numpy', 'pytorch_lightning', 'timm', 'sklearn') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "[]"

@@ -1,0 +1,139 @@
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import SMALL
+
+from regraft import __version__
+from regraft.cli import main
+
+
+def run_main(arguments, capsys):
+    """Returns (exit code, stdout, stderr) of the command line."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    captured = capsys.readouterr()
+    return exit_info.value.code, captured.out, captured.err
+
+
+def test_help_names_verbs_groups_and_choices(capsys):
+    code, out, _ = run_main(["--help"], capsys)
+    assert code == 0
+    assert all(verb in out for verb in ("train", "eval", "list"))
+    assert "freezing=    gradual, layerwise, linear_probe, lp_ft, none, up_to" in out
+
+
+def test_help_of_a_verb_shows_groups_and_config(capsys):
+    code, out, _ = run_main(["train", "--help"], capsys)
+    assert code == 0
+    assert "regraft train" in out
+    assert "simple_cnn" in out
+    assert "weight_decay:" in out
+    assert "_common" not in out
+
+
+def test_version(capsys):
+    assert run_main(["--version"], capsys)[1] == f"regraft {__version__}\n"
+
+
+def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
+    code, out, _ = run_main(["train", "--cfg", "job", "optimizer.lr=0.5"], capsys)
+    assert code == 0
+    assert "lr: 0.5" in out
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["trian"], "unknown verb 'trian'. Did you mean 'train'?"),
+        (["list", "modles"], "unknown group 'modles'. Did you mean 'model'?"),
+        (["train", "model=resnet81"], "model: unknown choice 'resnet81'. Did you mean 'resnet18'?"),
+        (["train", "modle=resnet18"], "modle"),
+        (["train", "optimizer.lrr=1"], "optimizer.lrr: there is no such key"),
+        (["train", "+optimizer.lrr=1"], "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?"),
+        (["train", "data=folder"], "data.root: it has no value yet"),
+        (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),
+        (["eval"], "ckpt_path: it has no value yet"),
+        (["eval", "ckpt_path=nowhere"], "nowhere doesn't exist"),
+        (["train", "freezing=up_to", "freezing.until=layer5", "model=simple_cnn"], "freezing.until: unknown stage"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(arguments, sentence, capsys):
+    code, _, err = run_main(arguments, capsys)
+    assert code == 1
+    assert sentence in err
+    assert "Traceback" not in err
+    assert err.startswith("regraft: ") and err.count("\n") == 1
+
+
+def test_debugging_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("REGRAFT_DEBUG", "1")
+    with pytest.raises(ValueError, match="unknown verb"):
+        main(["trian"])
+
+
+def test_list_says_what_each_choice_is(capsys):
+    code, out, _ = run_main(["list", "models"], capsys)
+    assert code == 0
+    lines = {line.split()[0]: line for line in out.splitlines()}
+    assert {"torchvision", "timm", "efficientnet_lite0", "checkpoint", "simple_cnn", "cifar_resnet", "mlp"} <= set(lines)
+    assert all(len(line.split()) > 2 for line in lines.values())
+
+
+def test_module_is_the_command():
+    answer = subprocess.run([sys.executable, "-m", "regraft", "--version"], capture_output=True, text=True, check=True)
+    assert answer.stdout == f"regraft {__version__}\n"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("regraft tr", {"train"}),
+        ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
+        ("regraft train data=cifar10 data.ver", {"data.verify="}),
+        ("regraft list sche", {"scheduler"}),
+    ],
+)
+def test_completion_in_bash(line, expected, tmp_path):
+    program = tmp_path / "regraft"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regraft \"$@\"\n")
+    program.chmod(0o755)
+    words = line.split(" ")
+    script = f"""
+        eval "$(regraft -sc install=bash)"
+        COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE="{line}"; COMP_POINT={len(line)}
+        hydra_bash_completion
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
+    assert set(answer.stdout.split()) == expected, answer.stderr
+
+
+def test_a_sweep_runs_each_job_and_says_a_line_for_each(capsys, tmp_path):
+    sweep = [*SMALL, "trainer.max_epochs=1", "-m", "optimizer.lr=1e-3,1e-2", "freezing=linear_probe,none"]
+    code, out, _ = run_main(["train", *(part for part in sweep if part not in ("trainer.max_epochs=2",))], capsys)
+    assert code == 0
+    (folder,) = (tmp_path / "outputs" / "digits-simple_cnn").iterdir()
+    assert folder.name.startswith("sweep-")
+    jobs = sorted(path for path in folder.iterdir() if path.is_dir())
+    assert [job.name for job in jobs] == ["0", "1", "2", "3"]
+    assert all((job / "results.json").is_file() for job in jobs)
+    table = out[out.rindex("sweep\n") :]
+    assert table.count("test/acc 0.") == 4
+
+
+def test_a_failed_job_of_a_sweep_fails_the_command_and_not_the_others(capsys, tmp_path):
+    one_epoch = [part for part in SMALL if not part.startswith("trainer.max_epochs")]
+    arguments = ["train", *one_epoch, "trainer.max_epochs=1", "-m", "data.shots=100000,1"]
+    arguments.remove("data.fraction=0.2")
+    code, out, err = run_main(arguments, capsys)
+    assert code == 1
+    assert "data.shots" in err
+    assert "failed: data.shots" in out.replace("\n", " ")
+    (folder,) = (tmp_path / "outputs" / "digits-simple_cnn").iterdir()
+    assert (folder / "1" / "results.json").is_file()

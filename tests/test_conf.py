@@ -1,0 +1,89 @@
+"""Every YAML under conf is composed and bound to the signatures that it names."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+
+from regraft import composition
+from regraft.data.datamodule import ImageDataModule
+
+# What a choice can't do without.
+NEEDED = {
+    "model=timm": ["model.name=resnet18"],
+    "model=checkpoint": ["model.path=somewhere"],
+    "data=folder": ["data.root=somewhere"],
+}
+# What build adds to the keys of a section.
+GIVEN = {
+    "head": {"num_features", "num_classes"},
+    "loss": {"num_classes", "class_counts"},
+    "optimizer": {"params"},
+    "scheduler": {"optimizer", "total_steps", "steps_per_epoch"},
+}
+DATAMODULE = set(inspect.signature(ImageDataModule).parameters)
+CHOICES = [f"{group}={name}" for group in composition.group_names() for name in composition.group_choices(group)]
+
+
+def targets(choice: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
+    """Yields (section, target, keys) of each node that a choice puts into the config."""
+    composed = composition.compose_once("train", [choice, *NEEDED.get(choice, [])], None)
+    del composed.hydra
+    config = OmegaConf.to_container(composed)
+    group = choice.partition("=")[0]
+    for section in config if group == "experiment" else [group]:
+        node = config[section]
+        if not isinstance(node, dict):
+            continue
+        for part in [node] if "_target_" in node else node.values():
+            if isinstance(part, dict) and "_target_" in part:
+                keys = {key: value for key, value in part.items() if key != "_target_"}
+                yield section, get_object(part["_target_"]), keys
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_keys_fit_the_signature_that_they_reach(choice):
+    for section, target, keys in targets(choice):
+        if section == "data":
+            keys = {key: value for key, value in keys.items() if key not in DATAMODULE}
+        if section == "optimizer":
+            keys.pop("decay_norm_and_bias")
+        parameters = inspect.signature(target).parameters
+        assert set(keys) <= set(parameters), f"{section}: {target}"
+        required = {
+            name
+            for name, parameter in parameters.items()
+            if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        }
+        assert required <= set(keys) | GIVEN.get(section, set()), f"{section}: {target}"
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_no_default_stands_twice(choice):
+    for section, target, keys in targets(choice):
+        if target.__module__.startswith("regraft."):
+            defaults = {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()}
+            twice = {key for key in keys if defaults.get(key, inspect.Parameter.empty) is not inspect.Parameter.empty}
+            assert not twice, f"{section}: {target}"
+
+
+def test_the_datamodules_keys_stand_in_every_data_config():
+    given_by_build = {"source", "input_spec", "augment", "seed"}
+    for choice in composition.group_choices("data"):
+        ((_, _, keys),) = targets(f"data={choice}")
+        assert DATAMODULE - given_by_build <= set(keys), choice
+
+
+def test_no_config_says_what_the_data_or_the_weights_say():
+    for choice in CHOICES:
+        for section, _, keys in targets(choice):
+            assert not {"num_classes", "mean", "std"} & set(keys), section
+
+
+@pytest.mark.parametrize("path", sorted(composition.conf_dir().glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_choice_shows_its_exact_command(path):
+    if not path.name.startswith("_") and path.parent.name != "hydra":
+        assert "# regraft train " in path.read_text(encoding="utf-8")

@@ -1,0 +1,159 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL
+
+import regraft
+from regraft.runs import Run
+
+
+def without(key):
+    return [part for part in SMALL if not part.startswith(key)]
+
+
+def state_of(path):
+    return torch.load(path, weights_only=True, map_location="cpu")
+
+
+def test_a_run_holds_what_it_was_and_what_it_found(small_run):
+    assert small_run.config["data"]["fraction"] == 0.2
+    assert small_run.overrides[0] == "data=digits"
+    assert {"test/acc", "test/loss", "test/top5", "test/precision", "test/recall", "test/f1"} <= set(small_run.metrics)
+    assert small_run.results["num_trained_parameters"] == small_run.results["num_parameters"]
+    columns = (small_run.path / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/loss", "train/acc", "val/loss", "val/acc", "lr/head", "test/acc"} <= set(columns)
+
+
+def test_it_learns(small_run):
+    rows = small_run.history(before_step=10**9)
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", ["best", "last"])
+def test_checkpoints_load_without_code_and_tell_what_they_are(small_run, kind):
+    checkpoint = state_of(small_run.checkpoint(kind))
+    record = checkpoint["hyper_parameters"]
+    assert record["class_names"] == [str(digit) for digit in range(10)]
+    assert record["architecture"]["weights"] is None
+    assert record["input_spec"]["image_size"] == 16
+    assert len(record["input_spec"]["mean"]) == record["input_spec"]["num_channels"]
+    assert record["config"] == small_run.config
+
+
+def test_the_same_seed_gives_the_same_run(small_run):
+    again = regraft.train(SMALL)
+    first, second = (state_of(run.last_ckpt)["state_dict"] for run in (small_run, again))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again.metrics == small_run.metrics
+    other = regraft.train([*SMALL, "seed=1"])
+    assert other.metrics != small_run.metrics
+
+
+def test_another_seed_keeps_the_test_split(small_run):
+    other = regraft.train([*without("trainer.max_epochs"), "trainer.max_epochs=1", "seed=7"])
+    first, second = (state_of(run.last_ckpt)["hyper_parameters"]["fingerprint"] for run in (small_run, other))
+    assert first == second
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize("freezing", ["none", "lp_ft"])
+@pytest.mark.parametrize("scheduler", ["cosine", "onecycle", "step", "plateau"])
+def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
+    overrides = [
+        *without("freezing"),
+        f"freezing={freezing}",
+        f"scheduler={scheduler}",
+        "optimizer=sgd",
+        "head.dropout=0.3",
+        "augment=basic",
+        "augment.mixup_alpha=0.3",
+    ]
+    straight = regraft.train(overrides)
+
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    def stop(self, trainer, *_):
+        if trainer.current_epoch == 1:
+            raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelCheckpoint, "on_train_batch_end", stop)
+        with pytest.raises(Stop):
+            regraft.train([*overrides, "output_dir=stopped"])
+    (folder,) = Path("stopped").glob("*/*")
+    resumed = regraft.train([f"ckpt_path={folder}"])
+
+    assert resumed == Run(folder.resolve())
+    ends = [state_of(run.last_ckpt) for run in (straight, resumed)]
+    for name, tensor in ends[0]["state_dict"].items():
+        assert torch.equal(tensor, ends[1]["state_dict"][name]), name
+    assert str(ends[0]["optimizer_states"]) == str(ends[1]["optimizer_states"])
+    assert str(ends[0]["lr_schedulers"]) == str(ends[1]["lr_schedulers"])
+    assert resumed.metrics == straight.metrics
+    assert resumed.history(before_step=10**9) == straight.history(before_step=10**9)
+
+
+def test_a_run_of_one_epoch_goes_on_to_two():
+    constant = [*without("trainer.max_epochs"), "scheduler=constant"]
+    straight = regraft.train([*constant, "trainer.max_epochs=2"])
+    short = regraft.train([*constant, "trainer.max_epochs=1"])
+    resumed = regraft.train([f"ckpt_path={short.path}", "trainer.max_epochs=2"])
+    ends = [state_of(run.last_ckpt)["state_dict"] for run in (straight, resumed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+    assert resumed.metrics == straight.metrics
+
+
+def test_without_a_validation_split_the_last_checkpoint_is_tested():
+    run = regraft.train([*SMALL, "data.val_fraction=0", "callbacks.best=null"])
+    assert "test/acc" in run.metrics
+    assert run.last_ckpt.is_file() and not run.best_ckpt.exists()
+
+
+def test_watching_validation_that_there_is_not_is_refused():
+    with pytest.raises(ValueError, match="callbacks.best.monitor: got 'val/acc', but there is no validation split"):
+        regraft.train([*SMALL, "data.val_fraction=0"])
+
+
+def test_fast_dev_run_tries_everything_and_keeps_no_checkpoint():
+    run = regraft.train([*SMALL, "trainer.fast_dev_run=true"])
+    assert "test/acc" in run.metrics
+    assert not run.last_ckpt.exists()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=focal", "loss.class_weights=balanced", "loss.label_smoothing=0.1"],
+        ["loss=mse", "augment.cutmix_alpha=1.0"],
+        ["optimizer=adagrad", "scheduler=exponential", "penalty.l1=1e-5", "penalty.l2=1e-4"],
+        ["optimizer=rmsprop", "scheduler=linear_warmup", "data.sampler=balanced"],
+        ["optimizer=adam", "trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"],
+        ["callbacks=early_stopping", "augment=randaugment", "augment.erasing_probability=0.2"],
+        ["trainer.precision=bf16-mixed", "head=mlp"],
+        ["head=cosine", "augment=crop_flip", "freezing=layerwise"],
+        ["head=mapping", "freezing=gradual", "augment=trivialaugment"],
+    ],
+    ids=" ".join,
+)
+def test_choices_run_together(overrides):
+    run = regraft.train([*without("trainer.max_epochs"), "trainer.max_epochs=1", *overrides])
+    assert 0 <= run.metrics["test/acc"] <= 1
+    assert json.loads((run.path / "results.json").read_text())["num_epochs"] == 1
+
+
+def test_the_backbone_of_a_run_starts_another(small_run):
+    kept = [part for part in SMALL if not part.startswith(("model", "freezing"))]
+    run = regraft.train([*kept, "model=checkpoint", f"model.path={small_run.path}", "freezing=linear_probe"])
+    source, target = (state_of(path)["state_dict"] for path in (small_run.best_ckpt, run.last_ckpt))
+    backbone = [name for name in source if name.startswith("backbone.")]
+    assert backbone
+    assert all(torch.equal(source[name], target[name]) for name in backbone)
+    assert not torch.equal(source["head.classifier.weight"], target["head.classifier.weight"])
+    # The run stands alone: its source may go.
+    assert state_of(run.last_ckpt)["hyper_parameters"]["architecture"]["_target_"].endswith("simple_cnn")
