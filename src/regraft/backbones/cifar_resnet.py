@@ -1,0 +1,79 @@
+"""The residual networks for 32 px images of He et al., "Deep residual learning for image recognition" (CVPR 2016)."""
+
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from regraft.backbones.weights import load_tensors, read_file
+from regraft.contracts import Backbone, InputSpec
+
+_DEFAULT_IMAGE_SIZE = 32
+_WIDTHS = (16, 32, 64)
+
+
+def build(*, depth: int, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
+    """Returns the CIFAR ResNet of section 4.2: stem, then layer1..layer3 of (depth - 2) / 6 blocks each.
+
+    16, 32 and 64 channels, shortcuts of option A (no parameters), global average pooling to 64 features. With a linear
+    head for 10 classes 20, 32, 44 and 56 layers have 0.27, 0.46, 0.66 and 0.85 million parameters, as table 6 says.
+
+    Args:
+        depth: layers with weights, the head's included: 6n + 2.
+        weights: a file with this architecture's state dict (`layer1.0.conv1.weight`, ...), or null for random.
+        image_size: pixels; null for 32.
+        num_channels: 3 or 1.
+
+    Raises:
+        ValueError: a depth that is not 6n + 2, or tensors that don't fit.
+    """
+    if depth < 8 or depth % 6 != 2:
+        raise ValueError(f"model.depth: got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")
+    num_blocks = (depth - 2) // 6
+    stages = nn.ModuleDict({"stem": _stem(num_channels)})
+    for index, (num_in, num_out) in enumerate(zip((16, *_WIDTHS), _WIDTHS, strict=False), start=1):
+        stages[f"layer{index}"] = _layer(num_blocks, num_in, num_out)
+    last = cast(nn.Sequential, stages["layer3"])
+    last.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    last.add_module("flatten", nn.Flatten())
+    for module in stages.modules():
+        if isinstance(module, nn.Conv2d):
+            # He et al., "Delving deep into rectifiers" (ICCV 2015), which the paper initialises by.
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    if weights is not None:
+        load_tensors(stages, read_file(weights), weights, f"cifar_resnet depth={depth}")
+    return Backbone(dict(stages.items()), _WIDTHS[-1], InputSpec(image_size or _DEFAULT_IMAGE_SIZE, num_channels))
+
+
+class _BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut that, where the size changes, subsamples and pads channels with zeros."""
+
+    def __init__(self, num_in: int, num_out: int) -> None:
+        super().__init__()
+        self.stride = 1 if num_in == num_out else 2
+        self.num_new_channels = num_out - num_in
+        self.conv1 = nn.Conv2d(num_in, num_out, kernel_size=3, stride=self.stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(num_out)
+        self.conv2 = nn.Conv2d(num_out, num_out, kernel_size=3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(num_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (batch, num_in, height, width) to (batch, num_out, height / stride, width / stride)."""
+        residual = F.relu(self.bn1(self.conv1(x)))
+        residual = self.bn2(self.conv2(residual))
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.num_new_channels))
+        return F.relu(residual + shortcut)
+
+
+def _stem(num_channels: int) -> nn.Sequential:
+    stem = nn.Sequential()
+    stem.add_module("conv", nn.Conv2d(num_channels, _WIDTHS[0], kernel_size=3, padding=1, bias=False))
+    stem.add_module("bn", nn.BatchNorm2d(_WIDTHS[0]))
+    stem.add_module("relu", nn.ReLU())
+    return stem
+
+
+def _layer(num_blocks: int, num_in: int, num_out: int) -> nn.Sequential:
+    blocks = [_BasicBlock(num_in if index == 0 else num_out, num_out) for index in range(num_blocks)]
+    return nn.Sequential(*blocks)

@@ -1,0 +1,97 @@
+"""Small plain networks to pretrain on a source domain and to compare with; no weights exist for them."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from regraft.backbones.weights import load_tensors, read_file
+from regraft.contracts import Backbone, InputSpec
+
+_DEFAULT_IMAGE_SIZE = 32
+
+
+def simple_cnn(
+    *, widths: Sequence[int], batch_norm: bool, weights: str | None, image_size: int | None, num_channels: int
+) -> Backbone:
+    """Returns a LeNet-like network: stages conv1, conv2, ..., each convolution, ReLU, 2 x 2 max pooling.
+
+    After LeCun et al., "Gradient-based learning applied to document recognition" (1998), with 3 x 3 convolutions, ReLU
+    and global average pooling at the end.
+
+    Args:
+        widths: output channels of each stage; the last is the number of features.
+        batch_norm: whether BatchNorm follows each convolution.
+        weights: a file with this architecture's state dict (`conv1.conv.weight`, ...), or null for random.
+        image_size: pixels, at least 2 ** stages; null for 32.
+        num_channels: 3 or 1.
+
+    Raises:
+        ValueError: no or non-positive widths, an image too small, or tensors that don't fit.
+    """
+    _check_positive("model.widths", widths)
+    spec = InputSpec(image_size or _DEFAULT_IMAGE_SIZE, num_channels)
+    if spec.image_size < 2 ** len(widths):
+        raise ValueError(
+            f"model.image_size: got {spec.image_size}; {len(widths)} poolings need at least {2 ** len(widths)} pixels. "
+            "Use larger images or fewer model.widths."
+        )
+    stages = nn.ModuleDict()
+    for index, (num_in, num_out) in enumerate(zip([num_channels, *widths], widths, strict=False), start=1):
+        stages[f"conv{index}"] = _conv_stage(num_in, num_out, batch_norm, is_last=index == len(widths))
+    return _finish("simple_cnn", stages, widths[-1], spec, weights)
+
+
+def mlp(
+    *, hidden_sizes: Sequence[int], dropout: float, weights: str | None, image_size: int | None, num_channels: int
+) -> Backbone:
+    """Returns a multilayer perceptron on flattened pixels: stages layer1, layer2, ..., each linear, ReLU, dropout.
+
+    Args:
+        hidden_sizes: units of each layer; the last is the number of features.
+        dropout: probability, in [0, 1).
+        weights: a file with this architecture's state dict (`layer1.linear.weight`, ...), or null for random.
+        image_size: pixels, part of the architecture; null for 32.
+        num_channels: 3 or 1.
+
+    Raises:
+        ValueError: no or non-positive sizes, a dropout outside of [0, 1), or tensors that don't fit.
+    """
+    _check_positive("model.hidden_sizes", hidden_sizes)
+    if not 0 <= dropout < 1:
+        raise ValueError(f"model.dropout: got {dropout}; allowed: at least 0, below 1.")
+    spec = InputSpec(image_size or _DEFAULT_IMAGE_SIZE, num_channels)
+    num_pixels = num_channels * spec.image_size**2
+    stages = nn.ModuleDict()
+    for index, (num_in, num_out) in enumerate(zip([num_pixels, *hidden_sizes], hidden_sizes, strict=False), start=1):
+        stage = nn.Sequential()
+        if index == 1:
+            stage.add_module("flatten", nn.Flatten())
+        stage.add_module("linear", nn.Linear(num_in, num_out))
+        stage.add_module("relu", nn.ReLU())
+        stage.add_module("dropout", nn.Dropout(dropout))
+        stages[f"layer{index}"] = stage
+    return _finish("mlp", stages, hidden_sizes[-1], spec, weights)
+
+
+def _conv_stage(num_in: int, num_out: int, batch_norm: bool, is_last: bool) -> nn.Sequential:
+    stage = nn.Sequential()
+    stage.add_module("conv", nn.Conv2d(num_in, num_out, kernel_size=3, padding=1, bias=not batch_norm))
+    if batch_norm:
+        stage.add_module("bn", nn.BatchNorm2d(num_out))
+    stage.add_module("relu", nn.ReLU())
+    stage.add_module("pool", nn.MaxPool2d(2))
+    if is_last:
+        stage.add_module("global_pool", nn.AdaptiveAvgPool2d(1))
+        stage.add_module("flatten", nn.Flatten())
+    return stage
+
+
+def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: InputSpec, weights: str | None) -> Backbone:
+    if weights is not None:
+        load_tensors(stages, read_file(weights), weights, name)
+    return Backbone(dict(stages.items()), num_features, spec)
+
+
+def _check_positive(key: str, sizes: Sequence[int]) -> None:
+    if not sizes or min(sizes) < 1:
+        raise ValueError(f"{key}: got {list(sizes)}; give at least one size, each at least 1, e.g. [32,64,128].")

@@ -1,0 +1,191 @@
+"""Cuts any model into ordered, named stages, with torch.fx.
+
+Only the top-level forward is traced: a module whose parameters and buffers belong to at most one stage is a leaf, so
+whatever is dynamic inside it (padding by size, dropout by mode, window attention) stays as its library wrote it. Which
+tensors make a stage is the business of each source's file.
+"""
+
+import copy
+import logging
+import operator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor, fx, nn
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class _CutError(Exception):
+    """The model's graph has no order that keeps the stages one after the other."""
+
+
+class _Entry(nn.Module):
+    """Calls the model with images alone, so that optional arguments keep their defaults under tracing."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        return cast(Tensor, cast(Any, self.model).forward(images))
+
+
+class _StageTracer(fx.Tracer):
+    """Traces into a module only where it spans several stages."""
+
+    # A buffer must be a node of the graph; else arithmetic on it would be frozen into a constant.
+    proxy_buffer_attributes = True
+
+    def __init__(self, stage_of: Mapping[int, int]) -> None:
+        super().__init__()
+        self._stage_of = stage_of
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+        return len({self._stage_of[id(tensor)] for tensor in _tensors(m) if id(tensor) in self._stage_of}) <= 1
+
+
+def cut(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> dict[str, nn.Module]:
+    """Returns the model's forward as modules to be called one after the other.
+
+    A stage ends where the next one's first parameter is touched; what has no parameters (a final pooling, a shortcut's
+    sum) belongs to the stage before it. Where several values cross a boundary, a tuple does. Submodules are shared
+    with `model`, under their own names; tensors that the forward never touches are left out.
+
+    Args:
+        model: its forward takes images and gives features.
+        stages: from the input up, each stage's parameters and buffers by name. A buffer that no stage names joins the
+            stage that uses it.
+        name: the model's, for the log.
+
+    Returns:
+        Stage name to module, from the input up; the one stage `backbone`, logged, where the forward can't be traced or
+        can't be cut in this order.
+    """
+    tensors = dict(_named_tensors(model))
+    order = list(stages)
+    stage_of = {id(tensors[key]): order.index(stage) for stage, keys in stages.items() for key in keys}
+    try:
+        graph = _trace(model, stage_of)
+        parts = _split(model, graph, _assign(model, graph, stage_of))
+    # What tracing unknown code can raise is open-ended (TraceError, TypeError, AttributeError, ...).
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        _LOGGER.warning("%s can't be cut into stages (%s); it is one stage, `backbone`.", name, reason)
+        return {"backbone": model}
+    unused = tensors.keys() - {key for part in parts.values() for key, _ in _named_tensors(part)}
+    if unused:
+        _LOGGER.info("%s: features don't depend on %s; left out.", name, ", ".join(sorted(unused)))
+    return {order[index]: part for index, part in parts.items()}
+
+
+def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    yield from module.named_parameters()
+    yield from module.named_buffers()
+
+
+def _tensors(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _trace(model: nn.Module, stage_of: Mapping[int, int]) -> fx.Graph:
+    """Returns the graph of the top-level forward, which must be the same in training and in evaluation."""
+    was_training = model.training
+    entry = _Entry(model)
+    try:
+        training_graph = _StageTracer(stage_of).trace(entry.train())
+        graph = _StageTracer(stage_of).trace(entry.eval())
+    finally:
+        model.train(was_training)
+    if training_graph.python_code("self").src != graph.python_code("self").src:
+        raise _CutError("its forward differs between training and evaluation")
+    return graph
+
+
+def _assign(model: nn.Module, graph: fx.Graph, stage_of: Mapping[int, int]) -> dict[fx.Node, int]:
+    """Returns each node's stage: its tensors', or without any the one that the forward has reached."""
+    claimed = dict(stage_of)
+    reached = 0
+    node_stages = {}
+    for node in graph.nodes:
+        for tensor in _tensors_of(model, node):
+            stage = claimed.setdefault(id(tensor), reached)
+            if stage < reached and node.op == "get_attr":
+                # A loose parameter (a class token, say) is its user's, wherever the library lists it.
+                stage = reached
+            if stage < reached:
+                raise _CutError(f"{_target(node)} is used after the next stage has begun")
+            reached = stage
+        node_stages[node] = reached
+    return node_stages
+
+
+def _target(node: fx.Node) -> str:
+    return str(node.target).removeprefix("model.")
+
+
+def _tensors_of(model: nn.Module, node: fx.Node) -> list[Tensor]:
+    """Returns the parameters and buffers that a node touches."""
+    if node.op == "call_module":
+        return list(_tensors(model.get_submodule(_target(node))))
+    if node.op == "get_attr":
+        path, _, attribute = _target(node).rpartition(".")
+        return [getattr(model.get_submodule(path), attribute)]
+    return []
+
+
+def _split(model: nn.Module, graph: fx.Graph, node_stages: Mapping[fx.Node, int]) -> dict[int, fx.GraphModule]:
+    """Returns one module a stage that has nodes, by stage index."""
+    nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
+    result = next(node for node in graph.nodes if node.op == "output").args[0]
+    assert isinstance(result, fx.Node), "features are one tensor"
+    incoming = [node for node in graph.nodes if node.op == "placeholder"]
+    indices = sorted({node_stages[node] for node in nodes})
+    parts: dict[int, fx.GraphModule] = {}
+    for index in indices:
+        own = [node for node in nodes if node_stages[node] == index]
+        is_last = index == indices[-1]
+        outgoing = [result] if is_last else [n for n in incoming + own if _is_needed_after(n, index, node_stages)]
+        parts[index] = fx.GraphModule(model, _stage_graph(incoming, own, outgoing))
+        incoming = outgoing
+    owned = [id(tensor) for part in parts.values() for tensor in _tensors(part)]
+    if len(owned) != len(set(owned)):
+        raise _CutError("a parameter is used in two stages")
+    _unshare(list(parts.values()))
+    return parts
+
+
+def _is_needed_after(node: fx.Node, index: int, node_stages: Mapping[fx.Node, int]) -> bool:
+    return any(node_stages[user] > index or user.op == "output" for user in node.users)
+
+
+def _stage_graph(incoming: list[fx.Node], own: list[fx.Node], outgoing: list[fx.Node]) -> fx.Graph:
+    """Returns the graph of one stage: one argument, one result, tuples where several values cross."""
+    graph = fx.Graph()
+    argument = graph.placeholder("x")
+    if len(incoming) == 1:
+        copies = {incoming[0]: argument}
+    else:
+        copies = {
+            node: graph.call_function(operator.getitem, (argument, position)) for position, node in enumerate(incoming)
+        }
+    for node in own:
+        copied = graph.node_copy(node, copies.__getitem__)
+        if node.op in ("call_module", "get_attr"):
+            copied.target = _target(node)
+        copies[node] = copied
+    graph.output(copies[outgoing[0]] if len(outgoing) == 1 else tuple(copies[node] for node in outgoing))
+    return graph
+
+
+def _unshare(parts: list[fx.GraphModule]) -> None:
+    """Gives each stage its own copy of a module without parameters, so that its mode is the stage's alone."""
+    seen: set[int] = set()
+    for part in parts:
+        targets = {str(node.target) for node in part.graph.nodes if node.op == "call_module"}
+        for target in targets:
+            module = part.get_submodule(target)
+            if id(module) in seen:
+                part.set_submodule(target, copy.deepcopy(module))
+        seen.update(id(module) for module in part.modules())

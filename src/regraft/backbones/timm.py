@@ -1,0 +1,164 @@
+"""Any model of timm.
+
+Imported for timm's models and for `bundled` alone, so that no other model waits for timm.
+"""
+
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import huggingface_hub
+import timm
+from timm.data import resolve_model_data_config
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from regraft.backbones.staging import cut
+from regraft.backbones.timm_stages import stages_of
+from regraft.backbones.weights import (
+    is_path,
+    load_tensors,
+    offline_error,
+    read_file,
+    unknown_name_error,
+    without,
+)
+from regraft.contracts import Backbone, InputSpec
+
+
+def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
+    """Returns a timm model cut into its own groups, e.g. stem, layer1..4 or patch_embed, block0..11, norm.
+
+    A model that timm gives no groups, or whose forward can't be cut between them, is the one stage `backbone`.
+
+    Args:
+        name: as timm writes it, with or without a tag: `resnet18`, `resnet18.a1_in1k`.
+        weights: DEFAULT for the tag's pretrained weights; a file with this architecture's state dict; null for random.
+        image_size: pixels; null for the weights' own. Weights of position embeddings are resampled by timm.
+        num_channels: 3, or 1: the first convolution's weights are then summed over colours, the mean and std averaged.
+
+    Raises:
+        ValueError: unknown name, tag or weights, a size that the model doesn't take, or tensors that don't fit.
+        FileNotFoundError: no file at `weights`.
+        ConnectionError: weights to download, and no network.
+    """
+    config = _pretrained_config(name)
+    model = _create(name, config, weights, image_size, num_channels)
+    spec = InputSpec(image_size or config["input_size"][-1], num_channels)
+    if weights is not None:
+        spec = input_spec(model, spec.image_size, num_channels)
+    return Backbone(cut(model, stages_of(model), name), num_features(model), spec)
+
+
+def num_features(model: nn.Module) -> int:
+    """Returns the length of what a timm model made with `num_classes=0` gives."""
+    return int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
+
+
+def input_spec(model: nn.Module, image_size: int, num_channels: int) -> InputSpec:
+    """Returns what a timm model's pretrained weights were fed, at another size or in gray where asked."""
+    config = resolve_model_data_config(model)
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    if num_channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    return InputSpec(image_size, num_channels, mean, std, config["interpolation"], config["crop_pct"])
+
+
+def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
+    """Loads a state dict of the same timm architecture into a model made with `num_classes=0`.
+
+    The classifier's tensors are dropped, colour convolutions summed when the model takes grayscale.
+
+    Raises:
+        ValueError: other names or shapes.
+    """
+    config: Any = model.pretrained_cfg
+    tensors = without(tensors, _as_tuple(config["classifier"]))
+    own = model.state_dict()
+    for name in (f"{module}.weight" for module in _as_tuple(config["first_conv"])):
+        if name in tensors and name in own and tensors[name].shape[1:2] != own[name].shape[1:2]:
+            tensors[name] = adapt_input_conv(own[name].shape[1], tensors[name])
+    load_tensors(model, tensors, source, target)
+
+
+def _pretrained_config(name: str) -> dict[str, Any]:
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise unknown_name_error("timm", architecture, timm.list_models())
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        known = ", ".join(filter(None, tags)) or "none"
+        raise ValueError(f"model.name: {architecture} has no weights tagged {tag!r}. It has: {known}.")
+    config = timm.get_pretrained_cfg(name)
+    assert config is not None, "every timm model has one"
+    return config.to_dict()
+
+
+def _create(
+    name: str, config: Mapping[str, Any], weights: str | None, image_size: int | None, num_channels: int
+) -> nn.Module:
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": num_channels}
+    if image_size not in (None, config["input_size"][-1]) and config["fixed_input_size"]:
+        options["img_size"] = image_size
+    if weights is None:
+        return _construct(name, options)
+    if is_path(weights):
+        tensors = read_file(weights)
+        model = _construct(name, {key: value for key, value in options.items() if key != "img_size"})
+        load_state_dict(model, tensors, weights, name)
+        if "img_size" in options:
+            _resize(model, options["img_size"], name)
+        return model
+    if weights != "DEFAULT":
+        raise ValueError(
+            f"model.weights: got {weights!r}; allowed: DEFAULT (the weights of the tag in model.name), null, or the "
+            "path of a file."
+        )
+    return _download(name, config, options)
+
+
+def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, **options)
+    except (TypeError, AssertionError, ValueError) as error:
+        if "img_size" not in options:
+            raise
+        raise ValueError(f"model.image_size: {name} does not take {options['img_size']} ({error}).") from error
+
+
+def _resize(model: nn.Module, image_size: int, name: str) -> None:
+    resize: Callable[..., None] | None = getattr(model, "set_input_size", None)
+    if resize is None:
+        raise ValueError(f"model.image_size: got {image_size}; {name} takes weights from a file at its own size only.")
+    resize(img_size=image_size)
+
+
+def _download(name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
+    """Returns the model with its pretrained weights, from the hub's cache where they lie there."""
+    repository, file = config["hf_hub_id"], config["hf_hub_filename"] or "model.safetensors"
+    if not (repository or config["url"]):
+        raise ValueError(
+            f"model.weights: timm has no weights for {name}; use model.weights=null or another model.name."
+        )
+    cached = huggingface_hub.try_to_load_from_cache(repository, file) if repository else None
+    if isinstance(cached, str):
+        return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})
+    try:
+        if repository:
+            _probe(huggingface_hub.constants.ENDPOINT)
+        return _construct(name, {**options, "pretrained": True})
+    except OSError as error:
+        raise offline_error(f"timm's weights for {name}", error) from error
+
+
+def _probe(url: str) -> None:
+    """Raises URLError when the host can't be reached: the hub's own client retries for most of a minute."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return  # an answer, whatever it says
+
+
+def _as_tuple(names: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())

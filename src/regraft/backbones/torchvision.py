@@ -1,0 +1,144 @@
+"""Every classification model of torchvision, its head removed.
+
+How a family's parameters fall into stages stands in `torchvision_families`.
+"""
+
+import urllib.error
+from collections.abc import Mapping
+from typing import Any
+
+import torchvision.models
+from torch import Tensor, nn
+from torchvision.models import vision_transformer
+
+from regraft.backbones.staging import cut
+from regraft.backbones.torchvision_families import family_of, remove_head, stages_of
+from regraft.backbones.weights import (
+    is_path,
+    load_tensors,
+    offline_error,
+    read_file,
+    unknown_name_error,
+    without,
+)
+from regraft.contracts import Backbone, InputSpec
+
+# torchvision turns ImageNet's statistics into these inside googlenet and inception_v3 (`transform_input`). Asking for
+# them instead is the same function, and works for grayscale.
+_HALF = (0.5, 0.5, 0.5)
+
+
+def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
+    """Returns a torchvision model cut into the stages its users know, e.g. stem, layer1..layer4.
+
+    Features are what enters the whole classifier (`fc`, `classifier`, `head`, `heads`), pooled; the LayerNorm of
+    ConvNeXt's and MaxViT's stays in the last stage. VGG and AlexNet are pooled to one value a channel (512, 256), not
+    to the 7 x 7 that their classifiers took. Auxiliary classifiers (googlenet, inception_v3) are left out.
+
+    Args:
+        name: one of `torchvision.models.list_models(module=torchvision.models)`.
+        weights: DEFAULT or another name of torchvision's; a file with this architecture's state dict; null for random.
+        image_size: pixels; null for the weights' own. A ViT's position embeddings are interpolated.
+        num_channels: 3, or 1: the first convolution's weights are then summed over colours, the mean and std averaged.
+
+    Raises:
+        ValueError: unknown name or weights, a size that the model doesn't take, or tensors that don't fit.
+        FileNotFoundError: no file at `weights`.
+        ConnectionError: weights to download, and no network.
+    """
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise unknown_name_error("torchvision", name, known)
+    preset = _preset(name, weights)
+    size = image_size or preset.transforms().crop_size[0]
+    if weights is None:
+        model, num_features = _from_scratch(name, size)
+    elif is_path(weights):
+        model, num_features = _from_tensors(name, size, read_file(weights), weights)
+    else:
+        model, num_features = _from_library(name, size, preset)
+    if num_channels == 1:
+        _sum_colours(model)
+    spec = InputSpec(size, num_channels) if weights is None else _input_spec(name, preset, size, num_channels)
+    return Backbone(cut(model, stages_of(name, model), name), num_features, spec)
+
+
+def _preset(name: str, weights: str | None) -> Any:
+    """Returns torchvision's own record of the weights; of the default ones for a file or none."""
+    presets = torchvision.models.get_model_weights(name)
+    if weights is None or is_path(weights):
+        return presets.DEFAULT
+    if weights not in presets.__members__:  # `DEFAULT` is a member, an alias
+        allowed = ", ".join(["DEFAULT", *(preset.name for preset in presets)])
+        raise ValueError(f"model.weights: got {weights!r}; {name} has: {allowed}; else null, or the path of a file.")
+    return presets[weights]
+
+
+def _from_scratch(name: str, image_size: int) -> tuple[nn.Module, int]:
+    model = _construct(name, image_size)
+    return model, remove_head(name, model)
+
+
+def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, int]:
+    """Returns the model with weights that torchvision downloads, and its number of features."""
+    own_size = preset.transforms().crop_size[0]
+    try:
+        model = _construct(name, own_size, weights=preset)
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        raise offline_error(f"torchvision's {preset}", error) from error
+    if family_of(name).size_argument and image_size != own_size:
+        return _from_tensors(name, image_size, model.state_dict(), str(preset))
+    _check_size(name, image_size)
+    return model, remove_head(name, model)
+
+
+def _from_tensors(name: str, image_size: int, tensors: Mapping[str, Tensor], source: str) -> tuple[nn.Module, int]:
+    """Returns the model with the given state dict, classifier aside, and its number of features."""
+    family = family_of(name)
+    model = _construct(name, image_size)
+    num_features = remove_head(name, model)
+    tensors = {family.rename(key): tensor for key, tensor in without(tensors, family.head + family.auxiliary).items()}
+    if isinstance(model, vision_transformer.VisionTransformer) and "encoder.pos_embedding" in tensors:
+        tensors = dict(vision_transformer.interpolate_embeddings(image_size, model.patch_size, tensors))
+    load_tensors(model, tensors, source, name)
+    return model, num_features
+
+
+def _construct(name: str, image_size: int, weights: Any = None) -> nn.Module:
+    family = family_of(name)
+    options = dict(family.options)
+    if family.size_argument == "image_size":
+        options["image_size"] = image_size
+    elif family.size_argument == "input_size":
+        options["input_size"] = (image_size, image_size)
+    else:
+        _check_size(name, image_size)
+    try:
+        return torchvision.models.get_model(name, weights=weights, **options)
+    except (AssertionError, ValueError) as error:
+        raise ValueError(f"model.image_size: {name} does not take {image_size} px ({error}).") from error
+
+
+def _check_size(name: str, image_size: int) -> None:
+    """Raises ValueError for an image that the strides would shrink to nothing."""
+    smallest = max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
+    if family_of(name).has_min_size and image_size < smallest:
+        raise ValueError(f"model.image_size: got {image_size}; {name} takes {smallest} px or more.")
+
+
+def _sum_colours(model: nn.Module) -> None:
+    """Makes the first convolution take one channel: a gray image gives what its three equal colours gave."""
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))
+    first.in_channels = 1
+
+
+def _input_spec(name: str, preset: Any, image_size: int, num_channels: int) -> InputSpec:
+    transforms = preset.transforms()
+    mean, std = tuple(transforms.mean), tuple(transforms.std)
+    if "transform_input" in family_of(name).options:
+        mean, std = _HALF, _HALF
+    if num_channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    crop_fraction = min(1.0, transforms.crop_size[0] / transforms.resize_size[0])
+    return InputSpec(image_size, num_channels, mean, std, transforms.interpolation.value, crop_fraction)

@@ -1,0 +1,131 @@
+"""Tensors from a file into a module, all or none.
+
+Which tensors of a file are the backbone's is the business of each source's file; so is any download.
+"""
+
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+_MAX_NAMES = 10
+
+
+def is_path(weights: str) -> bool:
+    """Whether `weights` speaks of a file, not of weights that a library knows by name."""
+    return weights.endswith(_SUFFIXES) or "/" in weights or "\\" in weights
+
+
+def read_file(path: str | Path) -> dict[str, Tensor]:
+    """Returns the tensors of a plain state dict, on the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file would run code, is damaged, or holds something else.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"model.weights: no file {path}. Give a {', '.join(_SUFFIXES)} file, or null.")
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)[0]
+    content = load_safely(path)
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        found = f"a mapping with {_shorten(map(str, content))}" if isinstance(content, Mapping) else type(content)
+        raise ValueError(
+            f"model.weights: {path} holds {found}, not a plain state dict (name -> tensor). Save `model.state_dict()`; "
+            "for a run of Regraft use `model=checkpoint model.path=...`."
+        )
+    return dict(content)
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns the tensors and the metadata of a .safetensors file; ValueError when it is damaged."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} is no whole .safetensors file ({error}). Copy or download it again.") from error
+
+
+def load_safely(path: Path) -> Any:
+    """Returns what `torch.save` wrote, on the CPU, without running code that the file may hold.
+
+    Raises:
+        ValueError: the file would run code, or is damaged.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is refused: it is damaged, or holds pickled code that loading would run. "
+            "Load it where you trust it, and save its `state_dict()` alone."
+        ) from error
+    except (RuntimeError, EOFError, KeyError) as error:
+        raise ValueError(f"{path} is no file that torch.save wrote whole ({error}). Copy it again.") from error
+
+
+def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
+    """Loads every tensor of the module.
+
+    Args:
+        module: takes the tensors, in place.
+        tensors: by the module's own names.
+        source: whence the tensors come, for the message.
+        target: what the module is, for the message.
+
+    Raises:
+        ValueError: names or shapes differ; the message lists both sides.
+    """
+    own = module.state_dict()
+    mismatched = [
+        f"{name} {tuple(tensors[name].shape)} there, {tuple(own[name].shape)} here"
+        for name in own
+        if name in tensors and tensors[name].shape != own[name].shape
+    ]
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise ValueError(
+            f"{source} does not fit {target}. "
+            f"Only here ({len(missing)}): {_shorten(missing)}. "
+            f"Only there ({len(unexpected)}): {_shorten(unexpected)}. "
+            f"Other shape ({len(mismatched)}): {_shorten(mismatched)}."
+        ) from error
+
+
+def without(tensors: Mapping[str, Tensor], modules: Iterable[str]) -> dict[str, Tensor]:
+    """Returns the tensors that don't belong to the named modules (a classifier's, say)."""
+    prefixes = tuple(f"{module}." for module in modules)
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
+
+
+def offline_error(what: str, error: BaseException) -> ConnectionError:
+    """Returns the error for weights that no network brings: one sentence, with the offline choices."""
+    reason = str(getattr(error, "reason", "")) or type(error).__name__
+    return ConnectionError(
+        f"model.weights: can't download {what} ({reason}); without a network use model=efficientnet_lite0 "
+        "(its weights come with the install), model.weights=PATH (a local file) or model.weights=null (from scratch)."
+    )
+
+
+def unknown_name_error(source: str, name: str, known: Iterable[str]) -> ValueError:
+    """Returns the error for a model name that the library doesn't know, with the closest ones."""
+    import difflib
+
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or sorted(known)[:5]
+    return ValueError(f"model.name: {source} has no {name!r} among {len(known)} models. Close: {', '.join(close)}.")
+
+
+def _shorten(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f", and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return (", ".join(names[:_MAX_NAMES]) or "none") + more
