@@ -13,7 +13,7 @@ from torch.nn.functional import pad
 NUM_ATTEMPTS = 10
 """Boxes tried before the fall-back, as in torchvision's RandomResizedCrop."""
 
-_FIXED_POINT = 1 << 15
+_FIXED_POINT = 1 << 14
 
 
 def flip_rows(images: Tensor, is_flipped: Tensor) -> Tensor:
@@ -70,8 +70,9 @@ def random_boxes(
 def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
     """Returns each image's box, resized to a square with antialiasing.
 
-    Resampling is separable, so it is two small matrix products. The weights are multiples of 2**-15: every partial sum
-    is then exact in float32, and pixels don't depend on the number of threads or of loader workers.
+    Resampling is separable, so it is two small matrix products. The weights are multiples of 2**-14, torch's own
+    precision for uint8: every partial sum is then exact in float32, and pixels don't depend on the number of threads
+    or of loader workers.
 
     Args:
         images: (batch, channels, height, width), uint8.
@@ -85,8 +86,14 @@ def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) 
     tops, lefts, heights, widths = boxes.unbind(1)
     vertical = _resampling_matrices(tops, heights, images.shape[2], size, interpolation)
     horizontal = _resampling_matrices(lefts, widths, images.shape[3], size, interpolation)
-    rows = (vertical[:, None] @ images.float()).round_().clamp_(0, 255)
-    return (rows @ horizontal[:, None].transpose(2, 3)).round_().clamp_(0, 255).to(torch.uint8)
+    # Rows first, and rounded half up in between, as torchvision does it: where bicubic overshoots, the order shows.
+    narrowed = _to_levels(images.float() @ horizontal[:, None].transpose(2, 3))
+    return _to_levels(vertical[:, None] @ narrowed).to(torch.uint8)
+
+
+def _to_levels(values: Tensor) -> Tensor:
+    """Returns whole gray levels 0..255, as float; works in place."""
+    return values.add_(0.5).floor_().clamp_(0, 255)
 
 
 def _central_box(height: int, width: int, ratio: tuple[float, float]) -> list[int]:
@@ -102,7 +109,7 @@ def _resampling_matrices(starts: Tensor, lengths: Tensor, num_pixels: int, size:
     Pillow's antialiased resampling: the filter is as wide as a result pixel, or as a source pixel if that is wider,
     ends at the box's edges and is normalised to 1.
     """
-    step = lengths[:, None].float() / size
+    step = lengths[:, None].double() / size
     pixels = torch.arange(num_pixels)
     places = torch.arange(size)
     if interpolation == "nearest":
@@ -114,7 +121,7 @@ def _resampling_matrices(starts: Tensor, lengths: Tensor, num_pixels: int, size:
     is_inside = (pixels >= starts[:, None]) & (pixels < (starts + lengths)[:, None])
     weights = weights * is_inside[:, None]
     weights = weights / weights.sum(2, keepdim=True)
-    return (weights * _FIXED_POINT).round_() / _FIXED_POINT
+    return (weights * _FIXED_POINT).round_().float() / _FIXED_POINT
 
 
 def _triangle(distances: Tensor) -> Tensor:

@@ -169,7 +169,10 @@ class ImageDataModule(pl.LightningDataModule):
         return self._loader(part, TrainBatches(order, len(part), self._batch_size, rank, num_replicas), self._augment)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
-        """Returns the loader of the validation batches; an empty list, which Lightning skips, if there are none."""
+        """Returns the loader of the validation batches, or an empty list.
+
+        Lightning warns of an empty list, so a trainer for data without validation wants `limit_val_batches=0`.
+        """
         return self._eval_loader("val") if self.has_val else []
 
     def test_dataloader(self) -> DataLoader:

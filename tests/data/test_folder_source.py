@@ -1,0 +1,132 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from regraft.data.folder import FolderSource
+from regraft.data.images import FileImages, Splits
+
+WritePhotos = Callable[..., None]
+
+
+def read(root: Path) -> Splits:
+    return FolderSource(root=str(root)).splits()
+
+
+def names(images: object, root: Path) -> list[str]:
+    assert isinstance(images, FileImages)
+    return [images.path(index).relative_to(root).as_posix() for index in range(len(images))]
+
+
+def test_flat_tree_is_all_train_sorted_by_class_and_name(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "dog", 2)
+    write_photos(tmp_path / "Cat", 1)
+    splits = read(tmp_path)
+
+    assert splits.class_names == ("Cat", "dog")
+    assert names(splits.train, tmp_path) == ["Cat/photo000.png", "dog/photo000.png", "dog/photo001.png"]
+    assert splits.train.labels.tolist() == [0, 1, 1]
+    assert splits.val is None
+    assert splits.test is None
+
+
+@pytest.mark.parametrize("alias", ["val", "valid", "validation"])
+def test_val_without_test_becomes_the_test_split(
+    tmp_path: Path, write_photos: WritePhotos, alias: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split, count in (("train", 3), (alias, 2)):
+        write_photos(tmp_path / split / "cat", count)
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(tmp_path)
+
+    assert splits.val is None
+    assert names(splits.test, tmp_path) == [f"{alias}/cat/photo000.png", f"{alias}/cat/photo001.png"]
+    assert len([record for record in caplog.records if "is kept as the test split" in record.message]) == 1
+
+
+def test_train_val_and_test_are_taken_as_given(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for split, count in (("train", 3), ("valid", 2), ("test", 1)):
+        write_photos(tmp_path / split / "cat", count)
+    splits = read(tmp_path)
+
+    assert splits.val is not None
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (3, 2, 1)
+
+
+def test_train_and_test_leave_val_to_be_carved(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for split in ("train", "test"):
+        write_photos(tmp_path / split / "cat", 2)
+    splits = read(tmp_path)
+
+    assert splits.val is None
+    assert names(splits.test, tmp_path) == ["test/cat/photo000.png", "test/cat/photo001.png"]
+
+
+def test_depth_case_of_extensions_and_what_is_ignored(
+    tmp_path: Path, write_photos: WritePhotos, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photos(tmp_path / "cat" / "indoors" / "night", 1)
+    write_photos(tmp_path / "cat", 1, extension="JPG")
+    write_photos(tmp_path / "cat" / ".thumbnails", 1)
+    write_photos(tmp_path / "__MACOSX", 1)
+    write_photos(tmp_path / ".ipynb_checkpoints", 1)
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "cat" / "clip.gif").write_bytes(b"GIF89a")
+    (tmp_path / "cat" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(tmp_path)
+
+    assert splits.class_names == ("cat",)
+    assert names(splits.train, tmp_path) == ["cat/indoors/night/photo000.png", "cat/photo000.JPG"]
+    assert [record.message for record in caplog.records] == [
+        f"2 files below {tmp_path} are no images by their extension and are ignored."
+    ]
+
+
+def test_empty_class_is_named(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "cat", 1)
+    (tmp_path / "dog").mkdir()
+
+    with pytest.raises(ValueError, match=r"no image in class folder .*dog;.*Fix: add images or remove the folder"):
+        read(tmp_path)
+
+
+def test_root_without_classes_shows_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no class folders; expected ROOT/train/CLASS"):
+        read(tmp_path)
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere\. Fix: data\.root=PATH"):
+        FolderSource(root=str(tmp_path / "nowhere")).prepare()
+
+
+def test_different_classes_are_listed_from_both_sides(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/cat", "train/dog", "test/cat", "test/cow"):
+        write_photos(tmp_path / folder, 1)
+
+    with pytest.raises(ValueError, match=r"train and test .*Only in train: dog\. Only in test: cow\. Fix"):
+        read(tmp_path)
+
+
+def test_two_names_for_one_split(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/cat", "val/cat", "valid/cat"):
+        write_photos(tmp_path / folder, 1)
+
+    with pytest.raises(ValueError, match=r"has val and valid; allowed: one of them"):
+        read(tmp_path)
+
+
+def test_test_without_train(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "test" / "cat", 1)
+
+    with pytest.raises(ValueError, match=r"has test but no train; expected ROOT/train"):
+        read(tmp_path)
+
+
+def test_labels_are_int64(photo_folder: Path) -> None:
+    assert read(photo_folder).train.labels.dtype == torch.int64

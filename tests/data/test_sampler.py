@@ -1,0 +1,104 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from regraft.data.sampler import EvalBatches, TrainBatches, balanced_order, make_order, shuffled_order
+
+INDICES = torch.arange(100, 137)
+
+
+def train_batches(num_samples: int, batch_size: int, rank: int = 0, num_replicas: int = 1) -> TrainBatches:
+    order = make_order("shuffle", torch.arange(num_samples), torch.zeros(num_samples, dtype=torch.int64), seed=3)
+    return TrainBatches(order, num_samples, batch_size, rank, num_replicas)
+
+
+def test_order_is_a_permutation_that_epoch_and_seed_choose() -> None:
+    orders = [shuffled_order(INDICES, seed, epoch).tolist() for seed, epoch in ((0, 0), (0, 0), (0, 1), (1, 0))]
+
+    assert all(sorted(order) == INDICES.tolist() for order in orders)
+    assert orders[0] == orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] != orders[3]
+
+
+def test_epoch_can_be_entered_directly() -> None:
+    walked, direct = train_batches(50, 8), train_batches(50, 8)
+    for epoch in range(4):
+        walked.set_epoch(epoch)
+        last = list(walked)
+    direct.set_epoch(3)
+
+    assert len(last) == len(direct) == 7
+    for one, other in zip(last, direct, strict=True):
+        assert one[:2] == other[:2]
+        assert one.epoch == 3
+        assert np.array_equal(one.indices, other.indices)
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "batch_size", "sizes"),
+    [
+        (32, 8, [8, 8, 8, 8]),
+        (35, 8, [8, 8, 8, 8, 3]),
+        (33, 8, [8, 8, 8, 8]),  # the single sample left would break BatchNorm
+        (1, 8, [1]),
+        (5, 8, [5]),
+        (3, 1, [1, 1, 1]),
+    ],
+)
+def test_last_batch(num_samples: int, batch_size: int, sizes: list[int]) -> None:
+    batches = train_batches(num_samples, batch_size)
+
+    assert [len(key.indices) for key in batches] == sizes
+    assert len(batches) == len(sizes)
+
+
+@pytest.mark.parametrize("num_samples", [48, 50, 51, 52, 55, 3])
+def test_ranks_share_the_batches_of_one_process(num_samples: int) -> None:
+    ranks = [list(train_batches(num_samples, 4, rank, 3)) for rank in range(3)]
+    single = list(train_batches(num_samples, 12))
+
+    assert len({len(keys) for keys in ranks}) == 1
+    for step, shares in enumerate(zip(*ranks, strict=True)):
+        dealt = np.concatenate([key.indices for key in shares])
+        assert sorted(dealt) == sorted(single[step].indices)
+        assert max(len(key.indices) for key in shares) - min(len(key.indices) for key in shares) <= 1
+        assert step == 0 or min(len(key.indices) for key in shares) > 1
+
+
+def test_more_processes_than_samples_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"2 training images can't feed 3 processes.*Fix: trainer\.devices=2"):
+        train_batches(2, 4, 0, 3)
+
+
+@pytest.mark.parametrize("num_replicas", [1, 2, 3, 5])
+def test_evaluation_takes_each_sample_exactly_once(num_replicas: int) -> None:
+    batches = [EvalBatches(INDICES, 4, rank, num_replicas) for rank in range(num_replicas)]
+    keys = [key for sampler in batches for key in sampler]
+
+    assert Counter(index for key in keys for index in key.indices.tolist()) == Counter(INDICES.tolist())
+    assert [len(list(sampler)) for sampler in batches] == [len(sampler) for sampler in batches]
+    assert max(len(key.indices) for key in keys) <= 4
+
+
+def test_balanced_order_makes_classes_equally_likely() -> None:
+    labels = torch.tensor([0] * 900 + [2] * 90 + [3] * 10)
+    indices = torch.arange(1000) * 7
+
+    order = balanced_order(indices, labels, seed=0, epoch=0)
+    counts = torch.bincount(labels[order // 7], minlength=4)
+
+    assert len(order) == 1000
+    assert set(order.tolist()) <= set(indices.tolist())
+    assert counts[1] == 0
+    assert all(280 < counts[label] < 390 for label in (0, 2, 3))
+    assert len(set(order[labels[order // 7] == 3].tolist())) == 10
+    assert not torch.equal(order, balanced_order(indices, labels, seed=0, epoch=1))
+    assert torch.equal(order, balanced_order(indices, labels, seed=0, epoch=0))
+
+
+def test_unknown_sampler() -> None:
+    with pytest.raises(ValueError, match=r"data\.sampler: got 'random'; allowed: shuffle, balanced"):
+        make_order("random", INDICES, INDICES, seed=0)

@@ -1,0 +1,112 @@
+import pytest
+import torch
+
+from regraft.data.images import ArrayImages, Splits
+from regraft.data.splits import Part, carve_splits, stratified_split, subset_of_train
+
+
+def make_images(*counts: int) -> ArrayImages:
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(5))]
+    return ArrayImages(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels)
+
+
+def make_part(*counts: int) -> Part:
+    images = make_images(*counts)
+    return Part(images, torch.arange(len(images)))
+
+
+def members(part: Part) -> set[int]:
+    return set(part.indices.tolist())
+
+
+def test_stratified_split_is_a_partition_with_each_class_in_proportion() -> None:
+    labels = make_images(100, 50, 10).labels
+
+    kept, carved = stratified_split(labels, 0.2, seed=1, key="data.val_fraction")
+
+    assert sorted([*kept.tolist(), *carved.tolist()]) == list(range(160))
+    assert torch.bincount(labels[carved]).tolist() == [20, 10, 2]
+    assert kept.tolist() == sorted(kept.tolist())
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.5, 0.99])
+def test_every_class_keeps_a_training_sample(fraction: float) -> None:
+    labels = make_images(1, 2, 3, 40).labels
+
+    kept, carved = stratified_split(labels, fraction, seed=0, key="data.val_fraction")
+
+    assert torch.bincount(labels[kept], minlength=4).min() >= 1
+    assert torch.bincount(labels[carved], minlength=4)[0] == 0
+    assert torch.bincount(labels[carved], minlength=4)[1:].min() >= 1
+
+
+def test_nothing_to_carve_is_an_error_with_the_fix() -> None:
+    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1.*Fix: add images, or data\.val_fraction=0"):
+        stratified_split(torch.arange(5), 0.1, seed=0, key="data.val_fraction")
+
+
+def test_split_depends_on_the_seed_alone() -> None:
+    labels = make_images(40, 40).labels
+    first, again, other = (stratified_split(labels, 0.3, seed, "k")[1].tolist() for seed in (1, 1, 2))
+
+    assert first == again
+    assert first != other
+
+
+def test_official_test_split_is_untouched_and_val_is_carved_from_train() -> None:
+    train, test = make_images(30, 30), make_images(5, 5)
+
+    parts = carve_splits(Splits(("a", "b"), train, test=test), 0.1, 0.9, split_seed=0)
+
+    assert parts["test"].images is test
+    assert members(parts["test"]) == set(range(10))
+    assert parts["val"].images is parts["train"].images is train
+    assert len(parts["val"]) == 6
+    assert members(parts["val"]) | members(parts["train"]) == set(range(60))
+    assert not members(parts["val"]) & members(parts["train"])
+
+
+def test_carved_test_split_does_not_depend_on_the_validation_fraction() -> None:
+    splits = Splits(("a", "b"), make_images(30, 30))
+
+    small, large = (carve_splits(splits, fraction, 0.2, split_seed=3) for fraction in (0.0, 0.5))
+
+    assert members(small["test"]) == members(large["test"])
+    assert "val" not in small
+    assert len(large["val"]) == 24
+
+
+def test_official_val_split_is_used_as_it_is() -> None:
+    val = make_images(3, 2)
+
+    parts = carve_splits(Splits(("a", "b"), make_images(30, 30), val, make_images(1, 1)), 0.5, 0.5, split_seed=0)
+
+    assert parts["val"].images is val
+    assert len(parts["train"]) == 60
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"), [((0.1, None), (0.2, None)), ((0.33, None), (0.34, None)), ((1.0, 5), (1.0, 10))]
+)
+def test_subsets_are_nested(smaller: tuple[float, int | None], larger: tuple[float, int | None]) -> None:
+    train = make_part(37, 80, 11)
+
+    few, more = (subset_of_train(train, "abc", *choice, subset_seed=7) for choice in (smaller, larger))
+
+    assert members(few) <= members(more)
+    assert len(few) < len(more)
+
+
+def test_shots_are_exact_and_fractions_stratified() -> None:
+    train = make_part(40, 20)
+
+    assert torch.bincount(subset_of_train(train, "ab", 1.0, 7, subset_seed=0).labels).tolist() == [7, 7]
+    assert torch.bincount(subset_of_train(train, "ab", 0.25, None, subset_seed=0).labels).tolist() == [10, 5]
+    assert torch.bincount(subset_of_train(train, "ab", 0.001, None, subset_seed=0).labels).tolist() == [1, 1]
+    assert members(subset_of_train(train, "ab", 0.25, None, 0)) != members(subset_of_train(train, "ab", 0.25, None, 1))
+
+
+def test_too_few_for_shots_names_class_count_and_fix() -> None:
+    with pytest.raises(ValueError, match=r"data\.shots: got 12, but class 'bee' has 9 .*Fix: data\.shots=9 or less"):
+        subset_of_train(make_part(40, 9), ("ant", "bee"), 1.0, 12, subset_seed=0)
