@@ -77,7 +77,7 @@ def optimizer(backbone, head):
     return torch.optim.SGD(parameter_groups(backbone, head, 0.0, decay_norm_and_bias=True), lr=0.1)
 
 
-def test_factors_scale_the_step_and_the_rate_comes_back_exactly(optimizer, head, backbone):
+def test_factors_scale_the_step_and_the_rate_comes_back_exactly(optimizer, backbone):
     factors = {"stem/decay": 0.0, "tokens/decay": 0.3, "norm/decay": 1 / 3, "head/decay": 1.0}
     for group in optimizer.param_groups:
         group["lr_factor"] = factors[group["name"]]

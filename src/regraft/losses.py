@@ -132,7 +132,7 @@ def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor
     """
     for name, strength in (("l1", l1), ("l2", l2)):
         if not strength >= 0:
-            raise ValueError(f"loss.{name}: got {strength}; it must be at least 0.")
+            raise ValueError(f"penalty.{name}: got {strength}; it must be at least 0.")
     decayed = [p for group in groups if group["name"].endswith("/decay") for p in group["params"] if p.requires_grad]
     terms = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in decayed]
     return torch.stack(terms).sum() if terms else torch.zeros(())

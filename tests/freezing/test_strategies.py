@@ -1,0 +1,132 @@
+import pytest
+
+from regraft.freezing.strategies import (
+    LPFT,
+    Gradual,
+    Layerwise,
+    LinearProbe,
+    NoFreezing,
+    Phase,
+    Progress,
+    UpTo,
+    factors_at,
+    phases,
+)
+
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+
+
+def trained(strategy, epoch, max_epochs=10):
+    factors = factors_at(strategy, Progress(epoch, max_epochs), STAGES)
+    return [name for name, factor in factors.items() if factor > 0]
+
+
+def test_no_freezing_trains_all_at_the_base_rate():
+    assert NoFreezing()(Progress(0, 1), STAGES) == dict.fromkeys([*STAGES, "head"], 1.0)
+
+
+def test_linear_probe_trains_the_head_to_the_end():
+    assert phases(LinearProbe(), STAGES, 30) == [Phase(0, dict.fromkeys(STAGES, 0.0) | {"head": 1.0})]
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"),
+    [
+        ("stem", ["layer1", "layer2", "layer3", "layer4", "head"]),
+        ("layer3", ["layer4", "head"]),
+        ("layer[12]", ["layer3", "layer4", "head"]),
+        ("layer*", ["head"]),
+        ("*", ["head"]),
+    ],
+)
+def test_up_to_freezes_from_the_input_to_the_last_match(until, expected):
+    assert trained(UpTo(until), epoch=0) == expected
+
+
+def test_up_to_names_the_stages_and_the_nearest_one():
+    with pytest.raises(ValueError, match=r"freezing\.until: unknown stage 'layer5'") as caught:
+        phases(UpTo("layer5"), STAGES, 10)
+    assert "The backbone has: stem, layer1, layer2, layer3, layer4. Did you mean 'layer4'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("until", ["block*", "Layer?", "head", ""])
+def test_up_to_refuses_what_matches_no_stage(until):
+    with pytest.raises(ValueError, match="The backbone has: stem"):
+        phases(UpTo(until), STAGES, 10)
+
+
+@pytest.mark.parametrize(("probe_epochs", "max_epochs", "start"), [(3, 10, 3), (None, 10, 5), (None, 3, 1), (9, 10, 9)])
+def test_lpft_probes_then_trains_all_at_the_factor(probe_epochs, max_epochs, start):
+    probe, finetune = phases(LPFT(probe_epochs, finetune_factor=0.1), STAGES, max_epochs)
+    assert probe == Phase(0, dict.fromkeys(STAGES, 0.0) | {"head": 1.0})
+    assert finetune == Phase(start, dict.fromkeys([*STAGES, "head"], 0.1))
+
+
+def test_lpft_of_one_epoch_has_no_probe():
+    (only,) = phases(LPFT(None, finetune_factor=0.5), STAGES, 1)
+    assert set(only.factors.values()) == {0.5}
+
+
+@pytest.mark.parametrize("max_epochs", [1, 4, 5])
+def test_lpft_refuses_a_probe_that_never_ends(max_epochs):
+    with pytest.raises(ValueError, match=rf"freezing\.probe_epochs: got 5.*trainer\.max_epochs={max_epochs}"):
+        phases(LPFT(5, finetune_factor=0.1), STAGES, max_epochs)
+
+
+def test_lpft_without_a_limit_needs_its_length():
+    assert [phase.start_epoch for phase in phases(LPFT(5, finetune_factor=0.1), STAGES, -1)] == [0, 5]
+    with pytest.raises(ValueError, match=r"freezing\.probe_epochs: null means half"):
+        phases(LPFT(None, finetune_factor=0.1), STAGES, -1)
+
+
+def test_gradual_adds_a_stage_from_the_head_down():
+    strategy = Gradual(epochs_per_stage=2)
+    assert trained(strategy, epoch=0) == trained(strategy, epoch=1) == ["head"]
+    assert trained(strategy, epoch=2) == ["layer4", "head"]
+    assert trained(strategy, epoch=5) == ["layer3", "layer4", "head"]
+    assert [phase.start_epoch for phase in phases(strategy, STAGES, 100)] == [0, 2, 4, 6, 8, 10]
+    assert trained(strategy, epoch=99) == [*STAGES, "head"]
+
+
+def test_layerwise_decays_by_depth_from_the_head():
+    (only,) = phases(Layerwise(decay=0.5), STAGES, 10)
+    assert only.factors == {"stem": 1 / 32, "layer1": 1 / 16, "layer2": 1 / 8, "layer3": 1 / 4, "layer4": 1 / 2} | {
+        "head": 1.0
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "knob"),
+    [
+        (lambda: Layerwise(decay=0), "decay"),
+        (lambda: Layerwise(decay=1.1), "decay"),
+        (lambda: Layerwise(decay=float("nan")), "decay"),
+        (lambda: Gradual(epochs_per_stage=0), "epochs_per_stage"),
+        (lambda: LPFT(0, finetune_factor=0.1), "probe_epochs"),
+        (lambda: LPFT(1, finetune_factor=0.0), "finetune_factor"),
+        (lambda: LPFT(1, finetune_factor=-1), "finetune_factor"),
+    ],
+)
+def test_out_of_range_knobs_name_themselves(make, knob):
+    with pytest.raises(ValueError, match=rf"^freezing\.{knob}: got "):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"layer1": None}, "Missing: layer1. Unknown: none"),
+        ({"layer9": 1.0}, "Missing: none. Unknown: layer9"),
+        ({"head": 0.0}, "the head must always train"),
+        ({"stem": -0.1}, "stem the factor -0.1"),
+        ({"stem": float("nan")}, "stem the factor nan"),
+        ({"stem": float("inf")}, "stem the factor inf"),
+    ],
+)
+def test_a_strategy_must_cover_every_stage_and_train_the_head(change, message):
+    def strategy(_progress, stages):
+        factors = dict.fromkeys([*stages, "head"], 1.0) | change
+        return {stage: factor for stage, factor in factors.items() if factor is not None}
+
+    with pytest.raises(ValueError, match=message):
+        factors_at(strategy, Progress(0, 1), STAGES)
