@@ -7,19 +7,7 @@ import pytest
 
 import regraft
 from regraft.runs import Run
-
-# A run in about a second: a small CNN from scratch on a part of the digits.
-SMALL = [
-    "data=digits",
-    "data.fraction=0.2",
-    "model=simple_cnn",
-    "model.image_size=16",
-    "freezing=none",
-    "trainer=cpu",
-    "trainer.max_epochs=2",
-    "trainer.enable_progress_bar=false",
-    "logger=csv",
-]
+from small import SMALL
 
 
 @pytest.fixture(autouse=True)

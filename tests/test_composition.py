@@ -8,7 +8,9 @@ def test_choices_carry_the_line_that_their_file_says_of_itself():
 
 
 def test_bases_are_no_choices():
-    assert not [name for group in composition.group_names() for name in composition.group_choices(group) if "_" == name[0]]
+    assert not [
+        name for group in composition.group_names() for name in composition.group_choices(group) if name[0] == "_"
+    ]
 
 
 def test_every_choice_says_what_it_is():
@@ -28,7 +30,7 @@ def test_a_users_folder_adds_choices(tmp_path):
 
 
 def test_an_unknown_group_is_named_with_its_nearest():
-    with pytest.raises(ValueError, match="unknown group 'modle'. Did you mean 'model'?"):
+    with pytest.raises(ValueError, match=r"unknown group 'modle'\. Did you mean 'model'\?"):
         composition.group_choices("modle")
 
 
@@ -42,6 +44,5 @@ def test_two_runs_of_one_second_have_folders_of_their_own():
 
 
 def test_an_id_is_drawn_once_per_config():
-    composed = composition.compose_once("train", [], None)
-    composed.name = composed.again = "${regraft.id:}"
+    composed = composition.compose_once("train", ["+name=${regraft.id:}", "+again=${regraft.id:}"], None)
     assert composed.name == composed.again

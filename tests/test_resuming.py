@@ -24,7 +24,8 @@ def test_a_run_brings_its_overrides_and_goes_on_in_its_folder(run):
     completed = with_resumed_overrides([f"ckpt_path={run.path}"])
     assert completed[:2] == ["data=digits", "optimizer.lr=0.1"]
     assert completed[-1] == f"ckpt_path={run.path}"
-    assert completed[2].startswith("hydra.run.dir='") and "it\\'s a run" in completed[2]
+    assert completed[2].startswith("hydra.run.dir='")
+    assert "it\\'s a run" in completed[2]
 
 
 def test_what_is_repeated_wins(run):

@@ -16,7 +16,8 @@ def test_a_draw_hangs_on_its_own_index_alone():
 
 def test_draws_are_uniform_and_uncorrelated():
     draws = uniform(0, torch.arange(20_000), 4)
-    assert draws.min() >= 0 and draws.max() < 1
+    assert draws.min() >= 0
+    assert draws.max() < 1
     # Five standard errors of a mean of 20,000 uniform numbers.
     assert torch.all((draws.mean(dim=0) - 0.5).abs() < 5 * (1 / 12 / 20_000) ** 0.5)
     neighbours = torch.corrcoef(torch.cat([draws[:-1], draws[1:]], dim=1).T)

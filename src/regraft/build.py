@@ -5,7 +5,7 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 
 import inspect
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from hydra.utils import get_object, instantiate
@@ -20,8 +20,6 @@ from regraft.optim import parameter_groups
 from regraft.runs import CHECKPOINTS, Run
 
 Config = dict[str, Any]
-
-_FROM_CHECKPOINT = "regraft.backbones.checkpoint.build"
 
 
 def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
@@ -46,16 +44,23 @@ def backbone(model: Config) -> tuple[Backbone, Config]:
     Raises:
         ValueError: unknown name, weights that don't match; OSError: no file, no network.
     """
-    if model["_target_"] == _FROM_CHECKPOINT:
-        from regraft.backbones import checkpoint
+    architecture = model
+    make = factory(model, "model")
+    if "construct" in inspect.signature(get_object(model["_target_"])).parameters:
 
-        source = checkpoint.read(Path(model["path"]))
-        given = {key: model[key] for key in ("image_size", "num_channels") if model[key] is not None}
-        architecture = source.architecture | given
-        return checkpoint.graft(bare_backbone(architecture), source), architecture
-    built: Backbone = factory(model, "model")()
-    size = {"image_size": built.input_spec.image_size, "num_channels": built.input_spec.num_channels}
-    return built, model | size | {"weights": None}
+        def construct(found: Mapping[str, Any]) -> Backbone:
+            nonlocal architecture
+            architecture = dict(found)
+            return bare_backbone(architecture)
+
+        make = partial(make, construct=construct)
+    built: Backbone = make()
+    spec = built.input_spec
+    return built, architecture | {
+        "weights": None,
+        "image_size": spec.image_size,
+        "num_channels": spec.num_channels,
+    }
 
 
 def bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:

@@ -74,7 +74,7 @@ class TransferModule(pl.LightningModule):
         logits = self(images)
         loss: Tensor = self.loss(logits, targets)
         if self._l1 or self._l2:
-            loss = loss + penalty(self.optimizers().param_groups, self._l1, self._l2)
+            loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
         self.train_acc(logits.detach(), targets if targets.ndim == 1 else targets.argmax(dim=1))
         self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
@@ -98,7 +98,7 @@ class TransferModule(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the learning rate of each stage, as its last step used it."""
-        rates = effective_learning_rates(self.optimizers())
+        rates = effective_learning_rates(self.trainer.optimizers[0])
         self.log_dict({f"lr/{stage}": rate for stage, rate in _rate_per_stage(rates).items()}, rank_zero_only=True)
 
     def configure_optimizers(self) -> Any:

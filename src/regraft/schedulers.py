@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
 
-def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:  # noqa: ARG001
+def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
     """Returns a schedule that keeps the rate as it is."""
     return _every("step", LambdaLR(optimizer, lambda _step: 1.0))
 
@@ -36,8 +36,8 @@ def linear_warmup(
 def step(
     optimizer: Optimizer,
     *,
-    total_steps: int,  # noqa: ARG001
-    steps_per_epoch: int,  # noqa: ARG001
+    total_steps: int,
+    steps_per_epoch: int,
     step_epochs: int,
     gamma: float,
 ) -> dict[str, Any]:
@@ -55,8 +55,8 @@ def step(
 def exponential(
     optimizer: Optimizer,
     *,
-    total_steps: int,  # noqa: ARG001
-    steps_per_epoch: int,  # noqa: ARG001
+    total_steps: int,
+    steps_per_epoch: int,
     gamma: float,
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma` every epoch.
@@ -103,7 +103,7 @@ def onecycle(
     optimizer: Optimizer,
     *,
     total_steps: int,
-    steps_per_epoch: int,  # noqa: ARG001
+    steps_per_epoch: int,
     pct_start: float,
     div_factor: float,
     final_div_factor: float,
@@ -159,8 +159,8 @@ def onecycle(
 def plateau(
     optimizer: Optimizer,
     *,
-    total_steps: int,  # noqa: ARG001
-    steps_per_epoch: int,  # noqa: ARG001
+    total_steps: int,
+    steps_per_epoch: int,
     monitor: str,
     mode: Literal["min", "max"],
     factor: float,

@@ -1,9 +1,9 @@
 import shutil
 
 import pytest
-from conftest import SMALL
 
 import regraft
+from small import without
 
 
 def test_a_run_gives_the_metrics_that_training_printed(small_run):
@@ -17,8 +17,7 @@ def test_a_lone_checkpoint_is_enough(small_run, tmp_path):
 
 def test_a_run_that_was_grafted_needs_its_source_no_more(small_run, tmp_path):
     source = shutil.copytree(small_run.path, tmp_path / "source")
-    kept = [part for part in SMALL if not part.startswith("model")]
-    run = regraft.train([*kept, "model=checkpoint", f"model.path={source}"])
+    run = regraft.train([*without("model"), "model=checkpoint", f"model.path={source}"])
     shutil.rmtree(source)
     assert regraft.evaluate([f"ckpt_path={run.path}"]) == run.metrics
 

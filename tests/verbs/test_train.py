@@ -3,14 +3,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
 
 import regraft
 from regraft.runs import Run
-
-
-def without(key):
-    return [part for part in SMALL if not part.startswith(key)]
+from small import SMALL, without
 
 
 def state_of(path):
@@ -58,7 +54,7 @@ def test_another_seed_keeps_the_test_split(small_run):
     assert first == second
 
 
-class Stop(Exception):
+class StoppedError(Exception):
     """Stands for whatever ends a process."""
 
 
@@ -80,11 +76,11 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
 
     def stop(self, trainer, *_):
         if trainer.current_epoch == 1:
-            raise Stop
+            raise StoppedError
 
     with monkeypatch.context() as patch:
         patch.setattr(ModelCheckpoint, "on_train_batch_end", stop)
-        with pytest.raises(Stop):
+        with pytest.raises(StoppedError):
             regraft.train([*overrides, "output_dir=stopped"])
     (folder,) = Path("stopped").glob("*/*")
     resumed = regraft.train([f"ckpt_path={folder}"])
@@ -112,11 +108,12 @@ def test_a_run_of_one_epoch_goes_on_to_two():
 def test_without_a_validation_split_the_last_checkpoint_is_tested():
     run = regraft.train([*SMALL, "data.val_fraction=0", "callbacks.best=null"])
     assert "test/acc" in run.metrics
-    assert run.last_ckpt.is_file() and not run.best_ckpt.exists()
+    assert run.last_ckpt.is_file()
+    assert not run.best_ckpt.exists()
 
 
 def test_watching_validation_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match="callbacks.best.monitor: got 'val/acc', but there is no validation split"):
+    with pytest.raises(ValueError, match=r"callbacks\.best\.monitor: got 'val/acc', but there is no validation split"):
         regraft.train([*SMALL, "data.val_fraction=0"])
 
 
@@ -148,8 +145,9 @@ def test_choices_run_together(overrides):
 
 
 def test_the_backbone_of_a_run_starts_another(small_run):
-    kept = [part for part in SMALL if not part.startswith(("model", "freezing"))]
-    run = regraft.train([*kept, "model=checkpoint", f"model.path={small_run.path}", "freezing=linear_probe"])
+    run = regraft.train(
+        [*without("model", "freezing"), "model=checkpoint", f"model.path={small_run.path}", "freezing=linear_probe"]
+    )
     source, target = (state_of(path)["state_dict"] for path in (small_run.best_ckpt, run.last_ckpt))
     backbone = [name for name in source if name.startswith("backbone.")]
     assert backbone

@@ -22,7 +22,7 @@ def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: 
     """
     console = Console()
     images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-    console.print(f"{len(class_names)} classes ({_shortened(class_names)}); images: {images}", highlight=False)
+    _print_line(console, f"{len(class_names)} classes ({_shortened(class_names)}); images: {images}")
     console.print(render(rows))
     _print_line(console, f"run: {run.path}")
 

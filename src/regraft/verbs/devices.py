@@ -34,7 +34,7 @@ def launch(run: Run) -> None:
     finished = subprocess.run([sys.executable, "-m", "regraft", "_join", str(run.path)], check=False)
     if finished.returncode:
         raise ChildProcessError(
-            f"the training processes of {run.path} ended with exit code {finished.returncode}; see their messages above."
+            f"the training processes of {run.path} ended with exit code {finished.returncode}; see above."
         )
 
 

@@ -32,26 +32,39 @@ def evaluate_job(composed: DictConfig, is_quiet: bool = False) -> dict[str, floa
         ValueError: not a checkpoint of ours, or the classes of the data aren't those of the run.
     """
     from regraft import build
-    from regraft.backbones import checkpoint as checkpoints
+    from regraft.contracts import InputSpec
     from regraft.report import terminal
-    from regraft.verbs.train import quiet_known_warnings
+    from regraft.verbs.train import quiet_lightning
 
     if composed.split not in _SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), _SPLITS)}")
     path = find_checkpoint(composed.ckpt_path, prefer="best")
-    source = checkpoints.read(path)
-    config = _with_overrides(source.config, composed)
-    quiet_known_warnings()
-    backbone = build.bare_backbone(source.architecture, source.input_spec)
-    data = build.datamodule(config, source.input_spec)
-    _require_same_classes(source.class_names, list(data.class_names), path)
-    module = build.transfer_module(config, backbone, source.architecture, data)
+    record = _record_of(path)
+    config = _with_overrides(record["config"], composed)
+    quiet_lightning()
+    spec = InputSpec.from_dict(record["input_spec"])
+    backbone = build.bare_backbone(record["architecture"], spec)
+    data = build.datamodule(config, spec)
+    _require_same_classes(record["class_names"], list(data.class_names), path)
+    module = build.transfer_module(config, backbone, record["architecture"], data)
     trainer = build.trainer(config, logger=False, callbacks=[], enable_checkpointing=False)
     measure = trainer.test if composed.split == "test" else trainer.validate
     (metrics,) = measure(module, datamodule=data, ckpt_path=str(path), weights_only=True, verbose=False)
     if not is_quiet:
         terminal.show_metrics(dict(metrics), path)
     return dict(metrics)
+
+
+def _record_of(path: Path) -> dict[str, Any]:
+    """Returns what a checkpoint says of its run: config, architecture, input spec, class names."""
+    from regraft.backbones.weights import load_safely
+
+    content = load_safely(path)
+    record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    missing = {"config", "architecture", "input_spec", "class_names"} - set(record)
+    if missing:
+        raise ValueError(f"ckpt_path: {path} is not a checkpoint of Regraft; it lacks {', '.join(sorted(missing))}.")
+    return dict(record)
 
 
 def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, Any]:

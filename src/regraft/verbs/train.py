@@ -1,7 +1,6 @@
 """`regraft train`: one run, from a composed config to a tested checkpoint."""
 
 import logging
-import os
 import signal
 import time
 import warnings
@@ -65,7 +64,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     from regraft.freezing.callback import FreezingCallback
     from regraft.report import terminal
 
-    quiet_known_warnings()
+    quiet_lightning()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     ckpt_path = _resumed_from(config)
     backbone, architecture = build.backbone(config["model"])
@@ -154,18 +153,19 @@ def _keep_history(loggers: list[Any], run: Run, ckpt_path: str | None) -> None:
             logger.experiment.metrics.extend(rows)
 
 
-def quiet_known_warnings() -> None:
-    """Silences what Lightning warns of and what is meant to be so here, each by its message."""
+def quiet_lightning() -> None:
+    """Silences what Lightning says that says nothing of the run: its notes, and warnings of what is meant to be so."""
+    # Accelerators found, tips, files restored; the run's own tables say what matters.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
         # Images in memory are faster without workers; the number is the user's to choose.
-        r"The '\w+' does not have many workers",
         r".*does not have many workers",
         # The run's folder is there before its loggers and checkpoints are: Hydra made it.
         r"Experiment logs directory .* exists and is not empty",
         r"Checkpoint directory .* exists and is not empty",
         # Rows are logged once an epoch, whatever the number of its batches.
         r"The number of training batches \(\d+\) is smaller than the logging interval",
+        # Lightning's own use of torch's pytrees.
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     ):
         warnings.filterwarnings("ignore", message=message)
-    # TensorBoard's protobuf stubs are imported lazily by torch; nothing of ours.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
