@@ -96,6 +96,19 @@ def test_resume_continues_in_the_right_phase(make_module, make_trainer, loader, 
     assert changed_stages(stopped, module.state_dict()) == {"top", "head"}
 
 
+def test_what_has_gradients_is_settled_before_lightning_wraps_the_module(make_module, make_trainer, loader):
+    class AtFitStart(pl.Callback):
+        def on_fit_start(self, _trainer, pl_module):
+            stages = pl_module.backbone.stages.items()
+            self.trains = {
+                name: [parameter.requires_grad for parameter in stage.parameters()] for name, stage in stages
+            }
+
+    seen = AtFitStart()
+    make_trainer(FreezingCallback(UpTo("mid")), seen).fit(make_module(), loader, loader)
+    assert seen.trains == {"stem": [False] * 4, "mid": [False] * 4, "top": [True] * 4}
+
+
 def test_a_second_fit_starts_from_training_mode(make_module, make_trainer, loader):
     module = make_module()
     make_trainer(FreezingCallback(LinearProbe())).fit(module, loader, loader)

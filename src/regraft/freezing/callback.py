@@ -96,8 +96,7 @@ def _rebuild_ddp(trainer: pl.Trainer) -> None:
     if not isinstance(wrapper, DistributedDataParallel):
         return
     assert isinstance(trainer.strategy, pl.strategies.DDPStrategy)
-    # The old reducer's hooks would average newly frozen or kept parameters a second time if it outlived this line.
-    wrapper._remove_autograd_hooks()
+    # Its reducer takes its hooks off the parameters when the wrapper goes, which is when this function returns.
     trainer.strategy.model = wrapper.module
     trainer.strategy.configure_ddp()
 

@@ -53,7 +53,7 @@ class Phase:
 class NoFreezing:
     """Trains everything from the first step."""
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for all."""
         return dict.fromkeys([*stages, HEAD], 1.0)
 
@@ -62,7 +62,7 @@ class NoFreezing:
 class LinearProbe:
     """Trains the head only."""
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head, 0.0 for every stage."""
         return dict.fromkeys(stages, 0.0) | {HEAD: 1.0}
 
@@ -77,7 +77,7 @@ class UpTo:
 
     until: str
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
         """Returns 0.0 up to `until`, 1.0 above.
 
         Raises:
@@ -175,7 +175,7 @@ class Layerwise:
         if not 0 < self.decay <= 1:
             raise ValueError(f"freezing.decay: got {self.decay}; allowed: above 0, at most 1.")
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:  # noqa: ARG002
+    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
         """Returns decay**depth for each stage, 1.0 for the head."""
         return {stage: self.decay ** (len(stages) - index) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
