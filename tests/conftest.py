@@ -4,10 +4,14 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 import regraft
 from regraft.runs import Run
 from small import SMALL
+
+# Tiny models: threads cost more than they bring, and tests share the machine.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

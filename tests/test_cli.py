@@ -127,8 +127,9 @@ def test_a_sweep_runs_each_job_and_says_a_line_for_each(capsys, tmp_path):
     jobs = sorted(path for path in folder.iterdir() if path.is_dir())
     assert [job.name for job in jobs] == ["0", "1", "2", "3"]
     assert all((job / "results.json").is_file() for job in jobs)
-    table = out[out.rindex("sweep\n") :]
+    table = out[out.index("Sweep of 4 jobs") :]
     assert table.count("test/acc 0.") == 4
+    assert "optimizer.lr=0.01 freezing=none" in table
 
 
 def test_a_failed_job_of_a_sweep_fails_the_command_and_not_the_others(capsys, tmp_path):
@@ -136,6 +137,6 @@ def test_a_failed_job_of_a_sweep_fails_the_command_and_not_the_others(capsys, tm
     code, out, err = run_main(["train", *one_epoch, "-m", "data.shots=100000,1"], capsys)
     assert code == 1
     assert "data.shots" in err
-    assert "failed: data.shots" in out.replace("\n", " ")
+    assert "failed: data.shots" in out
     (folder,) = (tmp_path / "outputs" / "digits-simple_cnn").iterdir()
     assert (folder / "1" / "results.json").is_file()

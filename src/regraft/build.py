@@ -174,7 +174,7 @@ def loggers(config: Config, run: Run) -> list[Any]:
     return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
 
 
-def trainer(config: Config, **given: Any) -> Any:
+def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning."""
-    make = factory(config["trainer"], "trainer")
+    make = factory(config["trainer"] | ({} if has_val else {"limit_val_batches": 0}), "trainer")
     return make(use_distributed_sampler=False, enable_model_summary=False, **given)

@@ -7,11 +7,14 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -85,9 +88,25 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Runs a verb's Hydra app. A job's error is kept until every job has ended, then raised past Hydra's own words."""
+    errors: list[Exception] = []
+
+    def held(config: DictConfig) -> Any:
+        try:
+            return job(config)
+        except Exception as error:
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            errors.append(error)
+            return error
+
     register_resolvers()
-    sys.argv = [sys.argv[0], *arguments]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)()
+    # Hydra's parser takes overrides in one stretch; people write -m between them.
+    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
+    sys.argv = [sys.argv[0], *flags, *(argument for argument in arguments if argument not in flags)]
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
+    if errors:
+        raise errors[0]
 
 
 def _train(config: DictConfig) -> Any:

@@ -14,6 +14,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -56,12 +57,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     Raises:
         omegaconf.errors.MissingMandatoryValue: a key that must be given has no value.
     """
-    without_hydra = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    resolved = OmegaConf.to_container(without_hydra, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
+    resolved: dict[str, Any] = {}
+    for key in config:
+        if key != "hydra":
+            node = config[key]
+            is_node = OmegaConf.is_config(node)
+            resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
     if resolved["data"].get("root"):
         resolved["data"]["root"] = str(Path(resolved["data"]["root"]).expanduser().resolve())
-    return {str(key): value for key, value in resolved.items()}
+    return resolved
 
 
 def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
@@ -124,9 +128,8 @@ def explain(error: Exception) -> str:
     missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
     if missing_key:
         return f"{missing_key[2]}: there is no such key; `regraft train --cfg job` prints those that there are."
-    missing_value = re.search(r"Missing mandatory value: (\S+)", message)
-    if missing_value:
-        return f"{missing_value[1]}: it has no value yet; add {missing_value[1]}=... to the command."
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return f"{error.full_key}: it has no value yet; add {error.full_key}=... to the command."
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 

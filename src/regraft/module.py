@@ -3,6 +3,7 @@
 What trains when is the freezing callback's business, and which objects these are is `build`'s.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -41,7 +42,7 @@ class TransferModule(pl.LightningModule):
         loss: nn.Module,
         num_classes: int,
         make_optimizer: Callable[[Backbone, nn.Module], Optimizer],
-        make_scheduler: Callable[[Optimizer, int, int], dict[str, Any]],
+        make_scheduler: Callable[[Optimizer, float, int], dict[str, Any]],
         l1: float,
         l2: float,
         record: dict[str, Any],
@@ -96,17 +97,41 @@ class TransferModule(pl.LightningModule):
         self.log(f"{split}/loss", loss, on_epoch=True, prog_bar=split == "val", batch_size=size, sync_dist=True)
         self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=size)
 
-    def on_train_epoch_end(self) -> None:
-        """Logs the learning rate of each stage, as its last step used it."""
+    def on_train_epoch_start(self) -> None:
+        """Logs the learning rate of each stage, as the epoch's first step uses it."""
         rates = effective_learning_rates(self.trainer.optimizers[0])
-        self.log_dict({f"lr/{stage}": rate for stage, rate in _rate_per_stage(rates).items()}, rank_zero_only=True)
+        per_stage = {f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()}
+        self.log_dict(per_stage, on_step=False, on_epoch=True, rank_zero_only=True)
+
+    def on_train_epoch_end(self) -> None:
+        """Steps a schedule that watches a metric.
+
+        Here, and not where Lightning does it: a checkpoint is written right after, and would lack the step for good.
+
+        Raises:
+            ValueError: nothing of that name is logged.
+        """
+        for config in self.trainer.lr_scheduler_configs:
+            if config.reduce_on_plateau:
+                logged = self.trainer.callback_metrics
+                if config.monitor not in logged:
+                    raise ValueError(
+                        f"scheduler.monitor: got {config.monitor!r}, which isn't logged. Logged: {', '.join(logged)}."
+                    )
+                scheduler: Any = config.scheduler
+                scheduler.step(logged[config.monitor])
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
+        if metric is None:
+            super().lr_scheduler_step(scheduler, metric)
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer over named groups and its schedule, which sees the unscaled rate only."""
         optimizer = self._make_optimizer(self.backbone, self.head)
-        total_steps = int(self.trainer.estimated_stepping_batches)
-        epochs = max(1, self.trainer.max_epochs or 1)
-        scheduler = self._make_scheduler(optimizer, total_steps, max(1, total_steps // epochs))
+        total_steps = self.trainer.estimated_stepping_batches
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
+        scheduler = self._make_scheduler(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def optimizer_step(
@@ -119,7 +144,3 @@ class TransferModule(pl.LightningModule):
         """Steps with each group's factor applied to its learning rate, and only for the step itself."""
         with scaled_learning_rates(optimizer):
             super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-
-
-def _rate_per_stage(rates: dict[str, float]) -> dict[str, float]:
-    return {name.partition("/")[0]: rate for name, rate in rates.items()}

@@ -32,6 +32,7 @@ def evaluate_job(composed: DictConfig, is_quiet: bool = False) -> dict[str, floa
         ValueError: not a checkpoint of ours, or the classes of the data aren't those of the run.
     """
     from regraft import build
+    from regraft.backbones.weights import load_safely
     from regraft.contracts import InputSpec
     from regraft.report import terminal
     from regraft.verbs.train import quiet_lightning
@@ -39,7 +40,8 @@ def evaluate_job(composed: DictConfig, is_quiet: bool = False) -> dict[str, floa
     if composed.split not in _SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), _SPLITS)}")
     path = find_checkpoint(composed.ckpt_path, prefer="best")
-    record = _record_of(path)
+    content = load_safely(path)
+    record = _record_of(content, path)
     config = _with_overrides(record["config"], composed)
     quiet_lightning()
     spec = InputSpec.from_dict(record["input_spec"])
@@ -47,19 +49,17 @@ def evaluate_job(composed: DictConfig, is_quiet: bool = False) -> dict[str, floa
     data = build.datamodule(config, spec)
     _require_same_classes(record["class_names"], list(data.class_names), path)
     module = build.transfer_module(config, backbone, record["architecture"], data)
-    trainer = build.trainer(config, logger=False, callbacks=[], enable_checkpointing=False)
+    trainer = build.trainer(config, has_val=data.has_val, logger=False, callbacks=[], enable_checkpointing=False)
     measure = trainer.test if composed.split == "test" else trainer.validate
-    (metrics,) = measure(module, datamodule=data, ckpt_path=str(path), weights_only=True, verbose=False)
+    module.load_state_dict(content["state_dict"])
+    (metrics,) = measure(module, datamodule=data, verbose=False)
     if not is_quiet:
         terminal.show_metrics(dict(metrics), path)
     return dict(metrics)
 
 
-def _record_of(path: Path) -> dict[str, Any]:
+def _record_of(content: Any, path: Path) -> dict[str, Any]:
     """Returns what a checkpoint says of its run: config, architecture, input spec, class names."""
-    from regraft.backbones.weights import load_safely
-
-    content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     missing = {"config", "architecture", "input_spec", "class_names"} - set(record)
     if missing:
@@ -76,14 +76,12 @@ def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, A
     for section, node in composed.items():
         if section not in config or section in ("ckpt_path", "output_dir", "hydra") or node is None:
             continue
-        given = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-        if isinstance(given, dict) and "_target_" not in given:
+        given = OmegaConf.to_container(node) if OmegaConf.is_config(node) else node
+        if isinstance(given, dict) and ("_target_" not in given or section == "trainer"):
             config[section] = _merged(config[section], given, str(section))
         else:
             config[section] = given
-    if config["data"].get("root"):
-        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
-    return config
+    return composition.plain(OmegaConf.create(config))
 
 
 def _merged(section: dict[str, Any], given: dict[Any, Any], name: str) -> dict[str, Any]:

@@ -76,6 +76,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     loggers = build.loggers(config, run)
     trainer = build.trainer(
         config,
+        has_val=data.has_val,
         callbacks=[FreezingCallback(strategy), *build.callbacks(config, run, has_val=data.has_val)],
         logger=loggers,
         default_root_dir=run.path,
