@@ -1,6 +1,7 @@
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -351,3 +352,32 @@ def test_in_a_trainer(make_datamodule: Make, array_source: Any, tmp_path: Path, 
     assert module.seen["train"] == expected
     assert sum(map(len, module.seen["val"])) == 2 * datamodule.sizes.get("val", 0)
     assert sum(map(len, module.seen["test"])) == 12
+
+
+def test_processes_deal_the_batches_among_themselves(make_datamodule: Make, array_source: Any) -> None:
+    def batches(rank: int, num_replicas: int, batch_size: int) -> tuple[list[Any], list[Any]]:
+        datamodule = make_datamodule(array_source((31, 30)), None, STRONG, batch_size=batch_size)
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        datamodule.trainer = SimpleNamespace(global_rank=rank, world_size=num_replicas, strategy=strategy)
+        return list(datamodule.train_dataloader()), list(datamodule.test_dataloader())
+
+    (train0, test0), (train1, test1), (alone, _) = batches(0, 2, 4), batches(1, 2, 4), batches(0, 1, 8)
+
+    for shares, whole in zip(zip(train0, train1, strict=True), alone, strict=True):
+        images = {int(i): image for share in shares for i, image in zip(share["indices"], share["images"], strict=True)}
+        assert images.keys() == set(whole["indices"].tolist())
+        assert all(torch.equal(images[int(i)], row) for i, row in zip(whole["indices"], whole["images"], strict=True))
+    tested = [index for batch in test0 + test1 for index in batch["indices"].tolist()]
+    assert len(tested) == len(set(tested)) == 12
+
+
+def test_flips_are_half_of_the_draws(make_datamodule: Make, array_source: Any) -> None:
+    source = array_source((200,))
+    datamodule = make_datamodule(source, None, {"flip_probability": 0.5}, val_fraction=0.0, batch_size=160)
+    batch = epoch_of(datamodule, 0)[0]
+    pixels = source.splits().train.pixels[batch["indices"]]
+
+    is_same = (batch["images"] == pixels).flatten(1).all(1)
+    is_flipped = (batch["images"] == pixels.flip(3)).flatten(1).all(1)
+    assert (is_same ^ is_flipped).all()
+    assert 50 < is_flipped.sum() < 110

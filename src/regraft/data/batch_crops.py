@@ -87,13 +87,13 @@ def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) 
     vertical = _resampling_matrices(tops, heights, images.shape[2], size, interpolation)
     horizontal = _resampling_matrices(lefts, widths, images.shape[3], size, interpolation)
     # Rows first, and rounded half up in between, as torchvision does it: where bicubic overshoots, the order shows.
-    narrowed = _to_levels(images.float() @ horizontal[:, None].transpose(2, 3))
-    return _to_levels(vertical[:, None] @ narrowed).to(torch.uint8)
+    narrowed = _round_half_up(images.float() @ horizontal[:, None].transpose(2, 3))
+    return _round_half_up(vertical[:, None] @ narrowed.float())
 
 
-def _to_levels(values: Tensor) -> Tensor:
-    """Returns whole gray levels 0..255, as float; works in place."""
-    return values.add_(0.5).floor_().clamp_(0, 255)
+def _round_half_up(values: Tensor) -> Tensor:
+    """Returns gray levels, uint8; overwrites `values`."""
+    return values.add_(0.5).clamp_(0, 255).to(torch.uint8)
 
 
 def _central_box(height: int, width: int, ratio: tuple[float, float]) -> list[int]:

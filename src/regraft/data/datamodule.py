@@ -99,7 +99,7 @@ class ImageDataModule(pl.LightningDataModule):
             self._source.prepare()
             self._is_prepared = True
 
-    def setup(self, stage: str | None = None) -> None:  # noqa: ARG002 (one set-up serves every stage)
+    def setup(self, stage: str | None = None) -> None:
         """Reads the source and decides which samples are in which split, once."""
         if self._splits is not None:
             return
@@ -185,7 +185,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise ValueError("data.test_fraction: got 0, and the data set has no test split. Fix: a value above 0.")
         return self._eval_loader("test")
 
-    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:  # noqa: ARG002 (Lightning's hook)
+    def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Returns the batch normalised, and mixed if it is a training batch and mixing is on."""
         images = normalise(batch["images"], self.input_spec)
         targets = batch["targets"]

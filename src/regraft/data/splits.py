@@ -119,9 +119,9 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
 
 def _first_of_each_class(labels: Tensor, num_of: Callable[[int], int], seed: int) -> Tensor:
     """Returns positions, ascending: of each class the first `num_of(count)` of its own seeded permutation."""
+    present, counts = labels.unique(return_counts=True)
     chosen = []
-    for label in labels.unique().tolist():
-        members = (labels == label).nonzero()[:, 0]
+    for label, members in zip(present.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True):
         generator = torch.Generator().manual_seed(derive_seed(seed, label))
         order = torch.randperm(len(members), generator=generator)
         chosen.append(members[order[: num_of(len(members))]])

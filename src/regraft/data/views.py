@@ -30,7 +30,7 @@ def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:
 
 
 def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed: int, indices: Tensor) -> Tensor:
-    """Returns the images cropped and flipped, each by its own draw; before policy and erasing.
+    """Returns the images flipped and cropped, each by its own draw; before policy and erasing.
 
     Args:
         images: (batch, channels, height, width), uint8.
@@ -42,6 +42,10 @@ def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed
     Returns:
         (batch, spec.num_channels, image_size, image_size), uint8.
     """
+    if augment.flip_probability > 0:
+        # Before the crop, where images are small; a crop is as likely as its mirror image.
+        draws = uniform(derive_seed(seed, "flip"), indices, 1)[:, 0]
+        images = flip_rows(images, draws < augment.flip_probability)
     if augment.crop == "resized":
         draws = uniform(derive_seed(seed, "crop"), indices, 4 * NUM_ATTEMPTS)
         boxes = random_boxes(draws, images.shape[2], images.shape[3], augment.scale, augment.ratio)
@@ -50,9 +54,6 @@ def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed
         if augment.crop == "padded":
             images = padded_crops(images, augment.padding, uniform(derive_seed(seed, "crop"), indices, 2))
         images = _resize_to_square(images, spec)
-    if augment.flip_probability > 0:
-        draws = uniform(derive_seed(seed, "flip"), indices, 1)[:, 0]
-        images = flip_rows(images, draws < augment.flip_probability)
     return match_channels(images, spec.num_channels)
 
 
