@@ -75,7 +75,7 @@ def read(path: str | Path) -> SourceCheckpoint:
     tensors = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
     missing = [key for key in ("architecture", "input_spec") if key not in fields]
     if missing or not tensors:
-        lacks = ", ".join(missing + ([] if tensors else [f"tensors named {_PREFIX}..."]))
+        lacks = ", ".join(missing + ([] if tensors else [f"tensors under {_PREFIX}*"]))
         raise ValueError(
             f"model.path: {file} is not a checkpoint of Regraft (it lacks {lacks}). For a plain state dict use "
             "model=<its architecture> model.weights=PATH."

@@ -41,7 +41,7 @@ class _StageTracer(fx.Tracer):
         super().__init__()
         self._stage_of = stage_of
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return len({self._stage_of[id(tensor)] for tensor in _tensors(m) if id(tensor) in self._stage_of}) <= 1
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import huggingface_hub
 import timm
 from timm.data import resolve_model_data_config
-from timm.models import adapt_input_conv
+from timm.models import PretrainedCfg, adapt_input_conv
 from torch import Tensor, nn
 
 from regraft.backbones.staging import cut
@@ -45,7 +45,7 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     """
     config = _pretrained_config(name)
     model = _create(name, config, weights, image_size, num_channels)
-    spec = InputSpec(image_size or config["input_size"][-1], num_channels)
+    spec = InputSpec(image_size or config.input_size[-1], num_channels)
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
     return Backbone(cut(model, stages_of(model), name), num_features(model), spec)
@@ -74,15 +74,15 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str
         ValueError: other names or shapes.
     """
     config: Any = model.pretrained_cfg
-    tensors = without(tensors, _as_tuple(config["classifier"]))
+    tensors = without(tensors, _as_tuple(config.get("classifier")))
     own = model.state_dict()
-    for name in (f"{module}.weight" for module in _as_tuple(config["first_conv"])):
+    for name in (f"{module}.weight" for module in _as_tuple(config.get("first_conv"))):
         if name in tensors and name in own and tensors[name].shape[1:2] != own[name].shape[1:2]:
             tensors[name] = adapt_input_conv(own[name].shape[1], tensors[name])
     load_tensors(model, tensors, source, target)
 
 
-def _pretrained_config(name: str) -> dict[str, Any]:
+def _pretrained_config(name: str) -> PretrainedCfg:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         raise unknown_name_error("timm", architecture, timm.list_models())
@@ -92,14 +92,14 @@ def _pretrained_config(name: str) -> dict[str, Any]:
         raise ValueError(f"model.name: {architecture} has no weights tagged {tag!r}. It has: {known}.")
     config = timm.get_pretrained_cfg(name)
     assert config is not None, "every timm model has one"
-    return config.to_dict()
+    return config
 
 
 def _create(
-    name: str, config: Mapping[str, Any], weights: str | None, image_size: int | None, num_channels: int
+    name: str, config: PretrainedCfg, weights: str | None, image_size: int | None, num_channels: int
 ) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0, "in_chans": num_channels}
-    if image_size not in (None, config["input_size"][-1]) and config["fixed_input_size"]:
+    if image_size not in (None, config.input_size[-1]) and config.fixed_input_size:
         options["img_size"] = image_size
     if weights is None:
         return _construct(name, options)
@@ -134,10 +134,10 @@ def _resize(model: nn.Module, image_size: int, name: str) -> None:
     resize(img_size=image_size)
 
 
-def _download(name: str, config: Mapping[str, Any], options: Mapping[str, Any]) -> nn.Module:
+def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> nn.Module:
     """Returns the model with its pretrained weights, from the hub's cache where they lie there."""
-    repository, file = config["hf_hub_id"], config["hf_hub_filename"] or "model.safetensors"
-    if not (repository or config["url"]):
+    repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
+    if not (repository or config.url):
         raise ValueError(
             f"model.weights: timm has no weights for {name}; use model.weights=null or another model.name."
         )

