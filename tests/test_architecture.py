@@ -14,6 +14,7 @@ ALLOWED = {
     "contracts": set(),
     "seeding": set(),
     "runs": set(),
+    "startup": set(),
     "composition": set(),
     "resuming": {"runs"},
     "sweeps": {"runs"},
@@ -22,7 +23,7 @@ ALLOWED = {
     "report": {"contracts", "freezing", "runs"},
     "build": {"*"},
     "verbs": {"*"},
-    "cli": {"composition", "resuming", "verbs", "*version"},
+    "cli": {"composition", "resuming", "startup", "verbs", "*version"},
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }

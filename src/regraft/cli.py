@@ -30,6 +30,7 @@ from regraft.composition import (
     register_resolvers,
     unknown,
 )
+from regraft.startup import limit_spinning
 
 VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Hydra would print its own, shortened traceback and exit; with this its errors reach the sentence below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    limit_spinning()
     try:
         _dispatch(arguments)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -57,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _fail(sentence: str, error: Exception) -> NoReturn:
     if is_debugging():
         raise error
+    # An error of a loader worker carries that process's traceback; its own words are on the last line.
+    sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
     print(f"regraft: {sentence}", file=sys.stderr)
     sys.exit(1)
 

@@ -54,7 +54,7 @@ class TransferModule(pl.LightningModule):
         self._make_optimizer = make_optimizer
         self._make_scheduler = make_scheduler
         self._l1, self._l2 = l1, l2
-        self.save_hyperparameters(record)
+        self.save_hyperparameters(record, logger=False)
         metrics = classification_metrics(num_classes)
         self.train_acc = classification_metrics(num_classes)["acc"]
         self.val_metrics = metrics.clone(prefix="val/")

@@ -71,6 +71,11 @@ class Run:
         return self.path / CHECKPOINTS / f"{kind}.ckpt"
 
     @property
+    def tensors(self) -> Path:
+        """Where the tested weights lie as safetensors."""
+        return self.path / "model.safetensors"
+
+    @property
     def best_ckpt(self) -> Path:
         """The checkpoint with the best validation metric."""
         return self.checkpoint("best")

@@ -13,9 +13,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from regraft.contracts import InputSpec
 from regraft.data.datamodule import ImageDataModule
+from regraft.data.file_views import eval_view_of_file
 from regraft.data.folder import FolderSource
 from regraft.data.images import decode_image
-from regraft.data.views import eval_view_of_file
 
 Make = Callable[..., ImageDataModule]
 STRONG = {"crop": "resized", "flip_probability": 0.5, "policy": "trivialaugment", "erasing_probability": 0.5}

@@ -144,10 +144,10 @@ def test_choices_run_together(overrides):
     assert json.loads((run.path / "results.json").read_text())["num_epochs"] == 1
 
 
-def test_the_backbone_of_a_run_starts_another(small_run):
-    run = regraft.train(
-        [*without("model", "freezing"), "model=checkpoint", f"model.path={small_run.path}", "freezing=linear_probe"]
-    )
+@pytest.mark.parametrize("which", ["path", "best_ckpt", "tensors"])
+def test_the_backbone_of_a_run_starts_another(small_run, which):
+    grafted = ["model=checkpoint", f"model.path={getattr(small_run, which)}", "freezing=linear_probe"]
+    run = regraft.train([*without("model", "freezing"), *grafted])
     source, target = (state_of(path)["state_dict"] for path in (small_run.best_ckpt, run.last_ckpt))
     backbone = [name for name in source if name.startswith("backbone.")]
     assert backbone

@@ -68,6 +68,11 @@ class Augment:
         """Whether batches are mixed, so that targets become rows of class probabilities."""
         return self.mixup_alpha > 0 or self.cutmix_alpha > 0
 
+    @property
+    def has_per_sample_steps(self) -> bool:
+        """Whether anything is left to do to single images after crop and flip: a policy, or erasing."""
+        return self.policy is not None or self.erasing_probability > 0
+
 
 def _check_choice(key: str, value: str | None, choices: tuple[str, ...]) -> None:
     _check(value is None or value in choices, key, value, ", ".join(choices) + ", null")

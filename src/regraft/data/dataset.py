@@ -13,15 +13,7 @@ from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.images import ArrayImages, FileImages, Images, decode_image
 from regraft.data.sampler import BatchKey
-from regraft.data.views import (
-    apply_steps,
-    eval_view_of_arrays,
-    eval_view_of_file,
-    per_sample_steps,
-    seed_sample,
-    train_steps_of_file,
-    train_view_of_arrays,
-)
+from regraft.data.views import eval_view_of_arrays, train_view_of_arrays
 from regraft.seeding import derive_seed
 
 
@@ -70,9 +62,11 @@ class BatchDataset(Dataset[RawBatch]):
         if self._augment is None:
             return eval_view_of_arrays(images, self._spec)
         images = train_view_of_arrays(images, self._spec, self._augment, seed, indices)
-        steps = per_sample_steps(self._spec, self._augment)
-        if not steps:
+        if not self._augment.has_per_sample_steps:
             return images
+        from regraft.data.file_views import apply_steps, per_sample_steps, seed_sample
+
+        steps = per_sample_steps(self._spec, self._augment)
         with torch.random.fork_rng(devices=[]):
             rows = []
             for image, index in zip(images, indices.tolist(), strict=True):
@@ -81,6 +75,8 @@ class BatchDataset(Dataset[RawBatch]):
         return torch.stack(rows)
 
     def _read_files(self, source: FileImages, indices: Tensor, seed: int) -> Tensor:
+        from regraft.data.file_views import apply_steps, eval_view_of_file, seed_sample, train_steps_of_file
+
         steps = [] if self._augment is None else train_steps_of_file(self._spec, self._augment)
         is_cropped_by_steps = self._augment is not None and self._augment.crop == "resized"
         rows = []

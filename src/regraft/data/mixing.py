@@ -5,7 +5,6 @@ uint8 crosses the bus, a quarter of what float32 would take.
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
@@ -42,6 +41,8 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, num_classes: int, dra
     Returns:
         Images of the same shape; targets (batch, num_classes), float32.
     """
+    from torchvision.transforms import v2
+
     transforms: list[v2.Transform] = []
     if augment.mixup_alpha > 0:
         transforms += [v2.MixUp(alpha=augment.mixup_alpha, num_classes=num_classes)]

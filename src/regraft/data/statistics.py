@@ -6,7 +6,7 @@ from torch import Tensor
 from regraft.contracts import InputSpec
 from regraft.data.images import ArrayImages, FileImages, decode_image
 from regraft.data.splits import Part
-from regraft.data.views import eval_view_of_file, match_channels
+from regraft.data.views import match_channels
 from regraft.seeding import derive_seed
 
 MAX_FILES = 2_000
@@ -46,6 +46,8 @@ def _sample(indices: Tensor, seed: int) -> Tensor:
 
 
 def _view(images: FileImages, index: int, spec: InputSpec) -> Tensor:
+    from regraft.data.file_views import eval_view_of_file
+
     return eval_view_of_file(decode_image(images.path(index), spec.num_channels), spec)
 
 

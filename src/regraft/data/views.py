@@ -1,14 +1,11 @@
-"""From stored pixels to the uint8 image that an input spec asks for: the evaluation view and the training view.
+"""From arrays in memory to the uint8 batch that an input spec asks for: the evaluation view and the training view.
 
-Stays uint8; normalising happens on the device (`mixing`). Batches of arrays first, single files below.
+Stays uint8; normalising happens on the device (`mixing`). Files are the business of `file_views`. Plain torch: what
+torchvision's transforms would add to the start of every run is not needed here.
 """
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor
-from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional as tv
+from torch.nn import functional
 
 from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
@@ -62,71 +59,15 @@ def match_channels(images: Tensor, num_channels: int) -> Tensor:
     if images.shape[-3] == num_channels:
         return images
     if num_channels == 1:
-        return tv.rgb_to_grayscale(images)
+        from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+        gray: Tensor = rgb_to_grayscale(images)
+        return gray
     return images.expand(*images.shape[:-3], num_channels, *images.shape[-2:])
 
 
-def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the central square, after the shorter side was resized to image_size / crop_fraction.
-
-    Args:
-        image: (channels, height, width), uint8, any size.
-        spec: what the backbone wants.
-
-    Returns:
-        (channels, image_size, image_size), uint8.
-    """
-    shorter_side = round(spec.image_size / spec.crop_fraction)
-    image = tv.resize(image, [shorter_side], interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
-    return tv.center_crop(image, [spec.image_size, spec.image_size])
-
-
-def train_steps_of_file(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
-    """Returns the transforms of one training file; they draw from torch's RNG.
-
-    With a resized crop they start from the decoded image, otherwise from its evaluation view.
-    """
-    steps: list[v2.Transform] = []
-    if augment.crop == "resized":
-        interpolation = v2.InterpolationMode(spec.interpolation)
-        steps += [v2.RandomResizedCrop(spec.image_size, augment.scale, augment.ratio, interpolation, antialias=True)]
-    elif augment.crop == "padded":
-        steps += [v2.RandomCrop(spec.image_size, augment.padding)]
-    if augment.flip_probability > 0:
-        steps += [v2.RandomHorizontalFlip(augment.flip_probability)]
-    return steps + per_sample_steps(spec, augment)
-
-
-def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
-    """Returns what comes after crop and flip and works on single uint8 images: policy, then erasing."""
-    steps: list[v2.Transform] = []
-    if augment.policy == "trivialaugment":
-        steps += [v2.TrivialAugmentWide()]
-    elif augment.policy == "randaugment":
-        steps += [v2.RandAugment()]
-    if augment.erasing_probability > 0:
-        assert spec.mean is not None, "erasing fills with the mean, which setup() completes"
-        steps += [v2.RandomErasing(augment.erasing_probability, value=[round(255 * mean) for mean in spec.mean])]
-    return steps
-
-
-def seed_sample(seed: int, index: int) -> None:
-    """Makes torch's draws on the CPU a function of the epoch's seed and the sample; call it with the RNG forked.
-
-    Not `torch.manual_seed`, which would seed the devices too.
-    """
-    torch.default_generator.manual_seed(derive_seed(seed, "sample", index))
-
-
-def apply_steps(image: Tensor, steps: Sequence[v2.Transform]) -> Tensor:
-    """Returns one image after all steps."""
-    for step in steps:
-        image = step(image)
-    return image
-
-
 def _resize_to_square(images: Tensor, spec: InputSpec) -> Tensor:
-    size = [spec.image_size, spec.image_size]
-    if list(images.shape[-2:]) == size:
+    size = (spec.image_size, spec.image_size)
+    if images.shape[-2:] == size:
         return images
-    return tv.resize(images, size, interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
+    return functional.interpolate(images, size, mode=spec.interpolation, antialias=spec.interpolation != "nearest")

@@ -11,6 +11,7 @@ from regraft import composition
 from regraft.composition import unknown
 from regraft.resuming import with_appended_sections
 from regraft.runs import find_checkpoint
+from regraft.startup import quick_imports
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,10 @@ def evaluate_job(composed: DictConfig, is_quiet: bool = False) -> dict[str, floa
         FileNotFoundError: there is no such checkpoint.
         ValueError: not a checkpoint of ours, or the classes of the data aren't those of the run.
     """
-    from regraft import build
-    from regraft.backbones.weights import load_safely
+    with quick_imports():
+        from regraft import build
+        from regraft.backbones.weights import load_safely
+        from regraft.module import TransferModule  # noqa: F401 (build needs it at once)
     from regraft.contracts import InputSpec
     from regraft.report import terminal
     from regraft.verbs.train import quiet_lightning

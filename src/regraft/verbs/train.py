@@ -1,5 +1,6 @@
 """`regraft train`: one run, from a composed config to a tested checkpoint."""
 
+import json
 import logging
 import signal
 import time
@@ -14,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from regraft import composition
 from regraft.resuming import with_resumed_overrides
 from regraft.runs import Run, find_checkpoint
+from regraft.startup import quick_imports
 from regraft.verbs import devices
 
 log = logging.getLogger(__name__)
@@ -58,11 +60,14 @@ def fit(config: dict[str, Any], run: Run) -> None:
         run: where everything is kept.
     """
     started = time.perf_counter()
-    import pytorch_lightning as pl
+    with quick_imports():
+        import pytorch_lightning as pl
 
-    from regraft import build
-    from regraft.freezing.callback import FreezingCallback
-    from regraft.report import terminal
+        from regraft import build
+        from regraft.data import datamodule  # noqa: F401 (build needs it at once)
+        from regraft.freezing.callback import FreezingCallback
+        from regraft.module import TransferModule  # noqa: F401
+        from regraft.report import terminal
 
     quiet_lightning()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
@@ -83,7 +88,6 @@ def fit(config: dict[str, Any], run: Run) -> None:
     )
     if trainer.is_global_zero:
         terminal.show_start(rows, data.sizes, data.class_names, run)
-        _log_hyperparameters(loggers, config)
         _keep_history(loggers, run, ckpt_path)
     _run_fit(trainer, module, data, ckpt_path, run)
     metrics = _final_metrics(trainer, module, data, run)
@@ -96,7 +100,9 @@ def fit(config: dict[str, Any], run: Run) -> None:
             "num_epochs": trainer.current_epoch,
             "num_steps": trainer.global_step,
         }
+        _keep_tensors(module, run)
         run.write_results(results)
+        _log_hyperparameters(loggers, config, metrics)
         terminal.show_results(results, run)
 
 
@@ -131,12 +137,24 @@ def _final_metrics(trainer: Any, module: Any, data: Any, run: Run) -> dict[str, 
     return dict(metrics)
 
 
-def _log_hyperparameters(loggers: list[Any], config: dict[str, Any]) -> None:
-    """Hands the config to the loggers that can show it; metrics.csv has config.yaml beside it."""
-    from pytorch_lightning.loggers import CSVLogger
+def _keep_tensors(module: Any, run: Run) -> None:
+    """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
+    from safetensors.torch import save_file
+
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    record = {key: module.hparams[key] for key in ("architecture", "input_spec", "class_names")}
+    save_file(tensors, run.tensors, {key: json.dumps(value) for key, value in record.items()})
+
+
+def _log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: dict[str, float]) -> None:
+    """Hands config and final metrics to the loggers that show them side by side; metrics.csv has config.yaml."""
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
     for logger in loggers:
-        if not isinstance(logger, CSVLogger):
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(config, metrics)
+            logger.save()
+        elif not isinstance(logger, CSVLogger):
             logger.log_hyperparams(config)
 
 
