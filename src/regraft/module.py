@@ -77,8 +77,9 @@ class TransferModule(pl.LightningModule):
         if self._l1 or self._l2:
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
         self.train_acc(logits.detach(), targets if targets.ndim == 1 else targets.argmax(dim=1))
-        self.log("train/loss", loss.detach(), on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
-        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(images))
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(images)}
+        self.log("train/loss", loss.detach(), sync_dist=True, **options)
+        self.log("train/acc", self.train_acc, **options)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -101,7 +102,7 @@ class TransferModule(pl.LightningModule):
         """Logs the learning rate of each stage, as the epoch's first step uses it."""
         rates = effective_learning_rates(self.trainer.optimizers[0])
         per_stage = {f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()}
-        self.log_dict(per_stage, on_step=False, on_epoch=True, rank_zero_only=True)
+        self.log_dict(per_stage, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
         """Steps a schedule that watches a metric.
