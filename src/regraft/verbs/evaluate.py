@@ -11,7 +11,7 @@ from regraft import composition
 from regraft.composition import unknown
 from regraft.resuming import with_appended_sections
 from regraft.runs import find_checkpoint
-from regraft.startup import quick_imports
+from regraft.startup import keep_freed_memory, quick_imports
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,8 @@ def evaluate_job(composed: DictConfig, is_quiet: bool = False) -> dict[str, floa
     _require_same_classes(record["class_names"], list(data.class_names), path)
     module = build.transfer_module(config, backbone, record["architecture"], data)
     trainer = build.trainer(config, has_val=data.has_val, logger=False, callbacks=[], enable_checkpointing=False)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_freed_memory()
     measure = trainer.test if composed.split == "test" else trainer.validate
     module.load_state_dict(content["state_dict"])
     (metrics,) = measure(module, datamodule=data, verbose=False)

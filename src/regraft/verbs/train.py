@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from regraft import composition
 from regraft.resuming import with_resumed_overrides
 from regraft.runs import Run, find_checkpoint
-from regraft.startup import quick_imports
+from regraft.startup import keep_freed_memory, quick_imports
 from regraft.verbs import devices
 
 log = logging.getLogger(__name__)
@@ -86,6 +86,8 @@ def fit(config: dict[str, Any], run: Run) -> None:
         logger=loggers,
         default_root_dir=run.path,
     )
+    if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
+        log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
     if trainer.is_global_zero:
         terminal.show_start(rows, data.sizes, data.class_names, run)
         _keep_history(loggers, run, ckpt_path)
