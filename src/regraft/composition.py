@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -113,9 +114,12 @@ def _headline(path: Path) -> str:
 
 def unknown(kind: str, got: str, allowed: Sequence[str]) -> str:
     """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them."""
+    return f"unknown {kind} {got!r}.{_nearest(got, allowed)} Allowed: {', '.join(allowed)}."
+
+
+def _nearest(got: str, allowed: Sequence[str]) -> str:
     near = difflib.get_close_matches(got, allowed, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
+    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def explain(error: Exception) -> str:
@@ -127,10 +131,20 @@ def explain(error: Exception) -> str:
         return f"{group}: {unknown('choice', choice, list(group_choices(group)))}"
     missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
     if missing_key:
-        return f"{missing_key[2]}: there is no such key; `regraft train --cfg job` prints those that there are."
+        key, full_key = missing_key.groups()
+        hint = _nearest(key, _keys_beside(full_key))
+        return f"{full_key}: unknown key {key!r}.{hint} `regraft train --cfg job` prints those that there are."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key}: it has no value yet; add {error.full_key}=... to the command."
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def _keys_beside(full_key: str) -> list[str]:
+    """Returns the keys that could have been meant: those of the group's files, or those of the top."""
+    group, _, key = full_key.partition(".")
+    files = sorted((conf_dir() / group).glob("*.yaml")) if key else [conf_dir() / "train.yaml"]
+    keys = {str(name) for file in files for name in yaml.safe_load(file.read_text(encoding="utf-8"))}
+    return sorted((keys if key else keys | set(group_names())) - {"defaults", "_target_"})
 
 
 def is_debugging() -> bool:

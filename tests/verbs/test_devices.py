@@ -1,10 +1,10 @@
 import pytest
 import torch
-from small import without
 
 import regraft
 from regraft.runs import Run
 from regraft.verbs import devices
+from small import without
 
 ONE = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
 
