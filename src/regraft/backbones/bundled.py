@@ -30,6 +30,7 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
         ValueError: unknown weights, or tensors that don't fit.
         FileNotFoundError: no file at `weights`.
     """
+    spec = InputSpec(_IMAGE_SIZE if image_size is None else image_size, num_channels)
     model = timm.create_model(_NAME, num_classes=0, in_chans=num_channels)
     if weights == "imagenet":
         load_state_dict(model, imagenet_tensors(), _PACKAGE, _NAME)
@@ -37,7 +38,6 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
         load_state_dict(model, read_file(weights), weights, _NAME)
     elif weights is not None:
         raise ValueError(f"model.weights: got {weights!r}; allowed: imagenet, null, or the path of a file.")
-    spec = InputSpec(image_size or _IMAGE_SIZE, num_channels)
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
     return Backbone(cut(model, stages_of(model), _NAME), num_features(model), spec)

@@ -29,6 +29,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
     """
     if depth < 8 or depth % 6 != 2:
         raise ValueError(f"model.depth: got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")
+    spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_blocks = (depth - 2) // 6
     stages = nn.ModuleDict({"stem": _stem(num_channels)})
     for index, (num_in, num_out) in enumerate(zip((16, *_WIDTHS), _WIDTHS, strict=False), start=1):
@@ -42,7 +43,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if weights is not None:
         load_tensors(stages, read_file(weights), weights, f"cifar_resnet depth={depth}")
-    return Backbone(dict(stages.items()), _WIDTHS[-1], InputSpec(image_size or _DEFAULT_IMAGE_SIZE, num_channels))
+    return Backbone(dict(stages.items()), _WIDTHS[-1], spec)
 
 
 class _BasicBlock(nn.Module):

@@ -29,7 +29,7 @@ def simple_cnn(
         ValueError: no or non-positive widths, an image too small, or tensors that don't fit.
     """
     _check_positive("model.widths", widths)
-    spec = InputSpec(image_size or _DEFAULT_IMAGE_SIZE, num_channels)
+    spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     if spec.image_size < 2 ** len(widths):
         raise ValueError(
             f"model.image_size: got {spec.image_size}; {len(widths)} poolings need at least {2 ** len(widths)} pixels. "
@@ -59,7 +59,7 @@ def mlp(
     _check_positive("model.hidden_sizes", hidden_sizes)
     if not 0 <= dropout < 1:
         raise ValueError(f"model.dropout: got {dropout}; allowed: at least 0, below 1.")
-    spec = InputSpec(image_size or _DEFAULT_IMAGE_SIZE, num_channels)
+    spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_pixels = num_channels * spec.image_size**2
     stages = nn.ModuleDict()
     for index, (num_in, num_out) in enumerate(zip([num_pixels, *hidden_sizes], hidden_sizes, strict=False), start=1):

@@ -44,8 +44,8 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         ConnectionError: weights to download, and no network.
     """
     config = _pretrained_config(name)
-    model = _create(name, config, weights, image_size, num_channels)
-    spec = InputSpec(image_size or config.input_size[-1], num_channels)
+    spec = InputSpec(config.input_size[-1] if image_size is None else image_size, num_channels)
+    model = _create(name, config, weights, spec)
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
     return Backbone(cut(model, stages_of(model), name), num_features(model), spec)
@@ -95,12 +95,10 @@ def _pretrained_config(name: str) -> PretrainedCfg:
     return config
 
 
-def _create(
-    name: str, config: PretrainedCfg, weights: str | None, image_size: int | None, num_channels: int
-) -> nn.Module:
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": num_channels}
-    if image_size not in (None, config.input_size[-1]) and config.fixed_input_size:
-        options["img_size"] = image_size
+def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSpec) -> nn.Module:
+    options: dict[str, Any] = {"num_classes": 0, "in_chans": spec.num_channels}
+    if spec.image_size != config.input_size[-1] and config.fixed_input_size:
+        options["img_size"] = spec.image_size
     if weights is None:
         return _construct(name, options)
     if is_path(weights):

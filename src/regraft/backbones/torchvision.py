@@ -50,7 +50,8 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     if name not in known:
         raise unknown_name_error("torchvision", name, known)
     preset = _preset(name, weights)
-    size = image_size or preset.transforms().crop_size[0]
+    size = preset.transforms().crop_size[0] if image_size is None else image_size
+    spec = InputSpec(size, num_channels)
     if weights is None:
         model, num_features = _from_scratch(name, size)
     elif is_path(weights):
@@ -59,7 +60,8 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         model, num_features = _from_library(name, size, preset)
     if num_channels == 1:
         _sum_colours(model)
-    spec = InputSpec(size, num_channels) if weights is None else _input_spec(name, preset, size, num_channels)
+    if weights is not None:
+        spec = _input_spec(name, preset, size, num_channels)
     return Backbone(cut(model, stages_of(name, model), name), num_features, spec)
 
 
