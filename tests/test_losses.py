@@ -51,6 +51,44 @@ def test_indices_and_their_one_hot_rows_agree(loss, logits, targets, label_smoot
     torch.testing.assert_close(made(logits, targets), made(logits, one_hot))
 
 
+LOSSES = [(CrossEntropy, {}), (MSE, {}), (Focal, {"gamma": 2.0})]
+
+
+@pytest.mark.parametrize(("loss", "knobs"), LOSSES)
+@pytest.mark.parametrize("is_mixed", [False, True])
+@pytest.mark.parametrize("class_weights", [None, WEIGHTS, [0.0, 2.0, 5.0]])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_totals_of_single_class_batches_add_up_to_the_whole(
+    logits, targets, rows, loss, knobs, is_mixed, class_weights, label_smoothing
+):
+    made = build(loss, class_weights, label_smoothing, **knobs)
+    given = rows if is_mixed else targets
+    parts = [made.total(logits[targets == label], given[targets == label]) for label in range(3)]
+    summed, normaliser = (torch.stack(column).sum() for column in zip(*parts, strict=True))
+    torch.testing.assert_close(summed / normaliser, made(logits, given))
+    for got, expected in zip((summed, normaliser), made.total(logits, given), strict=True):
+        assert expected.shape == ()
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize(("loss", "knobs"), LOSSES)
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_a_batch_whose_classes_weigh_nothing_has_loss_and_gradient_0(logits, loss, knobs, label_smoothing):
+    logits.requires_grad_()
+    value = build(loss, [0.0, 2.0, 5.0], label_smoothing, **knobs)(logits, torch.zeros(5, dtype=torch.int64))
+    value.backward()
+    assert value.item() == 0
+    assert logits.grad.eq(0).all()
+
+
+@pytest.mark.parametrize(("loss", "knobs"), LOSSES)
+def test_half_precision_counts_a_large_batch_exactly(loss, knobs):
+    logits = torch.zeros(257, 3, dtype=torch.bfloat16)
+    for class_weights in (None, [1.0, 1.0, 1.0]):
+        made = build(loss, class_weights, **knobs).bfloat16()
+        assert made.total(logits, torch.zeros(257, dtype=torch.int64))[1].item() == 257
+
+
 def test_mse_is_the_squared_error_against_one_hot_targets():
     logits = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 3.0]])
     targets = torch.tensor([0, 1])

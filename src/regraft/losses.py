@@ -2,7 +2,8 @@
 
 Targets are class indices, (batch,) int64, or rows that sum to 1, (batch, num_classes) float, from mixup or CutMix. With
 class weights the mean is normalised as torch's cross-entropy does it: by the summed weights of the samples' classes for
-indices, by the number of samples for rows.
+indices, by the number of samples for rows. `loss.total` gives sum and normaliser apart: added up over batches and then
+divided, they are the mean of all samples whatever the batch size.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,8 +42,15 @@ class CrossEntropy(nn.Module):
         self.label_smoothing = _checked_smoothing(label_smoothing)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar; logits: (batch, num_classes)."""
-        return functional.cross_entropy(logits, targets, self.class_weights, label_smoothing=self.label_smoothing)
+        """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
+        return _mean(*self.total(logits, targets))
+
+    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
+        summed = functional.cross_entropy(
+            logits, targets, self.class_weights, reduction="sum", label_smoothing=self.label_smoothing
+        )
+        return summed, _normaliser(targets, self.class_weights)
 
 
 class MSE(nn.Module):
@@ -66,13 +74,16 @@ class MSE(nn.Module):
         self.label_smoothing = _checked_smoothing(label_smoothing)
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar; logits: (batch, num_classes)."""
+        """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
+        return _mean(*self.total(logits, targets))
+
+    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
         rows = _as_rows(targets, logits)
         errors = (logits - _smoothed(rows, self.label_smoothing)).square().mean(dim=1)
-        if self.class_weights is None:
-            return errors.mean()
-        weights = rows @ self.class_weights
-        return (errors * weights).sum() / _normaliser(weights, targets)
+        if self.class_weights is not None:
+            errors = errors * (rows @ self.class_weights)
+        return errors.sum(), _normaliser(targets, self.class_weights)
 
 
 class Focal(nn.Module):
@@ -108,15 +119,19 @@ class Focal(nn.Module):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar; logits: (batch, num_classes)."""
+        """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
+        return _mean(*self.total(logits, targets))
+
+    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
         rows = _as_rows(targets, logits)
         log_p = functional.log_softmax(logits, dim=1)
         # Away from 0, where (1 - p)^gamma has no finite slope for gamma below 1.
         one_minus_p = -torch.expm1(log_p).clamp_max(-torch.finfo(log_p.dtype).eps)
         per_class = -_smoothed(rows, self.label_smoothing) * one_minus_p**self.gamma * log_p
-        if self.class_weights is None:
-            return per_class.sum(dim=1).mean()
-        return (per_class @ self.class_weights).sum() / _normaliser(rows @ self.class_weights, targets)
+        if self.class_weights is not None:
+            per_class = per_class * self.class_weights
+        return per_class.sum(), _normaliser(targets, self.class_weights)
 
 
 def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor:
@@ -202,6 +217,14 @@ def _smoothed(rows: Tensor, label_smoothing: float) -> Tensor:
     return rows * (1 - label_smoothing) + label_smoothing / rows.shape[1]
 
 
-def _normaliser(weights: Tensor, targets: Tensor) -> Tensor | int:
-    """Returns what torch's weighted mean divides by; weights: (batch,), of the samples' unsmoothed classes."""
-    return weights.sum() if targets.ndim == 1 else len(targets)
+def _normaliser(targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Returns what torch's mean divides by, a float32 scalar: half precision couldn't count a large batch."""
+    if class_weights is None or targets.ndim == 2:
+        return torch.full((), len(targets), dtype=torch.float32, device=targets.device)
+    return class_weights[targets].sum(dtype=torch.float32)
+
+
+def _mean(summed: Tensor, normaliser: Tensor) -> Tensor:
+    """Returns the quotient; where the normaliser is 0, a 0 that gradients of 0 flow from."""
+    is_weighed = normaliser > 0
+    return torch.where(is_weighed, summed, 0.0) / torch.where(is_weighed, normaliser, 1.0)
