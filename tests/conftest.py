@@ -17,9 +17,12 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
-    handlers = logging.getLogger().handlers[:]
+    root = logging.getLogger()
+    handlers = root.handlers[:]
     yield
-    logging.getLogger().handlers[:] = handlers
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

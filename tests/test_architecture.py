@@ -17,6 +17,7 @@ ALLOWED = {
     "startup": set(),
     "composition": set(),
     "resuming": {"runs"},
+    "checkpoints": {"backbones", "contracts"},
     "sweeps": {"runs"},
     "module": {"contracts", "losses", "metrics", "optim", "seeding"},
     "freezing": {"contracts", "seeding", "optim"},
@@ -27,7 +28,7 @@ ALLOWED = {
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }
-MAY_SEE_CONFIGS = {"cli", "composition", "sweeps", "build", "verbs"}
+MAY_SEE_CONFIGS = {"checkpoints", "cli", "composition", "sweeps", "build", "verbs"}
 
 
 def modules() -> list[Path]:

@@ -39,6 +39,12 @@ VERBS = {
 }
 
 
+_FLAGS_WITH_VALUE = (
+    *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
+    *("--config-path", "-cp", "--package", "-p"),
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one verb and exits: 0 when it worked, 1 for a mistake that the user can mend, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
@@ -49,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _dispatch(arguments)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _fail(explain(error), error)
+    except BrokenPipeError:  # `regraft list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, OSError) as error:
         _fail(str(error), error)
     except KeyboardInterrupt:
@@ -59,8 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _fail(sentence: str, error: Exception) -> NoReturn:
     if is_debugging():
         raise error
-    # An error of a loader worker carries that process's traceback; its own words are on the last line.
-    sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
+    if "Original Traceback" in sentence:
+        # An error of a loader worker carries that process's traceback; its own words are on the last line.
+        sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
+    sentence = " ".join(sentence.split()) or type(error).__name__
     print(f"regraft: {sentence}", file=sys.stderr)
     sys.exit(1)
 
@@ -76,9 +86,9 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "list":
         _list(rest)
     elif verb == "train":
-        from regraft.resuming import with_resumed_overrides
+        from regraft.resuming import in_its_folder
 
-        _run_app("train", with_resumed_overrides(rest), _train)
+        _run_app("train", in_its_folder(rest), _train)
     elif verb == "eval":
         from regraft.resuming import with_appended_sections
 
@@ -105,12 +115,25 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
             return error
 
     register_resolvers()
-    # Hydra's parser takes overrides in one stretch; people write -m between them.
-    flags = [argument for argument in arguments if argument in ("-m", "--multirun")]
-    sys.argv = [sys.argv[0], *flags, *(argument for argument in arguments if argument not in flags)]
+    sys.argv = [sys.argv[0], *_flags_first(arguments)]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
     if errors:
         raise errors[0]
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """Returns the arguments with flags before overrides: Hydra's parser takes overrides in one stretch only."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        if argument in _FLAGS_WITH_VALUE:
+            flags += [value for value in [next(rest, None)] if value is not None]
+    return [*flags, *overrides]
 
 
 def _train(config: DictConfig) -> Any:
@@ -157,7 +180,8 @@ def _list(arguments: list[str]) -> None:
     groups = group_names(config_dir)
     wanted = arguments or groups
     for name in wanted:
-        singular = name if name in groups else name.removesuffix("s")
+        spellings = (name, name.removesuffix("s"), name.removesuffix("es"))
+        singular = next((word for word in spellings if word in groups), "")
         if singular not in groups:
             raise ValueError(unknown("group", name, groups))
         if len(wanted) > 1:

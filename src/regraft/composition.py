@@ -64,8 +64,11 @@ def plain(config: DictConfig) -> dict[str, Any]:
             node = config[key]
             is_node = OmegaConf.is_config(node)
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
-    if resolved["data"].get("root"):
-        resolved["data"]["root"] = str(Path(resolved["data"]["root"]).expanduser().resolve())
+    for section, key in (("data", "root"), ("model", "path"), ("model", "weights")):
+        value = resolved[section].get(key)
+        # Weights are a name that a library knows, or a file.
+        if isinstance(value, str) and (key != "weights" or Path(value).expanduser().is_file()):
+            resolved[section][key] = str(Path(value).expanduser().resolve())
     return resolved
 
 

@@ -28,7 +28,7 @@ class TransferModule(pl.LightningModule):
         loss: (logits, targets) -> scalar; targets are class indices, or rows that sum to 1.
         num_classes: how many classes there are.
         make_optimizer: an optimizer over every parameter, in named groups.
-        make_scheduler: Lightning's scheduler config from (optimizer, total_steps, steps_per_epoch).
+        make_scheduler: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
         l1: factor of the sum of absolute weights in the loss.
         l2: factor of half the sum of squared weights in the loss.
         record: plain types that make the checkpoint a handle: config, architecture, input spec, class names.
@@ -42,7 +42,7 @@ class TransferModule(pl.LightningModule):
         loss: nn.Module,
         num_classes: int,
         make_optimizer: Callable[[Backbone, nn.Module], Optimizer],
-        make_scheduler: Callable[[Optimizer, float, int], dict[str, Any]],
+        make_scheduler: Callable[..., dict[str, Any]],
         l1: float,
         l2: float,
         record: dict[str, Any],
@@ -59,6 +59,7 @@ class TransferModule(pl.LightningModule):
         self.train_acc = classification_metrics(num_classes)["acc"]
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        self._validated_epoch = -1
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits (batch, num_classes) of images (batch, num_channels, height, width), normalised."""
@@ -113,7 +114,7 @@ class TransferModule(pl.LightningModule):
             ValueError: nothing of that name is logged.
         """
         for config in self.trainer.lr_scheduler_configs:
-            if config.reduce_on_plateau:
+            if config.reduce_on_plateau and self._is_news(config.monitor):
                 logged = self.trainer.callback_metrics
                 if config.monitor not in logged:
                     raise ValueError(
@@ -121,6 +122,14 @@ class TransferModule(pl.LightningModule):
                     )
                 scheduler: Any = config.scheduler
                 scheduler.step(logged[config.monitor])
+
+    def on_validation_end(self) -> None:
+        """Notes that this epoch has been validated."""
+        self._validated_epoch = self.current_epoch
+
+    def _is_news(self, monitor: str | None) -> bool:
+        """Whether a metric is of this epoch; validation may run in every other one only."""
+        return not str(monitor).startswith("val/") or self._validated_epoch == self.current_epoch
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
@@ -132,7 +141,7 @@ class TransferModule(pl.LightningModule):
         optimizer = self._make_optimizer(self.backbone, self.head)
         total_steps = self.trainer.estimated_stepping_batches
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self._make_scheduler(optimizer, total_steps, steps_per_epoch)
+        scheduler = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def optimizer_step(

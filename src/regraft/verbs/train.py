@@ -7,23 +7,27 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
-from regraft.resuming import with_resumed_overrides
+from regraft.resuming import continued, in_its_folder
 from regraft.runs import Run, find_checkpoint
 from regraft.startup import keep_freed_memory, quick_imports
 from regraft.verbs import devices
+
+if TYPE_CHECKING:
+    from regraft.build import Parts
+    from regraft.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Composes a config as the command line does and trains it; see `regraft.train`."""
-    completed = with_resumed_overrides(list(overrides))
+    completed = in_its_folder(list(overrides))
     composed = composition.compose_once("train", completed, config_dir)
     outer = HydraConfig.instance().cfg
     try:
@@ -32,18 +36,25 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
         config = composition.plain(composed)
     finally:
         HydraConfig.instance().cfg = outer
-    (run.path / ".hydra").mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.create(completed), run.path / ".hydra" / "overrides.yaml")
-    return _start(config, run)
+    if composed.hydra.output_subdir is None:
+        run.path.mkdir(parents=True, exist_ok=True)
+    else:
+        (run.path / ".hydra").mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
+    return _start(config, overrides, run)
 
 
 def train_job(composed: DictConfig) -> Run:
     """Trains the config that Hydra composed, in the folder that Hydra made."""
-    run = Run(Path(HydraConfig.get().runtime.output_dir).resolve())
-    return _start(composition.plain(composed), run)
+    hydra = HydraConfig.get()
+    run = Run(Path(hydra.runtime.output_dir).resolve())
+    return _start(composition.plain(composed), list(hydra.overrides.task), run)
 
 
-def _start(config: dict[str, Any], run: Run) -> Run:
+def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
+    if config["ckpt_path"] is not None:
+        checkpoint = _checkpoint_of(config)
+        config = continued(checkpoint.config, config, overrides) | {"ckpt_path": str(checkpoint.path)}
     run.write_config(config)
     if devices.needs_processes(config["trainer"]):
         devices.launch(run)
@@ -64,54 +75,50 @@ def fit(config: dict[str, Any], run: Run) -> None:
         import pytorch_lightning as pl
 
         from regraft import build
-        from regraft.data import datamodule  # noqa: F401 (build needs it at once)
-        from regraft.freezing.callback import FreezingCallback
-        from regraft.module import TransferModule  # noqa: F401
         from regraft.report import terminal
 
     quiet_lightning()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    ckpt_path = _resumed_from(config)
-    backbone, architecture = build.backbone(config["model"])
-    strategy = build.freezing(config, backbone.stage_names)
-    data = build.datamodule(config, backbone.input_spec)
-    backbone.input_spec = data.input_spec
-    module = build.transfer_module(config, backbone, architecture, data)
-    rows = build.stage_rows(config, module, strategy)
+    checkpoint = _checkpoint_of(config) if config["ckpt_path"] is not None else None
+    parts = build.parts(config, checkpoint)
     loggers = build.loggers(config, run)
     trainer = build.trainer(
         config,
-        has_val=data.has_val,
-        callbacks=[FreezingCallback(strategy), *build.callbacks(config, run, has_val=data.has_val)],
+        has_val=parts.data.has_val,
+        callbacks=build.callbacks(config, run, parts, goes_on=checkpoint is not None),
         logger=loggers,
         default_root_dir=run.path,
     )
     if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
         log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
     if trainer.is_global_zero:
-        terminal.show_start(rows, data.sizes, data.class_names, run)
-        _keep_history(loggers, run, ckpt_path)
-    _run_fit(trainer, module, data, ckpt_path, run)
-    metrics = _final_metrics(trainer, module, data, run)
+        terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
+        if checkpoint is not None:
+            _keep_history(loggers, run, before_step=checkpoint.content["global_step"])
+    _run_fit(trainer, parts, config["ckpt_path"], run)
+    metrics = _final_metrics(trainer, parts, run)
     if trainer.is_global_zero:
-        results = {
-            "metrics": metrics,
-            "seconds": time.perf_counter() - started,
-            "num_trained_parameters": sum(row.num_parameters for row in rows if row.trains_from_epoch is not None),
-            "num_parameters": sum(parameter.numel() for parameter in module.parameters()),
-            "num_epochs": trainer.current_epoch,
-            "num_steps": trainer.global_step,
-        }
-        _keep_tensors(module, run)
+        results = _results(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
+        if not trainer.fast_dev_run:
+            _keep_tensors(parts.module, run)
         run.write_results(results)
         _log_hyperparameters(loggers, config, metrics)
         terminal.show_results(results, run)
 
 
-def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
+def _checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
+    with quick_imports():
+        from regraft import checkpoints
+
+    path = find_checkpoint(config["ckpt_path"], prefer="last")
+    log.info("Going on from %s.", path)
+    return checkpoints.read(path, config["trust"])
+
+
+def _run_fit(trainer: Any, parts: "Parts", ckpt_path: str | None, run: Run) -> None:
     """Fits; Ctrl-C leaves as the interrupt that it is, where Lightning would exit as if the run had failed."""
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -120,23 +127,36 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
         raise KeyboardInterrupt from None
 
 
-def _resumed_from(config: dict[str, Any]) -> str | None:
-    if config["ckpt_path"] is None:
-        return None
-    checkpoint = find_checkpoint(config["ckpt_path"], prefer="last")
-    log.info("Going on from %s.", checkpoint)
-    return str(checkpoint)
-
-
-def _final_metrics(trainer: Any, module: Any, data: Any, run: Run) -> dict[str, float]:
-    """Returns the metrics of the best checkpoint: on test, or on validation where there is no test split."""
+def _final_metrics(trainer: Any, parts: "Parts", run: Run) -> dict[str, float]:
+    """Returns the metrics of the best checkpoint: on test, else on validation, else what training last logged."""
+    if not (parts.data.has_test or parts.data.has_val):
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = next((path for path in (run.best_ckpt, run.last_ckpt) if path.is_file()), None)
-    measure = trainer.test if data.has_test else trainer.validate
-    arguments: dict[str, Any] = {"datamodule": data, "verbose": False}
+    measure = trainer.test if parts.data.has_test else trainer.validate
+    arguments: dict[str, Any] = {"datamodule": parts.data, "verbose": False}
     if checkpoint is not None and not trainer.fast_dev_run:
         arguments |= {"ckpt_path": str(checkpoint), "weights_only": True}
-    (metrics,) = measure(module, **arguments)
+    (metrics,) = measure(parts.module, **arguments)
     return dict(metrics)
+
+
+def _results(trainer: Any, parts: "Parts") -> dict[str, Any]:
+    """Returns what was trained, for how long; what the strategy had planned beyond the last epoch doesn't count."""
+    starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}
+    trained = [row for row in parts.rows if starts.get(row.stage, trainer.current_epoch) < trainer.current_epoch]
+    waiting = [stage for stage, epoch in starts.items() if epoch >= trainer.current_epoch]
+    if waiting and not trainer.fast_dev_run:
+        log.warning(
+            "The run ended after epoch %d, before these stages were to train: %s.",
+            trainer.current_epoch - 1,
+            ", ".join(waiting),
+        )
+    return {
+        "num_trained_parameters": sum(row.num_parameters for row in trained),
+        "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),
+        "num_epochs": trainer.current_epoch,
+        "num_steps": trainer.global_step,
+    }
 
 
 def _keep_tensors(module: Any, run: Run) -> None:
@@ -160,15 +180,11 @@ def _log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: di
             logger.log_hyperparams(config)
 
 
-def _keep_history(loggers: list[Any], run: Run, ckpt_path: str | None) -> None:
+def _keep_history(loggers: list[Any], run: Run, before_step: int) -> None:
     """Hands the rows before the checkpoint to the CSV logger, which would otherwise start metrics.csv anew."""
-    if ckpt_path is None:
-        return
-    import torch
     from pytorch_lightning.loggers import CSVLogger
 
-    step = torch.load(ckpt_path, weights_only=True, map_location="cpu")["global_step"]
-    rows = run.history(before_step=step)
+    rows = run.history(before_step)
     for logger in loggers:
         if isinstance(logger, CSVLogger):
             logger.experiment.metrics.extend(rows)
@@ -184,6 +200,8 @@ def quiet_lightning() -> None:
         # The run's folder is there before its loggers and checkpoints are: Hydra made it.
         r"Experiment logs directory .* exists and is not empty",
         r"Checkpoint directory .* exists and is not empty",
+        # A checkpoint that goes on in a folder of its own; its best epoch is chosen anew there.
+        r"The dirpath has changed from",
         # Rows are logged once an epoch, whatever the number of its batches.
         r"The number of training batches \(\d+\) is smaller than the logging interval",
         # Lightning's own use of torch's pytrees.
