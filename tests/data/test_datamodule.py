@@ -18,6 +18,7 @@ from regraft.data.folder import FolderSource
 from regraft.data.images import decode_image
 
 Make = Callable[..., ImageDataModule]
+WritePhotos = Callable[..., None]
 STRONG = {"crop": "resized", "flip_probability": 0.5, "policy": "trivialaugment", "erasing_probability": 0.5}
 
 
@@ -113,6 +114,12 @@ def test_no_test_split_is_an_error_when_asked_for(make_datamodule: Make, array_s
 def test_out_of_range_names_the_key(make_datamodule: Make, array_source: Any, key: str, value: object) -> None:
     with pytest.raises(ValueError, match=rf"^data\.{key}: got .*; allowed: "):
         make_datamodule(array_source((20, 20)), **{key: value})
+
+
+def test_a_single_class_is_an_error(make_datamodule: Make, tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "cats and dogs" / "cat", 3)
+    with pytest.raises(ValueError, match=r"^data: found a single class, 'cats and dogs'; .* Fix: .*data\.root"):
+        make_datamodule(FolderSource(root=str(tmp_path)))
 
 
 def test_shots_and_fraction_exclude_each_other(make_datamodule: Make, array_source: Any) -> None:
@@ -220,13 +227,33 @@ def test_draws_of_a_sample_do_not_depend_on_its_batch(make_datamodule: Make, arr
 
 
 def test_samples_of_a_batch_are_augmented_differently(make_datamodule: Make, array_source: Any) -> None:
-    source = array_source((64,), size=24)
+    source = array_source((32, 32), size=24)
     datamodule = make_datamodule(source, InputSpec(24), {"crop": "padded"}, val_fraction=0.0, batch_size=51)
     pixels = source.splits().train.pixels
     pixels[:] = pixels[0]
     datamodule._parts["train"].images.pixels[:] = pixels
 
     assert len(epoch_of(datamodule, 0)[0]["images"].flatten(1).unique(dim=0)) > 25
+
+
+@pytest.mark.parametrize("kind", ["arrays", "files"])
+@pytest.mark.parametrize("augment", [{"crop": "resized"}, {"crop": "padded"}, {"policy": "trivialaugment"}])
+def test_copies_of_an_image_in_one_epoch_are_augmented_differently(
+    make_datamodule: Make, array_source: Any, tmp_path: Path, write_photos: WritePhotos, kind: str, augment: Any
+) -> None:
+    if kind == "arrays":
+        source = array_source((40, 2), size=16)
+    else:
+        for name, count in (("cat", 40), ("dog", 2)):
+            write_photos(tmp_path / name, count)
+        source = FolderSource(root=str(tmp_path))
+    options = {"sampler": "balanced", "val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 42}
+    batch = epoch_of(make_datamodule(source, InputSpec(16), augment, **options), 0)[0]
+    copies = batch["images"][batch["indices"] == 41].flatten(1)
+
+    assert len(copies) >= 8
+    # TrivialAugment leaves some as they are, or darkens or turns them alike.
+    assert len(copies.unique(dim=0)) > len(copies) / 2
 
 
 def test_loading_leaves_the_global_generator_alone(make_datamodule: Make, array_source: Any) -> None:
@@ -372,7 +399,7 @@ def test_processes_deal_the_batches_among_themselves(make_datamodule: Make, arra
 
 
 def test_flips_are_half_of_the_draws(make_datamodule: Make, array_source: Any) -> None:
-    source = array_source((200,))
+    source = array_source((100, 100))
     datamodule = make_datamodule(source, None, {"flip_probability": 0.5}, val_fraction=0.0, batch_size=160)
     batch = epoch_of(datamodule, 0)[0]
     pixels = source.splits().train.pixels[batch["indices"]]

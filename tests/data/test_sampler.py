@@ -35,6 +35,7 @@ def test_epoch_can_be_entered_directly() -> None:
         assert one[:2] == other[:2]
         assert one.epoch == 3
         assert np.array_equal(one.indices, other.indices)
+        assert np.array_equal(one.draw_numbers, one.indices)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +74,13 @@ def test_more_processes_than_samples_is_an_error() -> None:
         train_batches(2, 4, 0, 3)
 
 
+def test_more_processes_than_evaluated_samples_is_an_error() -> None:
+    with pytest.raises(
+        ValueError, match=r"2 validation or test images can't feed 3 processes.*Fix: trainer\.devices=2"
+    ):
+        EvalBatches(torch.arange(2), 4, 0, 3)
+
+
 @pytest.mark.parametrize("num_replicas", [1, 2, 3, 5])
 def test_evaluation_takes_each_sample_exactly_once(num_replicas: int) -> None:
     batches = [EvalBatches(INDICES, 4, rank, num_replicas) for rank in range(num_replicas)]
@@ -97,6 +105,24 @@ def test_balanced_order_makes_classes_equally_likely() -> None:
     assert len(set(order[labels[order // 7] == 3].tolist())) == 10
     assert not torch.equal(order, balanced_order(indices, labels, seed=0, epoch=1))
     assert torch.equal(order, balanced_order(indices, labels, seed=0, epoch=0))
+
+
+@pytest.mark.parametrize("num_replicas", [1, 3])
+def test_occurrences_count_up_in_the_order_of_the_epoch(num_replicas: int) -> None:
+    indices, labels = torch.arange(30), torch.tensor([0] * 28 + [1] * 2)
+    order = make_order("balanced", indices, labels, seed=1)
+    earlier: Counter[int] = Counter()
+    expected = []
+    for index in order(0).tolist():
+        expected.append((index, earlier[index]))
+        earlier[index] += 1
+
+    ranks = [list(TrainBatches(order, 30, 6 // num_replicas, rank, num_replicas)) for rank in range(num_replicas)]
+    seen = [pair for keys in ranks for key in keys for pair in zip(key.indices, key.occurrences, strict=True)]
+
+    assert sorted(seen) == sorted(expected)
+    assert max(occurrence for _, occurrence in seen) > 4
+    assert len({number for keys in ranks for key in keys for number in key.draw_numbers}) == 30
 
 
 def test_unknown_sampler() -> None:

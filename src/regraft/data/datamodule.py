@@ -100,10 +100,19 @@ class ImageDataModule(pl.LightningDataModule):
             self._is_prepared = True
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the source and decides which samples are in which split, once."""
+        """Reads the source and decides which samples are in which split, once.
+
+        Raises:
+            ValueError: there are fewer than 2 classes, or a split can't be made as asked.
+        """
         if self._splits is not None:
             return
         splits = self._source.splits()
+        if len(splits.class_names) < 2:
+            raise ValueError(
+                f"data: found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
+                "images of another class, or point data.root at the folder whose subfolders are the classes."
+            )
         parts = carve_splits(splits, self._val_fraction, self._test_fraction, self._split_seed)
         parts["train"] = subset_of_train(
             parts["train"], splits.class_names, self._fraction, self._shots, self._subset_seed

@@ -36,7 +36,7 @@ class BatchDataset(Dataset[RawBatch]):
         images: the source's images; keys hold places in them.
         spec: what the backbone wants.
         augment: of training batches; None for evaluation.
-        seed: the run's; with the key's epoch and indices all that a training batch's draws depend on.
+        seed: the run's; with the key's epoch, indices and occurrences all that a training batch's draws depend on.
     """
 
     def __init__(self, images: Images, spec: InputSpec, augment: Augment | None, seed: int) -> None:
@@ -47,21 +47,22 @@ class BatchDataset(Dataset[RawBatch]):
 
     def __getitem__(self, key: BatchKey) -> RawBatch:
         indices = torch.from_numpy(key.indices.copy())
+        draw_numbers = torch.from_numpy(key.draw_numbers)
         seed = derive_seed(self._seed, "augment", key.epoch)
         if isinstance(self._images, ArrayImages):
-            pixels = self._read_arrays(self._images, indices, seed)
+            pixels = self._read_arrays(self._images, indices, draw_numbers, seed)
         else:
-            pixels = self._read_files(self._images, indices, seed)
+            pixels = self._read_files(self._images, indices, draw_numbers, seed)
         batch: RawBatch = {"images": pixels, "targets": self._images.labels[indices], "indices": indices}
         if self._augment is not None:
             batch["draw_seed"] = derive_seed(self._seed, "step", key.epoch, key.step)
         return batch
 
-    def _read_arrays(self, source: ArrayImages, indices: Tensor, seed: int) -> Tensor:
+    def _read_arrays(self, source: ArrayImages, indices: Tensor, draw_numbers: Tensor, seed: int) -> Tensor:
         images = source.pixels[indices]
         if self._augment is None:
             return eval_view_of_arrays(images, self._spec)
-        images = train_view_of_arrays(images, self._spec, self._augment, seed, indices)
+        images = train_view_of_arrays(images, self._spec, self._augment, seed, draw_numbers)
         if not self._augment.has_per_sample_steps:
             return images
         from regraft.data.file_views import apply_steps, per_sample_steps, seed_sample
@@ -69,22 +70,22 @@ class BatchDataset(Dataset[RawBatch]):
         steps = per_sample_steps(self._spec, self._augment)
         with torch.random.fork_rng(devices=[]):
             rows = []
-            for image, index in zip(images, indices.tolist(), strict=True):
-                seed_sample(seed, index)
+            for image, draw_number in zip(images, draw_numbers.tolist(), strict=True):
+                seed_sample(seed, draw_number)
                 rows.append(apply_steps(image, steps))
         return torch.stack(rows)
 
-    def _read_files(self, source: FileImages, indices: Tensor, seed: int) -> Tensor:
+    def _read_files(self, source: FileImages, indices: Tensor, draw_numbers: Tensor, seed: int) -> Tensor:
         from regraft.data.file_views import apply_steps, eval_view_of_file, seed_sample, train_steps_of_file
 
         steps = [] if self._augment is None else train_steps_of_file(self._spec, self._augment)
         is_cropped_by_steps = self._augment is not None and self._augment.crop == "resized"
         rows = []
         with torch.random.fork_rng(devices=[]):
-            for index in indices.tolist():
+            for index, draw_number in zip(indices.tolist(), draw_numbers.tolist(), strict=True):
                 image = decode_image(source.path(index), self._spec.num_channels)
                 if not is_cropped_by_steps:
                     image = eval_view_of_file(image, self._spec)
-                seed_sample(seed, index)
+                seed_sample(seed, draw_number)
                 rows.append(apply_steps(image, steps))
         return torch.stack(rows)

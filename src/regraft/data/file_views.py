@@ -59,12 +59,12 @@ def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
     return steps
 
 
-def seed_sample(seed: int, index: int) -> None:
+def seed_sample(seed: int, draw_number: int) -> None:
     """Makes torch's draws on the CPU a function of the epoch's seed and the sample; call it with the RNG forked.
 
     Not `torch.manual_seed`, which would seed the devices too.
     """
-    torch.default_generator.manual_seed(derive_seed(seed, "sample", index))
+    torch.default_generator.manual_seed(derive_seed(seed, "sample", draw_number))
 
 
 def apply_steps(image: Tensor, steps: Sequence[v2.Transform]) -> Tensor:

@@ -17,6 +17,8 @@ from regraft.seeding import derive_seed
 Order = Callable[[int], Tensor]
 """Gives the order of an epoch's samples, (num_samples,), int64."""
 
+_DRAWS_PER_OCCURRENCE = 1 << 32
+
 
 class BatchKey(NamedTuple):
     """All that a batch depends on, besides the data and the seed.
@@ -26,11 +28,19 @@ class BatchKey(NamedTuple):
         step: the batch's number in its epoch, from 0.
         indices: (batch,), int64, places in the source's images. Of NumPy, because a tensor on its way to a loader
             worker would open a shared-memory file.
+        occurrences: (batch,), int64: how often each index came earlier in the epoch, in all processes; 0 if never.
     """
 
     epoch: int
     step: int
     indices: np.ndarray
+    occurrences: np.ndarray
+
+    @property
+    def draw_numbers(self) -> np.ndarray:
+        """What a sample's augmentation is drawn by, (batch,), int64: unlike any other in the epoch, first the index."""
+        numbers: np.ndarray = self.indices + self.occurrences * _DRAWS_PER_OCCURRENCE
+        return numbers
 
 
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:
@@ -69,6 +79,16 @@ def balanced_order(indices: Tensor, labels: Tensor, seed: int, epoch: int) -> Te
     return by_class[starts[classes] + places.long()]
 
 
+def count_occurrences(order: np.ndarray) -> np.ndarray:
+    """Returns how often each value of (num_samples,) came earlier, int64 of the same shape."""
+    by_value = order.argsort(kind="stable")
+    places = np.arange(len(order))
+    is_first = np.diff(order[by_value], prepend=-1) != 0
+    occurrences = np.empty_like(places)
+    occurrences[by_value] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return occurrences
+
+
 class TrainBatches(Sampler[BatchKey]):
     """Deals each global batch of `batch_size * num_replicas` samples to the ranks in turn; every rank steps as often.
 
@@ -105,11 +125,12 @@ class TrainBatches(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self._epoch
-        global_batches = self._order(epoch).numpy()
+        order = self._order(epoch).numpy()
+        occurrences = count_occurrences(order)
         size = self._batch_size * self._num_replicas
         for step in range(self._num_steps):
-            dealt = global_batches[step * size : (step + 1) * size][self._rank :: self._num_replicas]
-            yield BatchKey(epoch, step, dealt)
+            dealt = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
+            yield BatchKey(epoch, step, order[dealt], occurrences[dealt])
 
 
 class EvalBatches(Sampler[BatchKey]):
@@ -120,9 +141,17 @@ class EvalBatches(Sampler[BatchKey]):
         batch_size: a rank's.
         rank: of this process, from 0.
         num_replicas: processes that evaluate together.
+
+    Raises:
+        ValueError: there are fewer samples than processes; one without a batch would leave the others waiting.
     """
 
     def __init__(self, indices: Tensor, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
+        if len(indices) < num_replicas:
+            raise ValueError(
+                f"data: {len(indices)} validation or test images can't feed {num_replicas} processes. "
+                f"Fix: trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction."
+            )
         self._indices = indices.numpy()[rank::num_replicas]
         self._batch_size = batch_size
 
@@ -131,7 +160,8 @@ class EvalBatches(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         for step in range(len(self)):
-            yield BatchKey(0, step, self._indices[step * self._batch_size : (step + 1) * self._batch_size])
+            indices = self._indices[step * self._batch_size : (step + 1) * self._batch_size]
+            yield BatchKey(0, step, indices, np.zeros_like(indices))
 
 
 def _num_train_steps(num_samples: int, batch_size: int, num_replicas: int) -> int:

@@ -26,7 +26,7 @@ def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:
     return match_channels(_resize_to_square(images, spec), spec.num_channels)
 
 
-def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed: int, indices: Tensor) -> Tensor:
+def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed: int, draw_numbers: Tensor) -> Tensor:
     """Returns the images flipped and cropped, each by its own draw; before policy and erasing.
 
     Args:
@@ -34,22 +34,22 @@ def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed
         spec: what the backbone wants.
         augment: what to do.
         seed: of the epoch.
-        indices: (batch,), int64; a sample's draws depend on its own alone.
+        draw_numbers: (batch,), int64; a sample's draws depend on its own alone. See `BatchKey`.
 
     Returns:
         (batch, spec.num_channels, image_size, image_size), uint8.
     """
     if augment.flip_probability > 0:
         # Before the crop, where images are small; a crop is as likely as its mirror image.
-        draws = uniform(derive_seed(seed, "flip"), indices, 1)[:, 0]
+        draws = uniform(derive_seed(seed, "flip"), draw_numbers, 1)[:, 0]
         images = flip_rows(images, draws < augment.flip_probability)
     if augment.crop == "resized":
-        draws = uniform(derive_seed(seed, "crop"), indices, 4 * NUM_ATTEMPTS)
+        draws = uniform(derive_seed(seed, "crop"), draw_numbers, 4 * NUM_ATTEMPTS)
         boxes = random_boxes(draws, images.shape[2], images.shape[3], augment.scale, augment.ratio)
         images = resized_crops(images, boxes, spec.image_size, spec.interpolation)
     else:
         if augment.crop == "padded":
-            images = padded_crops(images, augment.padding, uniform(derive_seed(seed, "crop"), indices, 2))
+            images = padded_crops(images, augment.padding, uniform(derive_seed(seed, "crop"), draw_numbers, 2))
         images = _resize_to_square(images, spec)
     return match_channels(images, spec.num_channels)
 
