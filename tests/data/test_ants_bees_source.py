@@ -58,6 +58,12 @@ def test_fetched_once_then_found(tmp_path: Path, served: list[str], monkeypatch:
     assert [path.name for path in (tmp_path / "data").iterdir()] == ["hymenoptera_data"]
 
 
+def test_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file\. Fix: "):
+        make_source(tmp_path / "photos.zip").prepare()
+
+
 def test_other_content_is_refused_and_leaves_nothing(tmp_path: Path, served: list[str]) -> None:
     with pytest.raises(ValueError, match=r"has classes ants, bees, 5 train and 2 val images; expected .* 244 and 153"):
         make_source(tmp_path / "data").prepare()

@@ -45,6 +45,15 @@ def test_cifar100_labels(cifar100_root: Path, labels: str, num_classes: int) -> 
     assert splits.test.labels.tolist() == [i // step for i in range(100)]
 
 
+@pytest.mark.parametrize("verify", [True, False])
+def test_root_that_is_a_file(tmp_path: Path, verify: bool) -> None:
+    (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
+    with pytest.raises(
+        FileNotFoundError, match=r"^data\.root: got .*cifar-10-python\.tar\.gz, which is a file\. Fix: "
+    ):
+        CIFAR10Source(root=str(tmp_path / "cifar-10-python.tar.gz"), verify=verify).prepare()
+
+
 def test_unknown_labels_of_cifar100() -> None:
     with pytest.raises(ValueError, match=r"data\.labels: got 'medium'; allowed: fine, coarse"):
         CIFAR100Source(root="data", verify=True, labels="medium")

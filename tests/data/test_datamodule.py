@@ -1,3 +1,4 @@
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -291,6 +292,24 @@ def test_broken_photo_is_named_from_a_worker(make_datamodule: Make, photo_folder
 
     with pytest.raises(ValueError, match=r"data\.root: can't decode .*photo001\.png.*Fix: remove"):
         list(datamodule.test_dataloader())
+
+
+def test_truncated_jpg_is_named_in_the_last_line_from_a_worker(
+    make_datamodule: Make, tmp_path: Path, write_photos: WritePhotos
+) -> None:
+    for name in ("cat", "dog"):
+        write_photos(tmp_path / name, 12, "jpg")
+    spec = InputSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
+    datamodule = make_datamodule(FolderSource(root=str(tmp_path)), spec, num_workers=2, val_fraction=0.0)
+    for photo in tmp_path.rglob("*.jpg"):
+        photo.write_bytes(photo.read_bytes()[:-200])
+
+    with pytest.raises(ValueError, match=r"can't decode") as caught:
+        list(datamodule.train_dataloader())
+    last_line = str(caught.value).splitlines()[-1]
+    assert re.fullmatch(
+        r"ValueError: data\.root: can't decode .*photo0..\.jpg \(.*truncated.*\)\. Fix: remove or .*", last_line
+    )
 
 
 def test_fingerprint_is_of_the_content(make_datamodule: Make, photo_folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,6 +104,43 @@ def test_root_without_classes_shows_the_layout(tmp_path: Path) -> None:
 def test_missing_root(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere\. Fix: data\.root=PATH"):
         FolderSource(root=str(tmp_path / "nowhere")).prepare()
+
+
+def test_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"")
+    with pytest.raises(
+        FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Fix: data\.root=PATH of a folder"
+    ):
+        FolderSource(root=str(tmp_path / "photos.zip")).prepare()
+
+
+def test_class_names_may_have_spaces_and_any_letters(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for name in ("two words", "ünï 文", "it's=[a]"):
+        write_photos(tmp_path / name, 1)
+
+    splits = read(tmp_path)
+
+    assert splits.class_names == ("it's=[a]", "two words", "ünï 文")
+    assert names(splits.train, tmp_path) == [f"{name}/photo000.png" for name in splits.class_names]
+
+
+def test_class_name_that_is_no_text_is_an_error(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / os.fsdecode(b"caf\xe9"), 1)
+
+    with pytest.raises(
+        ValueError, match=r"^data\.root: .*class folder b'caf\\xe9', whose name is not UTF-8.*Fix: rename"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["val", "test"])
+def test_empty_split_folder_is_named_with_the_fix(tmp_path: Path, write_photos: WritePhotos, empty: str) -> None:
+    for split in {"train", "val", "test"} - {empty}:
+        write_photos(tmp_path / split / "cat", 1)
+    (tmp_path / empty).mkdir()
+
+    with pytest.raises(ValueError, match=rf"{empty} has no class folders; .*Fix: add them, or remove the folder\.$"):
+        read(tmp_path)
 
 
 def test_different_classes_are_listed_from_both_sides(tmp_path: Path, write_photos: WritePhotos) -> None:

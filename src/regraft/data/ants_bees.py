@@ -8,7 +8,7 @@ from torchvision.datasets.utils import download_url
 
 from regraft.data.folder import FolderSource
 from regraft.data.images import Splits
-from regraft.data.reach import check_reachable
+from regraft.data.reach import check_reachable, refuse_file
 
 FOLDER = "hymenoptera_data"
 NUM_TRAIN = 244
@@ -34,9 +34,10 @@ class AntsBeesSource:
         """Fetches the photos, unless they are there.
 
         Raises:
-            FileNotFoundError: they are neither there nor to be fetched.
+            FileNotFoundError: they are neither there nor to be fetched, or the root is a file.
             ValueError: what was fetched isn't the data set.
         """
+        refuse_file(self._root)
         if self._folder() is not None:
             return
         check_reachable(

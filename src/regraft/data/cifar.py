@@ -12,7 +12,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
 from regraft.data.images import ArrayImages, Splits
-from regraft.data.reach import check_reachable
+from regraft.data.reach import check_reachable, refuse_file
 
 
 class CIFAR10Source:
@@ -66,9 +66,10 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
     """Makes sure that all files are there, with their official checksums if `verify`.
 
     Raises:
-        FileNotFoundError: a file is missing and isn't to be, or can't be, downloaded.
+        FileNotFoundError: a file is missing and isn't to be, or can't be, downloaded; or the root is a file.
         ValueError: all files are there, with other checksums.
     """
+    refuse_file(root)
     folder = root / dataset.base_folder
     checksums = dict([*dataset.train_list, *dataset.test_list])
     checksums[dataset.meta["filename"]] = dataset.meta["md5"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from regraft.data.images import FileImages, Splits
+from regraft.data.reach import refuse_file
 
 EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"})
 """Still pictures that Pillow decodes. No gif: those are mostly animations or a server's `image not found`."""
@@ -38,8 +39,9 @@ class FolderSource:
         """Checks that the folder exists.
 
         Raises:
-            FileNotFoundError: it doesn't.
+            FileNotFoundError: it doesn't, or is a file.
         """
+        refuse_file(self._root)
         if not self._root.is_dir():
             raise FileNotFoundError(f"data.root: there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
 
@@ -47,7 +49,8 @@ class FolderSource:
         """Returns the splits that the folders define.
 
         Raises:
-            ValueError: no class, an empty class, or other classes in one split than in another.
+            ValueError: no class, an empty class, a class name that isn't UTF-8, or other classes in one split than in
+                another.
         """
         self.prepare()
         folders = _split_folders(self._root)
@@ -92,12 +95,15 @@ def _scan(root: Path, folder: Path) -> Classes:
     classes: Classes = {}
     num_ignored = 0
     for name in sorted(_subfolders(folder)):
+        _check_name(folder, name)
         paths, num_others = _scan_class(folder / name)
         num_ignored += num_others
         prefix = "" if folder == root else folder.name + os.sep
         classes[name] = [prefix + name + os.sep + path for path in sorted(paths)]
     if not classes:
-        raise ValueError(f"data.root: {folder} has no class folders; {LAYOUT}.")
+        is_needed = folder == root or folder.name == "train"
+        fix = "" if is_needed else " Fix: add them, or remove the folder."
+        raise ValueError(f"data.root: {folder} has no class folders; {LAYOUT}.{fix}")
     empty = [name for name, paths in classes.items() if not paths]
     if empty:
         raise ValueError(
@@ -107,6 +113,16 @@ def _scan(root: Path, folder: Path) -> Classes:
     if num_ignored:
         _log.info("%d files below %s are no images by their extension and are ignored.", num_ignored, folder)
     return classes
+
+
+def _check_name(folder: Path, name: str) -> None:
+    """Raises ValueError for a name that no report or checkpoint could hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"data.root: {folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
+        ) from None
 
 
 def _scan_class(folder: Path) -> tuple[list[str], int]:

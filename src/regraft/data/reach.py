@@ -1,9 +1,20 @@
-"""Whether a download can work, found out before it is tried."""
+"""What stands in the way of a data set, found out before it is tried: no folder, no server."""
 
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 TIMEOUT_SECONDS = 10
+
+
+def refuse_file(root: Path) -> None:
+    """Returns unless the root is a file, e.g. an archive that wasn't unpacked.
+
+    Raises:
+        FileNotFoundError: it is.
+    """
+    if root.is_file():
+        raise FileNotFoundError(f"data.root: got {root}, which is a file. Fix: data.root=PATH of a folder.")
 
 
 def check_reachable(url: str, what: str, offline_choice: str) -> None:
