@@ -1,5 +1,7 @@
-"""The metrics of a classification run; the loss is the module's own."""
+"""The metrics of a classification run, and the mean of its loss over an epoch."""
 
+import torch
+from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
@@ -31,3 +33,29 @@ def classification_metrics(num_classes: int) -> MetricCollection:
         metrics["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5, validate_args=False)
         groups.append(["top5"])
     return MetricCollection(metrics, compute_groups=groups)
+
+
+class MeanLoss(Metric):
+    """The mean loss of all samples since the last reset, whatever the batches: summed loss over summed normaliser.
+
+    With class weights this isn't the mean of the batches' means. torchmetrics' MeanMetric would do, but with its check
+    for NaN switched off (a loss may well be NaN, and should then be seen) it drops the weights.
+    """
+
+    full_state_update = False
+    total: Tensor
+    normaliser: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("normaliser", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, total: Tensor, normaliser: Tensor) -> None:
+        """Adds a batch; see `losses`."""
+        self.total += total.detach().float()
+        self.normaliser += normaliser
+
+    def compute(self) -> Tensor:
+        """Returns the mean, 0 where everything weighs 0."""
+        return self.total / self.normaliser.clamp_min(torch.finfo(torch.float32).tiny)

@@ -5,18 +5,27 @@ What trains when is the freezing callback's business, and which objects these ar
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MetricCollection
 
 from regraft.contracts import Backbone, Batch
 from regraft.losses import penalty
-from regraft.metrics import classification_metrics
+from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import effective_learning_rates, scaled_learning_rates
 from regraft.seeding import derive_seed
+
+
+class _Plateau(NamedTuple):
+    """A schedule that watches a metric."""
+
+    scheduler: ReduceLROnPlateau
+    monitor: str
 
 
 class TransferModule(pl.LightningModule):
@@ -25,7 +34,7 @@ class TransferModule(pl.LightningModule):
     Args:
         backbone: gives features of shape (batch, num_features).
         head: gives logits of shape (batch, num_classes) from features.
-        loss: (logits, targets) -> scalar; targets are class indices, or rows that sum to 1.
+        loss: see `losses`; targets are class indices, or rows that sum to 1.
         num_classes: how many classes there are.
         make_optimizer: an optimizer over every parameter, in named groups.
         make_scheduler: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
@@ -50,19 +59,23 @@ class TransferModule(pl.LightningModule):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.loss = loss
+        self.loss: Any = loss
         self._make_optimizer = make_optimizer
         self._make_scheduler = make_scheduler
         self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record, logger=False)
         metrics = classification_metrics(num_classes)
         self.train_acc = classification_metrics(num_classes)["acc"]
+        self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self._validated_epoch = -1
+        self._plateau: _Plateau | None = None
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns logits (batch, num_classes) of images (batch, num_channels, height, width), normalised."""
+        # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
+        images = images.to(next(self.parameters()).dtype)
         logits: Tensor = self.head(self.backbone(images))
         return logits
 
@@ -79,25 +92,26 @@ class TransferModule(pl.LightningModule):
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
         self.train_acc(logits.detach(), targets if targets.ndim == 1 else targets.argmax(dim=1))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(images)}
-        self.log("train/loss", loss.detach(), sync_dist=True, **options)
+        self._last_loss = loss.detach()
+        self.log("train/loss", self._last_loss, sync_dist=True, **options)
         self.log("train/acc", self.train_acc, **options)
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulates the validation loss and metrics."""
-        self._evaluate("val", self.val_metrics, batch)
+        self._evaluate("val", self.val_loss, self.val_metrics, batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulates the test loss and metrics."""
-        self._evaluate("test", self.test_metrics, batch)
+        self._evaluate("test", self.test_loss, self.test_metrics, batch)
 
-    def _evaluate(self, split: str, metrics: Any, batch: Batch) -> None:
+    def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> None:
         logits = self(batch["images"])
-        size = len(logits)
         metrics.update(logits, batch["targets"])
-        loss = self.loss(logits, batch["targets"])
-        self.log(f"{split}/loss", loss, on_epoch=True, prog_bar=split == "val", batch_size=size, sync_dist=True)
-        self.log_dict(metrics, on_step=False, on_epoch=True, batch_size=size)
+        mean_loss.update(*self.loss.total(logits, batch["targets"]))
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
+        self.log(f"{split}/loss", mean_loss, prog_bar=split == "val", **options)
+        self.log_dict(metrics, **options)
 
     def on_train_epoch_start(self) -> None:
         """Logs the learning rate of each stage, as the epoch's first step uses it."""
@@ -106,43 +120,52 @@ class TransferModule(pl.LightningModule):
         self.log_dict(per_stage, on_step=False, on_epoch=True, sync_dist=True)
 
     def on_train_epoch_end(self) -> None:
-        """Steps a schedule that watches a metric.
+        """Ends a run whose loss is no number, and steps a schedule that watches a metric.
 
-        Here, and not where Lightning does it: a checkpoint is written right after, and would lack the step for good.
+        Here, and not where Lightning steps it: a checkpoint is written right after, and would lack the step for good.
 
         Raises:
-            ValueError: nothing of that name is logged.
+            ValueError: the loss isn't finite, before any checkpoint of it is written.
         """
-        for config in self.trainer.lr_scheduler_configs:
-            if config.reduce_on_plateau and self._is_news(config.monitor):
-                logged = self.trainer.callback_metrics
-                if config.monitor not in logged:
-                    raise ValueError(
-                        f"scheduler.monitor: got {config.monitor!r}, which isn't logged. Logged: {', '.join(logged)}."
-                    )
-                scheduler: Any = config.scheduler
-                scheduler.step(logged[config.monitor])
+        if not torch.isfinite(self._last_loss):
+            raise ValueError(
+                f"train/loss: got {self._last_loss.item()} in epoch {self.current_epoch}; training has diverged. Lower "
+                f"optimizer.lr, add scheduler.warmup_epochs, or clip (trainer.gradient_clip_val=1.0)."
+            )
+        if self._plateau is not None and self._is_news(self._plateau.monitor):
+            self._plateau.scheduler.step(self.trainer.callback_metrics[self._plateau.monitor])
 
     def on_validation_end(self) -> None:
         """Notes that this epoch has been validated."""
         self._validated_epoch = self.current_epoch
 
-    def _is_news(self, monitor: str | None) -> bool:
+    def _is_news(self, monitor: str) -> bool:
         """Whether a metric is of this epoch; validation may run in every other one only."""
-        return not str(monitor).startswith("val/") or self._validated_epoch == self.current_epoch
+        return not monitor.startswith("val/") or self._validated_epoch == self.current_epoch
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
-        if metric is None:
+        if self._plateau is None:
             super().lr_scheduler_step(scheduler, metric)
+
+    @property
+    def metric_names(self) -> list[str]:
+        """What is logged once an epoch, and can be watched."""
+        return ["train/loss", "train/acc", "val/loss", *self.val_metrics]
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer over named groups and its schedule, which sees the unscaled rate only."""
         optimizer = self._make_optimizer(self.backbone, self.head)
+        # Lightning counts batches only when asked for steps, and not even then if there is no limit to the epochs.
+        self.trainer.fit_loop.setup_data()
         total_steps = self.trainer.estimated_stepping_batches
-        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
-        scheduler = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": scheduler}
+        batches = self.trainer.num_training_batches
+        steps_per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
+        config = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        if isinstance(config["scheduler"], ReduceLROnPlateau):
+            self._plateau = _Plateau(config["scheduler"], config["monitor"])
+            config = config | {"reduce_on_plateau": False}
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def optimizer_step(
         self,

@@ -1,10 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 import regraft
+from regraft import build, composition
 from regraft.runs import Run
 from small import SMALL, without
 
@@ -48,10 +50,20 @@ def test_the_same_seed_gives_the_same_run(small_run):
     assert other.metrics != small_run.metrics
 
 
-def test_another_seed_keeps_the_test_split(small_run):
-    other = regraft.train([*without("trainer.max_epochs"), "trainer.max_epochs=1", "seed=7"])
-    first, second = (state_of(run.last_ckpt)["hyper_parameters"]["fingerprint"] for run in (small_run, other))
-    assert first == second
+def test_another_seed_keeps_the_test_split():
+    indices = []
+    for seed in (0, 7):
+        config = composition.plain(composition.compose_once("train", [*SMALL, f"seed={seed}"], None))
+        data = build.parts(config, None).data
+        indices.append(
+            [
+                torch.cat([batch["indices"] for batch in loader()])
+                for loader in (data.test_dataloader, data.val_dataloader, data.train_dataloader)
+            ]
+        )
+    assert torch.equal(indices[0][0], indices[1][0])
+    assert torch.equal(indices[0][1], indices[1][1])
+    assert not torch.equal(indices[0][2].sort().values, indices[1][2].sort().values)
 
 
 class StoppedError(Exception):
@@ -65,6 +77,7 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
         *without("freezing"),
         f"freezing={freezing}",
         f"scheduler={scheduler}",
+        *{"step": ["scheduler.step_epochs=1"], "plateau": ["scheduler.patience=0"]}.get(scheduler, []),
         "optimizer=sgd",
         "head.dropout=0.3",
         "augment=basic",
@@ -155,3 +168,80 @@ def test_the_backbone_of_a_run_starts_another(small_run, which):
     assert not torch.equal(source["head.classifier.weight"], target["head.classifier.weight"])
     # The run stands alone: its source may go.
     assert state_of(run.last_ckpt)["hyper_parameters"]["architecture"]["_target_"].endswith("simple_cnn")
+
+
+@pytest.fixture
+def short_run():
+    """A run of one of two epochs, its learning rate constant."""
+    return regraft.train([*without("trainer.max_epochs"), "scheduler=constant", "trainer.max_epochs=1"])
+
+
+def test_a_resumed_run_refuses_what_it_would_ignore(short_run):
+    with pytest.raises(ValueError, match=r"optimizer\.lr=5\.0 \(the run has 0\.001\)"):
+        regraft.train([f"ckpt_path={short_run.path}", "trainer.max_epochs=2", "optimizer.lr=5.0"])
+
+
+def test_a_resumed_run_keeps_its_data_wherever_it_is_resumed_from(tmp_path, monkeypatch):
+    from PIL import Image
+
+    for place in ("p1", "p2"):
+        for index, name in enumerate(("cat", "dog")):
+            folder = tmp_path / place / "photos" / name
+            folder.mkdir(parents=True)
+            for shade in range(12):
+                gray = 10 * shade + index + (100 if place == "p2" else 0)
+                Image.new("RGB", (20, 20), (gray, 0, 0)).save(folder / f"{shade}.png")
+    monkeypatch.chdir(tmp_path / "p1")
+    photos = ["data=folder", "data.root=photos", "data.num_workers=0", "data.fraction=1.0"]
+    run = regraft.train([*without("data", "trainer.max_epochs"), *photos, "trainer.max_epochs=1"])
+    monkeypatch.chdir(tmp_path / "p2")
+    resumed = regraft.train([f"ckpt_path={run.path}", "trainer.max_epochs=2"])
+    assert resumed.config["data"]["root"] == str(tmp_path / "p1" / "photos")
+    with pytest.raises(ValueError, match="these aren't the images and labels"):
+        regraft.train([f"ckpt_path={run.path}", "trainer.max_epochs=3", "data=folder", "data.root=photos"])
+
+
+def test_a_moved_run_remembers_its_best_epoch(short_run):
+    moved = short_run.path.rename(short_run.path.with_name("moved"))
+    best = [row["val/acc"] for row in Run(moved).history(before_step=10**9) if "val/acc" in row]
+    # A step that ruins the network: no later epoch can be the best one.
+    checkpoint = state_of(moved / "checkpoints" / "last.ckpt")
+    for group in checkpoint["optimizer_states"][0]["param_groups"]:
+        group["lr"] = 1e3
+    for schedule in checkpoint["lr_schedulers"]:
+        schedule["base_lrs"] = [1e3 for _ in schedule["base_lrs"]]
+    torch.save(checkpoint, moved / "checkpoints" / "last.ckpt")
+    resumed = regraft.train([f"ckpt_path={moved}", "trainer.max_epochs=2"])
+    assert state_of(resumed.best_ckpt)["epoch"] == 0
+    assert regraft.evaluate([f"ckpt_path={moved}", "split=val"])["val/acc"] == pytest.approx(best[0])
+
+
+def test_a_grafted_run_goes_on_without_its_source(short_run, tmp_path):
+    source = shutil.copytree(short_run.path, tmp_path / "source")
+    kept = without("model", "trainer.max_epochs")
+    run = regraft.train([*kept, "model=checkpoint", f"model.path={source}", "trainer.max_epochs=1"])
+    shutil.rmtree(source)
+    assert regraft.train([f"ckpt_path={run.path}", "trainer.max_epochs=2"]).results["num_epochs"] == 2
+
+
+def test_another_checkpoint_of_a_resumed_run_starts_a_folder_of_its_own(short_run):
+    resumed = regraft.train([f"ckpt_path={short_run.path}", "trainer.max_epochs=2"])
+    branched = regraft.train([f"ckpt_path={resumed.best_ckpt}", "trainer.max_epochs=3"])
+    assert branched.path != resumed.path
+    assert branched.results["num_epochs"] == 3
+
+
+def test_without_any_split_set_aside_the_training_metrics_are_the_results():
+    run = regraft.train([*SMALL, "data.val_fraction=0", "data.test_fraction=0", "callbacks.best=null"])
+    assert 0 <= run.metrics["train/acc"] <= 1
+    with pytest.raises(ValueError, match="split: got 'test'; the data has: train"):
+        regraft.evaluate([f"ckpt_path={run.path}"])
+
+
+def test_what_never_came_to_train_is_not_counted(caplog):
+    early = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
+    kept = without("freezing", "trainer.max_epochs")
+    run = regraft.train([*kept, "freezing=lp_ft", "trainer.max_epochs=20", *early])
+    assert run.results["num_epochs"] < 10
+    assert run.results["num_trained_parameters"] == 1290
+    assert "before these stages were to train: conv1, conv2, conv3" in caplog.text

@@ -1,0 +1,41 @@
+import pytest
+import torch
+
+import regraft
+from regraft.checkpoints import require_known_targets
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "shutil.copy",
+        "os.system",
+        "regraft.verbs.devices.subprocess.run",
+        "torch.hub.load",
+        "pytorch_lightning.os.system",
+    ],
+)
+def test_what_is_not_ours_is_refused(target):
+    with pytest.raises(ValueError, match="isn't Regraft's"):
+        require_known_targets({"model": [{"_target_": target}]}, [], "a file")
+
+
+@pytest.mark.parametrize("target", ["regraft.heads.Linear", "torch.optim.SGD", "pytorch_lightning.Trainer"])
+def test_what_our_configs_name_is_known(target):
+    require_known_targets({"_target_": target}, [], "a file")
+
+
+def test_what_the_user_trusts_is_let_through():
+    require_known_targets({"_target_": "my_package.heads.Head"}, ["my_package.heads"], "a file")
+
+
+def test_a_strangers_checkpoint_runs_nothing(small_run, tmp_path):
+    content = torch.load(small_run.best_ckpt, weights_only=True)
+    evil = {"_target_": "shutil.copy", "src": str(small_run.path / "config.yaml"), "dst": str(tmp_path / "stolen")}
+    content["hyper_parameters"]["architecture"] = evil
+    torch.save(content, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match=r"names 'shutil\.copy', which isn't Regraft's"):
+        regraft.evaluate([f"ckpt_path={tmp_path / 'evil.ckpt'}"])
+    with pytest.raises(ValueError, match=r"names 'shutil\.copy'"):
+        regraft.train(["data=digits", "model=checkpoint", f"model.path={tmp_path / 'evil.ckpt'}"])
+    assert not (tmp_path / "stolen").exists()
