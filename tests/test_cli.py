@@ -22,7 +22,7 @@ def test_help_names_verbs_groups_and_choices(capsys):
     code, out, _ = run_main(["--help"], capsys)
     assert code == 0
     assert all(verb in out for verb in ("train", "eval", "list"))
-    assert "freezing=    gradual, layerwise, linear_probe, lp_ft, none, up_to" in out
+    assert "freezing=    gradual, last_stages, layerwise, linear_probe, lp_ft, none, up_to" in out
 
 
 def test_help_of_a_verb_shows_groups_and_config(capsys):
@@ -57,6 +57,14 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "+optimizer.lrr=1"], "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?"),
         (["train", "data=folder"], "data.root: it has no value yet"),
         (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),
+        (["eval", "ckpt_path=x", "data=cifar10o"], "data: unknown choice 'cifar10o'. Did you mean 'cifar10'?"),
+        (["eval", "ckpt_path=x", "optimizer.lr=3"], "optimizer: an evaluation takes the run's own"),
+        (["train", "seed=abc"], "seed: got 'abc'; allowed: a whole number"),
+        (["train", "data.root=~/x"], "data.root=~/x: this can't be read as key=value"),
+        (["train", "hydra=foo"], "foo"),
+        (["train", "optimizer.lr=abc", "model=simple_cnn"], "optimizer.lr: got 'abc'; it must be a number"),
+        (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),
+        (["train", "callbacks.best.monitor=val/loss", "model=simple_cnn"], "callbacks.best.mode: got 'max'"),
         (["eval"], "ckpt_path: it has no value yet"),
         (["eval", "ckpt_path=nowhere"], "nowhere doesn't exist"),
         (["train", "freezing=up_to", "freezing.until=layer5", "model=simple_cnn"], "freezing.until: unknown stage"),

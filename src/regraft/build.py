@@ -4,6 +4,7 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from regraft.optim import parameter_groups
 from regraft.runs import CHECKPOINTS, Run
 
 Config = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
@@ -57,7 +60,8 @@ def _checked(make: Callable[..., Any], section: str, options: Mapping[str, Any])
                 f"{section}: got {shown}; one of these has a type that it can't have ({error})."
             ) from error
         except ModuleNotFoundError as error:
-            raise ValueError(f"{section}: {str(error).splitlines()[0]}") from error
+            extra = f" pip install 'regraft[{error.name}]'." if error.name in ("wandb", "mlflow") else ""
+            raise ValueError(f"{section}: {str(error).splitlines()[0]}{extra}") from error
 
     return checked
 
@@ -128,6 +132,10 @@ def parts(config: Config, checkpoint: Checkpoint | None) -> Parts:
     else:
         architecture = checkpoint.architecture
         body = bare_backbone(architecture, checkpoint.input_spec)
+    for section, key in (("optimizer", "lr"), ("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")):
+        value = config[section].get(key, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"{section}.{key}: got {value!r}; it must be a number, such as 1e-3.")
     strategy = freezing(config, body.stage_names)
     data = datamodule(config, body.input_spec)
     if checkpoint is not None and data.fingerprint != checkpoint.fingerprint:
@@ -148,6 +156,9 @@ def parts(config: Config, checkpoint: Checkpoint | None) -> Parts:
     groups = _groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
+    waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
+    if checkpoint is None and waiting and "weights" in config["model"] and config["model"]["weights"] is None:
+        log.warning("These stages have random weights and never train: %s.", ", ".join(waiting))
     return Parts(module, data, strategy, rows)
 
 
@@ -241,26 +252,38 @@ def callbacks(config: Config, run: Run, parts: Parts, *, goes_on: bool) -> list[
     Raises:
         ValueError: something watches a validation metric, and there is no validation split.
     """
-    _require_watchable(config["scheduler"].get("monitor"), "scheduler", parts.data.has_val)
+    _require_watchable(config["scheduler"], "scheduler", parts)
     made: list[Any] = [FreezingCallback(parts.strategy)]
     for name, node in config["callbacks"].items():
         if node is None:
             continue
-        _require_watchable(node.get("monitor"), f"callbacks.{name}", parts.data.has_val)
-        make = factory(node, f"callbacks.{name}")
         takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
+        if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
+            log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
+            continue
+        _require_watchable(node, f"callbacks.{name}", parts)
+        make = factory(node, f"callbacks.{name}")
         made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
     if goes_on and Path(config["ckpt_path"]).parent == run.path / CHECKPOINTS:
         made.append(InItsFolder())
     return made
 
 
-def _require_watchable(monitor: str | None, section: str, has_val: bool) -> None:
-    if monitor is not None and monitor.startswith("val/") and not has_val:
+def _require_watchable(node: Config, section: str, parts: Parts) -> None:
+    """Checks that what a section watches is logged, and that it watches it the right way up."""
+    monitor = node.get("monitor")
+    if monitor is None:
+        return
+    known = parts.module.metric_names
+    if monitor not in known and not monitor.startswith("lr/"):
+        raise ValueError(f"{section}.monitor: {unknown('metric', monitor, known)}")
+    if monitor.startswith("val/") and not parts.data.has_val:
         raise ValueError(
-            f"{section}.monitor: got {monitor!r}, but there is no validation split. "
-            f"Give one (data.val_fraction=0.1), or watch what training logs ({section}.monitor=train/loss)."
+            f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
         )
+    if monitor.endswith("/loss") != (node["mode"] == "min"):
+        right = "min" if monitor.endswith("/loss") else "max"
+        raise ValueError(f"{section}.mode: got {node['mode']!r} for {monitor}; it must be {right}.")
 
 
 def loggers(config: Config, run: Run) -> list[Any]:
@@ -284,4 +307,4 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     try:
         return make(use_distributed_sampler=False, enable_model_summary=False, **given)
     except MisconfigurationException as error:
-        raise ValueError(f"trainer: {' '.join(str(error).split())}") from error
+        raise ValueError(f"trainer: {' '.join(str(error).split())} For the CPU: trainer=cpu.") from error

@@ -79,9 +79,8 @@ def require_known_targets(node: Any, trust: Sequence[str], source: str) -> None:
     if isinstance(node, Mapping):
         target = node.get("_target_")
         if target is not None and not _is_known(str(target), trust):
-            module = str(target).rpartition(".")[0]
             raise ValueError(
-                f"{source} names {target!r}, which isn't Regraft's. If you trust it, add trust=[{module}]."
+                f"{source} names {target!r}, which isn't Regraft's. If you trust it, add trust=[{target}]."
             )
         node = list(node.values())
     if isinstance(node, list):
@@ -90,7 +89,7 @@ def require_known_targets(node: Any, trust: Sequence[str], source: str) -> None:
 
 
 def _is_known(target: str, trust: Sequence[str]) -> bool:
-    if any(target.startswith(f"{module}.") for module in trust):
+    if any(f"{target}.".startswith(f"{name}.") for name in trust):
         return True
     if not (target in _KNOWN_TARGETS or target.startswith(_KNOWN_MODULES)):
         return False

@@ -57,10 +57,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(explain(error), error)
     except BrokenPipeError:  # `regraft list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (ValueError, OSError) as error:
         _fail(str(error), error)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        _fail(f"{type(error).__name__}: {first_line} (REGRAFT_DEBUG=1 shows where.)", error)
     sys.exit(0)
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -40,7 +41,13 @@ def register_resolvers() -> None:
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
-    """Returns the config that the command line would compose, with Hydra's own node under `hydra`."""
+    """Returns the config that the command line would compose, with Hydra's own node under `hydra`.
+
+    Raises:
+        ValueError: a mistake in the overrides, in one sentence.
+    """
+    if isinstance(overrides, str):
+        raise ValueError(f"overrides: got the text {overrides!r}; give a list, such as [{overrides!r}].")
     register_resolvers()
     outer_hydra = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -48,6 +55,8 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name):
             return compose(config_name, [*overrides, *search_path], return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(explain(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer_hydra
 
@@ -69,6 +78,9 @@ def plain(config: DictConfig) -> dict[str, Any]:
         # Weights are a name that a library knows, or a file.
         if isinstance(value, str) and (key != "weights" or Path(value).expanduser().is_file()):
             resolved[section][key] = str(Path(value).expanduser().resolve())
+    seed = resolved["seed"]
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}.")
     return resolved
 
 
@@ -129,7 +141,7 @@ def explain(error: Exception) -> str:
     """Returns one sentence for a mistake that Hydra or OmegaConf found."""
     message = str(error.__cause__ or error)
     missing_choice = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
-    if missing_choice and (conf_dir() / missing_choice[1]).is_dir():
+    if missing_choice and missing_choice[1] in group_names():
         group, choice = missing_choice.groups()
         return f"{group}: {unknown('choice', choice, list(group_choices(group)))}"
     missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
@@ -139,6 +151,12 @@ def explain(error: Exception) -> str:
         return f"{full_key}: unknown key {key!r}.{hint} `regraft train --cfg job` prints those that there are."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key}: it has no value yet; add {error.full_key}=... to the command."
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return (
+            f"{error.override}: this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, "
+            f"= or ~ is quoted twice: '{key}=\"{value}\"'."
+        )
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 

@@ -70,6 +70,7 @@ class TransferModule(pl.LightningModule):
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self._validated_epoch = -1
+        self._last_loss = torch.zeros(())
         self._plateau: _Plateau | None = None
 
     def forward(self, images: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from typing import Any
 from regraft.runs import find_checkpoint, run_of
 
 _OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
+_RUN_ONLY = ("model", "head", "augment", "freezing", "optimizer", "scheduler", "callbacks", "logger", "seed", "penalty")
 _RUN_SECTIONS = re.compile(r"^(data|loss|trainer)\.")
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust")
@@ -45,6 +46,10 @@ def with_appended_sections(arguments: list[str]) -> list[str]:
 
     The run's config is not part of what Hydra composes here; the verb checks each key against it.
     """
+    for argument in arguments:
+        section = (key_of(argument) or "").partition(".")[0]
+        if section in _RUN_ONLY:
+            raise ValueError(f"{section}: an evaluation takes the run's own. What can be changed: data, loss, trainer.")
     return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
 
 
@@ -59,7 +64,8 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
     Raises:
         ValueError: an override differs from the run in something that a resumed run keeps.
     """
-    config = copy.deepcopy(record)
+    # A run of an older version may lack a section that has come since.
+    config = {key: value for key, value in composed.items() if key not in record} | copy.deepcopy(record)
     refused: list[str] = []
     keys = [key for override in overrides if (key := key_of(override)) is not None]
     if "experiment" in keys:
@@ -73,6 +79,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
         else:
             refused += _differences(key, _at(record, key), _at(composed, key))
     if refused:
+        refused = list(dict.fromkeys(refused))
         raise ValueError(
             f"ckpt_path: a resumed run keeps what it was started with, but the command says {'; '.join(refused)}. "
             f"Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone."

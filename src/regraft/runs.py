@@ -114,5 +114,6 @@ def find_checkpoint(path: str | Path, prefer: Kind) -> Path:
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
-        f"ckpt_path: {path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; is it a run that trained?"
+        f"ckpt_path: {path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
+        f"no epoch of that run has ended yet, or it is no run."
     )

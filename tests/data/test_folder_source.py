@@ -168,3 +168,14 @@ def test_test_without_train(tmp_path: Path, write_photos: WritePhotos) -> None:
 
 def test_labels_are_int64(photo_folder: Path) -> None:
     assert read(photo_folder).train.labels.dtype == torch.int64
+
+
+def test_splits_are_found_in_whatever_case_they_are_written(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for split in ("Train", "TEST"):
+        for name in ("ant", "bee"):
+            write_photos(tmp_path / split / name, 2)
+
+    splits = FolderSource(root=str(tmp_path)).splits()
+
+    assert splits.class_names == ("ant", "bee")
+    assert splits.test is not None

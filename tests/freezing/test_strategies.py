@@ -3,6 +3,7 @@ import pytest
 from regraft.freezing.strategies import (
     LPFT,
     Gradual,
+    LastStages,
     Layerwise,
     LinearProbe,
     NoFreezing,
@@ -130,3 +131,13 @@ def test_a_strategy_must_cover_every_stage_and_train_the_head(change, message):
 
     with pytest.raises(ValueError, match=message):
         factors_at(strategy, Progress(0, 1), STAGES)
+
+
+def test_last_stages_train_with_the_head():
+    assert trained(LastStages(2), epoch=0) == [*STAGES[-2:], "head"]
+
+
+@pytest.mark.parametrize("num_stages", [0, len(STAGES) + 1])
+def test_a_number_of_stages_that_there_are_not_is_an_error(num_stages):
+    with pytest.raises(ValueError, match=rf"freezing\.num_stages: got {num_stages}"):
+        phases(LastStages(num_stages), STAGES, 10)

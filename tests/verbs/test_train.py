@@ -119,15 +119,31 @@ def test_a_run_of_one_epoch_goes_on_to_two():
 
 
 def test_without_a_validation_split_the_last_checkpoint_is_tested():
-    run = regraft.train([*SMALL, "data.val_fraction=0", "callbacks.best=null"])
+    run = regraft.train([*SMALL, "data.val_fraction=0"])
     assert "test/acc" in run.metrics
     assert run.last_ckpt.is_file()
     assert not run.best_ckpt.exists()
 
 
-def test_watching_validation_that_there_is_not_is_refused():
-    with pytest.raises(ValueError, match=r"callbacks\.best\.monitor: got 'val/acc', but there is no validation split"):
-        regraft.train([*SMALL, "data.val_fraction=0"])
+@pytest.mark.parametrize("choice", ["callbacks=early_stopping", "scheduler=plateau"])
+def test_watching_validation_that_there_is_not_is_refused(choice):
+    with pytest.raises(ValueError, match="monitor: got 'val/loss', but there is no validation split"):
+        regraft.train([*SMALL, "data.val_fraction=0", choice])
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(small_run):
+    with pytest.raises(ValueError, match="already holds a run"):
+        regraft.train([*SMALL, f"hydra.run.dir='{small_run.path}'", "hydra.output_subdir=null"])
+
+
+def test_whole_numbers_mix_too():
+    run = regraft.train([*without("trainer.max_epochs"), "trainer.max_epochs=1", "augment.mixup_alpha=1"])
+    assert "test/acc" in run.metrics
+
+
+def test_frozen_random_stages_are_warned_of(caplog):
+    regraft.train([*without("freezing"), "freezing=linear_probe", "trainer.fast_dev_run=true"])
+    assert "These stages have random weights and never train: conv1, conv2, conv3." in caplog.text
 
 
 def test_fast_dev_run_tries_everything_and_keeps_no_checkpoint():
@@ -232,7 +248,7 @@ def test_another_checkpoint_of_a_resumed_run_starts_a_folder_of_its_own(short_ru
 
 
 def test_without_any_split_set_aside_the_training_metrics_are_the_results():
-    run = regraft.train([*SMALL, "data.val_fraction=0", "data.test_fraction=0", "callbacks.best=null"])
+    run = regraft.train([*SMALL, "data.val_fraction=0", "data.test_fraction=0"])
     assert 0 <= run.metrics["train/acc"] <= 1
     with pytest.raises(ValueError, match="split: got 'test'; the data has: train"):
         regraft.evaluate([f"ckpt_path={run.path}"])

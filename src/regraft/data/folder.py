@@ -12,7 +12,7 @@ from regraft.data.reach import refuse_file
 EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"})
 """Still pictures that Pillow decodes. No gif: those are mostly animations or a server's `image not found`."""
 
-SPLIT_NAMES = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
 LAYOUT = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 
@@ -69,11 +69,11 @@ class FolderSource:
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    """Returns the folder of each split that exists; of a flat tree, the root as train."""
+    """Returns the folder of each split that exists, in whatever case it is written; of a flat tree, root as train."""
     names = set(_subfolders(root))
     folders = {}
     for split, aliases in SPLIT_NAMES.items():
-        present = [alias for alias in aliases if alias in names]
+        present = sorted(name for name in names if name.lower() in aliases)
         if len(present) > 1:
             raise ValueError(f"data.root: {root} has {' and '.join(present)}; allowed: one of them. Fix: merge them.")
         if present:

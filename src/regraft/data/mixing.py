@@ -45,9 +45,9 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, num_classes: int, dra
 
     transforms: list[v2.Transform] = []
     if augment.mixup_alpha > 0:
-        transforms += [v2.MixUp(alpha=augment.mixup_alpha, num_classes=num_classes)]
+        transforms += [v2.MixUp(alpha=float(augment.mixup_alpha), num_classes=num_classes)]
     if augment.cutmix_alpha > 0:
-        transforms += [v2.CutMix(alpha=augment.cutmix_alpha, num_classes=num_classes)]
+        transforms += [v2.CutMix(alpha=float(augment.cutmix_alpha), num_classes=num_classes)]
     # Both draw on the CPU, so no device's generator is touched.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(draw_seed)

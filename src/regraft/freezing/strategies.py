@@ -90,6 +90,38 @@ class UpTo:
 
 
 @dataclass(frozen=True)
+class LastStages:
+    """Trains the last stages and the head, on whatever backbone.
+
+    Attributes:
+        num_stages: how many stages train, counted from the head down.
+    """
+
+    num_stages: int
+
+    def __post_init__(self) -> None:
+        if self.num_stages < 1:
+            raise ValueError(
+                f"freezing.num_stages: got {self.num_stages}; it must be at least 1. "
+                f"To train the head only use freezing=linear_probe."
+            )
+
+    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+        """Returns 1.0 for the last `num_stages` stages and the head, 0.0 below.
+
+        Raises:
+            ValueError: the backbone hasn't as many.
+        """
+        if self.num_stages > len(stages):
+            raise ValueError(
+                f"freezing.num_stages: got {self.num_stages}, but the backbone has {len(stages)}: {', '.join(stages)}. "
+                f"To train all of them use freezing=none."
+            )
+        num_frozen = len(stages) - self.num_stages
+        return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
+
+
+@dataclass(frozen=True)
 class LPFT:
     """Trains the head only, then everything (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022).
 

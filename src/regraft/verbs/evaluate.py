@@ -82,6 +82,8 @@ def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, A
         assert isinstance(given, dict)
         is_whole = "_target_" in given and section == "data"
         config[section] = given if is_whole else _merged(config[section], given, section)
+    if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
+        raise ValueError("trainer.devices: an evaluation runs on one device, so that each image counts once.")
     return composition.plain(OmegaConf.create(config))
 
 

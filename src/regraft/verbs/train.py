@@ -55,6 +55,10 @@ def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
     if config["ckpt_path"] is not None:
         checkpoint = _checkpoint_of(config)
         config = continued(checkpoint.config, config, overrides) | {"ckpt_path": str(checkpoint.path)}
+    elif run.last_ckpt.exists() or (run.path / "results.json").exists():
+        raise ValueError(
+            f"{run.path} already holds a run. Go on with it by ckpt_path={run.path}, or name another folder."
+        )
     run.write_config(config)
     if devices.needs_processes(config["trainer"]):
         devices.launch(run)
@@ -136,8 +140,9 @@ def _final_metrics(trainer: Any, parts: "Parts", run: Run) -> dict[str, float]:
     arguments: dict[str, Any] = {"datamodule": parts.data, "verbose": False}
     if checkpoint is not None and not trainer.fast_dev_run:
         arguments |= {"ckpt_path": str(checkpoint), "weights_only": True}
-    (metrics,) = measure(parts.module, **arguments)
-    return dict(metrics)
+    found = measure(parts.module, **arguments)
+    # Empty if the trainer's limits leave no batch to measure on.
+    return dict(found[0]) if found else {}
 
 
 def _results(trainer: Any, parts: "Parts") -> dict[str, Any]:
