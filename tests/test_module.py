@@ -16,7 +16,7 @@ def parts_of(*overrides: str) -> tuple[dict[str, Any], build.Parts]:
     """Returns the config and the parts of a training that hasn't started."""
     config = composition.plain(composition.compose_once("train", [*without("data"), "data=digits", *overrides], None))
     torch.manual_seed(0)
-    return config, build.parts(config, None)
+    return config, build.assemble(config, None)
 
 
 def rates_of(run: Any, stage: str = "head") -> list[float]:
@@ -90,7 +90,7 @@ def test_penalties_are_in_the_training_loss():
         module.log = lambda *_, **__: None
         module._trainer = type("Trainer", (), {"optimizers": [optimizer]})()
         losses.append(module.eval().training_step(batch, 0).item())
-    groups = build._groups(config, plain.module.backbone, plain.module.head)
+    groups = build.optimizer_groups(config, plain.module.backbone, plain.module.head)
     assert losses[0] - losses[1] == pytest.approx(penalty(groups, 1e-3, 1e-2).item(), rel=1e-4)
 
 

@@ -51,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Hydra would print its own, shortened traceback and exit; with this its errors reach the sentence below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     limit_spinning()
+    # So that a config may name a class in a file beside it, as with `python -m regraft`; installed modules come first.
+    sys.path.append(str(Path.cwd()))
     try:
         _dispatch(arguments)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:

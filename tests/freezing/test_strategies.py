@@ -1,18 +1,7 @@
 import pytest
 
-from regraft.freezing.strategies import (
-    LPFT,
-    Gradual,
-    LastStages,
-    Layerwise,
-    LinearProbe,
-    NoFreezing,
-    Phase,
-    Progress,
-    UpTo,
-    factors_at,
-    phases,
-)
+from regraft.freezing.phases import Phase, factors_at, phases
+from regraft.freezing.strategies import LPFT, Gradual, LastStages, Layerwise, LinearProbe, NoFreezing, Progress, UpTo
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

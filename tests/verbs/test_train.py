@@ -54,7 +54,7 @@ def test_another_seed_keeps_the_test_split():
     indices = []
     for seed in (0, 7):
         config = composition.plain(composition.compose_once("train", [*SMALL, f"seed={seed}"], None))
-        data = build.parts(config, None).data
+        data = build.assemble(config, None).data
         indices.append(
             [
                 torch.cat([batch["indices"] for batch in loader()])

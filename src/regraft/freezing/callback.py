@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from regraft.contracts import Backbone
-from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress, factors_at
+from regraft.freezing.phases import factors_at
+from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress
 
 
 def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regraft.freezing.strategies import HEAD, FreezingStrategy, phases
+from regraft.freezing.phases import phases
+from regraft.freezing.strategies import HEAD, FreezingStrategy
 
 if TYPE_CHECKING:
     from rich.table import Table

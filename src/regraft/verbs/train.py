@@ -84,7 +84,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     quiet_lightning()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     checkpoint = _checkpoint_of(config) if config["ckpt_path"] is not None else None
-    parts = build.parts(config, checkpoint)
+    parts = build.assemble(config, checkpoint)
     loggers = build.loggers(config, run)
     trainer = build.trainer(
         config,
@@ -98,6 +98,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     if trainer.is_global_zero:
         terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
         if checkpoint is not None:
+            log.info("Going on from %s.", checkpoint.path)
             _keep_history(loggers, run, before_step=checkpoint.content["global_step"])
     _run_fit(trainer, parts, config["ckpt_path"], run)
     metrics = _final_metrics(trainer, parts, run)
@@ -114,9 +115,7 @@ def _checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
     with quick_imports():
         from regraft import checkpoints
 
-    path = find_checkpoint(config["ckpt_path"], prefer="last")
-    log.info("Going on from %s.", path)
-    return checkpoints.read(path, config["trust"])
+    return checkpoints.read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
 
 
 def _run_fit(trainer: Any, parts: "Parts", ckpt_path: str | None, run: Run) -> None:

@@ -1,69 +1,25 @@
-"""The only place where config becomes objects.
-
-Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
-"""
+"""What is trained: backbone, head, loss and metrics in one module, the data, and the strategy that says what trains."""
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import get_object
 from torch import nn
 
-from regraft.checkpoints import Checkpoint, InItsFolder, require_known_targets
-from regraft.composition import unknown
+from regraft.build.targets import Config, checked_call, factory, require_numbers
+from regraft.checkpoints import Checkpoint, require_known_targets
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing import table
-from regraft.freezing.callback import FreezingCallback
-from regraft.freezing.strategies import FreezingStrategy, phases
+from regraft.freezing.strategies import FreezingStrategy
+from regraft.freezing.phases import phases
 from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
-from regraft.runs import CHECKPOINTS, Run
-
-Config = dict[str, Any]
 
 log = logging.getLogger(__name__)
-
-
-def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
-    """Returns what the node's `_target_` makes, called with the node's keys and whatever the caller adds.
-
-    Raises:
-        ValueError: there is no such target, or the node has a key or a type that it doesn't take.
-    """
-    try:
-        target = get_object(node["_target_"])
-    except ImportError as error:
-        raise ValueError(f"{section}._target_: got {node['_target_']!r}; {error}.") from error
-    parameters = inspect.signature(target).parameters
-    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    for key in node:
-        if not takes_any and key not in parameters and not key.startswith("_"):
-            raise ValueError(f"{section}.{key}: {unknown('key', key, [name for name in parameters if name != 'self'])}")
-    return _checked(instantiate(node, _partial_=True, _convert_="all"), section, {})
-
-
-def _checked(make: Callable[..., Any], section: str, options: Mapping[str, Any]) -> Callable[..., Any]:
-    """Returns `make` with the options given, its complaints of a type put in the user's terms."""
-
-    def checked(*arguments: Any, **given: Any) -> Any:
-        try:
-            return make(*arguments, **options, **given)
-        except TypeError as error:
-            keys = {**getattr(make, "keywords", {}), **options}
-            shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
-            raise ValueError(
-                f"{section}: got {shown}; one of these has a type that it can't have ({error})."
-            ) from error
-        except ModuleNotFoundError as error:
-            extra = f" pip install 'regraft[{error.name}]'." if error.name in ("wandb", "mlflow") else ""
-            raise ValueError(f"{section}: {str(error).splitlines()[0]}{extra}") from error
-
-    return checked
 
 
 def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
@@ -117,7 +73,7 @@ class Parts:
     rows: list[StageRow]
 
 
-def parts(config: Config, checkpoint: Checkpoint | None) -> Parts:
+def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
     """Returns a training's parts; mistakes in the model and its freezing are said before data is read.
 
     Args:
@@ -132,10 +88,7 @@ def parts(config: Config, checkpoint: Checkpoint | None) -> Parts:
     else:
         architecture = checkpoint.architecture
         body = bare_backbone(architecture, checkpoint.input_spec)
-    for section, key in (("optimizer", "lr"), ("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")):
-        value = config[section].get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{section}.{key}: got {value!r}; it must be a number, such as 1e-3.")
+    require_numbers(config)
     strategy = freezing(config, body.stage_names)
     data = datamodule(config, body.input_spec)
     if checkpoint is not None and data.fingerprint != checkpoint.fingerprint:
@@ -153,7 +106,7 @@ def parts(config: Config, checkpoint: Checkpoint | None) -> Parts:
         "fingerprint": data.fingerprint,
     }
     module = transfer_module(config, body, data, record)
-    groups = _groups(config, module.backbone, module.head)
+    groups = optimizer_groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
     waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
@@ -186,7 +139,7 @@ def datamodule(config: Config, input_spec: InputSpec) -> Any:
         )
     source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
     options = {key: value for key, value in node.items() if key in ours}
-    make = _checked(ImageDataModule, "data", options)
+    make = checked_call(ImageDataModule, "data", options)
     module = make(
         source=source, input_spec=input_spec, augment=factory(config["augment"], "augment")(), seed=config["seed"]
     )
@@ -227,10 +180,11 @@ def transfer_module(config: Config, backbone: Backbone, data: Any, record: Confi
 
 def _optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
-    return factory(node, "optimizer")(params=_groups(config, backbone, head))
+    return factory(node, "optimizer")(params=optimizer_groups(config, backbone, head))
 
 
-def _groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:
+def optimizer_groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:
+    """Returns the named groups that the config's optimizer works on."""
     node = config["optimizer"]
     return parameter_groups(
         backbone,
@@ -238,73 +192,3 @@ def _groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[st
         weight_decay=node.get("weight_decay", 0.0),
         decay_norm_and_bias=node.get("decay_norm_and_bias", False),
     )
-
-
-def callbacks(config: Config, run: Run, parts: Parts, *, goes_on: bool) -> list[Any]:
-    """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
-
-    Args:
-        config: the resolved config.
-        run: the run's folder.
-        parts: what is trained.
-        goes_on: whether the run is resumed.
-
-    Raises:
-        ValueError: something watches a validation metric, and there is no validation split.
-    """
-    _require_watchable(config["scheduler"], "scheduler", parts)
-    made: list[Any] = [FreezingCallback(parts.strategy)]
-    for name, node in config["callbacks"].items():
-        if node is None:
-            continue
-        takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
-        if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
-            log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
-            continue
-        _require_watchable(node, f"callbacks.{name}", parts)
-        make = factory(node, f"callbacks.{name}")
-        made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
-    if goes_on and Path(config["ckpt_path"]).parent == run.path / CHECKPOINTS:
-        made.append(InItsFolder())
-    return made
-
-
-def _require_watchable(node: Config, section: str, parts: Parts) -> None:
-    """Checks that what a section watches is logged, and that it watches it the right way up."""
-    monitor = node.get("monitor")
-    if monitor is None:
-        return
-    known = parts.module.metric_names
-    if monitor not in known and not monitor.startswith("lr/"):
-        raise ValueError(f"{section}.monitor: {unknown('metric', monitor, known)}")
-    if monitor.startswith("val/") and not parts.data.has_val:
-        raise ValueError(
-            f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
-        )
-    if monitor.endswith("/loss") != (node["mode"] == "min"):
-        right = "min" if monitor.endswith("/loss") else "max"
-        raise ValueError(f"{section}.mode: got {node['mode']!r} for {monitor}; it must be {right}.")
-
-
-def loggers(config: Config, run: Run) -> list[Any]:
-    """Returns the loggers of the config, each writing into the run's folder."""
-    nodes = {name: node for name, node in config["logger"].items() if node is not None}
-    return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
-
-
-def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
-    """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning.
-
-    Raises:
-        ValueError: Lightning refuses the combination, or the machine lacks the accelerator.
-    """
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
-    node = config["trainer"]
-    if node["num_nodes"] != 1:
-        raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
-    make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
-    try:
-        return make(use_distributed_sampler=False, enable_model_summary=False, **given)
-    except MisconfigurationException as error:
-        raise ValueError(f"trainer: {' '.join(str(error).split())} For the CPU: trainer=cpu.") from error
