@@ -3,6 +3,7 @@
 Hydra calls this as a callback; how jobs are launched is Hydra's business.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class SweepSummary(Callback):
         if self._jobs is None:
             return
         assert job_return.hydra_cfg is not None
-        folder = str(job_return.hydra_cfg.hydra.runtime.output_dir)
+        folder = os.path.relpath(job_return.hydra_cfg.hydra.runtime.output_dir)
         self._jobs.append(_Job(tuple(job_return.overrides or ()), _outcome(job_return.return_value), folder))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
