@@ -1,0 +1,87 @@
+"""What runs a training: callbacks, loggers and the trainer."""
+
+import inspect
+import logging
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_object
+
+from regraft.build.parts import Parts
+from regraft.build.targets import Config, factory
+from regraft.checkpoints import InItsFolder
+from regraft.composition import unknown
+from regraft.freezing.callback import FreezingCallback
+from regraft.runs import CHECKPOINTS, Run
+
+log = logging.getLogger(__name__)
+
+
+def callbacks(config: Config, run: Run, parts: Parts, *, goes_on: bool) -> list[Any]:
+    """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
+
+    Args:
+        config: the resolved config.
+        run: the run's folder.
+        parts: what is trained.
+        goes_on: whether the run is resumed.
+
+    Raises:
+        ValueError: something watches a validation metric, and there is no validation split.
+    """
+    _require_watchable(config["scheduler"], "scheduler", parts)
+    made: list[Any] = [FreezingCallback(parts.strategy)]
+    for name, node in config["callbacks"].items():
+        if node is None:
+            continue
+        takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
+        if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
+            log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
+            continue
+        _require_watchable(node, f"callbacks.{name}", parts)
+        make = factory(node, f"callbacks.{name}")
+        made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
+    if goes_on and Path(config["ckpt_path"]).parent == run.path / CHECKPOINTS:
+        made.append(InItsFolder())
+    return made
+
+
+def _require_watchable(node: Config, section: str, parts: Parts) -> None:
+    """Checks that what a section watches is logged, and that it watches it the right way up."""
+    monitor = node.get("monitor")
+    if monitor is None:
+        return
+    known = parts.module.metric_names
+    if monitor not in known and not monitor.startswith("lr/"):
+        raise ValueError(f"{section}.monitor: {unknown('metric', monitor, known)}")
+    if monitor.startswith("val/") and not parts.data.has_val:
+        raise ValueError(
+            f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
+        )
+    if monitor.endswith("/loss") != (node["mode"] == "min"):
+        right = "min" if monitor.endswith("/loss") else "max"
+        raise ValueError(f"{section}.mode: got {node['mode']!r} for {monitor}; it must be {right}.")
+
+
+def loggers(config: Config, run: Run) -> list[Any]:
+    """Returns the loggers of the config, each writing into the run's folder."""
+    nodes = {name: node for name, node in config["logger"].items() if node is not None}
+    return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
+
+
+def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
+    """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning.
+
+    Raises:
+        ValueError: Lightning refuses the combination, or the machine lacks the accelerator.
+    """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    node = config["trainer"]
+    if node["num_nodes"] != 1:
+        raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
+    make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
+    try:
+        return make(use_distributed_sampler=False, enable_model_summary=False, **given)
+    except MisconfigurationException as error:
+        raise ValueError(f"trainer: {' '.join(str(error).split())} For the CPU: trainer=cpu.") from error
