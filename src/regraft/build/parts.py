@@ -14,8 +14,8 @@ from regraft.build.targets import Config, checked_call, factory, require_numbers
 from regraft.checkpoints import Checkpoint, require_known_targets
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing import table
-from regraft.freezing.strategies import FreezingStrategy
 from regraft.freezing.phases import phases
+from regraft.freezing.strategies import FreezingStrategy
 from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
 
