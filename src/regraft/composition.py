@@ -110,9 +110,10 @@ def group_names(extra_dir: str | None = None) -> list[str]:
     return sorted(folders - {"hydra"})
 
 
-def groups_text() -> str:
-    """Returns a line for each config group, with its choices."""
-    return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in group_names())
+def groups_text(verb: str = "train") -> str:
+    """Returns a line for each config group that a verb composes, with its choices."""
+    groups = ["data", "trainer"] if verb == "eval" else group_names()
+    return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
 
 
 def _roots(extra_dir: str | None) -> list[Path]:

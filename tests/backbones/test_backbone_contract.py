@@ -27,14 +27,14 @@ def blocks(first: int, last: int, name: str = "block") -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One architecture: how it is built, and what its own library says of it."""
+    """One architecture: how it is built, and what its own original says of it."""
 
     id: str
     build: Callable[..., Backbone]
     stages: Sequence[str]
     num_features: int
     default_size: int
-    library: Callable[[int], nn.Module] | None = None
+    original: Callable[[int], nn.Module] | None = None
     features: Callable[[nn.Module, Tensor], Tensor] | None = None
     head: tuple[str, ...] = ()
 
@@ -43,7 +43,7 @@ class Case:
 
 
 def input_of(path: str, model: nn.Module, images: Tensor) -> Tensor:
-    """Returns what the named module of a library's model is given, flattened."""
+    """Returns what the named module of a original's model is given, flattened."""
     seen: list[Tensor] = []
     handle = model.get_submodule(path).register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
     model(images)
@@ -52,7 +52,7 @@ def input_of(path: str, model: nn.Module, images: Tensor) -> Tensor:
 
 
 def pooled(path: str, model: nn.Module, images: Tensor) -> Tensor:
-    """Returns the globally pooled output of the named module of a library's model."""
+    """Returns the globally pooled output of the named module of a original's model."""
     return F.adaptive_avg_pool2d(model.get_submodule(path)(images), 1).flatten(1)
 
 
@@ -70,13 +70,13 @@ def tv(
     size_argument: str | None = None,
     **options: Any,
 ) -> Case:
-    def library(size: int) -> nn.Module:
+    def original(size: int) -> nn.Module:
         sized = {size_argument: size} if size_argument else {}
         return torchvision.models.get_model(name, weights=None, **options, **sized)
 
     build = partial(torchvision_source.build, name=name, weights=None)
     features = features or partial(input_of, head)
-    return Case(f"torchvision-{name}", build, stages, num_features, default_size, library, features, (head,))
+    return Case(f"torchvision-{name}", build, stages, num_features, default_size, original, features, (head,))
 
 
 def tm(
@@ -87,11 +87,11 @@ def tm(
     default_size: int = 224,
     is_sized: bool = False,
 ) -> Case:
-    def library(size: int) -> nn.Module:
+    def original(size: int) -> nn.Module:
         return timm.create_model(name, **({"img_size": size} if is_sized else {}))
 
     build = partial(timm_source.build, name=name, weights=None)
-    return Case(f"timm-{name}", build, stages, num_features, default_size, library, pre_logits, head)
+    return Case(f"timm-{name}", build, stages, num_features, default_size, original, pre_logits, head)
 
 
 RESNET = ["stem", *blocks(1, 4, "layer")]
@@ -151,7 +151,7 @@ CASES = [
     ),
     Case("mlp", partial(plain.mlp, hidden_sizes=[20, 10], dropout=0.5, weights=None), blocks(1, 2, "layer"), 10, 32),
 ]
-OF_A_LIBRARY = [case for case in CASES if case.library]
+OF_A_LIBRARY = [case for case in CASES if case.original]
 
 
 @lru_cache
@@ -169,7 +169,7 @@ def images_for(backbone: Backbone) -> Tensor:
 
 
 def library_names(backbone: Backbone) -> dict[str, Tensor]:
-    """Returns the state dict under the library's names: `stages.layer1.` taken off."""
+    """Returns the state dict under the original's names: `stages.layer1.` taken off."""
     return {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
 
 
@@ -191,18 +191,18 @@ def test_every_parameter_and_buffer_is_in_exactly_one_stage(case: Case) -> None:
 @pytest.mark.parametrize("image_size", [SMALL, None], ids=["64px", "default-size"])
 def test_composition_of_stages_is_the_librarys_own_features(case: Case, image_size: int | None) -> None:
     backbone = built(case, image_size)
-    assert case.library is not None
+    assert case.original is not None
     assert case.features is not None
-    library = case.library(backbone.input_spec.image_size).eval()
+    original = case.original(backbone.input_spec.image_size).eval()
     own = library_names(backbone)
     heads = tuple(f"{head}." for head in case.head)
-    assert set(own) == {name for name in library.state_dict() if not name.startswith(heads)}
-    state = library.state_dict()
+    assert set(own) == {name for name in original.state_dict() if not name.startswith(heads)}
+    state = original.state_dict()
     state.update(own)
-    library.load_state_dict(state)
+    original.load_state_dict(state)
     images = images_for(backbone)
     with torch.no_grad():
-        expected, got = case.features(library, images), backbone(images)
+        expected, got = case.features(original, images), backbone(images)
     assert torch.equal(got, expected)
     assert got.std() > 0
 

@@ -1,5 +1,6 @@
 """The residual networks for 32 px images of He et al., "Deep residual learning for image recognition" (CVPR 2016)."""
 
+import itertools
 from typing import cast
 
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_blocks = (depth - 2) // 6
     stages = nn.ModuleDict({"stem": _stem(num_channels)})
-    for index, (num_in, num_out) in enumerate(zip((16, *_WIDTHS), _WIDTHS, strict=False), start=1):
+    for index, (num_in, num_out) in enumerate(itertools.pairwise((16, *_WIDTHS)), start=1):
         stages[f"layer{index}"] = _layer(num_blocks, num_in, num_out)
     last = cast(nn.Sequential, stages["layer3"])
     last.add_module("pool", nn.AdaptiveAvgPool2d(1))

@@ -1,5 +1,6 @@
 """Small plain networks to pretrain on a source domain and to compare with; no weights exist for them."""
 
+import itertools
 from collections.abc import Sequence
 
 from torch import nn
@@ -36,7 +37,7 @@ def simple_cnn(
             "Use larger images or fewer model.widths."
         )
     stages = nn.ModuleDict()
-    for index, (num_in, num_out) in enumerate(zip([num_channels, *widths], widths, strict=False), start=1):
+    for index, (num_in, num_out) in enumerate(itertools.pairwise([num_channels, *widths]), start=1):
         stages[f"conv{index}"] = _conv_stage(num_in, num_out, batch_norm, is_last=index == len(widths))
     return _finish("simple_cnn", stages, widths[-1], spec, weights)
 
@@ -62,7 +63,7 @@ def mlp(
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_pixels = num_channels * spec.image_size**2
     stages = nn.ModuleDict()
-    for index, (num_in, num_out) in enumerate(zip([num_pixels, *hidden_sizes], hidden_sizes, strict=False), start=1):
+    for index, (num_in, num_out) in enumerate(itertools.pairwise([num_pixels, *hidden_sizes]), start=1):
         stage = nn.Sequential()
         if index == 1:
             stage.add_module("flatten", nn.Flatten())
