@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from regraft.backbones.weights import load_safely
 from regraft.contracts import InputSpec
 
-_NEEDED = ("config", "architecture", "input_spec", "class_names", "fingerprint")
+_NEEDED = ("config", "architecture", "input_spec", "class_names", "class_counts", "fingerprint")
 _KNOWN_MODULES = ("regraft.", "torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.")
 _KNOWN_TARGETS = ("pytorch_lightning.Trainer",)
 
@@ -31,6 +31,7 @@ class Checkpoint:
         architecture: the config that builds its backbone without weights.
         input_spec: what the backbone is fed, mean and std included.
         class_names: by class index.
+        class_counts: training images of each class, which balanced losses weigh by.
         fingerprint: of the data.
     """
 
@@ -40,6 +41,7 @@ class Checkpoint:
     architecture: dict[str, Any]
     input_spec: InputSpec
     class_names: list[str]
+    class_counts: list[int]
     fingerprint: str
 
 
@@ -66,6 +68,7 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         architecture=record["architecture"],
         input_spec=InputSpec.from_dict(record["input_spec"]),
         class_names=list(record["class_names"]),
+        class_counts=list(record["class_counts"]),
         fingerprint=record["fingerprint"],
     )
 

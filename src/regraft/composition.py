@@ -166,7 +166,7 @@ def _keys_beside(full_key: str) -> list[str]:
     group, _, key = full_key.partition(".")
     files = sorted((conf_dir() / group).glob("*.yaml")) if key else [conf_dir() / "train.yaml"]
     keys = {str(name) for file in files for name in yaml.safe_load(file.read_text(encoding="utf-8"))}
-    return sorted((keys if key else keys | set(group_names())) - {"defaults", "_target_"})
+    return sorted((keys if key else keys | set(group_names())) - {"defaults", "_target_", key})
 
 
 def is_debugging() -> bool:

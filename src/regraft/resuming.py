@@ -12,8 +12,11 @@ from typing import Any
 from regraft.runs import find_checkpoint, run_of
 
 _OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
-_RUN_ONLY = ("model", "head", "augment", "freezing", "optimizer", "scheduler", "callbacks", "logger", "seed", "penalty")
-_RUN_SECTIONS = re.compile(r"^(data|loss|trainer)\.")
+_RUN_ONLY = (
+    *("model", "head", "augment", "loss", "penalty", "freezing", "optimizer", "scheduler"),
+    *("callbacks", "logger", "seed"),
+)
+_RUN_SECTIONS = re.compile(r"^(data|trainer)\.")
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust")
 _MAY_CHANGE_TOO = ("data.root", "data.num_workers", "data.verify")
@@ -49,7 +52,7 @@ def with_appended_sections(arguments: list[str]) -> list[str]:
     for argument in arguments:
         section = (key_of(argument) or "").partition(".")[0]
         if section in _RUN_ONLY:
-            raise ValueError(f"{section}: an evaluation takes the run's own. What can be changed: data, loss, trainer.")
+            raise ValueError(f"{section}: an evaluation takes the run's own. What can be changed: data, trainer.")
     return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
 
 
@@ -72,7 +75,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
         keys = [*(section for section in composed if section not in _MAY_CHANGE), *keys]
     for key in keys:
         section, _, rest = key.partition(".")
-        if section not in composed:
+        if section not in composed and section not in record:
             continue
         if section in _MAY_CHANGE or key in _MAY_CHANGE_TOO:
             _apply(config, composed, section, rest)
@@ -99,7 +102,13 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         *parents, last = rest.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[last] = _at(composed, f"{section}.{rest}")
+        value = _at(composed, f"{section}.{rest}")
+        if value is _ABSENT:
+            node.pop(last, None)
+        else:
+            node[last] = value
+    elif section not in composed:
+        raise ValueError(f"ckpt_path: ~{section} takes a whole section away that the run needs. Leave it out.")
     elif section == "trainer":
         config[section] |= {key: composed[section][key] for key in _TRAINER_CHOICE}
     else:

@@ -33,7 +33,10 @@ class Run:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """Keeps the resolved config in the folder."""
-        (self.path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        text = yaml.safe_dump(config, sort_keys=False)
+        whole = self.path / ".config.yaml"
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(self.path / "config.yaml")
 
     @property
     def overrides(self) -> list[str]:
@@ -45,6 +48,11 @@ class Run:
         """What the finished run found: metrics, seconds, parameters; see `verbs.train`."""
         results: dict[str, Any] = json.loads((self.path / "results.json").read_text(encoding="utf-8"))
         return results
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the run has finished."""
+        return (self.path / "results.json").is_file()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -103,7 +111,7 @@ def find_checkpoint(path: str | Path, prefer: Kind) -> Path:
     Raises:
         FileNotFoundError: there is no such path, or the folder holds no checkpoint.
     """
-    path = Path(path).resolve()
+    path = Path(path).expanduser().resolve()
     if path.is_file():
         return path
     if not path.exists():

@@ -28,10 +28,9 @@ def test_who_needs_processes(trainer, expected):
 
 
 def test_failed_processes_fail_the_run(tmp_path):
-    run = Run(tmp_path)
-    run.write_config({"seed": 0})
     with pytest.raises(ChildProcessError, match="exit code 1"):
-        devices.launch(run)
+        devices.launch({"seed": 0}, Run(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change():

@@ -261,3 +261,41 @@ def test_what_never_came_to_train_is_not_counted(caplog):
     assert run.results["num_epochs"] < 10
     assert run.results["num_trained_parameters"] == 1290
     assert "before these stages were to train: conv1, conv2, conv3" in caplog.text
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_goes_on_with_the_right_epochs_images(num_workers, tmp_path):
+    from PIL import Image
+
+    for index, name in enumerate(("cat", "dog")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for shade in range(20):
+            Image.new("RGB", (24, 24), (10 * shade + index, 5 * shade, 0)).save(
+                tmp_path / "photos" / name / f"{shade}.png"
+            )
+    photos = ["data=folder", f"data.root={tmp_path / 'photos'}", f"data.num_workers={num_workers}", "data.batch_size=8"]
+    kept = [*without("data", "trainer.max_epochs"), *photos, "scheduler=constant", "augment=basic"]
+    straight = regraft.train([*kept, "trainer.max_epochs=3"])
+    short = regraft.train([*kept, "trainer.max_epochs=1"])
+    resumed = regraft.train([f"ckpt_path={short.path}", "trainer.max_epochs=3"])
+    ends = [state_of(run.last_ckpt)["state_dict"] for run in (straight, resumed)]
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+def test_a_refused_resume_leaves_the_run_as_it_was(short_run):
+    before = (short_run.path / "config.yaml").read_text()
+    for refused in ("trainer.max_epochs=abc", "~optimizer", "trainer.precision=abc"):
+        with pytest.raises(ValueError, match=r"max_epochs|optimizer|precision|Precision"):
+            regraft.train([f"ckpt_path={short_run.path}", refused])
+        assert (short_run.path / "config.yaml").read_text() == before
+
+
+def test_a_callback_can_be_left_out_of_a_resumed_run(short_run):
+    resumed = regraft.train([f"ckpt_path={short_run.path}", "trainer.max_epochs=2", "~callbacks.best"])
+    assert "best" not in resumed.config["callbacks"]
+
+
+def test_another_runs_folder_is_not_written_over_by_a_resumed_one(short_run, small_run, tmp_path):
+    lone = shutil.copy(short_run.last_ckpt, tmp_path / "lone.ckpt")
+    with pytest.raises(ValueError, match="already holds a run"):
+        regraft.train([f"ckpt_path={lone}", "trainer.max_epochs=2", f"hydra.run.dir='{small_run.path}'"])

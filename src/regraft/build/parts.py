@@ -103,9 +103,10 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
         "architecture": architecture,
         "input_spec": data.input_spec.to_dict(),
         "class_names": list(data.class_names),
+        "class_counts": data.class_counts.tolist(),
         "fingerprint": data.fingerprint,
     }
-    module = transfer_module(config, body, data, record)
+    module = transfer_module(config, body, record["class_counts"], record)
     groups = optimizer_groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
@@ -154,22 +155,23 @@ def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
     return made
 
 
-def transfer_module(config: Config, backbone: Backbone, data: Any, record: Config) -> Any:
+def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:
     """Returns the LightningModule.
 
     Args:
         config: the resolved config.
         backbone: gives features.
-        data: the prepared datamodule.
+        class_counts: training images of each class; their number is the number of classes.
         record: what makes each of its checkpoints a handle of its own.
     """
     from regraft.module import TransferModule
 
+    num_classes = len(class_counts)
     return TransferModule(
         backbone=backbone,
-        head=head(config, backbone.num_features, data.num_classes),
-        loss=factory(config["loss"], "loss")(num_classes=data.num_classes, class_counts=data.class_counts.tolist()),
-        num_classes=data.num_classes,
+        head=head(config, backbone.num_features, num_classes),
+        loss=factory(config["loss"], "loss")(num_classes=num_classes, class_counts=class_counts),
+        num_classes=num_classes,
         make_optimizer=partial(_optimizer, config),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         l1=config["penalty"]["l1"],

@@ -80,8 +80,12 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     node = config["trainer"]
     if node["num_nodes"] != 1:
         raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
+    if node["limit_train_batches"] == 0:
+        raise ValueError(
+            "trainer.limit_train_batches: got 0; allowed: 1 or more, a share of the batches, or null for all."
+        )
     make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
     try:
         return make(use_distributed_sampler=False, enable_model_summary=False, **given)
-    except MisconfigurationException as error:
+    except (MisconfigurationException, ValueError) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())} For the CPU: trainer=cpu.") from error

@@ -1,6 +1,7 @@
 """A config node becomes a call of what its `_target_` names, its mistakes put in the user's terms."""
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -52,5 +53,7 @@ def require_numbers(config: Config) -> None:
     """Checks what is computed with before the objects that it belongs to are made."""
     for section, key in (("optimizer", "lr"), ("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")):
         value = config[section].get(key, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{section}.{key}: got {value!r}; it must be a number, such as 1e-3.")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not (is_number and (value > 0 if key == "lr" else value >= 0)):
+            least = "above 0" if key == "lr" else "of at least 0"
+            raise ValueError(f"{section}.{key}: got {value!r}; it must be a number {least}, such as 1e-3.")

@@ -4,6 +4,7 @@ What a data set is belongs in its source; what happens to pixels in `views`, `ba
 """
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
@@ -63,8 +64,8 @@ class ImageDataModule(pl.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        _check(batch_size >= 1, "batch_size", batch_size, "1 or more")
-        _check(num_workers >= 0, "num_workers", num_workers, "0 or more")
+        _check(isinstance(batch_size, int) and batch_size >= 1, "batch_size", batch_size, "1, 2, 3, ...")
+        _check(isinstance(num_workers, int) and num_workers >= 0, "num_workers", num_workers, "0, 1, 2, ...")
         _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
         _check(0 <= test_fraction < 1, "test_fraction", test_fraction, "0 to below 1")
         _check(0 < fraction <= 1, "fraction", fraction, "above 0, at most 1")
@@ -229,7 +230,7 @@ class ImageDataModule(pl.LightningDataModule):
         options: dict[str, Any] = {}
         if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
             options["pin_memory"] = True
-        return DataLoader(
+        return _LateLoader(
             BatchDataset(part.images, self._input_spec, augment, self._seed),
             batch_size=None,
             sampler=sampler,
@@ -239,6 +240,17 @@ class ImageDataModule(pl.LightningDataModule):
             generator=torch.Generator(),
             **options,
         )
+
+
+class _LateLoader(DataLoader):
+    """A loader whose workers are given their first keys when the first batch is asked for, not when `iter` is called.
+
+    Lightning calls `iter` before it has restored a checkpoint and told the sampler the epoch; by then workers would be
+    well into the order and the draws of epoch 0.
+    """
+
+    def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]
+        yield from super().__iter__()
 
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:

@@ -8,7 +8,11 @@ import subprocess
 import sys
 from typing import Any
 
+import yaml
+
 from regraft.runs import Run
+
+_HANDED_OVER = ".processes.yaml"
 
 
 def needs_processes(trainer: dict[str, Any]) -> bool:
@@ -22,16 +26,25 @@ def needs_processes(trainer: dict[str, Any]) -> bool:
         return len([device for device in devices.split(",") if device.strip()]) > 1
     if str(devices) in ("auto", "-1"):
         return trainer["accelerator"] != "cpu" and _num_gpus() > 1
+    if not str(devices).isdigit():
+        raise ValueError(f"trainer.devices: got {devices!r}; allowed: a number, a list such as [0,1], or auto.")
     return int(devices) > 1
 
 
-def launch(run: Run) -> None:
+def launch(config: dict[str, Any], run: Run) -> None:
     """Trains the run in a process group of its own and waits for it.
+
+    Args:
+        config: the resolved config.
+        run: the run's folder, through which the group's processes are given the config.
 
     Raises:
         ChildProcessError: the group failed; what failed stands above it on the terminal.
     """
+    handed_over = run.path / _HANDED_OVER
+    handed_over.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     finished = subprocess.run([sys.executable, "-m", "regraft", "_join", str(run.path)], check=False)
+    handed_over.unlink()
     if finished.returncode:
         raise ChildProcessError(
             f"the training processes of {run.path} ended with exit code {finished.returncode}; see above."
@@ -48,7 +61,7 @@ def join(run_path: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))
-    fit(run.config, run)
+    fit(yaml.safe_load((run.path / _HANDED_OVER).read_text(encoding="utf-8")), run)
 
 
 def _num_gpus() -> int:

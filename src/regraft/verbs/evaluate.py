@@ -58,7 +58,7 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
     _require_same_classes(checkpoint.class_names, list(data.class_names), path)
     if composed.split not in data.sizes:
         raise ValueError(f"split: got {composed.split!r}; the data has: {', '.join(data.sizes)}.")
-    module = build.transfer_module(config, backbone, data, record={})
+    module = build.transfer_module(config, backbone, checkpoint.class_counts, record={})
     module.load_state_dict(checkpoint.content["state_dict"])
     trainer = build.trainer(config, has_val=data.has_val, logger=False, callbacks=[], enable_checkpointing=False)
     if trainer.strategy.root_device.type == "cpu":
@@ -74,7 +74,7 @@ def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, A
     Data that was chosen as a whole (`data=folder`) takes the run's place; single keys are merged into it.
     """
     config = {**config, "trainer": config["trainer"] | _ONE_DEVICE}
-    for section in ("data", "loss", "trainer"):
+    for section in ("data", "trainer"):
         node = composed.get(section)
         if node is None:
             continue

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
 from regraft.resuming import continued, in_its_folder
-from regraft.runs import Run, find_checkpoint
+from regraft.runs import Run, find_checkpoint, run_of
 from regraft.startup import keep_freed_memory, quick_imports
 from regraft.verbs import devices
 
@@ -36,11 +36,6 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
         config = composition.plain(composed)
     finally:
         HydraConfig.instance().cfg = outer
-    if composed.hydra.output_subdir is None:
-        run.path.mkdir(parents=True, exist_ok=True)
-    else:
-        (run.path / ".hydra").mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
     return _start(config, overrides, run)
 
 
@@ -52,16 +47,18 @@ def train_job(composed: DictConfig) -> Run:
 
 
 def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
+    is_in_place = False
     if config["ckpt_path"] is not None:
         checkpoint = _checkpoint_of(config)
         config = continued(checkpoint.config, config, overrides) | {"ckpt_path": str(checkpoint.path)}
-    elif run.last_ckpt.exists() or (run.path / "results.json").exists():
-        raise ValueError(
-            f"{run.path} already holds a run. Go on with it by ckpt_path={run.path}, or name another folder."
-        )
-    run.write_config(config)
+        is_in_place = run_of(checkpoint.path) == run
+    if not is_in_place and (run.last_ckpt.exists() or run.has_results):
+        raise ValueError(f"{run.path} already holds a run. Go on with it by ckpt_path=..., or name another folder.")
+    if not (run.path / ".hydra").exists():  # from Python, where Hydra makes no folder
+        (run.path / ".hydra").mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
     if devices.needs_processes(config["trainer"]):
-        devices.launch(run)
+        devices.launch(config, run)
     else:
         fit(config, run)
     return run
@@ -96,6 +93,8 @@ def fit(config: dict[str, Any], run: Run) -> None:
     if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
         log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
     if trainer.is_global_zero:
+        # Not before now: what is refused above must leave a run that it would have gone on with as it was.
+        run.write_config(config)
         terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
         if checkpoint is not None:
             log.info("Going on from %s.", checkpoint.path)
@@ -204,6 +203,8 @@ def quiet_lightning() -> None:
         # The run's folder is there before its loggers and checkpoints are: Hydra made it.
         r"Experiment logs directory .* exists and is not empty",
         r"Checkpoint directory .* exists and is not empty",
+        # A callback that the command line left out of a resumed run.
+        r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
         # A checkpoint that goes on in a folder of its own; its best epoch is chosen anew there.
         r"The dirpath has changed from",
         # Rows are logged once an epoch, whatever the number of its batches.
