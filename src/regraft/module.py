@@ -126,7 +126,7 @@ class TransferModule(pl.LightningModule):
         Here, and not where Lightning steps it: a checkpoint is written right after, and would lack the step for good.
 
         Raises:
-            ValueError: the loss isn't finite, before any checkpoint of it is written.
+            ValueError: the loss isn't finite; last.ckpt is still that of the epoch before.
         """
         if not torch.isfinite(self._last_loss):
             raise ValueError(
