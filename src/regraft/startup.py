@@ -17,7 +17,8 @@ def limit_spinning() -> None:
     """Bounds how long an idle OpenMP thread spins; call it before torch is imported. The user's own settings win.
 
     By default GNU OpenMP spins so long that two trainings on two cores take three times as long as one (20.4 s against
-    6.4 s, a small CNN); with this bound it is twice as long (12.9 s), as it should be, and a lone one is no slower (6.6 s).
+    6.4 s, a small CNN); with this bound it is twice as long (12.9 s), as it should be, and a lone one is no slower
+    (6.6 s).
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
