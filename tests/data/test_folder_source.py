@@ -179,3 +179,11 @@ def test_splits_are_found_in_whatever_case_they_are_written(tmp_path: Path, writ
 
     assert splits.class_names == ("ant", "bee")
     assert splits.test is not None
+
+
+def test_a_folder_of_runs_is_no_class(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for name in ("ant", "bee"):
+        write_photos(tmp_path / name, 2)
+    (tmp_path / "outputs" / "folder-resnet18" / "some-run" / ".hydra").mkdir(parents=True)
+
+    assert FolderSource(root=str(tmp_path)).splits().class_names == ("ant", "bee")

@@ -100,6 +100,9 @@ def _scan(root: Path, folder: Path) -> Classes:
         num_ignored += num_others
         prefix = "" if folder == root else folder.name + os.sep
         classes[name] = [prefix + name + os.sep + path for path in sorted(paths)]
+    for name in [name for name, paths in classes.items() if not paths and _holds_runs(folder / name)]:
+        _log.info("%s holds runs and is no class.", folder / name)
+        del classes[name]
     if not classes:
         is_needed = folder == root or folder.name == "train"
         fix = "" if is_needed else " Fix: add them, or remove the folder."
@@ -113,6 +116,11 @@ def _scan(root: Path, folder: Path) -> Classes:
     if num_ignored:
         _log.info("%d files below %s are no images by their extension and are ignored.", num_ignored, folder)
     return classes
+
+
+def _holds_runs(folder: Path) -> bool:
+    """Whether a folder is where runs are made, as `outputs` is for who trains from inside the folder of photos."""
+    return next(folder.glob("*/*/.hydra"), None) is not None
 
 
 def _check_name(folder: Path, name: str) -> None:
