@@ -18,6 +18,7 @@ ALLOWED = {
     "composition": set(),
     "resuming": {"runs"},
     "checkpoints": {"backbones", "contracts"},
+    "backbones": {"contracts", "runs", "seeding"},
     "sweeps": {"runs"},
     "module": {"contracts", "losses", "metrics", "optim", "seeding"},
     "freezing": {"contracts", "seeding", "optim"},

@@ -101,12 +101,13 @@ def run_of(path: str | Path) -> Run | None:
     return Run(folder) if (folder / "config.yaml").is_file() else None
 
 
-def find_checkpoint(path: str | Path, prefer: Kind) -> Path:
-    """Returns the checkpoint that `ckpt_path=` means.
+def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> Path:
+    """Returns the checkpoint that a key such as `ckpt_path=` means.
 
     Args:
         path: a run's folder or a checkpoint's file.
         prefer: which of a run's checkpoints to take; the other one only where there is no such file.
+        key: the key, for the message.
 
     Raises:
         FileNotFoundError: there is no such path, or the folder holds no checkpoint.
@@ -115,13 +116,13 @@ def find_checkpoint(path: str | Path, prefer: Kind) -> Path:
     if path.is_file():
         return path
     if not path.exists():
-        raise FileNotFoundError(f"ckpt_path: {path} doesn't exist. Give a run's folder or a checkpoint's file.")
+        raise FileNotFoundError(f"{key}: {path} doesn't exist. Give a run's folder or a checkpoint's file.")
     other: Kind = "last" if prefer == "best" else "best"
     for kind in (prefer, other):
         candidate = Run(path).checkpoint(kind)
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(
-        f"ckpt_path: {path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
+        f"{key}: {path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
         f"no epoch of that run has ended yet, or it is no run."
     )

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from regraft.backbones.weights import load_safely, load_tensors, read_safetensors
 from regraft.contracts import Backbone, InputSpec
+from regraft.runs import find_checkpoint
 
 _PREFIX = "backbone."
-_IN_A_RUN = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def read(path: str | Path) -> SourceCheckpoint:
         FileNotFoundError: no such file, or a folder without a checkpoint.
         ValueError: not a checkpoint of Regraft, or one that would run code.
     """
-    file = _find(Path(path).expanduser())
+    file = find_checkpoint(path, prefer="best", key="model.path")
     tensors, fields = _read_safetensors(file) if file.suffix == ".safetensors" else _read_lightning(file)
     tensors = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
     missing = [key for key in ("architecture", "input_spec") if key not in fields]
@@ -96,17 +96,6 @@ def graft(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
     fields = {**source.input_spec.to_dict(), "image_size": backbone.input_spec.image_size}
     backbone.input_spec = InputSpec.from_dict(fields)
     return backbone
-
-
-def _find(path: Path) -> Path:
-    if not path.exists():
-        raise FileNotFoundError(f"model.path: no file or folder {path}. Give a run's folder, a .ckpt or .safetensors.")
-    if path.is_file():
-        return path
-    for candidate in _IN_A_RUN:
-        if (path / candidate).is_file():
-            return path / candidate
-    raise FileNotFoundError(f"model.path: the folder {path} holds neither {' nor '.join(_IN_A_RUN)}.")
 
 
 def _read_lightning(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
