@@ -112,11 +112,12 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     errors: list[Exception] = []
 
     def held(config: DictConfig) -> Any:
+        kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
+        kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
             return job(config)
         except Exception as error:
-            folder = Path(HydraConfig.get().runtime.output_dir)
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            kept.write_text(traceback.format_exc(), encoding="utf-8")
             errors.append(error)
             return error
 
@@ -198,20 +199,19 @@ def _list(arguments: list[str]) -> None:
 
 def _complete(arguments: list[str]) -> None:
     """Answers Hydra's completion script: verbs first, then whatever the verb's Hydra app knows."""
-    line = os.environ.get("COMP_LINE", "")
-    program, _, rest = line.partition(" ")
+    if not (arguments and arguments[0].startswith("query=")):
+        _run_app("train", ["--shell-completion", *arguments], _train)  # install or uninstall: Hydra's own script
+        return
+    program, _, rest = os.environ["COMP_LINE"].partition(" ")
     verb, has_verb, overrides = rest.lstrip().partition(" ")
-    if arguments and arguments[0].startswith("query=") and not has_verb:
+    if not has_verb:
         print(" ".join(name for name in VERBS if name.startswith(verb)))
-        return
-    if verb == "list":
+    elif verb == "list":
         print(" ".join(group_names()))
-        return
-    if has_verb:
+    elif verb in ("train", "eval"):
         os.environ["COMP_LINE"] = f"{program} {overrides}"
-    answer = io.StringIO()
-    with contextlib.redirect_stdout(answer):
-        _run_app(verb if verb in ("train", "eval") else "train", ["--shell-completion", *arguments], _train)
-    # Files that start with an underscore are what choices are made of, not choices.
-    words = answer.getvalue().split(" ") if "COMP_LINE" in os.environ and has_verb else [answer.getvalue()]
-    print(" ".join(word for word in words if "=_" not in word).rstrip("\n"))
+        answer = io.StringIO()
+        with contextlib.redirect_stdout(answer):
+            _run_app(verb, ["--shell-completion", *arguments], _train)
+        # Files that start with an underscore are what choices are made of, not choices.
+        print(" ".join(word for word in answer.getvalue().split() if "=_" not in word))

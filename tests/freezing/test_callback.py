@@ -11,7 +11,6 @@ from regraft.optim import parameter_groups
 
 pytestmark = [
     # A handful of rows needs no worker; Lightning counts the machine's cores and advises some.
-    pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers"),
     # Lightning 2.6 reads torch's tree specs in a way that newer torch deprecates.
     pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning"),
 ]

@@ -38,6 +38,7 @@ def test_keys_of_the_run_can_be_overridden(small_run):
     [
         ("data.batchsize=7", r"data.batchsize: unknown key 'batchsize'. Did you mean 'batch_size'\?"),
         ("split=training", "split: unknown split 'training'"),
+        ("trainer.limit_test_batches=0", "it leaves no batch to measure on"),
     ],
 )
 def test_a_mistake_is_said(small_run, override, sentence):

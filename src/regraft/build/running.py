@@ -52,15 +52,16 @@ def _require_watchable(node: Config, section: str, parts: Parts) -> None:
     if monitor is None:
         return
     known = parts.module.metric_names
-    if monitor not in known and not monitor.startswith("lr/"):
+    if monitor not in known:
         raise ValueError(f"{section}.monitor: {unknown('metric', monitor, known)}")
     if monitor.startswith("val/") and not parts.data.has_val:
         raise ValueError(
             f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
         )
-    if monitor.endswith("/loss") != (node["mode"] == "min"):
-        right = "min" if monitor.endswith("/loss") else "max"
-        raise ValueError(f"{section}.mode: got {node['mode']!r} for {monitor}; it must be {right}.")
+    mode = node.get("mode", "min")  # what Lightning's callbacks take it for
+    right = "min" if monitor.endswith("/loss") else "max"
+    if mode != right:
+        raise ValueError(f"{section}.mode: got {mode!r} for {monitor}; it must be {right}.")
 
 
 def loggers(config: Config, run: Run) -> list[Any]:

@@ -64,8 +64,12 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
     measure = trainer.test if composed.split == "test" else trainer.validate
-    (metrics,) = measure(module, datamodule=data, verbose=False)
-    return dict(metrics), path
+    found = measure(module, datamodule=data, verbose=False)
+    if not found:
+        raise ValueError(
+            f"trainer.limit_{composed.split}_batches: it leaves no batch to measure on. Raise it, or null."
+        )
+    return dict(found[0]), path
 
 
 def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, Any]:

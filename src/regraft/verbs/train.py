@@ -198,8 +198,6 @@ def quiet_lightning() -> None:
     # Accelerators found, tips, files restored; the run's own tables say what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (
-        # Images in memory are faster without workers; the number is the user's to choose.
-        r".*does not have many workers",
         # The run's folder is there before its loggers and checkpoints are: Hydra made it.
         r"Experiment logs directory .* exists and is not empty",
         r"Checkpoint directory .* exists and is not empty",
