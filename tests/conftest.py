@@ -17,6 +17,7 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
     root = logging.getLogger()
     handlers = root.handlers[:]
     yield

@@ -49,6 +49,8 @@ def test_each_step_uses_schedule_times_factor_across_phases(monkeypatch):
             "optimizer=sgd",
             "optimizer.lr=0.1",
             "scheduler=cosine",
+            # With stored features an optimizer is shown the head alone while nothing else trains.
+            "features.cache=off",
         ]
     )
     total = run.results["num_steps"]

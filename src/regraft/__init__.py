@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from regraft.runs import Run
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "train"]
+__all__ = ["evaluate", "probe", "train"]
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
@@ -26,6 +26,21 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     from regraft.verbs.train import train_once
 
     return train_once(overrides, config_dir)
+
+
+def probe(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
+    """Fits a grid of linear heads and trains the best one, just as `regraft probe` with the same overrides does.
+
+    Args:
+        overrides: Hydra overrides, such as `["data=digits", "grid.lr=[1e-3,1e-2]"]`.
+        config_dir: a folder of your own configs, added to Regraft's.
+
+    Returns:
+        The handle of the best head's run; its folder also holds `grid.csv`.
+    """
+    from regraft.verbs.probe import probe_once
+
+    return probe_once(overrides, config_dir)
 
 
 def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, float]:

@@ -35,6 +35,8 @@ from regraft.startup import limit_spinning
 VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
     "eval": "measure a trained run again: regraft eval ckpt_path=<run or file>",
+    "probe": "fit a grid of linear heads at once; the best one becomes a run",
+    "cache": "stored features: regraft cache ls|size|clear",
     "list": "print what can be chosen: regraft list models|data|freezing|...",
 }
 
@@ -99,6 +101,12 @@ def _dispatch(arguments: list[str]) -> None:
         from regraft.resuming import with_appended_sections
 
         _run_app("eval", with_appended_sections(rest), _evaluate)
+    elif verb == "probe":
+        _run_app("probe", rest, _probe)
+    elif verb == "cache":
+        from regraft.verbs.cache import cache
+
+        cache(rest)
     elif verb == "_join":  # one process of a training on several devices; see verbs/devices.py
         from regraft.verbs.devices import join
 
@@ -149,6 +157,12 @@ def _train(config: DictConfig) -> Any:
     return train_job(config)
 
 
+def _probe(config: DictConfig) -> Any:
+    from regraft.verbs.probe import probe_job
+
+    return probe_job(config)
+
+
 def _evaluate(config: DictConfig) -> Any:
     from regraft.verbs.evaluate import evaluate_job
 
@@ -172,6 +186,7 @@ Examples
   regraft train data=folder data.root=photos model=resnet18 freezing=lp_ft
   regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft
   regraft eval ckpt_path=outputs/<experiment>/<run>
+  regraft probe data=folder data.root=photos
 
 Completion
   eval "$(regraft -sc install=bash)"        (or zsh; for fish: regraft -sc install=fish | source)
@@ -208,7 +223,9 @@ def _complete(arguments: list[str]) -> None:
         print(" ".join(name for name in VERBS if name.startswith(verb)))
     elif verb == "list":
         print(" ".join(group_names()))
-    elif verb in ("train", "eval"):
+    elif verb == "cache":
+        print("ls size clear")
+    elif verb in ("train", "eval", "probe"):
         os.environ["COMP_LINE"] = f"{program} {overrides}"
         answer = io.StringIO()
         with contextlib.redirect_stdout(answer):

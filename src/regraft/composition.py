@@ -7,13 +7,15 @@ import difflib
 import os
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -61,6 +63,17 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
         GlobalHydra.instance().hydra = outer_hydra
 
 
+@contextmanager
+def as_current(composed: DictConfig) -> Iterator[None]:
+    """Makes a composed config the one that Hydra's own resolvers read, inside the block."""
+    outer = HydraConfig.instance().cfg
+    try:
+        HydraConfig.instance().set_config(composed)
+        yield
+    finally:
+        HydraConfig.instance().cfg = outer
+
+
 def plain(config: DictConfig) -> dict[str, Any]:
     """Returns the config resolved to plain types, Hydra's own node left out, paths absolute.
 
@@ -73,8 +86,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
             node = config[key]
             is_node = OmegaConf.is_config(node)
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
-    for section, key in (("data", "root"), ("model", "path"), ("model", "weights")):
-        value = resolved[section].get(key)
+    for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
+        value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
         if isinstance(value, str) and (key != "weights" or Path(value).expanduser().is_file()):
             resolved[section][key] = str(Path(value).expanduser().resolve())
@@ -112,7 +125,7 @@ def group_names(extra_dir: str | None = None) -> list[str]:
 
 def groups_text(verb: str = "train") -> str:
     """Returns a line for each config group that a verb composes, with its choices."""
-    groups = ["data", "trainer"] if verb == "eval" else group_names()
+    groups = ["data", "features", "trainer"] if verb == "eval" else group_names()
     return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
 
 

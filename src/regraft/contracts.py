@@ -5,7 +5,7 @@ No behaviour beyond the types' own belongs here, and nothing of Hydra or Lightni
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NotRequired, Self, TypedDict
+from typing import Any, NotRequired, Self, TypedDict, final
 
 from torch import Tensor, nn
 
@@ -80,31 +80,54 @@ class Backbone(nn.Module):
         """Names of the stages from the input up."""
         return tuple(self.stages)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
         """Returns features.
 
         Args:
-            images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`.
+            images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with a depth,
+                what the stage before the cut gave.
+            depth: how many stages, from the input up, have been computed already.
 
         Returns:
             (batch, num_features), float.
         """
-        for stage in self.stages.values():
+        for stage in list(self.stages.values())[depth:]:
             images = stage(images)
         return images
 
 
+@final
 class Batch(TypedDict):
     """What a datamodule hands to the module.
 
     Attributes:
-        images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`.
+        images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with a depth,
+            the activations at that cut.
         targets: (batch,), int64 class indices; or (batch, num_classes), float rows that sum to 1, when mixed.
         indices: (batch,), int64, each sample's place in its own split's source.
         draw_seed: only in training batches: f(seed, epoch, step), for whatever randomness the step still needs.
+        depth: only where stored activations stand for the images: how many stages have been computed already.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
     draw_seed: NotRequired[int]
+    depth: NotRequired[int]
+
+
+@final
+class EpochBatch(TypedDict):
+    """All optimizer steps of an epoch in which only the head trains, as one batch.
+
+    Attributes:
+        features: (num_rows, num_features), float; the whole matrix, already on the device.
+        targets: (num_rows,), int64.
+        steps: of each optimizer step the rows of its samples, (batch,), int64, on the device.
+        draw_seeds: of each step; see `Batch`.
+    """
+
+    features: Tensor
+    targets: Tensor
+    steps: list[Tensor]
+    draw_seeds: list[int]

@@ -14,10 +14,11 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
-from regraft.contracts import Backbone, Batch
+from regraft.contracts import Backbone, Batch, EpochBatch
+from regraft.head_steps import Sums, take_steps
 from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
-from regraft.optim import effective_learning_rates, scaled_learning_rates
+from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
 from regraft.seeding import derive_seed
 
 
@@ -72,31 +73,103 @@ class TransferModule(pl.LightningModule):
         self._validated_epoch = -1
         self._last_loss = torch.zeros(())
         self._plateau: _Plateau | None = None
+        self._earlier_steps: Sums | None = None
+        self._epoch_batch: EpochBatch | None = None
+        self._head_draws = any(_may_draw(part) for part in head.modules())
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits (batch, num_classes) of images (batch, num_channels, height, width), normalised."""
+    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
+        """Returns logits.
+
+        Args:
+            images: (batch, num_channels, height, width), normalised; or the activations at a cut, see
+                `Backbone.forward`.
+            depth: how many stages have been computed already.
+
+        Returns:
+            (batch, num_classes).
+        """
         # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
         images = images.to(next(self.parameters()).dtype)
-        logits: Tensor = self.head(self.backbone(images))
+        logits: Tensor = self.head(self.backbone(images, depth))
         return logits
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks."""
-        torch.manual_seed(derive_seed(batch["draw_seed"], "step", self.global_rank))
+    def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
+        """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks.
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Returns the mean loss of a batch, penalties included."""
-        images, targets = batch["images"], batch["targets"]
-        logits = self(images)
+        Of an epoch that is one batch all steps but the last are taken here: a linear head's step takes less time than
+        what Lightning adds to it.
+        """
+        if "steps" not in batch:
+            self._seed_draws(batch["draw_seed"])
+            return
+        self._epoch_batch = batch
+        num_steps = len(batch["steps"]) - 1
+        optimizer = self.trainer.optimizers[0]
+        self._earlier_steps = take_steps(
+            batch, num_steps, self._loss_on_features, optimizer, self._step_schedule, self._seed_dropout
+        )
+        self._count_steps(num_steps)
+        self._seed_dropout(batch["draw_seeds"][-1])
+
+    def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor:
+        """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's."""
+        if "steps" in batch:
+            rows = batch["steps"][-1]
+            targets = batch["targets"][rows]
+            loss, logits = self._loss_on_features(batch["features"][rows], targets)
+            self._log_training(loss, logits, targets, self._earlier_steps)
+            return loss
+        targets = batch["targets"]
+        loss, logits = self._loss_of(self(batch["images"], batch.get("depth", 0)), targets)
+        self._log_training(loss, logits, targets, None)
+        return loss
+
+    def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self._loss_of(self.head(features), targets)
+
+    def _loss_of(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss, penalties included, and the logits."""
         loss: Tensor = self.loss(logits, targets)
         if self._l1 or self._l2:
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
-        self.train_acc(logits.detach(), targets if targets.ndim == 1 else targets.argmax(dim=1))
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(images)}
+        return loss, logits
+
+    def _log_training(self, loss: Tensor, logits: Tensor, targets: Tensor, earlier: Sums | None) -> None:
+        """Logs a batch's loss and accuracy, together with those of the steps that the same batch held before it."""
         self._last_loss = loss.detach()
-        self.log("train/loss", self._last_loss, sync_dist=True, **options)
+        mean, size = self._last_loss, len(targets)
+        predictions, true = logits.detach().argmax(1), targets if targets.ndim == 1 else targets.argmax(1)
+        if earlier is not None:
+            mean = (mean * size + earlier.loss) / (size + len(earlier.targets))
+            predictions, true = torch.cat([earlier.predictions, predictions]), torch.cat([earlier.targets, true])
+        self.train_acc(predictions, true)
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(true)}
+        self.log("train/loss", mean, sync_dist=True, **options)
         self.log("train/acc", self.train_acc, **options)
-        return loss
+
+    def _seed_draws(self, draw_seed: int) -> None:
+        torch.manual_seed(derive_seed(draw_seed, "step", self.global_rank))
+
+    def _seed_dropout(self, draw_seed: int) -> None:
+        """Seeds a step of the head alone, if it draws at all: seeding takes as long as a small head's step."""
+        if self._head_draws:
+            self._seed_draws(draw_seed)
+
+    def _step_schedule(self) -> None:
+        """Steps the schedule as Lightning does after each batch, if it is one of steps."""
+        for config in self.trainer.lr_scheduler_configs:
+            if config.interval == "step" and self._plateau is None:
+                config.scheduler.step()  # type: ignore[call-arg]
+
+    def _count_steps(self, num_steps: int) -> None:
+        """Adds the steps taken beside Lightning's loop to what it counts, so that `global_step` is right."""
+        loop = self.trainer.fit_loop.epoch_loop
+        progress = loop.automatic_optimization.optim_progress.optimizer.step
+        for counts in (progress.total, progress.current):
+            counts.ready += num_steps
+            counts.completed += num_steps
+        # What loggers get as the step.
+        loop._batches_that_stepped += num_steps
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Accumulates the validation loss and metrics."""
@@ -107,7 +180,7 @@ class TransferModule(pl.LightningModule):
         self._evaluate("test", self.test_loss, self.test_metrics, batch)
 
     def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> None:
-        logits = self(batch["images"])
+        logits = self(batch["images"], batch.get("depth", 0))
         metrics.update(logits, batch["targets"])
         mean_loss.update(*self.loss.total(logits, batch["targets"]))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
@@ -160,7 +233,10 @@ class TransferModule(pl.LightningModule):
         # Lightning counts batches only when asked for steps, and not even then if there is no limit to the epochs.
         self.trainer.fit_loop.setup_data()
         total_steps = self.trainer.estimated_stepping_batches
-        batches = self.trainer.num_training_batches
+        # Where an epoch is one batch, that batch holds several steps.
+        steps_per_batch = getattr(self.trainer.train_dataloader, "steps_per_batch", 1)
+        total_steps *= steps_per_batch
+        batches = self.trainer.num_training_batches * steps_per_batch
         steps_per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
         config = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         if isinstance(config["scheduler"], ReduceLROnPlateau):
@@ -175,6 +251,31 @@ class TransferModule(pl.LightningModule):
         optimizer: Any,
         optimizer_closure: Callable[[], Any] | None = None,
     ) -> None:
-        """Steps with each group's factor applied to its learning rate, and only for the step itself."""
+        """Steps with each group's factor applied to its learning rate, and only for the step itself.
+
+        L-BFGS evaluates the loss many times a step; only the evaluation after it is logged.
+        """
         with scaled_learning_rates(optimizer):
-            super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            if isinstance(optimizer.optimizer, LBFGS):
+                optimizer.optimizer.step(self._full_batch_loss)
+                assert optimizer_closure is not None, "Lightning optimizes by closures"
+                optimizer_closure()
+            else:
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def _full_batch_loss(self) -> Tensor:
+        """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
+        batch = self._epoch_batch
+        assert batch is not None, "LBFGS is given an epoch as one batch"
+        rows = batch["steps"][0]
+        loss, _ = self._loss_on_features(batch["features"][rows], batch["targets"][rows])
+        self.head.zero_grad()
+        loss.backward()
+        return loss.detach()
+
+
+def _may_draw(module: nn.Module) -> bool:
+    """Whether a module's own forward may draw random numbers in training; of foreign code nothing is known."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    return isinstance(module, nn.RReLU) or not type(module).__module__.startswith(("torch.nn.", "regraft."))

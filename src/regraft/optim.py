@@ -1,13 +1,14 @@
 """Named parameter groups, and learning rates that are schedule times factor.
 
 All parameters sit in the optimizer from step 0, in groups named by stage; freezing changes a group's `lr_factor` only.
-Optimizers themselves are torch's own, named in conf/optimizer.
+Optimizers themselves are torch's own, named in conf/optimizer; LBFGS is fitted to named groups here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
@@ -85,6 +86,60 @@ def scaled_learning_rates(optimizer: Optimizer) -> Iterator[None]:
 def effective_learning_rates(optimizer: Optimizer) -> dict[str, float]:
     """Returns what each group steps with now, lr * lr_factor, by group name; 0.0 is frozen."""
     return {group["name"]: float(group["lr"]) * group["lr_factor"] for group in optimizer.param_groups}
+
+
+class LBFGS(torch.optim.LBFGS):
+    """torch's L-BFGS for the head alone, each step of which takes many evaluations of a loss that stays the same.
+
+    torch's own takes a single group and no weight decay. Here the groups of stages, which don't train, are left out,
+    those of the head are one, and the decay is added to the loss as weight_decay / 2 * sum w^2, so that what it
+    converges to is regularised logistic regression where the head is linear and the loss is cross-entropy.
+
+    Args:
+        params: named groups, see `parameter_groups`.
+        lr: length of a step; 1 with a line search.
+        max_iter: iterations of a step.
+        history_size: pairs that the curvature is estimated from.
+        line_search_fn: `strong_wolfe`, or None for steps of length `lr`.
+        weight_decay: of the head's weights, not of its biases.
+    """
+
+    def __init__(
+        self,
+        params: Sequence[dict[str, Any]],
+        lr: float,
+        max_iter: int,
+        history_size: int,
+        line_search_fn: str | None,
+        weight_decay: float,
+    ) -> None:
+        if line_search_fn not in ("strong_wolfe", None):
+            raise ValueError(f"optimizer.line_search_fn: got {line_search_fn!r}; allowed: strong_wolfe, null.")
+        groups = [group for group in params if group["name"].startswith("head/")]
+        everything = [parameter for group in groups for parameter in group["params"]]
+        super().__init__(everything, lr, max_iter, history_size=history_size, line_search_fn=line_search_fn)
+        self._decays = [(p, group["weight_decay"]) for group in groups for p in group["params"]]
+        self.param_groups[0] |= {"name": "head/decay", "weight_decay": weight_decay, "lr_factor": 1.0}
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        """Takes one step and returns the loss before it, decay included.
+
+        Args:
+            closure: sets the gradients of the loss and returns it.
+        """
+
+        def decayed() -> Tensor:
+            loss = closure()
+            with torch.no_grad():
+                for parameter, decay in self._decays:
+                    if decay:
+                        assert parameter.grad is not None, "the closure sets gradients"
+                        parameter.grad.add_(parameter, alpha=decay)
+                        loss = loss + decay / 2 * parameter.square().sum()
+            return loss
+
+        loss: Tensor = super().step(decayed)
+        return loss
 
 
 def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -16,10 +16,13 @@ _RUN_ONLY = (
     *("model", "head", "augment", "loss", "penalty", "freezing", "optimizer", "scheduler"),
     *("callbacks", "logger", "seed"),
 )
-_RUN_SECTIONS = re.compile(r"^(data|trainer)\.")
+_RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust")
-_MAY_CHANGE_TOO = ("data.root", "data.num_workers", "data.verify")
+_MAY_CHANGE_TOO = (
+    *("data.root", "data.num_workers", "data.verify"),
+    *("features.cache", "features.dir", "features.max_gb"),
+)
 # What a choice of trainer (cpu, gpu, ddp) is about; the rest of its section are knobs that the run has set.
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
 
@@ -52,7 +55,9 @@ def with_appended_sections(arguments: list[str]) -> list[str]:
     for argument in arguments:
         section = (key_of(argument) or "").partition(".")[0]
         if section in _RUN_ONLY:
-            raise ValueError(f"{section}: an evaluation takes the run's own. What can be changed: data, trainer.")
+            raise ValueError(
+                f"{section}: an evaluation takes the run's own. What can be changed: data, trainer, features."
+            )
     return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from hydra.utils import get_object
 from torch import nn
 
@@ -18,6 +19,7 @@ from regraft.freezing.phases import phases
 from regraft.freezing.strategies import FreezingStrategy
 from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
+from regraft.seeding import derive_seed
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +152,19 @@ def datamodule(config: Config, input_spec: InputSpec) -> Any:
 
 
 def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
-    """Returns the head on features of (batch, num_features), giving logits of (batch, num_classes)."""
-    made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
+    """Returns the head on features of (batch, num_features), giving logits of (batch, num_classes).
+
+    Its weights are drawn from the run's seed alone, whatever the backbone drew before.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
+        made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
+    return made
+
+
+def loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
+    """Returns the loss; `class_counts` are the training images of each class."""
+    made: nn.Module = factory(config["loss"], "loss")(num_classes=len(class_counts), class_counts=class_counts)
     return made
 
 
@@ -170,7 +183,7 @@ def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[i
     return TransferModule(
         backbone=backbone,
         head=head(config, backbone.num_features, num_classes),
-        loss=factory(config["loss"], "loss")(num_classes=num_classes, class_counts=class_counts),
+        loss=loss(config, class_counts),
         num_classes=num_classes,
         make_optimizer=partial(_optimizer, config),
         make_scheduler=factory(config["scheduler"], "scheduler"),

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -15,9 +16,10 @@ from torch.utils.data.sampler import Sampler
 
 from regraft.contracts import Batch, InputSpec
 from regraft.data.augment import Augment
-from regraft.data.dataset import BatchDataset, RawBatch
-from regraft.data.fingerprint import fingerprint
-from regraft.data.images import ArrayImages, Source, Splits
+from regraft.data.dataset import BatchDataset, RawBatch, step_seed
+from regraft.data.fingerprint import fingerprint, image_digests
+from regraft.data.image_view import ImageView, augmentations_of_views, choose_views
+from regraft.data.images import ArrayImages, FileImages, Source, Splits
 from regraft.data.mixing import mix, normalise
 from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
 from regraft.data.splits import Part, carve_splits, subset_of_train
@@ -41,6 +43,9 @@ class ImageDataModule(pl.LightningDataModule):
         split_seed: for carving.
         subset_seed: for `fraction` and `shots`.
         seed: the run's, for order and augmentation.
+
+    Attributes:
+        augment: of training batches.
 
     Raises:
         ValueError: a value is out of range.
@@ -77,7 +82,7 @@ class ImageDataModule(pl.LightningDataModule):
             )
         self._source = source
         self._given_spec = input_spec
-        self._augment = augment
+        self.augment = augment
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._val_fraction = val_fraction
@@ -93,6 +98,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._parts: dict[str, Part] = {}
         self._input_spec = input_spec
         self._fingerprint: str | None = None
+        self._file_digests: dict[FileImages, np.ndarray] = {}
 
     def prepare_data(self) -> None:
         """Downloads and checks what has to be, once."""
@@ -168,15 +174,67 @@ class ImageDataModule(pl.LightningDataModule):
     def fingerprint(self) -> str:
         """Content hash of the whole data set, hex; of files, the first call reads them all."""
         if self._fingerprint is None:
-            self._fingerprint = fingerprint(self._ready_splits)
+            splits = self._ready_splits
+            for images in (splits.train, splits.val, splits.test):
+                if isinstance(images, FileImages):
+                    self._digests_of_files(images)
+            self._fingerprint = fingerprint(splits, self._file_digests)
         return self._fingerprint
+
+    def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
+        """Returns a split's images as the model sees them: training's augmented views, else evaluation's only view.
+
+        Args:
+            split: `train`, `val` or `test`.
+            num_views: of a training image, where the augmentation draws anew each time.
+            views_seed: of those draws.
+        """
+        part = self._part(split)
+        if isinstance(part.images, FileImages):
+            digests = self._digests_of_files(part.images)[part.indices.numpy()]
+        else:
+            digests = image_digests(part.images, part.indices)
+        augments = augmentations_of_views(self.augment, num_views) if split == "train" else [None]
+        options = {"seed": views_seed, "num_workers": self._num_workers}
+        return [
+            ImageView(part, digests, self.input_spec, augment, view=view, **options)
+            for view, augment in enumerate(augments)
+        ]
+
+    def choose_views(self, num_views: int, key: BatchKey) -> Tensor:
+        """Returns which view each sample of a training batch shows, (batch,), int64."""
+        return choose_views(self.augment, num_views, self._seed, key.epoch, torch.from_numpy(key.draw_numbers))
+
+    def draw_seed(self, key: BatchKey) -> int:
+        """Returns what a training step's own randomness is seeded by."""
+        return step_seed(self._seed, key)
+
+    def train_batches(self) -> TrainBatches:
+        """Returns the sampler of training batches, whose order depends on the seed and the epoch."""
+        part = self._part("train")
+        order = make_order(self._sampler, part.indices, part.labels, self._seed)
+        return TrainBatches(order, len(part), self._batch_size, *self._place())
+
+    def eval_batches(self, split: str, batch_size: int | None = None) -> EvalBatches:
+        """Returns the sampler of a split's evaluation batches, which together are each sample once, in order.
+
+        Args:
+            split: `train`, `val` or `test`.
+            batch_size: None for the one that training has.
+        """
+        return EvalBatches(self._part(split).indices, batch_size or self._batch_size, *self._place())
+
+    def indices(self, split: str) -> Tensor:
+        """Returns the places of a split's samples in its source, (num_samples,), int64, ascending."""
+        return self._part(split).indices
+
+    def labels(self, split: str) -> Tensor:
+        """Returns the class indices of a split's samples, (num_samples,), int64."""
+        return self._part(split).labels
 
     def train_dataloader(self) -> DataLoader:
         """Returns the loader of augmented batches in an order that depends on the seed and the epoch."""
-        part = self._part("train")
-        order = make_order(self._sampler, part.indices, part.labels, self._seed)
-        rank, num_replicas = self._place()
-        return self._loader(part, TrainBatches(order, len(part), self._batch_size, rank, num_replicas), self._augment)
+        return self._loader(self._part("train"), self.train_batches(), self.augment)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Returns the loader of the validation batches, or an empty list.
@@ -202,8 +260,8 @@ class ImageDataModule(pl.LightningDataModule):
         if "draw_seed" not in batch:
             return {"images": images, "targets": targets, "indices": batch["indices"]}
         draw_seed = batch["draw_seed"]
-        if self._augment.is_mixing:
-            images, targets = mix(images, targets, self._augment, self.num_classes, draw_seed)
+        if self.augment.is_mixing:
+            images, targets = mix(images, targets, self.augment, self.num_classes, draw_seed)
         return {"images": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
 
     @property
@@ -215,13 +273,18 @@ class ImageDataModule(pl.LightningDataModule):
         assert self._splits is not None, "setup() comes first"
         return self._parts[name]
 
+    def _digests_of_files(self, images: FileImages) -> np.ndarray:
+        """Returns the digests of all of a source's files; they are read once."""
+        if images not in self._file_digests:
+            self._file_digests[images] = image_digests(images, torch.arange(len(images)))
+        return self._file_digests[images]
+
     def _place(self) -> tuple[int, int]:
         """Returns this process's rank and the number of processes."""
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _eval_loader(self, name: str) -> DataLoader:
-        part = self._part(name)
-        return self._loader(part, EvalBatches(part.indices, self._batch_size, *self._place()), augment=None)
+        return self._loader(self._part(name), self.eval_batches(name), augment=None)
 
     def _loader(self, part: Part, sampler: Sampler[BatchKey], augment: Augment | None) -> DataLoader:
         if isinstance(part.images, ArrayImages):

@@ -29,6 +29,11 @@ class RawBatch(TypedDict, total=False):
     draw_seed: int
 
 
+def step_seed(seed: int, key: BatchKey) -> int:
+    """Returns the `draw_seed` of a training batch."""
+    return derive_seed(seed, "step", key.epoch, key.step)
+
+
 class BatchDataset(Dataset[RawBatch]):
     """Gives the batch of a key, images as uint8 (batch, spec.num_channels, image_size, image_size).
 
@@ -36,7 +41,7 @@ class BatchDataset(Dataset[RawBatch]):
         images: the source's images; keys hold places in them.
         spec: what the backbone wants.
         augment: of training batches; None for evaluation.
-        seed: the run's; with the key's epoch, indices and occurrences all that a training batch's draws depend on.
+        seed: the run's; with the key's epoch and draw numbers all that a training batch's draws depend on.
     """
 
     def __init__(self, images: Images, spec: InputSpec, augment: Augment | None, seed: int) -> None:
@@ -55,7 +60,7 @@ class BatchDataset(Dataset[RawBatch]):
             pixels = self._read_files(self._images, indices, draw_numbers, seed)
         batch: RawBatch = {"images": pixels, "targets": self._images.labels[indices], "indices": indices}
         if self._augment is not None:
-            batch["draw_seed"] = derive_seed(self._seed, "step", key.epoch, key.step)
+            batch["draw_seed"] = step_seed(self._seed, key)
         return batch
 
     def _read_arrays(self, source: ArrayImages, indices: Tensor, draw_numbers: Tensor, seed: int) -> Tensor:

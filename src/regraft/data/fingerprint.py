@@ -1,46 +1,78 @@
-"""A data set's content hash: equal for equal pixels, labels and class names in equal order, wherever they lie."""
+"""Content hashes of images and of a whole data set. Where images lie, and when they came there, doesn't count."""
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import numpy as np
+from torch import Tensor
+
 from regraft.data.images import ArrayImages, FileImages, Images, Splits
+
+DIGEST_BYTES = 16
 
 _NUM_THREADS = 8
 
 _CHUNK = 64
 
 
-def fingerprint(splits: Splits) -> str:
+def fingerprint(splits: Splits, file_digests: Mapping[FileImages, np.ndarray]) -> str:
     """Returns 32 hex digits over every image's bytes (of files: the files' bytes), every label and the class names.
 
-    Files are read whole, about as fast as the disk gives them. Names, folders and times don't count.
+    Equal for equal pixels, labels and class names in equal order.
+
+    Args:
+        splits: the data set.
+        file_digests: of each split of files, `image_digests` of all its images.
     """
-    digest = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
     digest.update(json.dumps(splits.class_names).encode())
     for name, images in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
         if images is not None:
             digest.update(f"{name}:{len(images)}".encode())
             digest.update(images.labels.numpy().data)
-            for content in _contents(images):
+            for content in _contents(images, file_digests):
                 digest.update(content)
     return digest.hexdigest()
 
 
-def _contents(images: Images) -> Iterator[bytes | memoryview]:
+def image_digests(images: Images, indices: Tensor) -> np.ndarray:
+    """Returns the hash of each image's content, (num_indices, DIGEST_BYTES), uint8.
+
+    Of an array its shape and pixels; of a file its bytes, read whole, about as fast as the disk gives them.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    if isinstance(images, ArrayImages):
+        pixels = images.pixels.numpy()
+        shape = str(pixels.shape[1:]).encode()
+        whole = b"".join(_digest(shape, pixels[index].data) for index in indices.tolist())
+    else:
+        # Hashing and reading both release the interpreter lock.
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            whole = b"".join(pool.map(partial(_file_digests, images), indices.split(_CHUNK)))
+    return np.frombuffer(whole, np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def _contents(images: Images, file_digests: Mapping[FileImages, np.ndarray]) -> Iterator[bytes | memoryview]:
     """Yields what stands for the pixels: an array's shape and bytes, or the digest of each file."""
     if isinstance(images, ArrayImages):
         yield str(tuple(images.pixels.shape)).encode()
         yield images.pixels.numpy().data
-        return
-    # Hashing and reading both release the interpreter lock.
-    with ThreadPoolExecutor(_NUM_THREADS) as pool:
-        chunks = [range(start, min(start + _CHUNK, len(images))) for start in range(0, len(images), _CHUNK)]
-        yield from pool.map(partial(_file_digests, images), chunks)
+    else:
+        yield file_digests[images].data
 
 
-def _file_digests(images: FileImages, indices: range) -> bytes:
+def _file_digests(images: FileImages, indices: Tensor) -> bytes:
     """Returns the digests of some files, end to end."""
-    return b"".join(hashlib.blake2b(images.path(index).read_bytes(), digest_size=16).digest() for index in indices)
+    return b"".join(_digest(images.path(index).read_bytes()) for index in indices.tolist())
+
+
+def _digest(*parts: bytes | memoryview) -> bytes:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()

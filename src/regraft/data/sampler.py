@@ -28,19 +28,13 @@ class BatchKey(NamedTuple):
         step: the batch's number in its epoch, from 0.
         indices: (batch,), int64, places in the source's images. Of NumPy, because a tensor on its way to a loader
             worker would open a shared-memory file.
-        occurrences: (batch,), int64: how often each index came earlier in the epoch, in all processes; 0 if never.
+        draw_numbers: (batch,), int64, non-negative: what each sample's augmentation is drawn by.
     """
 
     epoch: int
     step: int
     indices: np.ndarray
-    occurrences: np.ndarray
-
-    @property
-    def draw_numbers(self) -> np.ndarray:
-        """What a sample's augmentation is drawn by, (batch,), int64: unlike any other in the epoch, first the index."""
-        numbers: np.ndarray = self.indices + self.occurrences * _DRAWS_PER_OCCURRENCE
-        return numbers
+    draw_numbers: np.ndarray
 
 
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:
@@ -126,11 +120,12 @@ class TrainBatches(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self._epoch
         order = self._order(epoch).numpy()
-        occurrences = count_occurrences(order)
+        # Unlike any other in the epoch, in all processes: an image that is drawn twice is augmented in two ways.
+        draw_numbers = order + count_occurrences(order) * _DRAWS_PER_OCCURRENCE
         size = self._batch_size * self._num_replicas
         for step in range(self._num_steps):
             dealt = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
-            yield BatchKey(epoch, step, order[dealt], occurrences[dealt])
+            yield BatchKey(epoch, step, order[dealt], draw_numbers[dealt])
 
 
 class EvalBatches(Sampler[BatchKey]):
@@ -161,7 +156,7 @@ class EvalBatches(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         for step in range(len(self)):
             indices = self._indices[step * self._batch_size : (step + 1) * self._batch_size]
-            yield BatchKey(0, step, indices, np.zeros_like(indices))
+            yield BatchKey(0, step, indices, indices)
 
 
 def _num_train_steps(num_samples: int, batch_size: int, num_replicas: int) -> int:

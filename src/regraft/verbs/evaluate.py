@@ -45,6 +45,7 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
     """
     with quick_imports():
         from regraft import build, checkpoints
+        from regraft.report.progress import image_progress
         from regraft.verbs.train import quiet_lightning
 
     if composed.split not in _SPLITS:
@@ -63,8 +64,17 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
     trainer = build.trainer(config, has_val=data.has_val, logger=False, callbacks=[], enable_checkpointing=False)
     if trainer.strategy.root_device.type == "cpu":
         keep_freed_memory()
+    stored = build.evaluation_data(
+        config,
+        backbone,
+        data,
+        composed.split,
+        build.freezing(config, backbone.stage_names),
+        trainer.strategy.root_device,
+        image_progress(is_shown=config["trainer"]["enable_progress_bar"]),
+    )
     measure = trainer.test if composed.split == "test" else trainer.validate
-    found = measure(module, datamodule=data, verbose=False)
+    found = measure(module, datamodule=stored or data, verbose=False)
     if not found:
         raise ValueError(
             f"trainer.limit_{composed.split}_batches: it leaves no batch to measure on. Raise it, or null."
@@ -78,14 +88,14 @@ def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, A
     Data that was chosen as a whole (`data=folder`) takes the run's place; single keys are merged into it.
     """
     config = {**config, "trainer": config["trainer"] | _ONE_DEVICE}
-    for section in ("data", "trainer"):
+    for section in ("data", "trainer", "features"):
         node = composed.get(section)
         if node is None:
             continue
         given = OmegaConf.to_container(node)
         assert isinstance(given, dict)
         is_whole = "_target_" in given and section == "data"
-        config[section] = given if is_whole else _merged(config[section], given, section)
+        config[section] = given if is_whole else _merged(config.get(section, {}), given, section)
     if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
         raise ValueError("trainer.devices: an evaluation runs on one device, so that each image counts once.")
     return composition.plain(OmegaConf.create(config))

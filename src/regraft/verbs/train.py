@@ -19,7 +19,7 @@ from regraft.startup import keep_freed_memory, quick_imports
 from regraft.verbs import devices
 
 if TYPE_CHECKING:
-    from regraft.build import Parts
+    from regraft.build import FeaturePlan, Parts
     from regraft.checkpoints import Checkpoint
 
 log = logging.getLogger(__name__)
@@ -29,13 +29,9 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Composes a config as the command line does and trains it; see `regraft.train`."""
     completed = in_its_folder(list(overrides))
     composed = composition.compose_once("train", completed, config_dir)
-    outer = HydraConfig.instance().cfg
-    try:
-        HydraConfig.instance().set_config(composed)
+    with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         config = composition.plain(composed)
-    finally:
-        HydraConfig.instance().cfg = outer
     return _start(config, overrides, run)
 
 
@@ -54,14 +50,19 @@ def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
         is_in_place = run_of(checkpoint.path) == run
     if not is_in_place and (run.last_ckpt.exists() or run.has_results):
         raise ValueError(f"{run.path} already holds a run. Go on with it by ckpt_path=..., or name another folder.")
-    if not (run.path / ".hydra").exists():  # from Python, where Hydra makes no folder
-        (run.path / ".hydra").mkdir(parents=True)
-        OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
+    keep_overrides(run, overrides)
     if devices.needs_processes(config["trainer"]):
         devices.launch(config, run)
     else:
         fit(config, run)
     return run
+
+
+def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
+    """Writes what was asked for into a run's folder, if it was asked from Python, where Hydra makes no folder."""
+    if not (run.path / ".hydra").exists():
+        (run.path / ".hydra").mkdir(parents=True)
+        OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
 
 
 def fit(config: dict[str, Any], run: Run) -> None:
@@ -90,6 +91,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
         logger=loggers,
         default_root_dir=run.path,
     )
+    plan = _feature_plan(config, parts, trainer, checkpoint)
     if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
         log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
     if trainer.is_global_zero:
@@ -99,10 +101,14 @@ def fit(config: dict[str, Any], run: Run) -> None:
         if checkpoint is not None:
             log.info("Going on from %s.", checkpoint.path)
             _keep_history(loggers, run, before_step=checkpoint.content["global_step"])
-    _run_fit(trainer, parts, config["ckpt_path"], run)
-    metrics = _final_metrics(trainer, parts, run)
+    stored = None if plan is None else build.store(plan)
+    data, summary = (parts.data, None) if stored is None else stored
+    _run_fit(trainer, parts.module, data, config["ckpt_path"], run)
+    metrics = _final_metrics(trainer, parts, data, run)
     if trainer.is_global_zero:
         results = _results(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
+        if summary is not None:
+            results["features"] = summary
         if not trainer.fast_dev_run:
             _keep_tensors(parts.module, run)
         run.write_results(results)
@@ -117,10 +123,34 @@ def _checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
     return checkpoints.read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
 
 
-def _run_fit(trainer: Any, parts: "Parts", ckpt_path: str | None, run: Run) -> None:
+def _feature_plan(
+    config: dict[str, Any], parts: "Parts", trainer: Any, checkpoint: "Checkpoint | None"
+) -> "FeaturePlan | None":
+    """Returns what is stored of the run; reloads loaders at each epoch if its phases differ in it."""
+    from regraft import build
+    from regraft.report.progress import image_progress
+
+    if checkpoint is not None:
+        # Before Lightning restores it all: what is stored hangs on the weights.
+        parts.module.load_state_dict(checkpoint.content["state_dict"])
+    plan = build.feature_plan(
+        config,
+        parts.module.backbone,
+        parts.data,
+        parts.strategy,
+        trainer.strategy.root_device,
+        start_epoch=0 if checkpoint is None else checkpoint.content["epoch"],
+        progress=image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero),
+    )
+    if plan is not None and len({stretch.depth for stretch in plan.stretches}) > 1:
+        trainer.reload_dataloaders_every_n_epochs = 1
+    return plan
+
+
+def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
     """Fits; Ctrl-C leaves as the interrupt that it is, where Lightning would exit as if the run had failed."""
     try:
-        trainer.fit(parts.module, datamodule=parts.data, ckpt_path=ckpt_path, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except SystemExit:
         if not trainer.interrupted:
             raise
@@ -129,13 +159,13 @@ def _run_fit(trainer: Any, parts: "Parts", ckpt_path: str | None, run: Run) -> N
         raise KeyboardInterrupt from None
 
 
-def _final_metrics(trainer: Any, parts: "Parts", run: Run) -> dict[str, float]:
+def _final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str, float]:
     """Returns the metrics of the best checkpoint: on test, else on validation, else what training last logged."""
     if not (parts.data.has_test or parts.data.has_val):
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = next((path for path in (run.best_ckpt, run.last_ckpt) if path.is_file()), None)
     measure = trainer.test if parts.data.has_test else trainer.validate
-    arguments: dict[str, Any] = {"datamodule": parts.data, "verbose": False}
+    arguments: dict[str, Any] = {"datamodule": data, "verbose": False}
     if checkpoint is not None and not trainer.fast_dev_run:
         arguments |= {"ckpt_path": str(checkpoint), "weights_only": True}
     found = measure(parts.module, **arguments)

@@ -1,0 +1,158 @@
+"""The images of one split under one deterministic transform: what the output of a frozen prefix is a function of.
+
+Evaluation's own view, or one of several augmented ones. What is computed of the images, and kept, is the business of
+`features`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, SequentialSampler
+
+from regraft.contracts import InputSpec
+from regraft.data.augment import Augment
+from regraft.data.dataset import BatchDataset
+from regraft.data.images import ArrayImages
+from regraft.data.mixing import normalise
+from regraft.data.sampler import BatchKey
+from regraft.data.splits import Part
+from regraft.seeding import derive_seed, uniform
+
+
+class ImageView:
+    """One view of each image of a split.
+
+    Args:
+        part: the split.
+        digests: hash of each image's content, (num_images, 16), uint8.
+        spec: what the backbone wants, mean and std included.
+        augment: what makes the view; None for the view of evaluation.
+        view: which of the augmented views this is; its draws depend on it, on the seed and on an image's content.
+        seed: of the draws.
+        num_workers: loader processes.
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        digests: np.ndarray,
+        spec: InputSpec,
+        augment: Augment | None,
+        *,
+        view: int = 0,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        assert augment is None or not augment.is_mixing, "what mixes images is no function of one image"
+        self.digests = digests
+        self._part = part
+        self._spec = spec
+        self._augment = augment
+        self._view = view
+        self._seed = seed
+        self._num_workers = num_workers
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    @property
+    def transform(self) -> dict[str, Any]:
+        """What is done to an image before it is normalised, as plain types: all that its pixels depend on."""
+        kind = "array" if isinstance(self._part.images, ArrayImages) else "file"
+        if self._augment is None:
+            return {"kind": kind}
+        draws = {} if _is_fixed(self._augment) else {"view": self._view, "seed": self._seed}
+        return {"kind": kind, "augment": asdict(self._augment)} | draws
+
+    def batches(self, places: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+        """Yields the images at some places of the split, in order, normalised, on the device.
+
+        Args:
+            places: (num_images,), int64, from 0 to the split's size.
+            batch_size: images at a time.
+            device: where to normalise them.
+
+        Yields:
+            (batch, num_channels, image_size, image_size), float32.
+        """
+        indices = self._part.indices[places].numpy()
+        # Of the content, so that a view doesn't hang on where in the data set an image stands.
+        draw_numbers = (self.digests[places.numpy()].copy().view(np.int64)[:, 0]) & ((1 << 62) - 1)
+        keys = [
+            BatchKey(self._view, step, indices[start : start + batch_size], draw_numbers[start : start + batch_size])
+            for step, start in enumerate(range(0, len(indices), batch_size))
+        ]
+        loader = DataLoader(
+            BatchDataset(self._part.images, self._spec, self._augment, self._seed),
+            batch_size=None,
+            sampler=_Keys(keys),
+            num_workers=self._num_workers if len(keys) > 1 else 0,
+            # Its own, because every iteration draws a number from it, and dropout shares the global one.
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            yield normalise(batch["images"].to(device), self._spec)
+
+
+class _Keys(SequentialSampler):
+    """A sampler that yields the keys it was given."""
+
+    def __init__(self, keys: list[BatchKey]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[BatchKey]:  # type: ignore[override]
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+def is_flip_only(augment: Augment) -> bool:
+    """Whether an image and its mirror image are all that the augmentation can make of it."""
+    return augment.flip_probability > 0 and _is_plain(replace(augment, flip_probability=0.0))
+
+
+def is_none(augment: Augment) -> bool:
+    """Whether training images are those of evaluation."""
+    return augment.flip_probability == 0 and _is_plain(augment)
+
+
+def augmentations_of_views(augment: Augment, num_views: int) -> list[Augment | None]:
+    """Returns what makes each view: evaluation's alone, that and its mirror image, or as many draws as asked for."""
+    if is_none(augment):
+        return [None]
+    if is_flip_only(augment):
+        return [None, replace(augment, flip_probability=1.0)]
+    return [augment] * num_views
+
+
+def choose_views(augment: Augment, num_views: int, seed: int, epoch: int, draw_numbers: Tensor) -> Tensor:
+    """Returns which view each sample of a training batch shows, (batch,), int64.
+
+    With nothing but a flip the draw is the very one that flips an image in memory.
+
+    Args:
+        augment: see `augmentations_of_views`.
+        num_views: how many there are.
+        seed: the run's.
+        epoch: from 0.
+        draw_numbers: (batch,), int64; see `BatchKey`.
+    """
+    if is_flip_only(augment):
+        draws = uniform(derive_seed(derive_seed(seed, "augment", epoch), "flip"), draw_numbers, 1)[:, 0]
+        return (draws < augment.flip_probability).long()
+    draws = uniform(derive_seed(seed, "view", epoch), draw_numbers, 1)[:, 0]
+    return (draws * num_views).long()
+
+
+def _is_plain(augment: Augment) -> bool:
+    """Whether nothing is done to an image, a flip aside."""
+    return augment.crop is None and not augment.is_mixing and not augment.has_per_sample_steps
+
+
+def _is_fixed(augment: Augment) -> bool:
+    return is_flip_only(augment) and augment.flip_probability == 1.0

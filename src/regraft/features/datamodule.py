@@ -1,0 +1,102 @@
+"""The datamodule of a run whose frozen part is stored: features where the phase allows it, images everywhere else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+
+from regraft.features.plan import Stretch
+from regraft.features.table import FeatureBatches, FeatureEpochs, FeatureTable
+
+_EVAL_ROWS = 4096
+
+
+class CachedData(pl.LightningDataModule):
+    """Deals stored activations in the place of images; order, targets and views are those of the images' datamodule.
+
+    Args:
+        images: the datamodule of the images.
+        tables: by split and depth.
+        plan: the run's stretches.
+        eval_depth: how many stages no phase of the run trains; so what an evaluation after training may start at.
+        num_stages: of the backbone.
+        is_amortised: whether an epoch that trains the head alone is one batch.
+        is_full_batch: whether such an epoch is a single step, too.
+    """
+
+    def __init__(
+        self,
+        images: Any,
+        tables: Mapping[tuple[str, int], FeatureTable],
+        plan: Sequence[Stretch],
+        eval_depth: int,
+        *,
+        num_stages: int,
+        is_amortised: bool,
+        is_full_batch: bool,
+    ) -> None:
+        super().__init__()
+        self._images = images
+        self.tables = tables
+        self._plan = plan
+        self._eval_depth = eval_depth
+        self._num_stages = num_stages
+        self._is_amortised = is_amortised
+        self._is_full_batch = is_full_batch
+        self._loaders: dict[str, Any] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Tells the images' datamodule of the trainer."""
+        self._images.trainer = self.trainer
+
+    def train_dataloader(self) -> Any:
+        """Returns the loader of the current epoch's phase."""
+        depth = self._depth()
+        if ("train", depth) not in self.tables:
+            return self._of_images("train")
+        table = self.tables["train", depth]
+        sampler = self._images.train_batches()
+
+        def choose(key: Any) -> Any:
+            return self._images.choose_views(table.num_views, key)
+
+        if self._is_amortised and depth == self._num_stages:
+            assert self.trainer is not None
+            device = self.trainer.strategy.root_device
+            return FeatureEpochs(
+                table, sampler, choose, self._images.draw_seed, device, is_full_batch=self._is_full_batch
+            )
+        return FeatureBatches(table, sampler, choose, self._images.draw_seed)
+
+    def val_dataloader(self) -> Any:
+        """Returns the loader of the validation batches; an empty list if there are none."""
+        is_fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        return self._eval_loader("val", self._depth() if is_fitting else self._eval_depth)
+
+    def test_dataloader(self) -> Any:
+        """Returns the loader of the test batches."""
+        return self._eval_loader("test", self._eval_depth)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Returns stored activations as they are, images normalised."""
+        is_stored = "depth" in batch or "steps" in batch
+        return batch if is_stored else self._images.on_after_batch_transfer(batch, dataloader_idx)
+
+    def _eval_loader(self, split: str, depth: int) -> Any:
+        if (split, depth) not in self.tables:
+            return self._of_images(split)
+        # Pooled features are small, and so is the head: many at a time.
+        batch_size = _EVAL_ROWS if depth == self._num_stages else None
+        return FeatureBatches(self.tables[split, depth], self._images.eval_batches(split, batch_size))
+
+    def _of_images(self, split: str) -> Any:
+        """Returns the images' own loader, always the same one, so that its workers outlive a reload."""
+        if split not in self._loaders:
+            self._loaders[split] = getattr(self._images, f"{split}_dataloader")()
+        return self._loaders[split]
+
+    def _depth(self) -> int:
+        """Returns the cut of the current epoch."""
+        assert self.trainer is not None, "Lightning names the trainer before it asks for loaders"
+        epoch = self.trainer.current_epoch
+        return next((part.depth for part in reversed(self._plan) if part.start_epoch <= epoch), self._plan[0].depth)

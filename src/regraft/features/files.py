@@ -1,0 +1,104 @@
+"""How files of the features store are written, locked and removed, so that a kill leaves nothing half done.
+
+What the files mean belongs in `catalog` (pools) and `segments` (rows). No torch: the command line reads this.
+"""
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+META = "meta.json"
+SEGMENT_SUFFIX = ".safetensors"
+_TEMPORARY_SUFFIX = ".tmp"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file that is either whole or not there, also after a kill or a power cut.
+
+    Raises:
+        OSError: it can't be written; nothing of it is left then.
+    """
+    temporary = path.with_name(uuid.uuid4().hex + _TEMPORARY_SUFFIX)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    # The new name is an entry of the folder, which reaches the disk on its own.
+    descriptor = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def lock(pool_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Keeps other processes from writing a pool; the kernel lets go of the lock when its holder dies.
+
+    Args:
+        pool_folder: the pool's folder, which needn't exist.
+        on_wait: called once if another process holds the lock, before it is waited for.
+
+    Raises:
+        OSError: the lock's file can't be made.
+    """
+    pool_folder.parent.mkdir(parents=True, exist_ok=True)
+    held = _lock_of(pool_folder)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        on_wait()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()
+
+
+@contextmanager
+def try_lock(pool_folder: Path) -> Iterator[str]:
+    """Gives an empty text if it holds the lock of a pool, else why it doesn't; never waits."""
+    held = _lock_of(pool_folder)
+    reason = ""
+    try:
+        held.acquire(timeout=0)
+    except Timeout:  # an OSError, too
+        reason = "another process is writing it"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    try:
+        yield reason
+    finally:
+        if not reason:
+            held.release()
+
+
+def remove_leftovers(pool_folder: Path) -> None:
+    """Removes what killed writers have left; whoever calls it holds the lock."""
+    for path in pool_folder.glob(f"*{_TEMPORARY_SUFFIX}"):
+        path.unlink(missing_ok=True)
+
+
+def remove_content(pool_folder: Path) -> None:
+    """Removes the files that are ours from a pool's folder; whoever calls it holds the lock.
+
+    The description goes last: after a kill in between, what is left is a smaller pool and not a broken one.
+    """
+    for path in pool_folder.glob(f"*{SEGMENT_SUFFIX}"):
+        path.unlink(missing_ok=True)
+    remove_leftovers(pool_folder)
+    (pool_folder / META).unlink(missing_ok=True)
+
+
+def _lock_of(pool_folder: Path) -> FileLock:
+    # Beside the folder: in it, an eviction would take the file away from those who wait for its lock.
+    return FileLock(f"{pool_folder}.lock")

@@ -1,0 +1,186 @@
+"""Computes what the store lacks: one pass over the images, whatever the number of cuts."""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regraft.features.prefix import Prefix
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 64
+
+_FLUSH_SECONDS = 15
+_FLUSH_BYTES = 256 * 2**20
+
+
+class Store(Protocol):
+    """Rows by the digests of their images; see `pool`."""
+
+    key: str
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row."""
+
+    def refresh(self) -> None:
+        """Reads what other processes have added."""
+
+    def find(self, digests: np.ndarray) -> Tensor:
+        """Returns the positions of rows, -1 where there is none."""
+
+    def lock(self, on_wait: Callable[[], None]) -> AbstractContextManager[Any]:
+        """Keeps other processes from computing the same."""
+
+    def append(self, digests: np.ndarray, rows: Tensor, seconds: float) -> None:
+        """Adds rows for good."""
+
+    def gather(self, positions: Tensor) -> Tensor:
+        """Returns rows."""
+
+
+class View(Protocol):
+    """Images under one transform; see `data.image_view`."""
+
+    digests: np.ndarray
+
+    def batches(self, places: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+        """Yields the images at some places, normalised."""
+
+
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""Shows a number of images as they are computed: gives what is to be told how many more are done."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a filling did.
+
+    Attributes:
+        num_images: that were asked for.
+        num_computed: of them, or of their views, forwarded through the prefix.
+        seconds: that this took.
+    """
+
+    num_images: int
+    num_computed: int
+    seconds: float
+
+
+def missing_places(view: View, pools: Mapping[int, Store]) -> Tensor:
+    """Returns the places of images that any of the pools lacks, each image once, (num_missing,), int64, ascending."""
+    lacking = torch.stack([pool.find(view.digests) < 0 for pool in pools.values()]).any(0).nonzero()[:, 0]
+    digests = np.ascontiguousarray(view.digests[lacking.numpy()]).view(f"V{view.digests.shape[1]}")[:, 0]
+    # Two images with the same content have the same row.
+    _, first = np.unique(digests, return_index=True)
+    return lacking[torch.from_numpy(np.sort(first))]
+
+
+def fill(
+    view: View,
+    pools: Mapping[int, Store],
+    sources: Mapping[int, Store],
+    make_prefix: Callable[[], Prefix],
+    device: torch.device,
+    progress: Progress,
+) -> Filled:
+    """Computes the rows that the pools lack, and returns what it did; of several processes one computes, the rest wait.
+
+    Args:
+        view: the images.
+        pools: of each depth that is wanted.
+        sources: further pools by depth, exact enough to go on from; those of `pools` that are needn't be repeated.
+        make_prefix: gives the frozen stages; called only if something is missing.
+        device: where they run.
+        progress: see `Progress`.
+
+    Raises:
+        OSError: the store can't hold what was computed.
+    """
+    num_images = len(view.digests)
+    if len(missing_places(view, pools)) == 0:
+        return Filled(num_images, 0, 0.0)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        # In one order for all processes, so that no two wait for each other.
+        for pool in sorted(pools.values(), key=lambda pool: pool.key):
+            stack.enter_context(pool.lock(lambda: log.info("features: another process computes them; waiting for it.")))
+            pool.refresh()
+        places = missing_places(view, pools)
+        if len(places) == 0:
+            return Filled(num_images, 0, 0.0)
+        start = _start(view, places, pools, sources)
+        writers = {depth: _Writer(pool) for depth, pool in pools.items() if depth > start}
+        prefix = make_prefix()
+        report = stack.enter_context(progress(len(places)))
+        # What has been computed before an error or Ctrl-C is kept.
+        stack.enter_context(_closing(writers))
+        batches = _inputs(view, places, {**sources, **pools}.get(start), device)
+        for batch_places, inputs in zip(places.split(BATCH_SIZE), batches, strict=True):
+            rows = prefix(inputs, start, list(writers))
+            for depth, writer in writers.items():
+                writer.add(view.digests[batch_places.numpy()], rows[depth])
+            report(len(batch_places))
+    return Filled(num_images, len(places), time.perf_counter() - started)
+
+
+@contextlib.contextmanager
+def _closing(writers: Mapping[int, "_Writer"]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        for writer in writers.values():
+            writer.flush()
+
+
+def _start(view: View, places: Tensor, pools: Mapping[int, Store], sources: Mapping[int, Store]) -> int:
+    """Returns the depth to go on from: the deepest that has all images which are missing further up; 0 for pixels."""
+    digests = view.digests[places.numpy()]
+    wanted = [depth for depth, pool in pools.items() if (pool.find(digests) < 0).any()]
+    return max(
+        (depth for depth, pool in sources.items() if depth < min(wanted) and (pool.find(digests) >= 0).all()), default=0
+    )
+
+
+def _inputs(view: View, places: Tensor, source: Store | None, device: torch.device) -> Iterator[Tensor]:
+    if source is None:
+        yield from view.batches(places, BATCH_SIZE, device)
+        return
+    positions = source.find(view.digests[places.numpy()])
+    for chunk in positions.split(BATCH_SIZE):
+        yield source.gather(chunk).to(device)
+
+
+class _Writer:
+    """Gathers rows until there are enough of them for a file of their own; a kill loses what isn't written yet."""
+
+    def __init__(self, pool: Store) -> None:
+        self._pool = pool
+        self._digests: list[np.ndarray] = []
+        self._rows: list[Tensor] = []
+        self._since = time.perf_counter()
+
+    def add(self, digests: np.ndarray, rows: Tensor) -> None:
+        """Takes a batch of rows, (batch, *row_shape)."""
+        self._digests.append(digests)
+        self._rows.append(rows.cpu())
+        num_rows = sum(map(len, self._rows))
+        is_due = time.perf_counter() - self._since > _FLUSH_SECONDS or num_rows * self._pool.row_bytes > _FLUSH_BYTES
+        if is_due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Writes what there is."""
+        rows, digests = self._rows, self._digests
+        self._rows, self._digests = [], []
+        if rows:
+            self._pool.append(np.concatenate(digests), torch.cat(rows), time.perf_counter() - self._since)
+        self._since = time.perf_counter()

@@ -1,0 +1,189 @@
+"""BatchNorms folded into the convolutions before them, so that evaluation passes over the activations once less.
+
+Pairs are found by watching one forward, not by reading code; the result is checked on the same example. When to fold,
+and on whose copy, is the caller's business.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_LOGGER = logging.getLogger(__name__)
+# Relative to the largest magnitude. A wrong fold is off by orders of magnitude more, rounding by less.
+_TOLERANCE = 1e-5
+
+
+class _Pair(NamedTuple):
+    conv: nn.Conv2d
+    norm: nn.BatchNorm2d
+
+
+def fold_batch_norms(modules: Sequence[nn.Module], example: Tensor) -> int:
+    """Folds each BatchNorm that alone reads a convolution's result into that convolution, in place.
+
+    A convolution of any class counts that hands its own weight and bias to torch as they are; its class stays. The
+    BatchNorm is replaced by what it does besides: nothing, or of timm's `BatchNormAct2d` the dropout and activation.
+    Other subclasses, and what has no running statistics, are left. Nothing is folded across two of the modules. Where
+    the outputs then differ by more than rounding, all is put back, which is logged.
+
+    Args:
+        modules: called one after the other; in eval mode, float32, the caller's own to change.
+        example: what the first of them takes; a row or two will do.
+
+    Returns:
+        How many were folded.
+    """
+    before, pairs = _watch(modules, example)
+    if not pairs:
+        return 0
+    undo = _fold(modules, pairs)
+    error = max(map(_relative_error, before, _run(modules, example)))
+    if error <= _TOLERANCE:
+        return len(pairs)
+    undo()
+    _LOGGER.info("BatchNorm is left as it is: folded, it changes the outputs by %.1e of their largest.", error)
+    return 0
+
+
+class _Reads(TorchDispatchMode):
+    """Notes of each convolution's result the weights that it came from, and how often it is read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # The results are kept, so that no later tensor gets the id of one.
+        self.convolutions: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        self.num_reads: Counter[int] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.read((args, kwargs))
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.convolution.default:
+            self.convolutions[id(result)] = (result, args[1], args[2])
+        return result
+
+    def read(self, values: Any) -> None:
+        """Counts a reading of every convolution's result among the values, however nested."""
+        self.num_reads.update(id(leaf) for leaf in tree_leaves(values) if id(leaf) in self.convolutions)
+
+    def is_plain(self, conv: nn.Module, result: Any) -> bool:
+        """Returns whether a module's result is a convolution with the module's own weight and bias."""
+        _, weight, bias = self.convolutions.get(id(result), (None, None, None))
+        return isinstance(conv, nn.Conv2d) and weight is conv.weight and bias is conv.bias
+
+
+def _watch(modules: Sequence[nn.Module], example: Tensor) -> tuple[list[Tensor], list[_Pair]]:
+    """Returns the outputs of all modules, and the pairs that can be folded."""
+    reads = _Reads()
+    makers: dict[int, nn.Conv2d] = {}
+    takers: list[tuple[nn.BatchNorm2d, int]] = []
+    num_calls: Counter[nn.Module] = Counter()
+
+    def note(module: nn.Module, args: tuple[Any, ...], result: Any) -> None:
+        num_calls[module] += 1
+        if reads.is_plain(module, result):
+            makers[id(result)] = cast(nn.Conv2d, module)
+        elif isinstance(module, nn.BatchNorm2d) and args and id(args[0]) in makers:
+            takers.append((module, id(args[0])))
+
+    with _hooked(modules, note), reads:
+        outputs = _run(modules, example, reads.read)
+    pairs = [
+        _Pair(makers[key], norm)
+        for norm, key in takers
+        if reads.num_reads[key] == 1 and num_calls[norm] == num_calls[makers[key]] == 1
+    ]
+    return outputs, [pair for pair in pairs if _can_fold(pair.norm)]
+
+
+@contextmanager
+def _hooked(modules: Sequence[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
+    """Calls the hook after each convolution and each BatchNorm."""
+    kinds = (nn.Conv2d, nn.BatchNorm2d)
+    inner = {inner for module in modules for inner in module.modules() if isinstance(inner, kinds)}
+    handles = [module.register_forward_hook(hook) for module in inner]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _run(modules: Sequence[nn.Module], example: Tensor, read: Callable[[Any], None] | None = None) -> list[Tensor]:
+    """Returns copies of every tensor that a module hands on, each having been read by its taker."""
+    outputs = []
+    values: Any = example.clone()
+    with torch.no_grad():
+        for module in modules:
+            values = module(values)
+            if read is not None:
+                read(values)
+            outputs += [leaf.clone() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return outputs
+
+
+def _can_fold(norm: nn.BatchNorm2d) -> bool:
+    return norm.running_mean is not None and norm.running_var is not None and _rest(norm) is not None
+
+
+def _rest(norm: nn.BatchNorm2d) -> nn.Module | None:
+    """Returns what a BatchNorm does after it has normalised; None where its class isn't known."""
+    if type(norm) is nn.BatchNorm2d:
+        return nn.Identity()
+    # By name: timm takes long to import, and isn't needed for other models.
+    if type(norm).__name__ == "BatchNormAct2d" and type(norm).__module__.startswith("timm."):
+        return nn.Sequential(cast(nn.Module, norm.drop), cast(nn.Module, norm.act))
+    return None
+
+
+def _fold(modules: Sequence[nn.Module], pairs: Sequence[_Pair]) -> Callable[[], None]:
+    """Folds the pairs; returns what puts all back."""
+    weights = [(conv, conv.weight, conv.bias) for conv, _ in pairs]
+    rests = {norm: _rest(norm) for _, norm in pairs}
+    parents = {parent for module in modules for parent in module.modules()}
+    places = [
+        (parent, name, child)
+        for parent in parents
+        for name, child in parent._modules.items()
+        if isinstance(child, nn.BatchNorm2d) and child in rests
+    ]
+    for conv, norm in pairs:
+        conv.weight, conv.bias = _folded(conv, norm)
+    for parent, name, norm in places:
+        parent._modules[name] = rests[norm]
+
+    def undo() -> None:
+        for conv, weight, bias in weights:
+            conv.weight, conv.bias = weight, bias
+        for parent, name, norm in places:
+            parent._modules[name] = norm
+
+    return undo
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
+    """Returns weight and bias of the convolution with its BatchNorm, computed in float64."""
+    own = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
+    weight, bias, mean, variance, scale, shift = (
+        None if tensor is None else tensor.detach().double() for tensor in (*own, norm.weight, norm.bias)
+    )
+    folded = fuse_conv_bn_weights(weight, bias, mean, variance, norm.eps, scale, shift)  # type: ignore[arg-type]
+    new_weight, new_bias = (nn.Parameter(tensor.to(conv.weight.dtype), requires_grad=False) for tensor in folded)
+    return new_weight, new_bias
+
+
+def _relative_error(expected: Tensor, got: Tensor) -> float:
+    """Returns the largest difference over the largest expected magnitude; infinite for NaN, 0 for what is equal."""
+    if torch.equal(expected, got):
+        return 0.0
+    error = float((expected.double() - got.double()).abs().max() / expected.double().abs().max())
+    return error if error == error else float("inf")

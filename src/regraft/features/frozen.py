@@ -1,0 +1,247 @@
+"""The frozen part of one backbone, computed once: which pools hold it, and the tables that training reads.
+
+Where a run is cut is decided in `plan`, what is missing is computed in `fill`, files are the business of `pool`.
+"""
+
+import logging
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.contracts import Backbone
+from regraft.features.catalog import StoreFullError, default_dir, make_room
+from regraft.features.fill import Filled, Progress, View, fill, missing_places
+from regraft.features.key import image_fields, stage_digests
+from regraft.features.memory import MemoryPool
+from regraft.features.plan import Costs
+from regraft.features.pool import Pool
+from regraft.features.prefix import Prefix, measure
+from regraft.features.settings import Settings
+from regraft.features.table import FeatureTable
+
+log = logging.getLogger(__name__)
+
+_SHARE_OF_MEMORY = 0.25
+
+
+class NoRoomError(OSError):
+    """Neither the disk nor memory can hold the features."""
+
+
+class FrozenFeatures:
+    """The outputs of a backbone's frozen stages, kept between epochs, runs and processes.
+
+    Args:
+        backbone: as it is when the run starts; its input spec has mean and std.
+        name: of the model, for people.
+        settings: the user's choices.
+        precisions: that will do, the one to compute in first; see `Settings.precisions`.
+        device: where the stages are computed.
+        progress: see `fill.Progress`.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        name: str,
+        settings: Settings,
+        precisions: Sequence[str],
+        device: torch.device,
+        progress: Progress,
+    ) -> None:
+        self._stages: dict[str, nn.Module] = dict(backbone.stages)
+        self._spec = backbone.input_spec
+        self._name = name
+        self._settings = settings
+        self._precisions = precisions
+        self._precision = precisions[0]
+        self._device = device
+        self._progress = progress
+        self._digests = stage_digests(self._stages)
+        self._dir = default_dir() if settings.dir is None else Path(settings.dir).expanduser()
+        self._pools: dict[tuple[int, str, str], Pool | MemoryPool] = {}
+        self._prefixes: dict[int, Prefix] = {}
+        self.costs = self._measure()
+
+    @property
+    def stage_names(self) -> list[str]:
+        """All stages of the backbone, from the input up."""
+        return list(self._stages)
+
+    def prefer_stored(self, views: Sequence[Any], depth: int) -> None:
+        """Takes the first precision that will do in which all rows of a depth are stored already, if there is one."""
+        for precision in self._precisions:
+            self._precision = precision
+            if self.has_all(views, depth):
+                return
+        self._precision = self._precisions[0]
+
+    def num_missing(self, views: Sequence[Any], depths: Sequence[int]) -> int:
+        """Returns how many images and views are yet to be computed at some of the depths."""
+        return sum(len(missing_places(view, self._wanted(view, depths))) for view in views)
+
+    def has_all(self, views: Sequence[Any], depth: int) -> bool:
+        """Whether every row of a depth is stored already."""
+        is_there = all(Pool.exists(self._dir, self._fields(view, depth)) for view in views)
+        return is_there and self.num_missing(views, [depth]) == 0
+
+    def ensure(self, views: Sequence[Any], depths: Sequence[int]) -> Filled:
+        """Computes what is missing and returns what was done.
+
+        Args:
+            views: of one split.
+            depths: of the cuts.
+
+        Raises:
+            NoRoomError: the rows fit neither the disk nor memory.
+        """
+        self._require_room(views, depths)
+        filled = []
+        for view in views:
+            try:
+                filled.append(self._fill(view, depths))
+            except OSError as error:
+                # The disk filled up, or the folder went away, after the room was found.
+                log.warning("features: %s They are kept in memory for this run.", error)
+                self._keep_in_memory([view], depths)
+                filled.append(self._fill(view, depths))
+        return Filled(
+            sum(one.num_images for one in filled),
+            sum(one.num_computed for one in filled),
+            sum(one.seconds for one in filled),
+        )
+
+    def table(self, views: Sequence[Any], depth: int, indices: Tensor, targets: Tensor) -> FeatureTable:
+        """Returns the rows of a split at a depth; `ensure` comes first.
+
+        Args:
+            views: of the split.
+            depth: of the cut.
+            indices: (num_images,), int64, places in the source.
+            targets: (num_images,), int64.
+        """
+        pools = [self._pool(view, depth) for view in views]
+        positions = [pool.find(view.digests) for pool, view in zip(pools, views, strict=True)]
+        assert all((found >= 0).all() for found in positions), "ensure() has computed every row"
+        return FeatureTable(depth, pools, positions, indices, targets)
+
+    def seconds_per_image(self, views: Sequence[Any], depth: int) -> float | None:
+        """Returns what an image took when it was computed, None if that isn't known."""
+        return self._pool(views[0], depth).seconds_per_row
+
+    def place(self, views: Sequence[Any], depth: int) -> str:
+        """Returns where the rows of a depth lie, for people."""
+        pool = self._pool(views[0], depth)
+        return "memory" if isinstance(pool, MemoryPool) else str(self._dir)
+
+    def row_text(self, depth: int) -> str:
+        """Returns what is stored at a depth, for people."""
+        shape = "x".join(map(str, self.costs.row_shapes[depth]))
+        return f"the output of {list(self._stages)[depth - 1]} ({shape}, {self._settings.dtype})"
+
+    def _measure(self) -> Costs:
+        size = self._spec.image_size
+        shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
+        return Costs(flops, shapes)
+
+    def _wanted(self, view: Any, depths: Sequence[int]) -> dict[int, Pool | MemoryPool]:
+        return {depth: self._pool(view, depth) for depth in depths}
+
+    def _fill(self, view: View, depths: Sequence[int]) -> Filled:
+        pools = self._wanted(view, depths)
+        # Only what was stored as it was computed is as good as pixels to go on from.
+        is_kept = self._settings.dtype in ("float32", self._precision)
+        sources = self._stored(view, max(depths)) | pools if is_kept else {}
+        return fill(view, pools, sources, lambda: self._prefix(max(depths)), self._device, self._progress)
+
+    def _stored(self, view: Any, below: int) -> dict[int, Pool | MemoryPool]:
+        """Returns the pools of shallower cuts that the store has already."""
+        keys = {depth: self._fields(view, depth) for depth in self.costs.row_shapes if depth < below}
+        return {depth: self._pool(view, depth) for depth, fields in keys.items() if Pool.exists(self._dir, fields)}
+
+    def _prefix(self, depth: int) -> Prefix:
+        if depth not in self._prefixes:
+            stages = dict(list(self._stages.items())[:depth])
+            size = self._spec.image_size
+            generator = torch.Generator().manual_seed(0)
+            example = torch.randn(2, self._spec.num_channels, size, size, generator=generator)
+            precision = torch.bfloat16 if self._precision == "bfloat16" else torch.float32
+            is_exact = self._precision == "exact"
+            self._prefixes[depth] = Prefix(stages, example, precision, self._device, is_exact=is_exact)
+        return self._prefixes[depth]
+
+    def _pool(self, view: Any, depth: int) -> Pool | MemoryPool:
+        place = self._place(view, depth)
+        if place not in self._pools:
+            row_shape = self.costs.row_shapes[depth]
+            try:
+                self._pools[place] = Pool(
+                    self._dir,
+                    self._fields(view, depth),
+                    self._label(view, depth),
+                    row_shape,
+                    self._settings.torch_dtype,
+                )
+            except OSError as error:
+                log.warning("features: %s They are kept in memory for this run.", error)
+                self._pools[place] = MemoryPool(row_shape, self._settings.torch_dtype)
+        return self._pools[place]
+
+    def _fields(self, view: Any, depth: int) -> dict[str, Any]:
+        """Returns all that a row depends on, besides its image's content."""
+        return {
+            "stages": self._digests[:depth],
+            "image": image_fields(self._spec, view.transform),
+            "precision": self._precision,
+            "device": self._device.type,
+            "row_shape": list(self.costs.row_shapes[depth]),
+            "dtype": self._settings.dtype,
+        }
+
+    def _label(self, view: Any, depth: int) -> str:
+        drawn = f", view {view.transform['view']}" if "view" in view.transform else ""
+        flipped = ", flipped" if "augment" in view.transform and not drawn else ""
+        stage = list(self._stages)[depth - 1]
+        note = "" if self._precision == "float32" else f" ({self._precision})"
+        return f"{self._name}, {stage}, {self._spec.image_size} px, {self._settings.dtype}{note}{drawn}{flipped}"
+
+    def _require_room(self, views: Sequence[Any], depths: Sequence[int]) -> None:
+        """Makes room on the disk for what is missing, or else takes memory."""
+        needed = {}
+        for view in views:
+            for depth, pool in self._wanted(view, depths).items():
+                if isinstance(pool, Pool):
+                    num_missing = len(missing_places(view, {depth: pool}))
+                    needed[pool.key] = num_missing * pool.row_bytes
+        if not any(needed.values()):
+            return
+        try:
+            make_room(self._dir, sum(needed.values()), self._settings.max_bytes, keep=list(needed))
+        except StoreFullError as error:
+            log.warning("features: %s They are kept in memory for this run.", error)
+            self._keep_in_memory(views, depths)
+
+    def _keep_in_memory(self, views: Sequence[Any], depths: Sequence[int]) -> None:
+        num_bytes = sum(
+            len(view.digests) * math.prod(self.costs.row_shapes[depth]) * self._settings.torch_dtype.itemsize
+            for view in views
+            for depth in depths
+        )
+        limit = _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if num_bytes > limit:
+            raise NoRoomError(
+                f"{num_bytes / 1e9:.1f} GB of features fit neither the store nor a quarter of memory "
+                f"({limit / 1e9:.1f} GB). Raise features.max_gb, free disk space, or use features.dtype=float16."
+            )
+        for view in views:
+            for depth in depths:
+                shape = self.costs.row_shapes[depth]
+                self._pools[self._place(view, depth)] = MemoryPool(shape, self._settings.torch_dtype)
+
+    def _place(self, view: Any, depth: int) -> tuple[int, str, str]:
+        return depth, repr(view.transform), self._precision

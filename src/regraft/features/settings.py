@@ -1,0 +1,79 @@
+"""What a user may choose about stored features; the config's section `features`."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+CACHE_CHOICES = ("auto", "on", "off")
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_PRECISIONS = ("auto", "exact", "float32", "bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the outputs of frozen stages are kept.
+
+    Attributes:
+        cache: `on`, `off`, or `auto`: wherever it is exact (or `views` is given) and saves time.
+        views: augmented views of each training image, one of which is drawn each epoch; 0 for none. Without a meaning
+            where the views can be counted: no augmentation (one), or a flip alone (two).
+        views_seed: of the views; apart from the run's seed, so that runs of several seeds share them.
+        dtype: of what is stored: `float32`, `float16` or `bfloat16`.
+        precision: of the computation: `exact`, just as training would do it; `float32`, faster and the same up to
+            rounding; `bfloat16`, where the processor has it faster still and coarser; or `auto`: `float32` for a run
+            that trains the head alone, `exact` for one that trains stages, whose steps would amplify the rounding.
+        dir: folder of the store; None for the user's own, see `catalog.default_dir`.
+        max_gb: greatest size of the store, 10^9 bytes.
+
+    Raises:
+        ValueError: a value that isn't allowed.
+    """
+
+    cache: str
+    views: int
+    views_seed: int
+    dtype: str
+    precision: str
+    dir: str | None
+    max_gb: float
+
+    def __post_init__(self) -> None:
+        # YAML 1.1 reads on and off as booleans.
+        object.__setattr__(self, "cache", {True: "on", False: "off"}.get(self.cache, self.cache))  # type: ignore[call-overload]
+        _check(self.cache in CACHE_CHOICES, "cache", self.cache, ", ".join(CACHE_CHOICES))
+        _check(_is_count(self.views), "views", self.views, "0 (none) or more")
+        _check(_is_count(self.views_seed), "views_seed", self.views_seed, "0 or more")
+        _check(self.dtype in _DTYPES, "dtype", self.dtype, ", ".join(_DTYPES))
+        _check(self.precision in _PRECISIONS, "precision", self.precision, ", ".join(_PRECISIONS))
+        is_number = isinstance(self.max_gb, int | float) and not isinstance(self.max_gb, bool)
+        _check(is_number and 0 < self.max_gb < math.inf, "max_gb", self.max_gb, "a number above 0")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Of what is stored."""
+        return _DTYPES[self.dtype]
+
+    def precisions(self, *, is_head_only: bool) -> tuple[str, ...]:
+        """Returns which precisions will do, the one to compute in first.
+
+        Args:
+            is_head_only: whether the run trains nothing but the head.
+        """
+        if self.precision != "auto":
+            return (self.precision,)
+        return ("float32", "exact") if is_head_only else ("exact",)
+
+    @property
+    def max_bytes(self) -> int:
+        """Greatest size of the store."""
+        return int(self.max_gb * 10**9)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
+    if not is_right:
+        raise ValueError(f"features.{key}: got {value!r}; allowed: {allowed}.")

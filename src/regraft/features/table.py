@@ -1,0 +1,191 @@
+"""The stored activations of one split at one cut, and the loaders that deal them out in the place of images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regraft.contracts import Batch, EpochBatch
+
+
+class Rows(Protocol):
+    """Where rows lie: a pool on the disk or in memory."""
+
+    def gather(self, positions: Tensor) -> Tensor:
+        """Returns the rows at some positions, (num_positions, *row_shape)."""
+
+
+class Key(Protocol):
+    """What makes a batch; see the samplers of the data."""
+
+    step: int
+    indices: np.ndarray
+    draw_numbers: np.ndarray
+
+
+class Keys(Protocol):
+    """Deals the keys of batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Sampler(Keys, Protocol):
+    """Deals the keys of an epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch that the next iteration is of."""
+
+
+class FeatureTable:
+    """Activations of a split, a row for each image and view.
+
+    Args:
+        depth: how many stages they are the output of.
+        pools: where the rows of each view lie.
+        positions: of each view, (num_images,), int64: the images' rows in that view's pool.
+        indices: (num_images,), int64, ascending: the images' places in their source.
+        targets: (num_images,), int64 class indices.
+    """
+
+    def __init__(
+        self, depth: int, pools: Sequence[Rows], positions: Sequence[Tensor], indices: Tensor, targets: Tensor
+    ) -> None:
+        self.depth = depth
+        self.num_views = len(pools)
+        self.targets = targets
+        self._pools = pools
+        self._positions = positions
+        self._place_of = torch.full((int(indices.max()) + 1,), -1)
+        self._place_of[indices] = torch.arange(len(indices))
+        self._matrix: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def places(self, indices: np.ndarray) -> Tensor:
+        """Returns the places in this split of images that are named by their place in the source, both (batch,)."""
+        return self._place_of[torch.from_numpy(indices.copy())]
+
+    def gather(self, places: Tensor, views: Tensor | None) -> Tensor:
+        """Returns activations, float32.
+
+        Args:
+            places: (batch,), int64.
+            views: (batch,), int64; None where there is one.
+
+        Returns:
+            (batch, *row_shape).
+        """
+        if views is None or self.num_views == 1:
+            return self._pools[0].gather(self._positions[0][places]).float()
+        rows = [
+            self._pools[view].gather(self._positions[view][places[views == view]]).float()
+            for view in range(self.num_views)
+        ]
+        # Grouped by view; the order of the batch is found again by sorting the sorter.
+        return torch.cat(rows)[views.argsort(stable=True).argsort()]
+
+    def matrix(self, device: torch.device) -> Tensor:
+        """Returns all rows, view after view, (num_views * num_images, num_features), float32; read once, then kept."""
+        if self._matrix is None or self._matrix.device != device:
+            everything = torch.arange(len(self))
+            views = (self.gather(everything, torch.full_like(everything, view)) for view in range(self.num_views))
+            self._matrix = torch.cat(list(views)).to(device)
+        return self._matrix
+
+
+class FeatureBatches:
+    """A loader of batches of activations.
+
+    Args:
+        table: what is dealt.
+        sampler: what each batch is of.
+        choose_views: which view each sample shows, from a key; None for evaluation.
+        draw_seed: what a training step's own randomness is seeded by, from a key; None for evaluation.
+    """
+
+    def __init__(
+        self,
+        table: FeatureTable,
+        sampler: Keys,
+        choose_views: Callable[[Key], Tensor] | None = None,
+        draw_seed: Callable[[Key], int] | None = None,
+    ) -> None:
+        self.sampler = sampler
+        self.batch_sampler = None  # Lightning asks for it where there is a sampler
+        self._table = table
+        self._choose_views = choose_views
+        self._draw_seed = draw_seed
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for key in self.sampler:
+            places = self._table.places(key.indices)
+            views = None if self._choose_views is None else self._choose_views(key)
+            batch: Batch = {
+                "images": self._table.gather(places, views),
+                "targets": self._table.targets[places],
+                "indices": torch.from_numpy(key.indices.copy()),
+                "depth": self._table.depth,
+            }
+            if self._draw_seed is not None:
+                batch["draw_seed"] = self._draw_seed(key)
+            yield batch
+
+
+class FeatureEpochs:
+    """A loader whose only batch holds all steps of an epoch, so that what Lightning adds to a batch is added once.
+
+    Args:
+        table: of pooled features.
+        sampler: what each step is of.
+        choose_views: which view each sample shows, from a key.
+        draw_seed: what a step's own randomness is seeded by, from a key.
+        device: where the matrix lies.
+        is_full_batch: whether an epoch is one step on all of its samples.
+    """
+
+    def __init__(
+        self,
+        table: FeatureTable,
+        sampler: Sampler,
+        choose_views: Callable[[Key], Tensor],
+        draw_seed: Callable[[Key], int],
+        device: torch.device,
+        *,
+        is_full_batch: bool,
+    ) -> None:
+        self.sampler = sampler
+        self.batch_sampler = None  # as above
+        self.steps_per_batch = 1 if is_full_batch else len(sampler)
+        self._table = table
+        self._choose_views = choose_views
+        self._draw_seed = draw_seed
+        self._device = device
+        self._is_full_batch = is_full_batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[EpochBatch]:
+        keys = list(self.sampler)
+        steps = [self._rows(key) for key in keys]
+        yield {
+            "features": self._table.matrix(self._device),
+            "targets": self._table.targets.repeat(self._table.num_views).to(self._device),
+            "steps": [torch.cat(steps).sort().values] if self._is_full_batch else steps,
+            "draw_seeds": [self._draw_seed(key) for key in keys],
+        }
+
+    def _rows(self, key: Key) -> Tensor:
+        """Returns the matrix's rows of a step, (batch,), int64."""
+        places = self._table.places(key.indices)
+        if self._table.num_views > 1:
+            places = places + self._choose_views(key) * len(self._table)
+        return places.to(self._device)

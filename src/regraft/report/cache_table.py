@@ -1,0 +1,50 @@
+"""What the store of features holds, as people want to read it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from regraft.features.catalog import Entry
+
+_KEY_DIGITS = 8
+
+
+def show(entries: Sequence[Entry], store: Path) -> None:
+    """Prints a row a pool, and the total."""
+    if entries:
+        table = Table("key", "features", title="Stored features", title_justify="left")
+        for heading in ("images", "size", "last used"):
+            table.add_column(heading, justify="right")
+        for entry in entries:
+            used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
+            table.add_row(
+                entry.key[:_KEY_DIGITS],
+                entry.problem or entry.label,
+                f"{entry.num_rows:,}",
+                decimal(entry.num_bytes),
+                used,
+            )
+        Console().print(table)
+    show_total(entries, store)
+
+
+def show_total(entries: Sequence[Entry], store: Path) -> None:
+    """Prints how much there is, and where."""
+    _print(f"{_amount(len(entries), sum(entry.num_bytes for entry in entries))} in {store}")
+
+
+def show_cleared(num_entries: int, num_bytes: int, store: Path) -> None:
+    """Prints what was deleted."""
+    _print(f"Deleted {_amount(num_entries, num_bytes)} from {store}")
+
+
+def _amount(num_entries: int, num_bytes: int) -> str:
+    return f"{'1 entry' if num_entries == 1 else f'{num_entries} entries'}, {decimal(num_bytes)}"
+
+
+def _print(line: str) -> None:
+    Console().print(line, soft_wrap=True, highlight=False, markup=False)

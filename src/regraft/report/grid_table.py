@@ -1,0 +1,47 @@
+"""The heads of a probe: as a table on the terminal, and as a file."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_COLUMNS = ("val/acc", "val/loss", "train/loss", "best epoch")
+
+
+def show(fits: Mapping[Any, Any], best: Any) -> None:
+    """Prints a row a head, the best first.
+
+    Args:
+        fits: a `grid.HeadFit` by its place on the grid's axes.
+        best: the place of the one that was picked.
+    """
+    axes = best._fields
+    table = Table(*axes, title="Linear heads, by validation accuracy", title_justify="left")
+    for heading in _COLUMNS:
+        table.add_column(heading, justify="right")
+    for point, fit in _ranked(fits):
+        cells = ["all" if value is None else f"{value:g}" for value in point]
+        values = ["diverged", "", "", ""] if fit.is_diverged else _values(fit)
+        table.add_row(*cells, *values, style="bold" if point == best else None)
+    Console().print(table)
+
+
+def write(path: Path, fits: Mapping[Any, Any]) -> None:
+    """Writes the same as CSV, a row a head in the grid's order; figures of a diverged one are left blank."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*next(iter(fits))._fields, *(name.replace(" ", "_") for name in _COLUMNS)])
+        for point, fit in fits.items():
+            figures = [fit.val_acc, fit.val_loss, fit.train_loss, fit.best_epoch]
+            writer.writerow([*point, *([""] * len(figures) if fit.is_diverged else figures)])
+
+
+def _ranked(fits: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    return sorted(fits.items(), key=lambda item: (item[1].is_diverged, -item[1].val_acc, item[1].val_loss))
+
+
+def _values(fit: Any) -> list[str]:
+    return [f"{fit.val_acc:.4f}", f"{fit.val_loss:.4f}", f"{fit.train_loss:.4f}", str(fit.best_epoch)]

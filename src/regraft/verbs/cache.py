@@ -1,0 +1,54 @@
+"""`regraft cache`: what the store of features holds, how large it is, and how it is emptied; imports nothing heavy."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from regraft.composition import unknown
+from regraft.features import catalog
+
+_ACTIONS = ("ls", "size", "clear")
+_USAGE = "regraft cache ls | size | clear [KEY] [features.dir=PATH]"
+
+
+def cache(arguments: Sequence[str]) -> None:
+    """Does what the arguments say.
+
+    Args:
+        arguments: `ls`, `size` or `clear`; of the last, the start of a pool's key, to delete that one alone; anywhere
+            `features.dir=PATH` or `dir=PATH`, the store's folder.
+
+    Raises:
+        ValueError: something else.
+    """
+    from regraft.report import cache_table
+
+    words = [argument for argument in arguments if "=" not in argument]
+    if not words:
+        raise ValueError(f"cache: it needs to be told what to do: {_USAGE}")
+    action, *keys = words
+    if action not in _ACTIONS:
+        raise ValueError(unknown("word", action, _ACTIONS))
+    if len(keys) > (action == "clear"):
+        raise ValueError(f"cache: got {' '.join(words)!r}; allowed: {_USAGE}")
+    store = _store(arguments)
+    entries = catalog.entries(store)
+    if action == "ls":
+        cache_table.show(entries, store)
+    elif action == "size":
+        cache_table.show_total(entries, store)
+    else:
+        prefix = keys[0] if keys else ""
+        if keys and not any(entry.key.startswith(prefix) for entry in entries):
+            raise ValueError(f"cache: no key in {store} starts with {prefix!r}; `regraft cache ls` lists them.")
+        num_pools, num_bytes = catalog.clear(store, prefix)
+        cache_table.show_cleared(num_pools, num_bytes, store)
+
+
+def _store(arguments: Sequence[str]) -> Path:
+    store = catalog.default_dir()
+    for key, is_given, value in (argument.partition("=") for argument in arguments):
+        if is_given and key.removeprefix("features.") != "dir":
+            raise ValueError(f"cache: {unknown('key', key, ['features.dir'])}")
+        if is_given:
+            store = Path(value).expanduser().resolve()
+    return store

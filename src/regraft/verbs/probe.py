@@ -1,0 +1,116 @@
+"""`regraft probe`: a grid of linear heads, fitted at once on stored features; the best one becomes a run."""
+
+import itertools
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from regraft import composition
+from regraft.runs import Run
+from regraft.startup import keep_freed_memory, quick_imports
+from regraft.verbs import train
+
+if TYPE_CHECKING:
+    from regraft.build import Point
+    from regraft.grid import HeadFit
+
+log = logging.getLogger(__name__)
+
+_TABLE = "grid.csv"
+
+
+def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
+    """Composes a config as the command line does and probes; see `regraft.probe`."""
+    composed = composition.compose_once("probe", list(overrides), config_dir)
+    with composition.as_current(composed):
+        run = Run(Path(composed.hydra.run.dir).resolve())
+        train.keep_overrides(run, overrides)
+        return _probe(composed, run)
+
+
+def probe_job(composed: DictConfig) -> Run:
+    """Probes the config that Hydra composed, in the folder that Hydra made."""
+    return _probe(composed, Run(Path(HydraConfig.get().runtime.output_dir).resolve()))
+
+
+def _probe(composed: DictConfig, run: Run) -> Run:
+    """Fits the grid and trains its best head alone: so what is left is a run like any other, with the same numbers."""
+    if run.last_ckpt.exists() or run.has_results:
+        raise ValueError(f"{run.path} already holds a run. Name another folder.")
+    started = time.perf_counter()
+    with quick_imports():
+        import pytorch_lightning as pl
+
+        from regraft import build
+        from regraft.report import grid_table
+        from regraft.report.progress import image_progress
+
+    train.quiet_lightning()
+    configs = {point: _config_of(composed, point) for point in _points(composed)}
+    some_config = next(iter(configs.values()))
+    device = build.trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device
+    if device.type == "cpu":
+        keep_freed_memory()
+    pl.seed_everything(some_config["seed"], workers=True, verbose=False)
+    progress = image_progress(is_shown=some_config["trainer"]["enable_progress_bar"])
+    fits = build.fit_grid(configs, device, progress)
+    best = best_of(fits)
+    grid_table.write(run.path / _TABLE, fits)
+    grid_table.show(fits, best)
+    log.info(
+        "%d heads in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
+    )
+    train.fit(configs[best], run)
+    return run
+
+
+def best_of(fits: "dict[Point, HeadFit]") -> "Point":
+    """Returns the head with the highest validation accuracy; of equals, the one with the lowest validation loss.
+
+    Raises:
+        ValueError: every head diverged.
+    """
+    sound = [point for point, fit in fits.items() if not fit.is_diverged]
+    if not sound:
+        raise ValueError("grid.lr: every head diverged. Give lower learning rates.")
+    return min(sound, key=lambda point: (-fits[point].val_acc, fits[point].val_loss))
+
+
+def _points(composed: DictConfig) -> "list[Point]":
+    """Returns the grid's heads: the product of its axes.
+
+    Raises:
+        ValueError: an axis is empty, or holds something twice or something else than numbers.
+    """
+    from regraft.build import Point
+
+    axes = []
+    for name in Point._fields:
+        node = OmegaConf.to_container(composed.grid)[name]  # type: ignore[call-overload,index]
+        values = node if isinstance(node, list) else [node]
+        wrong = [v for v in values if not _is_number(v) and not (name == "shots" and v is None)]
+        if not values or wrong or len(set(values)) < len(values):
+            raise ValueError(f"grid.{name}: got {node!r}; give a list of different numbers, such as grid.{name}=[1,2].")
+        axes.append(values)
+    return [Point(*values) for values in itertools.product(*axes)]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _config_of(composed: DictConfig, point: "Point") -> dict[str, Any]:
+    """Returns the config of the run that would train this head alone."""
+    own = composed.copy()
+    own.seed = point.seed
+    own.data.shots = point.shots
+    own.optimizer.lr = point.lr
+    own.optimizer.weight_decay = point.weight_decay
+    config = composition.plain(own)
+    del config["grid"]
+    return config

@@ -1,0 +1,116 @@
+"""A run on stored features ends as the same run that computes them in each epoch."""
+
+from typing import Any
+
+import pytest
+import torch
+
+import regraft
+from regraft import build, checkpoints
+from regraft.runs import Run
+
+SMALL = [
+    "data=digits",
+    "data.fraction=0.15",
+    "data.test_fraction=0.1",
+    "model.image_size=32",
+    "trainer=cpu",
+    "trainer.enable_progress_bar=false",
+    "logger=csv",
+    "trainer.max_epochs=5",
+    "optimizer.lr=3e-3",
+]
+LITE = "model=efficientnet_lite0"
+# BatchNorm with trained statistics, BatchNorm in residual blocks, LayerNorm in convolutions, LayerNorm in attention.
+MODELS = {
+    "efficientnet_lite0": [LITE],
+    "cifar_resnet": ["model=cifar_resnet", "model.depth=8"],
+    "convnext": ["model=timm", "model.name=convnext_atto", "model.weights=null"],
+    "vit": ["model=timm", "model.name=vit_tiny_patch16_224", "model.weights=null"],
+}
+
+
+def train(*overrides: str) -> Run:
+    return regraft.train([*SMALL, *overrides])
+
+
+def logits_of(run: Run, images: torch.Tensor) -> torch.Tensor:
+    """Returns what the run's last weights make of images, computed without any store."""
+    checkpoint = checkpoints.read(run.last_ckpt, [])
+    backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+    module = build.transfer_module(checkpoint.config, backbone, checkpoint.class_counts, record={})
+    module.load_state_dict(checkpoint.content["state_dict"])
+    with torch.no_grad():
+        logits: torch.Tensor = module.eval()(images)
+    return logits
+
+
+def curve(run: Run) -> list[dict[str, Any]]:
+    return [row for row in run.history(before_step=10**9) if "train/loss" in row or "val/loss" in row]
+
+
+def tolerance(name: str) -> float:
+    """Returns by how much a metric may differ: losses by rounding, shares by two samples that stand on an edge."""
+    return 1e-4 if name.endswith("loss") or not name.startswith(("train/", "val/", "test/")) else 2.5 / 160
+
+
+def assert_same(stored: Run, fresh: Run) -> None:
+    images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert (logits_of(stored, images) - logits_of(fresh, images)).abs().max() < 1e-4
+    assert len(curve(stored)) == len(curve(fresh)) >= 5
+    for one, other in zip(curve(stored), curve(fresh), strict=True):
+        assert one.keys() == other.keys()
+        for name in one:
+            assert one[name] == pytest.approx(other[name], abs=tolerance(name)), (one["epoch"], name)
+    for name, value in stored.metrics.items():
+        assert value == pytest.approx(fresh.metrics[name], abs=tolerance(name)), name
+    assert stored.results["num_steps"] == fresh.results["num_steps"]
+    assert "features" not in fresh.results
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_linear_probe(model):
+    fresh = train(*MODELS[model], "features.cache=off")
+    stored = train(*MODELS[model], "features.cache=on")
+    assert stored.results["features"]["num_computed"] > 100
+    assert_same(stored, fresh)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "num_cuts"),
+    [
+        (["freezing=up_to", "freezing.until=block4"], 1),
+        (["freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1),
+        (["freezing=lp_ft", "freezing.probe_epochs=3"], 1),
+        (["freezing=gradual", "freezing.epochs_per_stage=1", "optimizer.lr=1e-3"], 4),
+        (["head=mlp", "head.dropout=0.5", "scheduler=onecycle"], 1),
+        (["scheduler=plateau", "optimizer=sgd", "penalty.l2=1e-3", "loss.class_weights=balanced"], 1),
+        (["data.sampler=balanced", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.1"], 1),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_phases_heads_and_schedules(overrides, num_cuts):
+    fresh = train(LITE, *overrides, "features.cache=off")
+    stored = train(LITE, *overrides, "features.cache=on")
+    assert len(stored.results["features"]["cuts"]) == num_cuts
+    assert_same(stored, fresh)
+
+
+def test_image_and_mirror_image_stored_are_the_fresh_flips():
+    augment = ["augment=flip", LITE]
+    assert_same(train(*augment, "features.cache=on"), train(*augment, "features.cache=off"))
+
+
+def test_a_second_run_computes_nothing():
+    first, second = (train(LITE, "features.cache=on", "data.subset_seed=0", f"seed={seed}") for seed in (0, 1))
+    assert first.results["features"]["num_reused"] == 0
+    assert second.results["features"]["num_computed"] == 0
+
+
+def test_an_evaluation_reads_what_training_stored():
+    run = train(LITE, "features.cache=on")
+    stored = regraft.evaluate([f"ckpt_path={run.path}"])
+    fresh = regraft.evaluate([f"ckpt_path={run.path}", "features.cache=off"])
+    assert stored == run.metrics
+    for name, value in stored.items():
+        assert value == pytest.approx(fresh[name], abs=tolerance(name)), name
