@@ -4,6 +4,7 @@ A checkpoint can come from a stranger: it is read without running code, and the 
 only if they are this project's, or those of modules that the user trusts on the command line.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,43 @@ def _is_known(target: str, trust: Sequence[str]) -> bool:
     # A path into our modules can lead out again, through what they import: regraft.x.subprocess.run.
     home = getattr(get_object(target), "__module__", None) or ""
     return home.startswith(("regraft.", "torch.optim.", "pytorch_lightning."))
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Keeps the last epoch, and while the run goes on leaves out epochs that are over before a save has paid.
+
+    Where only a head trains, on stored features, an epoch takes less time than a checkpoint.
+
+    Args:
+        dirpath: where the file goes.
+        filename: without its ending.
+        max_share: of the time that saving may take, in (0, 1]; 1 saves each epoch. The last epoch is always saved; with
+            several processes, each one is.
+
+    Raises:
+        ValueError: `max_share` is out of range.
+    """
+
+    def __init__(self, *, dirpath: str | Path | None = None, filename: str, max_share: float) -> None:
+        if not 0 < max_share <= 1:
+            raise ValueError(f"callbacks.last.max_share: got {max_share}; allowed: above 0, at most 1 (each epoch).")
+        super().__init__(dirpath, filename, save_on_train_epoch_end=True, enable_version_counter=False)
+        self._max_share = max_share
+        self._next_save = 0.0
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Saves the epoch, if it is the last one or if the time has come."""
+        started = time.perf_counter()
+        if started < self._next_save and trainer.world_size == 1 and not _is_last_epoch(trainer):
+            return
+        super().on_train_epoch_end(trainer, pl_module)
+        ended = time.perf_counter()
+        self._next_save = ended + (ended - started) * (1 / self._max_share - 1)
+
+
+def _is_last_epoch(trainer: pl.Trainer) -> bool:
+    has_all_epochs = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
+    return trainer.should_stop or has_all_epochs or 0 <= trainer.max_steps <= trainer.global_step
 
 
 class InItsFolder(pl.Callback):

@@ -125,9 +125,11 @@ class EpochBatch(TypedDict):
         targets: (num_rows,), int64.
         steps: of each optimizer step the rows of its samples, (batch,), int64, on the device.
         draw_seeds: of each step; see `Batch`.
+        is_exact: whether stages are to train later, whose steps would amplify a difference in the last bit.
     """
 
     features: Tensor
     targets: Tensor
     steps: list[Tensor]
     draw_seeds: list[int]
+    is_exact: bool

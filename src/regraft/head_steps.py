@@ -49,33 +49,44 @@ def take_steps(
         seed_draws: makes a step's randomness a function of its draw seed.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    losses, predictions = [], []
+    losses, sizes, predictions = [], [], []
     for rows, draw_seed in zip(batch["steps"][:num_steps], batch["draw_seeds"], strict=False):
         seed_draws(draw_seed)
         loss, logits = loss_of(batch["features"][rows], batch["targets"][rows])
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
-        with _only_training_groups(optimizer), scaled_learning_rates(optimizer):
+        with _quick_groups(optimizer, is_fused=not batch["is_exact"]), scaled_learning_rates(optimizer):
             optimizer.step()
         after_step()
-        losses.append(loss.detach() * len(rows))
+        losses.append(loss.detach())
+        sizes.append(len(rows))
         predictions.append(logits.detach().argmax(1))
     taken = torch.cat(batch["steps"][:num_steps]) if num_steps else batch["steps"][0][:0]
     zero = batch["features"].new_zeros(())
     return Sums(
-        torch.stack(losses).sum() if losses else zero,
+        torch.stack(losses) @ zero.new_tensor(sizes) if losses else zero,
         torch.cat(predictions) if predictions else taken,
         batch["targets"][taken],
     )
 
 
 @contextmanager
-def _only_training_groups(optimizer: Optimizer) -> Iterator[None]:
-    """Hides the groups without a gradient inside the block: an optimizer looks at each parameter in turn."""
+def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
+    """Makes a step quick inside the block: groups without a gradient are hidden, and fused kernels may be used.
+
+    An optimizer looks at each parameter of each group in turn, and has several operations for each of the head's.
+    """
     groups = optimizer.param_groups
-    optimizer.param_groups = [group for group in groups if group["params"][0].grad is not None]
+    training = [group for group in groups if group["params"][0].grad is not None]
+    # Elsewhere than on the CPU an optimizer's state is laid out in another way for fused kernels.
+    fusable = [group for group in training if group.get("fused", True) is None and group["params"][0].is_cpu]
+    optimizer.param_groups = training
+    for group in fusable if is_fused else []:
+        group["fused"] = True
     try:
         yield
     finally:
         optimizer.param_groups = groups
+        for group in fusable:
+            group["fused"] = None

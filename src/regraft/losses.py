@@ -43,6 +43,8 @@ class CrossEntropy(nn.Module):
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
+        if self.class_weights is None:  # one operation for five; a small head's step takes no longer than forty
+            return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         return _mean(*self.total(logits, targets))
 
     def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

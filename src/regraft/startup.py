@@ -40,6 +40,15 @@ def keep_freed_memory() -> bool:
     return all(libc.mallopt(option, value) == 1 for option, value in settings)
 
 
+def stop_looking_for_gpus() -> None:
+    """Lets torch know that there is no GPU, once there was none; call it with Lightning imported, on the CPU.
+
+    Lightning makes torch ask NVIDIA's management library whether there is a GPU, and torch asks at each step of an
+    optimizer: where that library isn't installed, it is searched for each time, 0.13 ms of a linear head's 0.35.
+    """
+    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+
+
 @contextmanager
 def quick_imports() -> Iterator[None]:
     """Holds the garbage collector off while modules are imported, and never again scans what they made.

@@ -31,7 +31,7 @@ def fold(module: nn.Module) -> int:
     """Returns how many were folded, having checked that the output has stayed."""
     before = module(images())
     num_folded = fold_batch_norms([module], images())
-    torch.testing.assert_close(module(images()), before, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(module(images()), before, rtol=1e-4, atol=1e-4)
     return num_folded
 
 

@@ -94,6 +94,7 @@ def _fit(
             images.draw_seed,
             device,
             is_full_batch=False,
+            is_exact=False,
         )
         for seed, images in bench.data.items()
     }

@@ -64,7 +64,13 @@ class CachedData(pl.LightningDataModule):
             assert self.trainer is not None
             device = self.trainer.strategy.root_device
             return FeatureEpochs(
-                table, sampler, choose, self._images.draw_seed, device, is_full_batch=self._is_full_batch
+                table,
+                sampler,
+                choose,
+                self._images.draw_seed,
+                device,
+                is_full_batch=self._is_full_batch,
+                is_exact=any(part.frozen_depth < self._num_stages for part in self._plan),
             )
         return FeatureBatches(table, sampler, choose, self._images.draw_seed)
 

@@ -16,7 +16,7 @@ from regraft.features.prefix import Prefix
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 64
+BATCH_SIZE = 128
 
 _FLUSH_SECONDS = 15
 _FLUSH_BYTES = 256 * 2**20

@@ -77,7 +77,7 @@ def read(path: Path, key: str, row_shape: tuple[int, ...], dtype: torch.dtype) -
             digests, rows = file.get_tensor("digests"), file.get_tensor("rows")
     except SafetensorError as error:
         raise DamagedError(str(error)) from error
-    if digests.dtype != torch.uint8 or digests.shape != (len(digests), DIGEST_BYTES):
+    if digests.dtype != torch.uint8 or digests.ndim != 2 or digests.shape[1] != DIGEST_BYTES:
         raise DamagedError(f"its digests are {digests.dtype} {tuple(digests.shape)}")
     if rows.dtype != dtype or rows.shape != (len(digests), *row_shape):
         raise DamagedError(f"its rows are {rows.dtype} {tuple(rows.shape)}")

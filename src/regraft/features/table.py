@@ -149,6 +149,7 @@ class FeatureEpochs:
         draw_seed: what a step's own randomness is seeded by, from a key.
         device: where the matrix lies.
         is_full_batch: whether an epoch is one step on all of its samples.
+        is_exact: see `EpochBatch`.
     """
 
     def __init__(
@@ -160,6 +161,7 @@ class FeatureEpochs:
         device: torch.device,
         *,
         is_full_batch: bool,
+        is_exact: bool,
     ) -> None:
         self.sampler = sampler
         self.batch_sampler = None  # as above
@@ -169,6 +171,7 @@ class FeatureEpochs:
         self._draw_seed = draw_seed
         self._device = device
         self._is_full_batch = is_full_batch
+        self._is_exact = is_exact
 
     def __len__(self) -> int:
         return 1
@@ -181,6 +184,7 @@ class FeatureEpochs:
             "targets": self._table.targets.repeat(self._table.num_views).to(self._device),
             "steps": [torch.cat(steps).sort().values] if self._is_full_batch else steps,
             "draw_seeds": [self._draw_seed(key) for key in keys],
+            "is_exact": self._is_exact,
         }
 
     def _rows(self, key: Key) -> Tensor:

@@ -48,7 +48,7 @@ def _store(arguments: Sequence[str]) -> Path:
     store = catalog.default_dir()
     for key, is_given, value in (argument.partition("=") for argument in arguments):
         if is_given and key.removeprefix("features.") != "dir":
-            raise ValueError(f"cache: {unknown('key', key, ['features.dir'])}")
+            raise ValueError(f"cache: {unknown('key', key, ['dir', 'features.dir'])}")
         if is_given:
             store = Path(value).expanduser().resolve()
     return store

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
 from regraft.runs import Run
-from regraft.startup import keep_freed_memory, quick_imports
+from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import train
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def _probe(composed: DictConfig, run: Run) -> Run:
     started = time.perf_counter()
     with quick_imports():
         import pytorch_lightning as pl
+        import torch
 
         from regraft import build
         from regraft.report import grid_table
@@ -56,6 +57,8 @@ def _probe(composed: DictConfig, run: Run) -> Run:
     device = build.trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device
     if device.type == "cpu":
         keep_freed_memory()
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
     pl.seed_everything(some_config["seed"], workers=True, verbose=False)
     progress = image_progress(is_shown=some_config["trainer"]["enable_progress_bar"])
     fits = build.fit_grid(configs, device, progress)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from regraft import composition
 from regraft.resuming import continued, in_its_folder
 from regraft.runs import Run, find_checkpoint, run_of
-from regraft.startup import keep_freed_memory, quick_imports
+from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import devices
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     started = time.perf_counter()
     with quick_imports():
         import pytorch_lightning as pl
+        import torch
 
         from regraft import build
         from regraft.report import terminal
@@ -92,6 +93,8 @@ def fit(config: dict[str, Any], run: Run) -> None:
         default_root_dir=run.path,
     )
     plan = _feature_plan(config, parts, trainer, checkpoint)
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
     if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
         log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
     if trainer.is_global_zero:

@@ -1,0 +1,356 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from regraft.features import catalog, files
+from regraft.features.memory import MemoryPool
+from regraft.features.pool import Pool
+
+FIELDS = {"stages": ["a", "b"], "size": 32}
+
+
+def digests_of(num_rows: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (num_rows, 16), dtype=np.uint8)
+
+
+def open_pool(store: Path, dtype: torch.dtype = torch.float32, row_shape: tuple[int, ...] = (3, 2)) -> Pool:
+    return Pool(store, FIELDS, "a model", row_shape, dtype)
+
+
+def fill(pool: Pool | MemoryPool, digests: np.ndarray, rows: torch.Tensor, seconds: float = 1.0) -> None:
+    with pool.lock(pytest.fail):
+        pool.append(digests, rows, seconds)
+
+
+@pytest.fixture
+def filled(tmp_path):
+    """A pool's only segment, its digests and its rows."""
+    digests, rows = digests_of(6), torch.randn(6, 3, 2)
+    pool = open_pool(tmp_path)
+    fill(pool, digests, rows)
+    (segment,) = pool.folder.glob("*.safetensors")
+    return segment, digests, rows
+
+
+def assert_all_missing_then_computed_again(store: Path, digests: np.ndarray, rows: torch.Tensor) -> None:
+    pool = open_pool(store)
+    assert (pool.find(digests) == -1).all()
+    fill(pool, digests, rows)
+    pool = open_pool(store)
+    assert torch.equal(pool.gather(pool.find(digests)), rows)
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("row_shape", [(), (5,), (2, 3, 4)])
+def test_rows_come_back_as_they_were_stored(kind, dtype, row_shape, tmp_path):
+    digests, rows = digests_of(9), torch.randn(9, *row_shape)
+    pool = open_pool(tmp_path, dtype, row_shape) if kind == "disk" else MemoryPool(row_shape, dtype)
+    assert (pool.num_rows, pool.seconds_per_row) == (0, None)
+    assert pool.gather(pool.find(digests[:0])).shape == (0, *row_shape)
+    fill(pool, digests[:4], rows[:4], seconds=2.0)
+    fill(pool, digests[4:], rows[4:], seconds=7.0)
+    order = torch.tensor([8, 0, 0, 5, 3, 4])
+    for one in [pool, open_pool(tmp_path, dtype, row_shape)] if kind == "disk" else [pool]:
+        found = one.gather(one.find(digests[order]))
+        assert found.dtype == dtype
+        assert torch.equal(found, rows.to(dtype)[order])
+        assert (one.num_rows, one.seconds_per_row) == (9, 1.0)
+        assert one.row_bytes == rows[0].numel() * dtype.itemsize
+        found.zero_()  # memory of its own
+        assert torch.equal(one.gather(one.find(digests[order])), rows.to(dtype)[order])
+
+
+def test_a_row_is_kept_once(tmp_path):
+    digests, rows = digests_of(3), torch.randn(3, 3, 2)
+    pool = open_pool(tmp_path)
+    fill(pool, digests[[0, 1, 0, 0]], rows[[0, 1, 0, 0]], seconds=4.0)
+    fill(pool, digests[[1, 2]], rows[[1, 2]], seconds=2.0)
+    fill(pool, digests, rows)
+    assert pool.num_rows == 3
+    assert pool.seconds_per_row == 1.0
+    assert len(list(pool.folder.glob("*.safetensors"))) == 2
+    assert torch.equal(pool.gather(pool.find(digests[[2, 0, 0, 1]])), rows[[2, 0, 0, 1]])
+
+
+def test_positions_stay_when_rows_are_added(tmp_path):
+    digests, rows = digests_of(20), torch.randn(20, 3, 2)
+    pool, other = open_pool(tmp_path), open_pool(tmp_path)
+    fill(pool, digests[:10], rows[:10])
+    before = pool.find(digests[:10])
+    fill(other, digests[10:], rows[10:])
+    assert (pool.find(digests[10:]) == -1).all()
+    pool.refresh()
+    assert torch.equal(pool.find(digests[:10]), before)
+    assert torch.equal(pool.gather(pool.find(digests)), rows)
+
+
+def test_many_digests_are_found_also_those_alike():
+    digests = digests_of(200_000)
+    digests[:4, 8:] = 0  # alike in their ends, all zeros, a zero at either end
+    digests[4:8] = 0
+    digests[5, 0], digests[6, 15], digests[7, 7] = 1, 1, 1
+    pool = MemoryPool((), torch.float32)
+    for part in np.split(np.arange(200_000), 50):
+        pool.append(digests[part], torch.from_numpy(part).float(), 1.0)
+    order = np.random.default_rng(1).permutation(200_000)
+    positions = pool.find(digests[order])
+    assert positions.dtype == torch.int64
+    assert torch.equal(pool.gather(positions), torch.from_numpy(order).float())
+    assert (pool.find(digests_of(1000, seed=2)) == -1).all()
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 70000.0), (torch.bfloat16, 3.4e38)])
+def test_a_value_beyond_the_dtype_is_refused(dtype, value, tmp_path):
+    pool = open_pool(tmp_path, dtype, (2,))
+    rows = torch.tensor([[1.0, -value], [float("inf"), 0.0]])
+    with pytest.raises(ValueError, match=r"features.dtype=float32"):
+        fill(pool, digests_of(2), rows)
+    assert pool.num_rows == 0
+    assert list(pool.folder.glob("*.safetensors")) == []
+
+
+def test_what_the_model_gave_as_infinite_stays_so(tmp_path):
+    pool = open_pool(tmp_path, torch.float16, (2,))
+    rows = torch.tensor([[1.0, float("inf")]])
+    fill(pool, digests_of(1), rows)
+    assert torch.equal(pool.gather(torch.tensor([0])).float(), rows)
+
+
+@pytest.mark.parametrize("part", ["rows", "digests", "truncated", "empty", "garbage", "longer"])
+def test_a_damaged_segment_is_removed_and_computed_again(part, filled, tmp_path, caplog):
+    segment, digests, rows = filled
+    content = bytearray(segment.read_bytes())
+    body = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:body])
+    if part in ("rows", "digests"):
+        content[body + header[part]["data_offsets"][0] + 5] ^= 4
+    broken = {"truncated": content[:-7], "empty": b"", "garbage": b"x" * 500, "longer": content + b"123"}
+    segment.write_bytes(broken.get(part, content))
+    pool = open_pool(tmp_path)
+    assert pool.num_rows == 0
+    assert not segment.exists()
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert segment.name in warning
+    assert "computed again" in warning
+    assert_all_missing_then_computed_again(tmp_path, digests, rows)
+
+
+def test_no_flipped_byte_of_a_header_gives_other_rows(filled, tmp_path):
+    segment, digests, rows = filled
+    whole = segment.read_bytes()
+    for place in range(8 + int.from_bytes(whole[:8], "little")):
+        content = bytearray(whole)
+        content[place] ^= 1
+        segment.write_bytes(content)
+        pool = open_pool(tmp_path)
+        positions = pool.find(digests)
+        assert (positions == -1).all() or (
+            torch.equal(pool.gather(positions), rows) and pool.seconds_per_row == 1.0 / len(rows)
+        )
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"rows": torch.zeros(2, 3, 2)},
+        {"digests": torch.zeros(2, 16, dtype=torch.uint8), "rows": torch.zeros(2, 6)},
+        {"digests": torch.zeros(2, 16, dtype=torch.uint8), "rows": torch.zeros(2, 3, 2).half()},
+        {"digests": torch.zeros(2, 8, dtype=torch.uint8), "rows": torch.zeros(2, 3, 2)},
+        {"digests": torch.zeros(2, 16, dtype=torch.uint8), "rows": torch.zeros(2, 3, 2)},
+        {"digests": torch.tensor(1, dtype=torch.uint8), "rows": torch.tensor(1.0)},
+    ],
+)
+def test_a_file_of_another_shape_is_not_trusted(tensors, tmp_path):
+    folder = open_pool(tmp_path).folder
+    path = folder / f"{0:032x}-2.safetensors"
+    path.write_bytes(save(tensors))
+    assert open_pool(tmp_path).num_rows == 0
+    assert not path.exists()
+
+
+def test_a_segment_of_another_pool_is_not_trusted(filled, tmp_path):
+    segment, _, _ = filled
+    other = Pool(tmp_path, {"other": 1}, "other", (3, 2), torch.float32)
+    (other.folder / segment.name).write_bytes(segment.read_bytes())
+    other.refresh()
+    assert other.num_rows == 0
+    assert segment.exists()
+
+
+@pytest.mark.parametrize("content", [b"\xffgarbage", b"[]", b"{}", b"", None])
+def test_a_pool_without_its_description_is_emptied(content, filled, tmp_path, caplog):
+    segment, digests, rows = filled
+    meta = segment.with_name("meta.json")
+    meta.unlink() if content is None else meta.write_bytes(content)
+    open_pool(tmp_path)
+    assert not segment.exists()
+    assert "is emptied" in caplog.text
+    assert_all_missing_then_computed_again(tmp_path, digests, rows)
+
+
+@pytest.mark.parametrize("change", [{"format": 999}, {"fields": {"stages": ["other"]}}])
+def test_a_pool_of_another_format_or_of_other_fields_is_emptied(change, filled, tmp_path):
+    segment, digests, rows = filled
+    meta = segment.with_name("meta.json")
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | change))
+    assert_all_missing_then_computed_again(tmp_path, digests, rows)
+    assert not segment.exists()
+
+
+def test_a_new_format_starts_anew_beside_the_old_one(filled, tmp_path, monkeypatch):
+    segment, digests, _ = filled
+    monkeypatch.setattr(catalog, "FORMAT", catalog.FORMAT + 1)
+    assert (open_pool(tmp_path).find(digests) == -1).all()
+    assert segment.exists()
+
+
+def test_a_pool_exists_once_it_was_opened(tmp_path):
+    assert not Pool.exists(tmp_path, FIELDS)
+    open_pool(tmp_path)
+    assert Pool.exists(tmp_path, FIELDS)
+
+
+def refuse(*_: object, **__: object) -> None:
+    raise OSError(30, "Read-only file system")
+
+
+def make_read_only(monkeypatch) -> None:
+    # What root may do isn't bound by a folder's mode.
+    monkeypatch.setattr("regraft.features.files.FileLock.acquire", refuse)
+    for name in ("mkdir", "unlink", "replace", "rmdir"):
+        monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
+    monkeypatch.setattr("os.utime", refuse)
+
+
+def test_a_store_that_may_only_be_read_is_read(filled, tmp_path, monkeypatch):
+    _, digests, rows = filled
+    make_read_only(monkeypatch)
+    pool = open_pool(tmp_path)
+    assert torch.equal(pool.gather(pool.find(digests)), rows)
+    with pytest.raises(OSError, match="Read-only file system"), pool.lock(pytest.fail):
+        pass
+
+
+def test_damage_in_a_store_that_may_only_be_read_does_not_stop_it(filled, tmp_path, monkeypatch, caplog):
+    segment, digests, _ = filled
+    segment.write_bytes(b"")
+    make_read_only(monkeypatch)
+    assert (open_pool(tmp_path).find(digests) == -1).all()
+    assert segment.name in caplog.text
+
+
+@pytest.mark.skipif(os.access("/", os.W_OK), reason="root isn't bound by a folder's mode")
+def test_a_folder_without_permission(filled, tmp_path):
+    _, digests, rows = filled
+    folders = [tmp_path, *(path for path in tmp_path.iterdir() if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        pool = open_pool(tmp_path)
+        assert torch.equal(pool.gather(pool.find(digests)), rows)
+        with pytest.raises(OSError, match="Permission denied"):
+            Pool(tmp_path, {"new": 1}, "new", (1,), torch.float32)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+def test_a_store_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=str(tmp_path / "file")) as caught:
+        open_pool(tmp_path / "file")
+    assert str(caught.value).count("\n") == 0
+    make_read_only(monkeypatch)
+    with pytest.raises(OSError, match="Read-only file system"):
+        open_pool(tmp_path / "new")
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path, monkeypatch):
+    pool = open_pool(tmp_path)
+
+    def is_full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pool.lock(pytest.fail):
+        monkeypatch.setattr("os.fsync", is_full)
+        with pytest.raises(OSError, match="No space left on device"):
+            pool.append(digests_of(2), torch.zeros(2, 3, 2), 1.0)
+        monkeypatch.undo()
+        assert [path.name for path in pool.folder.iterdir()] == ["meta.json"]
+        pool.append(digests_of(2), torch.zeros(2, 3, 2), 1.0)
+    assert open_pool(tmp_path).num_rows == 2
+
+
+def test_an_evicted_pool_is_read_on_and_written_anew(filled, tmp_path):
+    _, digests, rows = filled
+    pool = open_pool(tmp_path)
+    catalog.clear(tmp_path, None)
+    assert torch.equal(pool.gather(pool.find(digests)), rows)
+    more = digests_of(2, seed=3)
+    fill(pool, more, torch.ones(2, 3, 2))
+    pool = open_pool(tmp_path)
+    assert (pool.find(digests) == -1).all()
+    assert (pool.find(more) >= 0).all()
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen:
+    header = "import sys, os, signal, time\nimport numpy as np, torch\nfrom pathlib import Path\n"
+    header += "from regraft.features.pool import Pool\n"
+    header += f"pool = Pool(Path(sys.argv[1]), {FIELDS!r}, 'a model', (3, 2), torch.float32)\n"
+    return subprocess.Popen(
+        [sys.executable, "-c", header + code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_that_start_together_compute_once(tmp_path):
+    np.save(tmp_path / "digests.npy", digests_of(8))
+    code = """
+digests = np.load(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+with pool.lock(lambda: print("waits", flush=True)):
+    missing = (pool.find(digests) < 0).sum().item()
+    if missing:
+        time.sleep(0.5)  # so that the other one comes while this one computes
+        pool.append(digests, torch.ones(8, 3, 2), 1.0)
+print("computed", missing, "holds", pool.num_rows)
+"""
+    processes = [start(code, tmp_path / "store", tmp_path / "digests.npy") for _ in range(2)]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = sorted(process.communicate()[0] for process in processes)
+    assert answers == ["computed 8 holds 8\n", "waits\ncomputed 0 holds 8\n"]
+    assert len(list((tmp_path / "store").glob("*/*.safetensors"))) == 1
+
+
+def test_a_writer_killed_before_the_rename_leaves_nothing_trusted(tmp_path):
+    code = """
+Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+with pool.lock(print):
+    pool.append(np.ones((2, 16), np.uint8), torch.ones(2, 3, 2), 1.0)
+"""
+    process = start(code, tmp_path)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    pool = open_pool(tmp_path)
+    (leftover,) = [path for path in pool.folder.iterdir() if path.name != "meta.json"]
+    assert leftover.stat().st_size > 0
+    assert (pool.find(np.ones((2, 16), np.uint8)) == -1).all()
+    with pool.lock(lambda: pytest.fail("the kernel lets go of a dead process's lock")):
+        assert not leftover.exists()
+    assert [path.name for path in pool.folder.iterdir()] == [files.META]

@@ -1,0 +1,99 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+from rich.filesize import decimal
+
+from regraft.cli import main
+from regraft.features.pool import Pool
+
+
+def run_cache(arguments, capsys):
+    """Returns (exit code, stdout, stderr) of `regraft cache`."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(["cache", *arguments])
+    captured = capsys.readouterr()
+    return exit_info.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store of two pools, of 3 and 5 images."""
+    for name, num_rows in (("first", 3), ("second", 5)):
+        pool = Pool(tmp_path / "store", {"name": name}, name, (4,), torch.float32)
+        digests = torch.arange(num_rows * 16, dtype=torch.uint8).reshape(num_rows, 16).numpy()
+        with pool.lock(pytest.fail):
+            pool.append(digests, torch.ones(num_rows, 4), 1.0)
+    return tmp_path / "store"
+
+
+def test_ls_shows_a_row_a_pool_and_the_total(store, capsys):
+    code, out, _ = run_cache(["ls", f"dir={store}"], capsys)
+    assert code == 0
+    rows = {name: next(line for line in out.splitlines() if name in line) for name in ("first", "second")}
+    assert " 3 " in rows["first"]
+    assert " 5 " in rows["second"]
+    assert Pool(store, {"name": "first"}, "first", (4,), torch.float32).key[:8] in rows["first"]
+    assert f"2 entries, {size_text(store)} in {store}" in out
+
+
+def test_size_is_the_bytes_on_the_disk(store, capsys):
+    assert run_cache(["size", f"dir={store}"], capsys)[1] == f"2 entries, {size_text(store)} in {store}\n"
+
+
+def size_text(store) -> str:
+    num_bytes = sum(path.stat().st_size for path in store.glob("*/*"))
+    return decimal(num_bytes)
+
+
+def test_clear_by_key_then_all(store, capsys):
+    key = Pool(store, {"name": "first"}, "first", (4,), torch.float32).key
+    assert "Deleted 1 entry" in run_cache(["clear", key[:6], f"features.dir={store}"], capsys)[1]
+    _, out, _ = run_cache(["ls", f"dir={store}"], capsys)
+    assert "second" in out
+    assert "first" not in out
+    assert "Deleted 1 entry" in run_cache(["clear", f"dir={store}"], capsys)[1]
+    assert run_cache(["size", f"dir={store}"], capsys)[1].startswith("0 entries, 0 bytes")
+
+
+def test_an_empty_store_is_no_mistake(capsys, tmp_path):
+    for action in ("ls", "size", "clear"):
+        code, out, _ = run_cache([action], capsys)
+        assert code == 0
+        assert "0 entries" in out
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_pool_is_shown_as_such(store, capsys):
+    for path in store.glob("*/meta.json"):
+        path.write_text("{")
+    code, out, _ = run_cache(["ls", f"dir={store}"], capsys)
+    assert code == 0
+    assert out.count("meta.json is damaged") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "regraft cache ls | size | clear"),
+        (["claer"], "unknown word 'claer'. Did you mean 'clear'?"),
+        (["ls", "dri=x"], "unknown key 'dri'. Did you mean 'dir'?"),
+        (["ls", "abc"], "got 'ls abc'"),
+        (["clear", "nosuchkey"], "starts with 'nosuchkey'"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
+    code, _, err = run_cache(arguments, capsys)
+    assert code == 1
+    assert sentence in err
+    assert err.count("\n") == 1
+
+
+def test_it_answers_without_torch():
+    code = (
+        "import sys; from regraft.verbs.cache import cache; cache(['ls']); "
+        "print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.endswith("\n[]\n")
