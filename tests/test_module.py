@@ -117,3 +117,14 @@ def test_other_precisions_run(precision):
 def test_epochs_without_limit_are_limited_by_steps():
     endless = ["trainer.max_epochs=-1", "trainer.max_steps=7", "scheduler=constant"]
     assert regraft.train([*without("trainer.max_epochs"), *endless]).results["num_steps"] == 7
+
+
+def test_a_run_can_start_with_the_head_of_another(tmp_path):
+    options = [*SMALL, "features.cache=off", "freezing=linear_probe", "trainer.max_epochs=1"]
+    first = regraft.train([*SMALL, "output_dir=first"])
+    grafted = ["model=checkpoint", f"model.path={first.path}", f"head_from={first.path}"]
+    kept = [override for override in options if not override.startswith("model")]
+    second = regraft.train([*kept, *grafted, "optimizer.lr=1e-9", "output_dir=second"])
+    assert second.metrics["test/loss"] == pytest.approx(first.metrics["test/loss"], abs=1e-4)
+    with pytest.raises(ValueError, match=r"head_from: the head of .* has .*Choose the same head="):
+        regraft.train([*kept, *grafted, "head=mlp", "output_dir=third"])

@@ -91,6 +91,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
         # Weights are a name that a library knows, or a file.
         if isinstance(value, str) and (key != "weights" or Path(value).expanduser().is_file()):
             resolved[section][key] = str(Path(value).expanduser().resolve())
+    if isinstance(resolved.get("head_from"), str):
+        resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}.")

@@ -13,12 +13,14 @@ from torch import nn
 
 from regraft.build.targets import Config, checked_call, factory, require_numbers
 from regraft.checkpoints import Checkpoint, require_known_targets
+from regraft.checkpoints import read as read_checkpoint
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing import table
 from regraft.freezing.phases import phases
 from regraft.freezing.strategies import FreezingStrategy
 from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
+from regraft.runs import find_checkpoint
 from regraft.seeding import derive_seed
 
 log = logging.getLogger(__name__)
@@ -109,6 +111,8 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
         "fingerprint": data.fingerprint,
     }
     module = transfer_module(config, body, record["class_counts"], record)
+    if checkpoint is None and config.get("head_from") is not None:
+        _load_head(module.head, config["head_from"], list(data.class_names), config["trust"])
     groups = optimizer_groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
@@ -160,6 +164,30 @@ def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
         made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
     return made
+
+
+def _load_head(head: nn.Module, path: str, class_names: Sequence[str], trust: Sequence[str]) -> None:
+    """Fills a head with the weights of an earlier run's.
+
+    Raises:
+        ValueError: the run had other classes, or another head.
+    """
+    earlier = read_checkpoint(find_checkpoint(path, prefer="best", key="head_from"), trust)
+    if earlier.class_names != list(class_names):
+        raise ValueError(
+            f"head_from: the head of {earlier.path} is for other classes: {', '.join(earlier.class_names)}. The data "
+            f"has: {', '.join(class_names)}. Leave head_from out, or give data with the same classes in the same order."
+        )
+    states = earlier.content["state_dict"]
+    found = {key.removeprefix("head."): value for key, value in states.items() if key.startswith("head.")}
+    wanted = {key: tuple(value.shape) for key, value in head.state_dict().items()}
+    shapes = {key: tuple(value.shape) for key, value in found.items()}
+    if shapes != wanted:
+        raise ValueError(
+            f"head_from: the head of {earlier.path} has {shapes}, this run's has {wanted}. Choose the same head=, and "
+            f"a model with as many features."
+        )
+    head.load_state_dict(found)
 
 
 def loss(config: Config, class_counts: Sequence[int]) -> nn.Module:

@@ -1,0 +1,350 @@
+"""What computing the frozen part once is worth: each case beside its peer, interleaved, each in a process of its own.
+
+    python benchmarks/frozen_part.py --cifar PATH_OF_CIFAR10 [--rounds 3] [--only probe,grid] [--table FILE]
+
+Seconds are those of the work, from prepared files to the last accuracy; starting Python and importing libraries are
+left out on both sides. A child process prints one line of JSON; medians over the rounds make the table.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+NUM_TRAIN, NUM_VAL, NUM_EPOCHS, IMAGE_SIZE = 2_000, 1_000, 20, 96
+CASES: dict[str, Callable[[Path], Any]] = {}
+
+
+def case(function: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Registers what a child process measures; it gets the scratch folder and gives what else is to be noted."""
+    CASES[function.__name__] = function
+    return function
+
+
+def train(scratch: Path, *overrides: str) -> Any:
+    """Returns a run on the benchmark's photos; validation is on the files of `val`."""
+    import regraft
+
+    return regraft.train(
+        [
+            "data=folder",
+            f"data.root={scratch / 'photos'}",
+            "data.num_workers=2",
+            "model=efficientnet_lite0",
+            f"model.image_size={IMAGE_SIZE}",
+            "trainer=cpu",
+            f"trainer.max_epochs={NUM_EPOCHS}",
+            "trainer.enable_progress_bar=false",
+            f"output_dir={scratch / 'outputs'}",
+            *overrides,
+        ]
+    )
+
+
+def stored(scratch: Path, name: str) -> str:
+    return f"features.dir={scratch / 'stores' / name}"
+
+
+def empty(scratch: Path, name: str) -> str:
+    shutil.rmtree(scratch / "stores" / name, ignore_errors=True)
+    return stored(scratch, name)
+
+
+def naive(scratch: Path, *, num_workers: int) -> float:
+    from naive_lightning import linear_probe
+
+    from regraft.backbones.bundled import efficientnet_lite0
+
+    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3)
+    return linear_probe(
+        scratch / "photos",
+        backbone,
+        backbone.num_features,
+        image_size=IMAGE_SIZE,
+        num_epochs=NUM_EPOCHS,
+        num_workers=num_workers,
+        out=scratch / "outputs" / "naive",
+    )
+
+
+@case
+def peer(scratch: Path) -> float:
+    return naive(scratch, num_workers=2)
+
+
+@case
+def tuned_peer(scratch: Path) -> float:
+    from regraft.startup import keep_freed_memory
+
+    assert keep_freed_memory()
+    return naive(scratch, num_workers=0)
+
+
+@case
+def probe_cold(scratch: Path) -> float:
+    return accuracy(train(scratch, empty(scratch, "cold")))
+
+
+@case
+def probe_cold_bfloat16(scratch: Path) -> float:
+    return accuracy(train(scratch, empty(scratch, "bfloat16"), "features.precision=bfloat16"))
+
+
+@case
+def probe_warm(scratch: Path) -> float:
+    return accuracy(train(scratch, stored(scratch, "warm")))
+
+
+@case
+def grid_warm(scratch: Path) -> float:
+    import regraft
+
+    run = regraft.probe(
+        [
+            *("data=folder", f"data.root={scratch / 'photos'}", "model=efficientnet_lite0"),
+            *(f"model.image_size={IMAGE_SIZE}", "trainer=cpu", f"trainer.max_epochs={NUM_EPOCHS}"),
+            *("trainer.enable_progress_bar=false", f"output_dir={scratch / 'outputs'}", stored(scratch, "warm")),
+        ]
+    )
+    return accuracy(run)
+
+
+@case
+def singles_warm(scratch: Path) -> float:
+    best = 0.0
+    for lr in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2):
+        for weight_decay in (0.0, 1e-3, 1e-2, 1e-1):
+            for seed in (0, 1):
+                point = (f"optimizer.lr={lr}", f"optimizer.weight_decay={weight_decay}", f"seed={seed}")
+                best = max(best, accuracy(train(scratch, stored(scratch, "warm"), *point)))
+    return best
+
+
+@case
+def sweep_16(scratch: Path) -> float:
+    name = empty(scratch, "sweep")
+    return max(
+        accuracy(train(scratch, name, f"optimizer.lr={lr}", f"seed={seed}"))
+        for lr in (3e-4, 1e-3, 3e-3, 1e-2)
+        for seed in (0, 1, 2, 3)
+    )
+
+
+def up_to(scratch: Path, cache: str, *model: str) -> float:
+    """Returns the accuracy; an epoch's seconds are the difference between runs of 4 epochs and of 1."""
+    marks = []
+    for num_epochs in (1, 4):
+        started = time.perf_counter()
+        run = train(scratch, f"features.cache={cache}", f"trainer.max_epochs={num_epochs}", *model)
+        marks.append(time.perf_counter() - started)
+    NOTES["epoch_seconds"] = (marks[1] - marks[0]) / 3
+    return accuracy(run)
+
+
+LITE_CUT = ("freezing=up_to", "freezing.until=block5")
+RESNET_CUT = ("model=resnet18", "model.weights=null", "model.image_size=128", "freezing=up_to", "freezing.until=layer3")
+
+
+@case
+def up_to_lite_stored(scratch: Path) -> float:
+    return up_to(scratch, "on", *LITE_CUT, stored(scratch, "up_to"))
+
+
+@case
+def up_to_lite_fresh(scratch: Path) -> float:
+    return up_to(scratch, "off", *LITE_CUT)
+
+
+@case
+def up_to_resnet_stored(scratch: Path) -> float:
+    return up_to(scratch, "on", *RESNET_CUT, stored(scratch, "up_to"))
+
+
+@case
+def up_to_resnet_fresh(scratch: Path) -> float:
+    return up_to(scratch, "off", *RESNET_CUT)
+
+
+def extract(prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
+    """Notes images a second of EfficientNet-Lite0's features in batches of 128, on 1,024 images."""
+    import torch
+
+    from regraft.backbones.bundled import efficientnet_lite0
+
+    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
+    forward = prepare(backbone)
+    images = torch.randn(1024, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
+    forward(images[:128])
+    started = time.perf_counter()
+    for batch in images.split(128):
+        forward(batch)
+    NOTES["images_per_second"] = len(images) / (time.perf_counter() - started)
+
+
+def prefix(precision: str) -> Callable[[Any], Callable[[Any], Any]]:
+    def prepare(backbone: Any) -> Callable[[Any], Any]:
+        import torch
+
+        from regraft.features.prefix import Prefix
+        from regraft.startup import keep_freed_memory
+
+        keep_freed_memory()
+        example = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
+        frozen = Prefix(dict(backbone.stages), example, getattr(torch, precision), "cpu")
+        return lambda images: frozen(images, 0, [len(backbone.stages)])
+
+    return prepare
+
+
+@case
+def extract_eager(scratch: Path) -> None:
+    import torch
+
+    extract(torch.no_grad())
+
+
+@case
+def extract_eager_keeping_memory(scratch: Path) -> None:
+    import torch
+
+    from regraft.startup import keep_freed_memory
+
+    keep_freed_memory()
+    extract(torch.no_grad())
+
+
+@case
+def extract_float32(scratch: Path) -> None:
+    extract(prefix("float32"))
+
+
+@case
+def extract_bfloat16(scratch: Path) -> None:
+    extract(prefix("bfloat16"))
+
+
+@case
+def full_finetune(scratch: Path) -> float:
+    return accuracy(train(scratch, "freezing=none", "trainer.max_epochs=1", "data.num_workers=0"))
+
+
+@case
+def full_finetune_default_malloc(scratch: Path) -> float:
+    os.environ["REGRAFT_MALLOC"] = "default"
+    return full_finetune(scratch)
+
+
+@case
+def views_flip_stored(scratch: Path) -> float:
+    return accuracy(train(scratch, empty(scratch, "flip"), "augment=flip"))
+
+
+@case
+def views_8_stored(scratch: Path) -> float:
+    return accuracy(train(scratch, empty(scratch, "views"), "augment=crop_flip", "features.views=8"))
+
+
+@case
+def views_fresh(scratch: Path) -> float:
+    return accuracy(train(scratch, "features.cache=off", "augment=crop_flip"))
+
+
+def accuracy(run: Any) -> float:
+    """Returns the validation accuracy of the last epoch, as the peer reports it."""
+    return float([row["val/acc"] for row in run.history(before_step=10**9) if "val/acc" in row][-1])
+
+
+def write_photos(cifar: Path, target: Path) -> None:
+    """Writes CIFAR-10 images as PNG files, ROOT/train/CLASS and ROOT/val/CLASS, the same number of each class."""
+    from PIL import Image
+
+    from regraft.data.cifar import CIFAR10Source
+
+    source = CIFAR10Source(root=str(cifar), verify=False)
+    splits = source.splits()
+    # Without a test split Regraft would test on `val` and carve its validation from `train`; so there is a tiny one.
+    parts = (("train", splits.train, NUM_TRAIN), ("val", splits.test, NUM_VAL), ("test", splits.test, 10))
+    for name, images, number in parts:
+        for label, class_name in enumerate(splits.class_names):
+            folder = target / name / class_name
+            folder.mkdir(parents=True)
+            for place in (images.labels == label).nonzero()[: number // len(splits.class_names), 0].tolist():
+                Image.fromarray(images.pixels[place].permute(1, 2, 0).numpy()).save(folder / f"{place}.png")
+
+
+NOTES: dict[str, float] = {}
+
+
+def child(name: str, scratch: Path) -> None:
+    """Measures one case in this process and prints it."""
+    import pytorch_lightning  # noqa: F401
+    import timm  # noqa: F401
+    import torch  # noqa: F401
+
+    from regraft import build  # noqa: F401
+
+    before, started = cpu_seconds(), time.perf_counter()
+    result = CASES[name](scratch)
+    wall, used = time.perf_counter() - started, cpu_seconds() - before
+    print("MEASURED " + json.dumps({"wall": wall, "cpu": used, "result": result} | NOTES))
+
+
+def cpu_seconds() -> float:
+    """Returns what this process and its ended children have used."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def measure(name: str, scratch: Path) -> dict[str, float]:
+    """Returns one case's figures, from a process of its own."""
+    command = [sys.executable, __file__, "--child", name, "--scratch", str(scratch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
+    if not lines:
+        raise RuntimeError(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    figures: dict[str, float] = json.loads(lines[-1].removeprefix("MEASURED "))
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", type=Path, help="folder that holds cifar-10-batches-py")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="cases, by commas; all without")
+    parser.add_argument("--results", type=Path, help="JSON to add the figures to")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        child(arguments.child, arguments.scratch)
+        return
+    names = arguments.only.split(",") if arguments.only else list(CASES)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        write_photos(arguments.cifar, scratch / "photos")
+        if any(name.endswith("_warm") for name in names):
+            measure("probe_warm", scratch)
+        figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+        for round_number in range(arguments.rounds):
+            for name in names:
+                figures[name].append(measure(name, scratch))
+                print(round_number, name, figures[name][-1], flush=True)
+    if arguments.results:
+        known = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+        arguments.results.write_text(json.dumps(known | figures, indent=1) + "\n")
+    for name, rows in figures.items():
+        medians = {key: statistics.median(row[key] for row in rows) for key in rows[0] if rows[0][key] is not None}
+        print(name, {key: round(value, 3) for key, value in medians.items()})
+
+
+if __name__ == "__main__":
+    main()
