@@ -200,7 +200,7 @@ def test_the_source_of_a_function_in_a_graph_counts(monkeypatch) -> None:
 def test_a_class_without_source_is_refused() -> None:
     space: dict[str, Any] = {"nn": nn, "__name__": "nowhere"}
     exec("class Mine(nn.Module): pass", space)
-    with pytest.raises(ValueError, match=r"source of nowhere\.Mine can't be read .* Define it in a file"):
+    with pytest.raises(ValueError, match=r"source of nowhere\.Mine can't be read .* define it in a file"):
         stage_digests({"a": space["Mine"]()})
 
 

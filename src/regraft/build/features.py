@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from regraft.data.image_view import is_flip_only, is_none
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
 from regraft.features.frozen import FrozenFeatures, NoRoomError
+from regraft.features.key import UnreadableSourceError
 from regraft.features.plan import Stretch, frozen_depth, saved_flops, stretches
 from regraft.features.settings import Settings
 from regraft.freezing.phases import phases
@@ -95,9 +97,14 @@ def feature_plan(
         _require_full_batch(config, backbone, data, [factors for _, factors in run_phases])
     plan = None
     reason = _obstacle(settings, data.augment, frozen_depth(run_phases[0][1], backbone.stage_names))
+    frozen = None
     if reason is None:
         precisions = settings.precisions(is_head_only=_trains_head_only(run_phases, backbone))
-        frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+        try:
+            frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+        except UnreadableSourceError as error:
+            reason = str(error)
+    if frozen is not None:
         parts = stretches(run_phases, backbone.stage_names, max_epochs, start_epoch, frozen.costs)
         plan = FeaturePlan(settings, data, frozen, parts, is_amortised(config) or is_full_batch, is_full_batch)
         if plan.depths:
@@ -165,9 +172,13 @@ def evaluation_data(
         return None
     max_epochs = config["trainer"]["max_epochs"]
     run_phases = [(phase.start_epoch, phase.factors) for phase in phases(strategy, backbone.stage_names, max_epochs)]
+    frozen = None
     if all(frozen_depth(factors, backbone.stage_names) for _, factors in run_phases):
         precisions = settings.precisions(is_head_only=_trains_head_only(run_phases, backbone))
-        frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+        # Code that can't be read was no obstacle to training, so it is none to an evaluation.
+        with suppress(UnreadableSourceError):
+            frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+    if frozen is not None:
         depth = stretches(run_phases, backbone.stage_names, max_epochs, 0, frozen.costs)[-1].depth
         views = images.views(split, settings.views, settings.views_seed)
         if depth:
@@ -324,4 +335,4 @@ def _report(plan: FeaturePlan, views: Mapping[str, Sequence[Any]], summary: Mapp
         plan.frozen.place(views["train"], plan.depths[-1]),
     )
     if summary["seconds_saved"] is not None:
-        log.info("Features: this run saves about %.0f s of computing them in each epoch.", summary["seconds_saved"])
+        log.info("Features: computed anew in each epoch, they would take about %.0f s more.", summary["seconds_saved"])

@@ -60,8 +60,9 @@ class CachedData(pl.LightningDataModule):
         def choose(key: Any) -> Any:
             return self._images.choose_views(table.num_views, key)
 
-        if self._is_amortised and depth == self._num_stages:
-            assert self.trainer is not None
+        assert self.trainer is not None
+        # Among several processes gradients are averaged by Lightning's wrapper, step by step.
+        if self._is_amortised and depth == self._num_stages and self.trainer.world_size == 1:
             device = self.trainer.strategy.root_device
             return FeatureEpochs(
                 table,
@@ -91,9 +92,13 @@ class CachedData(pl.LightningDataModule):
     def _eval_loader(self, split: str, depth: int) -> Any:
         if (split, depth) not in self.tables:
             return self._of_images(split)
-        # Pooled features are small, and so is the head: many at a time.
-        batch_size = _EVAL_ROWS if depth == self._num_stages else None
+        # Pooled features are small, and so is the head: many at a time, unless batches are what the trainer counts.
+        batch_size = _EVAL_ROWS if depth == self._num_stages and self._is_unlimited(split) else None
         return FeatureBatches(self.tables[split, depth], self._images.eval_batches(split, batch_size))
+
+    def _is_unlimited(self, split: str) -> bool:
+        limit = 1.0 if self.trainer is None else getattr(self.trainer, f"limit_{split}_batches")
+        return isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
 
     def _of_images(self, split: str) -> Any:
         """Returns the images' own loader, always the same one, so that its workers outlive a reload."""

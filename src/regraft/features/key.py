@@ -28,6 +28,10 @@ _PROVENANCE = frozenset({"pretrained_cfg", "default_cfg"})
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+")
 
 
+class UnreadableSourceError(ValueError):
+    """What a stage computes can't be told, because its code can't be read."""
+
+
 def stage_digests(stages: Mapping[str, nn.Module]) -> list[str]:
     """Returns for each stage 32 hex digits over all that its eval-mode output depends on but its input.
 
@@ -134,7 +138,7 @@ def _source(code: type | FunctionType) -> bytes:
     try:
         return inspect.getsource(code).encode()
     except (OSError, TypeError) as error:
-        raise ValueError(
-            f"The source of {_qualified(code)} can't be read ({error}), so that what it computes can't be told from "
-            "what it computed before. Define it in a file, or compute without stored activations."
+        raise UnreadableSourceError(
+            f"the source of {_qualified(code)} can't be read ({error}), so that what it computes can't be told from "
+            "what it computed before; define it in a file, or use features.cache=off."
         ) from error

@@ -1,0 +1,63 @@
+"""Which loader a phase is given."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from regraft.features.datamodule import CachedData
+from regraft.features.memory import MemoryPool
+from regraft.features.plan import Stretch
+from regraft.features.table import FeatureBatches, FeatureEpochs, FeatureTable
+
+
+class Images:
+    """A datamodule of images that only says which loader it was asked for."""
+
+    draw_seed = choose_views = None
+
+    def train_batches(self):
+        return [object()] * 3
+
+    def train_dataloader(self):
+        return "images"
+
+
+def data(**options) -> CachedData:
+    table = FeatureTable(2, [MemoryPool((4,), torch.float32)], [torch.arange(5)], torch.arange(5), torch.zeros(5))
+    plan = [Stretch(0, 2, 2, 2), Stretch(2, 2, 0, 0)]
+    made = CachedData(
+        Images(),
+        {("train", 2): table},
+        plan,
+        0,
+        num_stages=2,
+        **{"is_amortised": True, "is_full_batch": False} | options,
+    )
+    made.trainer = trainer(epoch=0)
+    return made
+
+
+def trainer(*, epoch: int, world_size: int = 1) -> SimpleNamespace:
+    strategy = SimpleNamespace(root_device=torch.device("cpu"))
+    return SimpleNamespace(current_epoch=epoch, world_size=world_size, strategy=strategy)
+
+
+def test_an_epoch_of_the_head_alone_is_one_batch():
+    loader = data().train_dataloader()
+    assert isinstance(loader, FeatureEpochs)
+    assert (len(loader), loader.steps_per_batch) == (1, 3)
+    assert data(is_full_batch=True).train_dataloader().steps_per_batch == 1
+
+
+@pytest.mark.parametrize(("options", "world_size"), [({}, 2), ({"is_amortised": False}, 1)])
+def test_gradients_of_several_processes_are_averaged_step_by_step(options, world_size):
+    made = data(**options)
+    made.trainer = trainer(epoch=0, world_size=world_size)
+    assert isinstance(made.train_dataloader(), FeatureBatches)
+
+
+def test_a_phase_without_a_cut_is_given_images():
+    made = data()
+    made.trainer = trainer(epoch=2)
+    assert made.train_dataloader() == "images"
