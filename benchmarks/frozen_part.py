@@ -41,6 +41,7 @@ def train(scratch: Path, *overrides: str) -> Any:
             "data.num_workers=2",
             "model=efficientnet_lite0",
             f"model.image_size={IMAGE_SIZE}",
+            "scheduler=constant",
             "trainer=cpu",
             f"trainer.max_epochs={NUM_EPOCHS}",
             "trainer.enable_progress_bar=false",

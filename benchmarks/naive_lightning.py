@@ -59,8 +59,14 @@ def linear_probe(
 ) -> float:
     """Trains on ROOT/train/CLASS, validates on ROOT/val/CLASS after each epoch, and returns the last accuracy."""
     pl.seed_everything(0, verbose=False)
+    # What these weights were trained with: bicubic, a central crop of 0.875, pixels in [-1, 1].
     view = transforms.Compose(
-        [transforms.Resize((image_size, image_size)), transforms.ToTensor(), transforms.Normalize([0.5] * 3, [0.5] * 3)]
+        [
+            transforms.Resize(round(image_size / 0.875), transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(image_size),
+            transforms.ToTensor(),
+            transforms.Normalize([0.5] * 3, [0.5] * 3),
+        ]
     )
     options = {"batch_size": 64, "num_workers": num_workers, "persistent_workers": num_workers > 0}
     train = DataLoader(ImageFolder(str(root / "train"), view), shuffle=True, **options)

@@ -4,6 +4,7 @@ Evaluation's own view, or one of several augmented ones. What is computed of the
 `features`.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,6 +22,9 @@ from regraft.data.mixing import normalise
 from regraft.data.sampler import BatchKey
 from regraft.data.splits import Part
 from regraft.seeding import derive_seed, uniform
+
+
+_LEAST_SECONDS_FOR_WORKERS = 3.0
 
 
 class ImageView:
@@ -86,11 +90,20 @@ class ImageView:
             BatchKey(self._view, step, indices[start : start + batch_size], draw_numbers[start : start + batch_size])
             for step, start in enumerate(range(0, len(indices), batch_size))
         ]
+        dataset = BatchDataset(self._part.images, self._spec, self._augment, self._seed)
+        started = time.perf_counter()
+        for key in keys[:1]:
+            first = dataset[key]["images"]
+            seconds_left = (time.perf_counter() - started) * (len(keys) - 1)
+            yield normalise(first.to(device), self._spec)
+        if len(keys) < 2:
+            return
         loader = DataLoader(
-            BatchDataset(self._part.images, self._spec, self._augment, self._seed),
+            dataset,
             batch_size=None,
-            sampler=_Keys(keys),
-            num_workers=self._num_workers if len(keys) > 1 else 0,
+            sampler=_Keys(keys[1:]),
+            # Processes cost more than they bring where there is little to read.
+            num_workers=self._num_workers if seconds_left > _LEAST_SECONDS_FOR_WORKERS else 0,
             # Its own, because every iteration draws a number from it, and dropout shares the global one.
             generator=torch.Generator(),
         )
