@@ -23,7 +23,6 @@ from regraft.data.sampler import BatchKey
 from regraft.data.splits import Part
 from regraft.seeding import derive_seed, uniform
 
-
 _LEAST_SECONDS_FOR_WORKERS = 3.0
 
 
