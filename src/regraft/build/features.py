@@ -287,6 +287,7 @@ def _require_full_batch(
         (any(frozen_depth(factors, backbone.stage_names) < len(backbone.stages) for factors in phase_factors),
          "it trains the head alone; use freezing=linear_probe"),
         (not is_none(data.augment), "it needs the same images in each epoch; use augment=none"),
+        (config["data"]["sampler"] != "shuffle", "it needs the same images in each epoch; use data.sampler=shuffle"),
         (config["head"].get("dropout", 0) > 0, "it needs the same loss each time; use head.dropout=0"),
         (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use optimizer.weight_decay, not penalty"),
         (trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None,

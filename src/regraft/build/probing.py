@@ -16,6 +16,8 @@ from regraft.build.targets import Config, factory, require_numbers
 from regraft.contracts import Backbone
 from regraft.features.fill import Progress
 from regraft.features.table import FeatureEpochs, FeatureTable
+from regraft.freezing.phases import phases
+from regraft.freezing.strategies import HEAD
 from regraft.grid import HeadFit, HeadSpec, fit_heads
 
 
@@ -58,6 +60,9 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
     _require_a_linear_head(some_config)
     body, _ = backbone(some_config["model"], some_config["trust"])
     strategy = freezing(some_config, body.stage_names)
+    run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
+    if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
+        raise ValueError("probe: it fits heads on a frozen backbone; use freezing=linear_probe.")
     fits: dict[Point, HeadFit] = {}
     for bench in _benches(configs, body):
         config = configs[bench.points[0]] | {"features": some_config["features"] | {"cache": "on"}}
@@ -147,6 +152,7 @@ def _require_a_linear_head(config: Config) -> None:
     callbacks = {name: node for name, node in config["callbacks"].items() if node}
     best = callbacks.get("best", {})
     wrong = [
+        (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),
         (get_object(config["head"]["_target_"]) is not heads.Linear or config["head"]["dropout"] > 0,
          "its heads are linear; use head=linear head.dropout=0"),
         (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use grid.weight_decay in the place of penalty"),

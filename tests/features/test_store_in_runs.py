@@ -1,0 +1,206 @@
+"""Runs on a store that is stale, damaged, full or shared: never a wrong feature, never a crash."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import regraft
+from regraft.features import catalog, files
+from regraft.runs import Run
+
+OPTIONS = [
+    *("model=efficientnet_lite0", "model.image_size=32", "trainer=cpu", "trainer.max_epochs=2"),
+    *("trainer.enable_progress_bar=false", "logger=csv", "freezing=linear_probe", "optimizer.lr=0.01"),
+]
+PHOTOS = ["data=folder", "data.root=photos", "data.num_workers=0", *OPTIONS]
+NUM_PHOTOS = 24
+
+
+@pytest.fixture(autouse=True)
+def _photos() -> None:
+    generator = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        Path("photos", name).mkdir(parents=True)
+        for number in range(NUM_PHOTOS // 2):
+            pixels = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"photos/{name}/{number}.png")
+
+
+def train(*overrides: str) -> Run:
+    return regraft.train([*PHOTOS, *overrides])
+
+
+def num_computed(run: Run) -> Any:
+    return run.results["features"]["num_computed"]
+
+
+def assert_right(stored: Run, *overrides: str) -> None:
+    fresh = train("features.cache=off", *overrides)
+    for name in ("test/loss", "test/acc"):
+        assert stored.metrics[name] == pytest.approx(fresh.metrics[name], abs=1e-4)
+
+
+def segments() -> list[Path]:
+    return list(catalog.default_dir().glob(f"*/*{files.SEGMENT_SUFFIX}"))
+
+
+def test_one_pixel_is_one_image_computed_again():
+    assert num_computed(train("features.cache=on")) == NUM_PHOTOS
+    pixels = np.array(Image.open("photos/ant/3.png"))
+    pixels[0, 0, 0] ^= 255
+    Image.fromarray(pixels).save("photos/ant/3.png")
+    changed = train("features.cache=on")
+    assert num_computed(changed) == 1
+    assert_right(changed)
+
+
+def test_labels_and_class_names_are_never_the_stores():
+    train("features.cache=on")
+    shutil.move("photos/ant/1.png", "photos/swap.png")
+    shutil.move("photos/bee/1.png", "photos/ant/1.png")
+    shutil.move("photos/swap.png", "photos/bee/1.png")
+    shutil.move("photos/ant", "photos/wasp")  # now the second class
+    relabelled = train("features.cache=on")
+    assert num_computed(relabelled) == 0
+    assert_right(relabelled)
+
+
+def test_a_new_class_is_the_only_thing_computed():
+    train("features.cache=on")
+    Path("photos/cat").mkdir()
+    for number in range(12):
+        Image.new("RGB", (20, 20), (number * 20, 0, 0)).save(f"photos/cat/{number}.png")
+    grown = train("features.cache=on")
+    assert num_computed(grown) == 12
+    assert_right(grown)
+
+
+@pytest.mark.parametrize("change", [["model.image_size=40"], ["model.weights=null"], ["features.dtype=bfloat16"]])
+def test_another_size_weights_or_dtype_is_computed_anew(change):
+    train("features.cache=on")
+    assert num_computed(train("features.cache=on", *change)) == NUM_PHOTOS
+
+
+def damaged(path: Path, how: str) -> None:
+    content = bytearray(path.read_bytes())
+    if how == "flipped":
+        content[-5] ^= 1
+    path.write_bytes({"flipped": content, "short": content[:-9], "empty": b""}[how])
+
+
+@pytest.mark.parametrize("how", ["flipped", "short", "empty"])
+def test_a_damaged_file_is_computed_again(how, caplog):
+    train("features.cache=on")
+    (segment,) = [path for path in segments() if "-" in path.name][:1]
+    damaged(segment, how)
+    with caplog.at_level("WARNING"):
+        repaired = train("features.cache=on")
+    assert f"{segment} is damaged" in caplog.text
+    assert num_computed(repaired) > 0
+    assert_right(repaired)
+    assert num_computed(train("features.cache=on")) == 0
+
+
+def test_a_store_that_cant_be_made_is_kept_in_memory(caplog):
+    Path("taken").write_text("a file")
+    with caplog.at_level("WARNING"):
+        run = train("features.cache=on", "features.dir=taken")
+    assert "can't be used as a store" in caplog.text
+    assert num_computed(run) == NUM_PHOTOS
+    assert_right(run)
+
+
+def test_a_disk_that_fills_up_is_no_end(caplog, monkeypatch):
+    from regraft.features import segments as written
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(written, "write_atomically", fail)
+    with caplog.at_level("WARNING"):
+        run = train("features.cache=auto", "trainer.max_epochs=4")
+    assert "No space left on device" in caplog.text
+    assert run.results["features"]["num_computed"] > 0
+
+
+def test_a_limit_that_is_too_small_says_so(caplog):
+    with caplog.at_level("WARNING"):
+        run = train("features.cache=on", "features.max_gb=1e-9")
+    assert "features.max_gb" in caplog.text
+    assert_right(run)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["augment=basic"], "the augmentation draws anew in each epoch; features.views=8"),
+        (["augment=basic", "augment.mixup_alpha=0.2", "features.views=2"], "mix images"),
+        (["freezing=none"], "the first stage trains from the start"),
+        (["features.views=-1"], r"features\.views: got -1; allowed"),
+        (["features.dtype=int8"], r"features\.dtype: got 'int8'; allowed"),
+    ],
+)
+def test_what_cant_be_stored_is_one_sentence(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        train("features.cache=on", *overrides)
+
+
+def test_auto_says_why_it_stores_nothing(caplog):
+    with caplog.at_level("INFO"):
+        assert "features" not in train("augment=basic").results
+    assert "Features aren't stored: the augmentation draws anew" in caplog.text
+
+
+def test_views_are_shared_by_seeds_and_named(caplog):
+    views = ["data=digits", "data.fraction=0.1", "data.subset_seed=0", "augment=basic", "features.views=3"]
+    with caplog.at_level("INFO"):
+        first, second = (regraft.train([*OPTIONS, *views, f"seed={seed}"]) for seed in (0, 1))
+    assert "3 augmented views, drawn once," in caplog.text
+    assert num_computed(first) > 3 * 100
+    assert num_computed(second) == 0
+    assert first.metrics != second.metrics
+
+
+def test_two_processes_compute_once():
+    command = [sys.executable, "-m", "regraft", "train", *PHOTOS, "features.cache=on"]
+    started = [
+        subprocess.Popen([*command, f"hydra.run.dir=run{number}"], stdout=subprocess.DEVNULL) for number in (0, 1)
+    ]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    runs = [Run(Path(f"run{number}").resolve()) for number in (0, 1)]
+    assert sum(map(num_computed, runs)) == NUM_PHOTOS
+    assert runs[0].metrics == runs[1].metrics
+
+
+@pytest.mark.parametrize("freezing", [["freezing=linear_probe"], ["freezing=lp_ft"], ["freezing=gradual"]])
+def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(self, trainer, *_):
+        if trainer.current_epoch == 2:
+            raise StoppedError
+
+    options = [*freezing, "trainer.max_epochs=4", "head.dropout=0.2", "augment=flip", "callbacks.last.max_share=1"]
+    straight = train(*options, "features.cache=on")
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelCheckpoint, "on_train_batch_end", stop)
+        with pytest.raises(StoppedError):
+            train(*options, "features.cache=on", "output_dir=stopped")
+    (folder,) = Path("stopped").glob("*/*")
+    resumed = regraft.train([f"ckpt_path={folder}"])
+    ends = [torch.load(run.last_ckpt, weights_only=True) for run in (straight, resumed)]
+    for name, tensor in ends[0]["state_dict"].items():
+        assert torch.equal(tensor, ends[1]["state_dict"][name]), name
+    assert str(ends[0]["optimizer_states"]) == str(ends[1]["optimizer_states"])
+    assert ends[0]["global_step"] == ends[1]["global_step"]
+    assert resumed.metrics == straight.metrics
