@@ -16,7 +16,7 @@ from regraft.data.augment import Augment
 from regraft.data.image_view import is_flip_only, is_none
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
-from regraft.features.frozen import FrozenFeatures, NoRoomError
+from regraft.features.frozen import FrozenFeatures, NoFolderError, NoRoomError
 from regraft.features.key import UnreadableSourceError
 from regraft.features.plan import Stretch, frozen_depth, saved_flops, stretches
 from regraft.features.settings import Settings
@@ -90,25 +90,30 @@ def feature_plan(
         ValueError: `features.cache=on` or an optimizer wants what can't be.
     """
     settings: Settings = factory(config["features"], "features")()
+    names = backbone.stage_names
     max_epochs = config["trainer"]["max_epochs"]
-    run_phases = [(phase.start_epoch, phase.factors) for phase in phases(strategy, backbone.stage_names, max_epochs)]
+    run_phases = [(phase.start_epoch, phase.factors) for phase in phases(strategy, names, max_epochs)]
     is_full_batch = issubclass(get_object(config["optimizer"]["_target_"]), LBFGS)
     if is_full_batch:
         _require_full_batch(config, backbone, data, [factors for _, factors in run_phases])
     plan = None
-    reason = _obstacle(settings, data.augment, frozen_depth(run_phases[0][1], backbone.stage_names))
+    reason = _obstacle(settings, data.augment, frozen_depth(run_phases[0][1], names))
     frozen = None
     if reason is None:
         precisions = settings.precisions(is_head_only=_trains_head_only(run_phases, backbone))
         try:
             frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
-        except UnreadableSourceError as error:
+        except (UnreadableSourceError, NoFolderError) as error:
             reason = str(error)
     if frozen is not None:
-        parts = stretches(run_phases, backbone.stage_names, max_epochs, start_epoch, frozen.costs)
+        parts = stretches(run_phases, names, max_epochs, start_epoch, frozen.costs)
         plan = FeaturePlan(settings, data, frozen, parts, is_amortised(config) or is_full_batch, is_full_batch)
         if plan.depths:
             frozen.prefer_stored(plan.views("train"), plan.depths[-1])
+        elif start_epoch and any(part.depth for part in stretches(run_phases, names, max_epochs, 0, frozen.costs)):
+            # No reason to refuse a run that has been accepted when it started.
+            log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")
+            return None
         reason = _waste(config, plan)
     if reason is None:
         return plan
@@ -175,8 +180,8 @@ def evaluation_data(
     frozen = None
     if all(frozen_depth(factors, backbone.stage_names) for _, factors in run_phases):
         precisions = settings.precisions(is_head_only=_trains_head_only(run_phases, backbone))
-        # Code that can't be read was no obstacle to training, so it is none to an evaluation.
-        with suppress(UnreadableSourceError):
+        # What was no obstacle to training is none to an evaluation.
+        with suppress(UnreadableSourceError, NoFolderError):
             frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
     if frozen is not None:
         depth = stretches(run_phases, backbone.stage_names, max_epochs, 0, frozen.costs)[-1].depth
@@ -215,6 +220,8 @@ def store(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
             raise ValueError(f"features.cache: {error}") from error
         log.warning("features: %s They are computed anew in each epoch.", error)
         return None
+    finally:
+        plan.frozen.release()
     tables = {
         (split, depth): plan.frozen.table(views[split], depth, plan.images.indices(split), plan.images.labels(split))
         for split in views

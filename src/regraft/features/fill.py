@@ -136,9 +136,17 @@ def fill(
 def _closing(writers: Mapping[int, "_Writer"]) -> Iterator[None]:
     try:
         yield
-    finally:
-        for writer in writers.values():
-            writer.flush()
+    except BaseException:
+        # Of the two errors the first one counts: a Ctrl-C on a full disk is no full disk.
+        with contextlib.suppress(OSError):
+            _flush(writers)
+        raise
+    _flush(writers)
+
+
+def _flush(writers: Mapping[int, "_Writer"]) -> None:
+    for writer in writers.values():
+        writer.flush()
 
 
 def _start(view: View, places: Tensor, pools: Mapping[int, Store], sources: Mapping[int, Store]) -> int:

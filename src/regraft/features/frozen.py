@@ -4,7 +4,6 @@ Where a run is cut is decided in `plan`, what is missing is computed in `fill`, 
 """
 
 import logging
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,10 @@ class NoRoomError(OSError):
     """Neither the disk nor memory can hold the features."""
 
 
+class NoFolderError(ValueError):
+    """There is no folder for the store."""
+
+
 class FrozenFeatures:
     """The outputs of a backbone's frozen stages, kept between epochs, runs and processes.
 
@@ -43,6 +46,9 @@ class FrozenFeatures:
         precisions: that will do, the one to compute in first; see `Settings.precisions`.
         device: where the stages are computed.
         progress: see `fill.Progress`.
+
+    Raises:
+        NoFolderError: the store's folder can't be told.
     """
 
     def __init__(
@@ -63,8 +69,9 @@ class FrozenFeatures:
         self._device = device
         self._progress = progress
         self._digests = stage_digests(self._stages)
-        self._dir = default_dir() if settings.dir is None else Path(settings.dir).expanduser()
+        self._dir = _folder(settings)
         self._pools: dict[tuple[int, str, str], Pool | MemoryPool] = {}
+        self._in_memory: dict[tuple[View, int], MemoryPool] = {}
         self._prefixes: dict[int, Prefix] = {}
         self.costs = self._measure()
 
@@ -83,18 +90,17 @@ class FrozenFeatures:
 
     def num_missing(self, views: Sequence[Any], depths: Sequence[int]) -> int:
         """Returns how many images and views are yet to be computed at some of the depths."""
-        return sum(len(missing_places(view, self._wanted(view, depths))) for view in views)
+        return sum(self._num_missing(view, depths) for view in views)
 
     def has_all(self, views: Sequence[Any], depth: int) -> bool:
         """Whether every row of a depth is stored already."""
-        is_there = all(Pool.exists(self._dir, self._fields(view, depth)) for view in views)
-        return is_there and self.num_missing(views, [depth]) == 0
+        return all(self._is_there(view, depth) for view in views) and self.num_missing(views, [depth]) == 0
 
     def ensure(self, views: Sequence[Any], depths: Sequence[int]) -> Filled:
         """Computes what is missing and returns what was done.
 
         Args:
-            views: of one split.
+            views: of one split; `table` is given the same.
             depths: of the cuts.
 
         Raises:
@@ -108,7 +114,7 @@ class FrozenFeatures:
             except OSError as error:
                 # The disk filled up, or the folder went away, after the room was found.
                 log.warning("features: %s They are kept in memory for this run.", error)
-                self._keep_in_memory([view], depths)
+                self._move_to_memory([view], depths)
                 filled.append(self._fill(view, depths))
         return Filled(
             sum(one.num_images for one in filled),
@@ -144,10 +150,27 @@ class FrozenFeatures:
         shape = "x".join(map(str, self.costs.row_shapes[depth]))
         return f"the output of {list(self._stages)[depth - 1]} ({shape}, {self._settings.dtype})"
 
+    def release(self) -> None:
+        """Lets go of the copies of the stages, which lie on the device."""
+        self._prefixes.clear()
+
     def _measure(self) -> Costs:
         size = self._spec.image_size
         shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
         return Costs(flops, shapes)
+
+    def _is_there(self, view: Any, depth: int) -> bool:
+        """Whether the store has a pool; a folder that can't be looked into has none."""
+        try:
+            return Pool.exists(self._dir, self._fields(view, depth))
+        except OSError:  # said where the pool is opened
+            return False
+
+    def _num_missing(self, view: Any, depths: Sequence[int]) -> int:
+        if all(self._is_there(view, depth) for depth in depths):
+            return len(missing_places(view, self._wanted(view, depths)))
+        # Counting makes no folders.
+        return len(missing_places(view, {0: MemoryPool((), self._settings.torch_dtype)}))
 
     def _wanted(self, view: Any, depths: Sequence[int]) -> dict[int, Pool | MemoryPool]:
         return {depth: self._pool(view, depth) for depth in depths}
@@ -161,8 +184,8 @@ class FrozenFeatures:
 
     def _stored(self, view: Any, below: int) -> dict[int, Pool | MemoryPool]:
         """Returns the pools of shallower cuts that the store has already."""
-        keys = {depth: self._fields(view, depth) for depth in self.costs.row_shapes if depth < below}
-        return {depth: self._pool(view, depth) for depth, fields in keys.items() if Pool.exists(self._dir, fields)}
+        depths = [depth for depth in self.costs.row_shapes if depth < below]
+        return {depth: self._pool(view, depth) for depth in depths if self._is_there(view, depth)}
 
     def _prefix(self, depth: int) -> Prefix:
         if depth not in self._prefixes:
@@ -176,7 +199,9 @@ class FrozenFeatures:
         return self._prefixes[depth]
 
     def _pool(self, view: Any, depth: int) -> Pool | MemoryPool:
-        place = self._place(view, depth)
+        if (view, depth) in self._in_memory:
+            return self._in_memory[view, depth]
+        place = depth, repr(view.transform), self._precision
         if place not in self._pools:
             row_shape = self.costs.row_shapes[depth]
             try:
@@ -211,37 +236,69 @@ class FrozenFeatures:
         return f"{self._name}, {stage}, {self._spec.image_size} px, {self._settings.dtype}{note}{drawn}{flipped}"
 
     def _require_room(self, views: Sequence[Any], depths: Sequence[int]) -> None:
-        """Makes room on the disk for what is missing, or else takes memory."""
-        needed = {}
+        """Makes room on the disk for what is missing, or else takes memory.
+
+        Raises:
+            NoRoomError: there isn't enough of either.
+        """
+        missing = {Pool: 0, MemoryPool: 0}
         for view in views:
             for depth, pool in self._wanted(view, depths).items():
-                if isinstance(pool, Pool):
-                    num_missing = len(missing_places(view, {depth: pool}))
-                    needed[pool.key] = num_missing * pool.row_bytes
-        if not any(needed.values()):
+                missing[type(pool)] += len(missing_places(view, {depth: pool})) * pool.row_bytes
+        self._require_memory(missing[MemoryPool])
+        if not missing[Pool]:
             return
+        # All that this run has opened stays: rows of another split may lie there.
+        keep = [pool.key for pool in self._pools.values()]
         try:
-            make_room(self._dir, sum(needed.values()), self._settings.max_bytes, keep=list(needed))
-        except StoreFullError as error:
-            log.warning("features: %s They are kept in memory for this run.", error)
-            self._keep_in_memory(views, depths)
+            make_room(self._dir, missing[Pool], self._settings.max_bytes, keep)
+        except OSError as error:
+            text = error if isinstance(error, StoreFullError) else f"no room can be made in {self._dir} ({error})."
+            log.warning("features: %s They are kept in memory for this run.", text)
+            self._move_to_memory(views, depths)
 
-    def _keep_in_memory(self, views: Sequence[Any], depths: Sequence[int]) -> None:
-        num_bytes = sum(
-            len(view.digests) * math.prod(self.costs.row_shapes[depth]) * self._settings.torch_dtype.itemsize
-            for view in views
-            for depth in depths
-        )
+    def _move_to_memory(self, views: Sequence[Any], depths: Sequence[int]) -> None:
+        """Has the rows of each view that the store lacks in part kept in memory, those that it has copied there.
+
+        Raises:
+            NoRoomError: they don't fit.
+        """
+        wanted = [(view, depth, pool) for view in views for depth, pool in self._wanted(view, depths).items()]
+        moved = [one for one in wanted if isinstance(one[2], Pool) and len(missing_places(one[0], {one[1]: one[2]}))]
+        self._require_memory(sum(len(view.digests) * pool.row_bytes for view, _, pool in moved))
+        for view, depth, pool in moved:
+            rows = MemoryPool(self.costs.row_shapes[depth], self._settings.torch_dtype)
+            positions = pool.find(view.digests)
+            stored = (positions >= 0).nonzero()[:, 0]
+            if len(stored):
+                seconds = (pool.seconds_per_row or 0.0) * len(stored)
+                rows.append(view.digests[stored.numpy()], pool.gather(positions[stored]), seconds)
+            # Not in the place of the pool, which other splits go on reading.
+            self._in_memory[view, depth] = rows
+
+    def _require_memory(self, num_more_bytes: int) -> None:
+        """Checks that memory can hold more bytes of rows than it holds already.
+
+        Raises:
+            NoRoomError: it can't.
+        """
+        held = [pool for pool in (*self._pools.values(), *self._in_memory.values()) if isinstance(pool, MemoryPool)]
+        num_bytes = num_more_bytes + sum(pool.num_rows * pool.row_bytes for pool in held)
         limit = _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if num_bytes > limit:
+        if num_more_bytes and num_bytes > limit:
             raise NoRoomError(
-                f"{num_bytes / 1e9:.1f} GB of features fit neither the store nor a quarter of memory "
-                f"({limit / 1e9:.1f} GB). Raise features.max_gb, free disk space, or use features.dtype=float16."
+                f"{num_bytes / 1e9:.3g} GB of features fit neither the store nor a quarter of memory "
+                f"({limit / 1e9:.3g} GB). Raise features.max_gb, free disk space, or use features.dtype=float16."
             )
-        for view in views:
-            for depth in depths:
-                shape = self.costs.row_shapes[depth]
-                self._pools[self._place(view, depth)] = MemoryPool(shape, self._settings.torch_dtype)
 
-    def _place(self, view: Any, depth: int) -> tuple[int, str, str]:
-        return depth, repr(view.transform), self._precision
+
+def _folder(settings: Settings) -> Path:
+    """Returns the store's folder, which needn't exist."""
+    try:
+        return default_dir() if settings.dir is None else Path(settings.dir).expanduser()
+    except RuntimeError as error:  # pathlib's, of a user that the machine doesn't know
+        given = "" if settings.dir is None else f" {settings.dir!r}"
+        raise NoFolderError(
+            f"the store's folder{given} lies in a home folder that can't be found; give another one with "
+            "features.dir=PATH."
+        ) from error

@@ -47,6 +47,8 @@ class Settings:
         _check(self.dtype in _DTYPES, "dtype", self.dtype, ", ".join(_DTYPES))
         _check(self.precision in _PRECISIONS, "precision", self.precision, ", ".join(_PRECISIONS))
         is_number = isinstance(self.max_gb, int | float) and not isinstance(self.max_gb, bool)
+        is_folder = self.dir is None or (isinstance(self.dir, str) and bool(self.dir))
+        _check(is_folder, "dir", self.dir, "a folder's path, null for the user's own")
         _check(is_number and 0 < self.max_gb < math.inf, "max_gb", self.max_gb, "a number above 0")
 
     @property
