@@ -16,7 +16,7 @@ quickstart: $(VENV)/installed
 	@echo "  regraft eval ckpt_path=outputs/quickstart/RUN         the run's test metrics again"
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
@@ -24,7 +24,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/mypy
 
 slow: $(VENV)/installed-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -20,6 +20,7 @@ NEEDED = {
 }
 # What build adds to the keys of a section.
 GIVEN = {
+    "callbacks": {"dirpath"},
     "head": {"num_features", "num_classes"},
     "logger": {"save_dir"},
     "model": {"construct"},

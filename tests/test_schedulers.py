@@ -50,7 +50,8 @@ def rates(optimizer, config, num_steps):
 @pytest.mark.parametrize("builder", KNOBS)
 def test_config_is_lightnings(builder):
     config = build(builder)
-    expected = "epoch" if builder in (schedulers.step, schedulers.exponential, schedulers.plateau) else "step"
+    by_epoch = (schedulers.constant, schedulers.step, schedulers.exponential, schedulers.plateau)
+    expected = "epoch" if builder in by_epoch else "step"
     assert (config["interval"], config["frequency"]) == (expected, 1)
     assert config.get("monitor") == ("val/loss" if builder is schedulers.plateau else None)
 

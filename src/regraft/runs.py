@@ -12,6 +12,7 @@ from typing import Any, Literal
 import yaml
 
 CHECKPOINTS = "checkpoints"
+PREVIOUS = "previous.ckpt"
 Kind = Literal["best", "last"]
 
 
@@ -90,8 +91,13 @@ class Run:
 
     @property
     def last_ckpt(self) -> Path:
-        """The checkpoint of the last epoch."""
+        """The checkpoint that the run goes on from."""
         return self.checkpoint("last")
+
+    @property
+    def previous_ckpt(self) -> Path:
+        """What `last_ckpt` held before; in use only if that is damaged."""
+        return self.path / CHECKPOINTS / PREVIOUS
 
 
 def run_of(path: str | Path) -> Run | None:
@@ -117,9 +123,9 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
         return path
     if not path.exists():
         raise FileNotFoundError(f"{key}: {path} doesn't exist. Give a run's folder or a checkpoint's file.")
+    run = Run(path)
     other: Kind = "last" if prefer == "best" else "best"
-    for kind in (prefer, other):
-        candidate = Run(path).checkpoint(kind)
+    for candidate in (run.checkpoint(prefer), run.checkpoint(other), run.previous_ckpt):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(

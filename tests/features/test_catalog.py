@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from regraft.atomic import write_atomically
 from regraft.features import catalog, files
 
 
@@ -197,7 +198,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", fail)
     with pytest.raises(OSError, match="No space left"):
-        files.write_atomically(tmp_path / "x", b"content")
+        write_atomically(tmp_path / "x", b"content")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from regraft.runs import Run
 
 OPTIONS = [
     *("trainer=cpu", "trainer.max_epochs=3", "trainer.enable_progress_bar=false", "logger=csv"),
-    *("freezing=linear_probe", "optimizer.lr=0.01", "data.subset_seed=0", "callbacks.last=null"),
+    *("freezing=linear_probe", "optimizer.lr=0.01", "data.subset_seed=0", "callbacks.checkpoint=null"),
 ]
 DIGITS = ["data=digits", "data.fraction=0.1", "data.test_fraction=0.1", "data.val_fraction=0.1", *OPTIONS]
 PHOTOS = ["data=folder", "data.root=photos", "data.num_workers=0", *OPTIONS]

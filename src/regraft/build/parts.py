@@ -12,8 +12,8 @@ from hydra.utils import get_object
 from torch import nn
 
 from regraft.build.targets import Config, checked_call, factory, require_numbers
-from regraft.checkpoints import Checkpoint, require_known_targets
-from regraft.checkpoints import read as read_checkpoint
+from regraft.checkpoints.reading import Checkpoint, require_known_targets
+from regraft.checkpoints.reading import read as read_checkpoint
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing import table
 from regraft.freezing.phases import phases

@@ -2,14 +2,13 @@
 
 import inspect
 import logging
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import get_object
 
 from regraft.build.parts import Parts
 from regraft.build.targets import Config, factory
-from regraft.checkpoints import InItsFolder
+from regraft.checkpoints.files import CheckpointFiles
 from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
 from regraft.runs import CHECKPOINTS, Run
@@ -17,14 +16,13 @@ from regraft.runs import CHECKPOINTS, Run
 log = logging.getLogger(__name__)
 
 
-def callbacks(config: Config, run: Run, parts: Parts, *, goes_on: bool) -> list[Any]:
+def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
     """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
 
     Args:
         config: the resolved config.
         run: the run's folder.
         parts: what is trained.
-        goes_on: whether the run is resumed.
 
     Raises:
         ValueError: something watches a validation metric, and there is no validation split.
@@ -40,9 +38,7 @@ def callbacks(config: Config, run: Run, parts: Parts, *, goes_on: bool) -> list[
             continue
         _require_watchable(node, f"callbacks.{name}", parts)
         make = factory(node, f"callbacks.{name}")
-        made.append(make(dirpath=run.path / CHECKPOINTS) if takes_folder else make())
-    if goes_on and Path(config["ckpt_path"]).parent == run.path / CHECKPOINTS:
-        made.append(InItsFolder())
+        made.append(make(dirpath=str(run.path / CHECKPOINTS)) if takes_folder else make())
     return made
 
 
@@ -87,6 +83,6 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
         )
     make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
     try:
-        return make(use_distributed_sampler=False, enable_model_summary=False, **given)
+        return make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:
         raise ValueError(f"trainer: {' '.join(str(error).split())} For the CPU: trainer=cpu.") from error

@@ -1,43 +1,18 @@
-"""How files of the features store are written, locked and removed, so that a kill leaves nothing half done.
+"""How files of the features store are named, locked and removed, so that a kill leaves nothing half done.
 
 What the files mean belongs in `catalog` (pools) and `segments` (rows). No torch: the command line reads this.
 """
 
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from regraft.atomic import remove_leftovers
+
 META = "meta.json"
 SEGMENT_SUFFIX = ".safetensors"
-_TEMPORARY_SUFFIX = ".tmp"
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file that is either whole or not there, also after a kill or a power cut.
-
-    Raises:
-        OSError: it can't be written; nothing of it is left then.
-    """
-    temporary = path.with_name(uuid.uuid4().hex + _TEMPORARY_SUFFIX)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    # The new name is an entry of the folder, which reaches the disk on its own.
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
@@ -80,12 +55,6 @@ def try_lock(pool_folder: Path) -> Iterator[str]:
     finally:
         if not reason:
             held.release()
-
-
-def remove_leftovers(pool_folder: Path) -> None:
-    """Removes what killed writers have left; whoever calls it holds the lock."""
-    for path in pool_folder.glob(f"*{_TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)
 
 
 def remove_content(pool_folder: Path) -> None:

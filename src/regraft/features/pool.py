@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.atomic import remove_leftovers, write_atomically
 from regraft.features import catalog, files
 from regraft.features.memory import MemoryPool
 from regraft.features.segments import DamagedError, Segment, read, write
@@ -171,8 +172,8 @@ class Pool:
                 log.warning("features: %s is emptied: %s. What it held is computed again.", self.folder, problem)
             self.folder.mkdir(parents=True, exist_ok=True)
             files.remove_content(self.folder)
-            files.write_atomically(self.folder / files.META, catalog.canonical(self._meta).encode())
-        files.remove_leftovers(self.folder)
+            write_atomically(self.folder / files.META, catalog.canonical(self._meta).encode())
+        remove_leftovers(self.folder)
 
     def _say_waiting(self) -> None:
         log.info("features: another process is writing %s; waiting for it.", self.folder)

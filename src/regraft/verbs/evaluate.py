@@ -44,14 +44,15 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
         ValueError: not a checkpoint of ours, a split that isn't there, or classes that aren't those of the run.
     """
     with quick_imports():
-        from regraft import build, checkpoints
+        from regraft import build
+        from regraft.checkpoints.reading import read
         from regraft.report.progress import image_progress
         from regraft.verbs.train import quiet_lightning
 
     if composed.split not in _SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), _SPLITS)}")
     path = find_checkpoint(composed.ckpt_path, prefer="best")
-    checkpoint = checkpoints.read(path, list(composed.trust))
+    checkpoint = read(path, list(composed.trust))
     config = _with_overrides(checkpoint.config, composed)
     quiet_lightning()
     backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)

@@ -20,7 +20,7 @@ from regraft.verbs import devices
 
 if TYPE_CHECKING:
     from regraft.build import FeaturePlan, Parts
-    from regraft.checkpoints import Checkpoint
+    from regraft.checkpoints.reading import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     trainer = build.trainer(
         config,
         has_val=parts.data.has_val,
-        callbacks=build.callbacks(config, run, parts, goes_on=checkpoint is not None),
+        callbacks=build.callbacks(config, run, parts),
         logger=loggers,
         default_root_dir=run.path,
     )
@@ -121,9 +121,9 @@ def fit(config: dict[str, Any], run: Run) -> None:
 
 def _checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
     with quick_imports():
-        from regraft import checkpoints
+        from regraft.checkpoints.reading import read
 
-    return checkpoints.read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
+    return read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
 
 
 def _feature_plan(
@@ -236,8 +236,6 @@ def quiet_lightning() -> None:
         r"Checkpoint directory .* exists and is not empty",
         # A callback that the command line left out of a resumed run.
         r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
-        # A checkpoint that goes on in a folder of its own; its best epoch is chosen anew there.
-        r"The dirpath has changed from",
         # Rows are logged once an epoch, whatever the number of its batches.
         r"The number of training batches \(\d+\) is smaller than the logging interval",
         # Lightning's own use of torch's pytrees.

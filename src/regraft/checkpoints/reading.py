@@ -4,17 +4,15 @@ A checkpoint can come from a stranger: it is read without running code, and the 
 only if they are this project's, or those of modules that the user trusts on the command line.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ModelCheckpoint
-
 from regraft.backbones.weights import load_safely
+from regraft.checkpoints.files import whole_or_previous
 from regraft.contracts import InputSpec
+from regraft.runs import run_of
 
 _NEEDED = ("config", "architecture", "input_spec", "class_names", "class_counts", "fingerprint")
 _KNOWN_MODULES = ("regraft.", "torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.")
@@ -50,12 +48,17 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     """Returns what the file holds.
 
     Args:
-        path: a Lightning checkpoint that a run of ours wrote.
+        path: a Lightning checkpoint that a run of ours wrote. If it is a run's last one and damaged, the one before it
+            is read in its place, with a warning.
         trust: further modules whose classes its config may name.
 
     Raises:
-        ValueError: not a checkpoint of ours, one that would run code, or one that names a class of another module.
+        ValueError: not a checkpoint of ours, one that is damaged or would run code, or one that names a class of
+            another module.
     """
+    run = run_of(path)
+    # Of a run's last checkpoint the one before it is kept; of others there is none.
+    path = whole_or_previous(path, run.previous_ckpt if run is not None and path == run.last_ckpt else path)
     content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     missing = [key for key in _NEEDED if key not in record]
@@ -102,65 +105,3 @@ def _is_known(target: str, trust: Sequence[str]) -> bool:
     # A path into our modules can lead out again, through what they import: regraft.x.subprocess.run.
     home = getattr(get_object(target), "__module__", None) or ""
     return home.startswith(("regraft.", "torch.optim.", "pytorch_lightning."))
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Keeps the last epoch, and while the run goes on leaves out epochs that are over before a save has paid.
-
-    Where only a head trains, on stored features, an epoch takes less time than a checkpoint.
-
-    Args:
-        dirpath: where the file goes.
-        filename: without its ending.
-        max_share: of the time that saving may take, in (0, 1]; 1 saves each epoch. The last epoch is always saved; with
-            several processes, each one is.
-
-    Raises:
-        ValueError: `max_share` is out of range.
-    """
-
-    def __init__(self, *, dirpath: str | Path | None = None, filename: str, max_share: float) -> None:
-        if not 0 < max_share <= 1:
-            raise ValueError(f"callbacks.last.max_share: got {max_share}; allowed: above 0, at most 1 (each epoch).")
-        super().__init__(dirpath, filename, save_on_train_epoch_end=True, enable_version_counter=False)
-        self._max_share = max_share
-        self._next_save = 0.0
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the epoch, if it is the last one or if the time has come."""
-        started = time.perf_counter()
-        if started < self._next_save and trainer.world_size == 1 and not _is_last_epoch(trainer):
-            return
-        super().on_train_epoch_end(trainer, pl_module)
-        ended = time.perf_counter()
-        self._next_save = ended + (ended - started) * (1 / self._max_share - 1)
-
-
-def _is_last_epoch(trainer: pl.Trainer) -> bool:
-    has_all_epochs = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
-    return trainer.should_stop or has_all_epochs or 0 <= trainer.max_steps <= trainer.global_step
-
-
-class InItsFolder(pl.Callback):
-    """Makes a run that goes on in its own folder find its best checkpoint there, also if the folder was moved.
-
-    Lightning forgets which epoch was best when the folder's path has changed.
-    """
-
-    def on_load_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Rewrites the folder in the checkpoint callbacks' states before Lightning hands them out."""
-        for callback in trainer.checkpoint_callbacks:
-            state = checkpoint["callbacks"].get(callback.state_key)
-            if not isinstance(callback, ModelCheckpoint) or state is None:
-                continue
-            folder = str(callback.dirpath)
-            for key in ("best_model_path", "last_model_path", "kth_best_model_path"):
-                state[key] = _moved(state[key], folder)
-            state["best_k_models"] = {_moved(path, folder): score for path, score in state["best_k_models"].items()}
-            state["dirpath"] = folder
-
-
-def _moved(path: str, folder: str) -> str:
-    return str(Path(folder, Path(path).name)) if path else path

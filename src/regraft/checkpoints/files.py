@@ -1,0 +1,165 @@
+"""A checkpoint's file: whole or not there, with a checksum beside it, and the one before it for when a disk fails.
+
+When checkpoints are written belongs in `keeping`, what they mean in `reading`.
+"""
+
+import hashlib
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.plugins import CheckpointIO
+from torch import Tensor
+
+from regraft.atomic import atomically, write_atomically
+from regraft.backbones.weights import load_safely
+
+log = logging.getLogger(__name__)
+
+_CHECKSUM_SUFFIX = ".sha256"
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint's file isn't what was written."""
+
+
+class CheckpointFiles(CheckpointIO):
+    """Writes and reads Lightning's checkpoints in the way of this module.
+
+    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory instead, until `flush()`, the next file that is
+    written, or one that takes its place.
+    """
+
+    HOLD = "hold"
+
+    def __init__(self) -> None:
+        self._held: dict[Path, dict[str, Any]] = {}
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        """Writes a checkpoint, or holds it.
+
+        Raises:
+            OSError: it can't be written; what was there stays.
+        """
+        self._held.pop(Path(path), None)
+        if storage_options == self.HOLD:
+            self._held[Path(path)] = apply_to_collection(
+                checkpoint, Tensor, lambda tensor: tensor.detach().cpu().clone()
+            )
+            return
+        self.flush()
+        write(Path(path), checkpoint)
+
+    def flush(self) -> None:
+        """Writes what is held."""
+        while self._held:
+            path, checkpoint = next(iter(self._held.items()))
+            write(path, checkpoint)
+            del self._held[path]
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Returns what a whole file holds, on the CPU; never runs code that it may hold, whatever `weights_only` says.
+
+        Raises:
+            ValueError: it is damaged, or would run code.
+        """
+        require_whole(Path(path))
+        content: dict[str, Any] = load_safely(Path(path))
+        return content
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Removes a checkpoint and its checksum."""
+        for file in (Path(path), _checksum_file(Path(path))):
+            file.unlink(missing_ok=True)
+
+
+def write(path: Path, checkpoint: dict[str, Any]) -> None:
+    """Writes a checkpoint; a kill at any moment leaves the new file or the old one, and a checksum that fits it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sums = _checksum_file(path)
+    with atomically(path) as file:
+        torch.save(checkpoint, file)
+        file.seek(0)
+        line = f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
+        # Of the old file too, until the new one is in its place.
+        old = sums.read_text(encoding="utf-8") if sums.exists() and path.exists() else ""
+        write_atomically(sums, (line + old.partition("\n")[0]).strip().encode() + b"\n")
+    write_atomically(sums, line.encode())
+
+
+def keep_previous(path: Path, previous: Path) -> None:
+    """Gives a checkpoint a second name, under which it stays when the next one takes its place."""
+    if not path.exists():
+        return
+    for source, target in ((path, previous), (_checksum_file(path), _checksum_file(previous))):
+        target.unlink(missing_ok=True)
+        if not source.exists():
+            continue
+        try:
+            os.link(source, target)
+        except OSError:  # a file system without links
+            with source.open("rb") as old, atomically(target) as new:
+                new.write(old.read())
+
+
+def require_whole(path: Path) -> None:
+    """Checks a file against the checksum beside it, or where there is none against those that it holds itself.
+
+    Raises:
+        DamagedCheckpointError: it isn't what was written.
+    """
+    sums = _checksum_file(path)
+    if sums.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest not in sums.read_text(encoding="utf-8", errors="replace").split():
+            raise DamagedCheckpointError(
+                f"{path} is damaged: it doesn't match {sums.name} beside it. Take another checkpoint of the run; or if "
+                f"you have changed the file yourself, remove {sums.name}."
+            )
+        return
+    damaged = _first_damaged(path) if zipfile.is_zipfile(path) else None
+    if damaged is not None:
+        raise DamagedCheckpointError(f"{path} is damaged ({damaged}). Copy it again, or take another one.")
+
+
+def whole_or_previous(path: Path, previous: Path) -> Path:
+    """Returns the path if its file is whole, else the one before it, with a warning.
+
+    Raises:
+        DamagedCheckpointError: there is none before it, or that is damaged too.
+    """
+    try:
+        if path.is_file() or not previous.is_file():
+            require_whole(path)
+            return path
+        problem = f"{path} is missing."
+    except DamagedCheckpointError as error:
+        if path == previous or not previous.is_file():
+            raise
+        problem = str(error)
+    require_whole(previous)
+    log.warning("%s Going back to the one before it, %s.", problem, previous.name)
+    return previous
+
+
+def _copied(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
+
+
+def _first_damaged(path: Path) -> str | None:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, ValueError, NotImplementedError) as error:
+        return str(error)
+
+
+def _checksum_file(path: Path) -> Path:
+    return path.with_name(path.name + _CHECKSUM_SUFFIX)

@@ -1,0 +1,156 @@
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+import torch
+
+from regraft.checkpoints import files
+from regraft.checkpoints.files import CheckpointFiles, DamagedCheckpointError
+
+
+def content(value: float) -> dict:
+    return {"state_dict": {"weight": torch.full((1000,), value)}, "global_step": int(value)}
+
+
+def value_of(path) -> int:
+    found: int = CheckpointFiles().load_checkpoint(path)["global_step"]
+    return found
+
+
+def test_what_is_written_is_read_back_and_can_be_checked_by_sha256sum(tmp_path):
+    path = tmp_path / "last.ckpt"
+    files.write(path, content(1))
+    files.write(path, content(2))
+    assert value_of(path) == 2
+    line = (tmp_path / "last.ckpt.sha256").read_text()
+    assert line == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  last.ckpt\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.ckpt", "last.ckpt.sha256"]
+
+
+def test_any_flipped_bit_is_noticed_with_the_checksum_and_nearly_any_without(tmp_path):
+    path = tmp_path / "last.ckpt"
+    files.write(path, content(1))
+    whole = path.read_bytes()
+    silent = 0
+    for place in range(0, len(whole), max(1, len(whole) // 200)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+        with pytest.raises(DamagedCheckpointError, match="damaged"):
+            files.require_whole(path)
+    (tmp_path / "last.ckpt.sha256").unlink()
+    for place in range(0, len(whole), max(1, len(whole) // 200)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
+        with contextlib.suppress(ValueError, KeyError):
+            loaded = CheckpointFiles().load_checkpoint(path)
+            silent += not torch.equal(loaded["state_dict"]["weight"], torch.full((1000,), 1.0))
+    assert silent == 0
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    """The writer is killed over and over; whatever stands there fits its checksum, and is one of what was written."""
+    script = (
+        "import sys; from pathlib import Path; import torch; from regraft.checkpoints import files\n"
+        "for step in range(10**6):\n"
+        "    files.write(Path('last.ckpt'), {'state_dict': torch.full((200000,), float(step)), 'global_step': step})\n"
+        "    if step == 0: print('started', flush=True)\n"
+    )
+    for delay in (0.0, 0.013, 0.05, 0.11):
+        process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "started\n"
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        loaded = CheckpointFiles().load_checkpoint(tmp_path / "last.ckpt")
+        assert loaded["state_dict"].eq(loaded["global_step"]).all()
+
+
+@pytest.mark.parametrize("moment", ["before the new file", "after the new file"])
+def test_the_checksum_fits_whatever_file_stands_there(moment, tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    files.write(path, content(1))
+    write_atomically, calls = files.write_atomically, []
+
+    def stop(target, text):
+        calls.append(target)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write_atomically(target, text)
+        if moment == "before the new file":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_atomically", stop)
+    with pytest.raises(KeyboardInterrupt):
+        files.write(path, content(2))
+    assert value_of(path) == (1 if moment == "before the new file" else 2)
+
+
+def test_what_is_held_is_written_before_anything_else_and_is_a_copy(tmp_path):
+    io = CheckpointFiles()
+    weights = torch.zeros(3)
+    io.save_checkpoint({"state_dict": weights, "global_step": 1}, tmp_path / "best.ckpt", CheckpointFiles.HOLD)
+    weights += 1
+    assert not (tmp_path / "best.ckpt").exists()
+    io.save_checkpoint(content(5), tmp_path / "last.ckpt")
+    assert io.load_checkpoint(tmp_path / "best.ckpt")["state_dict"].tolist() == [0, 0, 0]
+    io.save_checkpoint(content(6), tmp_path / "best.ckpt", CheckpointFiles.HOLD)
+    io.save_checkpoint(content(7), tmp_path / "best.ckpt")
+    io.flush()
+    assert value_of(tmp_path / "best.ckpt") == 7
+
+
+def test_a_damaged_or_missing_file_gives_way_to_the_one_before_it(tmp_path, caplog):
+    path, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    files.write(path, content(1))
+    files.keep_previous(path, previous)
+    files.write(path, content(2))
+    assert files.whole_or_previous(path, previous) == path
+    assert value_of(previous) == 1
+    path.write_bytes(path.read_bytes()[:-100])
+    assert files.whole_or_previous(path, previous) == previous
+    assert "last.ckpt is damaged" in caplog.text
+    assert "Going back to the one before it, previous.ckpt." in caplog.text
+    path.unlink()
+    assert files.whole_or_previous(path, previous) == previous
+    previous.write_bytes(b"")
+    with pytest.raises(DamagedCheckpointError, match=r"previous\.ckpt is damaged"):
+        files.whole_or_previous(path, previous)
+
+
+def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    files.write(path, content(1))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write(path, content(2))
+    monkeypatch.undo()
+    assert value_of(path) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_an_old_files_name_is_a_copy_where_there_are_no_links(tmp_path, monkeypatch):
+    path, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    files.write(path, content(1))
+
+    def refuse(*_):
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.keep_previous(path, previous)
+    files.write(path, content(2))
+    assert value_of(previous) == 1
+
+
+def test_a_file_of_another_kind_is_no_damage_that_this_could_know_of(tmp_path):
+    torch.save({"global_step": 3}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(tmp_path / "old.ckpt")
+    assert value_of(tmp_path / "old.ckpt") == 3
