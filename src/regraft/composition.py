@@ -89,7 +89,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
     for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
-        if isinstance(value, str) and (key != "weights" or Path(value).expanduser().is_file()):
+        if isinstance(value, str) and value and (key != "weights" or Path(value).expanduser().is_file()):
             resolved[section][key] = str(Path(value).expanduser().resolve())
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
@@ -164,7 +164,7 @@ def explain(error: Exception) -> str:
     if missing_key:
         key, full_key = missing_key.groups()
         hint = _nearest(key, _keys_beside(full_key))
-        return f"{full_key}: unknown key {key!r}.{hint} `regraft train --cfg job` prints those that there are."
+        return f"{full_key}: unknown key {key!r}.{hint} With `--cfg job` the command prints those that there are."
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key}: it has no value yet; add {error.full_key}=... to the command."
     if isinstance(error, OverrideParseException):
@@ -179,8 +179,11 @@ def explain(error: Exception) -> str:
 def _keys_beside(full_key: str) -> list[str]:
     """Returns the keys that could have been meant: those of the group's files, or those of the top."""
     group, _, key = full_key.partition(".")
-    files = sorted((conf_dir() / group).glob("*.yaml")) if key else [conf_dir() / "train.yaml"]
-    keys = {str(name) for file in files for name in yaml.safe_load(file.read_text(encoding="utf-8"))}
+    tops = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(conf_dir().glob("*.yaml"))]
+    files = sorted((conf_dir() / group).glob("*.yaml"))
+    nodes = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files] if key else tops
+    nodes += [top[group] for top in tops if key and isinstance(top.get(group), dict)]
+    keys = {str(name) for node in nodes for name in node}
     return sorted((keys if key else keys | set(group_names())) - {"defaults", "_target_", key})
 
 

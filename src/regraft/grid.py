@@ -86,7 +86,6 @@ def fit_heads(
     loss: nn.Module,
     max_epochs: int,
     decay_bias: bool,
-    on_epoch: Callable[[int], None],
 ) -> list[HeadFit]:
     """Returns the fitted heads in the order of their specs.
 
@@ -103,7 +102,6 @@ def fit_heads(
         loss: see `losses`; on the device of the features.
         max_epochs: at least 1.
         decay_bias: whether weight decay holds for the bias too.
-        on_epoch: called with each epoch's number, from 0, once it is validated.
 
     Raises:
         ValueError: an optimizer or a schedule that can't serve many heads at once.
@@ -131,7 +129,6 @@ def fit_heads(
             if schedule["interval"] == "step" or is_last_step:
                 schedule["scheduler"].step()
         best.update(heads, epoch, losses.isfinite(), _num_correct(heads, val_features, val_targets))
-        on_epoch(epoch)
     val_losses = _mean_loss_of_each(loss, best.heads, val_features, val_targets)
     return best.fits(specs, len(val_targets), val_losses, train_losses / sum(map(len, batches[0])))
 

@@ -11,6 +11,10 @@ from regraft.atomic import write_atomically
 from regraft.features import catalog, files
 
 
+def size_of(store: Path) -> int:
+    return sum(entry.num_bytes for entry in catalog.entries(store))
+
+
 def make_pool(store: Path, name: str, *, num_bytes: int = 1000, num_rows: int = 5, last_used: float = 1e9) -> str:
     """Makes a folder as a pool's and returns its key; its content is never read here."""
     fields = {"name": name}
@@ -60,12 +64,12 @@ def test_entries_are_listed_that_used_last_first(tmp_path):
     first = catalog.entries(tmp_path)[0]
     assert (first.num_rows, first.last_used, first.problem) == (7, 3e9, "")
     assert first.num_bytes == sum(path.stat().st_size for path in (tmp_path / first.key).iterdir())
-    assert catalog.size(tmp_path) == sum(entry.num_bytes for entry in catalog.entries(tmp_path))
+    assert size_of(tmp_path) == sum(entry.num_bytes for entry in catalog.entries(tmp_path))
 
 
 def test_a_store_that_is_not_there_is_empty(tmp_path):
     assert catalog.entries(tmp_path / "none") == []
-    assert catalog.size(tmp_path / "none") == 0
+    assert size_of(tmp_path / "none") == 0
     assert catalog.clear(tmp_path / "none", None) == (0, 0)
     assert not (tmp_path / "none").exists()
 
@@ -86,7 +90,7 @@ def test_clear_removes_pools_and_nothing_else(tmp_path):
     (elsewhere / "photo.png").write_bytes(b"x")
     (tmp_path / ("0" * 32)).symlink_to(elsewhere, target_is_directory=True)
     (tmp_path / "notes.txt").write_text("mine")
-    num_bytes = catalog.size(tmp_path)
+    num_bytes = size_of(tmp_path)
     assert catalog.clear(tmp_path, None) == (3, num_bytes)
     assert not any((tmp_path / key).exists() for key in keys)
     assert (elsewhere / "photo.png").exists()
@@ -145,19 +149,19 @@ def test_room_is_made_by_the_pools_used_longest_ago(tmp_path, caplog):
     caplog.set_level("INFO")
     for name, last_used in (("newest", 4e9), ("oldest", 1e9), ("older", 2e9), ("newer", 3e9)):
         make_pool(tmp_path, name, num_bytes=10_000, last_used=last_used)
-    limit = catalog.size(tmp_path)
+    limit = size_of(tmp_path)
     catalog.make_room(tmp_path, 0, limit, keep=[])
     assert len(labels(tmp_path)) == 4
     catalog.make_room(tmp_path, 15_000, limit, keep=[])
     assert labels(tmp_path) == ["newest", "newer"]
     assert caplog.text.count("made room") == 2
-    assert catalog.size(tmp_path) + 15_000 <= limit
+    assert size_of(tmp_path) + 15_000 <= limit
 
 
 def test_marking_a_pool_as_used_saves_it(tmp_path):
     oldest, newest = make_pool(tmp_path, "oldest", last_used=1e9), make_pool(tmp_path, "newest", last_used=1.5e9)
     catalog.mark_used(tmp_path / oldest)
-    catalog.make_room(tmp_path, 500, catalog.size(tmp_path), keep=[])
+    catalog.make_room(tmp_path, 500, size_of(tmp_path), keep=[])
     assert (tmp_path / oldest).exists()
     assert not (tmp_path / newest).exists()
 
@@ -166,7 +170,7 @@ def test_pools_that_are_kept_or_written_do_not_make_room(tmp_path):
     kept, busy = make_pool(tmp_path, "kept", last_used=1e9), make_pool(tmp_path, "busy", last_used=2e9)
     make_pool(tmp_path, "free", last_used=3e9)
     with files.lock(tmp_path / busy, pytest.fail):
-        catalog.make_room(tmp_path, 500, catalog.size(tmp_path), keep=[kept])
+        catalog.make_room(tmp_path, 500, size_of(tmp_path), keep=[kept])
     assert labels(tmp_path) == ["busy", "kept"]
 
 

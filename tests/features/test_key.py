@@ -8,6 +8,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from regraft.backbones import bundled, plain
 from regraft.backbones import torchvision as torchvision_backbones
 from regraft.contracts import InputSpec
-from regraft.features.key import image_fields, stage_digests
+from regraft.features.key import UnreadableSourceError, image_fields, stage_digests
 
 RESNET = """
 import torch
@@ -89,6 +90,13 @@ def test_the_order_of_layers_and_of_stages_counts() -> None:
     assert stage_digests(dict(reversed(small().items()))) == stage_digests(small())[::-1]
 
 
+class Options:
+    """Its representation shows nothing of it."""
+
+    def __init__(self, scale: Any) -> None:
+        self.scale = scale
+
+
 class Scaled(nn.Module):
     """Its behaviour shows in no representation."""
 
@@ -109,12 +117,22 @@ class Scaled(nn.Module):
         ({"options": {"k": 1}}, {"options": {"k": 2}}),
         ({"act": F.relu}, {"act": F.gelu}),
         ({"kind": nn.ReLU}, {"kind": nn.GELU}),
+        ({"options": Options(2)}, {"options": Options(3)}),
+        ({"options": [Options(Options(2))]}, {"options": [Options(Options(3))]}),
+        ({"table": np.zeros(2000)}, {"table": np.eye(1, 2000, 999)[0]}),
         ({"loose": torch.zeros(2000)}, {"loose": torch.zeros(2000).index_fill(0, torch.tensor([999]), 1)}),
     ],
 )
 def test_attributes_that_a_representation_does_not_show_count(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert stage_digests({"a": Scaled(**one)}) == stage_digests({"a": Scaled(**copy.deepcopy(one))})
     assert stage_digests({"a": Scaled(**one)}) != stage_digests({"a": Scaled(**other)})
+
+
+def test_an_object_that_refers_to_itself_is_refused() -> None:
+    options = Options(2)
+    options.scale = options
+    with pytest.raises(UnreadableSourceError, match="refers to itself"):
+        stage_digests({"a": Scaled(options=options)})
 
 
 def test_how_the_weights_lie_and_whether_they_train_does_not_count() -> None:

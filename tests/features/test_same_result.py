@@ -1,9 +1,12 @@
 """A run on stored features ends as the same run that computes them in each epoch."""
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import regraft
 from regraft import build
@@ -100,6 +103,22 @@ def test_phases_heads_and_schedules(overrides, num_cuts):
 def test_image_and_mirror_image_stored_are_the_fresh_flips():
     augment = ["augment=flip", LITE]
     assert_same(train(*augment, "features.cache=on"), train(*augment, "features.cache=off"))
+
+
+def test_image_and_mirror_image_of_files_are_the_fresh_flips_too():
+    generator = np.random.default_rng(0)
+    for name in ("ant", "bee"):
+        Path("photos", name).mkdir(parents=True)
+        for number in range(20):
+            pixels = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(f"photos/{name}/{number}.png")
+    photos = ["data=folder", "data.root=photos", "data.num_workers=0", "data.fraction=1.0", "augment=flip", LITE]
+    assert_same(train(*photos, "features.cache=on"), train(*photos, "features.cache=off"))
+
+
+def test_what_a_callback_does_at_each_step_is_done_at_each_step():
+    average = ["+callbacks.ema._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9"]
+    assert_same(train(LITE, *average, "features.cache=on"), train(LITE, *average, "features.cache=off"))
 
 
 def test_a_second_run_computes_nothing():

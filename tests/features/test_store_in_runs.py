@@ -1,5 +1,7 @@
 """Runs on a store that is stale, damaged, full or shared: never a wrong feature, never a crash."""
 
+import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -205,3 +207,97 @@ def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
     assert str(ends[0]["optimizer_states"]) == str(ends[1]["optimizer_states"])
     assert ends[0]["global_step"] == ends[1]["global_step"]
     assert resumed.metrics == straight.metrics
+
+
+def test_what_lies_in_the_store_and_isnt_its_own_is_left_alone():
+    train("features.cache=on")
+    (pool,) = {path.parent for path in segments()}
+    os.mkfifo(pool / f"{'0' * 32}-4{files.SEGMENT_SUFFIX}")
+    (pool / f"{'1' * 32}-4{files.SEGMENT_SUFFIX}").mkdir()
+    (pool / f"mine{files.SEGMENT_SUFFIX}").write_bytes(b"not a segment")
+    run = train("features.cache=on")
+    assert num_computed(run) == 0
+    assert (pool / f"mine{files.SEGMENT_SUFFIX}").exists()
+    assert_right(run)
+
+
+@pytest.mark.parametrize(
+    "content", ['{"fields": NaN}', '{"fields": NaN, "label": "", "row_shape": [], "dtype": "", "format": 1}']
+)
+def test_a_description_that_is_no_json_is_made_anew(content, caplog):
+    train("features.cache=on")
+    (pool,) = {path.parent for path in segments()}
+    (pool / files.META).write_text(content)
+    run = train("features.cache=on")
+    assert num_computed(run) == NUM_PHOTOS
+    assert "is emptied: meta.json is damaged" in caplog.text
+    assert_right(run)
+
+
+def test_a_photo_that_changes_while_it_is_read_is_said(monkeypatch):
+    from regraft.data import images
+
+    digest_of = images.digest_of
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "digest_of", lambda *parts: digest_of(*parts, b"changed"))
+        with pytest.raises(ValueError, match=r"data\.root: .*photos/.*png has changed since this run began"):
+            train("features.cache=on")
+    assert num_computed(train("features.cache=on")) == NUM_PHOTOS
+
+
+def test_views_are_stored_whether_or_not_it_pays():
+    views = ["augment=basic", "features.views=8", "trainer.max_epochs=2"]
+    empty, full = train(*views), train(*views)
+    assert empty.metrics == full.metrics
+    assert num_computed(full) == 0
+    with pytest.raises(ValueError, match=r"features\.views: got 8, but the first stage trains from the start"):
+        train(*views, "freezing=none")
+
+
+def test_another_precision_of_the_trainer_is_an_obstacle(caplog):
+    caplog.set_level(logging.INFO)
+    assert "features" not in train("trainer.precision=bf16-mixed", "trainer.max_epochs=3").results
+    assert "computes the frozen part in another precision" in caplog.text
+    with pytest.raises(ValueError, match=r"features\.cache: got 'on', but trainer\.precision=bf16-mixed"):
+        train("trainer.precision=bf16-mixed", "features.cache=on")
+
+
+def test_an_evaluation_of_a_run_that_insisted_on_the_store_may_do_without():
+    run = train("freezing=lp_ft", "features.cache=on", "trainer.max_epochs=2")
+    assert regraft.evaluate([f"ckpt_path={run.path}"]) == pytest.approx(run.metrics)
+    with pytest.raises(ValueError, match="the run trained every stage"):
+        regraft.evaluate([f"ckpt_path={run.path}", "features.cache=on"])
+
+
+def test_a_resumed_run_stores_as_it_did_whatever_the_store_holds_by_then(caplog):
+    caplog.set_level(logging.INFO)
+    straight = train("trainer.max_epochs=4", "scheduler=constant")
+    train("features.precision=exact", "features.cache=on")
+    short = train("trainer.max_epochs=3", "scheduler=constant")
+    assert short.results["features"]["num_computed"] == 0
+    shutil.rmtree(catalog.default_dir())
+    resumed = regraft.train([f"ckpt_path={short.path}", "trainer.max_epochs=4"])
+    # One epoch alone wouldn't pay.
+    assert resumed.results["features"]["num_computed"] == NUM_PHOTOS
+    assert resumed.metrics == straight.metrics
+    fresh = train("features.cache=off", "trainer.max_epochs=1", "scheduler=constant")
+    longer = regraft.train([f"ckpt_path={fresh.path}", "trainer.max_epochs=9", "features.cache=auto"])
+    assert "features" not in longer.results
+    assert "the run didn't store them when it began" in caplog.text
+
+
+def test_what_another_process_computes_meanwhile_takes_no_room_twice():
+    size = sum(path.stat().st_size for path in _pool_after_a_run().iterdir())
+    shutil.rmtree(catalog.default_dir())
+    limit = f"features.max_gb={1.3 * size / 1e9}"
+    command = [sys.executable, "-m", "regraft", "train", *PHOTOS, "features.cache=on", limit]
+    started = [subprocess.Popen([*command, f"hydra.run.dir=run{number}"]) for number in (0, 1)]
+    assert [process.wait(timeout=120) for process in started] == [0, 0]
+    runs = [Run(Path(f"run{number}").resolve()) for number in (0, 1)]
+    assert sum(map(num_computed, runs)) == NUM_PHOTOS
+
+
+def _pool_after_a_run() -> Path:
+    train("features.cache=on")
+    (pool,) = {path.parent for path in segments()}
+    return pool

@@ -66,20 +66,34 @@ def test_the_best_head_is_a_run_that_others_start_from():
         (["freezing=none"], "use freezing=linear_probe"),
         (["freezing=lp_ft"], "use freezing=linear_probe"),
         (["data.val_fraction=0"], "a probe picks by validation"),
-        (["scheduler=plateau"], "follows a head's own metric"),
-        (["optimizer=lbfgs"], "LBFGS"),
+        (["scheduler=plateau"], "a plateau is each head's own"),
+        (["optimizer=lbfgs"], "L-BFGS fits one head"),
         (["callbacks=early_stopping"], "every head is fitted for all epochs"),
         (["augment=basic"], "the augmentation draws anew"),
         (["model.weights=null"], "random weights"),
         (["features.cache=off"], "stored features"),
-        (["grid.lr=[]"], r"grid\.lr: got \[\]; give a list"),
-        (["grid.lr=[1e-3,1e-3]"], r"grid\.lr: got .* different numbers"),
+        (["grid.lr=[]"], r"grid\.lr: got \[\]; allowed: a list"),
+        (["grid.lr=[1e-3,1e-3]"], r"grid\.lr: got .* different values"),
         (["grid.seed=[a]"], r"grid\.seed: got \['a'\]"),
-        (["grid.lr=[-1]"], r"optimizer\.lr: got -1"),
-        (["grid.lrs=[1]"], "grid.lrs: unknown key 'lrs'"),
+        (["grid.lr=[-1]"], r"grid\.lr: got \[-1\]; allowed: a list of different values, each above 0"),
+        (["grid.lrs=[1]"], "grid.lrs: unknown key 'lrs'. Did you mean 'lr'"),
+        (["+grid.lrs=[1]"], "it has the axes lr, weight_decay, seed, shots"),
+        (["grid.shots=[1.5]"], r"grid\.shots: got \[1\.5\]"),
+        (["grid=null"], "it has the axes"),
+        (["optimizer.lr=5"], r"optimizer\.lr: a probe varies it"),
+        (["seed=5"], r"seed: a probe varies it"),
+        (["ckpt_path=somewhere"], "leave ckpt_path out"),
+        (["head_from=somewhere"], "leave head_from out"),
+        (["trainer.check_val_every_n_epoch=2"], "every epoch is validated"),
+        (["trainer.devices=2"], "it runs on one device"),
         (["grid.lr=[1e38]"], "every head diverged"),
     ],
 )
 def test_what_cant_be_probed_is_one_sentence(overrides, message):
     with pytest.raises(ValueError, match=message):
         regraft.probe([*OPTIONS, "data.fraction=0.1", "grid.seed=0", "grid.weight_decay=0", *overrides])
+
+
+def test_the_datas_shots_are_the_grids_unless_it_has_its_own():
+    run = regraft.probe([*OPTIONS, "data.fraction=1.0", "data.shots=4", "grid.seed=0", "grid.weight_decay=0"])
+    assert run.config["data"]["shots"] == 4

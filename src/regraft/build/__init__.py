@@ -3,7 +3,8 @@
 Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
 """
 
-from regraft.build.features import FeaturePlan, evaluation_data, feature_plan, store
+from regraft.build.evaluating import evaluation_data
+from regraft.build.features import FeaturePlan, feature_plan, store
 from regraft.build.parts import Parts, assemble, bare_backbone, datamodule, freezing, optimizer_groups, transfer_module
 from regraft.build.probing import Point, fit_grid
 from regraft.build.running import callbacks, loggers, trainer

@@ -10,15 +10,17 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from regraft import heads
-from regraft.build.features import feature_plan, is_amortised, store
+from regraft.build.features import feature_plan, store
 from regraft.build.parts import backbone, datamodule, freezing, head, loss
+from regraft.build.storable import is_amortised
 from regraft.build.targets import Config, factory, require_numbers
-from regraft.contracts import Backbone
+from regraft.contracts import Backbone, InputSpec
 from regraft.features.fill import Progress
 from regraft.features.table import FeatureEpochs, FeatureTable
 from regraft.freezing.phases import phases
 from regraft.freezing.strategies import HEAD
 from regraft.grid import HeadFit, HeadSpec, fit_heads
+from regraft.optim import LBFGS
 
 
 class Point(NamedTuple):
@@ -127,20 +129,19 @@ def _fit(
         loss=loss(config, data.class_counts.tolist()).to(device),
         max_epochs=config["trainer"]["max_epochs"],
         decay_bias=config["optimizer"].get("decay_norm_and_bias", False),
-        on_epoch=lambda epoch: None,
     )
 
 
 def _benches(configs: Mapping[Point, Config], body: Backbone) -> list[_Bench]:
     """Returns the heads by their training images."""
-    benches: dict[tuple[int | None, bytes], _Bench] = {}
+    benches: dict[tuple[int | None, bytes, InputSpec], _Bench] = {}
     data_of: dict[tuple[int, int | None], Any] = {}
     for point, config in configs.items():
         place = point.seed, point.shots
         if place not in data_of:
             data_of[place] = datamodule(config, body.input_spec)
         images = data_of[place].indices("train").numpy().tobytes()
-        bench = benches.setdefault((point.shots, images), _Bench([], {}))
+        bench = benches.setdefault((point.shots, images, data_of[place].input_spec), _Bench([], {}))
         bench.points.append(point)
         bench.data[point.seed] = data_of[place]
     return list(benches.values())
@@ -148,7 +149,7 @@ def _benches(configs: Mapping[Point, Config], body: Backbone) -> list[_Bench]:
 
 def _require_a_linear_head(config: Config) -> None:
     """Checks that nothing but learning rate, weight decay, seed and shots sets the heads apart from each other."""
-    weights = config["model"].get("weights", "given")
+    weights, trainer = config["model"].get("weights", "given"), config["trainer"]
     callbacks = {name: node for name, node in config["callbacks"].items() if node}
     best = callbacks.get("best", {})
     wrong = [
@@ -157,7 +158,15 @@ def _require_a_linear_head(config: Config) -> None:
          "its heads are linear; use head=linear head.dropout=0"),
         (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use grid.weight_decay in the place of penalty"),
         (weights is None, "a backbone with random weights isn't worth a probe; give model.weights"),
+        (config["ckpt_path"] is not None, "a probe starts anew; leave ckpt_path out"),
+        (config["head_from"] is not None, "its heads start from their own seeds; leave head_from out"),
+        (issubclass(get_object(config["optimizer"]["_target_"]), LBFGS), "L-BFGS fits one head to convergence, so that "
+         "there is no grid to choose from; use optimizer=adamw or sgd"),
+        (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
         (config["trainer"]["max_epochs"] < 1, "give trainer.max_epochs"),
+        (trainer["check_val_every_n_epoch"] != 1 or trainer["limit_val_batches"], "every epoch is validated on all "
+         "images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
+        (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
         (not is_amortised(config), "it takes its steps without Lightning; leave limits, clipping, accumulation and "
          "other precisions of trainer out"),
         (best.get("monitor", "val/acc") != "val/acc", "it picks by val/acc; leave callbacks.best.monitor as it is"),

@@ -32,6 +32,7 @@ class Checkpoint:
         class_names: by class index.
         class_counts: training images of each class, which balanced losses weigh by.
         fingerprint: of the data.
+        features: how the run stores what is frozen; see `build.FeaturePlan.record`.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class Checkpoint:
     class_names: list[str]
     class_counts: list[int]
     fingerprint: str
+    features: dict[str, Any]
 
 
 def read(path: Path, trust: Sequence[str]) -> Checkpoint:
@@ -74,6 +76,7 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         class_names=list(record["class_names"]),
         class_counts=list(record["class_counts"]),
         fingerprint=record["fingerprint"],
+        features=record.get("features", {"precision": None}),
     )
 
 

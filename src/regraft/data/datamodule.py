@@ -74,7 +74,7 @@ class ImageDataModule(pl.LightningDataModule):
         _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
         _check(0 <= test_fraction < 1, "test_fraction", test_fraction, "0 to below 1")
         _check(0 < fraction <= 1, "fraction", fraction, "above 0, at most 1")
-        _check(shots is None or shots >= 1, "shots", shots, "1 or more, null")
+        _check(shots is None or (isinstance(shots, int) and shots >= 1), "shots", shots, "1, 2, 3, ..., null")
         _check(sampler in ("shuffle", "balanced"), "sampler", sampler, "shuffle, balanced")
         if shots is not None and fraction != 1.0:
             raise ValueError(

@@ -5,6 +5,7 @@ Which samples make a batch is decided in `sampler`; normalising and mixing are t
 
 from typing import TypedDict
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,7 +14,7 @@ from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.images import ArrayImages, FileImages, Images, decode_image
 from regraft.data.sampler import BatchKey
-from regraft.data.views import eval_view_of_arrays, train_view_of_arrays
+from regraft.data.views import eval_view_of_arrays, flips_of, train_view_of_arrays
 from regraft.seeding import derive_seed
 
 
@@ -42,13 +43,25 @@ class BatchDataset(Dataset[RawBatch]):
         spec: what the backbone wants.
         augment: of training batches; None for evaluation.
         seed: the run's; with the key's epoch and draw numbers all that a training batch's draws depend on.
+        digests: of all files, (num_images, 16), uint8: what is decoded must have them; None for not checked.
+
+    Raises:
+        ValueError: where a batch is made: a file can't be decoded, or hasn't its digest.
     """
 
-    def __init__(self, images: Images, spec: InputSpec, augment: Augment | None, seed: int) -> None:
+    def __init__(
+        self,
+        images: Images,
+        spec: InputSpec,
+        augment: Augment | None,
+        seed: int,
+        digests: np.ndarray | None = None,
+    ) -> None:
         self._images = images
         self._spec = spec
         self._augment = augment
         self._seed = seed
+        self._digests = digests
 
     def __getitem__(self, key: BatchKey) -> RawBatch:
         indices = torch.from_numpy(key.indices.copy())
@@ -81,16 +94,24 @@ class BatchDataset(Dataset[RawBatch]):
         return torch.stack(rows)
 
     def _read_files(self, source: FileImages, indices: Tensor, draw_numbers: Tensor, seed: int) -> Tensor:
-        from regraft.data.file_views import apply_steps, eval_view_of_file, seed_sample, train_steps_of_file
+        from regraft.data.file_views import apply_steps, crop_steps, eval_view_of_file, per_sample_steps, seed_sample
 
-        steps = [] if self._augment is None else train_steps_of_file(self._spec, self._augment)
-        is_cropped_by_steps = self._augment is not None and self._augment.crop == "resized"
+        augment = self._augment
+        crops, steps = (
+            ([], []) if augment is None else (crop_steps(self._spec, augment), per_sample_steps(self._spec, augment))
+        )
+        is_cropped_by_steps = augment is not None and augment.crop == "resized"
+        flips = flips_of(augment, seed, draw_numbers)
         rows = []
         with torch.random.fork_rng(devices=[]):
-            for index, draw_number in zip(indices.tolist(), draw_numbers.tolist(), strict=True):
-                image = decode_image(source.path(index), self._spec.num_channels)
+            for index, draw_number, is_flipped in zip(indices.tolist(), draw_numbers.tolist(), flips, strict=True):
+                image = decode_image(source.path(index), self._spec.num_channels, self._digest(index))
                 if not is_cropped_by_steps:
                     image = eval_view_of_file(image, self._spec)
                 seed_sample(seed, draw_number)
-                rows.append(apply_steps(image, steps))
+                image = apply_steps(image, crops)
+                rows.append(apply_steps(image.flip(-1) if is_flipped else image, steps))
         return torch.stack(rows)
+
+    def _digest(self, index: int) -> bytes | None:
+        return None if self._digests is None else self._digests[index].tobytes()

@@ -30,20 +30,15 @@ def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
     return tv.center_crop(image, [spec.image_size, spec.image_size])
 
 
-def train_steps_of_file(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
-    """Returns the transforms of one training file; they draw from torch's RNG.
+def crop_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
+    """Returns what crops one training file, before it is flipped; drawn from torch's RNG.
 
-    With a resized crop they start from the decoded image, otherwise from its evaluation view.
+    A resized crop starts from the decoded image, any other from its evaluation view.
     """
-    steps: list[v2.Transform] = []
     if augment.crop == "resized":
         interpolation = v2.InterpolationMode(spec.interpolation)
-        steps += [v2.RandomResizedCrop(spec.image_size, augment.scale, augment.ratio, interpolation, antialias=True)]
-    elif augment.crop == "padded":
-        steps += [v2.RandomCrop(spec.image_size, augment.padding)]
-    if augment.flip_probability > 0:
-        steps += [v2.RandomHorizontalFlip(augment.flip_probability)]
-    return steps + per_sample_steps(spec, augment)
+        return [v2.RandomResizedCrop(spec.image_size, augment.scale, augment.ratio, interpolation, antialias=True)]
+    return [v2.RandomCrop(spec.image_size, augment.padding)] if augment.crop == "padded" else []
 
 
 def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:

@@ -9,9 +9,7 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from regraft.data.images import ArrayImages, FileImages, Images, Splits
-
-DIGEST_BYTES = 16
+from regraft.data.images import DIGEST_BYTES, ArrayImages, FileImages, Images, Splits, digest_of
 
 _NUM_THREADS = 8
 
@@ -49,7 +47,7 @@ def image_digests(images: Images, indices: Tensor) -> np.ndarray:
     if isinstance(images, ArrayImages):
         pixels = images.pixels.numpy()
         shape = str(pixels.shape[1:]).encode()
-        whole = b"".join(_digest(shape, pixels[index].data) for index in indices.tolist())
+        whole = b"".join(digest_of(shape, pixels[index].data) for index in indices.tolist())
     else:
         # Hashing and reading both release the interpreter lock.
         with ThreadPoolExecutor(_NUM_THREADS) as pool:
@@ -68,11 +66,4 @@ def _contents(images: Images, file_digests: Mapping[FileImages, np.ndarray]) -> 
 
 def _file_digests(images: FileImages, indices: Tensor) -> bytes:
     """Returns the digests of some files, end to end."""
-    return b"".join(_digest(images.path(index).read_bytes()) for index in indices.tolist())
-
-
-def _digest(*parts: bytes | memoryview) -> bytes:
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
+    return b"".join(digest_of(images.path(index).read_bytes()) for index in indices.tolist())

@@ -4,9 +4,12 @@ Evaluation's own view, or one of several augmented ones. What is computed of the
 `features`.
 """
 
+import hashlib
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +24,12 @@ from regraft.data.images import ArrayImages
 from regraft.data.mixing import normalise
 from regraft.data.sampler import BatchKey
 from regraft.data.splits import Part
+from regraft.data.views import flips_of
 from regraft.seeding import derive_seed, uniform
 
 _LEAST_SECONDS_FOR_WORKERS = 3.0
+
+_CODE = ("images.py", "dataset.py", "views.py", "file_views.py", "batch_crops.py", "mixing.py", "../seeding.py")
 
 
 class ImageView:
@@ -66,10 +72,11 @@ class ImageView:
     def transform(self) -> dict[str, Any]:
         """What is done to an image before it is normalised, as plain types: all that its pixels depend on."""
         kind = "array" if isinstance(self._part.images, ArrayImages) else "file"
+        fields = {"kind": kind, "code": _code_digest()}
         if self._augment is None:
-            return {"kind": kind}
+            return fields
         draws = {} if _is_fixed(self._augment) else {"view": self._view, "seed": self._seed}
-        return {"kind": kind, "augment": asdict(self._augment)} | draws
+        return fields | {"augment": asdict(self._augment)} | draws
 
     def batches(self, places: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         """Yields the images at some places of the split, in order, normalised, on the device.
@@ -81,6 +88,9 @@ class ImageView:
 
         Yields:
             (batch, num_channels, image_size, image_size), float32.
+
+        Raises:
+            ValueError: a file can't be decoded, or isn't what it was when its digest was taken.
         """
         indices = self._part.indices[places].numpy()
         # Of the content, so that a view doesn't hang on where in the data set an image stands.
@@ -89,7 +99,7 @@ class ImageView:
             BatchKey(self._view, step, indices[start : start + batch_size], draw_numbers[start : start + batch_size])
             for step, start in enumerate(range(0, len(indices), batch_size))
         ]
-        dataset = BatchDataset(self._part.images, self._spec, self._augment, self._seed)
+        dataset = BatchDataset(self._part.images, self._spec, self._augment, self._seed, self._digests_by_index())
         started = time.perf_counter()
         for key in keys[:1]:
             first = dataset[key]["images"]
@@ -108,6 +118,23 @@ class ImageView:
         )
         for batch in loader:
             yield normalise(batch["images"].to(device), self._spec)
+
+    def _digests_by_index(self) -> np.ndarray | None:
+        """Returns the digests by place in the source, so that what is decoded is known to be what was hashed."""
+        if isinstance(self._part.images, ArrayImages):
+            return None
+        by_index = np.zeros((len(self._part.images), self.digests.shape[1]), np.uint8)
+        by_index[self._part.indices.numpy()] = self.digests
+        return by_index
+
+
+@cache
+def _code_digest() -> str:
+    """Returns a hash of the source files that make pixels, so that another version's pixels have another name."""
+    digest = hashlib.blake2b(digest_size=8)
+    for name in _CODE:
+        digest.update(Path(__file__).parent.joinpath(name).read_bytes())
+    return digest.hexdigest()
 
 
 class _Keys(SequentialSampler):
@@ -145,7 +172,7 @@ def augmentations_of_views(augment: Augment, num_views: int) -> list[Augment | N
 def choose_views(augment: Augment, num_views: int, seed: int, epoch: int, draw_numbers: Tensor) -> Tensor:
     """Returns which view each sample of a training batch shows, (batch,), int64.
 
-    With nothing but a flip the draw is the very one that flips an image in memory.
+    With nothing but a flip the draw is the very one that flips an image which isn't stored.
 
     Args:
         augment: see `augmentations_of_views`.
@@ -155,8 +182,7 @@ def choose_views(augment: Augment, num_views: int, seed: int, epoch: int, draw_n
         draw_numbers: (batch,), int64; see `BatchKey`.
     """
     if is_flip_only(augment):
-        draws = uniform(derive_seed(derive_seed(seed, "augment", epoch), "flip"), draw_numbers, 1)[:, 0]
-        return (draws < augment.flip_probability).long()
+        return flips_of(augment, derive_seed(seed, "augment", epoch), draw_numbers).long()
     draws = uniform(derive_seed(seed, "view", epoch), draw_numbers, 1)[:, 0]
     return (draws * num_views).long()
 

@@ -41,8 +41,7 @@ def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed
     """
     if augment.flip_probability > 0:
         # Before the crop, where images are small; a crop is as likely as its mirror image.
-        draws = uniform(derive_seed(seed, "flip"), draw_numbers, 1)[:, 0]
-        images = flip_rows(images, draws < augment.flip_probability)
+        images = flip_rows(images, flips_of(augment, seed, draw_numbers))
     if augment.crop == "resized":
         draws = uniform(derive_seed(seed, "crop"), draw_numbers, 4 * NUM_ATTEMPTS)
         boxes = random_boxes(draws, images.shape[2], images.shape[3], augment.scale, augment.ratio)
@@ -52,6 +51,18 @@ def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed
             images = padded_crops(images, augment.padding, uniform(derive_seed(seed, "crop"), draw_numbers, 2))
         images = _resize_to_square(images, spec)
     return match_channels(images, spec.num_channels)
+
+
+def flips_of(augment: Augment | None, seed: int, draw_numbers: Tensor) -> Tensor:
+    """Returns which samples are flipped, (batch,), bool, of files and of arrays alike.
+
+    Args:
+        augment: what to do; None for nothing.
+        seed: of the epoch.
+        draw_numbers: (batch,), int64.
+    """
+    draws = uniform(derive_seed(seed, "flip"), draw_numbers, 1)[:, 0]
+    return draws < (0.0 if augment is None else augment.flip_probability)
 
 
 def match_channels(images: Tensor, num_channels: int) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
-from regraft.features.files import META, SEGMENT_SUFFIX, remove_content, try_lock
+from regraft.features.files import META, remove_content, segments, try_lock
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,6 @@ FORMAT = 1
 """Of the files; another one has other keys, so that no version reads what another has written."""
 
 _KEY = re.compile(r"[0-9a-f]{32}")
-_SEGMENT = re.compile(rf"[0-9a-f]{{32}}-(\d+){re.escape(SEGMENT_SUFFIX)}")
 _MAX_RESERVE_BYTES = 2**30
 _RESERVED_SHARE = 0.05
 
@@ -87,7 +86,7 @@ def read_meta(pool_folder: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
     """
     try:
-        meta = json.loads((pool_folder / META).read_bytes())
+        meta = json.loads((pool_folder / META).read_bytes(), parse_constant=_refuse)
     except ValueError as error:  # no JSON, or no text at all
         raise ValueError(f"{META} is damaged") from error
     if not isinstance(meta, dict) or not {"fields", "label", "row_shape", "dtype", "format"} <= meta.keys():
@@ -95,6 +94,10 @@ def read_meta(pool_folder: Path) -> dict[str, Any]:
     if meta["format"] != FORMAT:
         raise ValueError(f"it has format {meta['format']}, this version reads {FORMAT}")
     return meta
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def mark_used(pool_folder: Path) -> None:
@@ -108,13 +111,10 @@ def entries(folder: Path) -> list[Entry]:
     """Returns the store's pools, that used last first; none if there is no such folder."""
     if not folder.exists():
         return []
+    if not folder.is_dir():
+        raise NotADirectoryError(f"features.dir: {folder} is a file; give the folder of the store.")
     paths = [path for path in folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
     return sorted(map(_entry, paths), key=lambda entry: (-entry.last_used, entry.key))
-
-
-def size(folder: Path) -> int:
-    """Returns the bytes of all pools."""
-    return sum(entry.num_bytes for entry in entries(folder))
 
 
 def clear(folder: Path, key_prefix: str | None) -> tuple[int, int]:
@@ -134,8 +134,8 @@ def clear(folder: Path, key_prefix: str | None) -> tuple[int, int]:
                 if reason:
                     log.warning("%s (%s) stays: %s.", entry.key[:8], entry.label, reason)
                     continue
-                _remove(folder / entry.key)
-                removed.append(entry.num_bytes)
+                if _remove(folder / entry.key):
+                    removed.append(entry.num_bytes)
     return len(removed), sum(removed)
 
 
@@ -193,27 +193,32 @@ def _disk_room(folder: Path) -> float:
 
 def _entry(pool_folder: Path) -> Entry:
     stats = {}
-    for path in pool_folder.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process took it away since
-            stats[path.name] = path.stat()
     label, problem = "", ""
+    try:
+        for path in pool_folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # another process took it away since
+                stats[path.name] = path.stat()
+    except OSError as error:  # the folder itself, or another user's
+        return Entry(pool_folder.name, label, 0, 0, 0.0, error.strerror or str(error))
     try:
         label = str(read_meta(pool_folder)["label"])
     except FileNotFoundError:
         problem = f"{META} is missing"
     except (ValueError, OSError) as error:
         problem = str(error)
-    counts = [int(match[1]) for match in map(_SEGMENT.fullmatch, stats) if match]
     num_bytes = sum(stat.st_size for stat in stats.values())
     # One without a description goes first.
     last_used = stats[META].st_mtime if META in stats else 0.0
-    return Entry(pool_folder.name, label, num_bytes, sum(counts), last_used, problem)
+    num_rows = sum(segments(pool_folder).values())
+    return Entry(pool_folder.name, label, num_bytes, num_rows, last_used, problem)
 
 
-def _remove(pool_folder: Path) -> None:
-    """Removes a pool whose lock is held; a folder in which somebody else has put something stays."""
+def _remove(pool_folder: Path) -> bool:
+    """Removes a pool whose lock is held, and says whether; a folder in which somebody has put something else stays."""
     remove_content(pool_folder)
     try:
         pool_folder.rmdir()
     except OSError as error:
         log.warning("%s stays: %s.", pool_folder, error.strerror)
+        return False
+    return True

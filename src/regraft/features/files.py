@@ -3,6 +3,7 @@
 What the files mean belongs in `catalog` (pools) and `segments` (rows). No torch: the command line reads this.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,16 @@ from regraft.atomic import remove_leftovers
 
 META = "meta.json"
 SEGMENT_SUFFIX = ".safetensors"
+_SEGMENT = re.compile(rf"[0-9a-f]{{32}}-(\d+){re.escape(SEGMENT_SUFFIX)}")
+
+
+def segments(pool_folder: Path) -> dict[Path, int]:
+    """Returns the files of rows in a pool's folder with the number of rows that their names tell, sorted.
+
+    Whatever else lies there is somebody else's.
+    """
+    matches = {path: _SEGMENT.fullmatch(path.name) for path in sorted(pool_folder.glob(f"*{SEGMENT_SUFFIX}"))}
+    return {path: int(match[1]) for path, match in matches.items() if match and path.is_file()}
 
 
 @contextmanager
@@ -62,7 +73,7 @@ def remove_content(pool_folder: Path) -> None:
 
     The description goes last: after a kill in between, what is left is a smaller pool and not a broken one.
     """
-    for path in pool_folder.glob(f"*{SEGMENT_SUFFIX}"):
+    for path in segments(pool_folder):
         path.unlink(missing_ok=True)
     remove_leftovers(pool_folder)
     (pool_folder / META).unlink(missing_ok=True)

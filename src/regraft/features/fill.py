@@ -89,6 +89,7 @@ def fill(
     pools: Mapping[int, Store],
     sources: Mapping[int, Store],
     make_prefix: Callable[[], Prefix],
+    make_room: Callable[[int], None],
     device: torch.device,
     progress: Progress,
 ) -> Filled:
@@ -99,6 +100,7 @@ def fill(
         pools: of each depth that is wanted.
         sources: further pools by depth, exact enough to go on from; those of `pools` that are needn't be repeated.
         make_prefix: gives the frozen stages; called only if something is missing.
+        make_room: makes room for so many bytes in the pools, or raises an OSError; the locks are held.
         device: where they run.
         progress: see `Progress`.
 
@@ -117,8 +119,9 @@ def fill(
         places = missing_places(view, pools)
         if len(places) == 0:
             return Filled(num_images, 0, 0.0)
-        start = _start(view, places, pools, sources)
-        writers = {depth: _Writer(pool) for depth, pool in pools.items() if depth > start}
+        start, lacking = _span(view, places, pools, sources)
+        make_room(sum(number * pools[depth].row_bytes for depth, number in lacking.items()))
+        writers = {depth: _Writer(pools[depth]) for depth in lacking}
         prefix = make_prefix()
         report = stack.enter_context(progress(len(places)))
         # What has been computed before an error or Ctrl-C is kept.
@@ -149,13 +152,19 @@ def _flush(writers: Mapping[int, "_Writer"]) -> None:
         writer.flush()
 
 
-def _start(view: View, places: Tensor, pools: Mapping[int, Store], sources: Mapping[int, Store]) -> int:
-    """Returns the depth to go on from: the deepest that has all images which are missing further up; 0 for pixels."""
+def _span(
+    view: View, places: Tensor, pools: Mapping[int, Store], sources: Mapping[int, Store]
+) -> tuple[int, dict[int, int]]:
+    """Returns where to start and what to compute.
+
+    Returns:
+        The deepest depth below that has all of the images, 0 for pixels; and how many each depth above lacks.
+    """
     digests = view.digests[places.numpy()]
-    wanted = [depth for depth, pool in pools.items() if (pool.find(digests) < 0).any()]
-    return max(
-        (depth for depth, pool in sources.items() if depth < min(wanted) and (pool.find(digests) >= 0).all()), default=0
-    )
+    missing = {depth: int((pool.find(digests) < 0).sum()) for depth, pool in pools.items()}
+    lacking = {depth: number for depth, number in missing.items() if number}
+    below = [depth for depth in sources if depth < min(lacking)]
+    return max((depth for depth in below if (sources[depth].find(digests) >= 0).all()), default=0), lacking
 
 
 def _inputs(view: View, places: Tensor, source: Store | None, device: torch.device) -> Iterator[Tensor]:

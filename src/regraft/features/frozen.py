@@ -5,7 +5,7 @@ Where a run is cut is decided in `plan`, what is missing is computed in `fill`, 
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.contracts import Backbone
-from regraft.features.catalog import StoreFullError, default_dir, make_room
+from regraft.features import folding, prefix
+from regraft.features.catalog import default_dir, make_room
 from regraft.features.fill import Filled, Progress, View, fill, missing_places
-from regraft.features.key import image_fields, stage_digests
+from regraft.features.key import image_fields, source_digest, stage_digests
 from regraft.features.memory import MemoryPool
 from regraft.features.plan import Costs
 from regraft.features.pool import Pool
@@ -80,6 +81,11 @@ class FrozenFeatures:
         """All stages of the backbone, from the input up."""
         return list(self._stages)
 
+    @property
+    def precision(self) -> str:
+        """In which it is computed."""
+        return self._precision
+
     def prefer_stored(self, views: Sequence[Any], depth: int) -> None:
         """Takes the first precision that will do in which all rows of a depth are stored already, if there is one."""
         for precision in self._precisions:
@@ -106,15 +112,16 @@ class FrozenFeatures:
         Raises:
             NoRoomError: the rows fit neither the disk nor memory.
         """
-        self._require_room(views, depths)
         filled = []
         for view in views:
             try:
                 filled.append(self._fill(view, depths))
+            except NoRoomError:
+                raise
             except OSError as error:
-                # The disk filled up, or the folder went away, after the room was found.
+                # There is no room, or the disk filled up or the folder went away after it was found.
                 log.warning("features: %s They are kept in memory for this run.", error)
-                self._move_to_memory([view], depths)
+                self._move_to_memory(view, depths)
                 filled.append(self._fill(view, depths))
         return Filled(
             sum(one.num_images for one in filled),
@@ -136,9 +143,13 @@ class FrozenFeatures:
         assert all((found >= 0).all() for found in positions), "ensure() has computed every row"
         return FeatureTable(depth, pools, positions, indices, targets)
 
-    def seconds_per_image(self, views: Sequence[Any], depth: int) -> float | None:
-        """Returns what an image took when it was computed, None if that isn't known."""
-        return self._pool(views[0], depth).seconds_per_row
+    def seconds_per_flop(self, views: Sequence[Any], depths: Sequence[int]) -> float | None:
+        """Returns what computing took, by the slowest of some cuts; None if that isn't known.
+
+        A cut that was computed from a shallower one took less than an image takes from its pixels.
+        """
+        known = [(self._pool(views[0], depth).seconds_per_row, self.costs.prefix(depth)) for depth in depths]
+        return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
 
     def place(self, views: Sequence[Any], depth: int) -> str:
         """Returns where the rows of a depth lie, for people."""
@@ -180,7 +191,15 @@ class FrozenFeatures:
         # Only what was stored as it was computed is as good as pixels to go on from.
         is_kept = self._settings.dtype in ("float32", self._precision)
         sources = self._stored(view, max(depths)) | pools if is_kept else {}
-        return fill(view, pools, sources, lambda: self._prefix(max(depths)), self._device, self._progress)
+        return fill(
+            view,
+            pools,
+            sources,
+            lambda: self._prefix(max(depths)),
+            lambda num_bytes: self._make_room(num_bytes, pools.values()),
+            self._device,
+            self._progress,
+        )
 
     def _stored(self, view: Any, below: int) -> dict[int, Pool | MemoryPool]:
         """Returns the pools of shallower cuts that the store has already."""
@@ -224,6 +243,7 @@ class FrozenFeatures:
             "image": image_fields(self._spec, view.transform),
             "precision": self._precision,
             "device": self._device.type,
+            "code": source_digest(prefix, folding),
             "row_shape": list(self.costs.row_shapes[depth]),
             "dtype": self._settings.dtype,
         }
@@ -235,38 +255,29 @@ class FrozenFeatures:
         note = "" if self._precision == "float32" else f" ({self._precision})"
         return f"{self._name}, {stage}, {self._spec.image_size} px, {self._settings.dtype}{note}{drawn}{flipped}"
 
-    def _require_room(self, views: Sequence[Any], depths: Sequence[int]) -> None:
-        """Makes room on the disk for what is missing, or else takes memory.
+    def _make_room(self, num_bytes: int, pools: Iterable[Pool | MemoryPool]) -> None:
+        """Makes room for what is to be computed.
 
         Raises:
-            NoRoomError: there isn't enough of either.
+            NoRoomError: memory can't take it.
+            OSError: the disk can't.
         """
-        missing = {Pool: 0, MemoryPool: 0}
-        for view in views:
-            for depth, pool in self._wanted(view, depths).items():
-                missing[type(pool)] += len(missing_places(view, {depth: pool})) * pool.row_bytes
-        self._require_memory(missing[MemoryPool])
-        if not missing[Pool]:
-            return
-        # All that this run has opened stays: rows of another split may lie there.
-        keep = [pool.key for pool in self._pools.values()]
-        try:
-            make_room(self._dir, missing[Pool], self._settings.max_bytes, keep)
-        except OSError as error:
-            text = error if isinstance(error, StoreFullError) else f"no room can be made in {self._dir} ({error})."
-            log.warning("features: %s They are kept in memory for this run.", text)
-            self._move_to_memory(views, depths)
+        if any(isinstance(pool, MemoryPool) for pool in pools):
+            self._require_memory(num_bytes)
+        else:
+            # All that this run has opened stays: rows of another split may lie there.
+            make_room(self._dir, num_bytes, self._settings.max_bytes, [pool.key for pool in self._pools.values()])
 
-    def _move_to_memory(self, views: Sequence[Any], depths: Sequence[int]) -> None:
-        """Has the rows of each view that the store lacks in part kept in memory, those that it has copied there.
+    def _move_to_memory(self, view: Any, depths: Sequence[int]) -> None:
+        """Has the rows of a view that the store lacks in part kept in memory, those that it has copied there.
 
         Raises:
             NoRoomError: they don't fit.
         """
-        wanted = [(view, depth, pool) for view in views for depth, pool in self._wanted(view, depths).items()]
-        moved = [one for one in wanted if isinstance(one[2], Pool) and len(missing_places(one[0], {one[1]: one[2]}))]
-        self._require_memory(sum(len(view.digests) * pool.row_bytes for view, _, pool in moved))
-        for view, depth, pool in moved:
+        pools = {depth: pool for depth, pool in self._wanted(view, depths).items() if isinstance(pool, Pool)}
+        moved = {depth: pool for depth, pool in pools.items() if len(missing_places(view, {depth: pool}))}
+        self._require_memory(len(view.digests) * sum(pool.row_bytes for pool in moved.values()))
+        for depth, pool in moved.items():
             rows = MemoryPool(self.costs.row_shapes[depth], self._settings.torch_dtype)
             positions = pool.find(view.digests)
             stored = (positions >= 0).nonzero()[:, 0]

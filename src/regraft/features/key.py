@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -45,7 +46,13 @@ def stage_digests(stages: Mapping[str, nn.Module]) -> list[str]:
     """
     # Hashing releases the interpreter lock.
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(_stage_digest, stages.values()))
+        try:
+            return list(pool.map(_stage_digest, stages.values()))
+        except RecursionError as error:
+            raise UnreadableSourceError(
+                "an object that a stage holds refers to itself, so that what the stage computes can't be told from "
+                "what it computed before; use features.cache=off."
+            ) from error
 
 
 def image_fields(spec: InputSpec, transform: str) -> dict[str, Any]:
@@ -61,6 +68,15 @@ def image_fields(spec: InputSpec, transform: str) -> dict[str, Any]:
         "torchvision": version("torchvision"),
         "pillow": version("pillow"),
     }
+
+
+def source_digest(*modules: ModuleType) -> str:
+    """Returns 32 hex digits over the source files of modules."""
+    digest = hashlib.blake2b(digest_size=16)
+    for module in modules:
+        assert module.__file__ is not None, "a module of ours has a file"
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()
 
 
 def _stage_digest(stage: nn.Module) -> str:
@@ -101,6 +117,8 @@ def _described(value: Any, code: set[type | FunctionType]) -> str:
     """Returns a value in words that are the same in every process, and adds to `code` whatever has source code."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(_bytes(value)).hexdigest()}"
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} {value.shape} {hashlib.blake2b(np.ascontiguousarray(value).tobytes()).hexdigest()}"
     if isinstance(value, type | FunctionType):
         code.add(value)
         return _qualified(value)
@@ -110,7 +128,17 @@ def _described(value: Any, code: set[type | FunctionType]) -> str:
         return str([_described(item, code) for item in value])
     if isinstance(value, set | frozenset):
         return str(sorted(_described(item, code) for item in value))
+    if _may_hide(value):
+        # What its repr says of it may not be all that it computes with.
+        code.update(type(value).__mro__)
+        return f"{_qualified(type(value))} {_described(vars(value), code)}"
     return _ADDRESS.sub("", repr(value))
+
+
+def _may_hide(value: Any) -> bool:
+    """Whether a value is an object of somebody's own class; torch and the standard library show all that matters."""
+    package = type(value).__module__.partition(".")[0]
+    return hasattr(value, "__dict__") and package != "torch" and package not in sys.stdlib_module_names
 
 
 def _qualified(code: type | FunctionType) -> str:

@@ -87,8 +87,7 @@ class Pool:
 
     def refresh(self) -> None:
         """Reads the segments that came since; removes those that aren't what was written, with a warning."""
-        paths = sorted(self.folder.glob(f"*{files.SEGMENT_SUFFIX}"))
-        paths = [path for path in paths if path.name not in self._names_seen]
+        paths = [path for path in files.segments(self.folder) if path.name not in self._names_seen]
         # Checksums and reading release the interpreter lock.
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
             for segment in threads.map(self._read, paths):
@@ -168,7 +167,7 @@ class Pool:
         """Makes the folder a pool; empties one that can't be trusted, with a warning; the lock is held."""
         problem = self._problem()
         if problem is not None:
-            if any(self.folder.glob(f"*{files.SEGMENT_SUFFIX}")) or (self.folder / files.META).exists():
+            if files.segments(self.folder) or (self.folder / files.META).exists():
                 log.warning("features: %s is emptied: %s. What it held is computed again.", self.folder, problem)
             self.folder.mkdir(parents=True, exist_ok=True)
             files.remove_content(self.folder)

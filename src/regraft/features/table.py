@@ -93,9 +93,20 @@ class FeatureTable:
         """Returns all rows, view after view, (num_views * num_images, num_features), float32; read once, then kept."""
         if self._matrix is None or self._matrix.device != device:
             everything = torch.arange(len(self))
-            views = (self.gather(everything, torch.full_like(everything, view)) for view in range(self.num_views))
-            self._matrix = torch.cat(list(views)).to(device)
+            first = self.gather(everything, torch.zeros_like(everything)).to(device)
+            if self.num_views == 1:
+                self._matrix = first
+                return first
+            self._matrix = first.new_empty(self.num_views * len(self), *first.shape[1:])
+            for view, rows in enumerate(self._matrix.split(len(self))):
+                rows.copy_(first if view == 0 else self.gather(everything, torch.full_like(everything, view)))
         return self._matrix
+
+    @property
+    def matrix_bytes(self) -> int:
+        """Of `matrix`."""
+        row = self.gather(torch.zeros(1, dtype=torch.int64), None)
+        return row.numel() * row.itemsize * self.num_views * len(self)
 
 
 class FeatureBatches:
@@ -182,7 +193,7 @@ class FeatureEpochs:
         yield {
             "features": self._table.matrix(self._device),
             "targets": self._table.targets.repeat(self._table.num_views).to(self._device),
-            "steps": [torch.cat(steps).sort().values] if self._is_full_batch else steps,
+            "steps": [torch.arange(len(self._table), device=self._device)] if self._is_full_batch else steps,
             "draw_seeds": [self._draw_seed(key) for key in keys],
             "is_exact": self._is_exact,
         }

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -19,7 +20,7 @@ def show(fits: Mapping[Any, Any], best: Any) -> None:
         best: the place of the one that was picked.
     """
     axes = best._fields
-    table = Table(*axes, title="Linear heads, by validation accuracy", title_justify="left")
+    table = Table(*axes, title="Linear heads, by validation accuracy", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in _COLUMNS:
         table.add_column(heading, justify="right")
     for point, fit in _ranked(fits):

@@ -23,12 +23,15 @@ def cache(arguments: Sequence[str]) -> None:
     from regraft.report import cache_table
 
     words = [argument for argument in arguments if "=" not in argument]
+    if {"-h", "--help"} & set(words):
+        print(f"usage: {_USAGE}\nKEY is the start of a key as `ls` shows it; `clear` without one deletes everything.")
+        return
     if not words:
         raise ValueError(f"cache: it needs to be told what to do: {_USAGE}")
     action, *keys = words
     if action not in _ACTIONS:
         raise ValueError(unknown("word", action, _ACTIONS))
-    if len(keys) > (action == "clear"):
+    if len(keys) > (action == "clear") or "" in keys:
         raise ValueError(f"cache: got {' '.join(words)!r}; allowed: {_USAGE}")
     store = _store(arguments)
     entries = catalog.entries(store)
@@ -49,6 +52,8 @@ def _store(arguments: Sequence[str]) -> Path:
     for key, is_given, value in (argument.partition("=") for argument in arguments):
         if is_given and key.removeprefix("features.") != "dir":
             raise ValueError(f"cache: {unknown('key', key, ['dir', 'features.dir'])}")
+        if is_given and not value:
+            raise ValueError(f"cache: got an empty {key}; give the store's folder, or leave it out for your own.")
         if is_given:
             store = Path(value).expanduser().resolve()
     return store

@@ -73,6 +73,7 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
         build.freezing(config, backbone.stage_names),
         trainer.strategy.root_device,
         image_progress(is_shown=config["trainer"]["enable_progress_bar"]),
+        is_insisted=OmegaConf.select(composed, "features.cache") in ("on", True),
     )
     measure = trainer.test if composed.split == "test" else trainer.validate
     found = measure(module, datamodule=stored or data, verbose=False)

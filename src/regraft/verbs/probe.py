@@ -2,8 +2,9 @@
 
 import itertools
 import logging
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
+from regraft.resuming import key_of
 from regraft.runs import Run
 from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import train
@@ -30,18 +32,20 @@ def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         train.keep_overrides(run, overrides)
-        return _probe(composed, run)
+        return _probe(composed, run, overrides)
 
 
 def probe_job(composed: DictConfig) -> Run:
     """Probes the config that Hydra composed, in the folder that Hydra made."""
-    return _probe(composed, Run(Path(HydraConfig.get().runtime.output_dir).resolve()))
+    hydra = HydraConfig.get()
+    return _probe(composed, Run(Path(hydra.runtime.output_dir).resolve()), hydra.overrides.task)
 
 
-def _probe(composed: DictConfig, run: Run) -> Run:
+def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     """Fits the grid and trains its best head alone: so what is left is a run like any other, with the same numbers."""
     if run.last_ckpt.exists() or run.has_results:
         raise ValueError(f"{run.path} already holds a run. Name another folder.")
+    _require_free_axes(overrides)
     started = time.perf_counter()
     with quick_imports():
         import pytorch_lightning as pl
@@ -66,7 +70,7 @@ def _probe(composed: DictConfig, run: Run) -> Run:
     grid_table.write(run.path / _TABLE, fits)
     grid_table.show(fits, best)
     log.info(
-        "%d heads in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
+        "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
     )
     train.fit(configs[best], run)
     return run
@@ -88,23 +92,49 @@ def _points(composed: DictConfig) -> "list[Point]":
     """Returns the grid's heads: the product of its axes.
 
     Raises:
-        ValueError: an axis is empty, or holds something twice or something else than numbers.
+        ValueError: an axis is unknown, missing or empty, or holds something twice or something that it can't.
     """
     from regraft.build import Point
 
+    grid = OmegaConf.to_container(composed.grid, resolve=True) if OmegaConf.is_dict(composed.grid) else None
+    if not isinstance(grid, dict) or set(grid) != set(_AXES):
+        got = list(grid) if isinstance(grid, dict) else grid
+        raise ValueError(f"grid: got {got!r}; it has the axes {', '.join(_AXES)}, each a list, such as grid.lr=[1e-3].")
     axes = []
-    for name in Point._fields:
-        node = OmegaConf.to_container(composed.grid)[name]  # type: ignore[call-overload,index]
-        values = node if isinstance(node, list) else [node]
-        wrong = [v for v in values if not _is_number(v) and not (name == "shots" and v is None)]
-        if not values or wrong or len(set(values)) < len(values):
-            raise ValueError(f"grid.{name}: got {node!r}; give a list of different numbers, such as grid.{name}=[1,2].")
+    for name, (is_allowed, allowed) in _AXES.items():
+        values = grid[name] if isinstance(grid[name], list) else [grid[name]]
+        if not values or not all(map(is_allowed, values)) or len(set(values)) < len(values):
+            raise ValueError(f"grid.{name}: got {grid[name]!r}; allowed: a list of different values, each {allowed}.")
         axes.append(values)
-    return [Point(*values) for values in itertools.product(*axes)]
+    return [Point(**dict(zip(_AXES, values, strict=True))) for values in itertools.product(*axes)]
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+_AXES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "lr": (lambda value: _is_number(value) and value > 0, "above 0"),
+    "weight_decay": (lambda value: _is_number(value) and value >= 0, "0 or more"),
+    "seed": (lambda value: _is_whole(value, 0) and value < 2**32, f"a whole number from 0 to {2**32 - 1}"),
+    "shots": (lambda value: value is None or _is_whole(value, 1), "1, 2, 3, ... or null for all"),
+}
+
+
+def _require_free_axes(overrides: Sequence[str]) -> None:
+    """Checks that no override sets what the grid varies.
+
+    Raises:
+        ValueError: one does.
+    """
+    varied = {"seed": "seed", "optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay"}
+    for key in filter(None, map(key_of, overrides)):
+        if key in varied:
+            raise ValueError(f"{key}: a probe varies it; give its values with grid.{varied[key]}=[...].")
 
 
 def _config_of(composed: DictConfig, point: "Point") -> dict[str, Any]:

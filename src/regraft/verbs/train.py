@@ -106,6 +106,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
             _keep_history(loggers, run, before_step=checkpoint.content["global_step"])
     stored = None if plan is None else build.store(plan)
     data, summary = (parts.data, None) if stored is None else stored
+    parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
     _run_fit(trainer, parts.module, data, config["ckpt_path"], run)
     metrics = _final_metrics(trainer, parts, data, run)
     if trainer.is_global_zero:
@@ -144,6 +145,7 @@ def _feature_plan(
         trainer.strategy.root_device,
         start_epoch=0 if checkpoint is None else checkpoint.content["epoch"],
         progress=image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero),
+        earlier=None if checkpoint is None else checkpoint.features,
     )
     if plan is not None and len({stretch.depth for stretch in plan.stretches}) > 1:
         trainer.reload_dataloaders_every_n_epochs = 1

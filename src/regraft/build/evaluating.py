@@ -1,0 +1,90 @@
+"""The data of an evaluation that reads what a run's training has stored."""
+
+from typing import Any
+
+import torch
+
+from regraft.build.features import frozen_features, run_phases_of
+from regraft.build.storable import trains_head_only
+from regraft.build.targets import Config, factory
+from regraft.contracts import Backbone
+from regraft.features.datamodule import CachedData
+from regraft.features.fill import Progress
+from regraft.features.frozen import FrozenFeatures, NoFolderError, NoRoomError
+from regraft.features.key import UnreadableSourceError
+from regraft.features.plan import frozen_depth, stretches
+from regraft.features.settings import Settings
+from regraft.freezing.strategies import FreezingStrategy
+
+
+def evaluation_data(
+    config: Config,
+    backbone: Backbone,
+    images: Any,
+    split: str,
+    strategy: FreezingStrategy,
+    device: torch.device,
+    progress: Progress,
+    *,
+    is_insisted: bool,
+) -> CachedData | None:
+    """Returns the data of an evaluation that reads what the run's training stored, None if it didn't.
+
+    Args:
+        config: the run's.
+        backbone: with the weights to evaluate.
+        images: the prepared datamodule.
+        split: `val` or `test`.
+        strategy: what trained when.
+        device: to evaluate on.
+        progress: see `fill.Progress`.
+        is_insisted: whether what is missing is to be computed and stored; the run's own `features.cache=on` was for its
+            training.
+
+    Raises:
+        ValueError: it is insisted on and can't be.
+    """
+    if "features" not in config:  # a run of an older version
+        return None
+    settings: Settings = factory(config["features"], "features")()
+    if settings.cache == "off":
+        return None
+    reason, found = "the run trained every stage, or all that is worth storing.", None
+    try:
+        found = _frozen(config, settings, backbone, strategy, device, progress)
+    except (UnreadableSourceError, NoFolderError) as error:
+        reason = str(error)
+    if found is not None:
+        frozen, depth = found
+        views = images.views(split, settings.views, settings.views_seed)
+        frozen.prefer_stored(views, depth)
+        if is_insisted or frozen.has_all(views, depth):
+            try:
+                frozen.ensure(views, [depth])
+            except NoRoomError as error:
+                raise ValueError(f"features.cache: {error}") from error
+            table = frozen.table(views, depth, images.indices(split), images.labels(split))
+            tables, stages = {(split, depth): table}, len(backbone.stages)
+            return CachedData(images, tables, [], depth, num_stages=stages, is_amortised=False, is_full_batch=False)
+    if is_insisted:
+        raise ValueError(f"features.cache: got 'on', but {reason}")
+    return None
+
+
+def _frozen(
+    config: Config,
+    settings: Settings,
+    backbone: Backbone,
+    strategy: FreezingStrategy,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[FrozenFeatures, int] | None:
+    """Returns what never trained in any phase, and its cut; None if there is no such thing."""
+    names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
+    phases = run_phases_of(strategy, names, max_epochs)
+    if not all(frozen_depth(factors, names) for _, factors in phases):
+        return None
+    precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
+    frozen = frozen_features(config, settings, backbone, precisions, device, progress)
+    depth = stretches(phases, names, max_epochs, 0, frozen.costs)[-1].depth
+    return (frozen, depth) if depth else None

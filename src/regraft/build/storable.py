@@ -1,0 +1,132 @@
+"""Whether the frozen part of a run can be stored, and pays; and whether an epoch may be taken as one batch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra.utils import get_object
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from regraft.build.targets import Config
+from regraft.checkpoints.keeping import BestCheckpoint, LastCheckpoint
+from regraft.contracts import Backbone
+from regraft.data.augment import Augment
+from regraft.data.image_view import is_flip_only, is_none
+from regraft.features.frozen import FrozenFeatures
+from regraft.features.plan import Stretch, frozen_depth, saved_flops
+from regraft.features.settings import Settings
+
+SINGLE_PRECISIONS = ("32-true", "32", 32)
+
+# Between two steps these do something only if one of these keys says when.
+_CHECKPOINTS = (BestCheckpoint, LastCheckpoint, ModelCheckpoint)
+_BETWEEN_STEPS = ("every_n_steps", "every_n_train_steps", "train_time_interval")
+_STEP_HOOKS = (
+    *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
+    *("on_before_optimizer_step", "on_before_zero_grad"),
+)
+
+
+def is_amortised(config: Config) -> bool:
+    """Whether nothing that the config asks of Lightning is between two steps, so that an epoch may be one batch."""
+    trainer = config["trainer"]
+    plain = {"max_steps": -1, "limit_train_batches": None, "val_check_interval": None, "fast_dev_run": False}
+    plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "overfit_batches": 0, "num_nodes": 1}
+    return (
+        all(trainer.get(key, value) == value for key, value in plain.items())
+        and trainer["precision"] in SINGLE_PRECISIONS
+        and not any(_acts_between_steps(node) for node in config["callbacks"].values() if node)
+    )
+
+
+def _acts_between_steps(node: Config) -> bool:
+    callback = get_object(node["_target_"])
+    if callback in _CHECKPOINTS:
+        return any(node.get(key) for key in _BETWEEN_STEPS)
+    return not isinstance(callback, type) or any(
+        getattr(callback, hook, None) is not getattr(pl.Callback, hook) for hook in _STEP_HOOKS
+    )
+
+
+def draws_views(settings: Settings, augment: Augment) -> bool:
+    """Whether stored views are asked for that are another augmentation than drawing anew in each epoch."""
+    return settings.views > 0 and not augment.is_mixing and not (is_none(augment) or is_flip_only(augment))
+
+
+def obstacle(settings: Settings, config: Config, augment: Augment, first_frozen_depth: int) -> str | None:
+    """Returns why features can't be stored, None if they can; always a sentence of its own."""
+    if settings.cache == "off":
+        return "features.cache=off."
+    if first_frozen_depth == 0:
+        return "the first stage trains from the start; freeze it, for example with freezing=linear_probe."
+    if augment.is_mixing:
+        return "mixup and CutMix mix images, so that no features are those of a single one; set both alphas to 0."
+    if not (is_none(augment) or is_flip_only(augment)) and settings.views == 0:
+        return (
+            "the augmentation draws anew in each epoch; features.views=8 stores 8 views of each image and draws one, "
+            "which is another, smaller augmentation."
+        )
+    precision = config["trainer"]["precision"]
+    if precision not in SINGLE_PRECISIONS and settings.precision == "auto":
+        return (
+            f"trainer.precision={precision} computes the frozen part in another precision than the store would; say "
+            "which one the store takes with features.precision=float32 or bfloat16, or use trainer.precision=32-true."
+        )
+    return None
+
+
+def trains_head_only(phases: Sequence[tuple[int, Mapping[str, float]]], backbone: Backbone) -> bool:
+    """Whether no phase trains a stage."""
+    names = backbone.stage_names
+    return all(frozen_depth(factors, names) == len(names) for _, factors in phases)
+
+
+def waste(
+    config: Config, frozen: FrozenFeatures, stretches: Sequence[Stretch], views: Mapping[str, Sequence[Any]]
+) -> str | None:
+    """Returns why storing doesn't pay, None if it does.
+
+    Args:
+        config: the resolved config.
+        frozen: where features are kept and computed.
+        stretches: the run's epochs and their cuts.
+        views: of the splits that an epoch looks at, training and validation.
+    """
+    trainer = config["trainer"]
+    limits = [key for key in ("fast_dev_run", "limit_train_batches", "limit_val_batches") if trainer[key]]
+    if limits:
+        return f"with trainer.{limits[0]} a run looks at some of the images only; features.cache=on stores all of them."
+    depths = sorted({part.depth for part in stretches if part.depth})
+    missing = sum(frozen.num_missing(split, depths) for split in views.values())
+    num_images = sum(len(split[0]) for split in views.values())
+    if saved_flops(stretches, frozen.costs, num_images=num_images, num_missing=missing) <= 0:
+        return "so few epochs cost no more than computing and storing them; features.cache=on stores them all the same."
+    return None
+
+
+def require_full_batch(
+    config: Config, backbone: Backbone, augment: Augment, phase_factors: Sequence[Mapping[str, float]]
+) -> None:
+    """Checks that an epoch can be one step of LBFGS: the same function of the head alone, each time it is asked.
+
+    Raises:
+        ValueError: it can't.
+    """
+    trainer = config["trainer"]
+    wrong = [
+        (any(frozen_depth(factors, backbone.stage_names) < len(backbone.stages) for factors in phase_factors),
+         "it trains the head alone; use freezing=linear_probe"),
+        (not is_none(augment), "it needs the same images in each epoch; use augment=none"),
+        (config["data"]["sampler"] != "shuffle", "it needs the same images in each epoch; use data.sampler=shuffle"),
+        (config["head"].get("dropout", 0) > 0, "it needs the same loss each time; use head.dropout=0"),
+        (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use optimizer.weight_decay, not penalty"),
+        (trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None,
+         "trainer.accumulate_grad_batches and trainer.gradient_clip_val have no meaning for it; leave them out"),
+        (trainer["precision"] not in SINGLE_PRECISIONS, "use trainer.precision=32-true"),
+        (str(trainer["devices"]) not in ("1", "auto"), "use trainer.devices=1"),
+        (trainer["limit_train_batches"] or trainer["fast_dev_run"],
+         "an epoch can't be a part of them; leave trainer.limit_train_batches and trainer.fast_dev_run out"),
+    ]  # fmt: skip
+    reason = next((text for is_wrong, text in wrong if is_wrong), None)
+    if reason is not None:
+        raise ValueError(f"optimizer: LBFGS takes one step an epoch on all training features: {reason}.")
