@@ -19,7 +19,7 @@ from regraft.runs import PREVIOUS
 
 
 class _Share:
-    """Bounds the time that writing takes: after each write it is not yet time for the next one.
+    """Bounds the time that writing takes: after each write, and at the start, it is not yet time for the next one.
 
     Args:
         max_share: of the time that writing may take, in (0, 1].
@@ -28,6 +28,10 @@ class _Share:
     def __init__(self, max_share: float) -> None:
         self._max_share = max_share
         self._next = 0.0
+
+    def start(self) -> None:
+        """Notes that training starts: less than a second of it isn't worth a write."""
+        self._next = time.monotonic() + (1.0 if self._max_share < 1 else 0.0)
 
     def is_due(self) -> bool:
         return time.monotonic() >= self._next
@@ -77,6 +81,7 @@ class BestCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets a best epoch that isn't in this folder, as where a run branches off into one of its own."""
+        self._share.start()
         if not self._path.is_file():
             self._best = {"score": math.nan, "epoch": -1, "step": -1}
 
@@ -163,6 +168,7 @@ class LastCheckpoint(Checkpoint):
         """Removes what a killed process has left half written; intervals are counted from here."""
         if trainer.is_global_zero:
             remove_leftovers(self._path.parent)
+        self._share.start()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def on_train_batch_end(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -14,6 +15,8 @@ from regraft.data.images import DIGEST_BYTES, ArrayImages, FileImages, Images, S
 _NUM_THREADS = 8
 
 _CHUNK = 64
+
+_WORTH_THREADS = 2**16  # bytes a file
 
 
 def fingerprint(splits: Splits, file_digests: Mapping[FileImages, np.ndarray]) -> str:
@@ -49,9 +52,12 @@ def image_digests(images: Images, indices: Tensor) -> np.ndarray:
         shape = str(pixels.shape[1:]).encode()
         whole = b"".join(digest_of(shape, pixels[index].data) for index in indices.tolist())
     else:
-        # Hashing and reading both release the interpreter lock.
-        with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            whole = b"".join(pool.map(partial(_file_digests, images), indices.split(_CHUNK)))
+        first, *rest = indices.split(_CHUNK) if len(indices) else [indices]
+        num_bytes = sum(images.path(index).stat().st_size for index in first.tolist())
+        # Reading and hashing release the interpreter lock, but to take it again costs more than a small file.
+        num_threads = _NUM_THREADS if num_bytes > _WORTH_THREADS * len(first) else 1
+        with ThreadPoolExecutor(num_threads) as pool:
+            whole = b"".join(pool.map(partial(_file_digests, images), [first, *rest]))
     return np.frombuffer(whole, np.uint8).reshape(-1, DIGEST_BYTES)
 
 
@@ -66,4 +72,9 @@ def _contents(images: Images, file_digests: Mapping[FileImages, np.ndarray]) -> 
 
 def _file_digests(images: FileImages, indices: Tensor) -> bytes:
     """Returns the digests of some files, end to end."""
-    return b"".join(digest_of(images.path(index).read_bytes()) for index in indices.tolist())
+    return b"".join(map(_file_digest, map(images.path, indices.tolist())))
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        return digest_of(file.read())
