@@ -141,13 +141,13 @@ def sweep_16(scratch: Path) -> float:
 
 
 def up_to(scratch: Path, cache: str, *model: str) -> float:
-    """Returns the accuracy; an epoch's seconds are the difference between runs of 4 epochs and of 1."""
+    """Returns the accuracy; an epoch's seconds are the difference between runs of 4 epochs and 1, on a full store."""
     marks = []
-    for num_epochs in (1, 4):
+    for num_epochs in (1, 4) if cache == "off" else (1, 1, 4):
         started = time.perf_counter()
         run = train(scratch, f"features.cache={cache}", f"trainer.max_epochs={num_epochs}", *model)
         marks.append(time.perf_counter() - started)
-    NOTES["epoch_seconds"] = (marks[1] - marks[0]) / 3
+    NOTES["epoch_seconds"] = (marks[-1] - marks[-2]) / 3
     return accuracy(run)
 
 

@@ -69,6 +69,9 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),
         (["train", "callbacks.best.monitor=val/loss", "model=simple_cnn"], "callbacks.best.mode: got 'max'"),
         (["eval"], "ckpt_path: it has no value yet"),
+        (["eval", "run=nowhere"], "run: got 'nowhere', but there is no run in"),
+        (["resume"], "run: it has no value yet; add run=last"),
+        (["train", "run=last"], "regraft resume run=..."),
         (["eval", "ckpt_path=nowhere"], "nowhere doesn't exist"),
         (["train", "freezing=up_to", "freezing.until=layer5", "model=simple_cnn"], "freezing.until: unknown stage"),
     ],
@@ -111,9 +114,14 @@ def test_module_is_the_command():
         ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
         ("regraft train data=cifar10 data.ver", {"data.verify="}),
         ("regraft list sche", {"scheduler"}),
+        ("regraft re", {"resume", "reproduce"}),
+        ("regraft resume run=", {"run=last", "run=best", "run=digits/abc"}),
+        ("regraft resume run=last trainer.max_e", {"trainer.max_epochs="}),
     ],
 )
 def test_completion_in_bash(line, expected, tmp_path):
+    (tmp_path / "outputs" / "digits" / "abc").mkdir(parents=True)
+    (tmp_path / "outputs" / "digits" / "abc" / "config.yaml").touch()
     program = tmp_path / "regraft"
     program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regraft \"$@\"\n")
     program.chmod(0o755)

@@ -1,7 +1,6 @@
 import pytest
 
-from regraft.resuming import continued, in_its_folder, with_appended_sections
-from regraft.runs import Run
+from regraft.resuming import continued, reset_parts, without_state
 
 RECORD = {
     "data": {"root": "/there", "batch_size": 32, "num_workers": 0},
@@ -11,16 +10,6 @@ RECORD = {
     "seed": 3,
     "ckpt_path": None,
 }
-
-
-@pytest.fixture
-def run(tmp_path):
-    run = Run(tmp_path / "it's a run")
-    (run.path / "checkpoints").mkdir(parents=True)
-    run.write_config({"seed": 0})
-    run.best_ckpt.touch()
-    run.last_ckpt.touch()
-    return run
 
 
 def composed(**sections):
@@ -34,27 +23,6 @@ def composed(**sections):
         "ckpt_path": "RUN",
     }
     return default | sections
-
-
-def test_without_a_checkpoint_nothing_changes():
-    assert in_its_folder(["data=cifar10", "ckpt_path=null"]) == ["data=cifar10", "ckpt_path=null"]
-
-
-@pytest.mark.parametrize("which", ["path", "last_ckpt"])
-def test_a_run_goes_on_in_its_folder(run, which):
-    arguments = in_its_folder([f"ckpt_path={getattr(run, which)}"])
-    assert arguments[0].startswith("hydra.run.dir='")
-    assert "it\\'s a run" in arguments[0]
-    assert "hydra.output_subdir=null" in arguments
-
-
-def test_another_checkpoint_of_a_run_starts_a_folder_of_its_own(run):
-    assert in_its_folder([f"ckpt_path={run.best_ckpt}"]) == [f"ckpt_path={run.best_ckpt}"]
-
-
-def test_a_missing_checkpoint_is_never_a_fresh_start(tmp_path):
-    with pytest.raises(FileNotFoundError, match="doesn't exist"):
-        in_its_folder([f"ckpt_path={tmp_path / 'nowhere'}"])
 
 
 def test_a_resumed_run_keeps_its_config_whatever_the_defaults_are():
@@ -86,7 +54,8 @@ def test_repeating_what_the_run_has_is_no_change():
     [
         (["optimizer.lr=0.001"], r"optimizer\.lr=0\.001 \(the run has 0\.01\)"),
         (["seed=0", "data.batch_size=64"], r"seed=0 \(the run has 3\); data\.batch_size=64 \(the run has 32\)"),
-        (["data=folder"], r"data\.batch_size=64 \(the run has 32\)\. Leave"),
+        (["data=folder"], r"data\.batch_size=64 \(the run has 32\)\. \(data: what is left"),
+        (["optimizer.lr=0.001"], r"resume\.reset=\[optimizer,scheduler\] starts both afresh"),
         (["experiment=other"], r"optimizer\.lr=0\.001"),
     ],
 )
@@ -95,13 +64,73 @@ def test_what_must_not_change_is_refused_with_both_sides(overrides, sentence):
         continued(RECORD, composed(), overrides)
 
 
-def test_overrides_of_the_runs_config_become_appendable():
-    given = ["ckpt_path=x", "data.root=y", "trainer=gpu", "data=folder", "split=val", "++data.verify=false"]
-    assert with_appended_sections(given) == [
-        "ckpt_path=x",
-        "++data.root=y",
-        "trainer=gpu",
-        "data=folder",
-        "split=val",
-        "++data.verify=false",
-    ]
+def test_what_was_changed_is_said(caplog):
+    command = composed(trainer=RECORD["trainer"] | {"max_epochs": 8})
+    with caplog.at_level("INFO"):
+        continued(RECORD, command, ["ckpt_path=RUN", "trainer.max_epochs=8", "callbacks=default"])
+    assert caplog.messages == ["Changed in the resumed run: trainer.max_epochs=8 (was 5)."]
+
+
+def test_the_optimizer_is_changed_only_where_it_starts_afresh(caplog):
+    asked = composed(resume={"reset": ["optimizer"]})
+    with caplog.at_level("INFO"):
+        config = continued(RECORD, asked, ["optimizer.lr=0.001", "resume.reset=[optimizer]"])
+    assert config["optimizer"]["lr"] == 0.001
+    assert config["resume"] == {"reset": ["optimizer"]}
+    assert "optimizer.lr=0.001 (was 0.01)" in caplog.text
+    assert "Starting afresh, as resume.reset says: the state of optimizer." in caplog.text
+    with pytest.raises(ValueError, match="seed=0"):
+        continued(RECORD, asked, ["optimizer.lr=0.001", "seed=0"])
+
+
+def test_a_key_that_the_run_lacks_is_unknown():
+    command = composed(optimizer={"lr": 0.001, "lrr": 1}, resume={"reset": ["optimizer"]})
+    with pytest.raises(ValueError, match=r"optimizer\.lrr: unknown key 'lrr'\. The run has: _target_, lr\."):
+        continued(RECORD, command, ["++optimizer.lrr=1"])
+
+
+def test_a_choice_comes_before_its_keys():
+    callbacks = {"best": {"monitor": "val/acc"}, "early_stopping": {"patience": 9}}
+    command = composed(callbacks=callbacks)
+    config = continued(RECORD, command, ["callbacks.early_stopping.patience=9", "callbacks=early_stopping"])
+    assert config["callbacks"] == callbacks
+
+
+def test_what_was_reset_once_is_not_reset_again():
+    record = RECORD | {"resume": {"reset": ["optimizer"]}}
+    assert continued(record, composed(resume={"reset": []}), [])["resume"] == {"reset": []}
+
+
+@pytest.mark.parametrize("reset", [["model"], "optimizer", ["optimizer", "ema"]])
+def test_an_unknown_part_is_not_reset(reset):
+    with pytest.raises(ValueError, match=r"resume\.reset: got .*; allowed: a list of optimizer, scheduler"):
+        reset_parts({"resume": {"reset": reset}})
+
+
+def test_onecycle_is_reset_with_the_optimizer_only():
+    record = RECORD | {"scheduler": {"_target_": "regraft.schedulers.onecycle"}}
+    with pytest.raises(ValueError, match="onecycle keeps its rates in the optimizer's state"):
+        continued(record, composed(scheduler=record["scheduler"], resume={"reset": ["scheduler"]}), [])
+
+
+CONTENT = {
+    "state_dict": {"weight": 1},
+    "optimizer_states": [{"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1, "initial_lr": 0.5}]}],
+    "lr_schedulers": [{"last_epoch": 3, "base_lrs": [0.5], "_last_lr": [0.1], "inner": [{"base_lrs": [0.5]}]}],
+}
+
+
+def test_a_reset_optimizer_brings_its_own_rates_to_the_scheduler():
+    left = without_state(CONTENT, ["optimizer"])
+    assert left["optimizer_states"] == []
+    assert left["lr_schedulers"] == [{"last_epoch": 3, "inner": [{}]}]
+    assert left["state_dict"] is CONTENT["state_dict"]
+    assert CONTENT["optimizer_states"]
+
+
+def test_a_reset_scheduler_starts_at_the_optimizers_full_rate():
+    left = without_state(CONTENT, ["scheduler"])
+    assert left["lr_schedulers"] == []
+    (state,) = left["optimizer_states"]
+    assert state == {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.5, "initial_lr": 0.5}]}
+    assert without_state(CONTENT, []) == CONTENT

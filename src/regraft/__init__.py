@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from regraft.runs import Run
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "probe", "train"]
+__all__ = ["evaluate", "probe", "reproduce", "resume", "train"]
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
@@ -26,6 +26,39 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     from regraft.verbs.train import train_once
 
     return train_once(overrides, config_dir)
+
+
+def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
+    """Goes on with a run in its own folder, just as `regraft resume` with the same overrides does.
+
+    Args:
+        overrides: `run=` (a run's folder, `last`, `best` or a part of its name), and what a resumed run may change.
+        config_dir: a folder of your own configs, added to Regraft's.
+
+    Returns:
+        The run's handle.
+    """
+    from regraft.verbs.resume import resume_once
+
+    return resume_once(overrides, config_dir)
+
+
+def reproduce(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
+    """Trains a finished run again, beside it, and prints what each metric was and is.
+
+    Args:
+        overrides: `run=` (see `resume`), and where its data lies now, if that has changed.
+        config_dir: a folder of your own configs, added to Regraft's.
+
+    Returns:
+        The new run's handle.
+
+    Raises:
+        ValueError: the run's data has changed.
+    """
+    from regraft.verbs.reproduce import reproduce_once
+
+    return reproduce_once(overrides, config_dir)
 
 
 def probe(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
@@ -47,7 +80,7 @@ def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict
     """Returns the metrics that `regraft eval` with the same overrides prints.
 
     Args:
-        overrides: Hydra overrides; `ckpt_path=<run or file>` is required.
+        overrides: Hydra overrides; `run=` or `ckpt_path=<run or file>` is required.
         config_dir: a folder of your own configs, added to Regraft's.
     """
     from regraft.verbs.evaluate import evaluate_once

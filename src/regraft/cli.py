@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft import __version__
+from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
 from regraft.composition import (
     conf_dir,
     explain,
@@ -30,16 +31,26 @@ from regraft.composition import (
     register_resolvers,
     unknown,
 )
-from regraft.startup import limit_spinning
+from regraft.startup import exit_when_preempted, limit_spinning
 
 VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
-    "eval": "measure a trained run again: regraft eval ckpt_path=<run or file>",
+    "eval": "measure a trained run again: regraft eval run=<run>, or ckpt_path=<file>",
+    "resume": "go on with a run in its own folder: regraft resume run=last",
+    "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
+    "runs": "list runs and how each stands: regraft runs [WORD]...",
     "probe": "fit a grid of linear heads at once; the best one becomes a run",
     "cache": "stored features: regraft cache ls|size|clear",
     "list": "print what can be chosen: regraft list models|data|freezing|...",
 }
 
+
+_HANDLES = """RUN is a run's folder; last, the one that was started or continued last; best, the finished one with
+the highest test/acc, else val/acc; or a unique part of a folder's name. output_dir=PATH says where to look for it."""
+_USAGES = {
+    "resume": "regraft resume run=RUN [trainer.max_epochs=N | key=value]... [resume.reset=[optimizer,scheduler]]",
+    "reproduce": "regraft reproduce run=RUN [data.root=PATH] [trust=[...]]",
+}
 
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
@@ -53,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Hydra would print its own, shortened traceback and exit; with this its errors reach the sentence below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     limit_spinning()
+    exit_when_preempted()
     # So that a config may name a class in a file beside it, as with `python -m regraft`; installed modules come first.
     sys.path.append(str(Path.cwd()))
     try:
@@ -94,15 +106,21 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "list":
         _list(rest)
     elif verb == "train":
-        from regraft.resuming import in_its_folder
-
         _run_app("train", in_its_folder(rest), _train)
     elif verb == "eval":
-        from regraft.resuming import with_appended_sections
-
-        _run_app("eval", with_appended_sections(rest), _evaluate)
+        _run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
+    elif verb in _USAGES and {"-h", "--help"} & set(rest):
+        print(f"usage: {_USAGES[verb]}\n{_HANDLES}")
+    elif verb == "resume":
+        _run_app("train", to_resume(rest), _train)
+    elif verb == "reproduce":
+        _reproduce(rest)
     elif verb == "probe":
         _run_app("probe", rest, _probe)
+    elif verb == "runs":
+        from regraft.verbs.runs import runs
+
+        runs(rest)
     elif verb == "cache":
         from regraft.verbs.cache import cache
 
@@ -163,6 +181,16 @@ def _probe(config: DictConfig) -> Any:
     return probe_job(config)
 
 
+def _reproduce(arguments: list[str]) -> None:
+    from regraft.verbs.reproduce import reproduce_job, to_reproduce
+
+    source, completed = to_reproduce(arguments)
+    differences: list[str | None] = []
+    _run_app("train", completed, lambda config: differences.append(reproduce_job(config, source)))
+    for difference in filter(None, differences):
+        raise ValueError(difference)
+
+
 def _evaluate(config: DictConfig) -> Any:
     from regraft.verbs.evaluate import evaluate_job
 
@@ -170,7 +198,7 @@ def _evaluate(config: DictConfig) -> Any:
 
 
 def _help() -> str:
-    verbs = "\n".join(f"  {name:<6} {line}" for name, line in VERBS.items())
+    verbs = "\n".join(f"  {name:<9} {line}" for name, line in VERBS.items())
     return f"""Regraft {__version__}: new heads on pretrained backbones.
 
 usage: regraft VERB [key=value | group=choice]... [-m] [--cfg job] [--help]
@@ -185,7 +213,9 @@ Examples
   regraft train experiment=quickstart
   regraft train data=folder data.root=photos model=resnet18 freezing=lp_ft
   regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft
-  regraft eval ckpt_path=outputs/<experiment>/<run>
+  regraft runs
+  regraft eval run=best
+  regraft resume run=last
   regraft probe data=folder data.root=photos
 
 Completion
@@ -225,10 +255,22 @@ def _complete(arguments: list[str]) -> None:
         print(" ".join(group_names()))
     elif verb == "cache":
         print("ls size clear")
-    elif verb in ("train", "eval", "probe"):
-        os.environ["COMP_LINE"] = f"{program} {overrides}"
+    elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
+        handle = overrides.rpartition(" ")[2]
+        print(" ".join(word for word in _handles() if word.startswith(handle)))
+    elif verb in ("train", "eval", "probe", "resume"):
+        verb = "train" if verb == "resume" else verb
+        known = [word for word in overrides.split(" ") if not word.startswith("run=")]
+        os.environ["COMP_LINE"] = " ".join([program, *known])
         answer = io.StringIO()
         with contextlib.redirect_stdout(answer):
             _run_app(verb, ["--shell-completion", *arguments], _train)
         # Files that start with an underscore are what choices are made of, not choices.
         print(" ".join(word for word in answer.getvalue().split() if "=_" not in word))
+
+
+def _handles() -> list[str]:
+    """Returns what can stand for a run in the folder where runs are by default."""
+    from regraft.handles import all_runs, name_of
+
+    return ["run=last", "run=best", *(f"run={name_of(run, 'outputs')}" for run in all_runs("outputs"))]

@@ -123,6 +123,7 @@ class EpochBatch(TypedDict):
     Attributes:
         features: (num_rows, num_features), float; the whole matrix, already on the device.
         targets: (num_rows,), int64.
+        indices: (num_rows,), int64, each row's place in its split's source.
         steps: of each optimizer step the rows of its samples, (batch,), int64, on the device.
         draw_seeds: of each step; see `Batch`.
         is_exact: whether stages are to train later, whose steps would amplify a difference in the last bit.
@@ -130,6 +131,7 @@ class EpochBatch(TypedDict):
 
     features: Tensor
     targets: Tensor
+    indices: Tensor
     steps: list[Tensor]
     draw_seeds: list[int]
     is_exact: bool

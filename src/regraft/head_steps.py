@@ -26,11 +26,13 @@ class Sums(NamedTuple):
         loss: sum over samples of their batch's mean loss, a scalar.
         predictions: (num_samples,), int64.
         targets: (num_samples,), int64.
+        losses: (num_steps,), each step's mean loss.
     """
 
     loss: Tensor
     predictions: Tensor
     targets: Tensor
+    losses: Tensor
 
 
 def take_steps(
@@ -69,10 +71,12 @@ def take_steps(
             predictions.append(logits.detach().argmax(1))
     taken = torch.cat(batch["steps"][:num_steps]) if num_steps else batch["steps"][0][:0]
     zero = batch["features"].new_zeros(())
+    each = torch.stack(losses) if losses else zero.new_zeros(0)
     return Sums(
-        torch.stack(losses) @ zero.new_tensor(sizes) if losses else zero,
+        each @ zero.new_tensor(sizes) if losses else zero,
         torch.cat(predictions) if predictions else taken,
         batch["targets"][taken],
+        each,
     )
 
 

@@ -20,6 +20,7 @@ from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
 from regraft.seeding import derive_seed
+from regraft.train_metrics import TrainMetrics
 
 
 class _Plateau(NamedTuple):
@@ -42,6 +43,7 @@ class TransferModule(pl.LightningModule):
         l1: factor of the sum of absolute weights in the loss.
         l2: factor of half the sum of squared weights in the loss.
         record: plain types that make the checkpoint a handle: config, architecture, input spec, class names.
+        skips_nan: whether a batch whose loss isn't finite is left out and counted, instead of ending the run.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class TransferModule(pl.LightningModule):
         l1: float,
         l2: float,
         record: dict[str, Any],
+        skips_nan: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -66,12 +69,13 @@ class TransferModule(pl.LightningModule):
         self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record, logger=False)
         metrics = classification_metrics(num_classes)
-        self.train_acc = classification_metrics(num_classes)["acc"]
+        self.train_metrics = TrainMetrics(num_classes)
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self._validated_epoch = -1
-        self._last_loss = torch.zeros(())
+        self._skips_nan = skips_nan
+        self._resumed: dict[str, Any] | None = None
         self._plateau: _Plateau | None = None
         self._earlier_steps: Sums | None = None
         self._epoch_batch: EpochBatch | None = None
@@ -111,18 +115,53 @@ class TransferModule(pl.LightningModule):
         self._count_steps(num_steps)
         self._seed_dropout(batch["draw_seeds"][-1])
 
-    def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor:
-        """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's."""
+    def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
+        """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's.
+
+        None for a batch that is skipped.
+
+        Raises:
+            ValueError: the loss isn't finite, and such batches aren't skipped.
+        """
         if "steps" in batch:
             rows = batch["steps"][-1]
-            targets = batch["targets"][rows]
+            targets, indices = batch["targets"][rows], batch["indices"][rows]
             loss, logits = self._loss_on_features(batch["features"][rows], targets)
-            self._log_training(loss, logits, targets, self._earlier_steps)
-            return loss
-        targets = batch["targets"]
-        loss, logits = self._loss_of(self(batch["images"], batch.get("depth", 0)), targets)
-        self._log_training(loss, logits, targets, None)
+            assert self._earlier_steps is not None, "on_train_batch_start has taken them"
+            self._require_finite(self._earlier_steps, batch)
+            if len(self._earlier_steps.losses):
+                self.train_metrics.update(*self._earlier_steps[:3])
+        else:
+            targets, indices = batch["targets"], batch["indices"]
+            loss, logits = self._loss_of(self(batch["images"], batch.get("depth", 0)), targets)
+        if not torch.isfinite(loss):
+            if not self._skips_nan:
+                raise ValueError(self._divergence(loss.detach(), indices, self.global_step))
+            self.train_metrics.num_skipped += 1
+            return None
+        true = targets if targets.ndim == 1 else targets.argmax(1)
+        self.train_metrics.update(loss.detach() * len(true), logits.detach().argmax(1), true)
         return loss
+
+    def _require_finite(self, steps: Sums, batch: EpochBatch) -> None:
+        """Checks the losses of the steps that a batch held before its last one."""
+        bad = (~steps.losses.isfinite()).nonzero()
+        if len(bad):
+            place = int(bad[0])
+            step = self.global_step - len(steps.losses) + place
+            raise ValueError(self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step))
+
+    def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> str:
+        """Returns what is to be known of a loss that isn't finite."""
+        shown = ", ".join(map(str, indices[:16].tolist())) + (", ..." if len(indices) > 16 else "")
+        known = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
+        return (
+            f"train/loss: got {float(loss)} in epoch {self.current_epoch}, step {step}, on the images {shown} "
+            f"(places in the training data); training has diverged. Last metrics: {earlier or 'none yet'}. Lower "
+            "optimizer.lr, add scheduler.warmup_epochs, clip (trainer.gradient_clip_val=1.0), or leave such batches "
+            "out with callbacks.nan=skip. last.ckpt is from before it."
+        )
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets)
@@ -133,19 +172,6 @@ class TransferModule(pl.LightningModule):
         if self._l1 or self._l2:
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
         return loss, logits
-
-    def _log_training(self, loss: Tensor, logits: Tensor, targets: Tensor, earlier: Sums | None) -> None:
-        """Logs a batch's loss and accuracy, together with those of the steps that the same batch held before it."""
-        self._last_loss = loss.detach()
-        mean, size = self._last_loss, len(targets)
-        predictions, true = logits.detach().argmax(1), targets if targets.ndim == 1 else targets.argmax(1)
-        if earlier is not None:
-            mean = (mean * size + earlier.loss) / (size + len(earlier.targets))
-            predictions, true = torch.cat([earlier.predictions, predictions]), torch.cat([earlier.targets, true])
-        self.train_acc(predictions, true)
-        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "prog_bar": True, "batch_size": len(true)}
-        self.log("train/loss", mean, sync_dist=True, **options)
-        self.log("train/acc", self.train_acc, **options)
 
     def _seed_draws(self, draw_seed: int) -> None:
         torch.manual_seed(derive_seed(draw_seed, "step", self.global_rank))
@@ -187,27 +213,49 @@ class TransferModule(pl.LightningModule):
         self.log(f"{split}/loss", mean_loss, prog_bar=split == "val", **options)
         self.log_dict(metrics, **options)
 
+    def on_train_start(self) -> None:
+        """Takes up what the epoch had added up to when the checkpoint was written, if that was in its middle."""
+        if self._resumed is None:
+            return
+        states = self._resumed["metrics"]
+        world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        if len(states) == world_size:
+            self.train_metrics.load([states[rank]])
+        elif rank == 0:
+            self.train_metrics.load(states)
+        self._validated_epoch = self._resumed["validated_epoch"]
+        self._resumed = None
+
     def on_train_epoch_start(self) -> None:
-        """Logs the learning rate of each stage, as the epoch's first step uses it."""
+        """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
         rates = effective_learning_rates(self.trainer.optimizers[0])
-        per_stage = {f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()}
-        self.log_dict(per_stage, on_step=False, on_epoch=True, sync_dist=True)
+        self.train_metrics.start({f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()})
 
     def on_train_epoch_end(self) -> None:
-        """Ends a run whose loss is no number, and steps a schedule that watches a metric.
+        """Logs the epoch's training, and steps a schedule that watches a metric.
 
         Here, and not where Lightning steps it: a checkpoint is written right after, and would lack the step for good.
-
-        Raises:
-            ValueError: the loss isn't finite; last.ckpt is still that of the epoch before.
         """
-        if not torch.isfinite(self._last_loss):
-            raise ValueError(
-                f"train/loss: got {self._last_loss.item()} in epoch {self.current_epoch}; training has diverged. Lower "
-                f"optimizer.lr, add scheduler.warmup_epochs, or clip (trainer.gradient_clip_val=1.0)."
-            )
+        self.log("train/loss", self.train_metrics.loss, prog_bar=True)
+        self.log("train/acc", self.train_metrics.acc, prog_bar=True)
+        self.log_dict(self.train_metrics.rates, sync_dist=True)
+        if self._skips_nan:
+            self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
         if self._plateau is not None and self._is_news(self._plateau.monitor):
             self._plateau.scheduler.step(self.trainer.callback_metrics[self._plateau.monitor])
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the epoch adds up to so far, of each process."""
+        states = [self.train_metrics.state()]
+        if self.trainer.world_size > 1:
+            gathered: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(gathered, states[0])
+            states = gathered
+        checkpoint["train_metrics"] = {"metrics": states, "validated_epoch": self._validated_epoch}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what an epoch had added up to until training starts."""
+        self._resumed = checkpoint.get("train_metrics")
 
     def on_validation_end(self) -> None:
         """Notes that this epoch has been validated."""

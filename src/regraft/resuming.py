@@ -1,22 +1,16 @@
-"""What a resumed run takes from the run that it goes on with, and what the command line may change in it.
+"""What a resumed run keeps of the run that it goes on with, and what the command line may change in it.
 
 Plain dicts and strings only; what a checkpoint holds is read in `checkpoints`.
 """
 
 import copy
-import re
+import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from regraft.runs import find_checkpoint, run_of
+from regraft.arguments import key_of
 
-_OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
-_RUN_ONLY = (
-    *("model", "head", "augment", "loss", "penalty", "freezing", "optimizer", "scheduler"),
-    *("callbacks", "logger", "seed"),
-)
-_RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
+log = logging.getLogger(__name__)
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust")
 _MAY_CHANGE_TOO = (
@@ -25,44 +19,26 @@ _MAY_CHANGE_TOO = (
 )
 # What a choice of trainer (cpu, gpu, ddp) is about; the rest of its section are knobs that the run has set.
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
+_RESETTABLE = ("optimizer", "scheduler")
+_SCHEDULED_RATES = ("base_lrs", "_last_lr")
+_REASONS = {
+    "data": "what is left is to be done on the run's own images, splits and batches",
+    "features": "what is left is to be done on the run's own features",
+    "model": "the weights are those of the run's own backbone",
+    "head": "the weights are those of the run's own head",
+    "freezing": "which stages have trained hangs on it",
+    "seed": "order, augmentation and dropout of what is left hang on it",
+    **dict.fromkeys(("augment", "loss", "penalty"), "its figures would be others than the run's so far"),
+    "head_from": "a head is taken over at a run's start only",
+    **dict.fromkeys(_RESETTABLE, "its state is restored; resume.reset=[optimizer,scheduler] starts both afresh"),
+}
 
 _ABSENT = object()
-
-
-def in_its_folder(arguments: list[str]) -> list[str]:
-    """Returns the arguments, made to go on in the folder of the run whose last checkpoint `ckpt_path=` names.
-
-    Any other checkpoint starts a folder of its own.
-
-    Raises:
-        FileNotFoundError: `ckpt_path` names nothing that can be resumed; never a fresh start.
-    """
-    ckpt_path = _value_of("ckpt_path", arguments)
-    if ckpt_path is None or not {"-m", "--multirun", "--cfg", "-c"}.isdisjoint(arguments):
-        return arguments
-    checkpoint = find_checkpoint(ckpt_path, prefer="last")
-    run = run_of(checkpoint)
-    if run is None or checkpoint != run.last_ckpt or "hydra.run.dir" in map(key_of, arguments):
-        return arguments
-    return [f"hydra.run.dir={_quoted(run.path)}", "hydra.output_subdir=null", *arguments]
-
-
-def with_appended_sections(arguments: list[str]) -> list[str]:
-    """Returns `regraft eval`'s arguments with overrides of the run's own config (`data.root=x`) made appendable.
-
-    The run's config is not part of what Hydra composes here; the verb checks each key against it.
-    """
-    for argument in arguments:
-        section = (key_of(argument) or "").partition(".")[0]
-        if section in _RUN_ONLY:
-            raise ValueError(
-                f"{section}: an evaluation takes the run's own. What can be changed: data, trainer, features."
-            )
-    return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
+_Change = tuple[str, Any, Any]
 
 
 def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the config of a resumed run: the run's own, with what the command line may change in it.
+    """Returns the config of a resumed run: the run's own, with what the command line may change; the log says what.
 
     Args:
         record: the config that the checkpoint holds.
@@ -70,35 +46,114 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
         overrides: what the command line says; only these keys are looked at.
 
     Raises:
-        ValueError: an override differs from the run in something that a resumed run keeps.
+        ValueError: an override differs from the run in something that a resumed run keeps, or `resume.reset` names
+            something that can't be reset.
     """
+    reset = reset_parts(composed)
     # A run of an older version may lack a section that has come since.
     config = {key: value for key, value in composed.items() if key not in record} | copy.deepcopy(record)
-    refused: list[str] = []
-    keys = [key for override in overrides if (key := key_of(override)) is not None]
-    if "experiment" in keys:
-        keys = [*(section for section in composed if section not in _MAY_CHANGE), *keys]
-    for key in keys:
+    if "resume" in composed:
+        config["resume"] = composed["resume"]  # said anew each time: what was reset once isn't again
+    applied: list[_Change] = []
+    refused: list[_Change] = []
+    for key in _keys(overrides, composed):
         section, _, rest = key.partition(".")
-        if section not in composed and section not in record:
+        if section == "resume" or (section not in composed and section not in record):
             continue
-        if section in _MAY_CHANGE or key in _MAY_CHANGE_TOO:
+        if section in (*_MAY_CHANGE, *reset) or key in _MAY_CHANGE_TOO:
             _apply(config, composed, section, rest)
+            applied += _changes(key, _at(record, key), _at(config, key))
         else:
-            refused += _differences(key, _at(record, key), _at(composed, key))
+            changes = _changes(key, _at(record, key), _at(composed, key))
+            refused += [change for change in changes if change[0] not in _MAY_CHANGE_TOO]
     if refused:
-        refused = list(dict.fromkeys(refused))
-        raise ValueError(
-            f"ckpt_path: a resumed run keeps what it was started with, but the command says {'; '.join(refused)}. "
-            f"Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone."
-        )
+        raise ValueError(_refusal(refused))
+    _require_consistent_reset(record, config, reset)
+    _say(applied, reset)
     return config
 
 
-def key_of(argument: str) -> str | None:
-    """Returns the key of an override such as `++data.root=x`; None for a flag."""
-    match = _OVERRIDE.match(argument)
-    return None if match is None or argument.startswith("-") else match["key"]
+def reset_parts(composed: dict[str, Any]) -> list[str]:
+    """Returns what is to start afresh in a resumed run: `optimizer`, `scheduler`, or both.
+
+    Raises:
+        ValueError: something else.
+    """
+    got = (composed.get("resume") or {}).get("reset", [])
+    if not isinstance(got, list) or not set(got) <= set(_RESETTABLE):
+        raise ValueError(
+            f"resume.reset: got {got!r}; allowed: a list of {', '.join(_RESETTABLE)}, such as "
+            f"resume.reset=[{','.join(_RESETTABLE)}]."
+        )
+    return got
+
+
+def without_state(content: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
+    """Returns a checkpoint's content without the state of some parts, which then start afresh; the rest is shared.
+
+    Args:
+        content: what Lightning wrote; it stays as it is.
+        parts: of `optimizer`, `scheduler`. Where only one of them starts afresh, the rates of the other follow it.
+    """
+    content = dict(content)
+    if "optimizer" in parts:
+        content["optimizer_states"] = []
+        content["lr_schedulers"] = [_without_rates(state) for state in content["lr_schedulers"]]
+    if "scheduler" in parts:
+        content["lr_schedulers"] = []
+        content["optimizer_states"] = [
+            state | {"param_groups": [_at_its_peak(group) for group in state["param_groups"]]}
+            for state in content["optimizer_states"]
+        ]
+    return content
+
+
+def _without_rates(state: Any) -> Any:
+    """Returns a scheduler's state, and those inside it, without the rates that it would give a new optimizer."""
+    if isinstance(state, dict):
+        return {key: _without_rates(value) for key, value in state.items() if key not in _SCHEDULED_RATES}
+    return [_without_rates(part) for part in state] if isinstance(state, list) else state
+
+
+def _at_its_peak(group: dict[str, Any]) -> dict[str, Any]:
+    """Returns an optimizer's group at the rate that it was given, before any schedule."""
+    return group | {"lr": group.get("initial_lr", group["lr"])}
+
+
+def _keys(overrides: Sequence[str], composed: dict[str, Any]) -> list[str]:
+    keys = [key for override in overrides if (key := key_of(override)) is not None]
+    if "experiment" in keys:
+        keys = [*(section for section in composed if section not in _MAY_CHANGE), *keys]
+    # A choice first: what a key of its section means hangs on it.
+    return sorted(dict.fromkeys(keys), key=lambda key: "." in key)
+
+
+def _refusal(refused: Sequence[_Change]) -> str:
+    phrases = list(dict.fromkeys(f"{key}={_shown(new)} (the run has {_shown(old)})" for key, old, new in refused))
+    sections = dict.fromkeys(key.partition(".")[0] for key, _, _ in refused)
+    reasons = dict.fromkeys(f"{section}: {_REASONS[section]}" for section in sections if section in _REASONS)
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    return (
+        f"ckpt_path: a resumed run keeps what it was started with, but the command says {'; '.join(phrases)}.{why} "
+        f"Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone."
+    )
+
+
+def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], reset: Sequence[str]) -> None:
+    targets = [str((node.get("scheduler") or {}).get("_target_")) for node in (record, config)]
+    if list(reset) == ["scheduler"] and any(target.endswith(".onecycle") for target in targets):
+        raise ValueError(
+            "resume.reset: got [scheduler], but onecycle keeps its rates in the optimizer's state. "
+            "Reset both: resume.reset=[optimizer,scheduler]."
+        )
+
+
+def _say(applied: Sequence[_Change], reset: Sequence[str]) -> None:
+    changes = [f"{key}={_shown(new)} (was {_shown(old)})" for key, old, new in applied if key != "ckpt_path"]
+    if changes:
+        log.info("Changed in the resumed run: %s.", "; ".join(dict.fromkeys(changes)))
+    if reset:
+        log.info("Starting afresh, as resume.reset says: the state of %s.", " and ".join(reset))
 
 
 def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest: str) -> None:
@@ -108,6 +163,8 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         for parent in parents:
             node = node.setdefault(parent, {})
         value = _at(composed, f"{section}.{rest}")
+        if last not in node and value is not _ABSENT and section != "trainer":
+            raise ValueError(f"{section}.{rest}: unknown key {last!r}. The run has: {', '.join(node)}.")
         if value is _ABSENT:
             node.pop(last, None)
         else:
@@ -120,19 +177,19 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         config[section] = composed[section]
 
 
-def _differences(key: str, old: Any, new: Any) -> list[str]:
-    """Returns a phrase for each leaf that differs; what one side lacks is named as such."""
-    if key in _MAY_CHANGE_TOO or old == new:
+def _changes(key: str, old: Any, new: Any) -> list[_Change]:
+    """Returns (key, old, new) of each leaf that differs; what one side lacks is named as such."""
+    if old == new:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(name for name in new if name not in old)]
-        return [
-            phrase
-            for name in names
-            for phrase in _differences(f"{key}.{name}", old.get(name, _ABSENT), new.get(name, _ABSENT))
-        ]
-    shown = ["nothing" if value is _ABSENT else repr(value) for value in (new, old)]
-    return [f"{key}={shown[0]} (the run has {shown[1]})"]
+        pairs = {name: (old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in names}
+        return [change for name, pair in pairs.items() for change in _changes(f"{key}.{name}", *pair)]
+    return [(key, old, new)]
+
+
+def _shown(value: Any) -> str:
+    return "nothing" if value is _ABSENT else repr(value)
 
 
 def _at(config: dict[str, Any], key: str) -> Any:
@@ -142,14 +199,3 @@ def _at(config: dict[str, Any], key: str) -> Any:
             return _ABSENT
         node = node[part]
     return node
-
-
-def _value_of(key: str, arguments: Sequence[str]) -> str | None:
-    values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
-    value = values[-1].strip("'\"") if values else "null"
-    return None if value in ("null", "") else value
-
-
-def _quoted(path: Path) -> str:
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

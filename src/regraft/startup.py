@@ -3,9 +3,11 @@
 import ctypes
 import gc
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 # Numbers of mallopt's options, from malloc.h.
 _M_TRIM_THRESHOLD = -1
@@ -22,6 +24,17 @@ def limit_spinning() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
+
+
+def exit_when_preempted() -> None:
+    """Makes SIGTERM and SIGUSR1 an exit with 143, so that files are closed and locks let go; training saves first."""
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        raise SystemExit(143)
+
+    for name in ("SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), leave)
 
 
 def keep_freed_memory() -> bool:

@@ -404,7 +404,9 @@ def test_processes_deal_the_batches_among_themselves(make_datamodule: Make, arra
     def batches(rank: int, num_replicas: int, batch_size: int) -> tuple[list[Any], list[Any]]:
         datamodule = make_datamodule(array_source((31, 30)), None, STRONG, batch_size=batch_size)
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        datamodule.trainer = SimpleNamespace(global_rank=rank, world_size=num_replicas, strategy=strategy)
+        datamodule.trainer = SimpleNamespace(
+            global_rank=rank, world_size=num_replicas, strategy=strategy, state=SimpleNamespace(fn=None)
+        )
         return list(datamodule.train_dataloader()), list(datamodule.test_dataloader())
 
     (train0, test0), (train1, test1), (alone, _) = batches(0, 2, 4), batches(1, 2, 4), batches(0, 1, 8)

@@ -1,7 +1,15 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 
 import regraft
+from regraft.checkpoints.files import CheckpointFiles
 from regraft.runs import Run
 from regraft.verbs import devices
 from small import without
@@ -29,8 +37,9 @@ def test_who_needs_processes(trainer, expected):
 
 def test_failed_processes_fail_the_run(tmp_path):
     with pytest.raises(ChildProcessError, match="exit code 1"):
-        devices.launch({"seed": 0}, Run(tmp_path))
-    assert list(tmp_path.iterdir()) == []
+        devices.launch({"seed": 0}, Run(tmp_path), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
+    assert Run(tmp_path).state["state"] == "failed"
 
 
 def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change():
@@ -51,3 +60,44 @@ def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change
         torch.testing.assert_close(weights[0][name], tensor, rtol=1e-4, atol=1e-6)
     assert two.metrics["test/acc"] == pytest.approx(one.metrics["test/acc"])
     assert len(list(two.path.parent.iterdir())) == 2
+
+
+def start_two(folder: Path, *overrides: str) -> subprocess.Popen[bytes]:
+    kept = without("trainer", "freezing", "trainer.max_epochs", "trainer.enable_progress_bar")
+    two = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.enable_progress_bar=false"]
+    command = [sys.executable, "-m", "regraft", "train", *kept, *two, "freezing=none", f"hydra.run.dir={folder}"]
+    process = subprocess.Popen([*command, *overrides], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    last = folder / "checkpoints" / "last.ckpt"
+    while process.poll() is None and not last.exists():
+        time.sleep(0.05)
+    return process
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """Returns the processes that train a run."""
+    found = subprocess.run(["pgrep", "-f", f"_join {folder}"], capture_output=True, text=True, check=False).stdout
+    return [int(pid) for pid in found.split()]
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_command_saves_and_ends_all_processes(tmp_path):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=300", "callbacks.checkpoint.every_n_steps=5")
+    process.terminate()
+    assert process.wait(timeout=40) == 143
+    assert ranks_of(folder) == []
+    saved = CheckpointFiles().load_checkpoint(Run(folder).last_ckpt)
+    assert saved["global_step"] >= 5
+    resumed = regraft.train([f"ckpt_path={folder}", f"trainer.max_epochs={saved['epoch'] + 2}"])
+    assert resumed.results["num_epochs"] == saved["epoch"] + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_dies_ends_the_others(rank, tmp_path):
+    folder = tmp_path / "run"
+    process = start_two(folder, "trainer.max_epochs=3000", "callbacks.checkpoint.every_n_steps=5")
+    os.kill(ranks_of(folder)[rank], signal.SIGKILL)
+    assert process.wait(timeout=60) not in (0, None)
+    time.sleep(5)
+    assert ranks_of(folder) == []

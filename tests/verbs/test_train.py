@@ -83,6 +83,7 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
         "head.dropout=0.3",
         "augment=basic",
         "augment.mixup_alpha=0.3",
+        "callbacks.checkpoint.max_share=1",
     ]
     straight = regraft.train(overrides)
 
@@ -285,9 +286,11 @@ def test_a_resumed_run_goes_on_with_the_right_epochs_images(num_workers, tmp_pat
 
 def test_a_refused_resume_leaves_the_run_as_it_was(short_run):
     before = (short_run.path / "config.yaml").read_text()
-    for refused in ("trainer.max_epochs=abc", "~optimizer", "trainer.precision=abc"):
+    longer = "trainer.max_epochs=2"
+    for refused in (["trainer.max_epochs=abc"], ["~optimizer"], [longer, "trainer.precision=abc"]):
         with pytest.raises(ValueError, match=r"max_epochs|optimizer|precision|Precision"):
-            regraft.train([f"ckpt_path={short_run.path}", refused])
+            regraft.train([f"ckpt_path={short_run.path}", *refused])
+        assert short_run.state["state"] == "finished"
         assert (short_run.path / "config.yaml").read_text() == before
 
 

@@ -218,7 +218,17 @@ def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[i
         l1=config["penalty"]["l1"],
         l2=config["penalty"]["l2"],
         record=record,
+        skips_nan=_skips_nan(config),
     )
+
+
+def _skips_nan(config: Config) -> bool:
+    choice = config["callbacks"].get("nan", "stop")
+    if choice not in ("stop", "skip"):
+        raise ValueError(f"callbacks.nan: got {choice!r}; allowed: stop, skip.")
+    if choice == "skip" and str(config["trainer"]["devices"]) not in ("1", "auto"):
+        raise ValueError("callbacks.nan: got 'skip', but with several processes all must step together; use stop.")
+    return bool(choice == "skip")
 
 
 def _optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:

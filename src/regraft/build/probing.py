@@ -150,7 +150,7 @@ def _benches(configs: Mapping[Point, Config], body: Backbone) -> list[_Bench]:
 def _require_a_linear_head(config: Config) -> None:
     """Checks that nothing but learning rate, weight decay, seed and shots sets the heads apart from each other."""
     weights, trainer = config["model"].get("weights", "given"), config["trainer"]
-    callbacks = {name: node for name, node in config["callbacks"].items() if node}
+    callbacks = {name: node for name, node in config["callbacks"].items() if node and name != "nan"}
     best = callbacks.get("best", {})
     wrong = [
         (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),

@@ -9,8 +9,10 @@ from hydra.utils import get_object
 from regraft.build.parts import Parts
 from regraft.build.targets import Config, factory
 from regraft.checkpoints.files import CheckpointFiles
+from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
+from regraft.interrupts import StopOnSignal
 from regraft.runs import CHECKPOINTS, Run
 
 log = logging.getLogger(__name__)
@@ -29,9 +31,8 @@ def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
     """
     _require_watchable(config["scheduler"], "scheduler", parts)
     made: list[Any] = [FreezingCallback(parts.strategy)]
-    for name, node in config["callbacks"].items():
-        if node is None:
-            continue
+    nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
+    for name, node in nodes.items():
         takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
         if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
             log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
@@ -39,6 +40,7 @@ def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
         _require_watchable(node, f"callbacks.{name}", parts)
         make = factory(node, f"callbacks.{name}")
         made.append(make(dirpath=str(run.path / CHECKPOINTS)) if takes_folder else make())
+    made.append(StopOnSignal(next((callback for callback in made if isinstance(callback, LastCheckpoint)), None)))
     return made
 
 

@@ -213,7 +213,12 @@ class ImageDataModule(pl.LightningDataModule):
         """Returns the sampler of training batches, whose order depends on the seed and the epoch."""
         part = self._part("train")
         order = make_order(self._sampler, part.indices, part.labels, self._seed)
-        return TrainBatches(order, len(part), self._batch_size, *self._place())
+        batches = TrainBatches(order, len(part), self._batch_size, *self._place())
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            # Of a run that is resumed in the middle of an epoch, some are done.
+            progress = self.trainer.fit_loop.epoch_loop.batch_progress
+            batches.start_at(lambda: progress.current.ready)
+        return batches
 
     def eval_batches(self, split: str, batch_size: int | None = None) -> EvalBatches:
         """Returns the sampler of a split's evaluation batches, which together are each sample once, in order.
@@ -311,6 +316,13 @@ class _LateLoader(DataLoader):
     Lightning calls `iter` before it has restored a checkpoint and told the sampler the epoch; by then workers would be
     well into the order and the draws of epoch 0.
     """
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing: where it stands is a function of where the trainer stands. Lightning asks for it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes nothing; see `state_dict`."""
 
     def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]
         yield from super().__iter__()

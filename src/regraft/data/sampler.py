@@ -109,10 +109,15 @@ class TrainBatches(Sampler[BatchKey]):
         self._num_replicas = num_replicas
         self._num_steps = _num_train_steps(num_samples, batch_size, num_replicas)
         self._epoch = 0
+        self._first_step: Callable[[], int] = lambda: 0
 
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch that the next iteration draws for."""
         self._epoch = epoch
+
+    def start_at(self, first_step: Callable[[], int]) -> None:
+        """Has each iteration start at the step that is given when its first key is asked for."""
+        self._first_step = first_step
 
     def __len__(self) -> int:
         return self._num_steps
@@ -123,7 +128,7 @@ class TrainBatches(Sampler[BatchKey]):
         # Unlike any other in the epoch, in all processes: an image that is drawn twice is augmented in two ways.
         draw_numbers = order + count_occurrences(order) * _DRAWS_PER_OCCURRENCE
         size = self._batch_size * self._num_replicas
-        for step in range(self._num_steps):
+        for step in range(self._first_step(), self._num_steps):
             dealt = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
             yield BatchKey(epoch, step, order[dealt], draw_numbers[dealt])
 

@@ -57,6 +57,7 @@ class FeatureTable:
         self.depth = depth
         self.num_views = len(pools)
         self.targets = targets
+        self.indices = indices
         self._pools = pools
         self._positions = positions
         self._place_of = torch.full((int(indices.max()) + 1,), -1)
@@ -135,6 +136,13 @@ class FeatureBatches:
     def __len__(self) -> int:
         return len(self.sampler)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns nothing: where it stands is a function of where the trainer stands. Lightning asks for it."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes nothing; see `state_dict`."""
+
     def __iter__(self) -> Iterator[Batch]:
         for key in self.sampler:
             places = self._table.places(key.indices)
@@ -193,6 +201,7 @@ class FeatureEpochs:
         yield {
             "features": self._table.matrix(self._device),
             "targets": self._table.targets.repeat(self._table.num_views).to(self._device),
+            "indices": self._table.indices.repeat(self._table.num_views),
             "steps": [torch.arange(len(self._table), device=self._device)] if self._is_full_batch else steps,
             "draw_seeds": [self._draw_seed(key) for key in keys],
             "is_exact": self._is_exact,

@@ -10,9 +10,12 @@ from typing import Any
 
 import yaml
 
+from regraft.provenance import Session
 from regraft.runs import Run
 
 _HANDED_OVER = ".processes.yaml"
+_PATIENCE_SECONDS = 30
+_STOPPED = (130, 143)  # by Ctrl-C, by preemption
 
 
 def needs_processes(trainer: dict[str, Any]) -> bool:
@@ -31,24 +34,37 @@ def needs_processes(trainer: dict[str, Any]) -> bool:
     return int(devices) > 1
 
 
-def launch(config: dict[str, Any], run: Run) -> None:
+def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     """Trains the run in a process group of its own and waits for it.
 
     Args:
         config: the resolved config.
         run: the run's folder, through which the group's processes are given the config.
+        session: where the run comes from, given likewise.
 
     Raises:
         ChildProcessError: the group failed; what failed stands above it on the terminal.
+        SystemExit: a signal ended it.
     """
     handed_over = run.path / _HANDED_OVER
-    handed_over.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    finished = subprocess.run([sys.executable, "-m", "regraft", "_join", str(run.path)], check=False)
-    handed_over.unlink()
-    if finished.returncode:
-        raise ChildProcessError(
-            f"the training processes of {run.path} ended with exit code {finished.returncode}; see above."
-        )
+    handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
+    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)])
+    try:
+        exit_code = group.wait()
+    except BaseException:
+        # A signal to this process alone; the group saves the run before it ends.
+        group.terminate()
+        try:
+            group.wait(timeout=_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            group.kill()
+        raise
+    finally:
+        handed_over.unlink()
+    if exit_code in _STOPPED:
+        raise SystemExit(exit_code)
+    if exit_code:
+        raise ChildProcessError(f"the training processes of {run.path} ended with exit code {exit_code}; see above.")
 
 
 def join(run_path: str) -> None:
@@ -61,7 +77,8 @@ def join(run_path: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))
-    fit(yaml.safe_load((run.path / _HANDED_OVER).read_text(encoding="utf-8")), run)
+    config, session = yaml.safe_load((run.path / _HANDED_OVER).read_text(encoding="utf-8"))
+    fit(config, run, session)
 
 
 def _num_gpus() -> int:

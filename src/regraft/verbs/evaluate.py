@@ -9,8 +9,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
+from regraft.arguments import with_appended_sections, with_checkpoint
 from regraft.composition import unknown
-from regraft.resuming import with_appended_sections
 from regraft.runs import find_checkpoint
 from regraft.startup import keep_freed_memory, quick_imports
 
@@ -20,7 +20,7 @@ _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": 
 
 def evaluate_once(overrides: Sequence[str], config_dir: str | None) -> dict[str, float]:
     """Composes a config as the command line does and evaluates; see `regraft.evaluate`."""
-    composed = composition.compose_once("eval", with_appended_sections(list(overrides)), config_dir)
+    composed = composition.compose_once("eval", with_appended_sections(with_checkpoint(overrides)), config_dir)
     return _evaluate(composed)[0]
 
 

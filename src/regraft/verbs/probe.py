@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition
-from regraft.resuming import key_of
+from regraft import composition, provenance
+from regraft.arguments import key_of
 from regraft.runs import Run
 from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import train
@@ -46,7 +46,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     if run.last_ckpt.exists() or run.has_results:
         raise ValueError(f"{run.path} already holds a run. Name another folder.")
     _require_free_axes(overrides)
-    started = time.perf_counter()
+    started, session = time.perf_counter(), provenance.new_session(overrides)
     with quick_imports():
         import pytorch_lightning as pl
         import torch
@@ -72,7 +72,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     log.info(
         "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
     )
-    train.fit(configs[best], run)
+    train.fit(configs[best], run, session)
     return run
 
 

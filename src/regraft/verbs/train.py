@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition
-from regraft.resuming import continued, in_its_folder
+from regraft import composition, provenance
+from regraft.arguments import in_its_folder
+from regraft.provenance import Session
+from regraft.resuming import continued, reset_parts
+from regraft.run_state import Recorder, recorded, require_not_running
 from regraft.runs import Run, find_checkpoint, run_of
 from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import devices
+from regraft.verbs.resume import is_done, with_its_length
 
 if TYPE_CHECKING:
     from regraft.build import FeaturePlan, Parts
@@ -44,18 +48,31 @@ def train_job(composed: DictConfig) -> Run:
 
 def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
     is_in_place = False
+    session = provenance.new_session(overrides)
     if config["ckpt_path"] is not None:
         checkpoint = _checkpoint_of(config)
         config = continued(checkpoint.config, config, overrides) | {"ckpt_path": str(checkpoint.path)}
         is_in_place = run_of(checkpoint.path) == run
+        if is_in_place:
+            config = with_its_length(config, run, overrides)
+            require_not_running(run)
+            if is_done(config, run):
+                return run
+    elif reset_parts(config):
+        raise ValueError("resume.reset: a new run has no state to reset. Leave it out, or go on with a run: run=...")
     if not is_in_place and (run.last_ckpt.exists() or run.has_results):
         raise ValueError(f"{run.path} already holds a run. Go on with it by ckpt_path=..., or name another folder.")
     keep_overrides(run, overrides)
-    if devices.needs_processes(config["trainer"]):
-        devices.launch(config, run)
-    else:
-        fit(config, run)
+    launch(config, run, session)
     return run
+
+
+def launch(config: dict[str, Any], run: Run, session: Session) -> None:
+    """Trains one run in this process, or in a group of its own if it takes several; see `fit`."""
+    if devices.needs_processes(config["trainer"]):
+        devices.launch(config, run, session)
+    else:
+        fit(config, run, session)
 
 
 def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
@@ -65,13 +82,19 @@ def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
         OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
 
 
-def fit(config: dict[str, Any], run: Run) -> None:
-    """Trains and tests one run in this process.
+def fit(config: dict[str, Any], run: Run, session: Session) -> None:
+    """Trains and tests one run in this process, and keeps what became of it.
 
     Args:
         config: the resolved config, plain types.
         run: where everything is kept.
+        session: where it comes from; see `provenance.new_session`.
     """
+    with recorded(run) as recorder:
+        _fit(config, run, session, recorder)
+
+
+def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder) -> None:
     started = time.perf_counter()
     with quick_imports():
         import pytorch_lightning as pl
@@ -84,6 +107,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     checkpoint = _checkpoint_of(config) if config["ckpt_path"] is not None else None
     parts = build.assemble(config, checkpoint)
+    provenance.require_same_data(session, config["data"], parts.data.fingerprint)
     loggers = build.loggers(config, run)
     trainer = build.trainer(
         config,
@@ -99,7 +123,10 @@ def fit(config: dict[str, Any], run: Run) -> None:
         log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
     if trainer.is_global_zero:
         # Not before now: what is refused above must leave a run that it would have gone on with as it was.
+        recorder.follow(lambda: (trainer.global_step, trainer.current_epoch))
+        recorder.start()
         run.write_config(config)
+        provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
         terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
         if checkpoint is not None:
             log.info("Going on from %s.", checkpoint.path)
@@ -116,6 +143,7 @@ def fit(config: dict[str, Any], run: Run) -> None:
         if not trainer.fast_dev_run:
             _keep_tensors(parts.module, run)
         run.write_results(results)
+        provenance.end_session(run, results["seconds"])
         _log_hyperparameters(loggers, config, metrics)
         terminal.show_results(results, run)
 
@@ -153,14 +181,25 @@ def _feature_plan(
 
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
-    """Fits; Ctrl-C leaves as the interrupt that it is, where Lightning would exit as if the run had failed."""
+    """Fits; what a signal ends leaves as the interrupt or the exit that it is."""
+    from regraft.interrupts import StoppedBySignal
+
     try:
         trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except StoppedBySignal as stopped:
+        saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
+        log.info(
+            "Stopped by %s in epoch %d at step %d (%s). To go on: regraft resume run=%s",
+            *(stopped, trainer.current_epoch, trainer.global_step, saved, run.path),
+        )
+        if stopped.exit_code == 130:
+            raise KeyboardInterrupt from None
+        raise SystemExit(stopped.exit_code) from None
     except SystemExit:
+        # Lightning turns a Ctrl-C before the first step into an exit with 1.
         if not trainer.interrupted:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        log.info("Stopped in epoch %d. To go on: regraft train ckpt_path=%s", trainer.current_epoch, run.path)
         raise KeyboardInterrupt from None
 
 
@@ -170,10 +209,10 @@ def _final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[st
         return {name: float(value) for name, value in trainer.callback_metrics.items()}
     checkpoint = next((path for path in (run.best_ckpt, run.last_ckpt) if path.is_file()), None)
     measure = trainer.test if parts.data.has_test else trainer.validate
-    arguments: dict[str, Any] = {"datamodule": data, "verbose": False}
     if checkpoint is not None and not trainer.fast_dev_run:
-        arguments |= {"ckpt_path": str(checkpoint), "weights_only": True}
-    found = measure(parts.module, **arguments)
+        # Not by Lightning, which of an average of the weights would load what it is the average of.
+        parts.module.load_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True)["state_dict"])
+    found = measure(parts.module, datamodule=data, verbose=False)
     # Empty if the trainer's limits leave no batch to measure on.
     return dict(found[0]) if found else {}
 
@@ -240,6 +279,8 @@ def quiet_lightning() -> None:
         r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
         # Rows are logged once an epoch, whatever the number of its batches.
         r"The number of training batches \(\d+\) is smaller than the logging interval",
+        # A batch that callbacks.nan=skip leaves out; how many there were is logged.
+        r"`training_step` returned `None`",
         # Lightning's own use of torch's pytrees.
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     ):

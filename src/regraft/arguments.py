@@ -1,0 +1,135 @@
+"""A command's words, completed by what a run already knows: which folder, which checkpoint, which keys.
+
+Strings only; what a resumed run may change is decided in `resuming`.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from regraft.handles import find_run
+from regraft.runs import find_checkpoint, run_of
+
+_OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
+_RUN_ONLY = (
+    *("model", "head", "augment", "loss", "penalty", "freezing", "optimizer", "scheduler"),
+    *("callbacks", "logger", "seed"),
+)
+_RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
+# Sections whose keys hang on what was chosen for them.
+_CHOSEN = re.compile(r"^(data|model|head|loss|freezing|optimizer|scheduler|callbacks|logger)\.[^=]+=")
+_MULTIRUN = {"-m", "--multirun"}
+_OUTPUTS = "outputs"  # as in conf/train.yaml
+
+
+def in_its_folder(arguments: list[str]) -> list[str]:
+    """Returns the arguments, made to go on in the folder of the run whose last checkpoint `ckpt_path=` names.
+
+    Any other checkpoint starts a folder of its own.
+
+    Raises:
+        FileNotFoundError: `ckpt_path` names nothing that can be resumed; never a fresh start.
+        ValueError: `run` is given, which a new run hasn't.
+    """
+    if "run" in map(key_of, arguments):
+        raise ValueError("run: a training is a new run. To go on with one: regraft resume run=...")
+    ckpt_path = value_of("ckpt_path", arguments)
+    if ckpt_path is None or not (_MULTIRUN | {"--cfg", "-c"}).isdisjoint(arguments):
+        return arguments
+    checkpoint = find_checkpoint(ckpt_path, prefer="last")
+    arguments = with_keys_of_the_run(arguments)
+    run = run_of(checkpoint)
+    if run is None or checkpoint != run.last_ckpt or "hydra.run.dir" in map(key_of, arguments):
+        return arguments
+    return [f"hydra.run.dir={quoted(run.path)}", "hydra.output_subdir=null", *arguments]
+
+
+def to_resume(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of `regraft resume` as those of the training that it is.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it holds nothing to go on from.
+        ValueError: no run is named, or several are.
+    """
+    if not _MULTIRUN.isdisjoint(arguments):
+        raise ValueError("resume: it goes on with one run at a time; leave -m out.")
+    if value_of("run", arguments) is None:
+        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    found = find_run(str(value_of("run", arguments)), _output_dir(arguments))
+    if not (found.last_ckpt.is_file() or found.previous_ckpt.is_file()):
+        raise FileNotFoundError(
+            f"run: {found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
+            f"{found.best_ckpt} starts a new run from its best one."
+        )
+    kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir", "ckpt_path")]
+    return in_its_folder([f"ckpt_path={quoted(found.path)}", *kept])
+
+
+def with_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with `run=` as the `ckpt_path=` that it means; in a sweep it may name several.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it holds no checkpoint.
+        ValueError: several runs are meant, or `ckpt_path` is given too.
+    """
+    handle = value_of("run", arguments)
+    if handle is None:
+        return list(arguments)
+    if value_of("ckpt_path", arguments) is not None:
+        raise ValueError("run: it is given together with ckpt_path; leave one of them out.")
+    handles = handle.split(",") if not _MULTIRUN.isdisjoint(arguments) else [handle]
+    paths = [quoted(find_run(each, _output_dir(arguments)).path) for each in handles]
+    kept = [argument for argument in arguments if key_of(argument) != "run"]
+    return [f"ckpt_path={','.join(paths)}", *kept]
+
+
+def with_keys_of_the_run(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments with keys that the run may have and the defaults lack (`data.root=x`) made appendable.
+
+    `resuming` checks each of them against the run's config.
+    """
+    return [f"++{argument}" if _CHOSEN.match(argument) else argument for argument in arguments]
+
+
+def with_appended_sections(arguments: list[str]) -> list[str]:
+    """Returns `regraft eval`'s arguments with overrides of the run's own config (`data.root=x`) made appendable.
+
+    The run's config is not part of what Hydra composes here; the verb checks each key against it.
+    """
+    for argument in arguments:
+        section = (key_of(argument) or "").partition(".")[0]
+        if section in _RUN_ONLY:
+            raise ValueError(
+                f"{section}: an evaluation takes the run's own. What can be changed: data, trainer, features."
+            )
+    return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
+
+
+def key_of(argument: str) -> str | None:
+    """Returns the key of an override such as `++data.root=x`; None for a flag."""
+    match = _OVERRIDE.match(argument)
+    return None if match is None or argument.startswith("-") else match["key"]
+
+
+def value_of(key: str, arguments: Sequence[str]) -> str | None:
+    """Returns the last value that a key is given, quotes off; None if there is none, or it is null."""
+    values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
+    value = _unquoted(values[-1]) if values else "null"
+    return None if value in ("null", "") else value
+
+
+def quoted(path: Path) -> str:
+    """Returns a path as a value that Hydra reads as it is."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _unquoted(value: str) -> str:
+    """Returns a value as Hydra reads it; `quoted` the other way round."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return re.sub(rf"\\([\\{value[0]}])", r"\1", value[1:-1])
+    return value
+
+
+def _output_dir(arguments: Sequence[str]) -> str:
+    return value_of("output_dir", arguments) or _OUTPUTS

@@ -1,0 +1,146 @@
+"""How a run is found: by its path, by `last` or `best`, or by a part of its folder's name. Small files only.
+
+What a found run holds belongs in `runs`.
+"""
+
+import difflib
+import math
+import os
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from regraft.runs import CHECKPOINTS, STATE, Run, find_checkpoint
+
+_MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
+_MAX_LISTED = 10
+_HEADLINES = ("test/acc", "val/acc")
+
+
+def find_run(handle: str, output_dir: str | Path) -> Run:
+    """Returns the run that `run=` means.
+
+    Args:
+        handle: a run's folder; `last`, the run that was started or continued last; `best`, the finished one with the
+            highest test/acc, else val/acc; or a part of a folder's name that no other run's has.
+        output_dir: where runs are looked for.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it holds no checkpoint.
+        ValueError: several runs are meant.
+    """
+    path = Path(handle).expanduser()
+    if handle and is_run(path):
+        run = Run(path.resolve())
+    elif handle and path.is_file():
+        raise ValueError(f"run: {handle} is a file; give a run's folder, or the file with ckpt_path={handle}.")
+    else:
+        runs = all_runs(output_dir)
+        if not runs:
+            raise FileNotFoundError(
+                f"run: got {handle!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
+            )
+        run = runs[0] if handle == "last" else _best(runs) if handle == "best" else _named(handle, runs, output_dir)
+    find_checkpoint(run.path, "last", key="run")
+    return run
+
+
+_ELSE = "`regraft runs` lists them; output_dir=PATH looks elsewhere."
+
+
+def all_runs(output_dir: str | Path) -> list[Run]:
+    """Returns the runs below a folder, jobs of sweeps too, the one that was started or continued last first."""
+    return sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=last_started, reverse=True)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's: it says so, or holds its config."""
+    return (path / STATE).is_file() or (path / "config.yaml").is_file()
+
+
+def last_started(run: Run) -> float:
+    """Returns when a run was started or continued last, in seconds of Unix time; 0 if nothing says so."""
+    try:
+        return datetime.fromisoformat(run.state["started"]).timestamp()
+    except (KeyError, TypeError, ValueError):
+        pass  # a run of an older version
+    try:
+        return (run.path / "config.yaml").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def headline(run: Run) -> tuple[str, float] | None:
+    """Returns the name and value of the metric that a finished run goes by; None if it has none that can be read."""
+    try:
+        metrics = run.metrics
+        name = next(name for name in _HEADLINES if math.isfinite(metrics.get(name, math.nan)))
+        return name, float(metrics[name])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration):
+        return None
+
+
+def name_of(run: Run, output_dir: str | Path) -> str:
+    """Returns a run's folder as seen from where runs are kept."""
+    try:
+        return run.path.relative_to(Path(output_dir).expanduser().resolve()).as_posix()
+    except ValueError:
+        return str(run.path)
+
+
+def _run_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Yields the runs' folders at or below a folder; hidden folders and links aren't looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if _is_looked_into(entry)]
+    except OSError:
+        return
+    for path in inner:
+        if is_run(path):
+            yield path
+        elif depth + 1 < _MAX_DEPTH:
+            yield from _run_folders(path, depth + 1)
+
+
+def _is_looked_into(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != CHECKPOINTS
+
+
+def _best(runs: Sequence[Run]) -> Run:
+    # What kept no checkpoint, such as a fast_dev_run, can't be gone back to.
+    finished = [run for run in runs if run.is_finished and (run.best_ckpt.is_file() or run.last_ckpt.is_file())]
+    found = [(run, best) for run in finished if (best := headline(run)) is not None]
+    for name in _HEADLINES:
+        values = {run: value for run, (metric, value) in found if metric == name}
+        if values:
+            return max(values, key=lambda run: values[run])
+    raise FileNotFoundError(f"run: got 'best', but no run has finished with {' or '.join(_HEADLINES)}. {_ELSE}")
+
+
+def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
+    names = {name_of(run, output_dir): run for run in runs}
+    # sweep-x/1 is that job, though it is a part of sweep-x/10 too.
+    whole = [name for name in names if handle and f"/{name}".endswith(f"/{handle.strip('/')}")]
+    matches = whole if len(whole) == 1 else [name for name in names if handle and handle in name]
+    if len(matches) == 1:
+        return names[matches[0]]
+    if matches:
+        more = f" and {len(matches) - _MAX_LISTED} more" if len(matches) > _MAX_LISTED else ""
+        raise ValueError(
+            f"run: {handle!r} is a part of {len(matches)} names: {', '.join(matches[:_MAX_LISTED])}{more}. "
+            f"Give more of one of them; run=last is the newest."
+        )
+    if Path(handle).expanduser().is_dir() and handle:
+        raise FileNotFoundError(f"run: {handle} is no run's folder: it holds no config.yaml. {_ELSE}")
+    near = _nearest(handle, list(names))
+    raise FileNotFoundError(f"run: there is no run {handle!r}. The nearest is {near!r}. {_ELSE}")
+
+
+def _nearest(handle: str, names: Sequence[str]) -> str:
+    """Returns the name that has a part most like the handle; of equals, the newest."""
+
+    def likeness(name: str) -> float:
+        parts = [name, *name.split("/")]
+        return max(difflib.SequenceMatcher(None, handle, part).ratio() for part in parts)
+
+    return max(names, key=likeness)

@@ -1,0 +1,197 @@
+"""Where a run comes from: code, packages, machine, data and command, anew for each time that it is continued.
+
+Environment variables, which hold secrets, are left out; what a run found belongs in `runs`.
+"""
+
+import json
+import logging
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from regraft.atomic import write_atomically
+from regraft.runs import Run
+
+log = logging.getLogger(__name__)
+
+Session = dict[str, Any]
+
+_FILE = "provenance.json"
+_MAX_PATCH_BYTES = 1_000_000
+_GIT_SECONDS = 2.0
+
+
+def new_session(overrides: Sequence[str]) -> Session:
+    """Returns what is known when a command starts: its words, its place and the code there.
+
+    Args:
+        overrides: what the command asked for.
+    """
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": None,
+        # As it was typed; sys.argv has been rewritten for Hydra by now.
+        "command": list(sys.orig_argv),
+        "overrides": list(overrides),
+        "directory": str(Path.cwd()),
+        **_git(Path.cwd()),
+        "python": python_version(),
+        "platform": platform.platform(),
+        "packages": versions(),
+    }
+
+
+def add_session(run: Run, session: Session, data: dict[str, Any], fingerprint: str, seed: int) -> None:
+    """Adds a session to the run's, with the machine it runs on, its data and its seed.
+
+    Args:
+        run: the run.
+        session: see `new_session`.
+        data: its section of the config.
+        fingerprint: of the data.
+        seed: the run's.
+    """
+    earlier = sessions(run)
+    kept = {"name": name_of_data(data), "root": data.get("root"), "fingerprint": fingerprint}
+    session = {**session, "hardware": _hardware(), "data": kept, "seed": seed}
+    patch = session.pop("patch", None)
+    if patch is not None:
+        session["git"] = session["git"] | {"patch": _keep_patch(run, patch, len(earlier) + 1)}
+    _write(run, [*earlier, session])
+
+
+def end_session(run: Run, seconds: float) -> None:
+    """Notes how long the last session took."""
+    *earlier, last = sessions(run)
+    _write(run, [*earlier, last | {"seconds": round(seconds, 3)}])
+
+
+def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) -> None:
+    """Checks that a run that reproduces another one has its data.
+
+    Args:
+        session: whose `reproduces` holds the other run and the fingerprint of its data, if it does reproduce one.
+        data: the data's section of the config.
+        fingerprint: of the data as it is now.
+
+    Raises:
+        ValueError: it has changed.
+    """
+    source = session.get("reproduces")
+    if source is not None and source["fingerprint"] != fingerprint:
+        place = f" in {data['root']}" if data.get("root") else ""
+        raise ValueError(
+            f"data: {name_of_data(data)}{place} has changed: its fingerprint is {fingerprint[:12]}, that of "
+            f"{source['run']} was {source['fingerprint'][:12]}. Name where the run's images lie with data.root=PATH."
+        )
+
+
+def name_of_data(data: dict[str, Any]) -> str:
+    """Returns what a data set is called: `folder`, of `regraft.data.folder.FolderSource`."""
+    return str(data.get("_target_", "data")).rpartition(".")[2].removesuffix("Source").lower()
+
+
+def sessions(run: Run) -> list[Session]:
+    """Returns a run's sessions, the oldest first; none if its file is damaged, or the run of old."""
+    try:
+        content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
+        found = content["sessions"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [session for session in found if isinstance(session, dict)] if isinstance(found, list) else []
+
+
+def versions() -> dict[str, str]:
+    """Returns the version of each package that Regraft needs, and its own."""
+    needed = ["regraft"]
+    for requirement in metadata.requires("regraft") or []:
+        if "extra ==" not in requirement:
+            needed += re.findall(r"^[\w.-]+", requirement)
+    found = {}
+    for name in needed:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def python_version() -> str:
+    """Returns the version of the Python that runs."""
+    return platform.python_version()
+
+
+def _write(run: Run, found: list[Session]) -> None:
+    write_atomically(run.path / _FILE, (json.dumps({"sessions": found}, indent=2) + "\n").encode())
+
+
+def _keep_patch(run: Run, patch: bytes, number: int) -> str:
+    """Keeps what differed from the commit, and returns the file's name, or why there is none."""
+    if len(patch) > _MAX_PATCH_BYTES:
+        return f"left out: {len(patch):,} bytes, more than {_MAX_PATCH_BYTES:,}"
+    name = "dirty.patch" if number == 1 else f"dirty-{number}.patch"
+    write_atomically(run.path / name, patch)
+    return name
+
+
+def _git(folder: Path) -> dict[str, Any]:
+    """Returns commit, branch and whether tracked files differ from it, and how; nothing where there is no commit."""
+    status = _asked_git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    if status is None:
+        return {}
+    lines = status.decode(errors="replace").splitlines()
+    said = dict(line.removeprefix("# branch.").split(" ", 1) for line in lines if line.startswith("# branch."))
+    if said.get("oid", "(initial)") == "(initial)":
+        return {}
+    is_dirty = any(not line.startswith("#") for line in lines)
+    found: dict[str, Any] = {"git": {"commit": said["oid"], "branch": said.get("head"), "is_dirty": is_dirty}}
+    if is_dirty:
+        patch = _asked_git(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
+        if patch is None:
+            found["git"]["patch"] = "left out: git didn't answer in time"
+        else:
+            found["patch"] = patch
+    return found
+
+
+def _asked_git(folder: Path, *arguments: str) -> bytes | None:
+    """Returns git's answer; None without git, outside of a repository, or if it takes too long."""
+    # Never to take the lock of a repository that somebody works in, nor to run a program that its config names.
+    options = ["--no-optional-locks", "-c", "core.fsmonitor=false"]
+    try:
+        answer = subprocess.run(
+            ["git", *options, *arguments], cwd=folder, capture_output=True, timeout=_GIT_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return answer.stdout
+
+
+def _hardware() -> dict[str, Any]:
+    import torch
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"cpu": _cpu_name(), "num_cpus": os.cpu_count(), "gpus": gpus, "memory_gb": _memory_gb()}
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def _memory_gb() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (AttributeError, OSError, ValueError):
+        return None

@@ -1,0 +1,188 @@
+"""Whether a run is running, finished, stopped or failed: what it writes of itself, and what others make of that.
+
+A process that is killed can't say so; who reads its state looks whether it is still there.
+"""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from regraft.runs import Run
+
+Word = Literal["running", "finished", "stopped", "failed"]
+_KILLED = "killed, its process is gone"
+# What launchers call the number of a process, in the order in which Lightning looks.
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Where a run stands.
+
+    Attributes:
+        state: `running`, `finished`, `stopped` (it can go on) or `failed`.
+        pid: of the process that runs it, or ran it last.
+        process: when that process started, in the kernel's ticks, so that another one with its number isn't taken for
+            it; None where the kernel doesn't say.
+        host: the machine of that process.
+        started: when the run was started or continued last, UTC, ISO 8601.
+        ended: when that ended; None while it runs.
+        step: optimizer steps done, as last known.
+        epoch: the epoch, likewise.
+        reason: why it stopped or failed, one sentence.
+    """
+
+    state: Word
+    pid: int | None = None
+    process: int | None = None
+    host: str | None = None
+    started: str | None = None
+    ended: str | None = None
+    step: int | None = None
+    epoch: int | None = None
+    reason: str | None = None
+
+
+class Recorder:
+    """Writes a run's state, as the process that runs it; only the first of several processes does.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._is_writing = _is_first_process()
+        self._has_started = False
+        self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self._state = RunState("running", os.getpid(), _ticks_of(os.getpid()), socket.gethostname(), _now())
+
+    def start(self) -> None:
+        """Says that the run is running."""
+        if not self._has_started:
+            self._has_started = True
+            self._write(self._state)
+
+    def follow(self, progress: Callable[[], tuple[int, int]]) -> None:
+        """Takes from here what gives (step, epoch) whenever the state is written."""
+        self._progress = progress
+
+    def end(self, word: Word, reason: str | None) -> None:
+        """Says how it ended, if it was ever said to be running."""
+        if self._has_started:
+            self._write(replace(self._state, state=word, reason=reason, ended=_now()))
+
+    def _write(self, state: RunState) -> None:
+        if self._is_writing:
+            step, epoch = self._progress()
+            self._run.write_state(asdict(replace(state, step=step, epoch=epoch)))
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[Recorder]:
+    """Writes the run's state as the block starts and ends.
+
+    A run that is continued is said to be running only by `start()`: what is refused before that leaves it as it was.
+    """
+    recorder = Recorder(run)
+    if not (run.path / "config.yaml").exists():
+        recorder.start()
+    try:
+        yield recorder
+    except KeyboardInterrupt:
+        recorder.end("stopped", "Ctrl-C")
+        raise
+    except SystemExit as error:
+        recorder.end("stopped", _exit_reason(error.code))
+        raise
+    except BaseException as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        recorder.end("failed", first_line)
+        raise
+    recorder.end("finished", None)
+
+
+def read(run: Run) -> RunState:
+    """Returns where a run stands; one whose process is gone is stopped, whatever it says."""
+    state = _parsed(run.state)
+    if state is None:
+        # Of an older version, or damaged.
+        return RunState("finished") if run.has_results else RunState("stopped", reason="it says nothing of its end")
+    if state.state == "running" and not _is_alive(state):
+        return replace(state, state="stopped", reason=_KILLED)
+    return state
+
+
+def require_not_running(run: Run) -> None:
+    """Checks that no other process runs this run.
+
+    Raises:
+        ValueError: one does.
+    """
+    state = read(run)
+    if state.state == "running" and state.pid != os.getpid():
+        raise ValueError(
+            f"run: {run.path} is running, as process {state.pid} on {state.host}. Wait for it, or stop it first; "
+            f"if there is no such process, remove {run.path / 'state.json'}."
+        )
+
+
+def _parsed(record: dict[str, Any]) -> RunState | None:
+    known = {key: value for key, value in record.items() if key in RunState.__dataclass_fields__}
+    if known.get("state") not in get_args(Word):
+        return None
+    numbers = ("pid", "process", "step", "epoch")
+    is_sound = all(isinstance(value, int if key in numbers else str) or value is None for key, value in known.items())
+    return RunState(**known) if is_sound else None
+
+
+def _is_alive(state: RunState) -> bool:
+    """Whether a process is still there; one of another machine, which can't be seen from here, counts as such."""
+    if state.host != socket.gethostname() or state.pid is None:
+        return True
+    if Path("/proc/self/stat").exists():
+        ticks = _ticks_of(state.pid)
+        return ticks is not None and state.process in (None, ticks)
+    if os.name == "nt":  # there a signal 0 would end it
+        return True
+    try:
+        os.kill(state.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _ticks_of(pid: int) -> int | None:
+    """Returns when a living process started, in ticks since the machine did; None without one. See proc(5)."""
+    try:
+        # The name in brackets may hold spaces and brackets.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return None
+    is_dead = fields[0] in "ZX"
+    return None if is_dead else int(fields[19])
+
+
+def _exit_reason(code: object) -> str:
+    if isinstance(code, int) and code > 128:
+        try:
+            return signal.Signals(code - 128).name
+        except ValueError:
+            pass
+    return f"it left with exit code {code}"
+
+
+def _is_first_process() -> bool:
+    return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0")) == 0
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,146 @@
+"""`regraft reproduce`: train a run's config again, beside it, and see whether it finds the same."""
+
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from regraft import composition, provenance
+from regraft.arguments import key_of, quoted, value_of, with_keys_of_the_run
+from regraft.handles import find_run
+from regraft.resuming import continued
+from regraft.runs import Run, find_checkpoint, run_of
+from regraft.startup import quick_imports
+
+log = logging.getLogger(__name__)
+
+# None of these changes what a run finds.
+_MAY_CHANGE = (
+    *("run", "output_dir", "trust", "data.root", "data.num_workers", "data.verify"),
+    *("features.cache", "features.dir", "features.max_gb", "trainer.enable_progress_bar"),
+)
+# Of a continued run: what only says which run it is.
+_NO_CHANGES = (*_MAY_CHANGE, "ckpt_path", "hydra.run.dir", "hydra.output_subdir")
+
+
+def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
+    """Returns the run that `run=` means, and the arguments of the training that does it again.
+
+    Raises:
+        ValueError: no run is named, it hasn't finished, or an argument would make it another run.
+    """
+    handle = value_of("run", arguments)
+    if handle is None:
+        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    refused = [argument for argument in arguments if key_of(argument) not in _MAY_CHANGE]
+    if refused:
+        raise ValueError(
+            f"reproduce: it takes all that the run was, but got {' '.join(refused)}. "
+            f"What can be given: {', '.join(_MAY_CHANGE)}."
+        )
+    source = find_run(handle, value_of("output_dir", arguments) or "outputs")
+    if not source.is_finished:
+        raise ValueError(
+            f"run: {source.path} hasn't finished, so there is nothing to compare with. "
+            f"regraft resume run={source.path} goes on with it."
+        )
+    kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
+    return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept)]
+
+
+def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:
+    """Trains a run again as the command line does; see `regraft.reproduce`."""
+    source, completed = to_reproduce(list(overrides))
+    composed = composition.compose_once("train", completed, config_dir)
+    with composition.as_current(composed):
+        run = Run(Path(composed.hydra.run.dir).resolve())
+        _reproduce(source, composition.plain(composed), completed, run)
+    return run
+
+
+def reproduce_job(composed: DictConfig, source: Run) -> str | None:
+    """Trains a run again in the folder that Hydra made; returns what differs, one sentence, None if nothing does."""
+    hydra = HydraConfig.get()
+    run = Run(Path(hydra.runtime.output_dir).resolve())
+    return _reproduce(source, composition.plain(composed), list(hydra.overrides.task), run)
+
+
+def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> str | None:
+    from regraft.report import comparison_table
+    from regraft.verbs import train
+
+    config = _config_of(source, composed, overrides)
+    earlier = provenance.sessions(source)
+    _warn_of_versions(source, earlier)
+    _warn_of_sessions(source, earlier)
+    session = provenance.new_session(overrides)
+    session["reproduces"] = {"run": str(source.path), "fingerprint": _fingerprint(source, earlier, config["trust"])}
+    train.keep_overrides(run, overrides)
+    train.launch(config, run, session)
+    comparison_table.show(source, run)
+    differing = different(source.metrics, run.metrics)
+    if not differing:
+        return None
+    return f"reproduce: these metrics of {source.path} are others now: {', '.join(differing)}."
+
+
+def different(then: dict[str, float], now: dict[str, float]) -> list[str]:
+    """Returns the names of the metrics that aren't identical, to the last bit; a NaN is identical to a NaN."""
+    names = [*then, *(name for name in now if name not in then)]
+    return [name for name in names if repr(then.get(name)) != repr(now.get(name))]
+
+
+def _folder_beside(source: Run) -> Path:
+    parent = source.path.parent
+    # A sweep's folder holds its own jobs only.
+    parent = parent.parent if parent.name.startswith("sweep-") else parent
+    return parent / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(3)}"
+
+
+def _config_of(source: Run, composed: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the run's resolved config, from its start on."""
+    with quick_imports():
+        from regraft.checkpoints.reading import require_known_targets
+
+    record = source.config
+    require_known_targets(record, composed["trust"], str(source.path / "config.yaml"))
+    # The rest of trainer stays: a reproduction never takes a choice of it.
+    config = continued(record, composed, overrides)
+    ckpt_path = record.get("ckpt_path")
+    is_continued = ckpt_path is not None and run_of(ckpt_path) == Run(source.path.resolve())
+    return config | {"ckpt_path": None if is_continued else ckpt_path}
+
+
+def _fingerprint(source: Run, earlier: Sequence[provenance.Session], trust: list[str]) -> str:
+    if earlier and "data" in earlier[-1]:
+        return str(earlier[-1]["data"]["fingerprint"])
+    from regraft.checkpoints.reading import read
+
+    return read(find_checkpoint(source.path, "last", key="run"), trust).fingerprint
+
+
+def _warn_of_sessions(source: Run, earlier: Sequence[provenance.Session]) -> None:
+    if len(earlier) <= 1:
+        return
+    log.info("%s was done in %d sessions; it is trained in one go here.", source.path, len(earlier))
+    later = [override for session in earlier[1:] for override in session.get("overrides", [])]
+    changes = [override for override in later if key_of(override) not in _NO_CHANGES]
+    if changes:
+        log.warning("It was changed as it went on, so figures may differ: %s.", ", ".join(changes))
+
+
+def _warn_of_versions(source: Run, earlier: Sequence[provenance.Session]) -> None:
+    if not earlier:
+        log.warning("%s doesn't say which packages it was made with; they may be others now.", source.path)
+        return
+    then, now = earlier[-1].get("packages", {}), provenance.versions()
+    changed = [f"{name} {then.get(name)} -> {now.get(name)}" for name in then | now if then.get(name) != now.get(name)]
+    if earlier[-1].get("python") != (python := provenance.python_version()):
+        changed.insert(0, f"Python {earlier[-1].get('python')} -> {python}")
+    if changed:
+        log.warning("Packages have changed since, which may change figures: %s.", ", ".join(changed))

@@ -1,0 +1,120 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from regraft.handles import all_runs, find_run, name_of
+from regraft.runs import Run
+
+
+def made(name, day, acc=None, metric="test/acc", **state):
+    """Returns a run in `outputs` that was started on that day of a month; it has finished if it has an accuracy."""
+    run = Run(Path("outputs", name).resolve())
+    (run.path / "checkpoints").mkdir(parents=True)
+    run.write_config({"seed": 0})
+    run.last_ckpt.touch()
+    if acc is not None:
+        run.write_results({"metrics": {metric: acc}})
+    run.write_state({"state": "running" if acc is None else "finished", "started": f"2030-01-{day:02}"} | state)
+    return run
+
+
+@pytest.fixture
+def runs():
+    """Four runs by name; the last one is a job of a sweep."""
+    Path("outputs", "eval", "x", ".hydra").mkdir(parents=True)
+    Path("outputs", "eval", "x", "results.json").write_text("{}")
+    Path("outputs", "eval", "x", ".hydra", "config.yaml").write_text("{}")
+    return {
+        "old": made("digits/2030-01-01-aaa", 1, 0.9),
+        "continued": made("digits/2030-01-02-aab", 9),
+        "resumed": made("digits/2030-01-03-bbb", 5, 0.99, state="stopped"),
+        "job": made("flowers/sweep-2030/1", 7, 0.95),
+        "tenth": made("flowers/sweep-2030/10", 6, 0.99, metric="val/acc"),
+    }
+
+
+def test_runs_are_those_of_sweeps_too_and_no_evaluations(runs):
+    assert all_runs("outputs") == [runs[name] for name in ("continued", "job", "tenth", "resumed", "old")]
+
+
+def test_last_is_the_one_that_was_continued_last(runs):
+    assert find_run("last", "outputs") == runs["continued"]
+
+
+def test_best_has_finished_and_was_tested(runs):
+    assert find_run("best", "outputs") == runs["job"]
+
+
+def test_best_goes_by_validation_where_nothing_was_tested():
+    made("digits/a", 1, 0.5, metric="val/acc")
+    best = made("digits/b", 2, 0.6, metric="val/acc")
+    assert find_run("best", "outputs") == best
+
+
+def test_best_kept_a_checkpoint(runs):
+    runs["job"].last_ckpt.unlink()
+    assert find_run("best", "outputs") == runs["old"]
+
+
+@pytest.mark.parametrize(
+    ("handle", "name"),
+    [
+        ("2030-01-01", "old"),
+        ("bbb", "resumed"),
+        ("sweep-2030/1", "job"),
+        ("10", "tenth"),
+        ("outputs/flowers/sweep-2030/1", "job"),
+    ],
+)
+def test_a_part_of_a_name_or_a_path_is_enough(runs, handle, name):
+    assert find_run(handle, "outputs") == runs[name]
+
+
+def test_several_matches_are_listed_the_newest_first(runs):
+    with pytest.raises(ValueError, match=r"'aa' is a part of 2 names: digits/2030-01-02-aab, digits/2030-01-01-aaa\."):
+        find_run("aa", "outputs")
+
+
+@pytest.mark.parametrize(
+    ("handle", "sentence"),
+    [
+        ("2030-01-01-aax", "The nearest is 'digits/2030-01-01-aaa'. `regraft runs` lists them"),
+        ("outputs/flowers", "outputs/flowers is no run's folder"),
+        ("", "there is no run ''"),
+    ],
+)
+def test_nothing_found_says_what_is_near(runs, handle, sentence):
+    with pytest.raises(FileNotFoundError) as caught:
+        find_run(handle, "outputs")
+    assert sentence in str(caught.value)
+
+
+def test_a_missing_checkpoint_is_an_error(runs):
+    runs["continued"].last_ckpt.unlink()
+    with pytest.raises(FileNotFoundError, match=r"run: .* holds no checkpoints"):
+        find_run("last", "outputs")
+
+
+def test_a_checkpoints_file_is_no_run(runs):
+    with pytest.raises(ValueError, match="give a run's folder, or the file with ckpt_path="):
+        find_run(str(runs["old"].last_ckpt), "outputs")
+
+
+@pytest.mark.parametrize("handle", ["last", "best", "x"])
+def test_without_runs_it_says_where_it_looked(handle, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there is no run in {tmp_path}"):
+        find_run(handle, "outputs")
+
+
+def test_damaged_states_and_results_are_no_obstacle(runs):
+    (runs["job"].path / "results.json").write_text("{")
+    (runs["continued"].path / "state.json").write_text("[1")
+    os.utime(runs["continued"].path / "config.yaml", (0, 0))
+    assert find_run("last", "outputs") == runs["job"]
+    assert find_run("best", "outputs") == runs["old"]
+
+
+def test_a_run_elsewhere_is_named_by_its_path(runs, tmp_path):
+    assert name_of(runs["old"], "outputs") == "digits/2030-01-01-aaa"
+    assert name_of(runs["old"], tmp_path / "elsewhere") == str(runs["old"].path)

@@ -1,0 +1,121 @@
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regraft import run_state
+from regraft.run_state import read, recorded, require_not_running
+from regraft.runs import Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = Run(tmp_path / "run")
+    run.path.mkdir()
+    return run
+
+
+def test_a_run_is_running_until_it_has_finished(run):
+    with recorded(run) as recorder:
+        inside = read(run)
+        recorder.follow(lambda: (7, 2))
+    after = read(run)
+    assert (inside.state, inside.pid, inside.host, inside.ended) == ("running", os.getpid(), socket.gethostname(), None)
+    assert (after.state, after.step, after.epoch, after.reason) == ("finished", 7, 2, None)
+    assert after.started == inside.started
+    assert after.ended >= after.started
+    assert after.started.endswith("+00:00")
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "reason"),
+    [
+        (KeyboardInterrupt(), "stopped", "Ctrl-C"),
+        (SystemExit(143), "stopped", "SIGTERM"),
+        (SystemExit(3), "stopped", "it left with exit code 3"),
+        (ValueError("loss: NaN\nmore"), "failed", "loss: NaN"),
+        (ValueError(), "failed", "ValueError"),
+    ],
+)
+def test_how_it_ended_is_kept(run, error, state, reason):
+    with pytest.raises(type(error)), recorded(run):
+        raise error
+    assert (read(run).state, read(run).reason) == (state, reason)
+
+
+def test_a_refused_resume_leaves_the_state_as_it_was(run):
+    run.write_config({})
+    run.write_state({"state": "finished", "step": 3})
+    with pytest.raises(ValueError, match="refused"), recorded(run):
+        raise ValueError("refused")
+    assert run.state == {"state": "finished", "step": 3}
+
+
+def test_what_fails_once_a_resume_has_started_is_said(run):
+    run.write_config({})
+
+    def go_on():
+        with recorded(run) as recorder:
+            recorder.start()
+            raise ValueError("later")
+
+    with pytest.raises(ValueError, match="later"):
+        go_on()
+    assert read(run).state == "failed"
+
+
+def test_a_killed_run_is_stopped(run):
+    code = f"""
+import os, signal
+from regraft.run_state import recorded
+from regraft.runs import Run
+from pathlib import Path
+with recorded(Run(Path({str(run.path)!r}))):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert run.state["state"] == "running"
+    assert read(run).state == "stopped"
+    assert "killed" in read(run).reason
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_another_process_with_the_number_is_not_the_run(run):
+    with recorded(run):
+        state = run.state
+    run.write_state(state | {"state": "running", "ended": None})
+    assert read(run).state == "running"
+    run.write_state(state | {"state": "running", "process": state["process"] - 1})
+    assert read(run).state == "stopped"
+
+
+def test_a_run_of_another_machine_is_believed(run):
+    run.write_state({"state": "running", "host": "another", "pid": 1})
+    assert read(run).state == "running"
+    with pytest.raises(ValueError, match="is running, as process 1 on another"):
+        require_not_running(run)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"state": "dancing"}', '{"state": "running", "pid": "x"}'])
+def test_a_damaged_state_is_no_obstacle(run, text):
+    (run.path / "state.json").write_text(text)
+    assert read(run).state == "stopped"
+    run.write_results({"metrics": {}})
+    assert read(run).state == "finished"
+
+
+def test_only_the_first_process_writes(run, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with recorded(run):
+        pass
+    assert not (run.path / "state.json").exists()
+
+
+def test_the_file_holds_what_it_says(run):
+    with recorded(run):
+        pass
+    assert set(json.loads((run.path / "state.json").read_text())) == set(run_state.RunState.__dataclass_fields__)

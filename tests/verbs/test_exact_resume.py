@@ -1,0 +1,174 @@
+"""A run that is killed at any moment and resumed until it is done ends as one never killed: bit for bit, on the CPU."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import regraft
+from regraft.checkpoints.files import CheckpointFiles
+from regraft.runs import Run
+from small import without
+
+KEPT = [
+    *without("data", "freezing", "trainer.max_epochs"),
+    *("data=digits", "data.fraction=0.15", "data.test_fraction=0.1", "data.batch_size=16"),
+    *("trainer.max_epochs=4", "head.dropout=0.3", "callbacks.checkpoint.every_n_steps=2", "augment=crop_flip"),
+]
+EMA = ["callbacks=ema", "callbacks.ema.decay=0.9", "callbacks.checkpoint.every_n_steps=2"]
+CASES = {
+    "onecycle": ["freezing=none", "scheduler=onecycle", "augment.mixup_alpha=0.3"],
+    "ema": [*EMA, "freezing=lp_ft", "scheduler=cosine"],
+    "plateau": ["freezing=gradual", "freezing.epochs_per_stage=1", "scheduler=plateau", "scheduler.patience=0"],
+    "stored": ["freezing=lp_ft", "augment=none", "features.cache=on", "scheduler=cosine"],
+    "views": ["freezing=up_to", "freezing.until=conv2", "features.views=2", "features.cache=on"],
+}
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    return CheckpointFiles().load_checkpoint(path)
+
+
+def differences(one: Any, other: Any, where: str = "") -> list[str]:
+    """Returns where two checkpoints differ; what names the folder or the time aside."""
+    if isinstance(one, torch.Tensor):
+        return [] if isinstance(other, torch.Tensor) and torch.equal(one, other) else [where]
+    if isinstance(one, dict):
+        if not isinstance(other, dict) or one.keys() != other.keys():
+            return [f"{where}: keys"]
+        return [found for key in one for found in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return [f"{where}: length"]
+        pairs = enumerate(zip(one, other, strict=True))
+        return [found for place, pair in pairs for found in differences(*pair, f"{where}/{place}")]
+    return [] if one == other or (one != one and other != other) else [f"{where}: {one} {other}"]
+
+
+def assert_same_end(killed: Run, straight: Run) -> None:
+    for kind in ("last", "best"):
+        ends = [content_of(run.checkpoint(kind)) for run in (killed, straight)]
+        for end in ends:
+            end.pop("hyper_parameters")
+            end["loops"] = {}  # Lightning's counts of what was fetched and started since the process began
+        assert differences(*ends) == []
+    assert killed.history(before_step=10**9) == straight.history(before_step=10**9)
+    assert killed.metrics == straight.metrics
+
+
+def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+    is_new = not (folder / "checkpoints").exists()
+    arguments = [*overrides, f"hydra.run.dir={folder}"] if is_new else [f"ckpt_path={folder}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "regraft", "train", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("stop_at", [3, 7, 12])
+def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch):
+    from regraft.checkpoints.keeping import LastCheckpoint
+
+    overrides = [*KEPT, *CASES[case]]
+    straight = regraft.train(overrides)
+
+    def stop(self, trainer, *arguments):
+        on_train_batch_end(self, trainer, *arguments)
+        if trainer.global_step == stop_at:
+            raise StoppedError
+
+    on_train_batch_end = LastCheckpoint.on_train_batch_end
+    with monkeypatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_batch_end", stop)
+        with pytest.raises(StoppedError):
+            regraft.train([*overrides, "output_dir=stopped"])
+    (folder,) = Path("stopped").glob("*/*")
+    assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_files_that_are_killed_over_and_over(num_workers, tmp_path):
+    """The process is killed for real, at moments that nobody chose, checkpoints being written among them."""
+    for shade in range(60):
+        name = "cat" if shade % 2 else "dog"
+        (tmp_path / "photos" / name).mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (24, 24), (4 * shade, 2 * shade, 60 * (shade % 2))).save(
+            tmp_path / "photos" / name / f"{shade}.png"
+        )
+    overrides = [
+        *without("data", "freezing", "trainer.max_epochs"),
+        *("data=folder", f"data.root={tmp_path / 'photos'}", f"data.num_workers={num_workers}", "data.batch_size=4"),
+        *("data.fraction=1.0", "trainer.max_epochs=3", "head.dropout=0.3", "augment=basic", "freezing=lp_ft"),
+        *("callbacks.checkpoint.every_n_steps=1", "trainer.enable_progress_bar=false"),
+    ]
+    straight = regraft.train(overrides)
+    folder = tmp_path / "killed"
+    chance = random.Random(num_workers)
+    for _ in range(2):
+        process = start(folder, overrides)
+        wait_for(folder / "checkpoints" / "last.ckpt", process)
+        time.sleep(chance.uniform(0.0, 0.6))
+        process.kill()
+        process.wait()
+    assert start(folder, overrides).wait(timeout=120) == 0
+    assert_same_end(Run(folder), straight)
+
+
+def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    while process.poll() is None and not (path.exists() and path.stat().st_mtime_ns > before):
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+def test_a_signal_saves_and_ends_the_run(signum, exit_code, tmp_path):
+    overrides = [*KEPT, "freezing=none", "trainer.max_epochs=200", "trainer.enable_progress_bar=false"]
+    folder = tmp_path / "stopped"
+    process = start(folder, overrides)
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signum)
+    assert process.wait(timeout=30) == exit_code
+    saved = content_of(Run(folder).last_ckpt)
+    assert saved["global_step"] >= 2
+    said = (folder / "train.log").read_text()
+    assert (
+        f"Stopped by {signal.Signals(signum).name} in epoch {saved['epoch']} at step {saved['global_step']} (saved)"
+        in said
+    )
+
+
+def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm():
+    diverging = [*KEPT, "freezing=none", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant"]
+    with pytest.raises(
+        ValueError, match=r"train/loss: got nan in epoch 0, step \d+, on the images \d+, .*callbacks\.nan=skip"
+    ):
+        regraft.train(diverging)
+
+
+def test_batches_whose_loss_is_no_number_can_be_left_out(monkeypatch):
+    from regraft.module import TransferModule
+
+    loss_of, calls = TransferModule._loss_of, []
+
+    def poisoned(self, logits, targets):
+        calls.append(0)
+        loss, logits = loss_of(self, logits, targets)
+        return (loss * float("nan") if len(calls) in (2, 3) else loss), logits
+
+    monkeypatch.setattr(TransferModule, "_loss_of", poisoned)
+    run = regraft.train([*KEPT, "freezing=none", "callbacks.nan=skip"])
+    skipped = [row["train/num_skipped"] for row in run.history(before_step=10**9) if "train/num_skipped" in row]
+    assert skipped == [2, 0, 0, 0]
+    assert all(tensor.isfinite().all() for tensor in content_of(run.last_ckpt)["state_dict"].values())

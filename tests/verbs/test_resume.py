@@ -1,0 +1,118 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import regraft
+from regraft import provenance
+from regraft.cli import main
+from regraft.runs import Run
+from small import SMALL, without
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    """A copy of the small run, where runs are by default."""
+    return Run(shutil.copytree(small_run.path, tmp_path / "outputs" / "digits-simple_cnn" / small_run.path.name))
+
+
+def run_main(arguments, capsys):
+    """Returns (exit code, stdout, stderr) of the command line."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(arguments)
+    captured = capsys.readouterr()
+    return exit_info.value.code, captured.out, captured.err
+
+
+def test_a_run_says_what_it_came_to(small_run):
+    state = small_run.state
+    assert (state["state"], state["step"], state["epoch"]) == ("finished", small_run.results["num_steps"], 2)
+    (session,) = provenance.sessions(small_run)
+    assert session["overrides"][0] == "data=digits"
+    assert session["seconds"] == pytest.approx(small_run.results["seconds"], abs=0.001)
+    checkpoint = torch.load(small_run.last_ckpt, weights_only=True)
+    assert session["data"]["fingerprint"] == checkpoint["hyper_parameters"]["fingerprint"]
+
+
+def test_a_finished_run_says_so(run, capsys):
+    before = {path: path.read_bytes() for path in run.path.glob("*.json")}
+    code, out, err = run_main(["resume", "run=last"], capsys)
+    assert (code, err) == (0, "")
+    assert "has finished, after 2 epochs" in out
+    assert "trainer.max_epochs=12" in out
+    assert {path: path.read_bytes() for path in run.path.glob("*.json")} == before
+
+
+def test_a_finished_run_is_lengthened_in_its_folder(run, capsys):
+    code, out, _ = run_main(["resume", "run=last", "trainer.max_epochs=3"], capsys)
+    assert code == 0
+    assert "Changed in the resumed run: trainer.max_epochs=3 (was 2)." in out
+    assert run.results["num_epochs"] == 3
+    assert len(provenance.sessions(run)) == 2
+    assert list(run.path.parent.iterdir()) == [run.path]
+
+
+def test_python_does_the_same(run):
+    assert regraft.resume([f"run={run.path}", "trainer.max_epochs=3"]).results["num_epochs"] == 3
+    assert regraft.resume(["run=best"]).path == run.path
+
+
+def test_what_was_lengthened_and_killed_keeps_its_length(run):
+    run.write_config(run.config | {"trainer": run.config["trainer"] | {"max_epochs": 3}})
+    run.write_state(run.state | {"state": "running", "pid": 2**22, "process": 1})
+    assert regraft.resume(["run=last"]).results["num_epochs"] == 3
+
+
+def test_a_run_that_is_running_is_left_alone(run, capsys):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        run.write_state(run.state | {"state": "running", "pid": other.pid, "process": None})
+        code, _, err = run_main(["resume", "run=last"], capsys)
+        other.communicate(b"\n")
+    assert code == 1
+    assert f"is running, as process {other.pid}" in err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["optimizer.lr=0.5"], "resume.reset=[optimizer,scheduler] starts both afresh"),
+        (["freezing=lp_ft"], "freezing: which stages have trained hangs on it"),
+        (["seed=7"], "seed: order, augmentation and dropout of what is left hang on it"),
+        (["resume.reset=[model]"], "resume.reset: got ['model']; allowed: a list of optimizer, scheduler"),
+        (["--multirun"], "one run at a time"),
+    ],
+)
+def test_what_cant_be_changed_is_one_sentence(run, overrides, sentence, capsys):
+    before = run.state
+    code, _, err = run_main(["resume", "run=last", "trainer.max_epochs=3", *overrides], capsys)
+    assert code == 1
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert run.state == before
+
+
+def test_a_new_run_has_nothing_to_reset():
+    with pytest.raises(ValueError, match=r"resume\.reset: a new run has no state"):
+        regraft.train([*SMALL, "resume.reset=[optimizer]"])
+
+
+def test_a_failed_run_says_why():
+    with pytest.raises(ValueError, match="shots"):
+        regraft.train([*without("data.fraction"), "data.shots=100000", "hydra.run.dir=failed"])
+    state = Run(Path("failed")).state
+    assert state["state"] == "failed"
+    assert "data.shots" in state["reason"]
+
+
+def test_evaluation_takes_a_handle(run):
+    assert regraft.evaluate(["run=last"]) == run.metrics
+    assert regraft.evaluate([f"run={run.path.name[-6:]}"]) == run.metrics
+
+
+def test_help_needs_no_run(capsys):
+    code, out, _ = run_main(["resume", "--help"], capsys)
+    assert code == 0
+    assert "resume.reset=[optimizer,scheduler]" in out

@@ -1,0 +1,113 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from regraft.cli import main
+from regraft.runs import Run
+
+
+def run_main(arguments, capsys):
+    """Returns (exit code, stdout, stderr) of `regraft runs`."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(["runs", *arguments])
+    captured = capsys.readouterr()
+    return exit_info.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def runs(small_run):
+    """Copies of the small run that have ended in each way, the newest last."""
+    made = {}
+    ends = {
+        "done": {},
+        "stopped": {"state": "stopped", "step": 7, "reason": "Ctrl-C"},
+        "failed": {"state": "failed", "reason": "loss: it is NaN"},
+        "killed": {"state": "running", "pid": 2**22, "process": 1, "step": 0},
+    }
+    for day, (name, state) in enumerate(ends.items(), 1):
+        run = made[name] = Run(Path(shutil.copytree(small_run.path, Path("outputs", "digits", name).resolve())))
+        run.write_state(small_run.state | {"started": f"2030-01-0{day}T12:00:00+00:00"} | state)
+    return made
+
+
+def row_with(word, out):
+    (row,) = [line for line in out.splitlines() if word in line]
+    return " ".join(row.replace("│", " ").split())
+
+
+def test_each_run_has_a_row_the_newest_first(runs, small_run, capsys):
+    code, out, _ = run_main([], capsys)
+    assert code == 0
+    acc = small_run.metrics["test/acc"]
+    assert row_with("digits/done", out).startswith(
+        f"digits/done finished digits simple_cnn none test/acc {acc:.4f} 2030-"
+    )
+    assert ": Ctrl-C" in row_with("digits/stopped", out)
+    assert "failed: loss: it is NaN" in row_with("digits/failed", out)
+    assert "stopped at step" in row_with("digits/killed", out)
+    assert "killed, its process is gone" in row_with("digits/killed", out)
+    names = [line.split()[1] for line in out.splitlines() if "digits/" in line]
+    assert names == ["digits/killed", "digits/failed", "digits/stopped", "digits/done"]
+    assert f"4 runs in {Path('outputs').resolve()}" in out
+
+
+def test_a_killed_run_is_where_its_metrics_end(runs, capsys):
+    steps = [row["step"] + 1 for row in runs["killed"].history(before_step=10**9)]
+    assert f"stopped at step {max(steps)}: killed," in row_with("digits/killed", run_main([], capsys)[1])
+
+
+def test_an_unfinished_run_shows_its_best_validation(runs, capsys):
+    best = max(row["val/acc"] for row in runs["killed"].history(before_step=10**9) if "val/acc" in row)
+    assert f"val/acc {best:.4f}" in row_with("digits/killed", run_main([], capsys)[1])
+
+
+def test_words_choose_rows(runs, capsys):
+    out = run_main(["FAILED", "simple_cnn"], capsys)[1]
+    assert "digits/failed" in out
+    assert "digits/done" not in out
+    assert "1 of 4 runs" in out
+    assert "0 of 4 runs" in run_main(["resnet"], capsys)[1]
+
+
+def test_damaged_and_foreign_folders_are_no_obstacle(runs, capsys):
+    runs["done"].path.joinpath("config.yaml").write_text("a: [")
+    runs["stopped"].path.joinpath("config.yaml").write_bytes(b"\xff\xfe\x00")
+    runs["failed"].path.joinpath("state.json").write_text("nonsense")
+    runs["failed"].path.joinpath("results.json").write_text('{"metrics": 3}')
+    runs["killed"].path.joinpath("metrics.csv").write_bytes(b"step,\x00\nx,\xff\n")
+    Path("outputs", "foreign").mkdir()
+    Path("outputs", "foreign", "config.yaml").write_text("- 1\n")
+    Path("outputs", "file").touch()
+    Path("outputs", "loop").symlink_to(Path("outputs").resolve())
+    code, out, err = run_main([], capsys)
+    assert (code, err) == (0, "")
+    assert out.count("damaged: config.yaml can't be read") == 2
+    assert "damaged: config.yaml isn't a run's" in row_with(" foreign", out)
+    assert "5 runs in" in out
+
+
+def test_without_runs_it_says_so(capsys, tmp_path):
+    assert run_main([], capsys)[:2] == (0, f"0 runs in {tmp_path / 'outputs'}\n")
+    assert run_main([f"output_dir={tmp_path / 'x'}"], capsys)[1] == f"0 runs in {tmp_path / 'x'}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [(["ouput_dir=x"], "unknown key 'ouput_dir'. Did you mean 'output_dir'?"), (["-x"], "got '-x'")],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
+    code, _, err = run_main(arguments, capsys)
+    assert code == 1
+    assert sentence in err
+
+
+def test_it_answers_without_torch(runs):
+    code = (
+        "import sys; from regraft.verbs.runs import runs; runs([]); "
+        "print([name for name in ('torch', 'numpy', 'pytorch_lightning') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.endswith("\n[]\n")
