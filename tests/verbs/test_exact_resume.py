@@ -172,3 +172,25 @@ def test_batches_whose_loss_is_no_number_can_be_left_out(monkeypatch):
     skipped = [row["train/num_skipped"] for row in run.history(before_step=10**9) if "train/num_skipped" in row]
     assert skipped == [2, 0, 0, 0]
     assert all(tensor.isfinite().all() for tensor in content_of(run.last_ckpt)["state_dict"].values())
+
+
+@pytest.mark.parametrize("moment", ["right after the epoch's checkpoint", "at the end"])
+def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(moment, monkeypatch):
+    from regraft.checkpoints.keeping import LastCheckpoint
+
+    overrides = [*KEPT, "freezing=none", "callbacks.checkpoint.max_share=1"]
+    straight = regraft.train(overrides)
+    epoch = 1 if moment == "right after the epoch's checkpoint" else 3
+    on_train_epoch_end = LastCheckpoint.on_train_epoch_end
+
+    def stop(self, trainer, *arguments):
+        on_train_epoch_end(self, trainer, *arguments)
+        if trainer.current_epoch == epoch:
+            raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LastCheckpoint, "on_train_epoch_end", stop)
+        with pytest.raises(StoppedError):
+            regraft.train([*overrides, "output_dir=stopped"])
+    (folder,) = Path("stopped").glob("*/*")
+    assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)

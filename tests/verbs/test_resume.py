@@ -116,3 +116,14 @@ def test_help_needs_no_run(capsys):
     code, out, _ = run_main(["resume", "--help"], capsys)
     assert code == 0
     assert "resume.reset=[optimizer,scheduler]" in out
+
+
+def test_a_new_learning_rate_is_applied_where_the_optimizer_starts_afresh(tmp_path):
+    kept = without("trainer.max_epochs")
+    run = regraft.train([*kept, "scheduler=constant", "trainer.max_epochs=1"])
+    resumed = regraft.resume(
+        [f"run={run.path}", "trainer.max_epochs=2", "resume.reset=[optimizer,scheduler]", "optimizer.lr=1e-5"]
+    )
+    rates = [row["lr/head"] for row in resumed.history(before_step=10**9) if "lr/head" in row]
+    assert rates[-1] == pytest.approx(1e-5)
+    assert rates[0] != rates[-1]

@@ -2,6 +2,8 @@
 
 import inspect
 import logging
+import sys
+from functools import partial
 from typing import Any
 
 from hydra.utils import get_object
@@ -10,9 +12,11 @@ from regraft.build.parts import Parts
 from regraft.build.targets import Config, factory
 from regraft.checkpoints.files import CheckpointFiles
 from regraft.checkpoints.keeping import LastCheckpoint
+from regraft.checkpoints.restoring import History, StartAfresh
 from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
+from regraft.resuming import without_state
 from regraft.runs import CHECKPOINTS, Run
 
 log = logging.getLogger(__name__)
@@ -40,6 +44,10 @@ def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
         _require_watchable(node, f"callbacks.{name}", parts)
         make = factory(node, f"callbacks.{name}")
         made.append(make(dirpath=str(run.path / CHECKPOINTS)) if takes_folder else make())
+    made.append(History(partial(run.history, sys.maxsize)))
+    parts_to_reset = config.get("resume", {}).get("reset", [])
+    if parts_to_reset and config["ckpt_path"] is not None:
+        made.append(StartAfresh(partial(without_state, parts=parts_to_reset)))
     made.append(StopOnSignal(next((callback for callback in made if isinstance(callback, LastCheckpoint)), None)))
     return made
 

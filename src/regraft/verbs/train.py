@@ -130,7 +130,7 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
         terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
         if checkpoint is not None:
             log.info("Going on from %s.", checkpoint.path)
-            _keep_history(loggers, run, before_step=checkpoint.content["global_step"])
+            _keep_history(loggers, run, checkpoint)
     stored = None if plan is None else build.store(plan)
     data, summary = (parts.data, None) if stored is None else stored
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
@@ -257,14 +257,12 @@ def _log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: di
             logger.log_hyperparams(config)
 
 
-def _keep_history(loggers: list[Any], run: Run, before_step: int) -> None:
-    """Hands the rows before the checkpoint to the CSV logger, which would otherwise start metrics.csv anew."""
-    from pytorch_lightning.loggers import CSVLogger
+def _keep_history(loggers: list[Any], run: Run, checkpoint: "Checkpoint") -> None:
+    """Has metrics.csv go on from the rows before the checkpoint."""
+    from regraft.checkpoints.restoring import history_of, take_up_history
 
-    rows = run.history(before_step)
-    for logger in loggers:
-        if isinstance(logger, CSVLogger):
-            logger.experiment.metrics.extend(rows)
+    rows = history_of(checkpoint.content)
+    take_up_history(loggers, run.history(checkpoint.content["global_step"]) if rows is None else rows)
 
 
 def quiet_lightning() -> None:
