@@ -39,7 +39,7 @@ def in_its_folder(arguments: list[str]) -> list[str]:
     checkpoint = find_checkpoint(ckpt_path, prefer="last")
     arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
-    if run is None or checkpoint != run.last_ckpt or "hydra.run.dir" in map(key_of, arguments):
+    if run is None or checkpoint not in (run.last_ckpt, run.previous_ckpt) or "hydra.run.dir" in map(key_of, arguments):
         return arguments
     return [f"hydra.run.dir={quoted(run.path)}", "hydra.output_subdir=null", *arguments]
 

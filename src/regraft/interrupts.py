@@ -12,7 +12,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
 from regraft.checkpoints.keeping import LastCheckpoint, can_save_after
 
@@ -57,10 +56,7 @@ class StopOnSignal(Checkpoint):
         """Takes the signals over from Lightning, whose handler of SIGTERM exits with 0."""
         if threading.current_thread() is not threading.main_thread():
             return
-        watched = set(_EXIT_CODES)
-        if SLURMEnvironment.detect():
-            watched -= {signal.SIGUSR1}  # its requeueing is Lightning's
-        self._handlers = {signum: signal.signal(signum, self._note) for signum in watched}
+        self._handlers = {signum: signal.signal(signum, self._note) for signum in _EXIT_CODES}
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -76,6 +76,7 @@ class TransferModule(pl.LightningModule):
         self._validated_epoch = -1
         self._skips_nan = skips_nan
         self._resumed: dict[str, Any] | None = None
+        self._monitored = math.nan
         self._plateau: _Plateau | None = None
         self._earlier_steps: Sums | None = None
         self._epoch_batch: EpochBatch | None = None
@@ -214,16 +215,25 @@ class TransferModule(pl.LightningModule):
         self.log_dict(metrics, **options)
 
     def on_train_start(self) -> None:
-        """Takes up what the epoch had added up to when the checkpoint was written, if that was in its middle."""
+        """Takes up what the epoch had added up to when the checkpoint was written, if that was in its middle.
+
+        Raises:
+            ValueError: another number of processes can't go on from there, or batches can't be skipped by several.
+        """
+        world_size, rank = self.trainer.world_size, self.trainer.global_rank
+        if self._skips_nan and world_size > 1:
+            raise ValueError("callbacks.nan: got 'skip', but with several processes all must step together; use stop.")
         if self._resumed is None:
             return
         states = self._resumed["metrics"]
-        world_size, rank = self.trainer.world_size, self.trainer.global_rank
         if len(states) == world_size:
             self.train_metrics.load([states[rank]])
-        elif rank == 0:
-            self.train_metrics.load(states)
-        self._validated_epoch = self._resumed["validated_epoch"]
+        elif self.trainer.fit_loop.restarted_mid_epoch:
+            raise ValueError(
+                f"trainer.devices: got {world_size}, but the checkpoint was written in the middle of an epoch by "
+                f"{len(states)}. Go on with as many until an epoch has ended."
+            )
+        self._validated_epoch, self._monitored = self._resumed["validated_epoch"], self._resumed["monitored"]
         self._resumed = None
 
     def on_train_epoch_start(self) -> None:
@@ -242,7 +252,8 @@ class TransferModule(pl.LightningModule):
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
         if self._plateau is not None and self._is_news(self._plateau.monitor):
-            self._plateau.scheduler.step(self.trainer.callback_metrics[self._plateau.monitor])
+            metrics = self.trainer.callback_metrics
+            self._plateau.scheduler.step(metrics.get(self._plateau.monitor, self._monitored))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the epoch adds up to so far, of each process."""
@@ -251,7 +262,11 @@ class TransferModule(pl.LightningModule):
             gathered: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(gathered, states[0])
             states = gathered
-        checkpoint["train_metrics"] = {"metrics": states, "validated_epoch": self._validated_epoch}
+        checkpoint["train_metrics"] = {
+            "metrics": states,
+            "validated_epoch": self._validated_epoch,
+            "monitored": self._monitored,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what an epoch had added up to until training starts."""
@@ -260,6 +275,8 @@ class TransferModule(pl.LightningModule):
     def on_validation_end(self) -> None:
         """Notes that this epoch has been validated."""
         self._validated_epoch = self.current_epoch
+        if self._plateau is not None and self._plateau.monitor in self.trainer.callback_metrics:
+            self._monitored = float(self.trainer.callback_metrics[self._plateau.monitor])
 
     def _is_news(self, monitor: str) -> bool:
         """Whether a metric is of this epoch; validation may run in every other one only."""

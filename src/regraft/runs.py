@@ -151,7 +151,8 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
         raise FileNotFoundError(f"{key}: {path} doesn't exist. Give a run's folder or a checkpoint's file.")
     run = Run(path)
     other: Kind = "last" if prefer == "best" else "best"
-    for candidate in (run.checkpoint(prefer), run.checkpoint(other), run.previous_ckpt):
+    last_resort = (run.previous_ckpt, run.checkpoint(other))
+    for candidate in (run.checkpoint(prefer), *(last_resort if prefer == "last" else reversed(last_resort))):
         if candidate.is_file():
             return candidate
     raise FileNotFoundError(

@@ -154,3 +154,19 @@ def test_a_file_of_another_kind_is_no_damage_that_this_could_know_of(tmp_path):
     torch.save({"global_step": 3}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     assert not zipfile.is_zipfile(tmp_path / "old.ckpt")
     assert value_of(tmp_path / "old.ckpt") == 3
+
+
+def test_two_kills_in_a_row_leave_the_old_file_trusted(tmp_path, monkeypatch):
+    path = tmp_path / "best.ckpt"
+    files.write(path, content(1))
+    write_atomically = files.write_atomically
+
+    def stop(target, text):
+        write_atomically(target, text)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files, "write_atomically", stop)
+    for value in (2, 3):
+        with pytest.raises(KeyboardInterrupt):
+            files.write(path, content(value))
+    assert value_of(path) == 1

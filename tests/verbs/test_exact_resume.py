@@ -194,3 +194,76 @@ def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(mom
             regraft.train([*overrides, "output_dir=stopped"])
     (folder,) = Path("stopped").glob("*/*")
     assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)
+
+
+@pytest.mark.parametrize("stop_at", [9, 12])
+@pytest.mark.parametrize(
+    "length",
+    [
+        ["trainer.max_steps=24", "trainer.max_epochs=-1"],
+        ["trainer.val_check_interval=4", "scheduler=plateau", "scheduler.patience=0"],
+        ["trainer.accumulate_grad_batches=2"],
+        ["trainer.check_val_every_n_epoch=2", "callbacks=early_stopping", "callbacks.checkpoint.every_n_steps=2"],
+    ],
+    ids=lambda length: length[0],
+)
+def test_other_ways_to_count(length, stop_at, monkeypatch):
+    from regraft.checkpoints.keeping import LastCheckpoint
+
+    every = "callbacks.checkpoint.max_share=1"
+    overrides = [*KEPT, "freezing=none", *length, every]
+    straight = regraft.train(overrides)
+    moments = ("on_train_batch_end", "on_train_epoch_end")
+    with monkeypatch.context() as patch:
+        for name in moments:
+            patch.setattr(LastCheckpoint, name, stopping(getattr(LastCheckpoint, name), stop_at))
+        with pytest.raises(StoppedError):
+            regraft.train([*overrides, "output_dir=stopped"])
+    (folder,) = Path("stopped").glob("*/*")
+    assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)
+
+
+def stopping(method: Any, stop_at: int) -> Any:
+    """Returns a callback's hook that stops the process once a step has been reached."""
+
+    def hook(self, trainer, *arguments):
+        method(self, trainer, *arguments)
+        if trainer.global_step >= stop_at:
+            raise StoppedError
+
+    return hook
+
+
+def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
+    import regraft.verbs.train as verb
+
+    stop = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
+    overrides = [*KEPT, *stop, "callbacks.checkpoint.every_n_steps=2", "freezing=none", "trainer.max_epochs=9"]
+    straight = regraft.train(overrides)
+    assert straight.results["num_epochs"] == 2
+
+    def fail(*_):
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(verb, "_final_metrics", fail)
+        with pytest.raises(StoppedError):
+            regraft.train([*overrides, "output_dir=stopped"])
+    (folder,) = Path("stopped").glob("*/*")
+    resumed = regraft.train([f"ckpt_path={folder}"])
+    assert resumed.metrics == straight.metrics
+    assert content_of(resumed.last_ckpt)["epoch"] == content_of(straight.last_ckpt)["epoch"]
+
+
+def test_a_damaged_last_checkpoint_gives_way_and_never_replaces_the_one_before_it(caplog):
+    overrides = [*KEPT, "freezing=none", "callbacks.checkpoint.max_share=1"]
+    straight = regraft.train(overrides)
+    for how in (lambda path: path.write_bytes(path.read_bytes()[:-7]), Path.unlink):
+        run = regraft.train([*overrides, "output_dir=damaged"])
+        (run.path / "results.json").unlink()
+        how(run.last_ckpt)
+        resumed = regraft.train([f"ckpt_path={run.path}"])
+        assert resumed == run
+        assert "Going back to the one before it, previous.ckpt." in caplog.text
+        assert_same_end(resumed, straight)
+        caplog.clear()

@@ -12,7 +12,7 @@ from regraft.build.parts import Parts
 from regraft.build.targets import Config, factory
 from regraft.checkpoints.files import CheckpointFiles
 from regraft.checkpoints.keeping import LastCheckpoint
-from regraft.checkpoints.restoring import History, StartAfresh
+from regraft.checkpoints.restoring import EarlyStop, EpochEnd, History, StartAfresh
 from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
@@ -34,7 +34,7 @@ def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
         ValueError: something watches a validation metric, and there is no validation split.
     """
     _require_watchable(config["scheduler"], "scheduler", parts)
-    made: list[Any] = [FreezingCallback(parts.strategy)]
+    made: list[Any] = [EpochEnd(), EarlyStop(), FreezingCallback(parts.strategy)]
     nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
     for name, node in nodes.items():
         takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters

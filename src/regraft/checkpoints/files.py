@@ -89,7 +89,7 @@ def write(path: Path, checkpoint: dict[str, Any]) -> None:
         line = f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
         # Of the old file too, until the new one is in its place.
         old = sums.read_text(encoding="utf-8") if sums.exists() and path.exists() else ""
-        write_atomically(sums, (line + old.partition("\n")[0]).strip().encode() + b"\n")
+        write_atomically(sums, (line + old).encode())
     write_atomically(sums, line.encode())
 
 
@@ -106,6 +106,15 @@ def keep_previous(path: Path, previous: Path) -> None:
         except OSError:  # a file system without links
             with source.open("rb") as old, atomically(target) as new:
                 new.write(old.read())
+
+
+def remove_damaged(path: Path) -> None:
+    """Removes a file that isn't what was written, so that the one before it stays until there is a new one."""
+    try:
+        if path.is_file():
+            require_whole(path)
+    except DamagedCheckpointError:
+        CheckpointFiles().remove_checkpoint(path)
 
 
 def require_whole(path: Path) -> None:

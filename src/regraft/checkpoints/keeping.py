@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from regraft.atomic import remove_leftovers
-from regraft.checkpoints.files import CheckpointFiles, keep_previous
+from regraft.checkpoints.files import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs import PREVIOUS
 
 
@@ -168,6 +168,7 @@ class LastCheckpoint(Checkpoint):
         """Removes what a killed process has left half written; intervals are counted from here."""
         if trainer.is_global_zero:
             remove_leftovers(self._path.parent)
+            remove_damaged(self._path)
         self._share.start()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 

@@ -60,7 +60,10 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     """
     run = run_of(path)
     # Of a run's last checkpoint the one before it is kept; of others there is none.
-    path = whole_or_previous(path, run.previous_ckpt if run is not None and path == run.last_ckpt else path)
+    if run is not None and path in (run.last_ckpt, run.previous_ckpt):
+        path = whole_or_previous(run.last_ckpt, run.previous_ckpt)
+    else:
+        path = whole_or_previous(path, path)
     content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     missing = [key for key in _NEEDED if key not in record]

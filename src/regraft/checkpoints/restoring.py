@@ -7,6 +7,48 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
 _HISTORY = "history"
+_SHOULD_STOP = "should_stop"
+
+
+class EpochEnd(pl.Callback):
+    """Has a run of a given number of steps go on after the epoch that its checkpoint ended, as one of epochs does.
+
+    Lightning would end that epoch a second time, and deal the samples of the one after the next. It must come first.
+    """
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Lets the loops know that nothing is left of the epoch."""
+        loop = trainer.fit_loop
+        if trainer.max_steps == -1 or not loop.restarted_on_epoch_end:
+            return
+        for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
+            progress.completed = progress.processed  # type: ignore[attr-defined]
+        loop._restarting = False
+        loop.reset_restart_stage()
+        loop.epoch_loop.restarting = False
+        loop.epoch_loop.reset_restart_stage()
+        loop.epoch_loop.val_loop.restarting = False
+
+
+class EarlyStop(pl.Callback):
+    """Remembers that a run was stopped early, which Lightning forgets.
+
+    A run that is resumed with other epochs or callbacks may go on.
+    """
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds whether training is to stop."""
+        checkpoint[_SHOULD_STOP] = trainer.should_stop
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Stops again, if nothing has changed that it hung on."""
+        configs = [hparams.get("config", {}) for hparams in (pl_module.hparams, checkpoint.get("hyper_parameters", {}))]
+        now, then = ((config.get("trainer", {}).get("max_epochs"), config.get("callbacks")) for config in configs)
+        trainer.should_stop = bool(checkpoint.get(_SHOULD_STOP)) and now == then
 
 
 class History(pl.Callback):

@@ -20,9 +20,14 @@ def show(fits: Mapping[Any, Any], best: Any) -> None:
         best: the place of the one that was picked.
     """
     axes = best._fields
-    table = Table(*axes, title="Linear heads, by validation accuracy", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(
+        *(axis.replace("_", " ") for axis in axes),
+        title="Linear heads, by validation accuracy",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
     for heading in _COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading.replace("/", " "), justify="right")
     for point, fit in _ranked(fits):
         cells = ["all" if value is None else f"{value:g}" for value in point]
         values = ["diverged", "", "", ""] if fit.is_diverged else _values(fit)

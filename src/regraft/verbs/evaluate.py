@@ -47,7 +47,7 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
         from regraft import build
         from regraft.checkpoints.reading import read
         from regraft.report.progress import image_progress
-        from regraft.verbs.train import quiet_lightning
+        from regraft.verbs.train import interruptible, quiet_lightning
 
     if composed.split not in _SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), _SPLITS)}")
@@ -76,7 +76,8 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
         is_insisted=OmegaConf.select(composed, "features.cache") in ("on", True),
     )
     measure = trainer.test if composed.split == "test" else trainer.validate
-    found = measure(module, datamodule=stored or data, verbose=False)
+    with interruptible(trainer):
+        found = measure(module, datamodule=stored or data, verbose=False)
     if not found:
         raise ValueError(
             f"trainer.limit_{composed.split}_batches: it leaves no batch to measure on. Raise it, or null."

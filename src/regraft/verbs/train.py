@@ -5,7 +5,8 @@ import logging
 import signal
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,18 +186,28 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
     from regraft.interrupts import StoppedBySignal
 
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        with interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except StoppedBySignal as stopped:
         saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
         log.info(
             "Stopped by %s in epoch %d at step %d (%s). To go on: regraft resume run=%s",
             *(stopped, trainer.current_epoch, trainer.global_step, saved, run.path),
         )
+        if not trainer.is_global_zero:
+            # Lightning kills the first process as soon as another one fails, though it may not have ended yet.
+            raise SystemExit(0) from None
         if stopped.exit_code == 130:
             raise KeyboardInterrupt from None
         raise SystemExit(stopped.exit_code) from None
+
+
+@contextmanager
+def interruptible(trainer: Any) -> Iterator[None]:
+    """Has Ctrl-C leave as the interrupt that it is, where Lightning would exit as if the run had failed."""
+    try:
+        yield
     except SystemExit:
-        # Lightning turns a Ctrl-C before the first step into an exit with 1.
         if not trainer.interrupted:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -212,7 +223,8 @@ def _final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[st
     if checkpoint is not None and not trainer.fast_dev_run:
         # Not by Lightning, which of an average of the weights would load what it is the average of.
         parts.module.load_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True)["state_dict"])
-    found = measure(parts.module, datamodule=data, verbose=False)
+    with interruptible(trainer):
+        found = measure(parts.module, datamodule=data, verbose=False)
     # Empty if the trainer's limits leave no batch to measure on.
     return dict(found[0]) if found else {}
 
