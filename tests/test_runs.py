@@ -57,3 +57,8 @@ def test_history_keeps_the_rows_before_a_step(run):
         {"epoch": 0, "step": 3, "val/acc": 0.9},
     ]
     assert len(run.history(before_step=8)) == 3
+
+
+def test_a_checkpoint_is_never_fetched():
+    with pytest.raises(ValueError, match="got http:.* a checkpoint is read from a file only"):
+        find_checkpoint("http://host/best.ckpt", "best")

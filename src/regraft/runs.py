@@ -143,7 +143,10 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
 
     Raises:
         FileNotFoundError: there is no such path, or the folder holds no checkpoint.
+        ValueError: it is an address.
     """
+    if "://" in str(path):
+        raise ValueError(f"{key}: got {path}; a checkpoint is read from a file only. Download it, if you trust it.")
     path = Path(path).expanduser().resolve()
     if path.is_file():
         return path
