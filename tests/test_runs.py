@@ -60,5 +60,5 @@ def test_history_keeps_the_rows_before_a_step(run):
 
 
 def test_a_checkpoint_is_never_fetched():
-    with pytest.raises(ValueError, match="got http:.* a checkpoint is read from a file only"):
+    with pytest.raises(ValueError, match=r"got http:.* a checkpoint is read from a file only"):
         find_checkpoint("http://host/best.ckpt", "best")
