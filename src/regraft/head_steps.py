@@ -57,7 +57,7 @@ def take_steps(
     losses, sizes, predictions = [], [], []
     num_products = len(batch["steps"][0]) * sum(parameter.numel() for parameter in parameters)
     with _one_thread(is_wanted=not batch["is_exact"] and num_products < _WORTH_A_THREAD):
-        for rows, draw_seed in zip(batch["steps"][:num_steps], batch["draw_seeds"], strict=False):
+        for rows, draw_seed in zip(batch["steps"][:num_steps], batch["draw_seeds"][:num_steps], strict=True):
             seed_draws(draw_seed)
             loss, logits = loss_of(batch["features"][rows], batch["targets"][rows])
             for parameter in parameters:
