@@ -55,7 +55,7 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
         raise ValueError("resume: it goes on with one run at a time; leave -m out.")
     if value_of("run", arguments) is None:
         raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
-    found = find_run(str(value_of("run", arguments)), _output_dir(arguments))
+    found = find_run(str(value_of("run", arguments)), output_dir(arguments))
     if not (found.last_ckpt.is_file() or found.previous_ckpt.is_file()):
         raise FileNotFoundError(
             f"run: {found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
@@ -78,7 +78,7 @@ def with_checkpoint(arguments: Sequence[str]) -> list[str]:
     if value_of("ckpt_path", arguments) is not None:
         raise ValueError("run: it is given together with ckpt_path; leave one of them out.")
     handles = handle.split(",") if not _MULTIRUN.isdisjoint(arguments) else [handle]
-    paths = [quoted(find_run(each, _output_dir(arguments)).path) for each in handles]
+    paths = [quoted(find_run(each, output_dir(arguments)).path) for each in handles]
     kept = [argument for argument in arguments if key_of(argument) != "run"]
     return [f"ckpt_path={','.join(paths)}", *kept]
 
@@ -131,5 +131,6 @@ def _unquoted(value: str) -> str:
     return value
 
 
-def _output_dir(arguments: Sequence[str]) -> str:
+def output_dir(arguments: Sequence[str]) -> str:
+    """Returns where runs are looked for."""
     return value_of("output_dir", arguments) or _OUTPUTS

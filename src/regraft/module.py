@@ -227,7 +227,7 @@ class TransferModule(pl.LightningModule):
             return
         states = self._resumed["metrics"]
         if len(states) == world_size:
-            self.train_metrics.load([states[rank]])
+            self.train_metrics.load(states[rank])
         elif self.trainer.fit_loop.restarted_mid_epoch:
             raise ValueError(
                 f"trainer.devices: got {world_size}, but the checkpoint was written in the middle of an epoch by "

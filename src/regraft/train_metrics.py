@@ -3,7 +3,7 @@
 Lightning keeps what is logged in a training step nowhere; so nothing is logged before the epoch's end.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -57,15 +57,14 @@ class TrainMetrics(nn.Module):
         }
         return {"metrics": metrics, "rates": self.rates, "num_skipped": self.num_skipped}
 
-    def load(self, states: Iterable[Mapping[str, Any]]) -> None:
-        """Takes up what `state` gave, of one process or, added up, of several."""
-        first, *others = states
-        self.rates, self.num_skipped = dict(first["rates"]), first["num_skipped"]
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes up what `state` gave."""
+        self.rates, self.num_skipped = dict(state["rates"]), state["num_skipped"]
         for name, metric in self._metrics().items():
-            parts = [state["metrics"][name] for state in (first, *others)]
-            metric._update_count = sum(part["count"] for part in parts)
+            kept = state["metrics"][name]
+            metric._update_count = kept["count"]
             for key, value in _tensors(metric).items():
-                setattr(metric, key, sum((part[key] for part in parts[1:]), parts[0][key]).to(value.device))
+                setattr(metric, key, kept[key].to(value.device))
 
     def _metrics(self) -> dict[str, Metric]:
         return {"loss": self.loss, "acc": self.acc}

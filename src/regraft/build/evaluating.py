@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from regraft.build.features import frozen_features, run_phases_of
+from regraft.build.features import model_name, run_phases_of
 from regraft.build.storable import trains_head_only
 from regraft.build.targets import Config, factory
 from regraft.contracts import Backbone
@@ -85,6 +85,6 @@ def _frozen(
     if not all(frozen_depth(factors, names) for _, factors in phases):
         return None
     precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
-    frozen = frozen_features(config, settings, backbone, precisions, device, progress)
+    frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
     depth = stretches(phases, names, max_epochs, 0, frozen.costs)[-1].depth
     return (frozen, depth) if depth else None

@@ -1,7 +1,7 @@
 """What of a run is stored instead of computed again and again: asked for, possible, worth it; then done."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +120,7 @@ def feature_plan(
         if earlier is not None and earlier["precision"] in precisions:
             precisions = (earlier["precision"],)
         try:
-            frozen = frozen_features(config, settings, backbone, precisions, device, progress)
+            frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
         except (UnreadableSourceError, NoFolderError) as error:
             reason = str(error)
         else:
@@ -172,18 +172,6 @@ def run_phases_of(
 ) -> list[tuple[int, dict[str, float]]]:
     """Returns each phase's first epoch and its factors of the learning rate."""
     return [(phase.start_epoch, phase.factors) for phase in phases_of(strategy, stage_names, max_epochs)]
-
-
-def frozen_features(
-    config: Config,
-    settings: Settings,
-    backbone: Backbone,
-    precisions: Sequence[str],
-    device: torch.device,
-    progress: Progress,
-) -> FrozenFeatures:
-    """Returns where the outputs of a backbone's stages are kept and computed; see `FrozenFeatures`."""
-    return FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
 
 
 def model_name(config: Config) -> str:

@@ -74,11 +74,6 @@ class BestCheckpoint(Checkpoint):
         """Of the callback's state in a checkpoint."""
         return f"BestCheckpoint({self._monitor})"
 
-    @property
-    def best_score(self) -> float:
-        """The best value so far; NaN before there is one."""
-        return self._best["score"]
-
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forgets a best epoch that isn't in this folder, as where a run branches off into one of its own."""
         self._share.start()

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from regraft import composition, provenance
-from regraft.arguments import key_of, quoted, value_of, with_keys_of_the_run
+from regraft.arguments import key_of, output_dir, quoted, value_of, with_keys_of_the_run
 from regraft.handles import find_run
 from regraft.resuming import continued
 from regraft.runs import Run, find_checkpoint, run_of
@@ -43,7 +43,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
             f"reproduce: it takes all that the run was, but got {' '.join(refused)}. "
             f"What can be given: {', '.join(_MAY_CHANGE)}."
         )
-    source = find_run(handle, value_of("output_dir", arguments) or "outputs")
+    source = find_run(handle, output_dir(arguments))
     if not source.is_finished:
         raise ValueError(
             f"run: {source.path} hasn't finished, so there is nothing to compare with. "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft.arguments import value_of
+from regraft.arguments import output_dir
 from regraft.composition import unknown
 from regraft.handles import all_runs
 
@@ -30,8 +30,8 @@ def runs(arguments: Sequence[str]) -> None:
             raise ValueError(f"runs: {unknown('key', key, ['output_dir'])}")
         if argument.startswith("-"):
             raise ValueError(f"runs: got {argument!r}; allowed: {_USAGE}")
-    output_dir = Path(value_of("output_dir", arguments) or "outputs").expanduser().resolve()
+    folder = Path(output_dir(arguments)).expanduser().resolve()
     words = [argument.lower() for argument in arguments if "=" not in argument]
-    rows = [run_table.row_of(run, output_dir) for run in all_runs(output_dir)]
+    rows = [run_table.row_of(run, folder) for run in all_runs(folder)]
     chosen = [row for row in rows if all(word in row.text for word in words)]
-    run_table.show(chosen, num_all=len(rows), place=output_dir)
+    run_table.show(chosen, num_all=len(rows), place=folder)
