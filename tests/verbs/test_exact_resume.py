@@ -246,7 +246,7 @@ def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
         raise StoppedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(verb, "_final_metrics", fail)
+        patch.setattr(verb, "final_metrics", fail)
         with pytest.raises(StoppedError):
             regraft.train([*overrides, "output_dir=stopped"])
     (folder,) = Path("stopped").glob("*/*")

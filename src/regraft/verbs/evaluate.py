@@ -47,7 +47,7 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
         from regraft import build
         from regraft.checkpoints.reading import read
         from regraft.report.progress import image_progress
-        from regraft.verbs.train import interruptible, quiet_lightning
+        from regraft.verbs.quiet import interruptible, quiet_lightning
 
     if composed.split not in _SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), _SPLITS)}")

@@ -16,6 +16,7 @@ from regraft.arguments import key_of
 from regraft.runs import Run
 from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import train
+from regraft.verbs.quiet import quiet_lightning
 
 if TYPE_CHECKING:
     from regraft.build import Point
@@ -55,7 +56,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         from regraft.report import grid_table
         from regraft.report.progress import image_progress
 
-    train.quiet_lightning()
+    quiet_lightning()
     configs = {point: _config_of(composed, point) for point in _points(composed)}
     some_config = next(iter(configs.values()))
     device = build.trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device

@@ -1,12 +1,8 @@
 """`regraft train`: one run, from a composed config to a tested checkpoint."""
 
-import json
 import logging
-import signal
 import time
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +17,8 @@ from regraft.run_state import Recorder, recorded, require_not_running
 from regraft.runs import Run, find_checkpoint, run_of
 from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import devices
+from regraft.verbs.outcome import final_metrics, keep_tensors, log_hyperparameters, results_of
+from regraft.verbs.quiet import interruptible, quiet_lightning
 from regraft.verbs.resume import is_done, with_its_length
 
 if TYPE_CHECKING:
@@ -136,16 +134,16 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
     data, summary = (parts.data, None) if stored is None else stored
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
     _run_fit(trainer, parts.module, data, config["ckpt_path"], run)
-    metrics = _final_metrics(trainer, parts, data, run)
+    metrics = final_metrics(trainer, parts, data, run)
     if trainer.is_global_zero:
-        results = _results(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
+        results = results_of(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
         if summary is not None:
             results["features"] = summary
         if not trainer.fast_dev_run:
-            _keep_tensors(parts.module, run)
+            keep_tensors(parts.module, run)
         run.write_results(results)
         provenance.end_session(run, results["seconds"])
-        _log_hyperparameters(loggers, config, metrics)
+        log_hyperparameters(loggers, config, metrics)
         terminal.show_results(results, run)
 
 
@@ -202,96 +200,9 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
         raise SystemExit(stopped.exit_code) from None
 
 
-@contextmanager
-def interruptible(trainer: Any) -> Iterator[None]:
-    """Has Ctrl-C leave as the interrupt that it is, where Lightning would exit as if the run had failed."""
-    try:
-        yield
-    except SystemExit:
-        if not trainer.interrupted:
-            raise
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from None
-
-
-def _final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str, float]:
-    """Returns the metrics of the best checkpoint: on test, else on validation, else what training last logged."""
-    if not (parts.data.has_test or parts.data.has_val):
-        return {name: float(value) for name, value in trainer.callback_metrics.items()}
-    checkpoint = next((path for path in (run.best_ckpt, run.last_ckpt) if path.is_file()), None)
-    measure = trainer.test if parts.data.has_test else trainer.validate
-    if checkpoint is not None and not trainer.fast_dev_run:
-        # Not by Lightning, which of an average of the weights would load what it is the average of.
-        parts.module.load_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True)["state_dict"])
-    with interruptible(trainer):
-        found = measure(parts.module, datamodule=data, verbose=False)
-    # Empty if the trainer's limits leave no batch to measure on.
-    return dict(found[0]) if found else {}
-
-
-def _results(trainer: Any, parts: "Parts") -> dict[str, Any]:
-    """Returns what was trained, for how long; what the strategy had planned beyond the last epoch doesn't count."""
-    starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}
-    trained = [row for row in parts.rows if starts.get(row.stage, trainer.current_epoch) < trainer.current_epoch]
-    waiting = [stage for stage, epoch in starts.items() if epoch >= trainer.current_epoch]
-    if waiting and not trainer.fast_dev_run:
-        log.warning(
-            "The run ended after epoch %d, before these stages were to train: %s.",
-            trainer.current_epoch - 1,
-            ", ".join(waiting),
-        )
-    return {
-        "num_trained_parameters": sum(row.num_parameters for row in trained),
-        "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),
-        "num_epochs": trainer.current_epoch,
-        "num_steps": trainer.global_step,
-    }
-
-
-def _keep_tensors(module: Any, run: Run) -> None:
-    """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
-    from safetensors.torch import save_file
-
-    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    record = {key: module.hparams[key] for key in ("architecture", "input_spec", "class_names")}
-    save_file(tensors, run.tensors, {key: json.dumps(value) for key, value in record.items()})
-
-
-def _log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: dict[str, float]) -> None:
-    """Hands config and final metrics to the loggers that show them side by side; metrics.csv has config.yaml."""
-    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(config, metrics)
-            logger.save()
-        elif not isinstance(logger, CSVLogger):
-            logger.log_hyperparams(config)
-
-
 def _keep_history(loggers: list[Any], run: Run, checkpoint: "Checkpoint") -> None:
     """Has metrics.csv go on from the rows before the checkpoint."""
     from regraft.checkpoints.restoring import history_of, take_up_history
 
     rows = history_of(checkpoint.content)
     take_up_history(loggers, run.history(checkpoint.content["global_step"]) if rows is None else rows)
-
-
-def quiet_lightning() -> None:
-    """Silences what Lightning says that says nothing of the run: its notes, and warnings of what is meant to be so."""
-    # Accelerators found, tips, files restored; the run's own tables say what matters.
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for message in (
-        # The run's folder is there before its loggers and checkpoints are: Hydra made it.
-        r"Experiment logs directory .* exists and is not empty",
-        r"Checkpoint directory .* exists and is not empty",
-        # A callback that the command line left out of a resumed run.
-        r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
-        # Rows are logged once an epoch, whatever the number of its batches.
-        r"The number of training batches \(\d+\) is smaller than the logging interval",
-        # A batch that callbacks.nan=skip leaves out; how many there were is logged.
-        r"`training_step` returned `None`",
-        # Lightning's own use of torch's pytrees.
-        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    ):
-        warnings.filterwarnings("ignore", message=message)

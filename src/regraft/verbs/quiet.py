@@ -1,0 +1,40 @@
+"""Lightning's own words and exits, where they say nothing of the run or say it wrong."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def interruptible(trainer: Any) -> Iterator[None]:
+    """Has Ctrl-C leave as the interrupt that it is, where Lightning would exit as if the run had failed."""
+    try:
+        yield
+    except SystemExit:
+        if not trainer.interrupted:
+            raise
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from None
+
+
+def quiet_lightning() -> None:
+    """Silences what Lightning says that says nothing of the run: its notes, and warnings of what is meant to be so."""
+    # Accelerators found, tips, files restored; the run's own tables say what matters.
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for message in (
+        # The run's folder is there before its loggers and checkpoints are: Hydra made it.
+        r"Experiment logs directory .* exists and is not empty",
+        r"Checkpoint directory .* exists and is not empty",
+        # A callback that the command line left out of a resumed run.
+        r"Be aware that when using `ckpt_path`, callbacks used to create the checkpoint",
+        # Rows are logged once an epoch, whatever the number of its batches.
+        r"The number of training batches \(\d+\) is smaller than the logging interval",
+        # A batch that callbacks.nan=skip leaves out; how many there were is logged.
+        r"`training_step` returned `None`",
+        # Lightning's own use of torch's pytrees.
+        r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    ):
+        warnings.filterwarnings("ignore", message=message)
