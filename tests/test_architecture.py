@@ -34,7 +34,9 @@ ALLOWED = {
     "report": {"contracts", "features", "freezing", "handles", "run_state", "runs"},
     "build": {"*"},
     "verbs": {"*"},
-    "cli": {"arguments", "composition", "handles", "startup", "verbs", "*version"},
+    "cli": {"arguments", "cli_completion", "cli_words", "composition", "startup", "verbs", "*version"},
+    "cli_completion": {"cli_words", "composition", "handles"},
+    "cli_words": {"composition", "*version"},
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }

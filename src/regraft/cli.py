@@ -3,8 +3,6 @@
 Nothing heavy is imported before a config is composed, so that help, completion and typing mistakes answer at once.
 """
 
-import contextlib
-import io
 import os
 import sys
 import traceback
@@ -21,36 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from regraft import __version__
 from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
-from regraft.composition import (
-    conf_dir,
-    explain,
-    group_choices,
-    group_names,
-    groups_text,
-    is_debugging,
-    register_resolvers,
-    unknown,
-)
+from regraft.cli_completion import complete
+from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
+from regraft.composition import conf_dir, explain, is_debugging, register_resolvers, unknown
 from regraft.startup import exit_when_preempted, limit_spinning
-
-VERBS = {
-    "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
-    "eval": "measure a trained run again: regraft eval run=<run>, or ckpt_path=<file>",
-    "resume": "go on with a run in its own folder: regraft resume run=last",
-    "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
-    "runs": "list runs and how each stands: regraft runs [WORD]...",
-    "probe": "fit a grid of linear heads at once; the best one becomes a run",
-    "cache": "stored features: regraft cache ls|size|clear",
-    "list": "print what can be chosen: regraft list models|data|freezing|...",
-}
-
-
-_HANDLES = """RUN is a run's folder; last, the one that was started or continued last; best, the finished one with
-the highest test/acc, else val/acc; or a unique part of a folder's name. output_dir=PATH says where to look for it."""
-_USAGES = {
-    "resume": "regraft resume run=RUN [trainer.max_epochs=N | key=value]... [resume.reset=[optimizer,scheduler]]",
-    "reproduce": "regraft reproduce run=RUN [data.root=PATH] [trust=[...]]",
-}
 
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
@@ -98,19 +70,19 @@ def _fail(sentence: str, error: Exception) -> NoReturn:
 def _dispatch(arguments: list[str]) -> None:
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if verb in ("-h", "--help", "help"):
-        print(_help())
+        print(help_text())
     elif verb == "--version":
         print(f"regraft {__version__}")
     elif verb in ("-sc", "--shell-completion"):
-        _complete(rest)
+        complete(rest, lambda name, words: _run_app(name, words, _train))
     elif verb == "list":
-        _list(rest)
+        list_choices(rest)
     elif verb == "train":
         _run_app("train", in_its_folder(rest), _train)
     elif verb == "eval":
         _run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
-    elif verb in _USAGES and {"-h", "--help"} & set(rest):
-        print(f"usage: {_USAGES[verb]}\n{_HANDLES}")
+    elif verb in USAGES and {"-h", "--help"} & set(rest):
+        print(usage_of(verb))
     elif verb == "resume":
         _run_app("train", to_resume(rest), _train)
     elif verb == "reproduce":
@@ -195,82 +167,3 @@ def _evaluate(config: DictConfig) -> Any:
     from regraft.verbs.evaluate import evaluate_job
 
     return evaluate_job(config)
-
-
-def _help() -> str:
-    verbs = "\n".join(f"  {name:<9} {line}" for name, line in VERBS.items())
-    return f"""Regraft {__version__}: new heads on pretrained backbones.
-
-usage: regraft VERB [key=value | group=choice]... [-m] [--cfg job] [--help]
-
-Verbs
-{verbs}
-
-Groups and their choices (`regraft list GROUP` says what each one is)
-{groups_text()}
-
-Examples
-  regraft train experiment=quickstart
-  regraft train data=folder data.root=photos model=resnet18 freezing=lp_ft
-  regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft
-  regraft runs
-  regraft eval run=best
-  regraft resume run=last
-  regraft probe data=folder data.root=photos
-
-Completion
-  eval "$(regraft -sc install=bash)"        (or zsh; for fish: regraft -sc install=fish | source)
-REGRAFT_DEBUG=1 shows the traceback behind an error."""
-
-
-def _list(arguments: list[str]) -> None:
-    config_dir = None
-    if "--config-dir" in arguments:
-        place = arguments.index("--config-dir")
-        config_dir = arguments[place + 1]
-        del arguments[place : place + 2]
-    groups = group_names(config_dir)
-    wanted = arguments or groups
-    for name in wanted:
-        spellings = (name, name.removesuffix("s"), name.removesuffix("es"))
-        singular = next((word for word in spellings if word in groups), "")
-        if singular not in groups:
-            raise ValueError(unknown("group", name, groups))
-        if len(wanted) > 1:
-            print(f"{singular}:")
-        for choice, line in group_choices(singular, config_dir).items():
-            print(f"  {choice:<22} {line}")
-
-
-def _complete(arguments: list[str]) -> None:
-    """Answers Hydra's completion script: verbs first, then whatever the verb's Hydra app knows."""
-    if not (arguments and arguments[0].startswith("query=")):
-        _run_app("train", ["--shell-completion", *arguments], _train)  # install or uninstall: Hydra's own script
-        return
-    program, _, rest = os.environ["COMP_LINE"].partition(" ")
-    verb, has_verb, overrides = rest.lstrip().partition(" ")
-    if not has_verb:
-        print(" ".join(name for name in VERBS if name.startswith(verb)))
-    elif verb == "list":
-        print(" ".join(group_names()))
-    elif verb == "cache":
-        print("ls size clear")
-    elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
-        handle = overrides.rpartition(" ")[2]
-        print(" ".join(word for word in _handles() if word.startswith(handle)))
-    elif verb in ("train", "eval", "probe", "resume"):
-        verb = "train" if verb == "resume" else verb
-        known = [word for word in overrides.split(" ") if not word.startswith("run=")]
-        os.environ["COMP_LINE"] = " ".join([program, *known])
-        answer = io.StringIO()
-        with contextlib.redirect_stdout(answer):
-            _run_app(verb, ["--shell-completion", *arguments], _train)
-        # Files that start with an underscore are what choices are made of, not choices.
-        print(" ".join(word for word in answer.getvalue().split() if "=_" not in word))
-
-
-def _handles() -> list[str]:
-    """Returns what can stand for a run in the folder where runs are by default."""
-    from regraft.handles import all_runs, name_of
-
-    return ["run=last", "run=best", *(f"run={name_of(run, 'outputs')}" for run in all_runs("outputs"))]
