@@ -25,6 +25,8 @@ ALLOWED = {
     "checkpoints": {"atomic", "backbones", "contracts", "runs"},
     "backbones": {"contracts", "runs", "seeding"},
     "sweeps": {"runs"},
+    "grid": {"grid_heads"},
+    "grid_heads": set(),
     "head_steps": {"contracts", "optim"},
     "interrupts": {"checkpoints"},
     "train_metrics": {"metrics"},

@@ -8,7 +8,8 @@ from torch import nn
 
 from regraft import schedulers
 from regraft.contracts import Backbone, InputSpec
-from regraft.grid import HeadSpec, fit_heads
+from regraft.grid import fit_heads
+from regraft.grid_heads import HeadSpec
 from regraft.losses import MSE, CrossEntropy, Focal
 from regraft.optim import parameter_groups
 

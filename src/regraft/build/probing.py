@@ -19,7 +19,8 @@ from regraft.features.fill import Progress
 from regraft.features.table import FeatureEpochs, FeatureTable
 from regraft.freezing.phases import phases
 from regraft.freezing.strategies import HEAD
-from regraft.grid import HeadFit, HeadSpec, fit_heads
+from regraft.grid import fit_heads
+from regraft.grid_heads import HeadFit, HeadSpec
 from regraft.optim import LBFGS
 
 

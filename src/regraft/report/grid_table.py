@@ -16,7 +16,7 @@ def show(fits: Mapping[Any, Any], best: Any) -> None:
     """Prints a row a head, the best first.
 
     Args:
-        fits: a `grid.HeadFit` by its place on the grid's axes.
+        fits: a `grid_heads.HeadFit` by its place on the grid's axes.
         best: the place of the one that was picked.
     """
     axes = best._fields

@@ -20,7 +20,7 @@ from regraft.verbs.quiet import quiet_lightning
 
 if TYPE_CHECKING:
     from regraft.build import Point
-    from regraft.grid import HeadFit
+    from regraft.grid_heads import HeadFit
 
 log = logging.getLogger(__name__)
 
