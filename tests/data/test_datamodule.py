@@ -232,7 +232,7 @@ def test_samples_of_a_batch_are_augmented_differently(make_datamodule: Make, arr
     datamodule = make_datamodule(source, InputSpec(24), {"crop": "padded"}, val_fraction=0.0, batch_size=51)
     pixels = source.splits().train.pixels
     pixels[:] = pixels[0]
-    datamodule._parts["train"].images.pixels[:] = pixels
+    datamodule._prepared.parts["train"].images.pixels[:] = pixels
 
     assert len(epoch_of(datamodule, 0)[0]["images"].flatten(1).unique(dim=0)) > 25
 
@@ -334,7 +334,7 @@ def test_fingerprint_is_of_the_content(make_datamodule: Make, photo_folder: Path
 def test_fingerprint_of_arrays_sees_one_pixel_and_one_label(make_datamodule: Make, array_source: Any) -> None:
     def fingerprint(change: Callable[[Any], None]) -> str:
         datamodule = make_datamodule(array_source((20, 20)))
-        change(datamodule._parts["train"].images)
+        change(datamodule._prepared.parts["train"].images)
         return datamodule.fingerprint
 
     def change_pixel(images: Any) -> None:

@@ -3,11 +3,6 @@
 What a data set is belongs in its source; what happens to pixels in `views`, `batch_crops` and `mixing`.
 """
 
-import warnings
-from collections.abc import Iterator
-from typing import Any
-
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -17,13 +12,13 @@ from torch.utils.data.sampler import Sampler
 from regraft.contracts import Batch, InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
-from regraft.data.fingerprint import fingerprint, image_digests
 from regraft.data.image_view import ImageView, augmentations_of_views, choose_views
-from regraft.data.images import ArrayImages, FileImages, Source, Splits
+from regraft.data.images import Source
+from regraft.data.loader import late_loader
 from regraft.data.mixing import mix, normalise
+from regraft.data.prepared import PreparedData
 from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
-from regraft.data.splits import Part, carve_splits, subset_of_train
-from regraft.data.statistics import with_statistics
+from regraft.data.splits import Part
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -80,31 +75,18 @@ class ImageDataModule(pl.LightningDataModule):
             raise ValueError(
                 f"data.shots: got {shots} together with data.fraction={fraction}; allowed: one of the two."
             )
-        self._source = source
-        self._given_spec = input_spec
+        self._prepared = PreparedData(
+            source, input_spec, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed
+        )
         self.augment = augment
         self._batch_size = batch_size
         self._num_workers = num_workers
-        self._val_fraction = val_fraction
-        self._test_fraction = test_fraction
-        self._fraction = fraction
-        self._shots = shots
         self._sampler = sampler
-        self._split_seed = split_seed
-        self._subset_seed = subset_seed
         self._seed = seed
-        self._is_prepared = False
-        self._splits: Splits | None = None
-        self._parts: dict[str, Part] = {}
-        self._input_spec = input_spec
-        self._fingerprint: str | None = None
-        self._file_digests: dict[FileImages, np.ndarray] = {}
 
     def prepare_data(self) -> None:
         """Downloads and checks what has to be, once."""
-        if not self._is_prepared:
-            self._source.prepare()
-            self._is_prepared = True
+        self._prepared.prepare()
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the source and decides which samples are in which split, once.
@@ -112,26 +94,12 @@ class ImageDataModule(pl.LightningDataModule):
         Raises:
             ValueError: there are fewer than 2 classes, or a split can't be made as asked.
         """
-        if self._splits is not None:
-            return
-        splits = self._source.splits()
-        if len(splits.class_names) < 2:
-            raise ValueError(
-                f"data: found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
-                "images of another class, or point data.root at the folder whose subfolders are the classes."
-            )
-        parts = carve_splits(splits, self._val_fraction, self._test_fraction, self._split_seed)
-        parts["train"] = subset_of_train(
-            parts["train"], splits.class_names, self._fraction, self._shots, self._subset_seed
-        )
-        self._input_spec = with_statistics(self._given_spec, parts["train"], self._subset_seed)
-        self._parts = parts
-        self._splits = splits
+        self._prepared.read()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names by class index."""
-        return self._ready_splits.class_names
+        return self._prepared.splits.class_names
 
     @property
     def num_classes(self) -> int:
@@ -151,8 +119,7 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def sizes(self) -> dict[str, int]:
         """Samples of each split that there is."""
-        assert self._splits is not None, "setup() comes first"
-        return {name: len(part) for name, part in self._parts.items()}
+        return {name: len(part) for name, part in self._prepared.parts.items()}
 
     @property
     def has_val(self) -> bool:
@@ -167,19 +134,12 @@ class ImageDataModule(pl.LightningDataModule):
     @property
     def input_spec(self) -> InputSpec:
         """The backbone's spec with mean and std: its own, or else those of the training samples."""
-        assert self._splits is not None, "setup() comes first"
-        return self._input_spec
+        return self._prepared.input_spec
 
     @property
     def fingerprint(self) -> str:
         """Content hash of the whole data set, hex; of files, the first call reads them all."""
-        if self._fingerprint is None:
-            splits = self._ready_splits
-            for images in (splits.train, splits.val, splits.test):
-                if isinstance(images, FileImages):
-                    self._digests_of_files(images)
-            self._fingerprint = fingerprint(splits, self._file_digests)
-        return self._fingerprint
+        return self._prepared.fingerprint
 
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
         """Returns a split's images as the model sees them: training's augmented views, else evaluation's only view.
@@ -190,10 +150,7 @@ class ImageDataModule(pl.LightningDataModule):
             views_seed: of those draws.
         """
         part = self._part(split)
-        if isinstance(part.images, FileImages):
-            digests = self._digests_of_files(part.images)[part.indices.numpy()]
-        else:
-            digests = image_digests(part.images, part.indices)
+        digests = self._prepared.digests(part)
         augments = augmentations_of_views(self.augment, num_views) if split == "train" else [None]
         options = {"seed": views_seed, "num_workers": self._num_workers}
         return [
@@ -269,20 +226,8 @@ class ImageDataModule(pl.LightningDataModule):
             images, targets = mix(images, targets, self.augment, self.num_classes, draw_seed)
         return {"images": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
 
-    @property
-    def _ready_splits(self) -> Splits:
-        assert self._splits is not None, "setup() comes first"
-        return self._splits
-
     def _part(self, name: str) -> Part:
-        assert self._splits is not None, "setup() comes first"
-        return self._parts[name]
-
-    def _digests_of_files(self, images: FileImages) -> np.ndarray:
-        """Returns the digests of all of a source's files; they are read once."""
-        if images not in self._file_digests:
-            self._file_digests[images] = image_digests(images, torch.arange(len(images)))
-        return self._file_digests[images]
+        return self._prepared.parts[name]
 
     def _place(self) -> tuple[int, int]:
         """Returns this process's rank and the number of processes."""
@@ -292,40 +237,9 @@ class ImageDataModule(pl.LightningDataModule):
         return self._loader(self._part(name), self.eval_batches(name), augment=None)
 
     def _loader(self, part: Part, sampler: Sampler[BatchKey], augment: Augment | None) -> DataLoader:
-        if isinstance(part.images, ArrayImages):
-            # Lightning advises more workers; for data in memory they only add copies between processes.
-            warnings.filterwarnings("ignore", message=r".*_dataloader' does not have many workers")
-        options: dict[str, Any] = {}
-        if self.trainer is not None and self.trainer.strategy.root_device.type == "cuda":
-            options["pin_memory"] = True
-        return _LateLoader(
-            BatchDataset(part.images, self._input_spec, augment, self._seed),
-            batch_size=None,
-            sampler=sampler,
-            num_workers=self._num_workers,
-            persistent_workers=self._num_workers > 0,
-            # Its own, because every iteration draws a number from it, and dropout shares the global one.
-            generator=torch.Generator(),
-            **options,
-        )
-
-
-class _LateLoader(DataLoader):
-    """A loader whose workers are given their first keys when the first batch is asked for, not when `iter` is called.
-
-    Lightning calls `iter` before it has restored a checkpoint and told the sampler the epoch; by then workers would be
-    well into the order and the draws of epoch 0.
-    """
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns nothing: where it stands is a function of where the trainer stands. Lightning asks for it."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes nothing; see `state_dict`."""
-
-    def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]
-        yield from super().__iter__()
+        is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        dataset = BatchDataset(part.images, self.input_spec, augment, self._seed)
+        return late_loader(dataset, sampler, self._num_workers, is_pinned=is_cuda)
 
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:

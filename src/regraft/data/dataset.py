@@ -63,6 +63,11 @@ class BatchDataset(Dataset[RawBatch]):
         self._seed = seed
         self._digests = digests
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether the images are, decoded."""
+        return isinstance(self._images, ArrayImages)
+
     def __getitem__(self, key: BatchKey) -> RawBatch:
         indices = torch.from_numpy(key.indices.copy())
         draw_numbers = torch.from_numpy(key.draw_numbers)
