@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regraft.contracts import EpochBatch
@@ -115,3 +115,10 @@ def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
         optimizer.param_groups = groups
         for group in fusable:
             group["fused"] = None
+
+
+def may_draw(module: nn.Module) -> bool:
+    """Whether a module's own forward may draw random numbers in training; of foreign code nothing is known."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    return isinstance(module, nn.RReLU) or not type(module).__module__.startswith(("torch.nn.", "regraft."))

@@ -5,7 +5,7 @@ What trains when is the freezing callback's business, and which objects these ar
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,19 +15,14 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from regraft.contracts import Backbone, Batch, EpochBatch
-from regraft.head_steps import Sums, take_steps
+from regraft.divergence import divergence
+from regraft.head_steps import Sums, may_draw, take_steps
 from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
+from regraft.plateau import Plateau
 from regraft.seeding import derive_seed
 from regraft.train_metrics import TrainMetrics
-
-
-class _Plateau(NamedTuple):
-    """A schedule that watches a metric."""
-
-    scheduler: ReduceLROnPlateau
-    monitor: str
 
 
 class TransferModule(pl.LightningModule):
@@ -73,14 +68,12 @@ class TransferModule(pl.LightningModule):
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        self._validated_epoch = -1
         self._skips_nan = skips_nan
         self._resumed: dict[str, Any] | None = None
-        self._monitored = math.nan
-        self._plateau: _Plateau | None = None
+        self._plateau: Plateau | None = None
         self._earlier_steps: Sums | None = None
         self._epoch_batch: EpochBatch | None = None
-        self._head_draws = any(_may_draw(part) for part in head.modules())
+        self._head_draws = any(may_draw(part) for part in head.modules())
 
     def forward(self, images: Tensor, depth: int = 0) -> Tensor:
         """Returns logits.
@@ -153,16 +146,7 @@ class TransferModule(pl.LightningModule):
             raise ValueError(self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step))
 
     def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> str:
-        """Returns what is to be known of a loss that isn't finite."""
-        shown = ", ".join(map(str, indices[:16].tolist())) + (", ..." if len(indices) > 16 else "")
-        known = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
-        return (
-            f"train/loss: got {float(loss)} in epoch {self.current_epoch}, step {step}, on the images {shown} "
-            f"(places in the training data); training has diverged. Last metrics: {earlier or 'none yet'}. Lower "
-            "optimizer.lr, add scheduler.warmup_epochs, clip (trainer.gradient_clip_val=1.0), or leave such batches "
-            "out with callbacks.nan=skip. last.ckpt is from before it."
-        )
+        return divergence(float(loss), self.current_epoch, step, indices.tolist(), self.trainer.callback_metrics)
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets)
@@ -233,7 +217,8 @@ class TransferModule(pl.LightningModule):
                 f"trainer.devices: got {world_size}, but the checkpoint was written in the middle of an epoch by "
                 f"{len(states)}. Go on with as many until an epoch has ended."
             )
-        self._validated_epoch, self._monitored = self._resumed["validated_epoch"], self._resumed["monitored"]
+        if self._plateau is not None and self._resumed["plateau"] is not None:
+            self._plateau.load(self._resumed["plateau"])
         self._resumed = None
 
     def on_train_epoch_start(self) -> None:
@@ -251,9 +236,8 @@ class TransferModule(pl.LightningModule):
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
-        if self._plateau is not None and self._is_news(self._plateau.monitor):
-            metrics = self.trainer.callback_metrics
-            self._plateau.scheduler.step(metrics.get(self._plateau.monitor, self._monitored))
+        if self._plateau is not None:
+            self._plateau.step(self.current_epoch, self.trainer.callback_metrics)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the epoch adds up to so far, of each process."""
@@ -264,8 +248,7 @@ class TransferModule(pl.LightningModule):
             states = gathered
         checkpoint["train_metrics"] = {
             "metrics": states,
-            "validated_epoch": self._validated_epoch,
-            "monitored": self._monitored,
+            "plateau": None if self._plateau is None else self._plateau.state(),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -273,14 +256,9 @@ class TransferModule(pl.LightningModule):
         self._resumed = checkpoint.get("train_metrics")
 
     def on_validation_end(self) -> None:
-        """Notes that this epoch has been validated."""
-        self._validated_epoch = self.current_epoch
-        if self._plateau is not None and self._plateau.monitor in self.trainer.callback_metrics:
-            self._monitored = float(self.trainer.callback_metrics[self._plateau.monitor])
-
-    def _is_news(self, monitor: str) -> bool:
-        """Whether a metric is of this epoch; validation may run in every other one only."""
-        return not monitor.startswith("val/") or self._validated_epoch == self.current_epoch
+        """Lets a schedule that watches a metric know what was found."""
+        if self._plateau is not None:
+            self._plateau.note_validation(self.current_epoch, self.trainer.callback_metrics)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
@@ -305,7 +283,7 @@ class TransferModule(pl.LightningModule):
         steps_per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
         config = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         if isinstance(config["scheduler"], ReduceLROnPlateau):
-            self._plateau = _Plateau(config["scheduler"], config["monitor"])
+            self._plateau = Plateau(config["scheduler"], config["monitor"])
             config = config | {"reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
@@ -337,10 +315,3 @@ class TransferModule(pl.LightningModule):
         self.head.zero_grad()
         loss.backward()
         return loss.detach()
-
-
-def _may_draw(module: nn.Module) -> bool:
-    """Whether a module's own forward may draw random numbers in training; of foreign code nothing is known."""
-    if isinstance(module, nn.modules.dropout._DropoutNd):
-        return module.p > 0
-    return isinstance(module, nn.RReLU) or not type(module).__module__.startswith(("torch.nn.", "regraft."))
