@@ -10,10 +10,11 @@ from regraft.build.targets import Config, factory
 from regraft.contracts import Backbone
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
-from regraft.features.frozen import FrozenFeatures, NoFolderError, NoRoomError
+from regraft.features.frozen import FrozenFeatures
 from regraft.features.key import UnreadableSourceError
 from regraft.features.plan import frozen_depth, stretches
 from regraft.features.settings import Settings
+from regraft.features.shelf import NoFolderError, NoRoomError
 from regraft.freezing.strategies import FreezingStrategy
 
 

@@ -22,10 +22,11 @@ from regraft.contracts import Backbone
 from regraft.data.augment import Augment
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
-from regraft.features.frozen import FrozenFeatures, NoFolderError, NoRoomError
+from regraft.features.frozen import FrozenFeatures
 from regraft.features.key import UnreadableSourceError
 from regraft.features.plan import Stretch, frozen_depth, stretches
 from regraft.features.settings import Settings
+from regraft.features.shelf import NoFolderError, NoRoomError
 from regraft.freezing.phases import phases as phases_of
 from regraft.freezing.strategies import FreezingStrategy
 from regraft.optim import LBFGS

@@ -4,9 +4,7 @@ Where a run is cut is decided in `plan`, what is missing is computed in `fill`, 
 """
 
 import logging
-import os
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +12,6 @@ from torch import Tensor, nn
 
 from regraft.contracts import Backbone
 from regraft.features import folding, prefix
-from regraft.features.catalog import default_dir, make_room
 from regraft.features.fill import Filled, Progress, View, fill, missing_places
 from regraft.features.key import image_fields, source_digest, stage_digests
 from regraft.features.memory import MemoryPool
@@ -22,19 +19,10 @@ from regraft.features.plan import Costs
 from regraft.features.pool import Pool
 from regraft.features.prefix import Prefix, measure
 from regraft.features.settings import Settings
+from regraft.features.shelf import NoRoomError, Shelf
 from regraft.features.table import FeatureTable
 
 log = logging.getLogger(__name__)
-
-_SHARE_OF_MEMORY = 0.25
-
-
-class NoRoomError(OSError):
-    """Neither the disk nor memory can hold the features."""
-
-
-class NoFolderError(ValueError):
-    """There is no folder for the store."""
 
 
 class FrozenFeatures:
@@ -70,9 +58,8 @@ class FrozenFeatures:
         self._device = device
         self._progress = progress
         self._digests = stage_digests(self._stages)
-        self._dir = _folder(settings)
-        self._pools: dict[tuple[int, str, str], Pool | MemoryPool] = {}
-        self._in_memory: dict[tuple[View, int], MemoryPool] = {}
+        self._code = source_digest(prefix, folding)
+        self._shelf = Shelf(settings)
         self._prefixes: dict[int, Prefix] = {}
         self.costs = self._measure()
 
@@ -121,7 +108,7 @@ class FrozenFeatures:
             except OSError as error:
                 # There is no room, or the disk filled up or the folder went away after it was found.
                 log.warning("features: %s They are kept in memory for this run.", error)
-                self._move_to_memory(view, depths)
+                self._shelf.move_to_memory(view, self._wanted(view, depths).values())
                 filled.append(self._fill(view, depths))
         return Filled(
             sum(one.num_images for one in filled),
@@ -154,7 +141,7 @@ class FrozenFeatures:
     def place(self, views: Sequence[Any], depth: int) -> str:
         """Returns where the rows of a depth lie, for people."""
         pool = self._pool(views[0], depth)
-        return "memory" if isinstance(pool, MemoryPool) else str(self._dir)
+        return "memory" if isinstance(pool, MemoryPool) else str(self._shelf.folder)
 
     def row_text(self, depth: int) -> str:
         """Returns what is stored at a depth, for people."""
@@ -169,13 +156,6 @@ class FrozenFeatures:
         size = self._spec.image_size
         shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
         return Costs(flops, shapes)
-
-    def _is_there(self, view: Any, depth: int) -> bool:
-        """Whether the store has a pool; a folder that can't be looked into has none."""
-        try:
-            return Pool.exists(self._dir, self._fields(view, depth))
-        except OSError:  # said where the pool is opened
-            return False
 
     def _num_missing(self, view: Any, depths: Sequence[int]) -> int:
         if all(self._is_there(view, depth) for depth in depths):
@@ -196,7 +176,7 @@ class FrozenFeatures:
             pools,
             sources,
             lambda: self._prefix(max(depths)),
-            lambda num_bytes: self._make_room(num_bytes, pools.values()),
+            lambda num_bytes: self._shelf.make_room(num_bytes, pools.values()),
             self._device,
             self._progress,
         )
@@ -218,23 +198,10 @@ class FrozenFeatures:
         return self._prefixes[depth]
 
     def _pool(self, view: Any, depth: int) -> Pool | MemoryPool:
-        if (view, depth) in self._in_memory:
-            return self._in_memory[view, depth]
-        place = depth, repr(view.transform), self._precision
-        if place not in self._pools:
-            row_shape = self.costs.row_shapes[depth]
-            try:
-                self._pools[place] = Pool(
-                    self._dir,
-                    self._fields(view, depth),
-                    self._label(view, depth),
-                    row_shape,
-                    self._settings.torch_dtype,
-                )
-            except OSError as error:
-                log.warning("features: %s They are kept in memory for this run.", error)
-                self._pools[place] = MemoryPool(row_shape, self._settings.torch_dtype)
-        return self._pools[place]
+        return self._shelf.pool(view, self._fields(view, depth), self._label(view, depth), self.costs.row_shapes[depth])
+
+    def _is_there(self, view: Any, depth: int) -> bool:
+        return self._shelf.holds(self._fields(view, depth))
 
     def _fields(self, view: Any, depth: int) -> dict[str, Any]:
         """Returns all that a row depends on, besides its image's content."""
@@ -243,7 +210,7 @@ class FrozenFeatures:
             "image": image_fields(self._spec, view.transform),
             "precision": self._precision,
             "device": self._device.type,
-            "code": source_digest(prefix, folding),
+            "code": self._code,
             "row_shape": list(self.costs.row_shapes[depth]),
             "dtype": self._settings.dtype,
         }
@@ -254,62 +221,3 @@ class FrozenFeatures:
         stage = list(self._stages)[depth - 1]
         note = "" if self._precision == "float32" else f" ({self._precision})"
         return f"{self._name}, {stage}, {self._spec.image_size} px, {self._settings.dtype}{note}{drawn}{flipped}"
-
-    def _make_room(self, num_bytes: int, pools: Iterable[Pool | MemoryPool]) -> None:
-        """Makes room for what is to be computed.
-
-        Raises:
-            NoRoomError: memory can't take it.
-            OSError: the disk can't.
-        """
-        if any(isinstance(pool, MemoryPool) for pool in pools):
-            self._require_memory(num_bytes)
-        else:
-            # All that this run has opened stays: rows of another split may lie there.
-            make_room(self._dir, num_bytes, self._settings.max_bytes, [pool.key for pool in self._pools.values()])
-
-    def _move_to_memory(self, view: Any, depths: Sequence[int]) -> None:
-        """Has the rows of a view that the store lacks in part kept in memory, those that it has copied there.
-
-        Raises:
-            NoRoomError: they don't fit.
-        """
-        pools = {depth: pool for depth, pool in self._wanted(view, depths).items() if isinstance(pool, Pool)}
-        moved = {depth: pool for depth, pool in pools.items() if len(missing_places(view, {depth: pool}))}
-        self._require_memory(len(view.digests) * sum(pool.row_bytes for pool in moved.values()))
-        for depth, pool in moved.items():
-            rows = MemoryPool(self.costs.row_shapes[depth], self._settings.torch_dtype)
-            positions = pool.find(view.digests)
-            stored = (positions >= 0).nonzero()[:, 0]
-            if len(stored):
-                seconds = (pool.seconds_per_row or 0.0) * len(stored)
-                rows.append(view.digests[stored.numpy()], pool.gather(positions[stored]), seconds)
-            # Not in the place of the pool, which other splits go on reading.
-            self._in_memory[view, depth] = rows
-
-    def _require_memory(self, num_more_bytes: int) -> None:
-        """Checks that memory can hold more bytes of rows than it holds already.
-
-        Raises:
-            NoRoomError: it can't.
-        """
-        held = [pool for pool in (*self._pools.values(), *self._in_memory.values()) if isinstance(pool, MemoryPool)]
-        num_bytes = num_more_bytes + sum(pool.num_rows * pool.row_bytes for pool in held)
-        limit = _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if num_more_bytes and num_bytes > limit:
-            raise NoRoomError(
-                f"{num_bytes / 1e9:.3g} GB of features fit neither the store nor a quarter of memory "
-                f"({limit / 1e9:.3g} GB). Raise features.max_gb, free disk space, or use features.dtype=float16."
-            )
-
-
-def _folder(settings: Settings) -> Path:
-    """Returns the store's folder, which needn't exist."""
-    try:
-        return default_dir() if settings.dir is None else Path(settings.dir).expanduser()
-    except RuntimeError as error:  # pathlib's, of a user that the machine doesn't know
-        given = "" if settings.dir is None else f" {settings.dir!r}"
-        raise NoFolderError(
-            f"the store's folder{given} lies in a home folder that can't be found; give another one with "
-            "features.dir=PATH."
-        ) from error

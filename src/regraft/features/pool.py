@@ -63,6 +63,11 @@ class Pool:
         return (store / catalog.key_of(fields) / files.META).is_file()
 
     @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Of each row."""
+        return self._rows.row_shape
+
+    @property
     def row_bytes(self) -> int:
         """Of one row."""
         return self._rows.row_bytes
