@@ -5,17 +5,10 @@ import sys
 
 import pytest
 
+from command_line import run_main
 from regraft import __version__
 from regraft.cli import main
 from small import without
-
-
-def run_main(arguments, capsys):
-    """Returns (exit code, stdout, stderr) of the command line."""
-    with pytest.raises(SystemExit) as exit_info:
-        main(arguments)
-    captured = capsys.readouterr()
-    return exit_info.value.code, captured.out, captured.err
 
 
 def test_help_names_verbs_groups_and_choices(capsys):

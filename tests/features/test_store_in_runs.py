@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import regraft
 from regraft.features import catalog, files
 from regraft.runs import Run
+from stopping import assert_same_end, stopped_run
 
 OPTIONS = [
     *("model=efficientnet_lite0", "model.image_size=32", "trainer=cpu", "trainer.max_epochs=2"),
@@ -183,30 +183,16 @@ def test_two_processes_compute_once():
 
 @pytest.mark.parametrize("freezing", [["freezing=linear_probe"], ["freezing=lp_ft"], ["freezing=gradual"]])
 def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
-    from regraft.checkpoints.keeping import LastCheckpoint
-
-    class StoppedError(Exception):
-        pass
-
-    def stop(self, trainer, *_):
-        if trainer.current_epoch == 2:
-            raise StoppedError
-
     every_epoch = "callbacks.checkpoint.max_share=1"
-    options = [*freezing, "trainer.max_epochs=4", "head.dropout=0.2", "augment=flip", every_epoch]
-    straight = train(*options, "features.cache=on")
-    with monkeypatch.context() as patch:
-        patch.setattr(LastCheckpoint, "on_train_batch_end", stop)
-        with pytest.raises(StoppedError):
-            train(*options, "features.cache=on", "output_dir=stopped")
-    (folder,) = Path("stopped").glob("*/*")
-    resumed = regraft.train([f"ckpt_path={folder}"])
-    ends = [torch.load(run.last_ckpt, weights_only=True) for run in (straight, resumed)]
-    for name, tensor in ends[0]["state_dict"].items():
-        assert torch.equal(tensor, ends[1]["state_dict"][name]), name
-    assert str(ends[0]["optimizer_states"]) == str(ends[1]["optimizer_states"])
-    assert ends[0]["global_step"] == ends[1]["global_step"]
-    assert resumed.metrics == straight.metrics
+    options = [*PHOTOS, *freezing, "trainer.max_epochs=4", "head.dropout=0.2", "augment=flip", every_epoch]
+    straight = regraft.train([*options, "features.cache=on"])
+    stopped = stopped_run(
+        [*options, "features.cache=on"],
+        monkeypatch,
+        ("on_train_batch_end",),
+        lambda trainer: trainer.current_epoch == 2,
+    )
+    assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
 def test_what_lies_in_the_store_and_isnt_its_own_is_left_alone():

@@ -5,16 +5,8 @@ import pytest
 import torch
 from rich.filesize import decimal
 
-from regraft.cli import main
+from command_line import run_main
 from regraft.features.pool import Pool
-
-
-def run_cache(arguments, capsys):
-    """Returns (exit code, stdout, stderr) of `regraft cache`."""
-    with pytest.raises(SystemExit) as exit_info:
-        main(["cache", *arguments])
-    captured = capsys.readouterr()
-    return exit_info.value.code, captured.out, captured.err
 
 
 @pytest.fixture
@@ -29,7 +21,7 @@ def store(tmp_path):
 
 
 def test_ls_shows_a_row_a_pool_and_the_total(store, capsys):
-    code, out, _ = run_cache(["ls", f"dir={store}"], capsys)
+    code, out, _ = run_main(["cache", "ls", f"dir={store}"], capsys)
     assert code == 0
     rows = {name: next(line for line in out.splitlines() if name in line) for name in ("first", "second")}
     assert " 3 " in rows["first"]
@@ -39,7 +31,7 @@ def test_ls_shows_a_row_a_pool_and_the_total(store, capsys):
 
 
 def test_size_is_the_bytes_on_the_disk(store, capsys):
-    assert run_cache(["size", f"dir={store}"], capsys)[1] == f"2 entries, {size_text(store)} in {store}\n"
+    assert run_main(["cache", "size", f"dir={store}"], capsys)[1] == f"2 entries, {size_text(store)} in {store}\n"
 
 
 def size_text(store) -> str:
@@ -49,17 +41,17 @@ def size_text(store) -> str:
 
 def test_clear_by_key_then_all(store, capsys):
     key = Pool(store, {"name": "first"}, "first", (4,), torch.float32).key
-    assert "Deleted 1 entry" in run_cache(["clear", key[:6], f"features.dir={store}"], capsys)[1]
-    _, out, _ = run_cache(["ls", f"dir={store}"], capsys)
+    assert "Deleted 1 entry" in run_main(["cache", "clear", key[:6], f"features.dir={store}"], capsys)[1]
+    _, out, _ = run_main(["cache", "ls", f"dir={store}"], capsys)
     assert "second" in out
     assert "first" not in out
-    assert "Deleted 1 entry" in run_cache(["clear", f"dir={store}"], capsys)[1]
-    assert run_cache(["size", f"dir={store}"], capsys)[1].startswith("0 entries, 0 bytes")
+    assert "Deleted 1 entry" in run_main(["cache", "clear", f"dir={store}"], capsys)[1]
+    assert run_main(["cache", "size", f"dir={store}"], capsys)[1].startswith("0 entries, 0 bytes")
 
 
 def test_an_empty_store_is_no_mistake(capsys, tmp_path):
     for action in ("ls", "size", "clear"):
-        code, out, _ = run_cache([action], capsys)
+        code, out, _ = run_main(["cache", action], capsys)
         assert code == 0
         assert "0 entries" in out
     assert not (tmp_path / "cache").exists()
@@ -68,7 +60,7 @@ def test_an_empty_store_is_no_mistake(capsys, tmp_path):
 def test_a_damaged_pool_is_shown_as_such(store, capsys):
     for path in store.glob("*/meta.json"):
         path.write_text("{")
-    code, out, _ = run_cache(["ls", f"dir={store}"], capsys)
+    code, out, _ = run_main(["cache", "ls", f"dir={store}"], capsys)
     assert code == 0
     assert out.count("meta.json is damaged") == 2
 
@@ -84,7 +76,7 @@ def test_a_damaged_pool_is_shown_as_such(store, capsys):
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
-    code, _, err = run_cache(arguments, capsys)
+    code, _, err = run_main(["cache", *arguments], capsys)
     assert code == 1
     assert sentence in err
     assert err.count("\n") == 1

@@ -7,16 +7,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
 import regraft
-from regraft.checkpoints.files import CheckpointFiles
 from regraft.runs import Run
 from small import without
+from stopping import StoppedError, assert_same_end, content_of, stopped_run
 
 KEPT = [
     *without("data", "freezing", "trainer.max_epochs"),
@@ -33,37 +31,6 @@ CASES = {
 }
 
 
-def content_of(path: Path) -> dict[str, Any]:
-    return CheckpointFiles().load_checkpoint(path)
-
-
-def differences(one: Any, other: Any, where: str = "") -> list[str]:
-    """Returns where two checkpoints differ; what names the folder or the time aside."""
-    if isinstance(one, torch.Tensor):
-        return [] if isinstance(other, torch.Tensor) and torch.equal(one, other) else [where]
-    if isinstance(one, dict):
-        if not isinstance(other, dict) or one.keys() != other.keys():
-            return [f"{where}: keys"]
-        return [found for key in one for found in differences(one[key], other[key], f"{where}/{key}")]
-    if isinstance(one, list | tuple):
-        if len(one) != len(other):
-            return [f"{where}: length"]
-        pairs = enumerate(zip(one, other, strict=True))
-        return [found for place, pair in pairs for found in differences(*pair, f"{where}/{place}")]
-    return [] if one == other or (one != one and other != other) else [f"{where}: {one} {other}"]
-
-
-def assert_same_end(killed: Run, straight: Run) -> None:
-    for kind in ("last", "best"):
-        ends = [content_of(run.checkpoint(kind)) for run in (killed, straight)]
-        for end in ends:
-            end.pop("hyper_parameters")
-            end["loops"] = {}  # Lightning's counts of what was fetched and started since the process began
-        assert differences(*ends) == []
-    assert killed.history(before_step=10**9) == straight.history(before_step=10**9)
-    assert killed.metrics == straight.metrics
-
-
 def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
     is_new = not (folder / "checkpoints").exists()
     arguments = [*overrides, f"hydra.run.dir={folder}"] if is_new else [f"ckpt_path={folder}"]
@@ -72,30 +39,16 @@ def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-class StoppedError(Exception):
-    """Stands for whatever ends a process."""
-
-
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("stop_at", [3, 7, 12])
 def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch):
-    from regraft.checkpoints.keeping import LastCheckpoint
-
     overrides = [*KEPT, *CASES[case]]
     straight = regraft.train(overrides)
-
-    def stop(self, trainer, *arguments):
-        on_train_batch_end(self, trainer, *arguments)
-        if trainer.global_step == stop_at:
-            raise StoppedError
-
-    on_train_batch_end = LastCheckpoint.on_train_batch_end
-    with monkeypatch.context() as patch:
-        patch.setattr(LastCheckpoint, "on_train_batch_end", stop)
-        with pytest.raises(StoppedError):
-            regraft.train([*overrides, "output_dir=stopped"])
-    (folder,) = Path("stopped").glob("*/*")
-    assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)
+    stopped = stopped_run(
+        overrides, monkeypatch, ("on_train_batch_end",), lambda trainer: trainer.global_step == stop_at
+    )
+    assert stop_at - 2 <= content_of(stopped.last_ckpt)["global_step"] <= stop_at
+    assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -176,24 +129,13 @@ def test_batches_whose_loss_is_no_number_can_be_left_out(monkeypatch):
 
 @pytest.mark.parametrize("moment", ["right after the epoch's checkpoint", "at the end"])
 def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(moment, monkeypatch):
-    from regraft.checkpoints.keeping import LastCheckpoint
-
     overrides = [*KEPT, "freezing=none", "callbacks.checkpoint.max_share=1"]
     straight = regraft.train(overrides)
     epoch = 1 if moment == "right after the epoch's checkpoint" else 3
-    on_train_epoch_end = LastCheckpoint.on_train_epoch_end
-
-    def stop(self, trainer, *arguments):
-        on_train_epoch_end(self, trainer, *arguments)
-        if trainer.current_epoch == epoch:
-            raise StoppedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LastCheckpoint, "on_train_epoch_end", stop)
-        with pytest.raises(StoppedError):
-            regraft.train([*overrides, "output_dir=stopped"])
-    (folder,) = Path("stopped").glob("*/*")
-    assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)
+    stopped = stopped_run(
+        overrides, monkeypatch, ("on_train_epoch_end",), lambda trainer: trainer.current_epoch == epoch
+    )
+    assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
 @pytest.mark.parametrize("stop_at", [9, 12])
@@ -208,30 +150,11 @@ def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(mom
     ids=lambda length: length[0],
 )
 def test_other_ways_to_count(length, stop_at, monkeypatch):
-    from regraft.checkpoints.keeping import LastCheckpoint
-
-    every = "callbacks.checkpoint.max_share=1"
-    overrides = [*KEPT, "freezing=none", *length, every]
+    overrides = [*KEPT, "freezing=none", *length, "callbacks.checkpoint.max_share=1"]
     straight = regraft.train(overrides)
-    moments = ("on_train_batch_end", "on_train_epoch_end")
-    with monkeypatch.context() as patch:
-        for name in moments:
-            patch.setattr(LastCheckpoint, name, stopping(getattr(LastCheckpoint, name), stop_at))
-        with pytest.raises(StoppedError):
-            regraft.train([*overrides, "output_dir=stopped"])
-    (folder,) = Path("stopped").glob("*/*")
-    assert_same_end(regraft.train([f"ckpt_path={folder}"]), straight)
-
-
-def stopping(method: Any, stop_at: int) -> Any:
-    """Returns a callback's hook that stops the process once a step has been reached."""
-
-    def hook(self, trainer, *arguments):
-        method(self, trainer, *arguments)
-        if trainer.global_step >= stop_at:
-            raise StoppedError
-
-    return hook
+    hooks = ("on_train_batch_end", "on_train_epoch_end")
+    stopped = stopped_run(overrides, monkeypatch, hooks, lambda trainer: trainer.global_step >= stop_at)
+    assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
 def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):

@@ -1,28 +1,13 @@
 import json
-import shutil
 
 import pytest
 import torch
 
 import regraft
+from command_line import run_main
 from regraft import provenance
-from regraft.cli import main
 from regraft.runs import Run
 from small import without
-
-
-@pytest.fixture
-def run(small_run, tmp_path):
-    """A copy of the small run, where runs are by default."""
-    return Run(shutil.copytree(small_run.path, tmp_path / "outputs" / "digits-simple_cnn" / small_run.path.name))
-
-
-def run_main(arguments, capsys):
-    """Returns (exit code, stdout, stderr) of the command line."""
-    with pytest.raises(SystemExit) as exit_info:
-        main(arguments)
-    captured = capsys.readouterr()
-    return exit_info.value.code, captured.out, captured.err
 
 
 def photos(folder, shift=0):

@@ -5,16 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.cli import main
+from command_line import run_main
 from regraft.runs import Run
-
-
-def run_main(arguments, capsys):
-    """Returns (exit code, stdout, stderr) of `regraft runs`."""
-    with pytest.raises(SystemExit) as exit_info:
-        main(["runs", *arguments])
-    captured = capsys.readouterr()
-    return exit_info.value.code, captured.out, captured.err
 
 
 @pytest.fixture
@@ -39,7 +31,7 @@ def row_with(word, out):
 
 
 def test_each_run_has_a_row_the_newest_first(runs, small_run, capsys):
-    code, out, _ = run_main([], capsys)
+    code, out, _ = run_main(["runs"], capsys)
     assert code == 0
     acc = small_run.metrics["test/acc"]
     assert row_with("digits/done", out).startswith(
@@ -56,20 +48,20 @@ def test_each_run_has_a_row_the_newest_first(runs, small_run, capsys):
 
 def test_a_killed_run_is_where_its_metrics_end(runs, capsys):
     steps = [row["step"] + 1 for row in runs["killed"].history(before_step=10**9)]
-    assert f"stopped at step {max(steps)}: killed," in row_with("digits/killed", run_main([], capsys)[1])
+    assert f"stopped at step {max(steps)}: killed," in row_with("digits/killed", run_main(["runs"], capsys)[1])
 
 
 def test_an_unfinished_run_shows_its_best_validation(runs, capsys):
     best = max(row["val/acc"] for row in runs["killed"].history(before_step=10**9) if "val/acc" in row)
-    assert f"val/acc {best:.4f}" in row_with("digits/killed", run_main([], capsys)[1])
+    assert f"val/acc {best:.4f}" in row_with("digits/killed", run_main(["runs"], capsys)[1])
 
 
 def test_words_choose_rows(runs, capsys):
-    out = run_main(["FAILED", "simple_cnn"], capsys)[1]
+    out = run_main(["runs", "FAILED", "simple_cnn"], capsys)[1]
     assert "digits/failed" in out
     assert "digits/done" not in out
     assert "1 of 4 runs" in out
-    assert "0 of 4 runs" in run_main(["resnet"], capsys)[1]
+    assert "0 of 4 runs" in run_main(["runs", "resnet"], capsys)[1]
 
 
 def test_damaged_and_foreign_folders_are_no_obstacle(runs, capsys):
@@ -82,7 +74,7 @@ def test_damaged_and_foreign_folders_are_no_obstacle(runs, capsys):
     Path("outputs", "foreign", "config.yaml").write_text("- 1\n")
     Path("outputs", "file").touch()
     Path("outputs", "loop").symlink_to(Path("outputs").resolve())
-    code, out, err = run_main([], capsys)
+    code, out, err = run_main(["runs"], capsys)
     assert (code, err) == (0, "")
     assert out.count("damaged: config.yaml can't be read") == 2
     assert "damaged: config.yaml isn't a run's" in row_with(" foreign", out)
@@ -90,8 +82,8 @@ def test_damaged_and_foreign_folders_are_no_obstacle(runs, capsys):
 
 
 def test_without_runs_it_says_so(capsys, tmp_path):
-    assert run_main([], capsys)[:2] == (0, f"0 runs in {tmp_path / 'outputs'}\n")
-    assert run_main([f"output_dir={tmp_path / 'x'}"], capsys)[1] == f"0 runs in {tmp_path / 'x'}\n"
+    assert run_main(["runs"], capsys)[:2] == (0, f"0 runs in {tmp_path / 'outputs'}\n")
+    assert run_main(["runs", f"output_dir={tmp_path / 'x'}"], capsys)[1] == f"0 runs in {tmp_path / 'x'}\n"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +91,7 @@ def test_without_runs_it_says_so(capsys, tmp_path):
     [(["ouput_dir=x"], "unknown key 'ouput_dir'. Did you mean 'output_dir'?"), (["-x"], "got '-x'")],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
-    code, _, err = run_main(arguments, capsys)
+    code, _, err = run_main(["runs", *arguments], capsys)
     assert code == 1
     assert sentence in err
 

@@ -1,6 +1,5 @@
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +9,7 @@ from regraft import build, composition
 from regraft.checkpoints.files import write
 from regraft.runs import Run
 from small import SMALL, without
+from stopping import assert_same_end, stopped_run
 
 
 def state_of(path):
@@ -67,10 +67,6 @@ def test_another_seed_keeps_the_test_split():
     assert not torch.equal(indices[0][2].sort().values, indices[1][2].sort().values)
 
 
-class StoppedError(Exception):
-    """Stands for whatever ends a process."""
-
-
 @pytest.mark.parametrize("freezing", ["none", "lp_ft"])
 @pytest.mark.parametrize("scheduler", ["cosine", "onecycle", "step", "plateau"])
 def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
@@ -87,27 +83,11 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
     ]
     straight = regraft.train(overrides)
 
-    from regraft.checkpoints.keeping import LastCheckpoint
+    stopped = stopped_run(overrides, monkeypatch, ("on_train_batch_end",), lambda trainer: trainer.current_epoch == 1)
+    resumed = regraft.train([f"ckpt_path={stopped.path}"])
 
-    def stop(self, trainer, *_):
-        if trainer.current_epoch == 1:
-            raise StoppedError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LastCheckpoint, "on_train_batch_end", stop)
-        with pytest.raises(StoppedError):
-            regraft.train([*overrides, "output_dir=stopped"])
-    (folder,) = Path("stopped").glob("*/*")
-    resumed = regraft.train([f"ckpt_path={folder}"])
-
-    assert resumed == Run(folder.resolve())
-    ends = [state_of(run.last_ckpt) for run in (straight, resumed)]
-    for name, tensor in ends[0]["state_dict"].items():
-        assert torch.equal(tensor, ends[1]["state_dict"][name]), name
-    assert str(ends[0]["optimizer_states"]) == str(ends[1]["optimizer_states"])
-    assert str(ends[0]["lr_schedulers"]) == str(ends[1]["lr_schedulers"])
-    assert resumed.metrics == straight.metrics
-    assert resumed.history(before_step=10**9) == straight.history(before_step=10**9)
+    assert resumed == stopped
+    assert_same_end(resumed, straight)
 
 
 def test_a_run_of_one_epoch_goes_on_to_two():
