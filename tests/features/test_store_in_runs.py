@@ -287,3 +287,10 @@ def _pool_after_a_run() -> Path:
     train("features.cache=on")
     (pool,) = {path.parent for path in segments()}
     return pool
+
+
+@pytest.mark.parametrize("mistake", ["+optimizer.lrr=1", "optimizer.betas=[0.9,2.0]"])
+def test_a_mistake_in_the_optimizer_is_said_before_anything_is_computed(mistake):
+    with pytest.raises(ValueError, match=r"optimizer\.lrr: unknown key|beta"):
+        train("features.cache=on", mistake)
+    assert segments() == []

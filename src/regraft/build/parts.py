@@ -113,6 +113,8 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
     module = transfer_module(config, body, record["class_counts"], record)
     if checkpoint is None and config.get("head_from") is not None:
         _load_head(module.head, config["head_from"], list(data.class_names), config["trust"])
+    # Made anew when training starts; what is wrong with it is to be said before features are computed.
+    _optimizer(config, module.backbone, module.head)
     groups = optimizer_groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
