@@ -58,7 +58,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
         "    files.write(Path('last.ckpt'), {'state_dict': torch.full((200000,), float(step)), 'global_step': step})\n"
         "    if step == 0: print('started', flush=True)\n"
     )
-    for delay in (0.0, 0.013, 0.05, 0.11):
+    for delay in (0.013, 0.11):
         process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         assert process.stdout.readline() == "started\n"

@@ -16,6 +16,7 @@ from regraft.build.storable import is_amortised
 from regraft.build.targets import Config, factory, require_numbers
 from regraft.contracts import Backbone, InputSpec
 from regraft.features.fill import Progress
+from regraft.features.shelf import memory_limit
 from regraft.features.table import FeatureEpochs, FeatureTable
 from regraft.freezing.phases import phases
 from regraft.freezing.strategies import HEAD
@@ -77,9 +78,19 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
         stored = None if plan is None else store(plan)
         assert stored is not None, "features.cache=on stores or raises"
         train, val = (stored[0].tables[split, len(body.stages)] for split in ("train", "val"))
+        _require_memory(train, val)
         found = _fit(configs, bench, body, train, val, device)
         fits |= dict(zip(bench.points, found, strict=True))
     return {point: fits[point] for point in configs}
+
+
+def _require_memory(*tables: FeatureTable) -> None:
+    needed, limit = sum(table.matrix_bytes for table in tables) / 1e9, memory_limit() / 1e9
+    if needed > limit:
+        raise ValueError(
+            f"probe: it works on all features at once, {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB). "
+            "Use a smaller data.fraction, or `regraft train -m`."
+        )
 
 
 def _fit(

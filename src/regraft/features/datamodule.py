@@ -1,12 +1,16 @@
 """The datamodule of a run whose frozen part is stored: features where the phase allows it, images everywhere else."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 
 from regraft.features.plan import Stretch
+from regraft.features.shelf import memory_limit
 from regraft.features.table import FeatureBatches, FeatureEpochs, FeatureTable
+
+log = logging.getLogger(__name__)
 
 _EVAL_ROWS = 4096
 
@@ -62,7 +66,8 @@ class CachedData(pl.LightningDataModule):
 
         assert self.trainer is not None
         # Among several processes gradients are averaged by Lightning's wrapper, step by step.
-        if self._is_amortised and depth == self._num_stages and self.trainer.world_size == 1:
+        is_whole = self._is_amortised and depth == self._num_stages and self.trainer.world_size == 1
+        if is_whole and self._fits(table):
             device = self.trainer.strategy.root_device
             return FeatureEpochs(
                 table,
@@ -105,6 +110,19 @@ class CachedData(pl.LightningDataModule):
         if split not in self._loaders:
             self._loaders[split] = getattr(self._images, f"{split}_dataloader")()
         return self._loaders[split]
+
+    def _fits(self, table: FeatureTable) -> bool:
+        """Whether all of a split's rows may be in memory at once; if not, they are read batch by batch."""
+        needed, limit = table.matrix_bytes / 1e9, memory_limit() / 1e9
+        if needed <= limit:
+            return True
+        if self._is_full_batch:
+            raise ValueError(
+                f"optimizer: LBFGS works on all training features at once, {needed:.3g} GB, more than a quarter of "
+                f"memory ({limit:.3g} GB). Use optimizer=adamw, or a smaller data.fraction."
+            )
+        log.info("Features: %.3g GB are too many for memory, so they are read batch by batch.", needed)
+        return False
 
     def _depth(self) -> int:
         """Returns the cut of the current epoch."""

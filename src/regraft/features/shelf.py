@@ -28,6 +28,11 @@ class NoFolderError(ValueError):
     """There is no folder for the store."""
 
 
+def memory_limit() -> float:
+    """Returns the bytes of features that a run may hold in memory: a quarter of it."""
+    return _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 class Shelf:
     """The pools that a run has opened.
 
@@ -115,7 +120,7 @@ class Shelf:
         """
         held = [pool for pool in (*self._pools.values(), *self._in_memory.values()) if isinstance(pool, MemoryPool)]
         num_bytes = num_more_bytes + sum(pool.num_rows * pool.row_bytes for pool in held)
-        limit = _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        limit = memory_limit()
         if num_more_bytes and num_bytes > limit:
             raise NoRoomError(
                 f"{num_bytes / 1e9:.3g} GB of features fit neither the store nor a quarter of memory "

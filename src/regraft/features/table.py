@@ -1,5 +1,6 @@
 """The stored activations of one split at one cut, and the loaders that deal them out in the place of images."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,10 @@ from regraft.contracts import Batch, EpochBatch
 
 class Rows(Protocol):
     """Where rows lie: a pool on the disk or in memory."""
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Of each row."""
 
     def gather(self, positions: Tensor) -> Tensor:
         """Returns the rows at some positions, (num_positions, *row_shape)."""
@@ -106,8 +111,7 @@ class FeatureTable:
     @property
     def matrix_bytes(self) -> int:
         """Of `matrix`."""
-        row = self.gather(torch.zeros(1, dtype=torch.int64), None)
-        return row.numel() * row.itemsize * self.num_views * len(self)
+        return math.prod(self._pools[0].row_shape) * torch.float32.itemsize * self.num_views * len(self)
 
 
 class FeatureBatches:
