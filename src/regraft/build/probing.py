@@ -88,7 +88,7 @@ def _require_memory(*tables: FeatureTable) -> None:
     needed, limit = sum(table.matrix_bytes for table in tables) / 1e9, memory_limit() / 1e9
     if needed > limit:
         raise ValueError(
-            f"probe: it works on all features at once, {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB). "
+            f"probe: it works on all features at once: {needed:.3g} GB, over a quarter of memory ({limit:.3g} GB). "
             "Use a smaller data.fraction, or `regraft train -m`."
         )
 
