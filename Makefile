@@ -16,7 +16,7 @@ quickstart: $(VENV)/installed
 	@echo "  regraft eval ckpt_path=outputs/quickstart/RUN         the run's test metrics again"
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

@@ -94,8 +94,9 @@ def test_a_linear_probe(model):
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
 def test_phases_heads_and_schedules(overrides, num_cuts):
-    fresh = train(LITE, *overrides, "features.cache=off")
-    stored = train(LITE, *overrides, "features.cache=on")
+    # Fewer images: stages train here, which takes long.
+    options = [LITE, *overrides, "data.fraction=0.08"]
+    fresh, stored = train(*options, "features.cache=off"), train(*options, "features.cache=on")
     assert len(stored.results["features"]["cuts"]) == num_cuts
     assert_same(stored, fresh)
 
