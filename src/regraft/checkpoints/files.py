@@ -47,9 +47,7 @@ class CheckpointFiles(CheckpointIO):
         """
         self._held.pop(Path(path), None)
         if storage_options == self.HOLD:
-            self._held[Path(path)] = apply_to_collection(
-                checkpoint, Tensor, lambda tensor: tensor.detach().cpu().clone()
-            )
+            self._held[Path(path)] = apply_to_collection(checkpoint, Tensor, _copied)
             return
         self.flush()
         write(Path(path), checkpoint)

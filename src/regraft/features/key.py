@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -65,9 +66,15 @@ def image_fields(spec: InputSpec, transform: str) -> dict[str, Any]:
     return {
         "input_spec": spec.to_dict(),
         "transform": transform,
-        "torchvision": version("torchvision"),
-        "pillow": version("pillow"),
+        "torchvision": _version("torchvision"),
+        "pillow": _version("pillow"),
     }
+
+
+@cache
+def _version(package: str) -> str:
+    """Returns an installed package's version; each look reads files."""
+    return version(package)
 
 
 def source_digest(*modules: ModuleType) -> str:
