@@ -1,6 +1,6 @@
 """What computing the frozen part once is worth: each case beside its peer, interleaved, each in a process of its own.
 
-    python benchmarks/frozen_part.py --cifar PATH_OF_CIFAR10 [--rounds 3] [--only probe,grid] [--table FILE]
+    python benchmarks/frozen_part.py --cifar PATH_OF_CIFAR10 --photos PATH_OF_PHOTOS [--rounds 3] [--only CASES]
 
 Seconds are those of the work, from prepared files to the last accuracy; starting Python and importing libraries are
 left out on both sides. A child process prints one line of JSON; medians over the rounds make the table.
@@ -60,17 +60,17 @@ def empty(scratch: Path, name: str) -> str:
     return stored(scratch, name)
 
 
-def naive(scratch: Path, *, num_workers: int) -> float:
+def naive(scratch: Path, *, num_workers: int, photos: str = "photos", image_size: int = IMAGE_SIZE) -> float:
     from naive_lightning import linear_probe
 
     from regraft.backbones.bundled import efficientnet_lite0
 
-    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3)
+    backbone = efficientnet_lite0(weights="imagenet", image_size=image_size, num_channels=3)
     return linear_probe(
-        scratch / "photos",
+        scratch / photos,
         backbone,
         backbone.num_features,
-        image_size=IMAGE_SIZE,
+        image_size=image_size,
         num_epochs=NUM_EPOCHS,
         num_workers=num_workers,
         out=scratch / "outputs" / "naive",
@@ -88,6 +88,20 @@ def tuned_peer(scratch: Path) -> float:
 
     assert keep_freed_memory()
     return naive(scratch, num_workers=0)
+
+
+@case
+def real_tuned_peer(scratch: Path) -> float:
+    from regraft.startup import keep_freed_memory
+
+    assert keep_freed_memory()
+    return naive(scratch, num_workers=0, photos="real", image_size=224)
+
+
+@case
+def real_probe_cold(scratch: Path) -> float:
+    photos = (f"data.root={scratch / 'real'}", "model.image_size=224")
+    return accuracy(train(scratch, empty(scratch, "real"), *photos))
 
 
 @case
@@ -282,6 +296,16 @@ def write_photos(cifar: Path, target: Path) -> None:
                 Image.fromarray(images.pixels[place].permute(1, 2, 0).numpy()).save(folder / f"{place}.png")
 
 
+def copy_photos(photos: Path, target: Path) -> None:
+    """Copies ROOT/train and ROOT/val; a few of `val` again as `test`, see `write_photos`."""
+    for part in ("train", "val"):
+        shutil.copytree(photos / part, target / part)
+    for folder in (photos / "val").iterdir():
+        (target / "test" / folder.name).mkdir(parents=True)
+        for file in sorted(folder.iterdir())[:5]:
+            shutil.copy(file, target / "test" / folder.name)
+
+
 NOTES: dict[str, float] = {}
 
 
@@ -319,6 +343,7 @@ def measure(name: str, scratch: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", type=Path, help="folder that holds cifar-10-batches-py")
+    parser.add_argument("--photos", type=Path, help="folder of photos: train/CLASS, val/CLASS")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="cases, by commas; all without")
     parser.add_argument("--results", type=Path, help="JSON to add the figures to")
@@ -332,6 +357,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         write_photos(arguments.cifar, scratch / "photos")
+        copy_photos(arguments.photos, scratch / "real")
         if any(name.endswith("_warm") for name in names):
             measure("probe_warm", scratch)
         figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}

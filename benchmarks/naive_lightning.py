@@ -14,19 +14,17 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-NUM_CLASSES = 10
-
 
 class FrozenProbe(pl.LightningModule):
     """A frozen backbone and a linear head."""
 
-    def __init__(self, backbone: nn.Module, num_features: int, lr: float) -> None:
+    def __init__(self, backbone: nn.Module, num_features: int, num_classes: int, lr: float) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
-        self.head = nn.Linear(num_features, NUM_CLASSES)
+        self.head = nn.Linear(num_features, num_classes)
         self.lr = lr
-        self.train_acc = MulticlassAccuracy(NUM_CLASSES, average="micro")
-        self.val_acc = MulticlassAccuracy(NUM_CLASSES, average="micro")
+        self.train_acc = MulticlassAccuracy(num_classes, average="micro")
+        self.val_acc = MulticlassAccuracy(num_classes, average="micro")
 
     def forward(self, images: Tensor) -> Tensor:
         self.backbone.eval()
@@ -71,7 +69,7 @@ def linear_probe(
     options = {"batch_size": 64, "num_workers": num_workers, "persistent_workers": num_workers > 0}
     train = DataLoader(ImageFolder(str(root / "train"), view), shuffle=True, **options)
     val = DataLoader(ImageFolder(str(root / "val"), view), **options)
-    module = FrozenProbe(backbone, num_features, lr=1e-3)
+    module = FrozenProbe(backbone, num_features, len(train.dataset.classes), lr=1e-3)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=num_epochs, default_root_dir=out, enable_progress_bar=False, logger=True
     )
