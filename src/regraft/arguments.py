@@ -3,12 +3,16 @@
 Strings only; what a resumed run may change is decided in `resuming`.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft.handles import find_run
-from regraft.runs import find_checkpoint, run_of
+from regraft import slurm
+from regraft.handles import find_run, run_of_job
+from regraft.runs import Run, find_checkpoint, run_of
+
+log = logging.getLogger(__name__)
 
 _OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
 _RUN_ONLY = (
@@ -25,7 +29,8 @@ _OUTPUTS = "outputs"  # as in conf/train.yaml
 def in_its_folder(arguments: list[str]) -> list[str]:
     """Returns the arguments, made to go on in the folder of the run whose last checkpoint `ckpt_path=` names.
 
-    Any other checkpoint starts a folder of its own.
+    Any other checkpoint starts a folder of its own. In a Slurm job that has come back, the command goes on with the run
+    that it started the time before.
 
     Raises:
         FileNotFoundError: `ckpt_path` names nothing that can be resumed; never a fresh start.
@@ -33,15 +38,32 @@ def in_its_folder(arguments: list[str]) -> list[str]:
     """
     if "run" in map(key_of, arguments):
         raise ValueError("run: a training is a new run. To go on with one: regraft resume run=...")
-    ckpt_path = value_of("ckpt_path", arguments)
-    if ckpt_path is None or not (_MULTIRUN | {"--cfg", "-c"}).isdisjoint(arguments):
+    if not (_MULTIRUN | {"--cfg", "-c"}).isdisjoint(arguments):
         return arguments
+    ckpt_path = value_of("ckpt_path", arguments)
+    if ckpt_path is None:
+        begun = _begun_by_this_job(arguments)
+        if begun is None:
+            return arguments
+        ckpt_path = str(begun.path)
+        arguments = [*arguments, f"ckpt_path={quoted(begun.path)}"]
     checkpoint = find_checkpoint(ckpt_path, prefer="last")
     arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
     if run is None or checkpoint not in (run.last_ckpt, run.previous_ckpt) or "hydra.run.dir" in map(key_of, arguments):
         return arguments
     return [f"hydra.run.dir={quoted(run.path)}", "hydra.output_subdir=null", *arguments]
+
+
+def _begun_by_this_job(arguments: Sequence[str]) -> Run | None:
+    """Returns the run that this command has started in this Slurm job before, if it got as far as a checkpoint."""
+    job = slurm.job()
+    if job is None or not slurm.has_come_back():
+        return None
+    begun = run_of_job(job, [each for each in arguments if not each.startswith("-")], output_dir(arguments))
+    if begun is None:
+        log.info("Slurm job %s has come back; it left no checkpoint of this command, which starts anew.", job)
+    return begun
 
 
 def to_resume(arguments: Sequence[str]) -> list[str]:

@@ -53,6 +53,22 @@ def all_runs(output_dir: str | Path) -> list[Run]:
     return sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=last_started, reverse=True)
 
 
+def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Run | None:
+    """Returns the run with a last checkpoint that a command started in a Slurm job, the newest; None without one.
+
+    Args:
+        job: its number.
+        overrides: of the command; a job may run several.
+        output_dir: where runs are looked for.
+    """
+    asked = [override for override in overrides if not override.startswith("hydra.")]
+    for run in all_runs(output_dir):
+        is_saved = run.last_ckpt.is_file() or run.previous_ckpt.is_file()
+        if is_saved and run.state.get("slurm_job") == job and _overrides_of(run) == asked:
+            return run
+    return None
+
+
 def is_run(path: Path) -> bool:
     """Whether a folder is a run's: it says so, or holds its config."""
     return (path / STATE).is_file() or (path / "config.yaml").is_file()
@@ -86,6 +102,13 @@ def name_of(run: Run, output_dir: str | Path) -> str:
         return run.path.relative_to(Path(output_dir).expanduser().resolve()).as_posix()
     except ValueError:
         return str(run.path)
+
+
+def _overrides_of(run: Run) -> list[str] | None:
+    try:
+        return run.overrides
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def _run_folders(folder: Path, depth: int = 0) -> Iterator[Path]:

@@ -21,6 +21,7 @@ from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
 from regraft.plateau import Plateau
+from regraft.schedulers import follow_schedules
 from regraft.seeding import derive_seed
 from regraft.train_metrics import TrainMetrics
 
@@ -70,6 +71,7 @@ class TransferModule(pl.LightningModule):
         self.test_metrics = metrics.clone(prefix="test/")
         self._skips_nan = skips_nan
         self._resumed: dict[str, Any] | None = None
+        self._schedule_start_step = 0
         self._plateau: Plateau | None = None
         self._earlier_steps: Sums | None = None
         self._epoch_batch: EpochBatch | None = None
@@ -219,6 +221,7 @@ class TransferModule(pl.LightningModule):
             )
         if self._plateau is not None and self._resumed["plateau"] is not None:
             self._plateau.load(self._resumed["plateau"])
+        follow_schedules([config.scheduler for config in self.trainer.lr_scheduler_configs])
         self._resumed = None
 
     def on_train_epoch_start(self) -> None:
@@ -249,11 +252,17 @@ class TransferModule(pl.LightningModule):
         checkpoint["train_metrics"] = {
             "metrics": states,
             "plateau": None if self._plateau is None else self._plateau.state(),
+            "schedule_start_step": self._schedule_start_step,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what an epoch had added up to until training starts."""
         self._resumed = checkpoint.get("train_metrics")
+        self._schedule_start_step = (self._resumed or {}).get("schedule_start_step", 0)
+
+    def start_schedule_at(self, step: int) -> None:
+        """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
+        self._schedule_start_step = step
 
     def on_validation_end(self) -> None:
         """Lets a schedule that watches a metric know what was found."""
@@ -281,6 +290,7 @@ class TransferModule(pl.LightningModule):
         total_steps *= steps_per_batch
         batches = self.trainer.num_training_batches * steps_per_batch
         steps_per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
+        total_steps -= self._schedule_start_step
         config = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         if isinstance(config["scheduler"], ReduceLROnPlateau):
             self._plateau = Plateau(config["scheduler"], config["monitor"])

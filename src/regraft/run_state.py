@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from regraft import slurm
 from regraft.runs import Run
 
 Word = Literal["running", "finished", "stopped", "failed"]
@@ -36,6 +37,7 @@ class RunState:
         step: optimizer steps done, as last known.
         epoch: the epoch, likewise.
         reason: why it stopped or failed, one sentence.
+        slurm_job: the Slurm job that it is part of; None outside of one.
     """
 
     state: Word
@@ -47,6 +49,7 @@ class RunState:
     step: int | None = None
     epoch: int | None = None
     reason: str | None = None
+    slurm_job: str | None = None
 
 
 class Recorder:
@@ -61,7 +64,9 @@ class Recorder:
         self._is_writing = _is_first_process()
         self._has_started = False
         self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
-        self._state = RunState("running", os.getpid(), _ticks_of(os.getpid()), socket.gethostname(), _now())
+        self._state = RunState(
+            "running", os.getpid(), _ticks_of(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job()
+        )
 
     def start(self) -> None:
         """Says that the run is running."""
@@ -72,6 +77,11 @@ class Recorder:
     def follow(self, progress: Callable[[], tuple[int, int]]) -> None:
         """Takes from here what gives (step, epoch) whenever the state is written."""
         self._progress = progress
+
+    def note(self) -> None:
+        """Says how far the run is, if it has been said to be running; of a killed one this is what is known."""
+        if self._has_started:
+            self._write(self._state)
 
     def end(self, word: Word, reason: str | None) -> None:
         """Says how it ended, if it was ever said to be running."""

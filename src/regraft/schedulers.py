@@ -10,6 +10,7 @@ Arguments that all builders share:
 """
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from torch.optim import Optimizer
@@ -195,6 +196,19 @@ def plateau(
         optimizer, mode=mode, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr
     )
     return _every("epoch", scheduler) | {"monitor": monitor}
+
+
+def follow_schedules(schedulers: Iterable[Any]) -> None:
+    """Sets each optimizer's rates to those of its schedule where it stands.
+
+    They differ where a resumed run is longer than the one that was saved: without this its first step would have the
+    rate of the shorter one's end.
+    """
+    for scheduler in schedulers:
+        if isinstance(scheduler, LambdaLR):
+            factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+            for group, rate, factor in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
+                group["lr"] = rate * factor
 
 
 def _every(interval: str, scheduler: LRScheduler) -> dict[str, Any]:

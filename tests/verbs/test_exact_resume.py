@@ -31,10 +31,10 @@ CASES = {
 }
 
 
-def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
+def start(folder: Path, overrides: list[str], **variables: str) -> subprocess.Popen[bytes]:
     is_new = not (folder / "checkpoints").exists()
     arguments = [*overrides, f"hydra.run.dir={folder}"] if is_new else [f"ckpt_path={folder}"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | variables
     command = [sys.executable, "-m", "regraft", "train", *arguments]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -99,7 +99,7 @@ def wait_for(path: Path, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)])
+@pytest.mark.parametrize(("signum", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_saves_and_ends_the_run(signum, exit_code, tmp_path):
     overrides = [*KEPT, "freezing=none", "trainer.max_epochs=200", "trainer.enable_progress_bar=false"]
     folder = tmp_path / "stopped"
@@ -114,6 +114,32 @@ def test_a_signal_saves_and_ends_the_run(signum, exit_code, tmp_path):
         f"Stopped by {signal.Signals(signum).name} in epoch {saved['epoch']} at step {saved['global_step']} (saved)"
         in said
     )
+
+
+def test_a_slurm_job_goes_back_into_the_queue_and_goes_on_when_it_returns(tmp_path, monkeypatch, never_stopped):
+    overrides = [*KEPT, "freezing=none"]
+    straight = never_stopped(overrides)
+    (tmp_path / "bin").mkdir()
+    scontrol = tmp_path / "bin" / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+    scontrol.chmod(0o755)
+    # What a batch script with one task sees.
+    job = {"SLURM_JOB_ID": "12", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "probe", "SLURM_PROCID": "0"}
+    job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
+    folder = tmp_path / "outputs" / "one" / "run"
+    process = start(folder, [*overrides, "callbacks.checkpoint.every_n_steps=1"], **job)
+    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    process.send_signal(signal.SIGUSR1)
+    assert process.wait(timeout=30) == 143
+    assert (tmp_path / "asked").read_text() == "requeue 12\n"
+    assert Run(folder).state["step"] == content_of(Run(folder).last_ckpt)["global_step"]
+    for name, value in (job | {"SLURM_RESTART_COUNT": "1"}).items():
+        monkeypatch.setenv(name, value)
+    command = [*overrides, f"output_dir={tmp_path / 'outputs'}"]
+    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {override}\n" for override in command))
+    returned = regraft.train(command)
+    assert returned.path == folder
+    assert_same_end(returned, straight)
 
 
 def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm():

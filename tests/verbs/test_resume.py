@@ -103,6 +103,16 @@ def test_help_needs_no_run(capsys):
     assert "resume.reset=[optimizer,scheduler]" in out
 
 
+def test_a_schedule_that_starts_afresh_is_as_long_as_what_is_left():
+    run = regraft.train([*without("trainer.max_epochs"), "scheduler=cosine", "trainer.max_epochs=1"])
+    regraft.resume([f"run={run.path}", "trainer.max_epochs=2", "resume.reset=[scheduler]"])
+    # Where it began is known to whoever goes on with it.
+    longer = regraft.resume([f"run={run.path}", "trainer.max_epochs=3"])
+    rates = [row["lr/head"] for row in longer.history(before_step=10**9) if "lr/head" in row]
+    assert rates[1] == rates[0]
+    assert rates[2] == pytest.approx(rates[1] / 2)
+
+
 def test_a_new_learning_rate_is_applied_where_the_optimizer_starts_afresh(tmp_path):
     kept = without("trainer.max_epochs")
     run = regraft.train([*kept, "scheduler=constant", "trainer.max_epochs=1"])

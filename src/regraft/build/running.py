@@ -3,6 +3,7 @@
 import inspect
 import logging
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -22,13 +23,14 @@ from regraft.runs import CHECKPOINTS, Run
 log = logging.getLogger(__name__)
 
 
-def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
+def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], None]) -> list[Any]:
     """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
 
     Args:
         config: the resolved config.
         run: the run's folder.
         parts: what is trained.
+        on_saved: called after each write of the last checkpoint.
 
     Raises:
         ValueError: something watches a validation metric, and there is no validation split.
@@ -37,17 +39,19 @@ def callbacks(config: Config, run: Run, parts: Parts) -> list[Any]:
     made: list[Any] = [EpochEnd(), EarlyStop(), FreezingCallback(parts.strategy)]
     nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
     for name, node in nodes.items():
-        takes_folder = "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
+        parameters = inspect.signature(get_object(node["_target_"])).parameters
+        takes_folder = "dirpath" in parameters
         if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
             log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
             continue
         _require_watchable(node, f"callbacks.{name}", parts)
         make = factory(node, f"callbacks.{name}")
-        made.append(make(dirpath=str(run.path / CHECKPOINTS)) if takes_folder else make())
+        given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
+        made.append(make(**{key: value for key, value in given.items() if key in parameters}))
     made.append(History(partial(run.history, sys.maxsize)))
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:
-        made.append(StartAfresh(partial(without_state, parts=parts_to_reset)))
+        made.append(StartAfresh(partial(without_state, parts=parts_to_reset), parts.module.start_schedule_at))
     made.append(StopOnSignal(next((callback for callback in made if isinstance(callback, LastCheckpoint)), None)))
     return made
 

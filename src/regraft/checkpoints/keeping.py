@@ -5,7 +5,7 @@ How a file is written belongs in `files`.
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,7 @@ class LastCheckpoint(Checkpoint):
         every_minutes: the same by time.
         max_share: of the time that writing may take at the ends of epochs, in (0, 1]; 1 writes at each. With several
             processes each one is written.
+        on_saved: called by the first process after each write.
 
     Raises:
         ValueError: a value is out of range.
@@ -148,6 +149,7 @@ class LastCheckpoint(Checkpoint):
         every_n_steps: int | None,
         every_minutes: float | None,
         max_share: float,
+        on_saved: Callable[[], None],
     ) -> None:
         _check_share("checkpoint", max_share)
         _check_interval("every_n_steps", every_n_steps, int)
@@ -156,6 +158,7 @@ class LastCheckpoint(Checkpoint):
         self._every_n_steps = every_n_steps
         self._every_seconds = math.inf if every_minutes is None else 60 * every_minutes
         self._share = _Share(max_share)
+        self._on_saved = on_saved
         self._saved_step = 0
         self._saved_time = time.monotonic()
 
@@ -188,6 +191,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             keep_previous(self._path, self._path.with_name(PREVIOUS))
         trainer.save_checkpoint(self._path)
+        if trainer.is_global_zero:
+            self._on_saved()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         self._share.note(started)
 

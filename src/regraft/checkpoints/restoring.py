@@ -96,13 +96,19 @@ class StartAfresh(pl.Callback):
 
     Args:
         without: from a checkpoint's content to what is restored.
+        start_schedule_at: is told the step at which a schedule starts afresh.
     """
 
-    def __init__(self, without: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(
+        self, without: Callable[[dict[str, Any]], dict[str, Any]], start_schedule_at: Callable[[int], None]
+    ) -> None:
         self._without = without
+        self._start_schedule_at = start_schedule_at
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Changes the checkpoint before Lightning hands its parts out."""
         checkpoint.update(self._without(checkpoint))
+        if not checkpoint["lr_schedulers"]:
+            self._start_schedule_at(checkpoint["global_step"])

@@ -111,7 +111,7 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
     trainer = build.trainer(
         config,
         has_val=parts.data.has_val,
-        callbacks=build.callbacks(config, run, parts),
+        callbacks=build.callbacks(config, run, parts, recorder.note),
         logger=loggers,
         default_root_dir=run.path,
     )
