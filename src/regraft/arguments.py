@@ -60,7 +60,10 @@ def _begun_by_this_job(arguments: Sequence[str]) -> Run | None:
     job = slurm.job()
     if job is None or not slurm.has_come_back():
         return None
-    begun = run_of_job(job, [each for each in arguments if not each.startswith("-")], output_dir(arguments))
+    # A flag's value, such as a folder of configs, is no override.
+    overrides = [each for each in arguments if not each.startswith("-") and ("=" in each or each.startswith("~"))]
+    named = value_of("hydra.run.dir", arguments)
+    begun = run_of_job(job, overrides, output_dir(arguments) if named is None else named)
     if begun is None:
         log.info("Slurm job %s has come back; it left no checkpoint of this command, which starts anew.", job)
     return begun

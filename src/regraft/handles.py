@@ -59,12 +59,12 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
     Args:
         job: its number.
         overrides: of the command; a job may run several.
-        output_dir: where runs are looked for.
+        output_dir: where runs are looked for, or the run's folder.
     """
-    asked = [override for override in overrides if not override.startswith("hydra.")]
-    for run in all_runs(output_dir):
+    place = Path(output_dir).expanduser().resolve()
+    for run in [Run(place)] if is_run(place) else all_runs(place):
         is_saved = run.last_ckpt.is_file() or run.previous_ckpt.is_file()
-        if is_saved and run.state.get("slurm_job") == job and _overrides_of(run) == asked:
+        if is_saved and run.state.get("slurm_job") == job and _asked(_overrides_of(run)) == _asked(overrides):
             return run
     return None
 
@@ -104,11 +104,16 @@ def name_of(run: Run, output_dir: str | Path) -> str:
         return str(run.path)
 
 
-def _overrides_of(run: Run) -> list[str] | None:
+def _asked(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides without those that only say where a run lies, and that it is gone on with."""
+    return [each for each in overrides if not each.startswith(("hydra.", "ckpt_path="))]
+
+
+def _overrides_of(run: Run) -> list[str]:
     try:
         return run.overrides
     except (OSError, ValueError, TypeError):
-        return None
+        return []
 
 
 def _run_folders(folder: Path, depth: int = 0) -> Iterator[Path]:

@@ -76,16 +76,18 @@ class StopOnSignal(Checkpoint):
         """Gives the signals back; what came since the last step ends the run now."""
         self._give_back()
         if self._signum is not None:
-            raise StoppedBySignal(self._signum, is_saved=True)
+            raise StoppedBySignal(self._signum, is_saved=self._last is not None)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         """Gives the signals back."""
         self._give_back()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self._signum is not None and signum == signal.SIGINT:
+        if self._signum == signum == signal.SIGINT:
             os._exit(130)
-        self._signum = self._signum or signum
+        if self._signum is not None:
+            return
+        self._signum = signum
         log.warning("%s: the run is saved at its next step, then it ends.", signal.Signals(signum).name)
         # A step, or a validation, may take longer than whoever sent the signal waits.
         self._handlers.setdefault(signal.SIGALRM, signal.signal(signal.SIGALRM, self._give_up))

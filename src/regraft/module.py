@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from regraft.contracts import Backbone, Batch, EpochBatch
-from regraft.divergence import divergence
+from regraft.divergence import DivergedError, divergence
 from regraft.head_steps import Sums, may_draw, take_steps, threads_for
 from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
@@ -73,6 +73,7 @@ class TransferModule(pl.LightningModule):
         self._skips_nan = skips_nan
         self._resumed: dict[str, Any] | None = None
         self._schedule_start_step = 0
+        self._steps_per_epoch = 0
         self._threads = ExitStack()
         self._plateau: Plateau | None = None
         self._earlier_steps: Sums | None = None
@@ -121,7 +122,7 @@ class TransferModule(pl.LightningModule):
         None for a batch that is skipped.
 
         Raises:
-            ValueError: the loss isn't finite, and such batches aren't skipped.
+            DivergedError: the loss isn't finite, and such batches aren't skipped.
         """
         if "steps" in batch:
             rows = batch["steps"][-1]
@@ -136,7 +137,7 @@ class TransferModule(pl.LightningModule):
             loss, logits = self._loss_of(self(batch["images"], batch.get("depth", 0)), targets)
         if not torch.isfinite(loss):
             if not self._skips_nan:
-                raise ValueError(self._divergence(loss.detach(), indices, self.global_step))
+                raise self._divergence(loss.detach(), indices, self.global_step)
             self.train_metrics.num_skipped += 1
             return None
         true = targets if targets.ndim == 1 else targets.argmax(1)
@@ -149,9 +150,9 @@ class TransferModule(pl.LightningModule):
         if len(bad):
             place = int(bad[0])
             step = self.global_step - len(steps.losses) + place
-            raise ValueError(self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step))
+            raise self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step)
 
-    def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> str:
+    def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> DivergedError:
         return divergence(float(loss), self.current_epoch, step, indices.tolist(), self.trainer.callback_metrics)
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,8 +226,15 @@ class TransferModule(pl.LightningModule):
             )
         if self._plateau is not None and self._resumed["plateau"] is not None:
             self._plateau.load(self._resumed["plateau"])
-        follow_schedules([config.scheduler for config in self.trainer.lr_scheduler_configs])
+        follow_schedules([config.scheduler for config in self.trainer.lr_scheduler_configs], self._growth_of_epochs)
+        self._schedule_start_step = round(self._schedule_start_step * self._growth_of_epochs)
         self._resumed = None
+
+    @property
+    def _growth_of_epochs(self) -> float:
+        """Steps of an epoch, in those of an epoch of the run that is resumed: other devices, other accumulation."""
+        before = (self._resumed or {}).get("steps_per_epoch", 0)
+        return self._steps_per_epoch / before if before else 1.0
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
@@ -262,6 +270,7 @@ class TransferModule(pl.LightningModule):
             "metrics": states,
             "plateau": None if self._plateau is None else self._plateau.state(),
             "schedule_start_step": self._schedule_start_step,
+            "steps_per_epoch": self._steps_per_epoch,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -299,7 +308,8 @@ class TransferModule(pl.LightningModule):
         total_steps *= steps_per_batch
         batches = self.trainer.num_training_batches * steps_per_batch
         steps_per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
-        total_steps -= self._schedule_start_step
+        self._steps_per_epoch = steps_per_epoch
+        total_steps -= round(self._schedule_start_step * self._growth_of_epochs)
         config = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         if isinstance(config["scheduler"], ReduceLROnPlateau):
             self._plateau = Plateau(config["scheduler"], config["monitor"])

@@ -20,6 +20,12 @@ _MAY_CHANGE_TOO = (
 # What a choice of trainer (cpu, gpu, ddp) is about; the rest of its section are knobs that the run has set.
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
 _RESETTABLE = ("optimizer", "scheduler")
+# Closed forms: where they stand is a number of steps, and the rate a function of it.
+_FREE_OF_THE_OPTIMIZER = {"constant", "linear_warmup", "cosine"}
+_STEPS_OF_A_RUN = (
+    *("max_epochs", "max_steps", "accumulate_grad_batches", "devices", "num_nodes"),
+    "limit_train_batches",
+)
 _SCHEDULED_RATES = ("base_lrs", "_last_lr")
 _REASONS = {
     "data": "what is left is to be done on the run's own images, splits and batches",
@@ -69,6 +75,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
     if refused:
         raise ValueError(_refusal(refused))
     _require_consistent_reset(record, config, reset)
+    _require_same_weights(record, config)
     _say(applied, reset)
     return config
 
@@ -141,10 +148,28 @@ def _refusal(refused: Sequence[_Change]) -> str:
 
 def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], reset: Sequence[str]) -> None:
     targets = [str((node.get("scheduler") or {}).get("_target_")) for node in (record, config)]
-    if list(reset) == ["scheduler"] and any(target.endswith(".onecycle") for target in targets):
+    names = [target.rpartition(".")[2] for target in targets]
+    if len(set(reset)) == 1 and not set(names) <= _FREE_OF_THE_OPTIMIZER:
         raise ValueError(
-            "resume.reset: got [scheduler], but onecycle keeps its rates in the optimizer's state. "
-            "Reset both: resume.reset=[optimizer,scheduler]."
+            f"resume.reset: got [{reset[0]}], but {' and '.join(dict.fromkeys(names))} and the optimizer hold parts of "
+            f"each other's state. Reset both: resume.reset=[optimizer,scheduler]."
+        )
+    trainers = [node.get("trainer") or {} for node in (record, config)]
+    changed = [key for key in _STEPS_OF_A_RUN if trainers[0].get(key) != trainers[1].get(key)]
+    if changed and names[0] == "onecycle" and not reset:
+        raise ValueError(
+            f"trainer.{changed[0]}: onecycle can't be made longer or shorter once it has begun. Leave it out, or start "
+            f"the schedule afresh over what is left: resume.reset=[optimizer,scheduler]."
+        )
+
+
+def _require_same_weights(record: dict[str, Any], config: dict[str, Any]) -> None:
+    had, has = (bool((node.get("callbacks") or {}).get("ema")) for node in (record, config))
+    if had != has:
+        raise ValueError(
+            f"callbacks.ema: the run {'has' if had else 'has no'} averaged weights, which are what its checkpoints "
+            f"hold; it can't go on {'without' if had else 'with'} them. Leave callbacks as they were; "
+            f"model=checkpoint model.path=RUN starts a new run."
         )
 
 

@@ -7,13 +7,13 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from regraft import slurm
+from regraft import run_lock, slurm
 from regraft.runs import Run
 
 Word = Literal["running", "finished", "stopped", "failed"]
@@ -57,11 +57,14 @@ class Recorder:
 
     Args:
         run: the run.
+
+    Attributes:
+        is_writing: whether this is that process.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._is_writing = _is_first_process()
+        self.is_writing = _is_first_process()
         self._has_started = False
         self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._state = RunState(
@@ -89,7 +92,7 @@ class Recorder:
             self._write(replace(self._state, state=word, reason=reason, ended=_now()))
 
     def _write(self, state: RunState) -> None:
-        if self._is_writing:
+        if self.is_writing:
             step, epoch = self._progress()
             self._run.write_state(asdict(replace(state, step=step, epoch=epoch)))
 
@@ -99,8 +102,16 @@ def recorded(run: Run) -> Iterator[Recorder]:
     """Writes the run's state as the block starts and ends.
 
     A run that is continued is said to be running only by `start()`: what is refused before that leaves it as it was.
+
+    Raises:
+        ValueError: another process runs it.
     """
     recorder = Recorder(run)
+    with run_lock.held(run.path) if recorder.is_writing else nullcontext():
+        yield from _recording(recorder, run)
+
+
+def _recording(recorder: Recorder, run: Run) -> Iterator[Recorder]:
     if not (run.path / "config.yaml").exists():
         recorder.start()
     try:
@@ -124,7 +135,7 @@ def read(run: Run) -> RunState:
     if state is None:
         # Of an older version, or damaged.
         return RunState("finished") if run.has_results else RunState("stopped", reason="it says nothing of its end")
-    if state.state == "running" and not _is_alive(state):
+    if state.state == "running" and not _is_alive(state, run):
         return replace(state, state="stopped", reason=_KILLED)
     return state
 
@@ -152,10 +163,10 @@ def _parsed(record: dict[str, Any]) -> RunState | None:
     return RunState(**known) if is_sound else None
 
 
-def _is_alive(state: RunState) -> bool:
-    """Whether a process is still there; one of another machine, which can't be seen from here, counts as such."""
+def _is_alive(state: RunState, run: Run) -> bool:
+    """Whether a run's process is still there; one of another machine is known by its lock alone."""
     if state.host != socket.gethostname() or state.pid is None:
-        return True
+        return run_lock.is_held(run.path)
     if Path("/proc/self/stat").exists():
         ticks = _ticks_of(state.pid)
         return ticks is not None and state.process in (None, ticks)

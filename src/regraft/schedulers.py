@@ -198,14 +198,19 @@ def plateau(
     return _every("epoch", scheduler) | {"monitor": monitor}
 
 
-def follow_schedules(schedulers: Iterable[Any]) -> None:
+def follow_schedules(schedulers: Iterable[Any], growth_of_epochs: float) -> None:
     """Sets each optimizer's rates to those of its schedule where it stands.
 
     They differ where a resumed run is longer than the one that was saved: without this its first step would have the
     rate of the shorter one's end.
+
+    Args:
+        schedulers: that have been restored; only closed forms are functions of where they stand.
+        growth_of_epochs: steps of an epoch now, in those of an epoch before.
     """
     for scheduler in schedulers:
         if isinstance(scheduler, LambdaLR):
+            scheduler.last_epoch = round(scheduler.last_epoch * growth_of_epochs)
             factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
             for group, rate, factor in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
                 group["lr"] = rate * factor

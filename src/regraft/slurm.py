@@ -27,9 +27,10 @@ def has_come_back() -> bool:
 
 
 def requeue() -> None:
-    """Puts this process's job back into the queue; Slurm then ends it. The log says if Slurm refuses."""
+    """Puts this process's job, if it is one, back into the queue; Slurm then ends it. The log says if Slurm refuses."""
     number = job()
-    assert number is not None, "Lightning's plugin is in use, so there is a job"
+    if number is None:
+        return
     try:
         subprocess.run(["scontrol", "requeue", number], check=True, capture_output=True, text=True, timeout=_SECONDS)
     except (OSError, subprocess.SubprocessError) as error:

@@ -26,11 +26,23 @@ def limit_spinning() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
 
 
+class Preempted(SystemExit):
+    """A scheduler asks the process to end: an exit with 143.
+
+    Attributes:
+        signum: by which signal.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(143)
+        self.signum = signum
+
+
 def exit_when_preempted() -> None:
     """Makes SIGTERM and SIGUSR1 an exit with 143, so that files are closed and locks let go; training saves first."""
 
     def leave(signum: int, frame: FrameType | None) -> None:
-        raise SystemExit(143)
+        raise Preempted(signum)
 
     for name in ("SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):  # Windows has no SIGUSR1

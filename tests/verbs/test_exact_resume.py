@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import regraft
+from regraft.module import TransferModule
 from regraft.runs import Run
 from small import without
 from stopping import StoppedError, assert_same_end, content_of, stopped_run
@@ -117,8 +118,6 @@ def test_a_signal_saves_and_ends_the_run(signum, exit_code, tmp_path):
 
 
 def test_a_slurm_job_goes_back_into_the_queue_and_goes_on_when_it_returns(tmp_path, monkeypatch, never_stopped):
-    overrides = [*KEPT, "freezing=none"]
-    straight = never_stopped(overrides)
     (tmp_path / "bin").mkdir()
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
@@ -126,41 +125,61 @@ def test_a_slurm_job_goes_back_into_the_queue_and_goes_on_when_it_returns(tmp_pa
     # What a batch script with one task sees.
     job = {"SLURM_JOB_ID": "12", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "probe", "SLURM_PROCID": "0"}
     job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
-    folder = tmp_path / "outputs" / "one" / "run"
-    process = start(folder, [*overrides, "callbacks.checkpoint.every_n_steps=1"], **job)
-    wait_for(folder / "checkpoints" / "last.ckpt", process)
+    command = [*KEPT, "freezing=none", "callbacks.checkpoint.every_n_steps=1", f"output_dir={tmp_path / 'outputs'}"]
+    words = [sys.executable, "-m", "regraft", "train", "--config-dir", str(tmp_path), *command]
+    process = subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"} | job, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")):
+        time.sleep(0.02)
     process.send_signal(signal.SIGUSR1)
     assert process.wait(timeout=30) == 143
     assert (tmp_path / "asked").read_text() == "requeue 12\n"
-    assert Run(folder).state["step"] == content_of(Run(folder).last_ckpt)["global_step"]
+    (folder,) = tmp_path.glob("outputs/*/*")
+    state = Run(folder).state
+    assert state["step"] == content_of(Run(folder).last_ckpt)["global_step"]
+    # Its node failed before it could say that it had ended, and Slurm chose another one.
+    Run(folder).write_state(state | {"state": "running", "host": "elsewhere", "pid": 1})
     for name, value in (job | {"SLURM_RESTART_COUNT": "1"}).items():
         monkeypatch.setenv(name, value)
-    command = [*overrides, f"output_dir={tmp_path / 'outputs'}"]
-    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {override}\n" for override in command))
-    returned = regraft.train(command)
+    returned = regraft.train(command, config_dir=str(tmp_path))
     assert returned.path == folder
-    assert_same_end(returned, straight)
+    assert_same_end(returned, never_stopped([*KEPT, "freezing=none"]))
 
 
-def test_a_loss_that_is_no_number_ends_the_run_before_it_does_harm():
+@pytest.fixture
+def poison(monkeypatch):
+    """Gives what makes the loss of some training batches, counted from 1, no number."""
+    loss_of, calls = TransferModule._loss_of, []
+
+    def poison(*numbers):
+        def poisoned(self, logits, targets):
+            calls.append(0)
+            loss, logits = loss_of(self, logits, targets)
+            return (loss * float("nan") if len(calls) in numbers else loss), logits
+
+        monkeypatch.setattr(TransferModule, "_loss_of", poisoned)
+
+    return poison
+
+
+def test_a_loss_that_is_no_number_ends_the_run():
     diverging = [*KEPT, "freezing=none", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant"]
     with pytest.raises(
-        ValueError, match=r"train/loss: got nan in epoch 0, step \d+, on the images \d+, .*callbacks\.nan=skip"
+        ValueError,
+        match=r"train/loss: got nan in epoch 0, step \d+, on the images \d+, .*No checkpoint had been written",
     ):
         regraft.train(diverging)
 
 
-def test_batches_whose_loss_is_no_number_can_be_left_out(monkeypatch):
-    from regraft.module import TransferModule
+def test_the_checkpoint_from_before_it_is_named(poison):
+    poison(4)
+    with pytest.raises(ValueError, match=r"step 3, .*previous\.ckpt is from before it, of step 2\."):
+        regraft.train([*KEPT, "freezing=none", "callbacks.checkpoint.every_n_steps=1", "hydra.run.dir=saved"])
+    run = Run(Path("saved").resolve())
+    assert [content_of(path)["global_step"] for path in (run.last_ckpt, run.previous_ckpt)] == [3, 2]
 
-    loss_of, calls = TransferModule._loss_of, []
 
-    def poisoned(self, logits, targets):
-        calls.append(0)
-        loss, logits = loss_of(self, logits, targets)
-        return (loss * float("nan") if len(calls) in (2, 3) else loss), logits
-
-    monkeypatch.setattr(TransferModule, "_loss_of", poisoned)
+def test_batches_whose_loss_is_no_number_can_be_left_out(poison):
+    poison(2, 3)
     run = regraft.train([*KEPT, "freezing=none", "callbacks.nan=skip"])
     skipped = [row["train/num_skipped"] for row in run.history(before_step=10**9) if "train/num_skipped" in row]
     assert skipped == [2, 0, 0, 0]

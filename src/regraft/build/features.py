@@ -72,7 +72,7 @@ class FeaturePlan:
     @property
     def record(self) -> dict[str, Any]:
         """What a resumed run must know, to go on in the same way whatever the store holds by then."""
-        return {"precision": self.frozen.precision}
+        return {"precision": self.frozen.precision, "is_amortised": self.is_amortised}
 
     def views(self, split: str) -> list[Any]:
         """Returns the images of a split, under each transform."""
@@ -101,7 +101,8 @@ def feature_plan(
         device: of the run.
         start_epoch: where the run starts or goes on.
         progress: see `fill.Progress`.
-        earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored.
+        earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored; a
+            run whose epochs weren't one batch keeps to that.
 
     Raises:
         ValueError: `features.cache=on`, `features.views` or an optimizer wants what can't be.
@@ -126,7 +127,10 @@ def feature_plan(
             reason = str(error)
         else:
             parts = stretches(phases, names, max_epochs, start_epoch, frozen.costs)
-            plan = FeaturePlan(settings, data, frozen, parts, is_amortised(config) or is_full_batch, is_full_batch)
+            # A checkpoint from between two steps of an epoch is none from between two batches of one step.
+            was_amortised = earlier is None or earlier.get("is_amortised", False)
+            is_whole = is_full_batch or (is_amortised(config) and was_amortised)
+            plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
             if start_epoch and not plan.depths and stretches(phases, names, max_epochs, 0, frozen.costs)[0].depth:
                 # No reason to refuse a run that has been accepted when it started.
                 log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")

@@ -4,6 +4,7 @@ Lightning starts rank 1 and up by repeating the command line of rank 0. Inside a
 command, sweep included; so the job starts `python -m regraft _join RUN`, which knows nothing but the run.
 """
 
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from regraft.provenance import Session
 from regraft.runs import Run
+from regraft.startup import Preempted
 
 _HANDED_OVER = ".processes.yaml"
 _PATIENCE_SECONDS = 30
@@ -51,9 +53,9 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)])
     try:
         exit_code = group.wait()
-    except BaseException:
-        # A signal to this process alone; the group saves the run before it ends.
-        group.terminate()
+    except BaseException as error:
+        # A signal to this process alone; the group saves the run before it ends, and may want to know which it was.
+        group.send_signal(error.signum if isinstance(error, Preempted) else signal.SIGTERM)
         try:
             group.wait(timeout=_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:

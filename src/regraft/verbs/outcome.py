@@ -28,6 +28,25 @@ def final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str
     return dict(found[0]) if found else {}
 
 
+def saved_before(run: Run, step: int) -> str:
+    """Returns which checkpoint of a run is from before a step's weights, one sentence.
+
+    Args:
+        run: the run.
+        step: optimizer steps that had been taken when its training diverged.
+    """
+    from regraft.checkpoints.files import CheckpointFiles, DamagedCheckpointError
+
+    for path in (run.last_ckpt, run.previous_ckpt):
+        try:
+            saved = CheckpointFiles().load_checkpoint(path)["global_step"] if path.is_file() else step
+        except DamagedCheckpointError:
+            continue
+        if saved < step:
+            return f"{path} is from before it, of step {saved}."
+    return "No checkpoint had been written before it."
+
+
 def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     """Returns what was trained, for how long; what the strategy had planned beyond the last epoch doesn't count."""
     starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}

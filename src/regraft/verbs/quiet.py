@@ -13,8 +13,9 @@ def interruptible(trainer: Any) -> Iterator[None]:
     """Has Ctrl-C leave as the interrupt that it is, where Lightning would exit as if the run had failed."""
     try:
         yield
-    except SystemExit:
-        if not trainer.interrupted:
+    except SystemExit as error:
+        # Lightning's own exit; another one, such as preemption's, is what it says.
+        if not trainer.interrupted or error.code != 1:
             raise
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from None

@@ -1,6 +1,7 @@
 """`regraft train`: one run, from a composed config to a tested checkpoint."""
 
 import logging
+import signal
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition, provenance
+from regraft import composition, provenance, slurm
 from regraft.arguments import in_its_folder
 from regraft.provenance import Session
 from regraft.resuming import continued, reset_parts
 from regraft.run_state import Recorder, recorded, require_not_running
 from regraft.runs import Run, find_checkpoint, run_of
-from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs import devices
-from regraft.verbs.outcome import final_metrics, keep_tensors, log_hyperparameters, results_of
+from regraft.verbs.outcome import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
 from regraft.verbs.quiet import interruptible, quiet_lightning
 from regraft.verbs.resume import is_done, with_its_length
 
@@ -89,8 +90,14 @@ def fit(config: dict[str, Any], run: Run, session: Session) -> None:
         run: where everything is kept.
         session: where it comes from; see `provenance.new_session`.
     """
-    with recorded(run) as recorder:
-        _fit(config, run, session, recorder)
+    try:
+        with recorded(run) as recorder:
+            _fit(config, run, session, recorder)
+    except Preempted as notice:
+        # Before or after the steps, where nothing is lost by starting that part again.
+        if notice.signum == signal.SIGUSR1:
+            slurm.requeue()
+        raise
 
 
 def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder) -> None:
@@ -181,11 +188,14 @@ def _feature_plan(
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
     """Fits; what a signal ends leaves as the interrupt or the exit that it is."""
+    from regraft.divergence import DivergedError
     from regraft.interrupts import StoppedBySignal
 
     try:
         with interruptible(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except DivergedError as error:
+        raise ValueError(f"{error} {saved_before(run, error.step)}") from error
     except StoppedBySignal as stopped:
         saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
         log.info(
