@@ -5,6 +5,7 @@ from regraft.resuming import continued, reset_parts, without_state
 RECORD = {
     "data": {"root": "/there", "batch_size": 32, "num_workers": 0},
     "optimizer": {"_target_": "torch.optim.AdamW", "lr": 0.01},
+    "scheduler": {"_target_": "regraft.schedulers.cosine"},
     "trainer": {"accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": 5},
     "callbacks": {"best": {"monitor": "val/acc"}},
     "seed": 3,
@@ -107,10 +108,29 @@ def test_an_unknown_part_is_not_reset(reset):
         reset_parts({"resume": {"reset": reset}})
 
 
-def test_onecycle_is_reset_with_the_optimizer_only():
+@pytest.mark.parametrize("part", ["optimizer", "scheduler"])
+@pytest.mark.parametrize("schedule", ["onecycle", "step", "exponential", "plateau"])
+def test_a_schedule_that_steps_from_rate_to_rate_is_reset_with_the_optimizer_only(schedule, part):
+    record = RECORD | {"scheduler": {"_target_": f"regraft.schedulers.{schedule}"}}
+    with pytest.raises(ValueError, match=f"{schedule} and the optimizer hold parts of each other's state"):
+        continued(record, composed(scheduler=record["scheduler"], resume={"reset": [part]}), [])
+
+
+def test_onecycle_is_made_longer_only_afresh():
     record = RECORD | {"scheduler": {"_target_": "regraft.schedulers.onecycle"}}
-    with pytest.raises(ValueError, match="onecycle keeps its rates in the optimizer's state"):
-        continued(record, composed(scheduler=record["scheduler"], resume={"reset": ["scheduler"]}), [])
+    longer = composed(scheduler=record["scheduler"], trainer=RECORD["trainer"] | {"max_epochs": 9})
+    with pytest.raises(ValueError, match=r"trainer\.max_epochs: onecycle can't be made longer"):
+        continued(record, longer, ["trainer.max_epochs=9"])
+    afresh = longer | {"resume": {"reset": ["optimizer", "scheduler"]}}
+    assert continued(record, afresh, ["trainer.max_epochs=9"])["trainer"]["max_epochs"] == 9
+
+
+@pytest.mark.parametrize("had", [True, False])
+def test_averaged_weights_are_kept_or_left_out_throughout(had):
+    average = {"ema": {"decay": 0.9}}
+    record = RECORD | {"callbacks": average if had else {}}
+    with pytest.raises(ValueError, match=r"callbacks\.ema: the run has"):
+        continued(record, composed(callbacks={} if had else average), ["callbacks=other"])
 
 
 CONTENT = {
