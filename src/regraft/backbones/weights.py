@@ -67,7 +67,9 @@ def load_safely(path: Path) -> Any:
             f"{path} is refused: it is damaged, or holds pickled code that loading would run. "
             "Load it where you trust it, and save its `state_dict()` alone."
         ) from error
-    except (RuntimeError, EOFError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
         raise ValueError(f"{path} is no file that torch.save wrote whole ({error}). Copy it again.") from error
 
 

@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from torch import nn
 
 from regraft.build.targets import Config, checked_call, factory, require_numbers
-from regraft.checkpoints.reading import Checkpoint, require_known_targets
+from regraft.checkpoints.reading import Checkpoint
 from regraft.checkpoints.reading import read as read_checkpoint
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing import table
@@ -22,6 +22,7 @@ from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
 from regraft.runs import find_checkpoint
 from regraft.seeding import derive_seed
+from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,18 @@ def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
     return strategy
 
 
-def datamodule(config: Config, input_spec: InputSpec) -> Any:
-    """Returns the prepared datamodule: data read, splits made, classes and statistics known."""
+def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
+    """Returns the prepared datamodule: data read, splits made, classes and statistics known.
+
+    Args:
+        config: the resolved config.
+        input_spec: what the backbone wants.
+        trained: a run's, whose classes the data must have; they are put in its order.
+
+    Raises:
+        ValueError: the data can't be read or split as asked, or has other classes.
+    """
+    from regraft.data.class_order import InOrderOf
     from regraft.data.datamodule import ImageDataModule
 
     ours = inspect.signature(ImageDataModule).parameters
@@ -147,6 +158,8 @@ def datamodule(config: Config, input_spec: InputSpec) -> Any:
             f"which brings them."
         )
     source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
+    if trained is not None:
+        source = InOrderOf(source, trained.class_names, str(trained.path))
     options = {key: value for key, value in node.items() if key in ours}
     make = checked_call(ImageDataModule, "data", options)
     module = make(
