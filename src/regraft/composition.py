@@ -179,7 +179,7 @@ def explain(error: Exception) -> str:
             f"{error.override}: this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, "
             f"= or ~ is quoted twice: '{key}=\"{value}\"'."
         )
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return " ".join(line.strip() for line in (str(error) or message).splitlines() if line.strip())
 
 
 def _keys_beside(full_key: str) -> list[str]:

@@ -1,8 +1,11 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
 import regraft
+from regraft.data.folder import FolderSource
+from regraft.data.images import Splits
 from small import without
 
 
@@ -68,12 +71,17 @@ def test_other_classes_are_refused_with_both_sides(small_run, tmp_path):
 
 
 def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, monkeypatch):
-    from regraft.data import folder
-
     digits_folder(tmp_path / "all", {label: str(label) for label in range(10)})
     there = [f"ckpt_path={small_run.path}", "data=folder", f"data.root={tmp_path / 'all'}", "data.num_workers=0"]
     expected = regraft.evaluate(there)
+    read = FolderSource.splits
+
+    def last_class_first(source: FolderSource) -> Splits:
+        splits = read(source)
+        train, test = (replace(images, labels=9 - images.labels) for images in (splits.train, splits.test))
+        return Splits(splits.class_names[::-1], train, test=test)
+
     # A folder's classes are sorted, so another order comes from elsewhere, such as a source of one's own.
-    monkeypatch.setattr(folder, "sorted", lambda names: sorted(names, reverse=True), raising=False)
+    monkeypatch.setattr(FolderSource, "splits", last_class_first)
     assert regraft.evaluate(there) == pytest.approx(expected)
     assert expected["test/acc"] > 0.3
