@@ -62,7 +62,7 @@ def checkpoints(small_run, tmp_path_factory) -> dict[str, Path]:
 @pytest.mark.parametrize("name", ["pickle", "global", "swapped", "config"])
 def test_an_evil_checkpoint_runs_nothing(name, checkpoints, canary):
     path = checkpoints[name]
-    sentence = "is refused|names 'os.system'" if name == "config" else "is refused|no file that torch.save wrote"
+    sentence = "names 'os.system'" if name == "config" else "is refused"
     with pytest.raises(ValueError, match=sentence):
         read(path, [])
     if name != "config":

@@ -95,13 +95,10 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
         body = bare_backbone(architecture, checkpoint.input_spec)
     require_numbers(config)
     strategy = freezing(config, body.stage_names)
-    data = datamodule(config, body.input_spec)
-    if checkpoint is not None and data.fingerprint != checkpoint.fingerprint:
-        raise ValueError(
-            f"data: these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
-            f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run goes on with its own data; "
-            f"name where it lies now with data.root=PATH."
-        )
+    head_source = None if checkpoint is not None else _head_source(config)
+    data = datamodule(config, body.input_spec, checkpoint or head_source)
+    if checkpoint is not None:
+        _require_same_data(data, checkpoint)
     body.input_spec = data.input_spec
     record = {
         "config": config,
@@ -112,8 +109,8 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
         "fingerprint": data.fingerprint,
     }
     module = transfer_module(config, body, record["class_counts"], record)
-    if checkpoint is None and config.get("head_from") is not None:
-        _load_head(module.head, config["head_from"], list(data.class_names), config["trust"])
+    if head_source is not None:
+        _load_head(module.head, head_source)
     # Made anew when training starts; what is wrong with it is to be said before features are computed.
     _optimizer(config, module.backbone, module.head)
     groups = optimizer_groups(config, module.backbone, module.head)
@@ -181,18 +178,29 @@ def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
     return made
 
 
-def _load_head(head: nn.Module, path: str, class_names: Sequence[str], trust: Sequence[str]) -> None:
-    """Fills a head with the weights of an earlier run's.
+def _require_same_data(data: Any, checkpoint: Checkpoint) -> None:
+    if data.fingerprint != checkpoint.fingerprint:
+        raise ValueError(
+            f"data: these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
+            f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run goes on with its own data; "
+            f"name where it lies now with data.root=PATH."
+        )
+
+
+def _head_source(config: Config) -> Checkpoint | None:
+    """Returns the checkpoint whose head a run starts with, None if it starts with one of its own."""
+    path = config.get("head_from")
+    if path is None:
+        return None
+    return read_checkpoint(find_checkpoint(path, prefer="best", key="head_from"), config["trust"])
+
+
+def _load_head(head: nn.Module, earlier: Checkpoint) -> None:
+    """Fills a head with the weights of an earlier run's, whose classes the data has in the same order.
 
     Raises:
-        ValueError: the run had other classes, or another head.
+        ValueError: the run had another head.
     """
-    earlier = read_checkpoint(find_checkpoint(path, prefer="best", key="head_from"), trust)
-    if earlier.class_names != list(class_names):
-        raise ValueError(
-            f"head_from: the head of {earlier.path} is for other classes: {', '.join(earlier.class_names)}. The data "
-            f"has: {', '.join(class_names)}. Leave head_from out, or give data with the same classes in the same order."
-        )
     states = earlier.content["state_dict"]
     found = {key.removeprefix("head."): value for key, value in states.items() if key.startswith("head.")}
     wanted = {key: tuple(value.shape) for key, value in head.state_dict().items()}

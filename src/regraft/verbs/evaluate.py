@@ -62,7 +62,8 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> tuple[dict[str,
     backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     data = build.datamodule(config, checkpoint.input_spec, checkpoint)
     if composed.split not in data.sizes:
-        raise ValueError(f"split: got {composed.split!r}; the data has: {', '.join(data.sizes)}.")
+        others = ", ".join(f"split={name}" for name in _SPLITS if name in data.sizes) or "data that has one"
+        raise ValueError(f"split: got {composed.split!r}, which the data lacks. Use {others}.")
     module = build.transfer_module(config, backbone, checkpoint.class_counts, record={})
     module.load_state_dict(checkpoint.content["state_dict"])
     trainer = build.trainer(config, has_val=data.has_val, logger=False, callbacks=[], enable_checkpointing=False)
