@@ -90,7 +90,7 @@ EXPERIMENTS = [
     ("env", "oc.env reads the environment"),
     ("trust", "trust can be given on the command line only"),
     ("target", "add trust=[evil_module.Head] to the command"),
-    ("callback", "add trust=[evil_module.Callback] to the command"),
+    ("callback", "to let files say it, add trust=[hydra]"),
 ]
 INPUTS = [
     *((["train", "--config-dir", "configs", f"experiment={name}"], sentence) for name, sentence in EXPERIMENTS),

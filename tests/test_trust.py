@@ -12,6 +12,7 @@ from regraft import composition
 from regraft.backbones import checkpoint as grafted
 from regraft.backbones import weights
 from regraft.checkpoints.reading import read
+from regraft.config_files import package_of, require_harmless
 from regraft.shipped import shipped_targets
 from regraft.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
 
@@ -114,15 +115,17 @@ def test_a_run_of_a_stranger_runs_nothing(small_run, canary, tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"hydra": {"callbacks": {"x": {"_target_": "evil_module.Anything"}}}}, "names 'evil_module.Anything'"),
-        ({"hydra": {"launcher": {"_target_": "evil_module.Anything"}}}, "names 'evil_module.Anything'"),
-        ({"hydra": {"sweeper": {"_target_": "evil_module.Anything"}}}, "names 'evil_module.Anything'"),
-        ({"hydra": {"job_logging": {"handlers": {"x": {"()": "evil_module.Anything"}}}}}, "names 'evil_module.Anyth"),
-        ({"hydra": {"job_logging": {"handlers": {"x": {"class": "evil_module.Anything"}}}}}, "names 'evil_module.Any"),
-        ({"hydra": {"job_logging": {"handlers": {"x": {"stream": "ext://evil_module.x"}}}}}, "names 'ext://evil_mod"),
-        ({"hydra": {"job": {"env_set": {"GIT_CONFIG_COUNT": "1"}}}}, "hydra.job.env_set can be given on the command"),
-        ({"hydra": {"job": {"env_copy": ["SECRET"]}}}, "hydra.job.env_copy can be given on the command"),
-        ({"hydra": {"searchpath": ["pkg://evil_module"]}}, "hydra.searchpath can be given on the command line only"),
+        ({"hydra": {"callbacks": {"x": {"_target_": "evil_module.Anything"}}}}, "hydra.callbacks.x._target_: this can"),
+        ({"hydra": {"launcher": {"_target_": "evil_module.Anything"}}}, "hydra.launcher._target_: this can"),
+        ({"hydra": {"sweeper": {"_target_": "evil_module.Anything"}}}, "hydra.sweeper._target_: this can"),
+        ({"hydra": {"job_logging": {"handlers": {"file": {"filename": "x.py"}}}}}, "handlers.file.filename: this can"),
+        ({"hydra": {"job": {"env_set": {"GIT_CONFIG_COUNT": "1"}}}}, "hydra.job.env_set.GIT_CONFIG_COUNT: this can"),
+        ({"hydra": {"job": {"env_copy": ["SECRET"]}}}, "hydra.job.env_copy.0: this can"),
+        ({"hydra": {"searchpath": ["pkg://evil_module"]}}, "hydra.searchpath.0: this can be given on the command line"),
+        ({"hydra": "${head}"}, "hydra: this can be given on the command line only"),
+        ({"x": {"hydra": {"searchpath": ["pkg://evil_module"]}}}, "x.hydra.searchpath.0: this can be given"),
+        ({"defaults": [{"/head@hydra.callbacks.x": "mine"}]}, "defaults hold '/head@hydra.callbacks.x'"),
+        ({"defaults": ["/head/mine@_global_.hydra.callbacks"]}, "defaults hold '/head/mine@_global_"),
         ({"trust": ["evil_module"]}, "trust can be given on the command line only"),
         ({"head": {"_target_": "${output_dir}"}}, r"names '\$\{output_dir\}'"),
         ({"head": "${oc.create:{_target_:evil_module.Anything}}"}, "oc.create isn't a known resolver"),
@@ -138,6 +141,27 @@ def test_what_a_file_may_not_say(content, sentence, canary, tmp_path):
     with pytest.raises(ValueError, match=sentence):
         composition.compose_once("train", ["experiment=evil"], config_dir(tmp_path, "experiment/evil", text))
     assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        *(("hydra/job_logging/evil", None), ("experiment/evil", "hydra.job_logging"), ("experiment/hydra", "_name_")),
+        *(("hydra/evil", "_group_"), ("experiment/evil", "_global_.hydra.job_logging")),
+    ],
+)
+def test_what_is_of_hydra_is_known_wherever_it_stands(name, header):
+    package = package_of(name, header)
+    assert package.split(".")[0] == "hydra"
+    with pytest.raises(ValueError, match="to let files say it, add trust"):
+        require_harmless({"formatters": {"plain": {"format": "touch canary"}}}, [], "evil.yaml", package)
+    require_harmless({"formatters": {"plain": {"format": "touch canary"}}}, ["hydra"], "mine.yaml", package)
+
+
+def test_a_file_may_say_where_runs_lie(tmp_path):
+    content = {"hydra": {"run": {"dir": "here/${now:%Y}"}, "job": {"chdir": False}}, "optimizer": {"lr": 0.5}}
+    folder = config_dir(tmp_path, "experiment/mine", "# @package _global_\n" + yaml.safe_dump(content))
+    assert composition.compose_once("train", ["experiment=mine"], folder).optimizer.lr == 0.5
 
 
 def test_a_module_of_ones_own_is_one_word(tmp_path):

@@ -18,17 +18,13 @@ from omegaconf import OmegaConf
 
 from regraft.plain_data import require_bounded
 from regraft.shipped import conf_dir
-from regraft.trust import is_trusted, named_in, require_known, require_known_resolvers
+from regraft.trust import is_trusted, named_in, require_known, require_known_resolvers, values
 
-# Hydra imports packages of a search path, and sets environment variables, before any check of ours could come.
-_NEVER_IN_FILES = ("searchpath", "env_set", "env_copy")
-# What logging's dictConfig may be told to make: `class` of a handler or formatter, `()` of anything.
-_LOGGING = (
-    *("logging.StreamHandler", "logging.FileHandler", "logging.NullHandler", "logging.Formatter"),
-    *("logging.handlers.RotatingFileHandler", "logging.handlers.TimedRotatingFileHandler"),
-    "colorlog.ColoredFormatter",
-)
-_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+# What a file may say of Hydra. The rest has it import packages, set environment variables, or write a log of any words
+# into any file, before a check of ours could come.
+_OF_HYDRA = ("run.dir", "sweep.dir", "sweep.subdir", "job.name", "job.chdir", "output_subdir", "verbose", "mode")
+
+_COMMAND_LINE_ONLY = "this can be given on the command line only; to let files say it, add trust=[hydra]."
 
 
 class CheckedFiles(FileConfigSource):
@@ -54,7 +50,8 @@ class CheckedFiles(FileConfigSource):
             result = super().load_config(config_path)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: can't be read as YAML ({' '.join(str(error).split())}).") from error
-        require_harmless(OmegaConf.to_container(result.config, resolve=False), self.trust, str(path))
+        content = OmegaConf.to_container(result.config, resolve=False)
+        require_harmless(content, self.trust, str(path), package_of(config_path, result.header.get("package")))
         return result
 
 
@@ -83,35 +80,47 @@ def checked(arguments: Sequence[str]) -> Iterator[None]:
         types["file"] = before
 
 
-def require_harmless(node: Any, trust: Sequence[str], path: str, place: str = "") -> None:
+def package_of(config_path: str, header: str | None) -> str:
+    """Returns where a file's content goes in the config, dotted; empty for its top.
+
+    Args:
+        config_path: of the file in its folder, such as `head/linear`.
+        header: what the file says itself, in a line `# @package ...`; None if it doesn't.
+    """
+    group, _, name = config_path.removesuffix(".yaml").strip("/").replace("/", ".").rpartition(".")
+    package = group if header is None else header.replace("_group_", group).replace("_name_", name)
+    return ".".join(part for part in package.split(".") if part not in ("", "_global_"))
+
+
+def require_harmless(content: Any, trust: Sequence[str], path: str, package: str) -> None:
     """Checks what a file holds, before it is composed with anything.
 
     Args:
-        node: the content, or a part of it; interpolations aren't resolved.
+        content: plain types; interpolations aren't resolved.
         trust: what the command line trusts.
         path: the file.
-        place: of the part, dotted.
+        package: where its content goes in the config.
 
     Raises:
         ValueError: it names what isn't trusted, or holds what belongs on the command line.
     """
-    at = f"{path}: {place}"
-    key = place.rpartition(".")[2]
-    if key == "_target_" and node is not None:
-        require_known(node, trust, at)
-    elif key in _NEVER_IN_FILES and node:
-        raise ValueError(f"{at} can be given on the command line only, not in a file.")
-    elif key in ("class", "()") and not (isinstance(node, str) and (node in _LOGGING or is_trusted(node, trust))):
-        raise ValueError(f"{at} names {node!r}; allowed: {', '.join(_LOGGING)}, or what trust=[...] names.")
-    elif place == "trust" and node:
-        raise ValueError(f"{at} can be given on the command line only: what a file trusts, nobody has vouched for.")
-    elif isinstance(node, str):
-        require_known_resolvers(node, trust, at)
-        if node.startswith("ext://") and node not in _STREAMS and not is_trusted(node.removeprefix("ext://"), trust):
-            raise ValueError(f"{at} names {node!r}; allowed: {', '.join(_STREAMS)}.")
-    elif isinstance(node, dict | list):
-        for name, part in node.items() if isinstance(node, dict) else enumerate(node):
-            require_harmless(part, trust, path, f"{place}.{name}".lstrip("."))
+    defaults = content.get("defaults") if isinstance(content, dict) else None
+    for entry in (part for node in defaults or [] for part in (node if isinstance(node, dict) else [node])):
+        there = str(entry).partition("@")[2]
+        if ("hydra" in there or "$" in there) and not is_trusted("hydra", trust):
+            raise ValueError(f"{path}: defaults hold {entry!r}; {_COMMAND_LINE_ONLY}")
+    for place, value in values(content, package):
+        at = f"{path}: {place}"
+        _, is_of_hydra, of_hydra = f".{place}".partition(".hydra.")
+        if (is_of_hydra and of_hydra not in _OF_HYDRA) or place.rpartition(".")[2] == "hydra":
+            if value is not None and not is_trusted("hydra", trust):
+                raise ValueError(f"{at}: {_COMMAND_LINE_ONLY}")
+        elif place.partition(".")[0] == "trust" and value:
+            raise ValueError(f"{path}: trust can be given on the command line only, never in a file.")
+        if place.rpartition(".")[2] == "_target_" and value is not None:
+            require_known(value, trust, at)
+        elif isinstance(value, str):
+            require_known_resolvers(value, trust, at)
 
 
 def refuse_pickles(arguments: Sequence[str]) -> None:

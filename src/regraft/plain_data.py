@@ -68,7 +68,8 @@ def require_bounded(text: str, source: str | Path) -> None:
             num_nodes, num_repeated = num_nodes + size, num_repeated + size
             outer[-1].height = max(outer[-1].height, height)
         elif isinstance(event, yaml.CollectionStartEvent):
-            found.pop(event.anchor, None)
+            if event.anchor is not None:
+                found.pop(event.anchor, None)
             outer.append(_Open(event.anchor, num_nodes))
             num_nodes += 1
         elif isinstance(event, yaml.CollectionEndEvent):

@@ -52,7 +52,7 @@ _INTERPOLATION = re.compile(r"\$\{\s*([^:${}]*)([:$]?)")
 
 def named_in(overrides: Sequence[str]) -> list[str]:
     """Returns what a command line trusts: the values of `trust=`, and every `_target_` that is typed out."""
-    found: list[str] = []
+    found: list[Any] = []
     lines = [line for line in overrides if not line.startswith("-") and ("trust" in line or "_target_" in line)]
     for override in OverridesParser.create().parse_overrides(lines):
         value = override.value()
@@ -60,7 +60,7 @@ def named_in(overrides: Sequence[str]) -> list[str]:
             is_sweep = isinstance(value, Sweep)
             found += override.sweep_string_iterator() if is_sweep else value if isinstance(value, list) else [value]
         elif not isinstance(value, Sweep):
-            found += [part for place, part in _values(value, "") if place.rpartition(".")[2] == "_target_"]
+            found += [part for place, part in values(value, "") if place.rpartition(".")[2] == "_target_"]
     return [name for name in found if isinstance(name, str) and name]
 
 
@@ -77,7 +77,7 @@ def require_known_targets(node: Any, trust: Sequence[str], source: str) -> None:
             there is an interpolation left, which could still become one.
     """
     require_bounded_tree(node, source)
-    for place, value in _values(node, ""):
+    for place, value in values(node, ""):
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{source}: {place} holds {value!r} after everything was resolved; write out its value.")
         if place.rpartition(".")[2] == "_target_" and value is not None:
@@ -133,6 +133,20 @@ def is_trusted(name: str, trust: Sequence[str]) -> bool:
     return any(f"{name}.".startswith(f"{trusted}.") for trusted in trust)
 
 
+def values(node: Any, place: str) -> list[tuple[str, Any]]:
+    """Returns every value of a config that is no list or mapping, and its dotted place.
+
+    What is under `_target_` is one whatever it is.
+    """
+    if isinstance(node, Mapping) and place.rpartition(".")[2] != "_target_":
+        inner = [(f"{place}.{key}".lstrip("."), value) for key, value in node.items()]
+    elif isinstance(node, list | tuple) and place.rpartition(".")[2] != "_target_":
+        inner = [(f"{place}.{index}".lstrip("."), value) for index, value in enumerate(node)]
+    else:
+        return [(place, node)]
+    return [found for key, value in inner for found in values(value, key)]
+
+
 def _is_known(target: str, trust: Sequence[str]) -> bool:
     return target in shipped_targets() or is_trusted(target, trust) or _is_of_a_library(target)
 
@@ -151,17 +165,3 @@ def _is_of_a_library(target: str) -> bool:
         return False
     homes = _HOMES.get(module, (module.partition(".")[0] + ".",))
     return isinstance(found, type) and issubclass(found, kind) and found.__module__.startswith(homes)
-
-
-def _values(node: Any, place: str) -> list[tuple[str, Any]]:
-    """Returns every value of a config that is no list or mapping, and its dotted place.
-
-    What is under `_target_` is one whatever it is.
-    """
-    if isinstance(node, Mapping) and place.rpartition(".")[2] != "_target_":
-        inner = [(f"{place}.{key}".lstrip("."), value) for key, value in node.items()]
-    elif isinstance(node, list | tuple) and place.rpartition(".")[2] != "_target_":
-        inner = [(f"{place}.{index}".lstrip("."), value) for index, value in enumerate(node)]
-    else:
-        return [(place, node)]
-    return [found for key, value in inner for found in _values(value, key)]

@@ -73,7 +73,7 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     if odd or len(record["class_names"]) != len(record["class_counts"]):
         raise ValueError(f"ckpt_path: {path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} is odd.")
     require_bounded_tree(record, str(path))
-    require_known_targets([record["config"], record["architecture"]], trust, str(path))
+    require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))
     return Checkpoint(
         path=path,
         content=content,
