@@ -14,7 +14,11 @@ ALLOWED = {
     "contracts": set(),
     "seeding": set(),
     "atomic": set(),
-    "runs": {"atomic"},
+    "plain_data": set(),
+    "shipped": set(),
+    "trust": {"plain_data", "shipped"},
+    "config_files": {"plain_data", "shipped", "trust"},
+    "runs": {"atomic", "plain_data"},
     "handles": {"runs"},
     "slurm": set(),
     "arguments": {"handles", "runs", "slurm"},
@@ -22,10 +26,10 @@ ALLOWED = {
     "run_state": {"run_lock", "runs", "slurm"},
     "provenance": {"atomic", "runs"},
     "startup": set(),
-    "composition": set(),
+    "composition": {"config_files", "shipped", "trust"},
     "resuming": {"arguments"},
-    "checkpoints": {"atomic", "backbones", "contracts", "runs"},
-    "backbones": {"contracts", "runs", "seeding"},
+    "checkpoints": {"atomic", "backbones", "contracts", "plain_data", "runs", "trust"},
+    "backbones": {"contracts", "plain_data", "runs", "seeding"},
     "sweeps": {"runs"},
     "grid": {"grid_heads"},
     "grid_heads": set(),
@@ -49,13 +53,24 @@ ALLOWED = {
     "report": {"contracts", "features", "freezing", "handles", "run_state", "runs"},
     "build": {"*"},
     "verbs": {"*"},
-    "cli": {"arguments", "cli_completion", "cli_words", "composition", "startup", "verbs", "*version"},
+    "cli": {
+        "arguments",
+        "cli_completion",
+        "cli_words",
+        "composition",
+        "config_files",
+        "shipped",
+        "startup",
+        "trust",
+        "verbs",
+        "*version",
+    },
     "cli_completion": {"cli_words", "composition", "handles"},
     "cli_words": {"composition", "*version"},
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }
-MAY_SEE_CONFIGS = {"checkpoints", "cli", "composition", "sweeps", "build", "verbs"}
+MAY_SEE_CONFIGS = {"cli", "composition", "config_files", "trust", "sweeps", "build", "verbs"}
 
 
 def modules() -> list[Path]:

@@ -17,12 +17,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from regraft import __version__
+from regraft import __version__, config_files
 from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
-from regraft.composition import conf_dir, explain, is_debugging, register_resolvers, unknown
+from regraft.composition import explain, is_debugging, register_resolvers, unknown
+from regraft.shipped import conf_dir
 from regraft.startup import exit_when_preempted, limit_spinning
+from regraft.trust import look_beside, named_in
 
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
@@ -37,8 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     limit_spinning()
     exit_when_preempted()
-    # So that a config may name a class in a file beside it, as with `python -m regraft`; installed modules come first.
-    sys.path.append(str(Path.cwd()))
     try:
         _dispatch(arguments)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -119,9 +119,12 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
             errors.append(error)
             return error
 
+    config_files.refuse_pickles(arguments)
+    look_beside(named_in(arguments))
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
+    with config_files.checked(arguments):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
     if errors:
         raise errors[0]
 

@@ -20,13 +20,9 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-_PACKAGE = Path(__file__).resolve().parent
-
-
-def conf_dir() -> Path:
-    """Returns the folder of shipped configs: inside the package when installed from a wheel, else the checkout's."""
-    installed = _PACKAGE / "conf"
-    return installed if installed.is_dir() else _PACKAGE.parents[1] / "conf"
+from regraft import config_files
+from regraft.shipped import conf_dir
+from regraft.trust import named_in, require_known_targets
 
 
 def register_resolvers() -> None:
@@ -55,7 +51,10 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
     GlobalHydra.instance().clear()
     search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name):
+        with (
+            config_files.checked(overrides),
+            initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name),
+        ):
             return compose(config_name, [*overrides, *search_path], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error)) from error
@@ -74,10 +73,15 @@ def as_current(composed: DictConfig) -> Iterator[None]:
         HydraConfig.instance().cfg = outer
 
 
-def plain(config: DictConfig) -> dict[str, Any]:
+def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Returns the config resolved to plain types, Hydra's own node left out, paths absolute.
 
+    Args:
+        config: composed, or a run's own.
+        overrides: what was typed; its `trust` is that of the command line alone, whatever a file says.
+
     Raises:
+        ValueError: it names what isn't trusted.
         omegaconf.errors.MissingMandatoryValue: a key that must be given has no value.
     """
     resolved: dict[str, Any] = {}
@@ -86,6 +90,8 @@ def plain(config: DictConfig) -> dict[str, Any]:
             node = config[key]
             is_node = OmegaConf.is_config(node)
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
+    resolved["trust"] = named_in(overrides)
+    require_known_targets(resolved, resolved["trust"], "config")
     for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
@@ -173,7 +179,7 @@ def explain(error: Exception) -> str:
             f"{error.override}: this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, "
             f"= or ~ is quoted twice: '{key}=\"{value}\"'."
         )
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return " ".join(line.strip() for line in (str(error) or message).splitlines() if line.strip())
 
 
 def _keys_beside(full_key: str) -> list[str]:

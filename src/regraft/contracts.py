@@ -55,11 +55,14 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Returns the spec that `to_dict` wrote."""
+        """Returns the spec that `to_dict` wrote; ValueError if it isn't one."""
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
         }
-        return cls(**given)
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise ValueError(f"input_spec: got {given}, which is none ({error}).") from error
 
 
 class Backbone(nn.Module):

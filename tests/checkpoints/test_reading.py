@@ -2,7 +2,7 @@ import pytest
 import torch
 
 import regraft
-from regraft.checkpoints.reading import require_known_targets
+from regraft.trust import require_known_targets
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
 import regraft
+from regraft.data.folder import FolderSource
+from regraft.data.images import Splits
 from small import without
 
 
@@ -46,13 +49,39 @@ def test_a_mistake_is_said(small_run, override, sentence):
         regraft.evaluate([f"ckpt_path={small_run.path}", override])
 
 
-def test_other_classes_are_refused_by_name(small_run, tmp_path):
+def digits_folder(root, names: dict[int, str]) -> None:
+    """Writes some digits as a folder of photos, each class under the name that is given for it."""
     from PIL import Image
+    from sklearn.datasets import load_digits
 
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
-            (tmp_path / "pets" / split / name).mkdir(parents=True)
-            for index in range(4):
-                Image.new("RGB", (20, 20), (index, 0, 0)).save(tmp_path / "pets" / split / name / f"{index}.png")
-    with pytest.raises(ValueError, match=r"The run has: 0, 1, .*The data has: cat, dog"):
-        regraft.evaluate([f"ckpt_path={small_run.path}", "data=folder", f"data.root={tmp_path / 'pets'}"])
+    digits = load_digits()
+    for split, start in (("train", 0), ("test", 1000)):
+        for label, name in names.items():
+            (root / split / name).mkdir(parents=True)
+            for index in [place for place in range(start, len(digits.target)) if digits.target[place] == label][:6]:
+                pixels = (digits.images[index] * 15.9375).astype("uint8")
+                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
+
+
+def test_other_classes_are_refused_with_both_sides(small_run, tmp_path):
+    digits_folder(tmp_path / "few", {0: "0", 1: "1", 2: "two"})
+    sentence = r"Only in the run: 2, 3, 4, 5, 6, 7, 8, 9 \(8 of 10\)\. Only in the data: two \(1 of 3\)\."
+    with pytest.raises(ValueError, match=sentence):
+        regraft.evaluate([f"ckpt_path={small_run.path}", "data=folder", f"data.root={tmp_path / 'few'}"])
+
+
+def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, monkeypatch):
+    digits_folder(tmp_path / "all", {label: str(label) for label in range(10)})
+    there = [f"ckpt_path={small_run.path}", "data=folder", f"data.root={tmp_path / 'all'}", "data.num_workers=0"]
+    expected = regraft.evaluate(there)
+    read = FolderSource.splits
+
+    def last_class_first(source: FolderSource) -> Splits:
+        splits = read(source)
+        train, test = (replace(images, labels=9 - images.labels) for images in (splits.train, splits.test))
+        return Splits(splits.class_names[::-1], train, test=test)
+
+    # A folder's classes are sorted, so another order comes from elsewhere, such as a source of one's own.
+    monkeypatch.setattr(FolderSource, "splits", last_class_first)
+    assert regraft.evaluate(there) == pytest.approx(expected)
+    assert expected["test/acc"] > 0.3

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from regraft.backbones.weights import load_safely, load_tensors, read_safetensors
 from regraft.contracts import Backbone, InputSpec
+from regraft.plain_data import require_bounded_tree
 from regraft.runs import find_checkpoint
 
 _PREFIX = "backbone."
@@ -80,6 +81,10 @@ def read(path: str | Path) -> SourceCheckpoint:
             f"model.path: {file} is not a checkpoint of Regraft (it lacks {lacks}). For a plain state dict use "
             "model=<its architecture> model.weights=PATH."
         )
+    odd = [key for key in ("architecture", "input_spec") if not isinstance(fields[key], Mapping)]
+    if odd:
+        raise ValueError(f"model.path: {file} is not a checkpoint of Regraft; its {', '.join(odd)} is odd.")
+    require_bounded_tree(fields["architecture"], file)
     spec = InputSpec.from_dict(fields["input_spec"])
     return SourceCheckpoint(dict(fields["architecture"]), spec, tensors, file)
 
@@ -100,14 +105,17 @@ def graft(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
 
 def _read_lightning(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     content = load_safely(path)
-    if not isinstance(content, Mapping):
-        content = {}
-    return content.get("state_dict", {}), content.get("hyper_parameters", {})
+    parts = [content.get(key) if isinstance(content, Mapping) else None for key in ("state_dict", "hyper_parameters")]
+    states, fields = (part if isinstance(part, Mapping) else {} for part in parts)
+    return {name: value for name, value in states.items() if isinstance(value, Tensor)}, fields
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     tensors, metadata = read_safetensors(path)
-    return tensors, {key: json.loads(metadata[key]) for key in ("architecture", "input_spec") if key in metadata}
+    try:
+        return tensors, {key: json.loads(metadata[key]) for key in ("architecture", "input_spec") if key in metadata}
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"model.path: the metadata of {path} is no JSON ({error}).") from error
 
 
 def _describe(architecture: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ Which tensors of a file are the backbone's is the business of each source's file
 """
 
 import pickle
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -61,13 +62,18 @@ def load_safely(path: Path) -> Any:
         ValueError: the file would run code, or is damaged.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # Of a pickle's protocol, which is no reason to refuse it.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{path} is refused: it is damaged, or holds pickled code that loading would run. "
             "Load it where you trust it, and save its `state_dict()` alone."
         ) from error
-    except (RuntimeError, EOFError, KeyError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
         raise ValueError(f"{path} is no file that torch.save wrote whole ({error}). Copy it again.") from error
 
 

@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from torch import nn
 
 from regraft.build.targets import Config, checked_call, factory, require_numbers
-from regraft.checkpoints.reading import Checkpoint, require_known_targets
+from regraft.checkpoints.reading import Checkpoint
 from regraft.checkpoints.reading import read as read_checkpoint
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing import table
@@ -22,6 +22,7 @@ from regraft.freezing.table import StageRow
 from regraft.optim import parameter_groups
 from regraft.runs import find_checkpoint
 from regraft.seeding import derive_seed
+from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +95,10 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
         body = bare_backbone(architecture, checkpoint.input_spec)
     require_numbers(config)
     strategy = freezing(config, body.stage_names)
-    data = datamodule(config, body.input_spec)
-    if checkpoint is not None and data.fingerprint != checkpoint.fingerprint:
-        raise ValueError(
-            f"data: these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
-            f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run goes on with its own data; "
-            f"name where it lies now with data.root=PATH."
-        )
+    head_source = None if checkpoint is not None else _head_source(config)
+    data = datamodule(config, body.input_spec, checkpoint or head_source)
+    if checkpoint is not None:
+        _require_same_data(data, checkpoint)
     body.input_spec = data.input_spec
     record = {
         "config": config,
@@ -111,8 +109,8 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
         "fingerprint": data.fingerprint,
     }
     module = transfer_module(config, body, record["class_counts"], record)
-    if checkpoint is None and config.get("head_from") is not None:
-        _load_head(module.head, config["head_from"], list(data.class_names), config["trust"])
+    if head_source is not None:
+        _load_head(module.head, head_source)
     # Made anew when training starts; what is wrong with it is to be said before features are computed.
     _optimizer(config, module.backbone, module.head)
     groups = optimizer_groups(config, module.backbone, module.head)
@@ -134,8 +132,18 @@ def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
     return strategy
 
 
-def datamodule(config: Config, input_spec: InputSpec) -> Any:
-    """Returns the prepared datamodule: data read, splits made, classes and statistics known."""
+def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
+    """Returns the prepared datamodule: data read, splits made, classes and statistics known.
+
+    Args:
+        config: the resolved config.
+        input_spec: what the backbone wants.
+        trained: a run's, whose classes the data must have; they are put in its order.
+
+    Raises:
+        ValueError: the data can't be read or split as asked, or has other classes.
+    """
+    from regraft.data.class_order import InOrderOf
     from regraft.data.datamodule import ImageDataModule
 
     ours = inspect.signature(ImageDataModule).parameters
@@ -147,6 +155,8 @@ def datamodule(config: Config, input_spec: InputSpec) -> Any:
             f"which brings them."
         )
     source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
+    if trained is not None:
+        source = InOrderOf(source, trained.class_names, str(trained.path))
     options = {key: value for key, value in node.items() if key in ours}
     make = checked_call(ImageDataModule, "data", options)
     module = make(
@@ -168,18 +178,29 @@ def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
     return made
 
 
-def _load_head(head: nn.Module, path: str, class_names: Sequence[str], trust: Sequence[str]) -> None:
-    """Fills a head with the weights of an earlier run's.
+def _require_same_data(data: Any, checkpoint: Checkpoint) -> None:
+    if data.fingerprint != checkpoint.fingerprint:
+        raise ValueError(
+            f"data: these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
+            f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run goes on with its own data; "
+            f"name where it lies now with data.root=PATH."
+        )
+
+
+def _head_source(config: Config) -> Checkpoint | None:
+    """Returns the checkpoint whose head a run starts with, None if it starts with one of its own."""
+    path = config.get("head_from")
+    if path is None:
+        return None
+    return read_checkpoint(find_checkpoint(path, prefer="best", key="head_from"), config["trust"])
+
+
+def _load_head(head: nn.Module, earlier: Checkpoint) -> None:
+    """Fills a head with the weights of an earlier run's, whose classes the data has in the same order.
 
     Raises:
-        ValueError: the run had other classes, or another head.
+        ValueError: the run had another head.
     """
-    earlier = read_checkpoint(find_checkpoint(path, prefer="best", key="head_from"), trust)
-    if earlier.class_names != list(class_names):
-        raise ValueError(
-            f"head_from: the head of {earlier.path} is for other classes: {', '.join(earlier.class_names)}. The data "
-            f"has: {', '.join(class_names)}. Leave head_from out, or give data with the same classes in the same order."
-        )
     states = earlier.content["state_dict"]
     found = {key.removeprefix("head."): value for key, value in states.items() if key.startswith("head.")}
     wanted = {key: tuple(value.shape) for key, value in head.state_dict().items()}

@@ -1,10 +1,9 @@
 """What a checkpoint says of its run, and what it may name.
 
-A checkpoint can come from a stranger: it is read without running code, and the classes that its config names are built
-only if they are this project's, or those of modules that the user trusts on the command line.
+A checkpoint can come from a stranger: it is read without running code, and `trust` decides what its config may name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 from regraft.backbones.weights import load_safely
 from regraft.checkpoints.files import whole_or_previous
 from regraft.contracts import InputSpec
+from regraft.plain_data import require_bounded_tree
 from regraft.runs import run_of
+from regraft.trust import require_known_targets
 
 _NEEDED = ("config", "architecture", "input_spec", "class_names", "class_counts", "fingerprint")
-_KNOWN_MODULES = ("regraft.", "torch.optim.", "pytorch_lightning.callbacks.", "pytorch_lightning.loggers.")
-_KNOWN_TARGETS = ("pytorch_lightning.Trainer",)
+_PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
 
 
 @dataclass(frozen=True)
@@ -69,45 +69,19 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     missing = [key for key in _NEEDED if key not in record]
     if missing:
         raise ValueError(f"ckpt_path: {path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")
-    require_known_targets([record["config"], record["architecture"]], trust, str(path))
+    odd = [key for key, kind in _PLAIN.items() if not isinstance(record[key], kind)]
+    if odd or len(record["class_names"]) != len(record["class_counts"]):
+        raise ValueError(f"ckpt_path: {path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} is odd.")
+    require_bounded_tree(record, str(path))
+    require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))
     return Checkpoint(
         path=path,
         content=content,
         config=record["config"],
         architecture=record["architecture"],
         input_spec=InputSpec.from_dict(record["input_spec"]),
-        class_names=list(record["class_names"]),
-        class_counts=list(record["class_counts"]),
-        fingerprint=record["fingerprint"],
+        class_names=[str(name) for name in record["class_names"]],
+        class_counts=[int(count) for count in record["class_counts"]],
+        fingerprint=str(record["fingerprint"]),
         features=record.get("features", {"precision": None}),
     )
-
-
-def require_known_targets(node: Any, trust: Sequence[str], source: str) -> None:
-    """Checks every `_target_` in a config that came out of a file.
-
-    Raises:
-        ValueError: a target is neither ours, nor one that our own configs use, nor trusted.
-    """
-    if isinstance(node, Mapping):
-        target = node.get("_target_")
-        if target is not None and not _is_known(str(target), trust):
-            raise ValueError(
-                f"{source} names {target!r}, which isn't Regraft's. If you trust it, add trust=[{target}]."
-            )
-        node = list(node.values())
-    if isinstance(node, list):
-        for part in node:
-            require_known_targets(part, trust, source)
-
-
-def _is_known(target: str, trust: Sequence[str]) -> bool:
-    if any(f"{target}.".startswith(f"{name}.") for name in trust):
-        return True
-    if not (target in _KNOWN_TARGETS or target.startswith(_KNOWN_MODULES)):
-        return False
-    from hydra.utils import get_object
-
-    # A path into our modules can lead out again, through what they import: regraft.x.subprocess.run.
-    home = getattr(get_object(target), "__module__", None) or ""
-    return home.startswith(("regraft.", "torch.optim.", "pytorch_lightning."))

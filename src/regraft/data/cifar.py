@@ -1,12 +1,13 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning multiple layers of features from tiny images", 2009).
 
-torchvision downloads, checks and reads the files; only what it leaves out is here.
+torchvision downloads and checks the files. They are pickles, so they are read here, where none can run code.
 """
 
 import pickle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
@@ -21,7 +22,7 @@ class CIFAR10Source:
     Args:
         root: folder that holds, or will hold, `cifar-10-batches-py`.
         verify: whether the files must have the official checksums. Without, files that are there are taken as they
-            are, and nothing is downloaded; they are pickles, so only ever point it at files that you trust.
+            are, and nothing is downloaded; of their pickles only arrays and plain types are read.
     """
 
     def __init__(self, *, root: str, verify: bool) -> None:
@@ -101,22 +102,39 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
 
 def _read(dataset: type[CIFAR10], root: Path, names_key: str, labels_key: str) -> Splits:
     """Returns both splits, read without checksums: `_prepare` has seen to them, once and not at every reading."""
-    reader: Any = type(
-        dataset.__name__,
-        (dataset,),
-        {
-            "train_list": [[name, None] for name, _ in dataset.train_list],
-            "test_list": [[name, None] for name, _ in dataset.test_list],
-            "meta": {**dataset.meta, "key": names_key, "md5": None},
-        },
-    )
+    folder = root / dataset.base_folder
+    names = tuple(_unpickled(folder / dataset.meta["filename"])[names_key])
     parts = []
-    for is_train in (True, False):
-        read = reader(root, train=is_train)
-        labels = read.targets
-        if labels_key == "coarse_labels":
-            [[name, _]] = reader.train_list if is_train else reader.test_list
-            labels = pickle.loads((root / dataset.base_folder / name).read_bytes(), encoding="latin1")[labels_key]
-        pixels = torch.from_numpy(read.data).permute(0, 3, 1, 2).contiguous()
-        parts.append(ArrayImages(pixels, torch.tensor(labels, dtype=torch.int64)))
-    return Splits(tuple(read.classes), parts[0], test=parts[1])
+    for files in (dataset.train_list, dataset.test_list):
+        batches = [_unpickled(folder / name) for name, _ in files]
+        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+        labels = [label for batch in batches for label in batch[labels_key]]
+        parts.append(ArrayImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64)))
+    return Splits(names, parts[0], test=parts[1])
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of plain types and NumPy arrays; anything else, which could run code, is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what an array is made of."""
+        made_of = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+        if (module.removeprefix("numpy.core.").removeprefix("numpy._core."), name) not in made_of:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which reading could run")
+        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    """Returns what one of CIFAR's files holds.
+
+    Raises:
+        ValueError: it is damaged, or would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            content: dict[str, Any] = _Arrays(file, encoding="latin1").load()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise ValueError(f"data.root: {path} is no file of CIFAR's ({error}). Download it again.") from error
+    return content

@@ -4,6 +4,7 @@ Lightning starts rank 1 and up by repeating the command line of rank 0. Inside a
 command, sweep included; so the job starts `python -m regraft _join RUN`, which knows nothing but the run.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from typing import Any
 
 import yaml
 
+from regraft import plain_data
 from regraft.provenance import Session
 from regraft.runs import Run
 from regraft.startup import Preempted
+from regraft.trust import look_beside
 
 _HANDED_OVER = ".processes.yaml"
 _PATIENCE_SECONDS = 30
@@ -50,7 +53,9 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     """
     handed_over = run.path / _HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
-    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)])
+    # -m would look for modules in the current folder first, whatever lies there.
+    safely = os.environ | {"PYTHONSAFEPATH": "1"}
+    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=safely)
     try:
         exit_code = group.wait()
     except BaseException as error:
@@ -79,7 +84,8 @@ def join(run_path: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))
-    config, session = yaml.safe_load((run.path / _HANDED_OVER).read_text(encoding="utf-8"))
+    config, session = plain_data.load(run.path / _HANDED_OVER)
+    look_beside(config["trust"])
     fit(config, run, session)
 
 

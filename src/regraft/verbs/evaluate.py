@@ -13,6 +13,7 @@ from regraft.arguments import with_appended_sections, with_checkpoint
 from regraft.composition import unknown
 from regraft.runs import find_checkpoint
 from regraft.startup import keep_freed_memory, quick_imports
+from regraft.trust import named_in
 
 _SPLITS = ("test", "val")
 _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -21,23 +22,26 @@ _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": 
 def evaluate_once(overrides: Sequence[str], config_dir: str | None) -> dict[str, float]:
     """Composes a config as the command line does and evaluates; see `regraft.evaluate`."""
     composed = composition.compose_once("eval", with_appended_sections(with_checkpoint(overrides)), config_dir)
-    return _evaluate(composed)[0]
+    return _evaluate(composed, overrides)[0]
 
 
 def evaluate_job(composed: DictConfig) -> dict[str, float]:
     """Evaluates the config that Hydra composed; prints the metrics and keeps them in the folder that Hydra made."""
     from regraft.report import terminal
 
-    metrics, path = _evaluate(composed)
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra = HydraConfig.get()
+    metrics, path = _evaluate(composed, hydra.overrides.task)
+    folder = Path(hydra.runtime.output_dir)
     found = {"metrics": metrics, "split": composed.split, "checkpoint": str(path)}
     (folder / "results.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     terminal.show_metrics(metrics, path)
     return metrics
 
 
-def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
+def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, float], Path]:
     """Returns the metrics of a checkpoint on its run's own data, or on what the overrides name, and where it lies.
+
+    Classes are matched by name: data that has the run's in another order is measured all the same.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -52,14 +56,14 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
     if composed.split not in _SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), _SPLITS)}")
     path = find_checkpoint(composed.ckpt_path, prefer="best")
-    checkpoint = read(path, list(composed.trust))
-    config = _with_overrides(checkpoint.config, composed)
+    checkpoint = read(path, named_in(overrides))
+    config = _with_overrides(checkpoint.config, composed, overrides)
     quiet_lightning()
     backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
-    data = build.datamodule(config, checkpoint.input_spec)
-    _require_same_classes(checkpoint.class_names, list(data.class_names), path)
+    data = build.datamodule(config, checkpoint.input_spec, checkpoint)
     if composed.split not in data.sizes:
-        raise ValueError(f"split: got {composed.split!r}; the data has: {', '.join(data.sizes)}.")
+        others = ", ".join(f"split={name}" for name in _SPLITS if name in data.sizes) or "data that has one"
+        raise ValueError(f"split: got {composed.split!r}, which the data lacks. Use {others}.")
     module = build.transfer_module(config, backbone, checkpoint.class_counts, record={})
     module.load_state_dict(checkpoint.content["state_dict"])
     trainer = build.trainer(config, has_val=data.has_val, logger=False, callbacks=[], enable_checkpointing=False)
@@ -85,7 +89,7 @@ def _evaluate(composed: DictConfig) -> tuple[dict[str, float], Path]:
     return dict(found[0]), path
 
 
-def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, Any]:
+def _with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the run's config with what the command line says on top, on one device of whatever kind there is.
 
     Data that was chosen as a whole (`data=folder`) takes the run's place; single keys are merged into it.
@@ -101,7 +105,7 @@ def _with_overrides(config: dict[str, Any], composed: DictConfig) -> dict[str, A
         config[section] = given if is_whole else _merged(config.get(section, {}), given, section)
     if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
         raise ValueError("trainer.devices: an evaluation runs on one device, so that each image counts once.")
-    return composition.plain(OmegaConf.create(config))
+    return composition.plain(OmegaConf.create(config), overrides)
 
 
 def _merged(section: dict[str, Any], given: dict[Any, Any], name: str) -> dict[str, Any]:
@@ -109,11 +113,3 @@ def _merged(section: dict[str, Any], given: dict[Any, Any], name: str) -> dict[s
         if key not in section:
             raise ValueError(f"{name}.{key}: {unknown('key', str(key), list(section))}")
     return section | {str(key): value for key, value in given.items()}
-
-
-def _require_same_classes(trained: list[str], found: list[str], path: Path) -> None:
-    if trained != found:
-        raise ValueError(
-            f"data: its classes aren't those of {path}. The run has: {', '.join(trained)}. The data has: "
-            f"{', '.join(found)}. Give data with the run's classes, in its order."
-        )

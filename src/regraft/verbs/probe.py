@@ -57,7 +57,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         from regraft.report.progress import image_progress
 
     quiet_lightning()
-    configs = {point: _config_of(composed, point) for point in _points(composed)}
+    configs = {point: _config_of(composed, point, overrides) for point in _points(composed)}
     some_config = next(iter(configs.values()))
     device = build.trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device
     if device.type == "cpu":
@@ -138,13 +138,13 @@ def _require_free_axes(overrides: Sequence[str]) -> None:
             raise ValueError(f"{key}: a probe varies it; give its values with grid.{varied[key]}=[...].")
 
 
-def _config_of(composed: DictConfig, point: "Point") -> dict[str, Any]:
+def _config_of(composed: DictConfig, point: "Point", overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the config of the run that would train this head alone."""
     own = composed.copy()
     own.seed = point.seed
     own.data.shots = point.shots
     own.optimizer.lr = point.lr
     own.optimizer.weight_decay = point.weight_decay
-    config = composition.plain(own)
+    config = composition.plain(own, overrides)
     del config["grid"]
     return config

@@ -15,7 +15,7 @@ from regraft.arguments import key_of, output_dir, quoted, value_of, with_keys_of
 from regraft.handles import find_run
 from regraft.resuming import continued
 from regraft.runs import Run, find_checkpoint, run_of
-from regraft.startup import quick_imports
+from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     composed = composition.compose_once("train", completed, config_dir)
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
-        _reproduce(source, composition.plain(composed), completed, run)
+        _reproduce(source, composition.plain(composed, completed), completed, run)
     return run
 
 
@@ -67,7 +67,8 @@ def reproduce_job(composed: DictConfig, source: Run) -> str | None:
     """Trains a run again in the folder that Hydra made; returns what differs, one sentence, None if nothing does."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
-    return _reproduce(source, composition.plain(composed), list(hydra.overrides.task), run)
+    overrides = list(hydra.overrides.task)
+    return _reproduce(source, composition.plain(composed, overrides), overrides, run)
 
 
 def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> str | None:
@@ -104,9 +105,6 @@ def _folder_beside(source: Run) -> Path:
 
 def _config_of(source: Run, composed: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the run's resolved config, from its start on."""
-    with quick_imports():
-        from regraft.checkpoints.reading import require_known_targets
-
     record = source.config
     require_known_targets(record, composed["trust"], str(source.path / "config.yaml"))
     # The rest of trainer stays: a reproduction never takes a choice of it.

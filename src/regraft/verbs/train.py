@@ -17,6 +17,7 @@ from regraft.resuming import continued, reset_parts
 from regraft.run_state import Recorder, recorded, require_not_running
 from regraft.runs import Run, find_checkpoint, run_of
 from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.trust import require_known_targets
 from regraft.verbs import devices
 from regraft.verbs.outcome import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
 from regraft.verbs.quiet import interruptible, quiet_lightning
@@ -35,7 +36,7 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     composed = composition.compose_once("train", completed, config_dir)
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
-        config = composition.plain(composed)
+        config = composition.plain(composed, overrides)
     return _start(config, overrides, run)
 
 
@@ -43,7 +44,8 @@ def train_job(composed: DictConfig) -> Run:
     """Trains the config that Hydra composed, in the folder that Hydra made."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
-    return _start(composition.plain(composed), list(hydra.overrides.task), run)
+    overrides = list(hydra.overrides.task)
+    return _start(composition.plain(composed, overrides), overrides, run)
 
 
 def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
@@ -90,6 +92,8 @@ def fit(config: dict[str, Any], run: Run, session: Session) -> None:
         run: where everything is kept.
         session: where it comes from; see `provenance.new_session`.
     """
+    # A resumed or reproduced run's own files had a say in it.
+    require_known_targets(config, config["trust"], str(run.path))
     try:
         with recorded(run) as recorder:
             _fit(config, run, session, recorder)

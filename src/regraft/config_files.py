@@ -1,0 +1,135 @@
+"""How Hydra reads the config files of others: as data that can't make it import, open or call anything.
+
+The shipped ones are read as they are. What a config may name is decided in `trust`; how configs are composed, in
+`composition`.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import OmegaConf
+
+from regraft.plain_data import require_bounded
+from regraft.shipped import conf_dir
+from regraft.trust import is_trusted, named_in, require_known, require_known_resolvers, values
+
+# What a file may say of Hydra. The rest has it import packages, set environment variables, or write a log of any words
+# into any file, before a check of ours could come.
+_OF_HYDRA = ("run.dir", "sweep.dir", "sweep.subdir", "job.name", "job.chdir", "output_subdir", "verbose", "mode")
+
+_COMMAND_LINE_ONLY = "this can be given on the command line only; to let files say it, add trust=[hydra]."
+
+
+class CheckedFiles(FileConfigSource):
+    """Reads YAML files for Hydra.
+
+    Attributes:
+        trust: what the command line trusts.
+    """
+
+    trust: ClassVar[Sequence[str]] = ()
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """Returns a file's content.
+
+        Raises:
+            ValueError: it is no YAML, or asks for what only a command line may.
+        """
+        path = Path(self.path, self._normalize_file_name(config_path))
+        if not path.is_file() or path.resolve().is_relative_to(conf_dir().resolve()):
+            return super().load_config(config_path)
+        try:
+            require_bounded(path.read_text(encoding="utf-8"), path)
+            result = super().load_config(config_path)
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: can't be read as YAML ({' '.join(str(error).split())}).") from error
+        content = OmegaConf.to_container(result.config, resolve=False)
+        require_harmless(content, self.trust, str(path), package_of(config_path, result.header.get("package")))
+        return result
+
+
+@contextmanager
+def checked(arguments: Sequence[str]) -> Iterator[None]:
+    """Has Hydra read files in this way, inside the block.
+
+    Args:
+        arguments: the command line's; what they name is trusted.
+
+    Raises:
+        ValueError: one of them uses a resolver that isn't trusted.
+    """
+    trust = named_in(arguments)
+    for argument in arguments:
+        require_known_resolvers(argument, trust, argument.partition("=")[0])
+        if "env_copy" in argument.partition("=")[0]:
+            raise ValueError("hydra.job.env_copy: it would write the environment into the run's folder. Leave it out.")
+    Plugins.instance()  # has Hydra register its own first
+    types = SourcesRegistry.instance().types
+    before = types["file"]
+    types["file"] = type(CheckedFiles.__name__, (CheckedFiles,), {"trust": trust})
+    try:
+        yield
+    finally:
+        types["file"] = before
+
+
+def package_of(config_path: str, header: str | None) -> str:
+    """Returns where a file's content goes in the config, dotted; empty for its top.
+
+    Args:
+        config_path: of the file in its folder, such as `head/linear`.
+        header: what the file says itself, in a line `# @package ...`; None if it doesn't.
+    """
+    group, _, name = config_path.removesuffix(".yaml").strip("/").replace("/", ".").rpartition(".")
+    package = group if header is None else header.replace("_group_", group).replace("_name_", name)
+    return ".".join(part for part in package.split(".") if part not in ("", "_global_"))
+
+
+def require_harmless(content: Any, trust: Sequence[str], path: str, package: str) -> None:
+    """Checks what a file holds, before it is composed with anything.
+
+    Args:
+        content: plain types; interpolations aren't resolved.
+        trust: what the command line trusts.
+        path: the file.
+        package: where its content goes in the config.
+
+    Raises:
+        ValueError: it names what isn't trusted, or holds what belongs on the command line.
+    """
+    defaults = content.get("defaults") if isinstance(content, dict) else None
+    for entry in (part for node in defaults or [] for part in (node if isinstance(node, dict) else [node])):
+        there = str(entry).partition("@")[2]
+        if ("hydra" in there or "$" in there) and not is_trusted("hydra", trust):
+            raise ValueError(f"{path}: defaults hold {entry!r}; {_COMMAND_LINE_ONLY}")
+    for place, value in values(content, package):
+        at = f"{path}: {place}"
+        _, is_of_hydra, of_hydra = f".{place}".partition(".hydra.")
+        if (is_of_hydra and of_hydra not in _OF_HYDRA) or place.rpartition(".")[2] == "hydra":
+            if value is not None and not is_trusted("hydra", trust):
+                raise ValueError(f"{at}: {_COMMAND_LINE_ONLY}")
+        elif place.partition(".")[0] == "trust" and value:
+            raise ValueError(f"{path}: trust can be given on the command line only, never in a file.")
+        if place.rpartition(".")[2] == "_target_" and value is not None:
+            require_known(value, trust, at)
+        elif isinstance(value, str):
+            require_known_resolvers(value, trust, at)
+
+
+def refuse_pickles(arguments: Sequence[str]) -> None:
+    """Checks that no flag of Hydra's has it read a pickle, which would run code.
+
+    Raises:
+        ValueError: one has.
+    """
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if len(flag) > 2 and "--experimental-rerun".startswith(flag):
+            raise ValueError("--experimental-rerun reads a pickle, which can run code. Use regraft reproduce run=...")

@@ -1,0 +1,167 @@
+"""What a config may name: parts of Regraft and of the libraries it stands on, and what the command line trusts.
+
+A config can come from a stranger, in a checkpoint, a run's folder or a folder of YAML files. A `_target_` in it is a
+function that will be called, so it is looked up only if it is known not to run what it is given. Which files a config
+is read from belongs in `config_files`.
+"""
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Sweep
+from hydra.utils import get_object
+
+from regraft.plain_data import require_bounded_tree
+from regraft.shipped import shipped_targets
+
+# Classes of these modules, if they are of this kind: making one reads no pickle and calls nothing that it is given.
+_KINDS = {
+    "torch.nn": "torch.nn.Module",
+    "torch.optim": "torch.optim.Optimizer",
+    "torch.optim.lr_scheduler": "torch.optim.lr_scheduler.LRScheduler",
+    "torchvision.models": "torch.nn.Module",
+    "torchvision.ops": "torch.nn.Module",
+    "torchvision.transforms.v2": "torch.nn.Module",
+    "timm.layers": "torch.nn.Module",
+    "timm.loss": "torch.nn.Module",
+    "timm.optim": "torch.optim.Optimizer",
+    "torchmetrics": "torchmetrics.Metric",
+    "torchmetrics.classification": "torchmetrics.Metric",
+    "pytorch_lightning.accelerators": "pytorch_lightning.accelerators.Accelerator",
+    "pytorch_lightning.callbacks": "pytorch_lightning.Callback",
+    "pytorch_lightning.loggers": "pytorch_lightning.loggers.Logger",
+    "pytorch_lightning.profilers": "pytorch_lightning.profilers.Profiler",
+    "pytorch_lightning.strategies": "pytorch_lightning.strategies.Strategy",
+}
+# Where the classes of these modules must have been defined; torchmetrics has others that fetch models of any name.
+_HOMES = {"torchmetrics": ("torchmetrics.classification.", "torchmetrics.aggregation")}
+
+# Resolvers that give what the config or the clock says; oc.env isn't one of them, nor is what builds a node from text.
+_RESOLVERS = frozenset(
+    {
+        *("now", "hydra", "python_version", "regraft.id", "regraft.experiment", "regraft.groups"),
+        *("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated"),
+    }
+)
+_INTERPOLATION = re.compile(r"\$\{\s*([^:${}]*)([:$]?)")
+
+
+def named_in(overrides: Sequence[str]) -> list[str]:
+    """Returns what a command line trusts: the values of `trust=`, and every `_target_` that is typed out."""
+    found: list[Any] = []
+    lines = [line for line in overrides if not line.startswith("-") and ("trust" in line or "_target_" in line)]
+    for override in OverridesParser.create().parse_overrides(lines):
+        value = override.value()
+        if override.key_or_group.rpartition(".")[2] in ("trust", "_target_"):
+            is_sweep = isinstance(value, Sweep)
+            found += override.sweep_string_iterator() if is_sweep else value if isinstance(value, list) else [value]
+        elif not isinstance(value, Sweep):
+            found += [part for place, part in values(value, "") if place.rpartition(".")[2] == "_target_"]
+    return [name for name in found if isinstance(name, str) and name]
+
+
+def require_known_targets(node: Any, trust: Sequence[str], source: str) -> None:
+    """Checks a config, or a part of one, before anything in it is looked up.
+
+    Args:
+        node: resolved, plain types.
+        trust: modules, classes and functions that may be named besides those that are known.
+        source: whose config it is, for the message.
+
+    Raises:
+        ValueError: a `_target_` is neither ours, nor a part of a library that configs are made of, nor trusted; or
+            there is an interpolation left, which could still become one.
+    """
+    require_bounded_tree(node, source)
+    for place, value in values(node, ""):
+        if isinstance(value, str) and "${" in value:
+            raise ValueError(f"{source}: {place} holds {value!r} after everything was resolved; write out its value.")
+        if place.rpartition(".")[2] == "_target_" and value is not None:
+            require_known(value, trust, f"{source}: {place}")
+
+
+def require_known(target: Any, trust: Sequence[str], place: str) -> None:
+    """Checks one `_target_`.
+
+    Raises:
+        ValueError: it is neither known nor trusted.
+    """
+    if not isinstance(target, str) or not _is_known(target, trust):
+        raise ValueError(
+            f"{place} names {target!r}, which isn't Regraft's, so it could run anything. If you trust it, add "
+            f"trust=[{target}] to the command."
+        )
+
+
+def require_known_resolvers(text: str, trust: Sequence[str], place: str) -> None:
+    """Checks what a value with interpolations, `${name:...}`, asks of the process.
+
+    Args:
+        text: the value as it is written.
+        trust: names of resolvers that may be used besides those that are known.
+        place: where it stands, for the message.
+
+    Raises:
+        ValueError: a resolver reads the environment, or isn't known, or its name is itself an interpolation.
+    """
+    for name, end in _INTERPOLATION.findall(text):
+        if end == "$" and ":" in text:
+            raise ValueError(f"{place}: in {text!r} the name of a resolver can't be seen; write it out.")
+        if end == ":" and name.strip() not in (*_RESOLVERS, *trust):
+            why = "reads the environment, and a run keeps its config" if name == "oc.env" else "isn't a known resolver"
+            raise ValueError(
+                f"{place}: in {text!r} {name} {why}. Give the value itself on the command line; if you want it all "
+                f"the same, add trust=[{name}]."
+            )
+
+
+def look_beside(trust: Sequence[str]) -> None:
+    """Lets modules in the current folder be found, if any is trusted; installed ones come first.
+
+    What happens to lie there, such as a library's optional dependency, isn't imported otherwise.
+    """
+    if trust and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+
+
+def is_trusted(name: str, trust: Sequence[str]) -> bool:
+    """Whether a dotted name, or what it is a part of, is among those that are trusted."""
+    return any(f"{name}.".startswith(f"{trusted}.") for trusted in trust)
+
+
+def values(node: Any, place: str) -> list[tuple[str, Any]]:
+    """Returns every value of a config that is no list or mapping, and its dotted place.
+
+    What is under `_target_` is one whatever it is.
+    """
+    if isinstance(node, Mapping) and place.rpartition(".")[2] != "_target_":
+        inner = [(f"{place}.{key}".lstrip("."), value) for key, value in node.items()]
+    elif isinstance(node, list | tuple) and place.rpartition(".")[2] != "_target_":
+        inner = [(f"{place}.{index}".lstrip("."), value) for index, value in enumerate(node)]
+    else:
+        return [(place, node)]
+    return [found for key, value in inner for found in values(value, key)]
+
+
+def _is_known(target: str, trust: Sequence[str]) -> bool:
+    return target in shipped_targets() or is_trusted(target, trust) or _is_of_a_library(target)
+
+
+def _is_of_a_library(target: str) -> bool:
+    """Whether a name is that of a public class which one of the libraries' modules defines, of a kind that is let in.
+
+    A path into a module can lead out again, through what it imports: torch.nn.modules.module.functools.partial.
+    """
+    module, _, name = target.rpartition(".")
+    if module not in _KINDS or not name[:1].isupper():
+        return False
+    try:
+        found, kind = get_object(target), get_object(_KINDS[module])
+    except (ImportError, AttributeError):
+        return False
+    homes = _HOMES.get(module, (module.partition(".")[0] + ".",))
+    return isinstance(found, type) and issubclass(found, kind) and found.__module__.startswith(homes)

@@ -1,0 +1,232 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra.utils import get_object
+
+import evil
+import regraft
+from regraft import composition
+from regraft.backbones import checkpoint as grafted
+from regraft.backbones import weights
+from regraft.checkpoints.reading import read
+from regraft.config_files import package_of, require_harmless
+from regraft.shipped import shipped_targets
+from regraft.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
+
+
+@pytest.fixture
+def canary(tmp_path, monkeypatch) -> Path:
+    """What an evil thing would leave behind; the current folder is one that a module could be found in."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    evil.lay(tmp_path)
+    return tmp_path / evil.CANARY
+
+
+def config_dir(folder: Path, name: str, content: object) -> str:
+    """Returns a folder of configs that holds one."""
+    path = folder / "configs" / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(folder / "configs")
+
+
+@pytest.mark.parametrize("node", evil.targets(), ids=lambda node: node["_target_"])
+def test_an_evil_target_runs_nothing(node, canary, tmp_path):
+    folder = config_dir(tmp_path, "head/evil", node)
+    with pytest.raises(ValueError, match=r"evil\.yaml: .*_target_ names .*add trust=\["):
+        regraft.train(["head=evil"], config_dir=folder)
+    with pytest.raises(ValueError, match=r"ckpt: 0\..*_target_ names .*add trust=\["):
+        require_known_targets([{"head": node}, {}], [], "some.ckpt")
+    assert not canary.exists()
+
+
+def test_evil_things_are_evil(canary):
+    import runpy
+
+    runpy.run_path("evil_module.py")
+    assert canary.exists()
+    canary.unlink()
+    with pytest.raises(RuntimeError):  # too late
+        torch.load("evil.pickle", weights_only=False)
+    assert canary.exists()
+
+
+@pytest.fixture(scope="module")
+def checkpoints(small_run, tmp_path_factory) -> dict[str, Path]:
+    content = torch.load(small_run.best_ckpt, weights_only=True)
+    return evil.checkpoints(content, tmp_path_factory.mktemp("evil"))
+
+
+@pytest.mark.parametrize("name", ["pickle", "global", "swapped", "config"])
+def test_an_evil_checkpoint_runs_nothing(name, checkpoints, canary):
+    path = checkpoints[name]
+    sentence = "names 'os.system'" if name == "config" else "is refused"
+    with pytest.raises(ValueError, match=sentence):
+        read(path, [])
+    if name != "config":
+        with pytest.raises(ValueError, match=sentence):
+            weights.read_file(path)
+        with pytest.raises(ValueError, match=sentence):
+            grafted.read(path)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("name", ["pickle", "config"])
+def test_no_key_lets_an_evil_checkpoint_in(name, checkpoints, small_run, canary, tmp_path):
+    path = checkpoints[name]
+    run = shutil.copytree(small_run.path, tmp_path / "run")
+    for kind in ("best", "last"):
+        shutil.copy(path, run / "checkpoints" / f"{kind}.ckpt")
+    (run / "checkpoints" / "previous.ckpt").unlink(missing_ok=True)
+    (run / "checkpoints" / "last.ckpt.sha256").unlink()
+    (run / "checkpoints" / "best.ckpt.sha256").unlink()
+    small = ["data=digits", "model=simple_cnn", "freezing=none", "trainer=cpu", "logger=csv"]
+    for call, overrides in [
+        (regraft.evaluate, [f"ckpt_path={path}"]),
+        (regraft.evaluate, [f"run={run}"]),
+        (regraft.resume, [f"run={run}"]),
+        (regraft.train, [*small, f"ckpt_path={path}"]),
+        (regraft.train, [*small, f"head_from={path}"]),
+        (regraft.train, [*small, f"model.weights={path}"]),
+        (regraft.train, ["data=digits", "model=checkpoint", f"model.path={path}"]),
+    ]:
+        with pytest.raises(
+            ValueError, match=r"refused|names 'os\.system'|not a plain state dict|no file that torch\.save"
+        ):
+            call(overrides)
+    assert not canary.exists()
+
+
+def test_a_run_of_a_stranger_runs_nothing(small_run, canary, tmp_path):
+    run = shutil.copytree(small_run.path, tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["max_epochs"] = {"_target_": "evil_module.Anything"}
+    config["trust"] = ["evil_module"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    for call in (regraft.resume, regraft.reproduce):
+        with pytest.raises(ValueError, match=r"max_epochs\._target_ names 'evil_module\.Anything'"):
+            call([f"run={run}", *(["callbacks=early_stopping"] if call is regraft.resume else [])])
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"hydra": {"callbacks": {"x": {"_target_": "evil_module.Anything"}}}}, "hydra.callbacks.x._target_: this can"),
+        ({"hydra": {"launcher": {"_target_": "evil_module.Anything"}}}, "hydra.launcher._target_: this can"),
+        ({"hydra": {"sweeper": {"_target_": "evil_module.Anything"}}}, "hydra.sweeper._target_: this can"),
+        ({"hydra": {"job_logging": {"handlers": {"file": {"filename": "x.py"}}}}}, "handlers.file.filename: this can"),
+        ({"hydra": {"job": {"env_set": {"GIT_CONFIG_COUNT": "1"}}}}, "hydra.job.env_set.GIT_CONFIG_COUNT: this can"),
+        ({"hydra": {"job": {"env_copy": ["SECRET"]}}}, "hydra.job.env_copy.0: this can"),
+        ({"hydra": {"searchpath": ["pkg://evil_module"]}}, "hydra.searchpath.0: this can be given on the command line"),
+        ({"hydra": "${head}"}, "hydra: this can be given on the command line only"),
+        ({"x": {"hydra": {"searchpath": ["pkg://evil_module"]}}}, "x.hydra.searchpath.0: this can be given"),
+        ({"defaults": [{"/head@hydra.callbacks.x": "mine"}]}, "defaults hold '/head@hydra.callbacks.x'"),
+        ({"defaults": ["/head/mine@_global_.hydra.callbacks"]}, "defaults hold '/head/mine@_global_"),
+        ({"trust": ["evil_module"]}, "trust can be given on the command line only"),
+        ({"head": {"_target_": "${output_dir}"}}, r"names '\$\{output_dir\}'"),
+        ({"head": "${oc.create:{_target_:evil_module.Anything}}"}, "oc.create isn't a known resolver"),
+        ({"head": "${oc.decode:'{_target_:evil_module.Anything}'}"}, "oc.decode isn't a known resolver"),
+        ({"head": "${oc.${seed}:x}"}, "the name of a resolver can't be seen"),
+        ({"output_dir": "${oc.env:SECRET}"}, "oc.env reads the environment"),
+        ({"output_dir": "${ oc.env :SECRET,x}"}, "oc.env"),
+        ({"output_dir": "\\${oc.env:SECRET}"}, "oc.env reads the environment"),
+    ],
+)
+def test_what_a_file_may_not_say(content, sentence, canary, tmp_path):
+    text = "# @package _global_\n" + yaml.safe_dump(content)
+    with pytest.raises(ValueError, match=sentence):
+        composition.compose_once("train", ["experiment=evil"], config_dir(tmp_path, "experiment/evil", text))
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        *(("hydra/job_logging/evil", None), ("experiment/evil", "hydra.job_logging"), ("experiment/hydra", "_name_")),
+        *(("hydra/evil", "_group_"), ("experiment/evil", "_global_.hydra.job_logging")),
+    ],
+)
+def test_what_is_of_hydra_is_known_wherever_it_stands(name, header):
+    package = package_of(name, header)
+    assert package.split(".")[0] == "hydra"
+    with pytest.raises(ValueError, match="to let files say it, add trust"):
+        require_harmless({"formatters": {"plain": {"format": "touch canary"}}}, [], "evil.yaml", package)
+    require_harmless({"formatters": {"plain": {"format": "touch canary"}}}, ["hydra"], "mine.yaml", package)
+
+
+def test_a_file_may_say_where_runs_lie(tmp_path):
+    content = {"hydra": {"run": {"dir": "here/${now:%Y}"}, "job": {"chdir": False}}, "optimizer": {"lr": 0.5}}
+    folder = config_dir(tmp_path, "experiment/mine", "# @package _global_\n" + yaml.safe_dump(content))
+    assert composition.compose_once("train", ["experiment=mine"], folder).optimizer.lr == 0.5
+
+
+def test_a_module_of_ones_own_is_one_word(tmp_path):
+    folder = config_dir(tmp_path, "head/mine", {"_target_": "my_heads.Scaled", "temperature": 2.0})
+    for overrides in (["head=mine", "trust=[my_heads]"], ["head=mine", "trust=my_heads.Scaled"]):
+        composed = composition.compose_once("train", overrides, folder)
+        assert composition.plain(composed, overrides)["head"]["_target_"] == "my_heads.Scaled"
+    typed = ["+callbacks.x._target_=mymodule.MyCallback", "+callbacks.y={_target_: mymodule.Other, a: [1]}"]
+    composed = composition.compose_once("train", typed, None)
+    assert composition.plain(composed, typed)["trust"] == ["mymodule.MyCallback", "mymodule.Other"]
+
+
+def test_what_is_trusted_is_what_was_typed():
+    assert named_in(["trust=[a,b.c]", "data.root=trust", "-m", "head._target_=x.A,y.B"]) == ["a", "b.c", "x.A", "y.B"]
+    composed = composition.compose_once("train", [], None)
+    composed.trust = ["os"]
+    composed.head = {"_target_": "os.system"}
+    with pytest.raises(ValueError, match=r"config: head\._target_ names 'os\.system'"):
+        composition.plain(composed, [])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("torch.optim.NAdam", "torch.optim.lr_scheduler.StepLR", "torch.nn.GELU", "timm.optim.Lion"),
+        *("pytorch_lightning.callbacks.RichProgressBar", "pytorch_lightning.strategies.DDPStrategy"),
+        *("pytorch_lightning.loggers.CSVLogger", "torchmetrics.classification.MulticlassAUROC"),
+        *("torchvision.transforms.v2.RandomCrop", "pytorch_lightning.profilers.SimpleProfiler"),
+    ],
+)
+def test_parts_of_the_libraries_may_be_named(target):
+    require_known(target, [], "some file")
+
+
+@pytest.mark.parametrize("module", _KINDS)
+def test_nothing_else_of_a_library_may_be_named(module):
+    names = [name for name in dir(get_object(module)) if not name.startswith("_")]
+    for name in names:
+        try:
+            require_known(f"{module}.{name}", [], "some file")
+        except ValueError:
+            continue
+        found = get_object(f"{module}.{name}")
+        assert isinstance(found, type)
+        assert issubclass(found, get_object(_KINDS[module]))
+        assert found.__module__.split(".")[0] == module.split(".")[0]
+
+
+def test_the_shipped_configs_name_what_they_may():
+    assert {"regraft.heads.Linear", "torch.optim.SGD", "pytorch_lightning.Trainer"} <= shipped_targets()
+    require_known_targets([{"_target_": name} for name in shipped_targets()], [], "some file")
+
+
+@pytest.mark.parametrize(
+    "text", ["${now:%Y}", "${seed}", "${hydra:runtime.cwd}/x", "${oc.select:a,b}", "a: b ${c}", "$x"]
+)
+def test_resolvers_that_only_say_what_is_known(text):
+    require_known_resolvers(text, [], "some key")
+
+
+def test_a_secret_reaches_no_saved_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "hunter2-hunter2")
+    with pytest.raises(ValueError, match=r"oc\.env reads the environment") as caught:
+        regraft.train(["data=digits", "output_dir=${oc.env:SECRET}"])
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"hydra\.job\.env_copy"):
+        regraft.train(["data=digits", "hydra.job.env_copy=[SECRET]"])
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
