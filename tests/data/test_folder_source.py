@@ -13,7 +13,7 @@ WritePhotos = Callable[..., None]
 
 
 def read(root: Path) -> Splits:
-    return FolderSource(root=str(root)).splits()
+    return FolderSource(root=str(root), on_error="raise").splits()
 
 
 def names(images: object, root: Path) -> list[str]:
@@ -103,7 +103,7 @@ def test_root_without_classes_shows_the_layout(tmp_path: Path) -> None:
 
 def test_missing_root(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere\. Fix: data\.root=PATH"):
-        FolderSource(root=str(tmp_path / "nowhere")).prepare()
+        FolderSource(root=str(tmp_path / "nowhere"), on_error="raise").prepare()
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_root_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Fix: data\.root=PATH of a folder"
     ):
-        FolderSource(root=str(tmp_path / "photos.zip")).prepare()
+        FolderSource(root=str(tmp_path / "photos.zip"), on_error="raise").prepare()
 
 
 def test_class_names_may_have_spaces_and_any_letters(tmp_path: Path, write_photos: WritePhotos) -> None:
@@ -175,7 +175,7 @@ def test_splits_are_found_in_whatever_case_they_are_written(tmp_path: Path, writ
         for name in ("ant", "bee"):
             write_photos(tmp_path / split / name, 2)
 
-    splits = FolderSource(root=str(tmp_path)).splits()
+    splits = FolderSource(root=str(tmp_path), on_error="raise").splits()
 
     assert splits.class_names == ("ant", "bee")
     assert splits.test is not None
@@ -186,4 +186,4 @@ def test_a_folder_of_runs_is_no_class(tmp_path: Path, write_photos: WritePhotos)
         write_photos(tmp_path / name, 2)
     (tmp_path / "outputs" / "folder-resnet18" / "some-run" / ".hydra").mkdir(parents=True)
 
-    assert FolderSource(root=str(tmp_path)).splits().class_names == ("ant", "bee")
+    assert FolderSource(root=str(tmp_path), on_error="raise").splits().class_names == ("ant", "bee")

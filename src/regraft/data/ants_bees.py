@@ -57,7 +57,7 @@ class AntsBeesSource:
         """Returns the splits of the folder."""
         folder = self._folder()
         assert folder is not None, "prepare() comes first"
-        return FolderSource(root=str(folder)).splits()
+        return FolderSource(root=str(folder), on_error="raise").splits()
 
     def _folder(self) -> Path | None:
         """Returns the folder that has train and val, if it is there."""
@@ -90,7 +90,7 @@ def check_content(folder: Path) -> None:
     Raises:
         ValueError: other classes or other numbers of images.
     """
-    splits = FolderSource(root=str(folder)).splits()
+    splits = FolderSource(root=str(folder), on_error="raise").splits()
     num_test = 0 if splits.test is None else len(splits.test)
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):
         raise ValueError(

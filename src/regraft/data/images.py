@@ -3,11 +3,10 @@
 Resizing, cropping and augmenting don't belong here.
 """
 
-import hashlib
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -16,7 +15,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-DIGEST_BYTES = 16
+from regraft.data.digests import digest_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,19 +50,23 @@ class FileImages:
             loader workers touch every string's reference count, and so copy its memory page.
         offsets: (num_images + 1,), int64: name i is `names[offsets[i]:offsets[i + 1]]`.
         labels: (num_images,), int64 class indices.
+        digests: (num_images, DIGEST_BYTES), uint8: of the files that this process has read already; zeros of others.
     """
 
     root: str
     names: bytes
     offsets: Tensor
     labels: Tensor
+    digests: np.ndarray | None = None
 
     @classmethod
-    def from_names(cls, root: str | Path, names: Sequence[str], labels: Tensor) -> Self:
+    def from_names(
+        cls, root: str | Path, names: Sequence[str], labels: Tensor, digests: np.ndarray | None = None
+    ) -> Self:
         """Returns the images of `names`, paths relative to `root`."""
         encoded = [os.fsencode(name) for name in names]
         lengths = torch.tensor([0, *map(len, encoded)], dtype=torch.int64)
-        return cls(str(root), b"".join(encoded), lengths.cumsum(0), labels)
+        return cls(str(root), b"".join(encoded), lengths.cumsum(0), labels, digests)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,12 +82,16 @@ Images = ArrayImages | FileImages
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """What a source holds. A split that the source doesn't define is None and is carved from `train`."""
+    """What a source holds. A split that the source doesn't define is None and is carved from `train`.
+
+    `skipped` says of each file that was left out, by its path in the source, why.
+    """
 
     class_names: tuple[str, ...]
     train: Images
     val: Images | None = None
     test: Images | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -130,14 +137,6 @@ def decode_image(path: str | Path, num_channels: int, digest: bytes | None = Non
         ) from error
     image = torch.from_numpy(pixels)
     return image.permute(2, 0, 1) if num_channels == 3 else image[None]
-
-
-def digest_of(*parts: bytes | memoryview) -> bytes:
-    """Returns the hash of an image's content, DIGEST_BYTES long."""
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from regraft.caches import cache_dir
 from regraft.features.files import META, remove_content, segments, try_lock
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,7 @@ class Entry:
 
 def default_dir() -> Path:
     """Returns the user's own store: below $REGRAFT_CACHE, or regraft in $XDG_CACHE_HOME or in ~/.cache."""
-    given = os.environ.get("REGRAFT_CACHE")
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(given) if given else Path(caches, "regraft")).expanduser() / "features"
+    return cache_dir("features")
 
 
 def key_of(fields: Mapping[str, Any]) -> str:

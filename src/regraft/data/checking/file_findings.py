@@ -1,0 +1,91 @@
+"""What there is to say of each image by itself: what can't be decoded, what isn't what it says, what is converted."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from regraft.data.checking.findings import Finding, Item, Severity, counted
+from regraft.data.checking.problems import PROBLEMS
+
+_LARGE_PIXELS = 50_000_000
+
+_ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
+"""Kinds of a format that share its extension."""
+
+
+def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str]) -> list[Finding]:
+    """Returns what is to be said of images.
+
+    Args:
+        paths: of the files.
+        facts: (num_files,), FACTS.
+        details: what is to be said of a file's problem, by its place.
+    """
+    found = []
+    for code, problem in PROBLEMS.items():
+        places = np.flatnonzero(facts["problem"] == code.encode()).tolist()
+        if places:
+            items = tuple(Item((paths[place],), details.get(place, "")) for place in places)
+            sentence = (
+                f"{counted(len(places), 'image')} can't be decoded: {problem.word}. Fix: {problem.fix}; "
+                "data.on_error=skip leaves them out."
+            )
+            found.append(Finding(code, "error", sentence, items))
+    return found + _kind_findings(paths, facts)
+
+
+def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> list[Finding]:
+    """Returns what is to be said of images that can be decoded."""
+    is_right = facts["problem"] == b""
+    mode, kind = facts["mode"], facts["format"]
+    is_gray = np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | np.char.startswith(mode, b"I;16")
+    pixels = facts["width"].astype(np.int64) * facts["height"]
+    rules: list[tuple[str, Severity, np.ndarray, str, str]] = [
+        ("wrong_extension", "warning", _is_misnamed(paths, kind), "aren't what their extension says; they are read as "
+         "what they are. Fix: rename them, because other programs may refuse them.", "format"),
+        ("animated", "warning", facts["is_animated"], "are animations, of which the first frame is used. Fix: remove "
+         "them if that isn't what they show.", "format"),
+        ("large", "warning", pixels > _LARGE_PIXELS, f"have more than {_LARGE_PIXELS // 10**6} megapixels and are slow "
+         "to decode in every epoch. Fix: shrink them.", "size"),
+        ("cmyk", "note", mode == b"CMYK", "are CMYK and converted to RGB; their colours are approximate.", ""),
+        ("bits_16", "note", facts["bits"] == 16, "have 16 bits a channel, of which the upper 8 are used.", ""),
+        ("bits_32", "note", facts["bits"] == 32, "have 32 bits a channel.", "mode"),
+        ("gray", "note", is_gray, "are gray; for a model of colour pictures the channel is repeated.", ""),
+        ("palette", "note", np.isin(mode, [b"P", b"PA"]), "have a palette and are converted to RGB.", ""),
+        ("transparent", "note", facts["is_transparent"], "have transparency, which is dropped.", "mode"),
+        ("rotated", "note", facts["orientation"] > 1, "are stored rotated or mirrored and are turned upright, as EXIF "
+         "says.", ""),
+        ("heic_avif", "note", np.isin(kind, [b"HEIF", b"AVIF"]), "are HEIC or AVIF, which not every machine can read.",
+         "format"),
+    ]  # fmt: skip
+    found = []
+    for code, severity, holds, what, shown in rules:
+        places = np.flatnonzero(holds & is_right).tolist()
+        if places:
+            items = tuple(Item((paths[place],), _shown(facts[place], shown)) for place in places)
+            share = f" of {len(paths):,}" if len(places) < len(paths) else ", all of them,"
+            found.append(Finding(code, severity, f"{counted(len(places), 'image')}{share} {what}", items))
+    return found
+
+
+def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
+    """Returns which files have the extension of another format, (num_files,), bool."""
+    extensions = ["." + path.rpartition(".")[2].lower() for path in paths]
+    Image.preinit()
+    if not set(extensions) <= Image.EXTENSION.keys():
+        Image.init()  # all plugins, which takes longer than a check of known files
+    by_name = np.array([_one(Image.EXTENSION.get(extension, "")) for extension in extensions], "S12")
+    by_content = np.array([_one(kind.decode()) for kind in kinds], "S12")
+    misnamed: np.ndarray = (by_name != b"") & (by_name != by_content)
+    return misnamed
+
+
+def _one(kind: str) -> str:
+    return _ONE_FORMAT.get(kind, kind)
+
+
+def _shown(row: np.ndarray, what: str) -> str:
+    if what == "size":
+        return f"{row['width']} x {row['height']}"
+    return row[what].decode() if what else ""

@@ -1,0 +1,56 @@
+"""What a check finds: a severity, one sentence that says what and how to mend it, and the files that it is about."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Severity = Literal["error", "warning", "note"]
+
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
+"""The worst first: what stops a training or makes its figures wrong; what may cost accuracy; what is taken care of."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file or a folder that a finding is about; of duplicates, those that are the same.
+
+    Attributes:
+        paths: relative to the root.
+        detail: what is to be said of it alone.
+    """
+
+    paths: tuple[str, ...]
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of fault.
+
+    Attributes:
+        code: its name, for programs.
+        severity: how bad it is.
+        sentence: what it is and the fix, one or two sentences.
+        items: where it is; empty if it is about the whole.
+    """
+
+    code: str
+    severity: Severity
+    sentence: str
+    items: tuple[Item, ...] = ()
+
+
+def items_of(paths: Iterable[str]) -> tuple[Item, ...]:
+    """Returns an item a path."""
+    return tuple(Item((path,)) for path in paths)
+
+
+def counted(num: int, noun: str, plural: str = "") -> str:
+    """Returns `1 file` or `1,200 files`."""
+    return f"{num:,} {noun if num == 1 else plural or noun + 's'}"
+
+
+def readable(name: str) -> str:
+    """Returns a name in letters that every terminal and page can show; all others are escaped."""
+    text = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,0 +1,95 @@
+"""Which images are the same, or nearly: by the hash of their bytes, and by a small picture of each.
+
+Near ones are found by a perceptual hash (the signs of the lowest frequencies, as in pHash, Zauner 2010) and confirmed by
+the small pictures themselves. Hashes that differ in few bits share a quarter whole, so only images that share one are
+compared: the time grows with the number of images, not with that of all pairs.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+MAX_BITS = 3
+"""In which two hashes may differ: fewer than there are quarters, so that one of these is shared."""
+MIN_CORRELATION = 0.98
+"""Of the small pictures."""
+MIN_CONTRAST = 4.0
+"""Standard deviation of a small picture, in levels of 255: two plain areas say nothing of each other."""
+MAX_PAIRS = 100_000
+MAX_NEIGHBOURS = 1_024
+"""Of those that share a quarter, in the order of their hashes, each is compared with so many; there are more only where
+thousands of pictures have one layout."""
+
+_NUM_QUARTERS = 4
+_ROWS = 1_024
+
+
+def same(digests: np.ndarray) -> list[np.ndarray]:
+    """Returns the places of images whose bytes are the same, a group each.
+
+    Args:
+        digests: (num_images, num_bytes), uint8.
+    """
+    if not len(digests):
+        return []
+    keys = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}")[:, 0]
+    _, group_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    order = np.argsort(group_of, kind="stable")
+    groups = np.split(order, np.cumsum(counts)[:-1])
+    return [groups[number] for number in np.flatnonzero(counts > 1)]
+
+
+def near_pairs(thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
+    """Returns pairs of images that look nearly the same, (num_pairs, 2), int64, ascending; at most MAX_PAIRS.
+
+    Args:
+        thumbs: (num_images, side, side), uint8: luminance.
+        sides: (num_images,), integers: only images on different sides are compared; None to compare all.
+    """
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    contrast = flat.std(1)
+    places = np.flatnonzero(contrast >= MIN_CONTRAST)
+    normal = (flat[places] - flat[places].mean(1, keepdims=True)) / (contrast[places, None] * flat.shape[1] ** 0.5)
+    hashes = _hashes(thumbs[places].astype(np.float32))
+    found: set[tuple[int, int]] = set()
+    for first, second in _candidates(hashes):
+        is_apart = slice(None) if sides is None else sides[places[first]] != sides[places[second]]
+        first, second = first[is_apart], second[is_apart]
+        is_near = np.einsum("ij,ij->i", normal[first], normal[second]) >= MIN_CORRELATION
+        pairs = np.sort(np.stack([places[first[is_near]], places[second[is_near]]], 1), 1)
+        found.update(map(tuple, pairs.tolist()))
+        if len(found) >= MAX_PAIRS:
+            break
+    return np.array(sorted(found)[:MAX_PAIRS], np.int64).reshape(-1, 2)
+
+
+def _hashes(thumbs: np.ndarray) -> np.ndarray:
+    """Returns a perceptual hash of each small picture, (num_images,), uint64."""
+    side = thumbs.shape[-1]
+    steps = np.arange(side)
+    cosines = np.cos(np.pi * np.outer(np.arange(1, 9), 2 * steps + 1) / (2 * side)).astype(np.float32)
+    frequencies = (cosines @ thumbs @ cosines.T).reshape(len(thumbs), 64)
+    bits = np.packbits(frequencies > np.median(frequencies, 1, keepdims=True), axis=1)
+    hashes: np.ndarray = np.ascontiguousarray(bits).view(np.uint64)[:, 0]
+    return hashes
+
+
+def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields places of pairs whose hashes differ in MAX_BITS at most, in stretches that fit into memory."""
+    for quarter in range(_NUM_QUARTERS):
+        keys = (hashes >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)
+        order = np.lexsort((hashes, keys))
+        starts = np.flatnonzero(np.diff(keys[order], prepend=np.uint64(2**63)))
+        sizes = np.diff(starts, append=len(order))
+        # All groups at once: each member with the one that is `step` places behind it.
+        ends = np.repeat(starts + sizes, sizes)
+        members = np.arange(len(order))
+        for step in range(1, MAX_NEIGHBOURS + 1):
+            members = members[members + step < ends[members]]
+            if not len(members):
+                break
+            for part in np.array_split(members, len(members) // (_ROWS * _ROWS) + 1):
+                first, second = order[part], order[part + step]
+                is_near = np.bitwise_count(hashes[first] ^ hashes[second]) <= MAX_BITS
+                if is_near.any():
+                    yield first[is_near], second[is_near]

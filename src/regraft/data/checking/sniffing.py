@@ -1,0 +1,49 @@
+"""What the first bytes of a file say it is, whatever its name says, for files that Pillow doesn't know."""
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x1aE\xdf\xa3": "a video (Matroska or WebM)",
+    b"version https://git-lfs": "a pointer of Git LFS, whose file was never fetched",
+}
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
+_IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF")
+
+NUM_BYTES = 64
+"""As many are enough."""
+
+
+def kind_of(content: bytes) -> str:
+    """Returns what a file's first bytes say it is: `JPEG`, `HEIC`, `a PDF`; empty if nothing is known."""
+    head = content[:NUM_BYTES]
+    if head[4:8] == b"ftyp":
+        brands = [head[place : place + 4] for place in range(8, len(head), 4)]
+        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), "a video (MP4 or MOV)")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page, such as a server's error message"
+    if text.startswith((b"<svg", b"<?xml")):
+        return "SVG or XML"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+
+def is_image(content: bytes) -> bool:
+    """Whether a file's first bytes are those of an image."""
+    return kind_of(content) in _IMAGES
+
+
+def needs_heif(content: bytes) -> bool:
+    """Whether a file is one that Pillow reads only with the plugin pillow-heif."""
+    return kind_of(content) == "HEIC"
