@@ -45,7 +45,7 @@ ALLOWED = {
     "caches": set(),
     "data": {"atomic", "caches", "contracts", "seeding"},
     "features": {"atomic", "caches", "contracts", "seeding"},
-    "report": {"contracts", "features", "freezing", "handles", "run_state", "runs"},
+    "report": {"atomic", "contracts", "data", "features", "freezing", "handles", "run_state", "runs"},
     "build": {"*"},
     "verbs": {"*"},
     "cli": {"arguments", "cli_completion", "cli_words", "composition", "startup", "verbs", "*version"},

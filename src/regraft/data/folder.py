@@ -43,6 +43,8 @@ class FolderSource:
     def __init__(self, *, root: str, on_error: str) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"data.on_error: got {on_error!r}; allowed: raise, skip.")
+        if not isinstance(root, str):
+            raise ValueError(f"data.root: got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
         self._on_error = on_error
 

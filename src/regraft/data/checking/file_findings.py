@@ -1,5 +1,7 @@
 """What there is to say of each image by itself: what can't be decoded, what isn't what it says, what is converted."""
 
+import os
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -9,6 +11,13 @@ from regraft.data.checking.findings import Finding, Item, Severity, counted
 from regraft.data.checking.problems import PROBLEMS
 
 _LARGE_PIXELS = 50_000_000
+_PLAIN = 0.85
+"""Share of an image's area that is of one gray, to _PLAIN_LEVELS, from which on it is called plain."""
+_PLAIN_LEVELS = 3
+_FEW = 0.05
+"""Where more images than this share are plain, that is what they are like: digits on paper, cut-out products."""
+_PLACEHOLDER = re.compile(r"not.?found|unavailable|no.?(image|photo|picture)|placeholder|missing", re.IGNORECASE)
+_PLACEHOLDER_PLAIN = 0.5
 
 _ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 """Kinds of a format that share its extension."""
@@ -40,14 +49,19 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> list[Finding]:
     is_right = facts["problem"] == b""
     mode, kind = facts["mode"], facts["format"]
     is_gray = np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | np.char.startswith(mode, b"I;16")
+    shares = _plain_shares(facts["thumb"])
     pixels = facts["width"].astype(np.int64) * facts["height"]
     rules: list[tuple[str, Severity, np.ndarray, str, str]] = [
         ("wrong_extension", "warning", _is_misnamed(paths, kind), "aren't what their extension says; they are read as "
          "what they are. Fix: rename them, because other programs may refuse them.", "format"),
         ("animated", "warning", facts["is_animated"], "are animations, of which the first frame is used. Fix: remove "
          "them if that isn't what they show.", "format"),
+        ("placeholder", "warning", _is_placeholder(paths, shares), "look like what a server shows in place of a lost "
+         "image. Fix: remove them.", ""),
         ("large", "warning", pixels > _LARGE_PIXELS, f"have more than {_LARGE_PIXELS // 10**6} megapixels and are slow "
          "to decode in every epoch. Fix: shrink them.", "size"),
+        ("plain", "note", (shares >= _PLAIN) & (np.mean(shares >= _PLAIN) <= _FEW), "are nearly all one colour, unlike "
+         "the others: blanks and placeholders look so.", ""),
         ("cmyk", "note", mode == b"CMYK", "are CMYK and converted to RGB; their colours are approximate.", ""),
         ("bits_16", "note", facts["bits"] == 16, "have 16 bits a channel, of which the upper 8 are used.", ""),
         ("bits_32", "note", facts["bits"] == 32, "have 32 bits a channel.", "mode"),
@@ -65,7 +79,8 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> list[Finding]:
         if places:
             items = tuple(Item((paths[place],), _shown(facts[place], shown)) for place in places)
             share = f" of {len(paths):,}" if len(places) < len(paths) else ", all of them,"
-            found.append(Finding(code, severity, f"{counted(len(places), 'image')}{share} {what}", items))
+            sentence = f"{counted(len(places), 'image')}{share} {what}"
+            found.append(Finding(code, severity, sentence, items, is_pictured=True))
     return found
 
 
@@ -79,6 +94,22 @@ def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
     by_content = np.array([_one(kind.decode()) for kind in kinds], "S12")
     misnamed: np.ndarray = (by_name != b"") & (by_name != by_content)
     return misnamed
+
+
+def _plain_shares(thumbs: np.ndarray) -> np.ndarray:
+    """Returns the share of each small picture that is about as bright as its median, (num_images,)."""
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.int16)
+    middle = np.median(flat, axis=1, keepdims=True)
+    shares: np.ndarray = (np.abs(flat - middle) <= _PLAIN_LEVELS).mean(1)
+    return shares
+
+
+def _is_placeholder(paths: Sequence[str], shares: np.ndarray) -> np.ndarray:
+    """Returns which images are named like a server's error and look like one, (num_images,), bool."""
+    found = np.zeros(len(paths), bool)
+    for place in np.flatnonzero(shares >= _PLACEHOLDER_PLAIN).tolist():
+        found[place] = _PLACEHOLDER.search(os.path.basename(paths[place])) is not None  # noqa: PTH119
+    return found
 
 
 def _one(kind: str) -> str:

@@ -32,12 +32,14 @@ class Finding:
         severity: how bad it is.
         sentence: what it is and the fix, one or two sentences.
         items: where it is; empty if it is about the whole.
+        is_pictured: whether its paths are images that can be shown.
     """
 
     code: str
     severity: Severity
     sentence: str
     items: tuple[Item, ...] = ()
+    is_pictured: bool = False
 
 
 def items_of(paths: Iterable[str]) -> tuple[Item, ...]:

@@ -49,6 +49,7 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
             f"{counted(len(conflicting), 'image stands', 'images stand')} in several classes, so all but one of its "
             "labels are wrong. Fix: keep each in its right class.",
             tuple(_item(samples, group, samples.class_names, samples.labels) for group in conflicting),
+            is_pictured=True,
         )
     if leaking:
         yield Finding(
@@ -57,6 +58,7 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
             f"{counted(len(leaking), 'image stands', 'images stand')} in more than one split, so what is measured on "
             "one was learnt from the other. Fix: remove them from train.",
             tuple(_item(samples, group, samples.split_names, samples.splits) for group in leaking),
+            is_pictured=True,
         )
     if within:
         yield Finding(
@@ -65,6 +67,7 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
             f"{counted(len(within), 'image is', 'images are')} there more than once in a split; where validation or "
             "test is carved from it, copies may land on both sides. Fix: keep one of each.",
             tuple(_item(samples, group, samples.split_names, samples.splits) for group in within),
+            is_pictured=True,
         )
 
 
@@ -88,6 +91,7 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
         f"{limit}{counted(len(pairs), 'pair')} of images {'is' if len(pairs) == 1 else 'are'} nearly the same, "
         f"{where}. Fix: look at them, and keep one of each pair.",
         tuple(_item(samples, pair, samples.class_names, samples.labels) for pair in pairs),
+        is_pictured=True,
     )
 
 
