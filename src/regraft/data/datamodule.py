@@ -3,6 +3,8 @@
 What a data set is belongs in its source; what happens to pixels in `views`, `batch_crops` and `mixing`.
 """
 
+from collections.abc import Mapping
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -140,6 +142,11 @@ class ImageDataModule(pl.LightningDataModule):
     def fingerprint(self) -> str:
         """Content hash of the whole data set, hex; of files, the first call reads them all."""
         return self._prepared.fingerprint
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Why each image that was left out was, by its path in the source."""
+        return self._prepared.splits.skipped
 
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
         """Returns a split's images as the model sees them: training's augmented views, else evaluation's only view.

@@ -126,6 +126,8 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
         recorder.start()
         run.write_config(config)
         provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
+        if parts.data.skipped:
+            run.write_skipped(parts.data.skipped)
         terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
         if checkpoint is not None:
             log.info("Going on from %s.", checkpoint.path)
@@ -139,6 +141,8 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
         results = results_of(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
         if summary is not None:
             results["features"] = summary
+        if parts.data.skipped:
+            results["num_skipped_images"] = len(parts.data.skipped)
         if not trainer.fast_dev_run:
             keep_tensors(parts.module, run)
         run.write_results(results)

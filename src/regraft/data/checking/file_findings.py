@@ -52,25 +52,25 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> list[Finding]:
     shares = _plain_shares(facts["thumb"])
     pixels = facts["width"].astype(np.int64) * facts["height"]
     rules: list[tuple[str, Severity, np.ndarray, str, str]] = [
-        ("wrong_extension", "warning", _is_misnamed(paths, kind), "aren't what their extension says; they are read as "
-         "what they are. Fix: rename them, because other programs may refuse them.", "format"),
-        ("animated", "warning", facts["is_animated"], "are animations, of which the first frame is used. Fix: remove "
-         "them if that isn't what they show.", "format"),
-        ("placeholder", "warning", _is_placeholder(paths, shares), "look like what a server shows in place of a lost "
-         "image. Fix: remove them.", ""),
-        ("large", "warning", pixels > _LARGE_PIXELS, f"have more than {_LARGE_PIXELS // 10**6} megapixels and are slow "
-         "to decode in every epoch. Fix: shrink them.", "size"),
-        ("plain", "note", (shares >= _PLAIN) & (np.mean(shares >= _PLAIN) <= _FEW), "are nearly all one colour, unlike "
-         "the others: blanks and placeholders look so.", ""),
-        ("cmyk", "note", mode == b"CMYK", "are CMYK and converted to RGB; their colours are approximate.", ""),
-        ("bits_16", "note", facts["bits"] == 16, "have 16 bits a channel, of which the upper 8 are used.", ""),
-        ("bits_32", "note", facts["bits"] == 32, "have 32 bits a channel.", "mode"),
-        ("gray", "note", is_gray, "are gray; for a model of colour pictures the channel is repeated.", ""),
-        ("palette", "note", np.isin(mode, [b"P", b"PA"]), "have a palette and are converted to RGB.", ""),
-        ("transparent", "note", facts["is_transparent"], "have transparency, which is dropped.", "mode"),
-        ("rotated", "note", facts["orientation"] > 1, "are stored rotated or mirrored and are turned upright, as EXIF "
-         "says.", ""),
-        ("heic_avif", "note", np.isin(kind, [b"HEIF", b"AVIF"]), "are HEIC or AVIF, which not every machine can read.",
+        ("wrong_extension", "warning", _is_misnamed(paths, kind), "Not what the extension says|They are read as what they "
+         "are. Fix: rename them, because other programs may refuse them.", "format"),
+        ("animated", "warning", facts["is_animated"], "Animations|The first frame is used. Fix: remove them if that isn't "
+         "what they show.", "format"),
+        ("placeholder", "warning", _is_placeholder(paths, shares), "Probably what a server shows in place of a lost image|"
+         "Fix: remove them.", ""),
+        ("large", "warning", pixels > _LARGE_PIXELS, f"More than {_LARGE_PIXELS // 10**6} megapixels|They are slow to "
+         "decode. Fix: shrink them.", "size"),
+        ("plain", "note", (shares >= _PLAIN) & (np.mean(shares >= _PLAIN) <= _FEW), "Nearly all one colour, unlike the "
+         "others|Blanks and placeholders look so.", ""),
+        ("cmyk", "note", mode == b"CMYK", "CMYK|They are converted to RGB; their colours are approximate.", ""),
+        ("bits_16", "note", facts["bits"] == 16, "16 bits a channel|The upper 8 are used.", "mode"),
+        ("bits_32", "note", facts["bits"] == 32, "32 bits a channel|", "mode"),
+        ("gray", "note", is_gray, "Gray|For a model of colour pictures the channel is repeated.", ""),
+        ("palette", "note", np.isin(mode, [b"P", b"PA"]), "Palette|They are converted to RGB.", ""),
+        ("transparent", "note", facts["is_transparent"], "Transparency|It is dropped.", "mode"),
+        ("rotated", "note", facts["orientation"] > 1, "Stored rotated or mirrored|They are turned upright, as EXIF says.",
+         ""),
+        ("heic_avif", "note", np.isin(kind, [b"HEIF", b"AVIF"]), "HEIC or AVIF|Not every machine can read them.",
          "format"),
     ]  # fmt: skip
     found = []
@@ -78,8 +78,9 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> list[Finding]:
         places = np.flatnonzero(holds & is_right).tolist()
         if places:
             items = tuple(Item((paths[place],), _shown(facts[place], shown)) for place in places)
-            share = f" of {len(paths):,}" if len(places) < len(paths) else ", all of them,"
-            sentence = f"{counted(len(places), 'image')}{share} {what}"
+            what_it_is, _, what_then = what.partition("|")
+            share = f"{len(places):,} of " if len(places) < len(paths) else "all "
+            sentence = f"{what_it_is}: {share}{counted(len(paths), 'image')}. {what_then}".strip()
             found.append(Finding(code, severity, sentence, items, is_pictured=True))
     return found
 

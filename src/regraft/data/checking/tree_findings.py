@@ -5,7 +5,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
-from regraft.data.checking.findings import Finding, Item, Severity, counted, items_of
+from regraft.data.checking.findings import Finding, Item, Severity, items_of
 from regraft.data.checking.sniffing import NUM_BYTES, is_image, kind_of
 from regraft.data.tree import Tree
 
@@ -15,14 +15,15 @@ MAX_PATH = 259
 """Characters of a path that Windows takes."""
 
 _APART: dict[str, tuple[Severity, str]] = {
-    "hidden": ("note", "are hidden or some program's own (.DS_Store, __pycache__, .ipynb_checkpoints) and no classes."),
-    "stray": ("warning", "lie outside of the class folders and are ignored. Fix: move them into a class."),
-    "special": ("warning", "are FIFOs, sockets, devices or broken links and are never opened. Fix: remove them."),
-    "loop": ("warning", "lead back to a folder that is above them or counted already, and aren't followed. Fix: remove "
-             "those links."),
-    "beside": ("warning", "stand beside the split folders and are ignored. Fix: move them into a split, or away."),
-    "runs": ("note", "hold runs and are no classes."),
+    "hidden": ("note", "Hidden, or some program's own, and so no class and no image|"),
+    "stray": ("warning", "Images outside of the class folders, which are ignored|Fix: move them into a class."),
+    "special": ("warning", "FIFOs, sockets, devices or broken links, which are never opened|Fix: remove them."),
+    "loop": ("warning", "Links back to a folder that is above them or counted already, which aren't followed|Fix: remove "
+             "them."),
+    "beside": ("warning", "Folders beside the splits, which are ignored|Fix: move them into a split, or away."),
+    "runs": ("note", "Folders of runs, which are no classes|"),
 }  # fmt: skip
+"""What is passed over, and after the bar what to do about it."""
 
 
 def tree_findings(tree: Tree) -> list[Finding]:
@@ -31,9 +32,7 @@ def tree_findings(tree: Tree) -> list[Finding]:
     for kind, (severity, what) in _APART.items():
         paths = tree.apart[kind]
         if paths:
-            noun = "folder" if kind in ("beside", "runs") else "entry"
-            sentence = f"{counted(len(paths), noun, noun + 's' if noun == 'folder' else 'entries')} {what}"
-            found.append(Finding(kind, severity, sentence, items_of(paths)))
+            found.append(Finding(kind, severity, _sentence(what, len(paths)), items_of(paths)))
     return [*found, *_other_findings(tree), *_link_findings(tree), *_name_findings(tree)]
 
 
@@ -46,16 +45,18 @@ def _other_findings(tree: Tree) -> Iterator[Finding]:
         yield Finding(
             "image_without_extension",
             "warning",
-            f"{counted(len(images), 'image')} with an extension that isn't looked at {_is(images)} ignored. "
-            "Fix: rename them after what they are, such as .jpg or .png.",
+            _sentence(
+                "Images whose extension isn't looked at, which are ignored|Fix: rename them after what they are, such as "
+                ".jpg or .png.",
+                len(images),
+            ),
             images,
         )
     if others:
         yield Finding(
             "not_an_image",
             "note",
-            f"{counted(len(others), 'file')} in class folders {_is(others)} no image by extension or content, and "
-            "ignored.",
+            _sentence("Files in class folders that are no images by extension or content, and ignored|", len(others)),
             items_of(others),
         )
 
@@ -76,8 +77,11 @@ def _link_findings(tree: Tree) -> Iterator[Finding]:
         yield Finding(
             "link_leaves_root",
             "warning",
-            f"{counted(len(leaving), 'link')} {'leads' if len(leaving) == 1 else 'lead'} out of the folder, so that a "
-            "copy of it is incomplete. Fix: copy what they point to (cp -rL).",
+            _sentence(
+                "Links that lead out of the folder, so that a copy of it is incomplete|Fix: copy what they point to "
+                "(cp -rL).",
+                len(leaving),
+            ),
             tuple(leaving),
         )
 
@@ -89,19 +93,19 @@ def _name_findings(tree: Tree) -> Iterator[Finding]:
     paths = [path for split in tree.classes for path in tree.paths(split)]
     paths += [tree.place(split, name) for split, classes in tree.classes.items() for name in classes]
     rules: list[tuple[str, Severity, Callable[[str], bool], str]] = [
-        ("long_name", "warning", _is_long, f"longer than {MAX_NAME} bytes a name or {MAX_PATH} characters a path: other "
-         "systems refuse to copy them. Fix: shorten them."),
-        ("odd_name", "warning", _is_odd, "with letters that can't be seen or typed, a blank at an end, or no UTF-8. Fix: "
-         "rename them."),
-        ("decomposed_name", "note", _is_decomposed, "whose accents are letters of their own (NFD), as macOS writes them: "
-         "elsewhere the same name may not find them."),
-        ("unicode_name", "note", lambda path: not path.isascii(), "with letters outside of ASCII. They work here; some "
-         "archive programs damage them."),
+        ("long_name", "warning", _is_long, f"Names longer than {MAX_NAME} bytes, or paths longer than {MAX_PATH} "
+         "characters, which other systems refuse to copy|Fix: shorten them."),
+        ("odd_name", "warning", _is_odd, "Names with letters that can't be seen or typed, a blank at an end, or no UTF-8|"
+         "Fix: rename them."),
+        ("decomposed_name", "note", _is_decomposed, "Names whose accents are letters of their own (NFD), as macOS writes "
+         "them|Elsewhere the same name may not find them."),
+        ("unicode_name", "note", lambda path: not path.isascii(), "Names with letters outside of ASCII|They work here; "
+         "some archive programs damage them."),
     ]  # fmt: skip
     for code, severity, holds, what in rules:
         found = [path for path in paths if holds(path)]
         if found:
-            yield Finding(code, severity, f"{counted(len(found), 'name')} {what}", items_of(found))
+            yield Finding(code, severity, _sentence(what, len(found)), items_of(found))
 
 
 def _alike(place: str, names: Sequence[str]) -> Iterator[Finding]:
@@ -114,14 +118,18 @@ def _alike(place: str, names: Sequence[str]) -> Iterator[Finding]:
         yield Finding(
             "names_alike",
             "warning",
-            f"{counted(len(same), 'group')} of class names {_is(same)} the same but for capitals, blanks or accents' "
-            "encoding: each is a class of its own here, and one folder on macOS or Windows. Fix: merge or rename them.",
+            _sentence(
+                "Class names that differ in capitals, blanks or accents' encoding only|Each is a class of its own here, "
+                "and one folder on macOS or Windows. Fix: merge or rename them.",
+                len(same),
+            ),
             tuple(same),
         )
 
 
-def _is(found: Sequence[object]) -> str:
-    return "is" if len(found) == 1 else "are"
+def _sentence(what: str, num: int) -> str:
+    what_it_is, _, what_then = what.partition("|")
+    return f"{what_it_is}: {num:,}. {what_then}".strip()
 
 
 def _is_long(path: str) -> bool:
