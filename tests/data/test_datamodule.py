@@ -300,7 +300,9 @@ def test_truncated_jpg_is_named_in_the_last_line_from_a_worker(
     for name in ("cat", "dog"):
         write_photos(tmp_path / name, 12, "jpg")
     spec = InputSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
-    datamodule = make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"), spec, num_workers=2, val_fraction=0.0)
+    datamodule = make_datamodule(
+        FolderSource(root=str(tmp_path), on_error="raise"), spec, num_workers=2, val_fraction=0.0
+    )
     for photo in tmp_path.rglob("*.jpg"):
         photo.write_bytes(photo.read_bytes()[:-200])
 

@@ -125,7 +125,8 @@ class _Scanner:
     def _images_of(self, class_folder: str) -> list[str]:
         """Returns the images below a class folder, at any depth; each folder is entered once, links last."""
         images: list[str] = []
-        pending, linked = [class_folder], []
+        pending = [class_folder]
+        linked: list[str] = []
         seen: set[_Id] = set()
         while pending or linked:
             folder = pending.pop() if pending else linked.pop()
@@ -213,9 +214,7 @@ def _find_faults(tree: Tree, extensions: Collection[str]) -> None:
             tree.faults.append(Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."])))
         for name in classes:
             if not _is_text(name):
-                sentence = (
-                    f"{place} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
-                )
+                sentence = f"{place} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
                 tree.faults.append(Finding("name_not_utf8", "error", sentence, items_of([tree.place(split, name)])))
         empty = [tree.place(split, name) for name, paths in classes.items() if not paths]
         if empty:

@@ -30,7 +30,9 @@ def show(check: Check, folder: Path) -> None:
     for split, counts in check.counts.items():
         _print(console, f"{split}: {counted(sum(counts.values()), 'image')} in {_classes(counts)}")
     if check.findings:
-        table = Table("", "finding", title="Data check", title_justify="left", show_lines=True)
+        table = Table(title="Data check", title_justify="left", show_lines=True)
+        table.add_column("")
+        table.add_column("finding", overflow="fold")
         for finding in check.findings:
             table.add_row(Text(finding.severity, _COLOURS[finding.severity]), _cell(finding))
         console.print(table)

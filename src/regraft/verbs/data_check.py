@@ -50,7 +50,9 @@ def data_check_job(composed: DictConfig) -> str | None:
     num_errors = check.num("error")
     if not num_errors:
         return None
-    return f"data: {'1 error' if num_errors == 1 else f'{num_errors} errors'} in {check.place}; see {folder}/report.html."
+    return (
+        f"data: {'1 error' if num_errors == 1 else f'{num_errors} errors'} in {check.place}; see {folder}/report.html."
+    )
 
 
 def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":

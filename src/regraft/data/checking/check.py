@@ -24,7 +24,7 @@ class Check:
         counts: images by split and class; those that can't be decoded are left out.
         findings: the worst first.
         num_images: that were looked at.
-        num_read: of these, read anew; the others were known from an earlier check.
+        num_read: of these, looked at anew; the others were known from an earlier check.
         seconds: that it took.
     """
 
@@ -58,10 +58,8 @@ def check_tree(tree: Tree, progress: Progress, started: float) -> Check:
         *class_findings(counts),
         *likeness_findings(samples),
     ]
-    num_read = int(read.is_fresh.sum())
-    return Check(
-        str(tree.root), counts, _worst_first(findings), len(paths), num_read, time.perf_counter() - started
-    )
+    num_read = int(read.is_fresh.sum()) + len(tree.closed)
+    return Check(str(tree.root), counts, _worst_first(findings), len(paths), num_read, time.perf_counter() - started)
 
 
 def check_samples(name: str, samples: Samples, started: float) -> Check:
@@ -105,4 +103,3 @@ def _samples(tree: Tree, paths: Sequence[str], read: Read) -> Samples:
         read.facts["digest"][kept],
         read.facts["thumb"][kept],
     )
-

@@ -99,7 +99,8 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
         kind = kind_of(content)
         return ("needs_plugin", kind) if needs_heif(content) else ("not_image", f"looks like {kind}" if kind else "")
     # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
-    except Exception as error:
+    except Exception as raised:
+        error = raised.__cause__ or raised  # what a training's decoder says of its place is known here
         text = " ".join(str(error).split()) or type(error).__name__
         is_cut = any(word in text.lower() for word in ("truncated", "not enough", "unexpected end", "premature"))
         return "truncated" if is_cut else "undecodable", text
@@ -121,18 +122,19 @@ def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> 
 
 
 def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
+    box = None
     if image.format in ("JPEG", "MPO"):
         # Every coefficient is read, so that what is missing shows; far fewer pixels are made of them.
-        image.draft("L", (2 * THUMB, 2 * THUMB))
+        _, box = image.draft("L", (4 * THUMB, 4 * THUMB)) or ("", None)
     image.load()
-    thumb = thumbnail(image, THUMB)
+    thumb = thumbnail(image, THUMB, box)
     for step in _UPRIGHT.get(orientation, ()):
         thumb = thumb.transpose(step)
     return thumb
 
 
-def thumbnail(image: Image.Image, side: int) -> Image.Image:
-    """Returns the luminance of an image, squeezed into a small square."""
+def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """Returns the luminance of an image, or of a box of it in pixels, squeezed into a small square."""
     if image.mode.startswith("I;16"):
         # Pillow would clip it at 255.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -140,7 +142,7 @@ def thumbnail(image: Image.Image, side: int) -> Image.Image:
         image = image.convert("RGBA")
     if image.mode in ("1", "RGBA", "CMYK", "LA"):
         image = image.convert("L")
-    return image.resize((side, side), Image.Resampling.BOX, reducing_gap=2).convert("L")
+    return image.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=3).convert("L")
 
 
 @cache

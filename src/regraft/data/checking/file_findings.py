@@ -2,14 +2,35 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
 
-from regraft.data.checking.findings import Finding, Item, Severity, counted
+from regraft.data.checking.findings import Finding, Item, Wording, counted
 from regraft.data.checking.problems import PROBLEMS
 
+_WORDINGS = {
+    "wrong_extension": Wording(
+        "warning",
+        "Not what the extension says",
+        "They are read as what they are. Fix: rename them, because other programs may refuse them.",
+    ),
+    "animated": Wording(
+        "warning", "Animations", "The first frame is used. Fix: remove them if that isn't what they show."
+    ),
+    "placeholder": Wording("warning", "Probably what a server shows in place of a lost image", "Fix: remove them."),
+    "large": Wording("warning", "More than 50 megapixels", "They are slow to decode. Fix: shrink them."),
+    "plain": Wording("note", "Nearly all one colour, unlike the others", "Blanks and placeholders look so."),
+    "cmyk": Wording("note", "CMYK", "They are converted to RGB; their colours are approximate."),
+    "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used."),
+    "bits_32": Wording("note", "32 bits a channel"),
+    "gray": Wording("note", "Gray", "For a model of colour pictures the channel is repeated."),
+    "palette": Wording("note", "Palette", "They are converted to RGB."),
+    "transparent": Wording("note", "Transparency", "It is dropped."),
+    "rotated": Wording("note", "Stored rotated or mirrored", "They are turned upright, as EXIF says."),
+    "heic_avif": Wording("note", "HEIC or AVIF", "Not every machine can read them."),
+}
 _LARGE_PIXELS = 50_000_000
 _PLAIN = 0.85
 """Share of an image's area that is of one gray, to _PLAIN_LEVELS, from which on it is called plain."""
@@ -41,48 +62,46 @@ def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int,
                 "data.on_error=skip leaves them out."
             )
             found.append(Finding(code, "error", sentence, items))
-    return found + _kind_findings(paths, facts)
+    return [*found, *_kind_findings(paths, facts)]
 
 
-def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> list[Finding]:
-    """Returns what is to be said of images that can be decoded."""
+def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]:
+    """Yields what is to be said of images that can be decoded."""
     is_right = facts["problem"] == b""
-    mode, kind = facts["mode"], facts["format"]
-    is_gray = np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | np.char.startswith(mode, b"I;16")
-    shares = _plain_shares(facts["thumb"])
-    pixels = facts["width"].astype(np.int64) * facts["height"]
-    rules: list[tuple[str, Severity, np.ndarray, str, str]] = [
-        ("wrong_extension", "warning", _is_misnamed(paths, kind), "Not what the extension says|They are read as what they "
-         "are. Fix: rename them, because other programs may refuse them.", "format"),
-        ("animated", "warning", facts["is_animated"], "Animations|The first frame is used. Fix: remove them if that isn't "
-         "what they show.", "format"),
-        ("placeholder", "warning", _is_placeholder(paths, shares), "Probably what a server shows in place of a lost image|"
-         "Fix: remove them.", ""),
-        ("large", "warning", pixels > _LARGE_PIXELS, f"More than {_LARGE_PIXELS // 10**6} megapixels|They are slow to "
-         "decode. Fix: shrink them.", "size"),
-        ("plain", "note", (shares >= _PLAIN) & (np.mean(shares >= _PLAIN) <= _FEW), "Nearly all one colour, unlike the "
-         "others|Blanks and placeholders look so.", ""),
-        ("cmyk", "note", mode == b"CMYK", "CMYK|They are converted to RGB; their colours are approximate.", ""),
-        ("bits_16", "note", facts["bits"] == 16, "16 bits a channel|The upper 8 are used.", "mode"),
-        ("bits_32", "note", facts["bits"] == 32, "32 bits a channel|", "mode"),
-        ("gray", "note", is_gray, "Gray|For a model of colour pictures the channel is repeated.", ""),
-        ("palette", "note", np.isin(mode, [b"P", b"PA"]), "Palette|They are converted to RGB.", ""),
-        ("transparent", "note", facts["is_transparent"], "Transparency|It is dropped.", "mode"),
-        ("rotated", "note", facts["orientation"] > 1, "Stored rotated or mirrored|They are turned upright, as EXIF says.",
-         ""),
-        ("heic_avif", "note", np.isin(kind, [b"HEIF", b"AVIF"]), "HEIC or AVIF|Not every machine can read them.",
-         "format"),
-    ]  # fmt: skip
-    found = []
-    for code, severity, holds, what, shown in rules:
+    for code, holds in _kinds(paths, facts).items():
         places = np.flatnonzero(holds & is_right).tolist()
         if places:
-            items = tuple(Item((paths[place],), _shown(facts[place], shown)) for place in places)
-            what_it_is, _, what_then = what.partition("|")
+            items = [Item((paths[place],), _detail(code, facts[place])) for place in places]
             share = f"{len(places):,} of " if len(places) < len(paths) else "all "
-            sentence = f"{what_it_is}: {share}{counted(len(paths), 'image')}. {what_then}".strip()
-            found.append(Finding(code, severity, sentence, items, is_pictured=True))
-    return found
+            yield _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
+
+
+def _kinds(paths: Sequence[str], facts: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns which images are of each kind, (num_files,), bool."""
+    mode, shares = facts["mode"], _plain_shares(facts["thumb"])
+    is_plain = shares >= _PLAIN
+    return {
+        "wrong_extension": _is_misnamed(paths, facts["format"]),
+        "animated": facts["is_animated"],
+        "placeholder": _is_placeholder(paths, shares),
+        "large": facts["width"].astype(np.int64) * facts["height"] > _LARGE_PIXELS,
+        "plain": is_plain & (np.count_nonzero(is_plain) <= _FEW * len(paths)),
+        "cmyk": mode == b"CMYK",
+        "bits_16": facts["bits"] == 16,
+        "bits_32": facts["bits"] == 32,
+        "gray": np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | np.char.startswith(mode, b"I;16"),
+        "palette": np.isin(mode, [b"P", b"PA"]),
+        "transparent": facts["is_transparent"],
+        "rotated": facts["orientation"] > 1,
+        "heic_avif": np.isin(facts["format"], [b"HEIF", b"AVIF"]),
+    }
+
+
+def _detail(code: str, row: np.ndarray) -> str:
+    if code == "large":
+        return f"{row['width']} x {row['height']}"
+    field = {"wrong_extension": "format", "animated": "format", "heic_avif": "format", "bits_16": "mode"}.get(code)
+    return "" if field is None else bytes(row[field]).decode()
 
 
 def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
@@ -115,9 +134,3 @@ def _is_placeholder(paths: Sequence[str], shares: np.ndarray) -> np.ndarray:
 
 def _one(kind: str) -> str:
     return _ONE_FORMAT.get(kind, kind)
-
-
-def _shown(row: np.ndarray, what: str) -> str:
-    if what == "size":
-        return f"{row['width']} x {row['height']}"
-    return row[what].decode() if what else ""

@@ -1,6 +1,7 @@
 """What a check finds: a severity, one sentence that says what and how to mend it, and the files that it is about."""
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,6 +43,33 @@ class Finding:
     is_pictured: bool = False
 
 
+@dataclass(frozen=True)
+class Wording:
+    """How a kind of finding is told, whatever it is found in.
+
+    Attributes:
+        severity: how bad it is.
+        what: of things in the plural.
+        advice: what comes of it, and the fix; empty if there is nothing to do.
+    """
+
+    severity: Severity
+    what: str
+    advice: str = ""
+
+    def finding(self, code: str, amount: str, items: Sequence[Item], *, is_pictured: bool = False) -> Finding:
+        """Returns the finding.
+
+        Args:
+            code: its name.
+            amount: how many there are.
+            items: where.
+            is_pictured: whether these are images that can be shown.
+        """
+        sentence = f"{self.what}: {amount}. {self.advice}".strip()
+        return Finding(code, self.severity, sentence, tuple(items), is_pictured)
+
+
 def items_of(paths: Iterable[str]) -> tuple[Item, ...]:
     """Returns an item a path."""
     return tuple(Item((path,)) for path in paths)
@@ -54,5 +82,5 @@ def counted(num: int, noun: str, plural: str = "") -> str:
 
 def readable(name: str) -> str:
     """Returns a name in letters that every terminal and page can show; all others are escaped."""
-    text = name.encode("utf-8", "backslashreplace").decode()
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -24,8 +24,8 @@ def splits_of(splits: Splits) -> dict[str, ArrayImages]:
     for name, images in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
         if images is not None and not isinstance(images, ArrayImages):
             raise ValueError(
-                "data: a check looks at images in memory and at data=folder; this data set is of files of another kind. "
-                "Give its class a method `tree`, see regraft.data.folder.FolderSource."
+                "data: a check looks at images in memory and at folders; this data set is of files of another kind. "
+                "Fix: give its class a method `tree`, see regraft.data.folder.FolderSource."
             )
         if images is not None:
             found[name] = images

@@ -88,10 +88,12 @@ def load(path: Path) -> Index:
 
 def save(path: Path, names: Sequence[bytes], facts: np.ndarray, details: Mapping[int, str]) -> None:
     """Writes what is known, whole or not at all; the log says if it can't be."""
-    arrays = {"version": _version(), "names": b"\0".join(names), "details": json.dumps(details).encode()}
+    version, joined, said = (
+        np.frombuffer(text, np.uint8) for text in (_version(), b"\0".join(names), json.dumps(details).encode())
+    )
     try:
         with atomically(path) as file:
-            np.savez(file, facts=facts, **{name: np.frombuffer(text, np.uint8) for name, text in arrays.items()})
+            np.savez(file, facts=facts, version=version, names=joined, details=said)
         _make_room(path)
     except OSError as error:
         _log.warning("What was found isn't kept for the next time: %s can't be written (%s).", path, error.strerror)
@@ -104,7 +106,9 @@ def _version() -> bytes:
 
 
 def _make_room(kept: Path) -> None:
-    indexes = sorted((path for path in kept.parent.glob("*.npz") if path != kept), key=lambda path: path.stat().st_mtime)
+    indexes = sorted(
+        (path for path in kept.parent.glob("*.npz") if path != kept), key=lambda path: path.stat().st_mtime
+    )
     excess = sum(path.stat().st_size for path in (kept, *indexes)) - MAX_BYTES
     for path in indexes:
         if excess <= 0:

@@ -1,16 +1,17 @@
 """Which images are the same, or nearly: by the hash of their bytes, and by a small picture of each.
 
-Near ones are found by a perceptual hash (the signs of the lowest frequencies, as in pHash, Zauner 2010) and confirmed by
-the small pictures themselves. Hashes that differ in few bits share a quarter whole, so only images that share one are
-compared: the time grows with the number of images, not with that of all pairs.
+Near ones are found by a perceptual hash (the signs of the lowest frequencies, as in pHash, Zauner 2010) and confirmed
+by the small pictures themselves. Only images whose hashes share a quarter are compared, so the time grows with the
+number of images, not with that of all pairs: hashes that differ in 3 bits of 64 share one for certain, in 6 more often
+than not.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
-MAX_BITS = 3
-"""In which two hashes may differ: fewer than there are quarters, so that one of these is shared."""
+MAX_BITS = 10
+"""In which two hashes may differ."""
 MIN_CORRELATION = 0.98
 """Of the small pictures."""
 MIN_CONTRAST = 4.0

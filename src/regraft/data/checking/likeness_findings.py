@@ -39,9 +39,9 @@ def likeness_findings(samples: Samples) -> list[Finding]:
 
 
 def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
-    conflicting = [group for group in groups if len(set(samples.labels[group].tolist())) > 1]
-    leaking = [group for group in groups if len(set(samples.splits[group].tolist())) > 1]
-    within = [group for group in groups if len(set(samples.splits[group].tolist())) == 1]
+    conflicting = [group for group in groups if not _has_one(samples.labels[group])]
+    leaking = [group for group in groups if not _has_one(samples.splits[group])]
+    within = [group for group in groups if _has_one(samples.splits[group]) and _has_one(samples.labels[group])]
     if conflicting:
         yield Finding(
             "conflicting_labels",
@@ -72,7 +72,7 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
 
 
 def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
-    is_single = len(set(samples.splits.tolist())) < 2
+    is_single = _has_one(samples.splits)
     # Copies have been told already; one stands for all of a split.
     is_looked_at = np.ones(len(samples.splits), bool)
     for group in groups:
@@ -84,7 +84,9 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
     if not len(pairs):
         return
     limit = "at least " if len(pairs) >= likeness.MAX_PAIRS else ""
-    where = "where validation or test is carved from them, they may land on both sides" if is_single else "in two splits"
+    where = (
+        "where validation or test is carved from them, they may land on both sides" if is_single else "in two splits"
+    )
     yield Finding(
         "near_duplicates" if is_single else "near_duplicates_across_splits",
         "warning",
@@ -93,6 +95,11 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
         tuple(_item(samples, pair, samples.class_names, samples.labels) for pair in pairs),
         is_pictured=True,
     )
+
+
+def _has_one(numbers: np.ndarray) -> bool:
+    """Whether all numbers are the same one."""
+    return bool((numbers == numbers[:1]).all())
 
 
 def _item(samples: Samples, group: np.ndarray, names: Sequence[str], numbers: np.ndarray) -> Item:

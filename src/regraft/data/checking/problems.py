@@ -24,7 +24,9 @@ PROBLEMS = {
     "undecodable": Problem("damaged", _REPLACE),
     "not_image": Problem("no image", "replace them by images, or remove them"),
     "needs_plugin": Problem("HEIC without its plugin", "pip install pillow-heif, or convert them to JPEG"),
-    "bomb": Problem("too many pixels", "shrink them, or remove them; a small file that claims so many may be an attack"),
+    "bomb": Problem(
+        "too many pixels", "shrink them, or remove them; a small file that claims so many may be an attack"
+    ),
     "unreadable": Problem("unreadable", "their permissions, or the disk"),
     "closed": Problem("not opened", "replace them by plain files, or remove them"),
 }
