@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.checking.sniffing import kind_of, needs_heif
+from regraft.data.checking.sniffing import is_cut, kind_of, needs_heif
 from regraft.data.digests import DIGEST_BYTES, digest_of
 
 THUMB = 16
@@ -97,13 +97,16 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
         return "bomb", f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
     except UnidentifiedImageError:
         kind = kind_of(content)
-        return ("needs_plugin", kind) if needs_heif(content) else ("not_image", f"looks like {kind}" if kind else "")
+        if needs_heif(content):
+            return "needs_plugin", kind
+        return ("truncated", "") if is_cut(content) else ("not_image", f"looks like {kind}" if kind else "")
     # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
     except Exception as raised:
         error = raised.__cause__ or raised  # what a training's decoder says of its place is known here
         text = " ".join(str(error).split()) or type(error).__name__
-        is_cut = any(word in text.lower() for word in ("truncated", "not enough", "unexpected end", "premature"))
-        return "truncated" if is_cut else "undecodable", text
+        if is_cut(content) or "truncated" in text:
+            return "truncated", text if "truncated" in text else ""
+        return "undecodable", text
     return "", ""
 
 

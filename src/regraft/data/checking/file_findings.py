@@ -118,7 +118,7 @@ def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
 
 def _plain_shares(thumbs: np.ndarray) -> np.ndarray:
     """Returns the share of each small picture that is about as bright as its median, (num_images,)."""
-    flat = thumbs.reshape(len(thumbs), -1).astype(np.int16)
+    flat = thumbs.reshape(len(thumbs), thumbs.shape[1] * thumbs.shape[2]).astype(np.int16)
     middle = np.median(flat, axis=1, keepdims=True)
     shares: np.ndarray = (np.abs(flat - middle) <= _PLAIN_LEVELS).mean(1)
     return shares

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,7 +24,6 @@ from regraft.atomic import atomically
 from regraft.caches import cache_dir
 from regraft.data.checking.facts import FACTS
 
-FORMAT = 1
 MAX_BYTES = 2 * 10**9
 """Of all indexes together; those that were used longest ago go first."""
 
@@ -68,7 +68,7 @@ def load(path: Path) -> Index:
     """Returns what was kept; nothing if there is no such file, or it is damaged or another version's."""
     try:
         # The archive's own checksums tell whether it is whole.
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if kept["version"].tobytes() != _version():
                 return Index()
             facts, names = kept["facts"], kept["names"].tobytes().split(b"\0")
@@ -99,10 +99,13 @@ def save(path: Path, names: Sequence[bytes], facts: np.ndarray, details: Mapping
         _log.warning("What was found isn't kept for the next time: %s can't be written (%s).", path, error.strerror)
 
 
+@cache
 def _version() -> bytes:
-    """Returns what a file's facts depend on besides the file."""
-    has_heif = find_spec("pillow_heif") is not None
-    return f"{FORMAT} pillow {PIL.__version__} heif {has_heif} {FACTS.descr}".encode()
+    """Returns what a file's facts depend on besides the file: our own code, Pillow, and what Pillow can read."""
+    digest = hashlib.blake2b(f"pillow {PIL.__version__} heif {find_spec('pillow_heif') is not None}".encode())
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.digest()
 
 
 def _make_room(kept: Path) -> None:

@@ -47,7 +47,7 @@ def near_pairs(thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
         thumbs: (num_images, side, side), uint8: luminance.
         sides: (num_images,), integers: only images on different sides are compared; None to compare all.
     """
-    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32)
+    flat = thumbs.reshape(len(thumbs), thumbs.shape[1] * thumbs.shape[2]).astype(np.float32)
     contrast = flat.std(1)
     places = np.flatnonzero(contrast >= MIN_CONTRAST)
     normal = (flat[places] - flat[places].mean(1, keepdims=True)) / (contrast[places, None] * flat.shape[1] ** 0.5)

@@ -85,12 +85,14 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
         return
     limit = "at least " if len(pairs) >= likeness.MAX_PAIRS else ""
     where = (
-        "where validation or test is carved from them, they may land on both sides" if is_single else "in two splits"
+        "; where validation or test is carved from them, they may land on both sides"
+        if is_single
+        else " and stand in two splits"
     )
     yield Finding(
         "near_duplicates" if is_single else "near_duplicates_across_splits",
         "warning",
-        f"{limit}{counted(len(pairs), 'pair')} of images {'is' if len(pairs) == 1 else 'are'} nearly the same, "
+        f"{limit}{counted(len(pairs), 'pair')} of images {'is' if len(pairs) == 1 else 'are'} nearly the same"
         f"{where}. Fix: look at them, and keep one of each pair.",
         tuple(_item(samples, pair, samples.class_names, samples.labels) for pair in pairs),
         is_pictured=True,

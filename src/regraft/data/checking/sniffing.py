@@ -22,6 +22,8 @@ _IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF")
 NUM_BYTES = 64
 """As many are enough."""
 
+_TAIL_BYTES = 1_024  # programs append a little of their own
+
 
 def kind_of(content: bytes) -> str:
     """Returns what a file's first bytes say it is: `JPEG`, `HEIC`, `a PDF`; empty if nothing is known."""
@@ -37,6 +39,31 @@ def kind_of(content: bytes) -> str:
     if text.startswith((b"<svg", b"<?xml")):
         return "SVG or XML"
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+
+def is_cut(content: bytes) -> bool:
+    """Whether a JPEG, PNG, GIF, WebP, HEIC or AVIF file ends before its format says that it does."""
+    kind = kind_of(content)
+    if kind == "JPEG":
+        return b"\xff\xd9" not in content[-_TAIL_BYTES:]
+    if kind == "PNG":
+        return b"IEND" not in content[-_TAIL_BYTES:]
+    if kind == "GIF":
+        return not content.rstrip(b"\0").endswith(b";")
+    if kind == "WebP":
+        return int.from_bytes(content[4:8], "little") + 8 > len(content)
+    return kind in ("HEIC", "AVIF") and _end_of_boxes(content) > len(content)
+
+
+def _end_of_boxes(content: bytes) -> int:
+    """Returns where the last box of an ISO media file should end (ISO/IEC 14496-12)."""
+    end = 0
+    while end + 8 <= len(content):
+        size = int.from_bytes(content[end : end + 4], "big")
+        if size < 8:  # it reaches to the file's end, or has a longer size, which no picture needs
+            return len(content)
+        end += size
+    return end
 
 
 def is_image(content: bytes) -> bool:
