@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from regraft.data.images import DIGEST_BYTES, ArrayImages, FileImages, Images, Splits, digest_of
+from regraft.data.decoding import DIGEST_BYTES, digest_of
+from regraft.data.images import ArrayImages, FileImages, Images, Splits
 
 _NUM_THREADS = 8
 

@@ -9,8 +9,13 @@ import torch
 from regraft.data.images import FileImages, Splits
 from regraft.data.reach import refuse_file
 
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"})
-"""Still pictures that Pillow decodes. No gif: those are mostly animations or a server's `image not found`."""
+EXTENSIONS = frozenset(
+    {
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "jp2", "png", "apng", "gif", "webp", "avif", "heic", "heif", "hif"),
+        *("bmp", "dib", "tif", "tiff", "tga", "ppm", "pgm", "pbm", "pnm"),
+    }
+)
+"""Pictures that Pillow decodes, HEIC with pillow-heif; of an animation, the first frame."""
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
