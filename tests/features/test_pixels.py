@@ -15,7 +15,7 @@ from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.folder import FolderSource
-from regraft.features import catalog, files
+from regraft.features import catalog, files, pixels
 from regraft.features.pixels import PixelStore, StoredPixels
 from regraft.features.settings import Settings
 from regraft.report.progress import image_progress
@@ -41,13 +41,14 @@ SIZES = [(40, 30), (30, 40), (200, 120), (16, 16), (17, 90), (64, 64)]
 
 
 @pytest.fixture(autouse=True)
-def _photos() -> None:
+def _photos(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixels, "_BATCH_SIZE", 2)
     generator = np.random.default_rng(0)
     for name in ("ant", "bee"):
         Path("photos", name).mkdir(parents=True)
         for number, (width, height) in enumerate(SIZES):
-            pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
-            Image.fromarray(pixels).save(f"photos/{name}/{number}.jpg")
+            picture = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(f"photos/{name}/{number}.jpg")
 
 
 def store(**settings: Any) -> PixelStore:
@@ -67,13 +68,13 @@ def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int =
     return made
 
 
-def stored(data: ImageDataModule, pixels: PixelStore) -> int:
+def stored(data: ImageDataModule, kept: PixelStore) -> int:
     """Has a datamodule read what is stored, and returns how many images had to be decoded for it."""
     num_decoded = 0
     for split in data.sizes:
         view = data.decoded_view(split)
         assert view is not None
-        rows, filled = pixels.fill(view)
+        rows, filled = kept.fill(view)
         data.take_decoded(split, view.stored(rows))
         num_decoded += filled.num_computed
     return num_decoded
@@ -171,5 +172,5 @@ def test_the_list_says_what_they_are():
     stored(datamodule(), store())
     stored(datamodule("basic"), store())
     labels = {entry.label for entry in catalog.entries(catalog.default_dir())}
-    assert "decoded images, pictures of 16 px, 3x16x16" in labels
-    assert any(label.startswith("decoded images, whole pictures, ") for label in labels)
+    assert "decoded images, 16 px" in labels
+    assert "decoded images, whole, 4.1 kB each" in labels

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+from rich.filesize import decimal
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -84,11 +85,11 @@ class DecodedView:
         square = {} if files.is_whole else asdict(replace(files.spec, mean=None, std=None))
         return {"kind": "decoded", "code": code_digest(*_CODE), "heif": heif_version()} | what | square
 
-    @property
-    def label(self) -> str:
-        """What a row is, for people."""
-        size = self._files.spec.image_size
-        return "whole pictures" if self._files.is_whole else f"pictures of {size} px"
+    def label(self, row_shape: tuple[int, ...]) -> str:
+        """Returns what rows of a shape are, for people."""
+        if self._files.is_whole:
+            return f"decoded images, whole, {decimal(row_shape[0])} each"
+        return f"decoded images, {self._files.spec.image_size} px{', gray' if row_shape[0] == 1 else ''}"
 
     @property
     def possible_row_shapes(self) -> list[tuple[int, ...]]:

@@ -81,9 +81,14 @@ def in_order(dataset: Dataset[_Item], keys: Sequence[Any], num_workers: int) -> 
         batch_size=None,
         sampler=_Keys(keys[1:]),
         num_workers=num_workers if seconds_left > _LEAST_SECONDS_FOR_WORKERS else 0,
+        collate_fn=_as_it_is,
         # As above.
         generator=torch.Generator(),
     )
+
+
+def _as_it_is(item: _Item) -> _Item:
+    return item
 
 
 class _Keys(SequentialSampler):

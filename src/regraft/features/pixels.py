@@ -39,9 +39,8 @@ class View(Protocol):
     def transform(self) -> dict[str, Any]:
         """All that a row depends on besides its file."""
 
-    @property
-    def label(self) -> str:
-        """What a row is, for people."""
+    def label(self, row_shape: Shape) -> str:
+        """Returns what rows of a shape are, for people."""
 
     @property
     def possible_row_shapes(self) -> list[Shape]:
@@ -192,8 +191,7 @@ class PixelStore:
         fields = _fields(view, shape)
         key = key_of(fields)
         if key not in self._pools:
-            label = f"decoded images, {view.label}, {'x'.join(map(str, shape))}"
-            self._pools[key] = Pool(self.folder, fields, label, shape, torch.uint8)
+            self._pools[key] = Pool(self.folder, fields, view.label(shape), shape, torch.uint8)
         return self._pools[key]
 
 
