@@ -14,9 +14,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from regraft.contracts import InputSpec
 from regraft.data.datamodule import ImageDataModule
+from regraft.data.decoding import decode_image
 from regraft.data.file_views import eval_view_of_file
 from regraft.data.folder import FolderSource
-from regraft.data.images import decode_image
 
 Make = Callable[..., ImageDataModule]
 WritePhotos = Callable[..., None]

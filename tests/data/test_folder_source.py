@@ -78,7 +78,7 @@ def test_depth_case_of_extensions_and_what_is_ignored(
     write_photos(tmp_path / "__MACOSX", 1)
     write_photos(tmp_path / ".ipynb_checkpoints", 1)
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
-    (tmp_path / "cat" / "clip.gif").write_bytes(b"GIF89a")
+    (tmp_path / "cat" / "clip.mp4").write_bytes(b"no picture")
     (tmp_path / "cat" / ".DS_Store").write_bytes(b"")
     (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
     with caplog.at_level(logging.INFO, "regraft"):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from command_line import run_main
-from planted import HEIC, bomb, encoded, photo, write
+from planted import bomb, encoded, photo, write
 
 EVIL = '<img src=x onerror="alert(1)">&'
 
@@ -26,7 +26,6 @@ def planted(tmp_path_factory):
     write(ant / "cut.png", png[:300])
     write(ant / "page.jpg", b"<html>")
     write(ant / "bomb.png", bomb(20_000, 20_000))
-    write(ant / "phone.jpg", HEIC)
     write(ant / "misnamed.jpg", encoded(photo(70), "PNG"))
     write(ant / "animated.webp", encoded(photo(71), "WEBP", save_all=True, append_images=[photo(72)]))
     write(ant / "cmyk.jpg", encoded(photo(73).convert("CMYK"), "JPEG"))

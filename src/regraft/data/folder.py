@@ -18,8 +18,13 @@ from regraft.data.tree import LAYOUT, Tree
 if TYPE_CHECKING:
     from regraft.data.images import FileImages, Splits
 
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"})
-"""Still pictures that Pillow decodes. No gif: those are mostly animations or a server's `image not found`."""
+EXTENSIONS = frozenset(
+    {
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "jp2", "png", "apng", "gif", "webp", "avif", "heic", "heif", "hif"),
+        *("bmp", "dib", "tif", "tiff", "tga", "ppm", "pgm", "pbm", "pnm"),
+    }
+)
+"""Pictures that Pillow decodes, HEIC with pillow-heif; of an animation, the first frame."""
 
 _MAX_LISTED = 10
 

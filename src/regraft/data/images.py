@@ -1,9 +1,8 @@
-"""Where pixels live before they are a batch: whole in memory, or one file an image; and how a file is decoded.
+"""Where pixels live before they are a batch: whole in memory, or one file an image.
 
-Resizing, cropping and augmenting don't belong here.
+How a file is decoded belongs in `decoding`.
 """
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +11,7 @@ from typing import Protocol, Self
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
-
-from regraft.data.digests import digest_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,53 +98,3 @@ class Source(Protocol):
 
     def splits(self) -> Splits:
         """Returns the data set's official splits."""
-
-
-def decode_image(path: str | Path, num_channels: int, digest: bytes | None = None) -> Tensor:
-    """Returns the picture in a file, upright.
-
-    Args:
-        path: a file that Pillow can decode; of an animation, the first frame.
-        num_channels: 3 for RGB (transparency is dropped), 1 for luminance.
-        digest: that the file's bytes must have, see `digest_of`; None for not checked.
-
-    Returns:
-        (num_channels, height, width), uint8.
-
-    Raises:
-        ValueError: the file can't be decoded, or has another digest.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(
-            f"data.root: can't read {path} ({error.strerror}). Fix: put it back, and start again."
-        ) from error
-    if digest is not None and digest_of(content) != digest:
-        raise ValueError(f"data.root: {path} has changed since this run began. Fix: start again.")
-    try:
-        with Image.open(io.BytesIO(content)) as file:
-            upright = ImageOps.exif_transpose(file)
-            pixels = np.array(_convert(upright, "RGB" if num_channels == 3 else "L"))
-    # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
-    except Exception as error:
-        raise ValueError(
-            f"data.root: can't decode {path} ({type(error).__name__}: {error}). Fix: remove or replace that file."
-        ) from error
-    image = torch.from_numpy(pixels)
-    return image.permute(2, 0, 1) if num_channels == 3 else image[None]
-
-
-def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Returns the image in `mode`, RGB or L, with 8 bits a channel."""
-    if image.mode.startswith("I;16"):
-        # Pillow clips 16-bit gray at 255 instead of scaling it.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(
-            f"its pixels are of mode {image.mode}, whose range isn't known; allowed: 8 or 16 bits a channel"
-        )
-    elif "transparency" in image.info:
-        # A palette with transparent entries is converted without a warning only by way of RGBA.
-        image = image.convert("RGBA")
-    return image.convert(mode)

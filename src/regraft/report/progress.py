@@ -9,20 +9,15 @@ from rich.text import Text
 
 
 def image_progress(
-    *, is_shown: bool, label: str = "Features"
+    *, is_shown: bool, title: str = "Features"
 ) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
-    """Returns what shows the progress of a pass over images: called with their number, it gives what counts them.
-
-    Args:
-        is_shown: whether there is anything to be seen.
-        label: what the pass is for.
-    """
-    return partial(_bar, label) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
+    """Returns what shows the progress of a pass over images: called with their number, it gives what counts them."""
+    return partial(_bar, title) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
 
 
 @contextmanager
-def _bar(label: str, num_images: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+def _bar(title: str, num_images: int) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("", total=num_images)
         yield lambda num_done: progress.advance(task, num_done)

@@ -65,7 +65,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     if hasattr(source, "tree"):
         source.prepare()
         tree: Tree = source.tree()
-        progress = image_progress(is_shown=Console().is_terminal, label="Reading")
+        progress = image_progress(is_shown=Console().is_terminal, title="Reading")
         return check_tree(tree, progress, started), partial(_open, tree.root)
     from regraft.data.checking.in_memory import picture_of, samples_of, splits_of
 
@@ -104,9 +104,9 @@ def _source(node: dict[str, Any]) -> Any:
 def _open(root: Path, path: str) -> Any:
     from PIL import Image
 
-    from regraft.data.checking.facts import register_plugins
+    from regraft.data.checking.facts import can_read_heic
 
-    register_plugins()
+    can_read_heic()
     image = Image.open(root / path)
     image.draft("RGB", (256, 256))
     return image

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,8 @@ from PIL import Image
 import planted
 from planted import encoded, photo
 from regraft.data.checking.facts import FACTS, read_facts
+from regraft.data.decoding import decode_image
 from regraft.data.digests import digest_of
-from regraft.data.images import decode_image
 
 JPEG, PNG = encoded(photo(0), "JPEG"), encoded(photo(0), "PNG")
 WEBP, GIF, AVIF = (encoded(photo(0), kind) for kind in ("WEBP", "GIF", "AVIF"))
@@ -47,7 +48,17 @@ def test_what_cannot_be_decoded_is_said(tmp_path: Path, content: bytes, problem:
 
 
 def test_a_heic_file_without_the_plugin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert facts(tmp_path, planted.HEIC)[0]["problem"] in (b"needs_plugin", b"truncated")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    assert facts(tmp_path, planted.HEIC)[0]["problem"] == b"needs_plugin"
+
+
+def test_a_heic_file_is_read_with_the_plugin(tmp_path: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif")
+    pillow_heif.from_pillow(photo(1)).save(tmp_path / "x.heic")
+    row, said = facts(tmp_path, (tmp_path / "x.heic").read_bytes())
+    assert (row["problem"], said, row["format"]) == (b"", "", b"HEIF")
+    assert facts(tmp_path, (tmp_path / "x.heic").read_bytes()[:-50])[0]["problem"] == b"truncated"
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,18 @@
 """What one file is: read once, its bytes hashed, its header looked at, its pixels decoded to see whether they can be.
 
-Decoding for training belongs in `images`; what the facts mean is decided in `file_findings`. No torch.
+Decoding for training belongs in `decoding`; what the facts mean is decided in `file_findings`. No torch.
 """
 
 import contextlib
 import io
 import os
 import threading
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.checking.sniffing import is_cut, kind_of, needs_heif
+from regraft.data.checking.sniffing import is_cut, is_heic, kind_of
 from regraft.data.digests import DIGEST_BYTES, digest_of
 
 THUMB = 16
@@ -58,6 +57,7 @@ _UPRIGHT = {
 # Beyond this, one at a time: as many at once as there are threads might not fit into memory.
 _LARGE_PIXELS = 2**25
 _one_large = threading.Lock()
+_one_rare = threading.Lock()
 
 
 def read_facts(path: str) -> tuple[np.ndarray, str]:
@@ -85,7 +85,8 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
     """Fills in what the bytes say, and returns the problem, empty if there is none, and what is to be said of it."""
     if not content:
         return "empty", ""
-    register_plugins()
+    if is_heic(content) and not can_read_heic():
+        return "needs_plugin", ""
     try:
         with Image.open(io.BytesIO(content)) as image:
             row["width"], row["height"] = image.size
@@ -97,8 +98,6 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
         return "bomb", f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
     except UnidentifiedImageError:
         kind = kind_of(content)
-        if needs_heif(content):
-            return "needs_plugin", kind
         return ("truncated", "") if is_cut(content) else ("not_image", f"looks like {kind}" if kind else "")
     # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
     except Exception as raised:
@@ -120,8 +119,10 @@ def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> 
     if image.mode in _PLAIN_MODES or image.mode.startswith("I;16"):
         row["thumb"] = np.asarray(_upright_thumbnail(image, int(row["orientation"])))
     else:
-        # Whether a training takes such a file, and as what, is its own decoder's business.
-        row["thumb"] = np.asarray(thumbnail(_as_training_decodes(path), THUMB))
+        # Whether a training takes such a file, and as what, is its own decoder's business. One at a time: it filters
+        # warnings, which all threads share.
+        with _one_rare:
+            row["thumb"] = np.asarray(thumbnail(_as_training_decodes(path), THUMB))
 
 
 def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
@@ -148,13 +149,15 @@ def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, flo
     return image.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=3).convert("L")
 
 
-@cache
-def register_plugins() -> None:
-    """Has Pillow read HEIC, if pillow-heif is installed; it reads AVIF by itself."""
-    with contextlib.suppress(ImportError):
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+def can_read_heic() -> bool:
+    """Has Pillow read HEIC if pillow-heif is installed, and returns whether it is; AVIF it reads by itself."""
+    if "HEIF" not in Image.OPEN:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return False
+        register_heif_opener()
+    return True
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
@@ -168,6 +171,6 @@ def _bits(image: Image.Image, content: bytes) -> int:
 
 
 def _as_training_decodes(path: str) -> Image.Image:
-    from regraft.data.images import decode_image
+    from regraft.data.decoding import decode_image
 
     return Image.fromarray(decode_image(Path(path), 3).permute(1, 2, 0).numpy())

@@ -23,7 +23,7 @@ PROBLEMS = {
     "truncated": Problem("truncated", _REPLACE),
     "undecodable": Problem("damaged", _REPLACE),
     "not_image": Problem("no image", "replace them by images, or remove them"),
-    "needs_plugin": Problem("HEIC without its plugin", "pip install pillow-heif, or convert them to JPEG"),
+    "needs_plugin": Problem("HEIC without its plugin", "pip install 'regraft[heic]', or convert them to JPEG"),
     "bomb": Problem(
         "too many pixels", "shrink them, or remove them; a small file that claims so many may be an attack"
     ),

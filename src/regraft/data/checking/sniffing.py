@@ -29,8 +29,9 @@ def kind_of(content: bytes) -> str:
     """Returns what a file's first bytes say it is: `JPEG`, `HEIC`, `a PDF`; empty if nothing is known."""
     head = content[:NUM_BYTES]
     if head[4:8] == b"ftyp":
-        brands = [head[place : place + 4] for place in range(8, len(head), 4)]
-        return next((_BRANDS[brand] for brand in brands if brand in _BRANDS), "a video (MP4 or MOV)")
+        brands = {_BRANDS.get(head[place : place + 4]) for place in range(8, len(head), 4)}
+        # Either is of the other's family; Pillow reads by itself what calls itself AVIF anywhere.
+        return "AVIF" if "AVIF" in brands else "HEIC" if "HEIC" in brands else "a video (MP4 or MOV)"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
     text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
@@ -71,6 +72,6 @@ def is_image(content: bytes) -> bool:
     return kind_of(content) in _IMAGES
 
 
-def needs_heif(content: bytes) -> bool:
-    """Whether a file is one that Pillow reads only with the plugin pillow-heif."""
+def is_heic(content: bytes) -> bool:
+    """Whether a file's first bytes are those of HEIC, which Pillow reads only with the plugin pillow-heif."""
     return kind_of(content) == "HEIC"
