@@ -57,7 +57,7 @@ def store(**settings: Any) -> PixelStore:
 
 def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> ImageDataModule:
     made = ImageDataModule(
-        source=FolderSource(root="photos"),
+        source=FolderSource(root="photos", on_error="raise"),
         input_spec=spec,
         augment=Augment(**AUGMENT | AUGMENTS[augment]),
         **{"batch_size": 3, "num_workers": num_workers, "val_fraction": 0.2, "test_fraction": 0.2, "fraction": 1.0},

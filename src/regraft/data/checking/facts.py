@@ -167,7 +167,8 @@ def _bits(image: Image.Image, content: bytes) -> int:
     if image.format == "TIFF":
         found = getattr(image, "tag_v2", {}).get(_TIFF_BITS, 8)
         return min(int(max(found) if isinstance(found, tuple) else found), 255)
-    return 16 if image.mode.startswith("I;16") else 32 if image.mode in ("I", "F") else 8
+    is_16 = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
+    return 16 if is_16 else 32 if image.mode in ("I", "F") else 8
 
 
 def _as_training_decodes(path: str) -> Image.Image:
