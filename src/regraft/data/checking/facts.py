@@ -34,11 +34,13 @@ FACTS = np.dtype(
         ("orientation", "u1"),
         ("is_animated", "?"),
         ("is_transparent", "?"),
+        ("plain", "f4"),
         ("thumb", "u1", (THUMB, THUMB)),
     ]
 )
 """A row a file. `problem` is empty for an image that can be trained on; `bits` are those of a channel; `orientation` is
-EXIF's, 1 for upright; `thumb` is the upright picture's luminance."""
+EXIF's, 1 for upright; `plain` is the share of its area that is about as bright as its median; `thumb` is the upright
+picture's luminance."""
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 
@@ -54,8 +56,11 @@ _UPRIGHT = {
     8: (Image.Transpose.ROTATE_90,),
 }
 
+_PLAIN_LEVELS = 3
+
 # Beyond this, one at a time: as many at once as there are threads might not fit into memory.
 _LARGE_PIXELS = 2**25
+Image.preinit()  # the usual plugins; not by several threads at once
 _one_large = threading.Lock()
 _one_rare = threading.Lock()
 
@@ -123,6 +128,8 @@ def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> 
         # warnings, which all threads share.
         with _one_rare:
             row["thumb"] = np.asarray(thumbnail(_as_training_decodes(path), THUMB))
+    levels = np.sort(row["thumb"].astype(np.int16), axis=None)
+    row["plain"] = (np.abs(levels - levels[len(levels) // 2]) <= _PLAIN_LEVELS).mean()
 
 
 def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:

@@ -33,8 +33,7 @@ _WORDINGS = {
 }
 _LARGE_PIXELS = 50_000_000
 _PLAIN = 0.85
-"""Share of an image's area that is of one gray, to _PLAIN_LEVELS, from which on it is called plain."""
-_PLAIN_LEVELS = 3
+"""Share of an image's area that is about as bright as its median, from which on it is called plain."""
 _FEW = 0.05
 """Where more images than this share are plain, that is what they are like: digits on paper, cut-out products."""
 _PLACEHOLDER = re.compile(r"not.?found|unavailable|no.?(image|photo|picture)|placeholder|missing", re.IGNORECASE)
@@ -78,7 +77,7 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]
 
 def _kinds(paths: Sequence[str], facts: np.ndarray) -> dict[str, np.ndarray]:
     """Returns which images are of each kind, (num_files,), bool."""
-    mode, shares = facts["mode"], _plain_shares(facts["thumb"])
+    mode, shares = facts["mode"], facts["plain"]
     is_plain = shares >= _PLAIN
     return {
         "wrong_extension": _is_misnamed(paths, facts["format"]),
@@ -89,7 +88,7 @@ def _kinds(paths: Sequence[str], facts: np.ndarray) -> dict[str, np.ndarray]:
         "cmyk": mode == b"CMYK",
         "bits_16": facts["bits"] == 16,
         "bits_32": facts["bits"] == 32,
-        "gray": np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | np.char.startswith(mode, b"I;16"),
+        "gray": np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | (mode.astype("S4") == b"I;16"),
         "palette": np.isin(mode, [b"P", b"PA"]),
         "transparent": facts["is_transparent"],
         "rotated": facts["orientation"] > 1,
@@ -107,21 +106,12 @@ def _detail(code: str, row: np.ndarray) -> str:
 def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
     """Returns which files have the extension of another format, (num_files,), bool."""
     extensions = ["." + path.rpartition(".")[2].lower() for path in paths]
-    Image.preinit()
     if not set(extensions) <= Image.EXTENSION.keys():
         Image.init()  # all plugins, which takes longer than a check of known files
     by_name = np.array([_one(Image.EXTENSION.get(extension, "")) for extension in extensions], "S12")
     by_content = np.array([_one(kind.decode()) for kind in kinds], "S12")
     misnamed: np.ndarray = (by_name != b"") & (by_name != by_content)
     return misnamed
-
-
-def _plain_shares(thumbs: np.ndarray) -> np.ndarray:
-    """Returns the share of each small picture that is about as bright as its median, (num_images,)."""
-    flat = thumbs.reshape(len(thumbs), thumbs.shape[1] * thumbs.shape[2]).astype(np.int16)
-    middle = np.median(flat, axis=1, keepdims=True)
-    shares: np.ndarray = (np.abs(flat - middle) <= _PLAIN_LEVELS).mean(1)
-    return shares
 
 
 def _is_placeholder(paths: Sequence[str], shares: np.ndarray) -> np.ndarray:

@@ -70,7 +70,8 @@ def _hashes(thumbs: np.ndarray) -> np.ndarray:
     steps = np.arange(side)
     cosines = np.cos(np.pi * np.outer(np.arange(1, 9), 2 * steps + 1) / (2 * side)).astype(np.float32)
     frequencies = (cosines @ thumbs @ cosines.T).reshape(len(thumbs), 64)
-    bits = np.packbits(frequencies > np.median(frequencies, 1, keepdims=True), axis=1)
+    middle = np.partition(frequencies, 32, axis=1)[:, 32:33]
+    bits = np.packbits(frequencies >= middle, axis=1)
     hashes: np.ndarray = np.ascontiguousarray(bits).view(np.uint64)[:, 0]
     return hashes
 
