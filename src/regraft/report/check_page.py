@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -20,7 +21,8 @@ from regraft.report.check_table import name_of, summary
 Picture = Callable[[str], Image.Image]
 """Gives the image that a path in a finding names."""
 
-_SIDE = 112
+SIDE = 112
+"""Pixels of a picture on the page."""
 _MAX_PICTURED = {"error": 24, "warning": 24, "note": 6}
 _MAX_PER_ITEM = 4
 _MAX_LISTED = 1_000
@@ -72,13 +74,16 @@ def _pictured(finding: Finding) -> list[dict[str, Any]]:
 def _pictures(check: Check, picture: Picture) -> dict[str, str]:
     """Returns the addresses of small pictures, which hold the pictures themselves, by path."""
     paths = dict.fromkeys(path for finding in check.findings for item in _pictured(finding) for path in item["paths"])
-    with ThreadPoolExecutor() as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is among the findings
         return dict(zip(paths, pool.map(lambda path: _address(picture(path)), paths), strict=True))
 
 
 def _address(image: Image.Image) -> str:
     image = ImageOps.exif_transpose(image)
-    image.thumbnail((_SIDE * 2, _SIDE * 2), reducing_gap=2)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # a palette with transparent entries is converted by way of this only
+    image.thumbnail((SIDE * 2, SIDE * 2), reducing_gap=2)
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "WEBP", quality=75, method=0)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -58,6 +58,8 @@ def data_check_job(composed: DictConfig) -> str | None:
 def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     """Returns what there is to say of a data set, and what shows its images."""
     from regraft.data.checking.check import check_samples, check_tree
+    from regraft.data.checking.facts import picture
+    from regraft.report import check_page
     from regraft.report.progress import image_progress
 
     source = _source(node)
@@ -66,7 +68,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
         source.prepare()
         tree: Tree = source.tree()
         progress = image_progress(is_shown=Console().is_terminal, title="Reading")
-        return check_tree(tree, progress, started), partial(_open, tree.root)
+        return check_tree(tree, progress, started), lambda path: picture(tree.root / path, check_page.SIDE)
     from regraft.data.checking.in_memory import picture_of, samples_of, splits_of
 
     source.prepare()
@@ -99,14 +101,3 @@ def _source(node: dict[str, Any]) -> Any:
         if key not in known:
             raise ValueError(f"data.{key}: {unknown('key', key, known)}")
     return FolderSource(**options)
-
-
-def _open(root: Path, path: str) -> Any:
-    from PIL import Image
-
-    from regraft.data.checking.facts import can_read_heic
-
-    can_read_heic()
-    image = Image.open(root / path)
-    image.draft("RGB", (256, 256))
-    return image

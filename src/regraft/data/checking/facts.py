@@ -144,12 +144,27 @@ def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
     return thumb
 
 
+def picture(path: str | Path, side: int) -> Image.Image:
+    """Returns an image that can be decoded, to be shown; a large photo is shrunk to no less than twice a side."""
+    can_read_heic()
+    image: Image.Image = Image.open(path)
+    if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
+        return _as_training_decodes(path)
+    image.draft("RGB", (2 * side, 2 * side))
+    return _eight_bits(image)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Returns the upper 8 of 16-bit gray, which Pillow would clip at 255."""
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image
+
+
 def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
     """Returns the luminance of an image, or of a box of it in pixels, squeezed into a small square."""
-    if image.mode.startswith("I;16"):
-        # Pillow would clip it at 255.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("P", "PA"):
+    image = _eight_bits(image)
+    if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     if image.mode in ("1", "RGBA", "CMYK", "LA"):
         image = image.convert("L")
@@ -178,7 +193,7 @@ def _bits(image: Image.Image, content: bytes) -> int:
     return 16 if is_16 else 32 if image.mode in ("I", "F") else 8
 
 
-def _as_training_decodes(path: str) -> Image.Image:
+def _as_training_decodes(path: str | Path) -> Image.Image:
     from regraft.data.decoding import decode_image
 
     return Image.fromarray(decode_image(Path(path), 3).permute(1, 2, 0).numpy())
