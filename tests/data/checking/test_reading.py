@@ -10,6 +10,7 @@ import pytest
 from planted import encoded, photo, write
 from regraft.caches import cache_dir
 from regraft.data.checking import reading
+from regraft.data.checking.index import near_pairs_of
 from regraft.data.checking.reading import Read, logged_progress, read_all
 
 LONG_AGO = 1_500_000_000
@@ -32,6 +33,20 @@ def read(root: Path, names: Sequence[str] = ("0.png", "1.png", "2.png", "3.png")
 def index(root: Path) -> Path:
     [path] = cache_dir("checks").glob("*.npz")
     return path
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"nonsense"])
+def test_what_looks_alike_is_looked_for_once(root: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes | None) -> None:
+    thumbs = read(root).facts["thumb"]
+    expected = near_pairs_of(root, np.concatenate([thumbs, thumbs]), None)
+    assert len(expected)
+    with monkeypatch.context() as patch:
+        if damage is None:
+            patch.setattr("regraft.data.checking.index.near_pairs", pytest.fail)
+        else:
+            next(cache_dir("checks").glob("*.pairs.npz")).write_bytes(damage)
+        assert near_pairs_of(root, np.concatenate([thumbs, thumbs]), None).tolist() == expected.tolist()
+    assert near_pairs_of(root, thumbs, None).tolist() == []
 
 
 def test_what_has_not_changed_is_not_read_again(root: Path) -> None:

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from regraft.data.checking.class_findings import Counts, class_findings
 from regraft.data.checking.file_findings import file_findings
 from regraft.data.checking.findings import SEVERITIES, Finding, Severity
+from regraft.data.checking.index import near_pairs_of
 from regraft.data.checking.likeness_findings import Samples, likeness_findings
 from regraft.data.checking.reading import Progress, Read, read_all
 from regraft.data.checking.tree_findings import tree_findings
@@ -56,7 +58,7 @@ def check_tree(tree: Tree, progress: Progress, started: float) -> Check:
         *tree_findings(tree),
         *file_findings(paths, read.facts, read.details),
         *class_findings(counts),
-        *likeness_findings(samples),
+        *likeness_findings(samples, partial(near_pairs_of, tree.root)),
     ]
     num_read = int(read.is_fresh.sum()) + len(tree.closed)
     return Check(str(tree.root), counts, _worst_first(findings), len(paths), num_read, time.perf_counter() - started)

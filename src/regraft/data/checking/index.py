@@ -4,6 +4,7 @@ A row holds for a file whose path, size, time of change and inode are those that
 never goes by this.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -23,9 +24,13 @@ from filelock import FileLock
 from regraft.atomic import atomically
 from regraft.caches import cache_dir
 from regraft.data.checking.facts import FACTS
+from regraft.data.checking.likeness import near_pairs
+from regraft.data.digests import digest_of
 
 MAX_BYTES = 2 * 10**9
 """Of all indexes together; those that were used longest ago go first."""
+
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 _log = logging.getLogger(__name__)
 
@@ -48,18 +53,17 @@ class Index:
 @contextmanager
 def kept_for(root: Path) -> Iterator[Path | None]:
     """Gives the file of a folder's index, which no other process writes meanwhile; None if there can be none."""
-    folder = cache_dir("checks")
-    name = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16).hexdigest()
+    path = _path_of(root)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{name}.lock")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path.with_suffix(".lock"))
         lock.acquire()
     except OSError as error:
-        _log.warning("What is found isn't kept for the next time: %s can't be written (%s).", folder, error.strerror)
+        _log.warning("What is found isn't kept for the next time: %s can't be written (%s).", path, error.strerror)
         yield None
         return
     try:
-        yield folder / f"{name}.npz"
+        yield path
     finally:
         lock.release()
 
@@ -76,7 +80,7 @@ def load(path: Path) -> Index:
         os.utime(path)
     except FileNotFoundError:
         return Index()
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         _log.warning("%s is damaged (%s); every file is read again.", path, error)
         return Index()
     if facts.dtype != FACTS or facts.shape != (len(names),):
@@ -97,6 +101,26 @@ def save(path: Path, names: Sequence[bytes], facts: np.ndarray, details: Mapping
         _make_room(path)
     except OSError as error:
         _log.warning("What was found isn't kept for the next time: %s can't be written (%s).", path, error.strerror)
+
+
+def near_pairs_of(root: Path, thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
+    """Returns what `likeness.near_pairs` does, which isn't computed again for the same images of a folder."""
+    path = _path_of(root).with_suffix(".pairs.npz")
+    key = digest_of(_version(), thumbs.tobytes(), b"" if sides is None else sides.tobytes())
+    with contextlib.suppress(*_DAMAGED), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        if kept["key"].tobytes() == key:
+            found: np.ndarray = kept["pairs"]
+            return found
+    pairs = near_pairs(thumbs, sides)
+    # The log has said by now that nothing can be kept, if that is so.
+    with contextlib.suppress(OSError), atomically(path) as whole:
+        np.savez(whole, key=np.frombuffer(key, np.uint8), pairs=pairs)
+    return pairs
+
+
+def _path_of(root: Path) -> Path:
+    name = hashlib.blake2b(os.fsencode(root.resolve()), digest_size=16).hexdigest()
+    return cache_dir("checks") / f"{name}.npz"
 
 
 @cache

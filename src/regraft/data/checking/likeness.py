@@ -22,7 +22,7 @@ MAX_NEIGHBOURS = 1_024
 thousands of pictures have one layout."""
 
 _NUM_QUARTERS = 4
-_ROWS = 1_024
+_PART = 2**16
 
 
 def same(digests: np.ndarray) -> list[np.ndarray]:
@@ -90,7 +90,7 @@ def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             members = members[members + step < ends[members]]
             if not len(members):
                 break
-            for part in np.array_split(members, len(members) // (_ROWS * _ROWS) + 1):
+            for part in np.array_split(members, len(members) // _PART + 1):
                 first, second = order[part], order[part + step]
                 is_near = np.bitwise_count(hashes[first] ^ hashes[second]) <= MAX_BITS
                 if is_near.any():

@@ -1,6 +1,6 @@
 """What there is to say of images that are the same, or nearly: leakage between splits, and labels that contradict."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,10 +32,19 @@ class Samples:
     thumbs: np.ndarray
 
 
-def likeness_findings(samples: Samples) -> list[Finding]:
-    """Returns what is to be said of images that are the same, or look alike."""
+NearPairs = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
+"""See `likeness.near_pairs`."""
+
+
+def likeness_findings(samples: Samples, near_pairs: NearPairs = likeness.near_pairs) -> list[Finding]:
+    """Returns what is to be said of images that are the same, or look alike.
+
+    Args:
+        samples: the images.
+        near_pairs: finds those that look alike.
+    """
     groups = likeness.same(samples.digests)
-    return [*_same_findings(samples, groups), *_near_findings(samples, groups)]
+    return [*_same_findings(samples, groups), *_near_findings(samples, groups, near_pairs)]
 
 
 def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
@@ -71,7 +80,7 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
         )
 
 
-def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
+def _near_findings(samples: Samples, groups: Sequence[np.ndarray], near_pairs: NearPairs) -> Iterator[Finding]:
     is_single = _has_one(samples.splits)
     # Copies have been told already; one stands for all of a split.
     is_looked_at = np.ones(len(samples.splits), bool)
@@ -79,7 +88,7 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
         _, first = np.unique(samples.splits[group], return_index=True)
         is_looked_at[np.delete(group, first)] = False
     places = np.flatnonzero(is_looked_at)
-    pairs = places[likeness.near_pairs(samples.thumbs[places], None if is_single else samples.splits[places])]
+    pairs = places[near_pairs(samples.thumbs[places], None if is_single else samples.splits[places])]
     pairs = pairs[(samples.digests[pairs[:, 0]] != samples.digests[pairs[:, 1]]).any(1)]
     if not len(pairs):
         return
