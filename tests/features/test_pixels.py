@@ -115,7 +115,7 @@ def test_another_process_finds_its_own_positions(augment):
     copied = pickle.loads(pickle.dumps(rows))
     assert isinstance(copied, StoredPixels)
     places = torch.arange(len(view.digests))
-    for row, other in zip(rows.read(places), copied.read(places), strict=True):
+    for row, other in zip(rows.each(places), copied.each(places), strict=True):
         assert torch.equal(row, other)
 
 

@@ -6,6 +6,7 @@ belongs in `dataset`; where decoded pictures are kept between epochs and runs, i
 
 import hashlib
 import math
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Protocol
@@ -30,8 +31,8 @@ class Decoded(Protocol):
 
     is_stored: bool
 
-    def read(self, indices: np.ndarray) -> Tensor | list[Tensor]:
-        """Returns pictures, uint8: (batch, channels, size, size), or where they are whole each of its own size.
+    def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
+        """Returns pictures, uint8: (batch, channels, size, size), or where they are whole one after the other.
 
         Args:
             indices: (batch,), int64, places in the source.
@@ -59,7 +60,7 @@ class DecodedFiles:
         self.least_side = _least_side(spec, augment)
         self._digests = digests
 
-    def read(self, indices: np.ndarray) -> Tensor | list[Tensor]:
+    def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
         """Returns decoded pictures; see `Decoded`.
 
         Raises:
@@ -69,7 +70,7 @@ class DecodedFiles:
 
         decoded = map(self._decode, indices.tolist())
         if self.is_whole:
-            return list(decoded)
+            return decoded  # a batch of whole photos needn't fit into memory
         return torch.stack([eval_view_of_file(image, self.spec) for image in decoded])
 
     def _decode(self, index: int) -> Tensor:

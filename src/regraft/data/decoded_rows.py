@@ -4,7 +4,7 @@ Whole pictures, each of another size, are packed into rows whose lengths are tho
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Protocol
 
@@ -29,8 +29,11 @@ _HEADER_BYTES = 12
 class Rows(Protocol):
     """Gives pictures that are kept as rows, see `DecodedView`."""
 
-    def read(self, places: Tensor) -> Tensor | list[Tensor]:
-        """Returns the rows at some places of a split."""
+    def read(self, places: Tensor) -> Tensor:
+        """Returns the rows at some places of a split, which are of one shape."""
+
+    def each(self, places: Tensor) -> Iterator[Tensor]:
+        """Yields the rows at some places of a split, whatever their shapes."""
 
 
 class StoredFiles:
@@ -50,10 +53,10 @@ class StoredFiles:
         self._place_of[indices] = torch.arange(len(indices))
         self._is_whole = is_whole
 
-    def read(self, indices: np.ndarray) -> Tensor | list[Tensor]:
+    def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
         """Returns stored pictures; see `Decoded`."""
-        rows = self._rows.read(self._place_of[torch.from_numpy(indices)])
-        return [unpacked(row) for row in rows] if self._is_whole else rows
+        places = self._place_of[torch.from_numpy(indices)]
+        return map(unpacked, self._rows.each(places)) if self._is_whole else self._rows.read(places)
 
 
 class DecodedView:
@@ -115,17 +118,16 @@ class DecodedView:
         )
         return [(_row_length(num_channels * width * height),) for width, height in sizes]
 
-    def batches(self, places: Tensor, batch_size: int) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
+    def batches(self, batches: Sequence[Tensor]) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
         """Yields for each batch its rows by shape: which of the batch they are, and (num_rows, *row_shape), uint8.
 
         Args:
-            places: (num_images,), int64, of the split.
-            batch_size: images at a time.
+            batches: of each the places of its images in the split, (batch,), int64.
 
         Raises:
             ValueError: a file can't be decoded, or isn't what it was when its digest was taken.
         """
-        keys = [indices.numpy() for indices in self._part.indices[places].split(batch_size)]
+        keys = [self._part.indices[places].numpy() for places in batches]
         yield from in_order(_RowBatches(self._files), keys, self._num_workers)
 
     def stored(self, rows: Rows) -> StoredFiles:

@@ -4,8 +4,9 @@ What is decoded, and how a row becomes an image again, is the business of whoeve
 """
 
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from regraft.features.shelf import folder_of
 
 log = logging.getLogger(__name__)
 
-_BATCH_SIZE = 32
+_BATCH_SIZE, _BATCH_BYTES = 32, 32 * 2**20
 # Pictures of many sizes are gathered for as many files at once.
 _FLUSH_SECONDS, _FLUSH_BYTES = 60, 64 * 2**20
 
@@ -49,7 +50,7 @@ class View(Protocol):
     def row_shapes(self, places: Tensor) -> list[Shape]:
         """Returns the shape of each row."""
 
-    def batches(self, places: Tensor, batch_size: int) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
+    def batches(self, batches: Sequence[Tensor]) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
         """Yields for each batch its rows by shape: which of the batch they are, and the rows."""
 
 
@@ -75,19 +76,23 @@ class StoredPixels:
         # Another process finds its own positions: a pool that is opened again has its rows in another order.
         return StoredPixels, (self.pools, self.digests)
 
-    def read(self, places: Tensor) -> Tensor | list[Tensor]:
-        """Returns rows, (batch, *row_shape), uint8, or where their shapes differ one by one.
+    def read(self, places: Tensor) -> Tensor:
+        """Returns rows of one shape, (batch, *row_shape), uint8.
 
         Args:
             places: (batch,), int64, of the split.
         """
-        positions = self._positions[places]
-        if len(self.pools) == 1:
-            return self.pools[0].gather(positions)
-        return [
-            self.pools[pool].gather(position)[0]
-            for pool, position in zip(self._pool_of[places].tolist(), positions.split(1), strict=True)
-        ]
+        (pool,) = self.pools
+        return pool.gather(self._positions[places])
+
+    def each(self, places: Tensor) -> Iterator[Tensor]:
+        """Yields rows of any shapes, uint8.
+
+        Args:
+            places: (batch,), int64, of the split.
+        """
+        for pool, position in zip(self._pool_of[places].tolist(), self._positions[places].split(1), strict=True):
+            yield self.pools[pool].gather(position)[0]
 
 
 class PixelStore:
@@ -156,13 +161,13 @@ class PixelStore:
             places = self._missing(view, pools)
             if not len(places):
                 return places
-            num_bytes = sum(pools[shape_of[place]].row_bytes for place in places.tolist())
-            make_room(self.folder, num_bytes, self._max_bytes, self._pools, "decoded images", "use data.cache=off")
+            num_bytes = [pools[shape_of[place]].row_bytes for place in places.tolist()]
+            make_room(self.folder, sum(num_bytes), self._max_bytes, self._pools, "decoded images", "use data.cache=off")
             report = stack.enter_context(self._progress(len(places)))
             # What has been decoded before an error or Ctrl-C is kept.
             stack.enter_context(closing(writers))
-            batches = view.batches(places, _BATCH_SIZE)
-            for batch_places, groups in zip(places.split(_BATCH_SIZE), batches, strict=True):
+            batches = _batches(places, num_bytes)
+            for batch_places, groups in zip(batches, view.batches(batches), strict=True):
                 digests = view.digests[batch_places.numpy()]
                 for chosen, rows in groups:
                     shape = tuple(rows.shape[1:])
@@ -193,6 +198,24 @@ class PixelStore:
         if key not in self._pools:
             self._pools[key] = Pool(self.folder, fields, view.label(shape), shape, torch.uint8)
         return self._pools[key]
+
+
+def _batches(places: Tensor, num_bytes: Sequence[int]) -> list[Tensor]:
+    """Returns the places in batches of at most _BATCH_SIZE images, and _BATCH_BYTES unless a single one is larger.
+
+    Args:
+        places: (num_images,), int64.
+        num_bytes: of each one's row.
+    """
+    sizes: list[int] = []
+    total = math.inf
+    for number in num_bytes:
+        total += number
+        if total > _BATCH_BYTES or sizes[-1] == _BATCH_SIZE:
+            sizes.append(0)
+            total = number
+        sizes[-1] += 1
+    return list(places.split(sizes))
 
 
 def _say_waiting() -> None:
