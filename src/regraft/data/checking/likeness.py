@@ -47,11 +47,13 @@ def near_pairs(thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
         thumbs: (num_images, side, side), uint8: luminance.
         sides: (num_images,), integers: only images on different sides are compared; None to compare all.
     """
-    flat = thumbs.reshape(len(thumbs), thumbs.shape[1] * thumbs.shape[2]).astype(np.float32)
-    contrast = flat.std(1)
-    places = np.flatnonzero(contrast >= MIN_CONTRAST)
-    normal = (flat[places] - flat[places].mean(1, keepdims=True)) / (contrast[places, None] * flat.shape[1] ** 0.5)
-    hashes = _hashes(thumbs[places].astype(np.float32))
+    side = thumbs.shape[1]
+    normal = thumbs.reshape(len(thumbs), side * side).astype(np.float32)
+    normal -= normal.mean(1, keepdims=True)
+    lengths = np.sqrt(np.einsum("ij,ij->i", normal, normal))
+    places = np.flatnonzero(lengths >= MIN_CONTRAST * side)
+    normal = normal[places] / lengths[places, None]
+    hashes = _hashes(normal.reshape(-1, side, side))
     found: set[tuple[int, int]] = set()
     for first, second in _candidates(hashes):
         is_apart = slice(None) if sides is None else sides[places[first]] != sides[places[second]]
