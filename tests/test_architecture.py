@@ -49,8 +49,10 @@ ALLOWED = {
         "train_metrics",
     },
     "freezing": {"contracts", "seeding", "optim"},
-    "features": {"atomic", "contracts", "seeding"},
-    "report": {"contracts", "features", "freezing", "handles", "run_state", "runs"},
+    "caches": set(),
+    "data": {"atomic", "caches", "contracts", "seeding"},
+    "features": {"atomic", "caches", "contracts", "seeding"},
+    "report": {"atomic", "contracts", "data", "features", "freezing", "handles", "run_state", "runs"},
     "build": {"*"},
     "verbs": {"*"},
     "cli": {

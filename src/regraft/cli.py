@@ -89,6 +89,8 @@ def _dispatch(arguments: list[str]) -> None:
         _reproduce(rest)
     elif verb == "probe":
         _run_app("probe", rest, _probe)
+    elif verb == "data":
+        _check_data(rest)
     elif verb == "runs":
         from regraft.verbs.runs import runs
 
@@ -164,6 +166,15 @@ def _reproduce(arguments: list[str]) -> None:
     _run_app("train", completed, lambda config: differences.append(reproduce_job(config, source)))
     for difference in filter(None, differences):
         raise ValueError(difference)
+
+
+def _check_data(arguments: list[str]) -> None:
+    from regraft.verbs.data_check import data_check_job, to_check
+
+    faults: list[str | None] = []
+    _run_app("data_check", to_check(arguments), lambda config: faults.append(data_check_job(config)))
+    for fault in filter(None, faults):
+        raise ValueError(fault)
 
 
 def _evaluate(config: DictConfig) -> Any:

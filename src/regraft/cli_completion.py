@@ -30,11 +30,14 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
         print(" ".join(group_names()))
     elif verb == "cache":
         print("ls size clear")
+    elif verb == "data" and not overrides.lstrip().startswith("check "):
+        print("check")
     elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
         handle = overrides.rpartition(" ")[2]
         print(" ".join(word for word in _handles() if word.startswith(handle)))
-    elif verb in ("train", "eval", "probe", "resume"):
-        verb = "train" if verb == "resume" else verb
+    elif verb in ("train", "eval", "probe", "resume", "data"):
+        verb = {"resume": "train", "data": "data_check"}.get(verb, verb)
+        overrides = overrides.lstrip().removeprefix("check ")
         known = [word for word in overrides.split(" ") if not word.startswith("run=")]
         os.environ["COMP_LINE"] = " ".join([program, *known])
         answer = io.StringIO()

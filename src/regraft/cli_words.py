@@ -10,6 +10,7 @@ VERBS = {
     "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
     "runs": "list runs and how each stands: regraft runs [WORD]...",
     "probe": "fit a grid of linear heads at once; the best one becomes a run",
+    "data": "what is wrong with a data set: regraft data check data=folder data.root=PATH",
     "cache": "stored features: regraft cache ls|size|clear",
     "list": "print what can be chosen: regraft list models|data|freezing|...",
 }
@@ -44,6 +45,7 @@ Examples
   regraft eval run=best
   regraft resume run=last
   regraft probe data=folder data.root=photos
+  regraft data check data=folder data.root=photos
 
 Completion
   eval "$(regraft -sc install=bash)"        (or zsh; for fish: regraft -sc install=fish | source)

@@ -133,7 +133,7 @@ def group_names(extra_dir: str | None = None) -> list[str]:
 
 def groups_text(verb: str = "train") -> str:
     """Returns a line for each config group that a verb composes, with its choices."""
-    groups = ["data", "features", "trainer"] if verb == "eval" else group_names()
+    groups = {"eval": ["data", "features", "trainer"], "data check": ["data"]}.get(verb) or group_names()
     return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
 
 

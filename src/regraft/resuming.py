@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust")
 _MAY_CHANGE_TOO = (
-    *("data.root", "data.num_workers", "data.verify"),
+    *("data.root", "data.num_workers", "data.verify", "data.cache"),
     *("features.cache", "features.dir", "features.max_gb"),
 )
 # What a choice of trainer (cpu, gpu, ddp) is about; the rest of its section are knobs that the run has set.

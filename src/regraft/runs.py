@@ -6,6 +6,7 @@ among others belongs in `handles`.
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from regraft.atomic import write_atomically
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
+SKIPPED = "skipped_images.json"
 Kind = Literal["best", "last"]
 
 
@@ -87,6 +89,10 @@ class Run:
     def write_results(self, results: dict[str, Any]) -> None:
         """Keeps the results in the folder."""
         write_atomically(self.path / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+
+    def write_skipped(self, skipped: Mapping[str, str]) -> None:
+        """Keeps which images were left out of the data, and why."""
+        write_atomically(self.path / SKIPPED, (json.dumps(dict(skipped), indent=2) + "\n").encode())
 
     def history(self, before_step: int) -> list[dict[str, Any]]:
         """Returns the rows of metrics.csv of the steps below `before_step`, numbers as floats, blanks left out."""

@@ -37,6 +37,7 @@ DATA: dict[str, Any] = {
     "sampler": "shuffle",
     "split_seed": 0,
     "subset_seed": 0,
+    "cache": "off",
     "seed": 0,
 }
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from planted import encoded, photo, write
+from regraft.data.checking.index import Index
+from regraft.data.fingerprint import fingerprint, image_digests
 from regraft.data.folder import FolderSource
 from regraft.data.images import FileImages, Splits
 
@@ -13,7 +16,7 @@ WritePhotos = Callable[..., None]
 
 
 def read(root: Path) -> Splits:
-    return FolderSource(root=str(root)).splits()
+    return FolderSource(root=str(root), on_error="raise").splits()
 
 
 def names(images: object, root: Path) -> list[str]:
@@ -75,7 +78,7 @@ def test_depth_case_of_extensions_and_what_is_ignored(
     write_photos(tmp_path / "__MACOSX", 1)
     write_photos(tmp_path / ".ipynb_checkpoints", 1)
     (tmp_path / "cat" / "notes.txt").write_text("no picture")
-    (tmp_path / "cat" / "clip.gif").write_bytes(b"GIF89a")
+    (tmp_path / "cat" / "clip.mp4").write_bytes(b"no picture")
     (tmp_path / "cat" / ".DS_Store").write_bytes(b"")
     (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
     with caplog.at_level(logging.INFO, "regraft"):
@@ -103,7 +106,7 @@ def test_root_without_classes_shows_the_layout(tmp_path: Path) -> None:
 
 def test_missing_root(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere\. Fix: data\.root=PATH"):
-        FolderSource(root=str(tmp_path / "nowhere")).prepare()
+        FolderSource(root=str(tmp_path / "nowhere"), on_error="raise").prepare()
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_root_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Fix: data\.root=PATH of a folder"
     ):
-        FolderSource(root=str(tmp_path / "photos.zip")).prepare()
+        FolderSource(root=str(tmp_path / "photos.zip"), on_error="raise").prepare()
 
 
 def test_class_names_may_have_spaces_and_any_letters(tmp_path: Path, write_photos: WritePhotos) -> None:
@@ -175,7 +178,7 @@ def test_splits_are_found_in_whatever_case_they_are_written(tmp_path: Path, writ
         for name in ("ant", "bee"):
             write_photos(tmp_path / split / name, 2)
 
-    splits = FolderSource(root=str(tmp_path)).splits()
+    splits = FolderSource(root=str(tmp_path), on_error="raise").splits()
 
     assert splits.class_names == ("ant", "bee")
     assert splits.test is not None
@@ -186,4 +189,93 @@ def test_a_folder_of_runs_is_no_class(tmp_path: Path, write_photos: WritePhotos)
         write_photos(tmp_path / name, 2)
     (tmp_path / "outputs" / "folder-resnet18" / "some-run" / ".hydra").mkdir(parents=True)
 
-    assert FolderSource(root=str(tmp_path)).splits().class_names == ("ant", "bee")
+    assert FolderSource(root=str(tmp_path), on_error="raise").splits().class_names == ("ant", "bee")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Two classes of three good images each, among them a truncated file, a web page and a FIFO."""
+    for name, seed in (("ant", 0), ("bee", 10)):
+        for number in range(3):
+            write(tmp_path / "photos" / name / f"{number}.png", encoded(photo(seed + number), "PNG"))
+    write(tmp_path / "photos" / "ant" / "cut.png", encoded(photo(5), "PNG")[:200])
+    write(tmp_path / "photos" / "bee" / "page.jpg", b"<html>")
+    os.mkfifo(tmp_path / "photos" / "bee" / "pipe.jpg")
+    return tmp_path / "photos"
+
+
+def test_images_that_cannot_be_decoded_are_listed_together(damaged: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"3 of 9 images .*ant/cut\.png: truncated; .*page\.jpg.*a FIFO.*on_error=skip"
+    ):
+        read(damaged)
+
+
+def test_a_long_list_is_cut_short(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        for number in range(30):
+            write(tmp_path / name / f"{number:02}.jpg", b"")
+    with pytest.raises(ValueError, match=r"60 of 60 images .*ant/09\.jpg: zero bytes; and 50 more\.") as error_info:
+        read(tmp_path)
+    assert "ant/10" not in str(error_info.value)
+
+
+def test_images_that_cannot_be_decoded_are_left_out_and_named(damaged: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clean = fingerprint_of(FolderSource(root=str(damaged), on_error="skip"))
+    with caplog.at_level(logging.WARNING, "regraft"):
+        splits = FolderSource(root=str(damaged), on_error="skip").splits()
+
+    assert names(splits.train, damaged) == [f"{name}/{number}.png" for name in ("ant", "bee") for number in range(3)]
+    assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert list(splits.skipped) == ["ant/cut.png", "bee/page.jpg", "bee/pipe.jpg"]
+    assert "3 of 9 images" in caplog.text
+    for path in splits.skipped:
+        (damaged / path).unlink()
+    assert fingerprint_of(FolderSource(root=str(damaged), on_error="raise")) == clean
+
+
+def test_a_class_of_nothing_but_damaged_images_cannot_be_left_out(damaged: Path) -> None:
+    for path in (damaged / "ant").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no image of ant in train can be decoded: .*Fix: replace"):
+        FolderSource(root=str(damaged), on_error="skip").splits()
+
+
+def test_what_was_just_read_is_not_read_again_for_its_digest(
+    photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise"))
+    monkeypatch.setattr("regraft.data.checking.reading.load", lambda path: Index())
+    splits = read(photo_folder)
+    monkeypatch.setattr("regraft.data.fingerprint._file_digest", pytest.fail)
+    digests = {images: image_digests(images, torch.arange(len(images))) for images in (splits.train, splits.test)}
+    assert fingerprint(splits, digests) == expected
+
+
+def test_a_digest_never_goes_by_a_files_time(photo_folder: Path) -> None:
+    path = photo_folder / "train" / "cat" / "photo000.png"
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    before = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    with path.open("r+b") as file:  # the same inode, size and time
+        file.write(content)
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    assert fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise")) != before
+
+
+@pytest.mark.parametrize("value", ["ignore", True, None])
+def test_on_error_is_checked(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match=r"data\.on_error: got .*allowed: raise, skip"):
+        FolderSource(root=str(tmp_path), on_error=value)
+
+
+def test_a_root_that_looks_like_a_number_is_asked_for_as_a_path() -> None:
+    with pytest.raises(ValueError, match=r"data\.root: got 2024.*data\.root=\./2024"):
+        FolderSource(root=2024, on_error="raise")
+
+
+def fingerprint_of(source: FolderSource) -> str:
+    splits = source.splits()
+    images = [found for found in (splits.train, splits.val, splits.test) if found is not None]
+    return fingerprint(splits, {found: image_digests(found, torch.arange(len(found))) for found in images})

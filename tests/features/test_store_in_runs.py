@@ -221,11 +221,11 @@ def test_a_description_that_is_no_json_is_made_anew(content, caplog):
 
 
 def test_a_photo_that_changes_while_it_is_read_is_said(monkeypatch):
-    from regraft.data import fingerprint, images
+    from regraft.data import decoding, fingerprint
 
     digest_of = fingerprint.digest_of
     with monkeypatch.context() as patch:
-        patch.setattr(images, "digest_of", lambda *parts: digest_of(*parts, b"changed"))
+        patch.setattr(decoding, "digest_of", lambda *parts: digest_of(*parts, b"changed"))
         with pytest.raises(ValueError, match=r"data\.root: .*photos/.*png has changed since this run began"):
             train("features.cache=on")
     assert num_computed(train("features.cache=on")) == NUM_PHOTOS

@@ -6,6 +6,7 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 from regraft.build.evaluating import evaluation_data
 from regraft.build.features import FeaturePlan, feature_plan, store
 from regraft.build.parts import Parts, assemble, bare_backbone, datamodule, freezing, optimizer_groups, transfer_module
+from regraft.build.pixels import store_pixels
 from regraft.build.probing import Point, fit_grid
 from regraft.build.running import callbacks, loggers, trainer
 
@@ -24,6 +25,7 @@ __all__ = [
     "loggers",
     "optimizer_groups",
     "store",
+    "store_pixels",
     "trainer",
     "transfer_module",
 ]

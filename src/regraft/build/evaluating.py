@@ -5,6 +5,7 @@ from typing import Any
 import torch
 
 from regraft.build.features import model_name, run_phases_of
+from regraft.build.pixels import read_stored_pixels
 from regraft.build.storable import trains_head_only
 from regraft.build.targets import Config, factory
 from regraft.contracts import Backbone
@@ -47,6 +48,7 @@ def evaluation_data(
     """
     if "features" not in config:  # a run of an older version
         return None
+    read_stored_pixels(config, images, [split], progress)
     settings: Settings = factory(config["features"], "features")()
     if settings.cache == "off":
         return None

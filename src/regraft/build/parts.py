@@ -26,6 +26,9 @@ from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
 
+_LATER_KEYS = {"cache": "off"}
+"""Of the section `data`, which runs of older versions lack."""
+
 
 def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
     """Returns the backbone and its architecture: the config that builds it again, without weights.
@@ -147,7 +150,7 @@ def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None
     from regraft.data.datamodule import ImageDataModule
 
     ours = inspect.signature(ImageDataModule).parameters
-    node = config["data"]
+    node = _LATER_KEYS | config["data"]
     lacking = [key for key in ours if key not in (*node, "source", "input_spec", "augment", "seed")]
     if lacking:
         raise ValueError(

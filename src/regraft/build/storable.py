@@ -93,16 +93,20 @@ def waste(
         stretches: the run's epochs and their cuts.
         views: of the splits that an epoch looks at, training and validation.
     """
-    trainer = config["trainer"]
-    limits = [key for key in ("fast_dev_run", "limit_train_batches", "limit_val_batches") if trainer[key]]
-    if limits:
-        return f"with trainer.{limits[0]} a run looks at some of the images only; features.cache=on stores all of them."
+    limit = limit_of(config["trainer"])
+    if limit is not None:
+        return f"with trainer.{limit} a run looks at some of the images only; features.cache=on stores all of them."
     depths = sorted({part.depth for part in stretches if part.depth})
     missing = sum(frozen.num_missing(split, depths) for split in views.values())
     num_images = sum(len(split[0]) for split in views.values())
     if saved_flops(stretches, frozen.costs, num_images=num_images, num_missing=missing) <= 0:
         return "so few epochs cost no more than computing and storing them; features.cache=on stores them all the same."
     return None
+
+
+def limit_of(trainer: Config) -> str | None:
+    """Returns the key by which a run looks at some of the images only, None if it looks at all."""
+    return next((key for key in ("fast_dev_run", "limit_train_batches", "limit_val_batches") if trainer[key]), None)
 
 
 def require_full_batch(

@@ -9,6 +9,7 @@ from torchvision.datasets.utils import download_url
 from regraft.data.folder import FolderSource
 from regraft.data.images import Splits
 from regraft.data.reach import check_reachable, refuse_file
+from regraft.data.tree import Tree
 
 FOLDER = "hymenoptera_data"
 NUM_TRAIN = 244
@@ -55,9 +56,16 @@ class AntsBeesSource:
 
     def splits(self) -> Splits:
         """Returns the splits of the folder."""
+        return self._source().splits()
+
+    def tree(self) -> Tree:
+        """Returns what lies in the folder, whatever is wrong with it."""
+        return self._source().tree()
+
+    def _source(self) -> FolderSource:
         folder = self._folder()
         assert folder is not None, "prepare() comes first"
-        return FolderSource(root=str(folder)).splits()
+        return FolderSource(root=str(folder), on_error="raise")
 
     def _folder(self) -> Path | None:
         """Returns the folder that has train and val, if it is there."""
@@ -90,7 +98,7 @@ def check_content(folder: Path) -> None:
     Raises:
         ValueError: other classes or other numbers of images.
     """
-    splits = FolderSource(root=str(folder)).splits()
+    splits = FolderSource(root=str(folder), on_error="raise").splits()
     num_test = 0 if splits.test is None else len(splits.test)
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):
         raise ValueError(

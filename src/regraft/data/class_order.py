@@ -61,9 +61,9 @@ class InOrderOf:
         if splits.class_names == self._class_names:
             return splits
         places = torch.tensor(places_by_name(self._class_names, splits.class_names, self._run))
-        train, *others = (_relabelled(images, places) for images in (splits.train, splits.val, splits.test))
+        train, val, test = (_relabelled(images, places) for images in (splits.train, splits.val, splits.test))
         assert train is not None
-        return Splits(self._class_names, train, *others)
+        return replace(splits, class_names=self._class_names, train=train, val=val, test=test)
 
 
 def _relabelled(images: Images | None, places: Tensor) -> Images | None:

@@ -3,6 +3,9 @@
 What a data set is belongs in its source; what happens to pixels in `views`, `batch_crops` and `mixing`.
 """
 
+from collections.abc import Mapping
+from functools import partial
+
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -12,13 +15,17 @@ from torch.utils.data.sampler import Sampler
 from regraft.contracts import Batch, InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
+from regraft.data.decoded import Decoded
+from regraft.data.decoded_rows import DecodedView
 from regraft.data.image_view import ImageView, augmentations_of_views, choose_views
-from regraft.data.images import Source
+from regraft.data.images import FileImages, Source
 from regraft.data.loader import late_loader
 from regraft.data.mixing import mix, normalise
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
 from regraft.data.splits import Part
+
+CACHE_CHOICES = ("auto", "on", "off")
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -37,10 +44,13 @@ class ImageDataModule(pl.LightningDataModule):
         sampler: `shuffle`, or `balanced`: every class equally likely.
         split_seed: for carving.
         subset_seed: for `fraction` and `shots`.
+        cache: whether the decoded pictures of files are kept between epochs and runs: `auto`, `on` or `off`; whoever
+            keeps them hands them over with `take_decoded`.
         seed: the run's, for order and augmentation.
 
     Attributes:
         augment: of training batches.
+        cache: as given.
 
     Raises:
         ValueError: a value is out of range.
@@ -61,9 +71,13 @@ class ImageDataModule(pl.LightningDataModule):
         sampler: str,
         split_seed: int,
         subset_seed: int,
+        cache: str,
         seed: int,
     ) -> None:
         super().__init__()
+        # YAML 1.1 reads on and off as booleans.
+        self.cache = {True: "on", False: "off"}.get(cache, cache)  # type: ignore[call-overload]
+        _check(self.cache in CACHE_CHOICES, "cache", cache, ", ".join(CACHE_CHOICES))
         _check(isinstance(batch_size, int) and batch_size >= 1, "batch_size", batch_size, "1, 2, 3, ...")
         _check(isinstance(num_workers, int) and num_workers >= 0, "num_workers", num_workers, "0, 1, 2, ...")
         _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
@@ -83,6 +97,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._num_workers = num_workers
         self._sampler = sampler
         self._seed = seed
+        self._decoded: dict[str, Decoded] = {}
 
     def prepare_data(self) -> None:
         """Downloads and checks what has to be, once."""
@@ -141,6 +156,11 @@ class ImageDataModule(pl.LightningDataModule):
         """Content hash of the whole data set, hex; of files, the first call reads them all."""
         return self._prepared.fingerprint
 
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Why each image that was left out was, by its path in the source."""
+        return self._prepared.splits.skipped
+
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
         """Returns a split's images as the model sees them: training's augmented views, else evaluation's only view.
 
@@ -152,11 +172,25 @@ class ImageDataModule(pl.LightningDataModule):
         part = self._part(split)
         digests = self._prepared.digests(part)
         augments = augmentations_of_views(self.augment, num_views) if split == "train" else [None]
-        options = {"seed": views_seed, "num_workers": self._num_workers}
-        return [
-            ImageView(part, digests, self.input_spec, augment, view=view, **options)
-            for view, augment in enumerate(augments)
-        ]
+        make = partial(ImageView, part, digests, self.input_spec, seed=views_seed, num_workers=self._num_workers)
+        return [make(augment, view=view, decoded=self._decoded.get(split)) for view, augment in enumerate(augments)]
+
+    def decoded_view(self, split: str) -> DecodedView | None:
+        """Returns a split's pictures before any random draw; None for images in memory.
+
+        Args:
+            split: `train`, `val` or `test`.
+        """
+        part = self._part(split)
+        if not isinstance(part.images, FileImages):
+            return None
+        augment = self.augment if split == "train" else None
+        digests = self._prepared.digests(part)
+        return DecodedView(part, digests, self.input_spec, augment, num_workers=self._num_workers)
+
+    def take_decoded(self, split: str, decoded: Decoded) -> None:
+        """Has a split's pictures read from where they are kept, in place of being decoded each time."""
+        self._decoded[split] = decoded
 
     def choose_views(self, num_views: int, key: BatchKey) -> Tensor:
         """Returns which view each sample of a training batch shows, (batch,), int64."""
@@ -196,7 +230,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         """Returns the loader of augmented batches in an order that depends on the seed and the epoch."""
-        return self._loader(self._part("train"), self.train_batches(), self.augment)
+        return self._loader("train", self.train_batches(), self.augment)
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Returns the loader of the validation batches, or an empty list.
@@ -234,11 +268,12 @@ class ImageDataModule(pl.LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _eval_loader(self, name: str) -> DataLoader:
-        return self._loader(self._part(name), self.eval_batches(name), augment=None)
+        return self._loader(name, self.eval_batches(name), augment=None)
 
-    def _loader(self, part: Part, sampler: Sampler[BatchKey], augment: Augment | None) -> DataLoader:
+    def _loader(self, split: str, sampler: Sampler[BatchKey], augment: Augment | None) -> DataLoader:
         is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        dataset = BatchDataset(part.images, self.input_spec, augment, self._seed)
+        images, decoded = self._part(split).images, self._decoded.get(split)
+        dataset = BatchDataset(images, self.input_spec, augment, self._seed, decoded)
         return late_loader(dataset, sampler, self._num_workers, is_pinned=is_cuda)
 
 

@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 
 from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
-from regraft.data.images import ArrayImages, FileImages, Images, decode_image
+from regraft.data.batch_crops import flip_rows
+from regraft.data.decoded import Decoded, DecodedFiles
+from regraft.data.images import ArrayImages, Images
 from regraft.data.sampler import BatchKey
 from regraft.data.views import eval_view_of_arrays, flips_of, train_view_of_arrays
 from regraft.seeding import derive_seed
@@ -43,10 +45,10 @@ class BatchDataset(Dataset[RawBatch]):
         spec: what the backbone wants.
         augment: of training batches; None for evaluation.
         seed: the run's; with the key's epoch and draw numbers all that a training batch's draws depend on.
-        digests: of all files, (num_images, 16), uint8: what is decoded must have them; None for not checked.
+        decoded: gives the pictures of files; None for decoding them. Without a meaning for images in memory.
 
     Raises:
-        ValueError: where a batch is made: a file can't be decoded, or hasn't its digest.
+        ValueError: where a batch is made: a file can't be decoded.
     """
 
     def __init__(
@@ -55,18 +57,31 @@ class BatchDataset(Dataset[RawBatch]):
         spec: InputSpec,
         augment: Augment | None,
         seed: int,
-        digests: np.ndarray | None = None,
+        decoded: Decoded | None = None,
     ) -> None:
         self._images = images
         self._spec = spec
         self._augment = augment
         self._seed = seed
-        self._digests = digests
+        if decoded is None and not isinstance(images, ArrayImages):
+            decoded = DecodedFiles(images, spec, augment)
+        self._decoded = decoded
 
     @property
     def is_in_memory(self) -> bool:
         """Whether the images are, decoded."""
         return isinstance(self._images, ArrayImages)
+
+    @property
+    def is_copied_only(self) -> bool:
+        """Whether a batch is nothing but stored pictures: loader processes would add copies and take over no work."""
+        return self._decoded is not None and self._decoded.is_stored and not self._has_steps
+
+    @property
+    def _has_steps(self) -> bool:
+        """Whether anything but a flip is done to each file's picture."""
+        augment = self._augment
+        return augment is not None and (augment.crop is not None or augment.has_per_sample_steps)
 
     def __getitem__(self, key: BatchKey) -> RawBatch:
         indices = torch.from_numpy(key.indices.copy())
@@ -75,7 +90,7 @@ class BatchDataset(Dataset[RawBatch]):
         if isinstance(self._images, ArrayImages):
             pixels = self._read_arrays(self._images, indices, draw_numbers, seed)
         else:
-            pixels = self._read_files(self._images, indices, draw_numbers, seed)
+            pixels = self._read_files(key.indices, draw_numbers, seed)
         batch: RawBatch = {"images": pixels, "targets": self._images.labels[indices], "indices": indices}
         if self._augment is not None:
             batch["draw_seed"] = step_seed(self._seed, key)
@@ -98,25 +113,22 @@ class BatchDataset(Dataset[RawBatch]):
                 rows.append(apply_steps(image, steps))
         return torch.stack(rows)
 
-    def _read_files(self, source: FileImages, indices: Tensor, draw_numbers: Tensor, seed: int) -> Tensor:
-        from regraft.data.file_views import apply_steps, crop_steps, eval_view_of_file, per_sample_steps, seed_sample
-
+    def _read_files(self, indices: np.ndarray, draw_numbers: Tensor, seed: int) -> Tensor:
+        assert self._decoded is not None
+        decoded = self._decoded.read(indices)
         augment = self._augment
-        crops, steps = (
-            ([], []) if augment is None else (crop_steps(self._spec, augment), per_sample_steps(self._spec, augment))
-        )
-        is_cropped_by_steps = augment is not None and augment.crop == "resized"
+        if augment is None or not self._has_steps:
+            assert isinstance(decoded, Tensor), "pictures are whole for resized crops only"
+            is_flipped = augment is not None and augment.flip_probability > 0
+            return flip_rows(decoded, flips_of(augment, seed, draw_numbers)) if is_flipped else decoded
+        from regraft.data.file_views import apply_steps, crop_steps, per_sample_steps, seed_sample
+
+        crops, steps = crop_steps(self._spec, augment), per_sample_steps(self._spec, augment)
         flips = flips_of(augment, seed, draw_numbers)
         rows = []
         with torch.random.fork_rng(devices=[]):
-            for index, draw_number, is_flipped in zip(indices.tolist(), draw_numbers.tolist(), flips, strict=True):
-                image = decode_image(source.path(index), self._spec.num_channels, self._digest(index))
-                if not is_cropped_by_steps:
-                    image = eval_view_of_file(image, self._spec)
+            for image, draw_number, is_flipped in zip(decoded, draw_numbers.tolist(), flips, strict=True):
                 seed_sample(seed, draw_number)
                 image = apply_steps(image, crops)
                 rows.append(apply_steps(image.flip(-1) if is_flipped else image, steps))
         return torch.stack(rows)
-
-    def _digest(self, index: int) -> bytes | None:
-        return None if self._digests is None else self._digests[index].tobytes()

@@ -4,13 +4,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from regraft.data.images import DIGEST_BYTES, ArrayImages, FileImages, Images, Splits, digest_of
+from regraft.data.digests import DIGEST_BYTES, digest_of
+from regraft.data.images import ArrayImages, FileImages, Images, Splits
 
 _NUM_THREADS = 8
 
@@ -42,7 +45,8 @@ def fingerprint(splits: Splits, file_digests: Mapping[FileImages, np.ndarray]) -
 def image_digests(images: Images, indices: Tensor) -> np.ndarray:
     """Returns the hash of each image's content, (num_indices, DIGEST_BYTES), uint8.
 
-    Of an array its shape and pixels; of a file its bytes, read whole, about as fast as the disk gives them.
+    Of an array its shape and pixels; of a file its bytes, read whole, about as fast as the disk gives them, unless this
+    process has read them already.
 
     Raises:
         OSError: a file can't be read.
@@ -51,6 +55,13 @@ def image_digests(images: Images, indices: Tensor) -> np.ndarray:
         pixels = images.pixels.numpy()
         shape = str(pixels.shape[1:]).encode()
         whole = b"".join(digest_of(shape, pixels[index].data) for index in indices.tolist())
+    elif images.digests is not None:
+        digests = images.digests[indices.numpy()]
+        is_lacking = torch.from_numpy(~digests.any(1))
+        if is_lacking.any():
+            unread = replace(images, digests=None)
+            digests[is_lacking.numpy()] = image_digests(unread, indices[is_lacking])
+        return digests
     else:
         first, *rest = indices.split(_CHUNK) if len(indices) else [indices]
         num_bytes = sum(images.path(index).stat().st_size for index in first.tolist())

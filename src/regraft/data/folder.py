@@ -3,21 +3,30 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from regraft.data.images import FileImages, Splits
+from regraft.data import tree as trees
+from regraft.data.checking.findings import readable
+from regraft.data.checking.problems import PROBLEMS
+from regraft.data.checking.reading import Read, logged_progress, read_all
 from regraft.data.reach import refuse_file
+from regraft.data.tree import LAYOUT, Tree
 
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "bmp", "webp", "tif", "tiff", "ppm", "pgm"})
-"""Still pictures that Pillow decodes. No gif: those are mostly animations or a server's `image not found`."""
+# Not before a training has been composed: a check of a folder does without torch.
+if TYPE_CHECKING:
+    from regraft.data.images import FileImages, Splits
 
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+EXTENSIONS = frozenset(
+    {
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "jp2", "png", "apng", "gif", "webp", "avif", "heic", "heif", "hif"),
+        *("bmp", "dib", "tif", "tiff", "tga", "ppm", "pgm", "pbm", "pnm"),
+    }
+)
+"""Pictures that Pillow decodes, HEIC with pillow-heif; of an animation, the first frame."""
 
-LAYOUT = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
-
-Classes = dict[str, list[str]]
-"""Paths relative to the root, sorted, by class name."""
+_MAX_LISTED = 10
 
 _log = logging.getLogger(__name__)
 
@@ -30,10 +39,19 @@ class FolderSource:
 
     Args:
         root: the folder.
+        on_error: what is done about images that can't be decoded: `raise`, or `skip`, as if they weren't there.
+
+    Raises:
+        ValueError: `on_error` is something else.
     """
 
-    def __init__(self, *, root: str) -> None:
+    def __init__(self, *, root: str, on_error: str) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"data.on_error: got {on_error!r}; allowed: raise, skip.")
+        if not isinstance(root, str):
+            raise ValueError(f"data.root: got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
+        self._on_error = on_error
 
     def prepare(self) -> None:
         """Checks that the folder exists.
@@ -45,143 +63,102 @@ class FolderSource:
         if not self._root.is_dir():
             raise FileNotFoundError(f"data.root: there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
 
-    def splits(self) -> Splits:
-        """Returns the splits that the folders define.
+    def tree(self) -> Tree:
+        """Returns what lies in the folder, whatever is wrong with it."""
+        self.prepare()
+        return trees.scan(self._root, EXTENSIONS)
+
+    def splits(self) -> "Splits":
+        """Returns the splits that the folders define. Images that haven't been seen before are decoded once.
 
         Raises:
-            ValueError: no class, an empty class, a class name that isn't UTF-8, or other classes in one split than in
-                another.
+            ValueError: no class, an empty class, a class name that isn't UTF-8, other classes in one split than in
+                another; or images that can't be decoded, unless they are skipped.
         """
-        self.prepare()
-        folders = _split_folders(self._root)
-        found = {name: _scan(self._root, folder) for name, folder in folders.items()}
-        _check_same_classes(found)
-        class_names = tuple(found["train"])
-        images = {name: _file_images(self._root, classes) for name, classes in found.items()}
+        from regraft.data.images import Splits
+
+        tree = self.tree()
+        if tree.faults:
+            raise ValueError(" ".join(f"data.root: {fault.sentence}" for fault in tree.faults))
+        _say_what_is_apart(tree)
+        paths = [path for split in tree.folders for path in tree.paths(split)]
+        read = read_all(self._root, paths, tree.closed, logged_progress)
+        skipped = self._unusable(tree, paths, read)
+        digests = np.where(read.is_fresh[:, None], read.facts["digest"], 0)
+        images, start = {}, 0
+        for split in tree.folders:
+            stop = start + len(tree.paths(split))
+            images[split] = _file_images(tree, split, skipped, digests[start:stop])
+            start = stop
         if "val" in images and "test" not in images:
             _log.info(
                 "%s is kept as the test split, because there is no test folder; validation is carved from %s.",
-                folders["val"],
-                folders["train"],
+                self._root / tree.folders["val"],
+                self._root / tree.folders["train"],
             )
             images["test"] = images.pop("val")
-        return Splits(class_names, images["train"], images.get("val"), images.get("test"))
+        return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
 
+    def _unusable(self, tree: Tree, paths: list[str], read: Read) -> dict[str, str]:
+        """Returns why each image is left out that can't be decoded, by its path.
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """Returns the folder of each split that exists, in whatever case it is written; of a flat tree, root as train."""
-    names = set(_subfolders(root))
-    folders = {}
-    for split, aliases in SPLIT_NAMES.items():
-        present = sorted(name for name in names if name.lower() in aliases)
-        if len(present) > 1:
-            raise ValueError(f"data.root: {root} has {' and '.join(present)}; allowed: one of them. Fix: merge them.")
-        if present:
-            folders[split] = root / present[0]
-    if not folders:
-        return {"train": root}
-    if "train" not in folders:
-        raise ValueError(
-            f"data.root: {root} has {', '.join(path.name for path in folders.values())} but no train; {LAYOUT}."
-        )
-    ignored = sorted(names - {path.name for path in folders.values()})
-    if ignored:
-        _log.info("Folders beside %s are ignored: %s.", folders["train"], ", ".join(ignored))
-    return folders
-
-
-def _scan(root: Path, folder: Path) -> Classes:
-    """Returns the images of each class below a split's folder."""
-    classes: Classes = {}
-    num_ignored = 0
-    for name in sorted(_subfolders(folder)):
-        _check_name(folder, name)
-        paths, num_others = _scan_class(folder / name)
-        num_ignored += num_others
-        prefix = "" if folder == root else folder.name + os.sep
-        classes[name] = [prefix + name + os.sep + path for path in sorted(paths)]
-    for name in [name for name, paths in classes.items() if not paths and _holds_runs(folder / name)]:
-        _log.info("%s holds runs and is no class.", folder / name)
-        del classes[name]
-    if not classes:
-        is_needed = folder == root or folder.name == "train"
-        fix = "" if is_needed else " Fix: add them, or remove the folder."
-        raise ValueError(f"data.root: {folder} has no class folders; {LAYOUT}.{fix}")
-    empty = [name for name, paths in classes.items() if not paths]
-    if empty:
-        raise ValueError(
-            f"data.root: no image in class folder {', '.join(str(folder / name) for name in empty)}; "
-            f"image extensions: {', '.join(sorted(EXTENSIONS))}. Fix: add images or remove the folder."
-        )
-    if num_ignored:
-        _log.info("%d files below %s are no images by their extension and are ignored.", num_ignored, folder)
-    return classes
-
-
-def _holds_runs(folder: Path) -> bool:
-    """Whether a folder is where runs are made, as `outputs` is for who trains from inside the folder of photos."""
-    return next(folder.glob("*/*/.hydra"), None) is not None
-
-
-def _check_name(folder: Path, name: str) -> None:
-    """Raises ValueError for a name that no report or checkpoint could hold."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError(
-            f"data.root: {folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
-        ) from None
-
-
-def _scan_class(folder: Path) -> tuple[list[str], int]:
-    """Returns image paths relative to a class folder, at any depth, and the number of other files."""
-    paths: list[str] = []
-    num_others = 0
-    pending = [""]
-    seen = set()
-    while pending:
-        prefix = pending.pop()
-        place = os.path.join(folder, prefix)  # noqa: PTH118 (a Path a file would be most of the time)
-        status = os.stat(place)  # noqa: PTH116
-        if (status.st_dev, status.st_ino) in seen:
-            continue  # a link back up
-        seen.add((status.st_dev, status.st_ino))
-        with os.scandir(place) as entries:
-            for entry in entries:
-                if _is_hidden(entry.name):
-                    continue
-                if entry.is_dir():
-                    pending.append(prefix + entry.name + os.sep)
-                elif entry.name.rpartition(".")[2].lower() in EXTENSIONS:
-                    paths.append(prefix + entry.name)
-                else:
-                    num_others += 1
-    return paths, num_others
-
-
-def _subfolders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [entry.name for entry in entries if entry.is_dir() and not _is_hidden(entry.name)]
-
-
-def _is_hidden(name: str) -> bool:
-    """Whether a name is some program's own: .DS_Store, .ipynb_checkpoints, __MACOSX, __pycache__."""
-    return name.startswith((".", "__"))
-
-
-def _check_same_classes(found: dict[str, Classes]) -> None:
-    for split, classes in found.items():
-        if classes.keys() != found["train"].keys():
-            only_train = sorted(found["train"].keys() - classes.keys())
-            only_here = sorted(classes.keys() - found["train"].keys())
+        Raises:
+            ValueError: there are some, and they aren't to be skipped, or nothing of their class would be left.
+        """
+        found = {}
+        for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
+            problem, detail = PROBLEMS[read.facts["problem"][number].decode()], read.details.get(number, "")
+            found[paths[number]] = f"{problem.word} ({detail})" if detail else problem.word
+        if not found:
+            return {}
+        listed = _listed([f"{readable(path)}: {reason}" for path, reason in found.items()])
+        count = f"{len(found):,} of {len(paths):,} images in {self._root}"
+        if self._on_error == "raise":
             raise ValueError(
-                f"data.root: train and {split} have different classes. "
-                f"Only in train: {', '.join(only_train) or 'none'}. "
-                f"Only in {split}: {', '.join(only_here) or 'none'}. Fix: give every split the same class folders."
+                f"data.root: {count} can't be decoded: {listed}. Fix: replace or remove them, or leave them out with "
+                f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all."
+            )
+        for split, classes in tree.classes.items():
+            lost = [name for name, images in classes.items() if found.keys() >= set(images)]
+            if lost:
+                raise ValueError(
+                    f"data.root: no image of {_listed(lost)} in {split} can be decoded: {listed}. "
+                    f"Fix: replace them, or remove the class folder."
+                )
+        _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, listed)
+        return found
+
+
+def _say_what_is_apart(tree: Tree) -> None:
+    beside, runs = tree.apart["beside"], tree.apart["runs"]
+    if beside:
+        _log.info("Folders beside %s are ignored: %s.", tree.root / tree.folders["train"], ", ".join(beside))
+    for folder in runs:
+        _log.info("%s holds runs and is no class.", tree.root / folder)
+    for folder in tree.folders.values():
+        prefix = folder + os.sep if folder else ""
+        num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
+        if num_others:
+            _log.info(
+                "%d files below %s are no images by their extension and are ignored.", num_others, tree.root / folder
             )
 
 
-def _file_images(root: Path, classes: Classes) -> FileImages:
-    counts = torch.tensor([len(paths) for paths in classes.values()])
-    labels = torch.arange(len(classes)).repeat_interleave(counts)
-    return FileImages.from_names(root, [path for paths in classes.values() for path in paths], labels)
+def _listed(phrases: list[str]) -> str:
+    shown = "; ".join(phrases[:_MAX_LISTED])
+    return shown if len(phrases) <= _MAX_LISTED else f"{shown}; and {len(phrases) - _MAX_LISTED:,} more"
+
+
+def _file_images(tree: Tree, split: str, skipped: dict[str, str], digests: np.ndarray) -> "FileImages":
+    import torch
+
+    from regraft.data.images import FileImages
+
+    classes = list(tree.classes[split].values())
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in classes]))
+    paths = tree.paths(split)
+    if skipped:
+        is_kept = np.array([path not in skipped for path in paths])
+        paths = [path for path in paths if path not in skipped]
+        labels, digests = labels[torch.from_numpy(is_kept)], digests[is_kept]
+    return FileImages.from_names(tree.root, paths, labels, digests if digests.any() else None)

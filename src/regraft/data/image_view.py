@@ -4,32 +4,31 @@ Evaluation's own view, or one of several augmented ones. What is computed of the
 `features`.
 """
 
-import hashlib
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, SequentialSampler
 
 from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset
-from regraft.data.images import ArrayImages
+from regraft.data.decoded import Decoded, DecodedFiles, by_index, code_digest
+from regraft.data.decoding import heif_version
+from regraft.data.images import ArrayImages, FileImages
+from regraft.data.loader import in_order
 from regraft.data.mixing import normalise
 from regraft.data.sampler import BatchKey
 from regraft.data.splits import Part
 from regraft.data.views import flips_of
 from regraft.seeding import derive_seed, uniform
 
-_LEAST_SECONDS_FOR_WORKERS = 3.0
-
-_CODE = ("images.py", "dataset.py", "views.py", "file_views.py", "batch_crops.py", "mixing.py", "../seeding.py")
+_CODE = (
+    *("images.py", "decoding.py", "decoded.py", "decoded_rows.py", "dataset.py", "views.py", "file_views.py"),
+    *("batch_crops.py", "mixing.py", "../seeding.py"),
+)
 
 
 class ImageView:
@@ -43,6 +42,7 @@ class ImageView:
         view: which of the augmented views this is; its draws depend on it, on the seed and on an image's content.
         seed: of the draws.
         num_workers: loader processes.
+        decoded: gives the pictures of files; None for decoding them.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class ImageView:
         view: int = 0,
         seed: int = 0,
         num_workers: int = 0,
+        decoded: Decoded | None = None,
     ) -> None:
         assert augment is None or not augment.is_mixing, "what mixes images is no function of one image"
         self.digests = digests
@@ -64,6 +65,9 @@ class ImageView:
         self._view = view
         self._seed = seed
         self._num_workers = num_workers
+        if decoded is None and isinstance(part.images, FileImages):
+            decoded = DecodedFiles(part.images, spec, augment, by_index(part, digests))
+        self._decoded = decoded
 
     def __len__(self) -> int:
         return len(self._part)
@@ -71,8 +75,9 @@ class ImageView:
     @property
     def transform(self) -> dict[str, Any]:
         """What is done to an image before it is normalised, as plain types: all that its pixels depend on."""
-        kind = "array" if isinstance(self._part.images, ArrayImages) else "file"
-        fields = {"kind": kind, "code": _code_digest()}
+        is_array = isinstance(self._part.images, ArrayImages)
+        kind = {"kind": "array"} if is_array else {"kind": "file", "heif": heif_version()}
+        fields: dict[str, Any] = kind | {"code": code_digest(*_CODE)}
         if self._augment is None:
             return fields
         draws = {} if _is_fixed(self._augment) else {"view": self._view, "seed": self._seed}
@@ -99,55 +104,9 @@ class ImageView:
             BatchKey(self._view, step, indices[start : start + batch_size], draw_numbers[start : start + batch_size])
             for step, start in enumerate(range(0, len(indices), batch_size))
         ]
-        dataset = BatchDataset(self._part.images, self._spec, self._augment, self._seed, self._digests_by_index())
-        started = time.perf_counter()
-        for key in keys[:1]:
-            first = dataset[key]["images"]
-            seconds_left = (time.perf_counter() - started) * (len(keys) - 1)
-            yield normalise(first.to(device), self._spec)
-        if len(keys) < 2:
-            return
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            sampler=_Keys(keys[1:]),
-            # Processes cost more than they bring where there is little to read.
-            num_workers=self._num_workers if seconds_left > _LEAST_SECONDS_FOR_WORKERS else 0,
-            # Its own, because every iteration draws a number from it, and dropout shares the global one.
-            generator=torch.Generator(),
-        )
-        for batch in loader:
+        dataset = BatchDataset(self._part.images, self._spec, self._augment, self._seed, self._decoded)
+        for batch in in_order(dataset, keys, 0 if dataset.is_copied_only else self._num_workers):
             yield normalise(batch["images"].to(device), self._spec)
-
-    def _digests_by_index(self) -> np.ndarray | None:
-        """Returns the digests by place in the source, so that what is decoded is known to be what was hashed."""
-        if isinstance(self._part.images, ArrayImages):
-            return None
-        by_index = np.zeros((len(self._part.images), self.digests.shape[1]), np.uint8)
-        by_index[self._part.indices.numpy()] = self.digests
-        return by_index
-
-
-@cache
-def _code_digest() -> str:
-    """Returns a hash of the source files that make pixels, so that another version's pixels have another name."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in _CODE:
-        digest.update(Path(__file__).parent.joinpath(name).read_bytes())
-    return digest.hexdigest()
-
-
-class _Keys(SequentialSampler):
-    """A sampler that yields the keys it was given."""
-
-    def __init__(self, keys: list[BatchKey]) -> None:
-        self._keys = keys
-
-    def __iter__(self) -> Iterator[BatchKey]:  # type: ignore[override]
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
 
 def is_flip_only(augment: Augment) -> bool:

@@ -1,15 +1,20 @@
-"""The loader of whole batches, in one process or in several."""
+"""Loaders of whole batches, in one process or in several."""
 
+import time
 import warnings
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
-from torch.utils.data import DataLoader
-from torch.utils.data.sampler import Sampler
+from torch.utils.data import DataLoader, Dataset
+from torch.utils.data.sampler import Sampler, SequentialSampler
 
 from regraft.data.dataset import BatchDataset, RawBatch
 from regraft.data.sampler import BatchKey
+
+_LEAST_SECONDS_FOR_WORKERS = 3.0
+
+_Item = TypeVar("_Item")
 
 
 def late_loader(dataset: BatchDataset, sampler: Sampler[BatchKey], num_workers: int, *, is_pinned: bool) -> DataLoader:
@@ -18,10 +23,12 @@ def late_loader(dataset: BatchDataset, sampler: Sampler[BatchKey], num_workers: 
     Args:
         dataset: gives the batch of a key.
         sampler: gives the keys.
-        num_workers: loader processes, which live on between epochs.
+        num_workers: loader processes, which live on between epochs; none for what is copied only.
         is_pinned: whether batches are put into pinned memory, for a GPU.
     """
-    if dataset.is_in_memory:
+    if dataset.is_copied_only:
+        num_workers = 0
+    if dataset.is_in_memory or dataset.is_copied_only:
         # Lightning advises more workers; for data in memory they only add copies between processes.
         warnings.filterwarnings("ignore", message=r".*_dataloader' does not have many workers")
     return _LateLoader(
@@ -52,3 +59,46 @@ class _LateLoader(DataLoader):
 
     def __iter__(self) -> Iterator[RawBatch]:  # type: ignore[override]
         yield from super().__iter__()
+
+
+def in_order(dataset: Dataset[_Item], keys: Sequence[Any], num_workers: int) -> Iterator[_Item]:
+    """Yields the items of some keys, in their order, loaded by processes if that takes longer than starting them.
+
+    Args:
+        dataset: gives the item of a key.
+        keys: of the items.
+        num_workers: loader processes.
+    """
+    started = time.perf_counter()
+    for key in keys[:1]:
+        first = dataset[key]
+        seconds_left = (time.perf_counter() - started) * (len(keys) - 1)
+        yield first
+    if len(keys) < 2:
+        return
+    yield from DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=_Keys(keys[1:]),
+        num_workers=num_workers if seconds_left > _LEAST_SECONDS_FOR_WORKERS else 0,
+        collate_fn=_as_it_is,
+        # As above.
+        generator=torch.Generator(),
+    )
+
+
+def _as_it_is(item: _Item) -> _Item:
+    return item
+
+
+class _Keys(SequentialSampler):
+    """A sampler that yields the keys it was given."""
+
+    def __init__(self, keys: Sequence[Any]) -> None:
+        self._keys = keys
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from regraft.contracts import InputSpec
-from regraft.data.images import ArrayImages, FileImages, decode_image
+from regraft.data.decoded import DecodedFiles
+from regraft.data.images import ArrayImages
 from regraft.data.splits import Part
 from regraft.data.views import match_channels
 from regraft.seeding import derive_seed
@@ -12,6 +13,7 @@ from regraft.seeding import derive_seed
 MAX_FILES = 2_000
 
 _CHUNK = 4_096
+_FILES_AT_ONCE = 32
 
 
 def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
@@ -30,8 +32,11 @@ def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
         for indices in train.indices.split(_CHUNK):
             counts += _histograms(match_channels(train.images.pixels[indices], spec.num_channels))
     else:
-        for index in _sample(train.indices, seed).tolist():
-            counts += _histograms(_view(train.images, index, spec)[None])
+        files = DecodedFiles(train.images, spec, augment=None)
+        for indices in _sample(train.indices, seed).split(_FILES_AT_ONCE):
+            views = files.read(indices.numpy())
+            assert isinstance(views, Tensor)
+            counts += _histograms(views)
     levels = torch.arange(256, dtype=torch.float64) / 255
     shares = counts.to(torch.float64) / counts.sum(1, keepdim=True)
     mean = shares @ levels
@@ -43,12 +48,6 @@ def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
 def _sample(indices: Tensor, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(derive_seed(seed, "statistics"))
     return indices[torch.randperm(len(indices), generator=generator)[:MAX_FILES]]
-
-
-def _view(images: FileImages, index: int, spec: InputSpec) -> Tensor:
-    from regraft.data.file_views import eval_view_of_file
-
-    return eval_view_of_file(decode_image(images.path(index), spec.num_channels), spec)
 
 
 def _histograms(images: Tensor) -> Tensor:

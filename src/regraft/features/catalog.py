@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from regraft.caches import cache_dir
 from regraft.features.files import META, remove_content, segments, try_lock
 
 log = logging.getLogger(__name__)
@@ -56,9 +57,7 @@ class Entry:
 
 def default_dir() -> Path:
     """Returns the user's own store: below $REGRAFT_CACHE, or regraft in $XDG_CACHE_HOME or in ~/.cache."""
-    given = os.environ.get("REGRAFT_CACHE")
-    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return (Path(given) if given else Path(caches, "regraft")).expanduser() / "features"
+    return cache_dir("features")
 
 
 def key_of(fields: Mapping[str, Any]) -> str:
@@ -139,7 +138,14 @@ def clear(folder: Path, key_prefix: str | None) -> tuple[int, int]:
     return len(removed), sum(removed)
 
 
-def make_room(folder: Path, num_bytes: int, max_bytes: float, keep: Collection[str]) -> None:
+def make_room(
+    folder: Path,
+    num_bytes: int,
+    max_bytes: float,
+    keep: Collection[str],
+    what: str = "features",
+    instead: str = "use features.dtype=float16",
+) -> None:
     """Removes the pools that were used longest ago, until the store can take so many bytes more.
 
     Nothing is removed if that wouldn't do. A pool that another process reads may go: what it has mapped stays readable.
@@ -149,6 +155,8 @@ def make_room(folder: Path, num_bytes: int, max_bytes: float, keep: Collection[s
         num_bytes: that are going to be added.
         max_bytes: greatest size of the store.
         keep: keys of pools that stay.
+        what: the bytes are, for people.
+        instead: what else people can do where there is no room.
 
     Raises:
         StoreFullError: the limit or the disk is too small.
@@ -167,22 +175,19 @@ def make_room(folder: Path, num_bytes: int, max_bytes: float, keep: Collection[s
                 victims.append(entry)
                 freed += entry.num_bytes
         if freed < excess:
-            raise StoreFullError(_full_text(folder, num_bytes, max_bytes, limit_room + freed, disk_room + freed))
+            needed = f"{num_bytes / 1e9:.3g} GB of {what} are needed"
+            limit = _limit_text(folder, max_bytes, limit_room + freed, disk_room + freed)
+            raise StoreFullError(f"{needed}, but {limit}, or {instead}.")
         for entry in victims:
             _remove(folder / entry.key)
             log.info("Features: %s (%s, %s) made room.", entry.key[:8], entry.label, decimal(entry.num_bytes))
 
 
-def _full_text(folder: Path, num_bytes: int, max_bytes: float, limit_room: float, disk_room: float) -> str:
-    needed = f"{num_bytes / 1e9:.3g} GB of features are needed"
+def _limit_text(folder: Path, max_bytes: float, limit_room: float, disk_room: float) -> str:
     room = f"{max(min(limit_room, disk_room), 0) / 1e9:.3g} GB"
     if limit_room <= disk_room:
-        limit = f"features.max_gb={max_bytes / 1e9:g} leaves {room} for them; raise features.max_gb"
-    else:
-        limit = (
-            f"the disk of {folder} has {room} for them; free space there, give another folder with features.dir=PATH"
-        )
-    return f"{needed}, but {limit}, or use features.dtype=float16."
+        return f"features.max_gb={max_bytes / 1e9:g} leaves {room} for them; raise features.max_gb"
+    return f"the disk of {folder} has {room} for them; free space there, give another folder with features.dir=PATH"
 
 
 def _disk_room(folder: Path) -> float:

@@ -78,10 +78,19 @@ class Filled:
 def missing_places(view: View, pools: Mapping[int, Store]) -> Tensor:
     """Returns the places of images that any of the pools lacks, each image once, (num_missing,), int64, ascending."""
     lacking = torch.stack([pool.find(view.digests) < 0 for pool in pools.values()]).any(0).nonzero()[:, 0]
-    digests = np.ascontiguousarray(view.digests[lacking.numpy()]).view(f"V{view.digests.shape[1]}")[:, 0]
-    # Two images with the same content have the same row.
-    _, first = np.unique(digests, return_index=True)
-    return lacking[torch.from_numpy(np.sort(first))]
+    return once_each(view.digests, lacking)
+
+
+def once_each(digests: np.ndarray, places: Tensor) -> Tensor:
+    """Returns the first of the places of each content, ascending: two images with the same content have the same row.
+
+    Args:
+        digests: (num_images, 16), uint8.
+        places: (num_places,), int64, ascending.
+    """
+    contents = np.ascontiguousarray(digests[places.numpy()]).view(f"V{digests.shape[1]}")[:, 0]
+    _, first = np.unique(contents, return_index=True)
+    return places[torch.from_numpy(np.sort(first))]
 
 
 def fill(
@@ -121,11 +130,11 @@ def fill(
             return Filled(num_images, 0, 0.0)
         start, lacking = _span(view, places, pools, sources)
         make_room(sum(number * pools[depth].row_bytes for depth, number in lacking.items()))
-        writers = {depth: _Writer(pools[depth]) for depth in lacking}
+        writers = {depth: Writer(pools[depth]) for depth in lacking}
         prefix = make_prefix()
         report = stack.enter_context(progress(len(places)))
         # What has been computed before an error or Ctrl-C is kept.
-        stack.enter_context(_closing(writers))
+        stack.enter_context(closing(writers))
         batches = _inputs(view, places, {**sources, **pools}.get(start), device)
         for batch_places, inputs in zip(places.split(BATCH_SIZE), batches, strict=True):
             rows = prefix(inputs, start, list(writers))
@@ -136,7 +145,8 @@ def fill(
 
 
 @contextlib.contextmanager
-def _closing(writers: Mapping[int, "_Writer"]) -> Iterator[None]:
+def closing(writers: Mapping[Any, "Writer"]) -> Iterator[None]:
+    """Has writers write what there is in the end, also after an error or Ctrl-C."""
     try:
         yield
     except BaseException:
@@ -147,7 +157,7 @@ def _closing(writers: Mapping[int, "_Writer"]) -> Iterator[None]:
     _flush(writers)
 
 
-def _flush(writers: Mapping[int, "_Writer"]) -> None:
+def _flush(writers: Mapping[Any, "Writer"]) -> None:
     for writer in writers.values():
         writer.flush()
 
@@ -176,11 +186,19 @@ def _inputs(view: View, places: Tensor, source: Store | None, device: torch.devi
         yield source.gather(chunk).to(device)
 
 
-class _Writer:
-    """Gathers rows until there are enough of them for a file of their own; a kill loses what isn't written yet."""
+class Writer:
+    """Gathers rows until there are enough of them for a file of their own; a kill loses what isn't written yet.
 
-    def __init__(self, pool: Store) -> None:
+    Args:
+        pool: that they go to.
+        flush_seconds: after which a file is due.
+        flush_bytes: of rows that a file is due for.
+    """
+
+    def __init__(self, pool: Store, flush_seconds: float = _FLUSH_SECONDS, flush_bytes: float = _FLUSH_BYTES) -> None:
         self._pool = pool
+        self._flush_seconds = flush_seconds
+        self._flush_bytes = flush_bytes
         self._digests: list[np.ndarray] = []
         self._rows: list[Tensor] = []
         self._since = time.perf_counter()
@@ -190,8 +208,8 @@ class _Writer:
         self._digests.append(digests)
         self._rows.append(rows.cpu())
         num_rows = sum(map(len, self._rows))
-        is_due = time.perf_counter() - self._since > _FLUSH_SECONDS or num_rows * self._pool.row_bytes > _FLUSH_BYTES
-        if is_due:
+        is_old = time.perf_counter() - self._since > self._flush_seconds
+        if is_old or num_rows * self._pool.row_bytes > self._flush_bytes:
             self.flush()
 
     def flush(self) -> None:

@@ -63,12 +63,12 @@ def image_fields(spec: InputSpec, transform: str) -> dict[str, Any]:
         spec: mean, std, size and interpolation.
         transform: a description that differs wherever the deterministic transform does.
     """
-    return {
-        "input_spec": spec.to_dict(),
-        "transform": transform,
-        "torchvision": _version("torchvision"),
-        "pillow": _version("pillow"),
-    }
+    return {"input_spec": spec.to_dict(), "transform": transform} | image_libraries()
+
+
+def image_libraries() -> dict[str, str]:
+    """Returns the versions of the libraries that decode and resize."""
+    return {name: _version(name) for name in ("torchvision", "pillow")}
 
 
 @cache

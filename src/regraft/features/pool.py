@@ -46,6 +46,7 @@ class Pool:
         self.folder = store / self.key
         description = {"row_shape": list(row_shape), "dtype": str(dtype).removeprefix("torch.")}
         self._meta = {"fields": dict(fields), "label": label, **description, "format": catalog.FORMAT}
+        self._arguments = store, fields, label, row_shape, dtype
         self._rows = MemoryPool(row_shape, dtype)
         self._names_seen: set[str] = set()
         try:
@@ -56,6 +57,10 @@ class Pool:
         except OSError as error:
             self._fail(error)
         catalog.mark_used(self.folder)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # On its way to a loader process it is opened again: its rows would be copied, not mapped.
+        return Pool, self._arguments
 
     @staticmethod
     def exists(store: Path, fields: Mapping[str, Any]) -> bool:

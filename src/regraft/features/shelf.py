@@ -47,7 +47,7 @@ class Shelf:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.folder = _folder(settings)
+        self.folder = folder_of(settings)
         self._max_bytes = settings.max_bytes
         self._dtype = settings.torch_dtype
         self._pools: dict[str, Pool | MemoryPool] = {}
@@ -128,8 +128,12 @@ class Shelf:
             )
 
 
-def _folder(settings: Settings) -> Path:
-    """Returns the store's folder, which needn't exist."""
+def folder_of(settings: Settings) -> Path:
+    """Returns the store's folder, which needn't exist.
+
+    Raises:
+        NoFolderError: it lies in a home folder that can't be found.
+    """
     try:
         return default_dir() if settings.dir is None else Path(settings.dir).expanduser()
     except RuntimeError as error:  # pathlib's, of a user that the machine doesn't know

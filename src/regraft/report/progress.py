@@ -2,19 +2,22 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 
-def image_progress(*, is_shown: bool) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
+def image_progress(
+    *, is_shown: bool, title: str = "Features"
+) -> Callable[[int], AbstractContextManager[Callable[[int], None]]]:
     """Returns what shows the progress of a pass over images: called with their number, it gives what counts them."""
-    return _bar if is_shown else lambda num_images: nullcontext(lambda num_done: None)
+    return partial(_bar, title) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
 
 
 @contextmanager
-def _bar(num_images: int) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn("Features"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+def _bar(title: str, num_images: int) -> Iterator[Callable[[int], None]]:
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         task = progress.add_task("", total=num_images)
         yield lambda num_done: progress.advance(task, num_done)

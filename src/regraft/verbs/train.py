@@ -137,10 +137,14 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
         recorder.start()
         run.write_config(config)
         provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
+        if parts.data.skipped:
+            run.write_skipped(parts.data.skipped)
         terminal.show_start(parts.rows, parts.data.sizes, parts.data.class_names, run)
         if checkpoint is not None:
             log.info("Going on from %s.", checkpoint.path)
             _keep_history(loggers, run, checkpoint)
+    progress = _image_progress(config, trainer, "Images")
+    build.store_pixels(config, parts.data, plan, _start_epoch(checkpoint), progress)
     stored = None if plan is None else build.store(plan)
     data, summary = (parts.data, None) if stored is None else stored
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
@@ -150,6 +154,8 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
         results = results_of(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
         if summary is not None:
             results["features"] = summary
+        if parts.data.skipped:
+            results["num_skipped_images"] = len(parts.data.skipped)
         if not trainer.fast_dev_run:
             keep_tensors(parts.module, run)
         run.write_results(results)
@@ -170,7 +176,6 @@ def _feature_plan(
 ) -> "FeaturePlan | None":
     """Returns what is stored of the run; reloads loaders at each epoch if its phases differ in it."""
     from regraft import build
-    from regraft.report.progress import image_progress
 
     if checkpoint is not None:
         # Before Lightning restores it all: what is stored hangs on the weights.
@@ -181,13 +186,23 @@ def _feature_plan(
         parts.data,
         parts.strategy,
         trainer.strategy.root_device,
-        start_epoch=0 if checkpoint is None else checkpoint.content["epoch"],
-        progress=image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero),
+        start_epoch=_start_epoch(checkpoint),
+        progress=_image_progress(config, trainer, "Features"),
         earlier=None if checkpoint is None else checkpoint.features,
     )
     if plan is not None and len({stretch.depth for stretch in plan.stretches}) > 1:
         trainer.reload_dataloaders_every_n_epochs = 1
     return plan
+
+
+def _start_epoch(checkpoint: "Checkpoint | None") -> int:
+    return 0 if checkpoint is None else int(checkpoint.content["epoch"])
+
+
+def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
+    from regraft.report.progress import image_progress
+
+    return image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
 
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:

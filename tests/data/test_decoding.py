@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.data.images import FileImages, decode_image
+from regraft.data.decoding import decode_image
+from regraft.data.images import FileImages
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:

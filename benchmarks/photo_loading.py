@@ -1,0 +1,243 @@
+"""Batches of images, beside torchvision's usual way: each case a process of its own, the cases interleaved.
+
+    python benchmarks/photo_loading.py --cifar PATH_OF_CIFAR10 --photos PATH_OF_PHOTOS [--rounds 3] [--only CASES]
+
+The peer is torchvision's data set, its transforms on PIL images, ToTensor and Normalize, and a DataLoader with 2
+processes that live on between epochs. Both sides end with normalised float batches; nothing is trained. A child process
+prints one line of JSON; medians over the rounds make the table.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+BATCH_SIZE, IMAGE_SIZE, NUM_WORKERS = 64, 224, 2
+LARGE_SIZE, NUM_LARGE = (4_000, 3_000), 48
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+AUGMENT: dict[str, Any] = {
+    **{"crop": None, "scale": (0.35, 1.0), "ratio": (0.75, 1.3333), "padding": 4, "flip_probability": 0.0},
+    **{"policy": None, "mixup_alpha": 0.0, "cutmix_alpha": 0.0, "erasing_probability": 0.0},
+}
+CASES: dict[str, Callable[[Path], float]] = {}
+
+
+def case(function: Callable[[Path], float]) -> Callable[[Path], float]:
+    """Registers what a child process measures: images a second."""
+    CASES[function.__name__] = function
+    return function
+
+
+def rate_of(epoch: Callable[[], Iterable[Any]], num_epochs: int, *, num_before: int = 1) -> float:
+    """Returns images a second of some epochs, after those that come before."""
+    for _ in range(num_before):
+        for _ in epoch():
+            pass
+    num_images, started = 0, time.perf_counter()
+    for _ in range(num_epochs):
+        for images in epoch():
+            num_images += len(images)
+    return num_images / (time.perf_counter() - started)
+
+
+def peer_epochs(dataset: Any) -> Callable[[], Iterable[Any]]:
+    from torch.utils.data import DataLoader
+
+    loader = DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=True, num_workers=NUM_WORKERS, persistent_workers=True)
+    return lambda: (images for images, _ in loader)
+
+
+def image_folder(root: Path) -> Any:
+    from torchvision import transforms
+    from torchvision.datasets import ImageFolder
+
+    steps = [transforms.Resize(IMAGE_SIZE), transforms.CenterCrop(IMAGE_SIZE)]
+    return ImageFolder(root, transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)]))
+
+
+def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_workers: int) -> Any:
+    """Returns Regraft's datamodule, as `regraft train` makes it on a CPU."""
+    from regraft.contracts import InputSpec
+    from regraft.data.augment import Augment
+    from regraft.data.datamodule import ImageDataModule
+    from regraft.startup import keep_freed_memory
+
+    keep_freed_memory()
+    data = ImageDataModule(
+        source=source,
+        input_spec=InputSpec(image_size, 3, MEAN, STD),
+        augment=Augment(**AUGMENT | augment),
+        **{"batch_size": BATCH_SIZE, "num_workers": num_workers, "val_fraction": 0.0, "test_fraction": 0.0},
+        **{"fraction": 1.0, "shots": None, "sampler": "shuffle", "split_seed": 0, "subset_seed": 0},
+        **{"cache": "on", "seed": 0},
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def our_epochs(data: Any) -> Callable[[], Iterable[Any]]:
+    loader = data.train_dataloader()
+    return lambda: (data.on_after_batch_transfer(batch, 0)["images"] for batch in loader)
+
+
+def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:
+    from regraft.data.folder import FolderSource
+
+    return datamodule(FolderSource(root=str(root), on_error="raise"), IMAGE_SIZE, augment or {}, NUM_WORKERS)
+
+
+def store(data: Any, folder: Path) -> None:
+    """Decodes what the store in a folder lacks, and has the training images read from there."""
+    from regraft.features.pixels import PixelStore
+    from regraft.features.settings import Settings
+    from regraft.report.progress import image_progress
+
+    choices = {"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto"}
+    settings = Settings(**choices, dir=str(folder), max_gb=20.0)
+    view = data.decoded_view("train")
+    rows, _ = PixelStore(settings, image_progress(is_shown=False)).fill(view)
+    data.take_decoded("train", view.stored(rows))
+
+
+@case
+def photos_peer(scratch: Path) -> float:
+    return rate_of(peer_epochs(image_folder(scratch / "photos")), 5)
+
+
+@case
+def photos_decoded_each_epoch(scratch: Path) -> float:
+    return rate_of(our_epochs(photos(scratch / "photos")), 5)
+
+
+@case
+def photos_stored(scratch: Path) -> float:
+    data = photos(scratch / "photos")
+    store(data, scratch / "store")
+    return rate_of(our_epochs(data), 50)
+
+
+@case
+def crops_peer(scratch: Path) -> float:
+    from torchvision import transforms
+
+    dataset = image_folder(scratch / "photos")
+    steps = [transforms.RandomResizedCrop(IMAGE_SIZE, (0.35, 1.0)), transforms.RandomHorizontalFlip()]
+    dataset.transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    return rate_of(peer_epochs(dataset), 5)
+
+
+@case
+def crops_stored(scratch: Path) -> float:
+    data = photos(scratch / "photos", {"crop": "resized", "flip_probability": 0.5})
+    store(data, scratch / "store")
+    return rate_of(our_epochs(data), 10)
+
+
+@case
+def large_peer_first_epoch(scratch: Path) -> float:
+    return rate_of(peer_epochs(image_folder(scratch / "large")), 1, num_before=0)
+
+
+@case
+def large_first_epoch(scratch: Path) -> float:
+    return rate_of(our_epochs(photos(scratch / "large")), 1, num_before=0)
+
+
+@case
+def large_first_epoch_and_storing(scratch: Path) -> float:
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        data = photos(scratch / "large")
+        started = time.perf_counter()
+        store(data, Path(folder))
+        num_images = sum(map(len, our_epochs(data)()))
+        return num_images / (time.perf_counter() - started)
+
+
+@case
+def cifar_peer(scratch: Path) -> float:
+    from torchvision import transforms
+    from torchvision.datasets import CIFAR10
+
+    class UncheckedCIFAR10(CIFAR10):
+        """Of whatever checksums."""
+
+        train_list = [[name, None] for name, _ in CIFAR10.train_list]  # noqa: RUF012
+        test_list: list[Any] = []  # noqa: RUF012
+        meta = CIFAR10.meta | {"md5": None}
+
+    steps = [transforms.RandomCrop(32, padding=4), transforms.RandomHorizontalFlip()]
+    transform = transforms.Compose([*steps, transforms.ToTensor(), transforms.Normalize(MEAN, STD)])
+    return rate_of(peer_epochs(UncheckedCIFAR10(scratch / "cifar", transform=transform)), 2)
+
+
+@case
+def cifar(scratch: Path) -> float:
+    from regraft.data.cifar import CIFAR10Source
+
+    source = CIFAR10Source(root=str(scratch / "cifar"), verify=False)
+    data = datamodule(source, 32, {"crop": "padded", "flip_probability": 0.5}, num_workers=0)
+    return rate_of(our_epochs(data), 5)
+
+
+def enlarge(photos: Path, target: Path) -> None:
+    """Writes JPEG files of 12 megapixels, made from photos."""
+    from PIL import Image
+
+    files = sorted(photos.rglob("*.jpg"))[:NUM_LARGE]
+    for number, file in enumerate(files):
+        folder = target / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        with Image.open(file) as photo:
+            photo.convert("RGB").resize(LARGE_SIZE, Image.Resampling.BICUBIC).save(folder / file.name, quality=90)
+
+
+def measure(name: str, scratch: Path) -> float:
+    """Returns one case's figure, from a process of its own."""
+    command = [sys.executable, __file__, "--child", name, "--scratch", str(scratch)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
+    if not lines:
+        raise RuntimeError(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return float(lines[-1].removeprefix("MEASURED "))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", type=Path, help="folder that holds cifar-10-batches-py")
+    parser.add_argument("--photos", type=Path, help="folder of photos, a subfolder a class")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="cases, by commas; all without")
+    parser.add_argument("--results", type=Path, help="JSON to write the figures to")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(f"MEASURED {CASES[arguments.child](arguments.scratch)}")
+        return
+    names = arguments.only.split(",") if arguments.only else list(CASES)
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        (scratch / "photos").symlink_to(arguments.photos.resolve())
+        (scratch / "cifar").symlink_to(arguments.cifar.resolve())
+        if any(name.startswith("large") for name in names):
+            enlarge(arguments.photos, scratch / "large")
+        figures: dict[str, list[float]] = {name: [] for name in names}
+        for round_number in range(arguments.rounds):
+            for name in names:
+                figures[name].append(measure(name, scratch))
+                print(round_number, name, round(figures[name][-1], 1), flush=True)
+    if arguments.results:
+        arguments.results.write_text(json.dumps(figures, indent=1) + "\n")
+    for name, rates in figures.items():
+        print(f"{name}: {statistics.median(rates):,.0f} images/s ({min(rates):,.0f} to {max(rates):,.0f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Why an image can't be trained on: what each problem is called, and how it is mended."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem's name for people, and its fix.
+
+    Attributes:
+        word: of one file: `truncated`.
+        fix: what to do about it.
+    """
+
+    word: str
+    fix: str
+
+
+_REPLACE = "copy or download them again, or remove them"
+
+PROBLEMS = {
+    "empty": Problem("zero bytes", _REPLACE),
+    "truncated": Problem("truncated", _REPLACE),
+    "undecodable": Problem("damaged", _REPLACE),
+    "not_image": Problem("no image", "replace them by images, or remove them"),
+    "needs_plugin": Problem("HEIC without its plugin", "pip install 'regraft[heic]', or convert them to JPEG"),
+    "bomb": Problem(
+        "too many pixels", "shrink them, or remove them; a small file that claims so many may be an attack"
+    ),
+    "unreadable": Problem("unreadable", "their permissions, or the disk"),
+    "closed": Problem("not opened", "replace them by plain files, or remove them"),
+}
+"""By the `problem` of FACTS."""

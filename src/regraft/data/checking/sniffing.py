@@ -1,0 +1,77 @@
+"""What the first bytes of a file say it is, whatever its name says, for files that Pillow doesn't know."""
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x1aE\xdf\xa3": "a video (Matroska or WebM)",
+    b"version https://git-lfs": "a pointer of Git LFS, whose file was never fetched",
+}
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
+_IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF")
+
+NUM_BYTES = 64
+"""As many are enough."""
+
+_TAIL_BYTES = 1_024  # programs append a little of their own
+
+
+def kind_of(content: bytes) -> str:
+    """Returns what a file's first bytes say it is: `JPEG`, `HEIC`, `a PDF`; empty if nothing is known."""
+    head = content[:NUM_BYTES]
+    if head[4:8] == b"ftyp":
+        brands = {_BRANDS.get(head[place : place + 4]) for place in range(8, len(head), 4)}
+        # Either is of the other's family; Pillow reads by itself what calls itself AVIF anywhere.
+        return "AVIF" if "AVIF" in brands else "HEIC" if "HEIC" in brands else "a video (MP4 or MOV)"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    text = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if text.startswith((b"<!doctype html", b"<html")):
+        return "a web page, such as a server's error message"
+    if text.startswith((b"<svg", b"<?xml")):
+        return "SVG or XML"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), "")
+
+
+def is_cut(content: bytes) -> bool:
+    """Whether a JPEG, PNG, GIF, WebP, HEIC or AVIF file ends before its format says that it does."""
+    kind = kind_of(content)
+    if kind == "JPEG":
+        return b"\xff\xd9" not in content[-_TAIL_BYTES:]
+    if kind == "PNG":
+        return b"IEND" not in content[-_TAIL_BYTES:]
+    if kind == "GIF":
+        return not content.rstrip(b"\0").endswith(b";")
+    if kind == "WebP":
+        return int.from_bytes(content[4:8], "little") + 8 > len(content)
+    return kind in ("HEIC", "AVIF") and _end_of_boxes(content) > len(content)
+
+
+def _end_of_boxes(content: bytes) -> int:
+    """Returns where the last box of an ISO media file should end (ISO/IEC 14496-12)."""
+    end = 0
+    while end + 8 <= len(content):
+        size = int.from_bytes(content[end : end + 4], "big")
+        if size < 8:  # it reaches to the file's end, or has a longer size, which no picture needs
+            return len(content)
+        end += size
+    return end
+
+
+def is_image(content: bytes) -> bool:
+    """Whether a file's first bytes are those of an image."""
+    return kind_of(content) in _IMAGES
+
+
+def is_heic(content: bytes) -> bool:
+    """Whether a file's first bytes are those of HEIC, which Pillow reads only with the plugin pillow-heif."""
+    return kind_of(content) == "HEIC"

@@ -1,0 +1,103 @@
+"""`regraft data check`: what is wrong with a data set, in a table, a JSON file and a page with thumbnails."""
+
+import inspect
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from regraft.composition import conf_dir, plain, unknown
+
+if TYPE_CHECKING:
+    from regraft.data.checking.check import Check
+    from regraft.data.tree import Tree
+    from regraft.report.check_page import Picture
+
+USAGE = "regraft data check data=folder data.root=PATH [output_dir=PATH]"
+_FOLDER = "regraft.data.folder.FolderSource"
+
+
+def to_check(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments of `regraft data` without the word `check`.
+
+    Raises:
+        ValueError: there is another word, or none.
+    """
+    word = arguments[0] if arguments else ""
+    if word != "check":
+        what = "it needs to be told what to do" if not word or "=" in word else unknown("word", word, ["check"])
+        raise ValueError(f"data: {what} Usage: {USAGE}" if word else f"data: {what}: {USAGE}")
+    if {"-m", "--multirun"} & set(arguments):
+        raise ValueError("data check: it looks at one data set at a time; leave -m out.")
+    return list(arguments[1:])
+
+
+def data_check_job(composed: DictConfig) -> str | None:
+    """Checks the data that Hydra composed and shows what it found; returns a sentence if some of it are errors."""
+    from regraft.report import check_page, check_table
+
+    config = plain(composed)
+    folder = Path(HydraConfig.get().runtime.output_dir).resolve()
+    check, picture = _checked(config["data"])
+    check_page.write(check, folder, picture)
+    check_table.show(check, folder)
+    num_errors = check.num("error")
+    if not num_errors:
+        return None
+    return (
+        f"data: {'1 error' if num_errors == 1 else f'{num_errors} errors'} in {check.place}; see {folder}/report.html."
+    )
+
+
+def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
+    """Returns what there is to say of a data set, and what shows its images."""
+    from regraft.data.checking.check import check_samples, check_tree
+    from regraft.data.checking.facts import picture
+    from regraft.report import check_page
+    from regraft.report.progress import image_progress
+
+    source = _source(node)
+    started = time.perf_counter()
+    if hasattr(source, "tree"):
+        source.prepare()
+        tree: Tree = source.tree()
+        progress = image_progress(is_shown=Console().is_terminal, title="Reading")
+        return check_tree(tree, progress, started), lambda path: picture(tree.root / path, check_page.SIDE)
+    from regraft.data.checking.in_memory import picture_of, samples_of, splits_of
+
+    source.prepare()
+    found = source.splits()
+    splits = splits_of(found)
+    name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
+    return check_samples(node.get("root") or name, samples_of(found.class_names, splits), started), partial(
+        picture_of, splits
+    )
+
+
+def _source(node: dict[str, Any]) -> Any:
+    """Returns the data set of a config's section; what is about batches and splits is left out.
+
+    Raises:
+        ValueError: there is an unknown key, or a value of a wrong type.
+    """
+    shared = yaml.safe_load((conf_dir() / "data" / "_common.yaml").read_text(encoding="utf-8"))
+    options = {key: value for key, value in node.items() if key not in shared}
+    if node["_target_"] != _FOLDER:
+        from regraft.build.targets import factory
+
+        return factory(options, "data")()
+    # Without what config becomes elsewhere: a folder is looked at again in less time than torch takes to import.
+    from regraft.data.folder import FolderSource
+
+    del options["_target_"]
+    known = list(inspect.signature(FolderSource).parameters)
+    for key in options:
+        if key not in known:
+            raise ValueError(f"data.{key}: {unknown('key', key, known)}")
+    return FolderSource(**options)
