@@ -150,6 +150,19 @@ def test_deep_rgb_keeps_its_high_bytes(tmp_path):
     np.testing.assert_array_equal(decode_image(tmp_path / "deep.png", 3), (DEEP >> 8).transpose(2, 0, 1))
 
 
+def test_twelve_bits_are_scaled_as_twelve(tmp_path):
+    """A TIFF of scientific cameras: two pixels, 0x123 and 0xFED, in three bytes."""
+    short, long, pixels = 3, 4, bytes([0x12, 0x3F, 0xED])
+    tags = [
+        *((256, short, 2), (257, short, 1), (258, short, 12), (259, short, 1), (262, short, 1)),
+        *((273, long, 8), (277, short, 1), (278, short, 1), (279, long, len(pixels))),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    (tmp_path / "deep.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 12) + pixels + b"\0" + directory)
+    assert decode_image(tmp_path / "deep.tif", 1).tolist() == [[[0x12, 0xFE]]]
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_turned_photo_stands_upright(tmp_path, orientation):
     """Of the eight ways to store it (EXIF 2.3, tag 274) each shows the same photo."""

@@ -1,4 +1,4 @@
-"""What the store of features holds, as people want to read it."""
+"""What the store of features and images holds, as people want to read it."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -16,7 +16,7 @@ _KEY_DIGITS = 8
 def show(entries: Sequence[Entry], store: Path) -> None:
     """Prints a row a pool, and the total."""
     if entries:
-        table = Table("key", "features", title="Stored features", title_justify="left")
+        table = Table("key", "what", title="Stored features and images", title_justify="left")
         for heading in ("images", "size", "last used"):
             table.add_column(heading, justify="right")
         for entry in entries:
