@@ -22,6 +22,7 @@ from regraft.arguments import in_its_folder, to_resume, with_appended_sections, 
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
 from regraft.composition import conf_dir, explain, is_debugging, register_resolvers, unknown
+from regraft.faults import Faults, sentences_of
 from regraft.startup import exit_when_preempted, limit_spinning
 
 _FLAGS_WITH_VALUE = (
@@ -59,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _fail(sentence: str, error: Exception) -> NoReturn:
     if is_debugging():
         raise error
+    if isinstance(error, Faults):
+        print("\n".join(f"regraft: {line}" for line in sentences_of(error)), file=sys.stderr)
+        sys.exit(1)
     if "Original Traceback" in sentence:
         # An error of a loader worker carries that process's traceback; its own words are on the last line.
         sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
@@ -78,13 +82,15 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "list":
         list_choices(rest)
     elif verb == "train":
-        _run_app("train", in_its_folder(rest), _train)
+        _run_training(rest)
+    elif verb == "check":
+        _check(rest)
     elif verb == "eval":
         _run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
     elif verb in USAGES and {"-h", "--help"} & set(rest):
         print(usage_of(verb))
     elif verb == "resume":
-        _run_app("train", to_resume(rest), _train)
+        _run_training(to_resume(rest))
     elif verb == "reproduce":
         _reproduce(rest)
     elif verb == "probe":
@@ -105,6 +111,14 @@ def _dispatch(arguments: list[str]) -> None:
         raise ValueError(unknown("verb", verb, list(VERBS)))
 
 
+def _run_training(arguments: list[str]) -> None:
+    """Trains, unless something is wrong with the command."""
+    from regraft.verbs.check import require_sound_command
+
+    require_sound_command(arguments)
+    _run_app("train", in_its_folder(arguments), _train)
+
+
 def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Runs a verb's Hydra app. A job's error is kept until every job has ended, then raised past Hydra's own words."""
     errors: list[Exception] = []
@@ -114,6 +128,9 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
         kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
             return job(config)
+        except Faults as error:
+            errors.append(error)
+            return error
         except Exception as error:
             kept.write_text(traceback.format_exc(), encoding="utf-8")
             errors.append(error)
@@ -145,6 +162,12 @@ def _train(config: DictConfig) -> Any:
     from regraft.verbs.train import train_job
 
     return train_job(config)
+
+
+def _check(arguments: list[str]) -> None:
+    from regraft.verbs.check import check
+
+    check(arguments)
 
 
 def _probe(config: DictConfig) -> Any:

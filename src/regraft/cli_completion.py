@@ -33,8 +33,8 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
     elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
         handle = overrides.rpartition(" ")[2]
         print(" ".join(word for word in _handles() if word.startswith(handle)))
-    elif verb in ("train", "eval", "probe", "resume"):
-        verb = "train" if verb == "resume" else verb
+    elif verb in ("train", "check", "eval", "probe", "resume"):
+        verb = "train" if verb in ("check", "resume") else verb
         known = [word for word in overrides.split(" ") if not word.startswith("run=")]
         os.environ["COMP_LINE"] = " ".join([program, *known])
         answer = io.StringIO()

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -77,24 +77,33 @@ class Parts:
     rows: list[StageRow]
 
 
-def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
+def assemble(
+    config: Config,
+    checkpoint: Checkpoint | None,
+    made: tuple[Backbone, Config] | None = None,
+    require_fitting: Callable[[Any, Backbone], None] | None = None,
+) -> Parts:
     """Returns a training's parts; mistakes in the model and its freezing are said before data is read.
 
     Args:
         config: the resolved config.
         checkpoint: what the run goes on from; its weights take the place of pretrained ones.
+        made: the backbone and its architecture, if they are there already; see `backbone`.
+        require_fitting: refuses data, before any of it is decoded, that doesn't go with the config and the backbone.
 
     Raises:
         ValueError: parts that don't fit, or data that isn't what the run was started with.
     """
     if checkpoint is None:
-        body, architecture = backbone(config["model"], config["trust"])
+        body, architecture = backbone(config["model"], config["trust"]) if made is None else made
     else:
         architecture = checkpoint.architecture
         body = bare_backbone(architecture, checkpoint.input_spec)
     require_numbers(config)
     strategy = freezing(config, body.stage_names)
     data = datamodule(config, body.input_spec)
+    if require_fitting is not None:
+        require_fitting(data, body)
     if checkpoint is not None and data.fingerprint != checkpoint.fingerprint:
         raise ValueError(
             f"data: these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
@@ -114,7 +123,7 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
     if checkpoint is None and config.get("head_from") is not None:
         _load_head(module.head, config["head_from"], list(data.class_names), config["trust"])
     # Made anew when training starts; what is wrong with it is to be said before features are computed.
-    _optimizer(config, module.backbone, module.head)
+    optimizer(config, module.backbone, module.head)
     groups = optimizer_groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
@@ -126,16 +135,30 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
 
 def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
     """Returns the strategy, having asked it about every epoch, so that a misnamed stage is said before data is read."""
+    strategy = unasked_freezing(config)
+    phases(strategy, stage_names, config["trainer"]["max_epochs"])
+    return strategy
+
+
+def unasked_freezing(config: Config) -> FreezingStrategy:
+    """Returns the strategy, which may still not fit the backbone's stages, or the length of the run."""
     max_epochs = config["trainer"]["max_epochs"]
-    if not isinstance(max_epochs, int) or not (max_epochs >= 1 or max_epochs == -1):
+    if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
         raise ValueError(f"trainer.max_epochs: got {max_epochs!r}; allowed: 1 or more, or -1 for no limit.")
     strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
-    phases(strategy, stage_names, max_epochs)
     return strategy
 
 
 def datamodule(config: Config, input_spec: InputSpec) -> Any:
-    """Returns the prepared datamodule: data read, splits made, classes and statistics known."""
+    """Returns the prepared datamodule: data read, splits made, classes known."""
+    module = unread_datamodule(config, input_spec)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def unread_datamodule(config: Config, input_spec: InputSpec) -> Any:
+    """Returns the datamodule, its data not looked for yet."""
     from regraft.data.datamodule import ImageDataModule
 
     ours = inspect.signature(ImageDataModule).parameters
@@ -152,8 +175,6 @@ def datamodule(config: Config, input_spec: InputSpec) -> Any:
     module = make(
         source=source, input_spec=input_spec, augment=factory(config["augment"], "augment")(), seed=config["seed"]
     )
-    module.prepare_data()
-    module.setup("fit")
     return module
 
 
@@ -215,23 +236,25 @@ def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[i
         head=head(config, backbone.num_features, num_classes),
         loss=loss(config, class_counts),
         num_classes=num_classes,
-        make_optimizer=partial(_optimizer, config),
+        make_optimizer=partial(optimizer, config),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         l1=config["penalty"]["l1"],
         l2=config["penalty"]["l2"],
         record=record,
-        skips_nan=_skips_nan(config),
+        skips_nan=skips_nan(config),
     )
 
 
-def _skips_nan(config: Config) -> bool:
+def skips_nan(config: Config) -> bool:
+    """Returns whether a batch whose loss is no number is left out."""
     choice = config["callbacks"].get("nan", "stop")
     if choice not in ("stop", "skip"):
         raise ValueError(f"callbacks.nan: got {choice!r}; allowed: stop, skip.")
     return bool(choice == "skip")
 
 
-def _optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
+def optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
+    """Returns the config's optimizer on named groups."""
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return factory(node, "optimizer")(params=optimizer_groups(config, backbone, head))
 

@@ -1,0 +1,225 @@
+"""What is wrong with a command's overrides, all of it: each is tried, and what can't be composed is left out.
+
+What the values mean is looked at in `build`; nothing heavy is imported here.
+"""
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+
+from regraft.arguments import key_of, quoted
+from regraft.composition import as_current, compose_once, conf_dir, explain, group_names, plain, unknown
+from regraft.faults import key_in
+
+_NO_SECTIONS = ("hydra", "experiment")
+_TEXTS = ("output_dir",)
+_PATHS = ("ckpt_path", "head_from")
+_OWN_SOURCES = ("command-line", "hydra.searchpath")  # --config-dir, on the command line and from Python
+
+
+@dataclass
+class Composed:
+    """As much of a config as its overrides give.
+
+    Attributes:
+        overrides: those that could be used.
+        faults: what is wrong with the others and with the files, a sentence each.
+        node: what Hydra composed; None if nothing could be.
+        config: the same in plain types.
+        blocked: sections that lack a value.
+    """
+
+    overrides: list[str]
+    faults: list[str] = field(default_factory=list)
+    node: DictConfig | None = None
+    config: dict[str, Any] | None = None
+    blocked: set[str] = field(default_factory=set)
+
+    @property
+    def folder(self) -> Path:
+        """Of the run; needn't exist."""
+        assert self.node is not None, "it could be composed"
+        with as_current(self.node):
+            return Path(str(self.node.hydra.run.dir)).absolute()
+
+
+def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]], list[str]]:
+    """Returns the overrides of each job, and a sentence for each override that can't be read, which is left out.
+
+    Args:
+        overrides: of the command.
+        is_sweep: whether several values of a key are a job each.
+    """
+    parser = OverridesParser.create()
+    readable, faults = [], []
+    for override in overrides:
+        try:
+            parsed = parser.parse_override(override)
+        except OverrideParseException as error:
+            faults.append(explain(error))
+            continue
+        if parsed.is_sweep_override() and not is_sweep:
+            key, _, values = override.partition("=")
+            faults.append(
+                f"{key}: got the values {values}, which are a job each; add -m for a sweep, or write {key}=[{values}] "
+                "for a list."
+            )
+            continue
+        readable.append(parsed)
+    if not is_sweep:
+        return [[str(parsed.input_line) for parsed in readable]], faults
+    (jobs,) = BasicSweeper.split_arguments(readable, None)
+    return jobs, faults
+
+
+def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | None) -> Composed:
+    """Returns the config of those overrides that can be used, and what is wrong with the others.
+
+    Args:
+        config_name: of the verb.
+        overrides: each of which can be read; see `jobs_of`.
+        config_dir: a folder of the user's own configs.
+    """
+    found = Composed(list(overrides))
+    while True:
+        try:
+            found.node = compose_once(config_name, found.overrides, config_dir)
+            with as_current(found.node):
+                _fill_missing(found)
+                found.config = plain(found.node)
+        except ValueError as error:
+            found.faults.append(str(error))
+            kept = _without_culprit(config_name, found.overrides, config_dir, str(error))
+            if kept is None:
+                return found
+            found.overrides = kept
+            continue
+        _look_at_top(found, config_name, config_dir)
+        return found
+
+
+def reference(hydra: DictConfig) -> dict[str, Any]:
+    """Returns the config of a run's choices without any other override; what has no value is `???`.
+
+    Args:
+        hydra: Hydra's own node in the run's config.
+    """
+    choices = hydra.runtime.choices
+    groups = [f"{name}={choice}" for name, choice in choices.items() if choice and not name.startswith(_NO_SECTIONS)]
+    own = [source.path for source in hydra.runtime.config_sources if source.provider.startswith(_OWN_SOURCES)]
+    search_path = [f"hydra.searchpath=[{','.join(quoted(Path(path)) for path in own)}]"] if own else []
+    node = compose_once(hydra.job.config_name, [*groups, *search_path], None)
+    with as_current(node):
+        top = OmegaConf.masked_copy(node, [str(key) for key in node if key != "hydra"])
+        config = OmegaConf.to_container(top, resolve=True, throw_on_missing=False)
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def folder_fault(folder: Path, key: str) -> str | None:
+    """Returns why nothing can be written to a folder that needn't exist yet, None if it can be; it is tried."""
+    place = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
+    try:
+        with tempfile.TemporaryDirectory(dir=place, prefix=".regraft-"):
+            return None
+    except OSError as error:
+        return (
+            f"{key}: nothing can be written to {folder} ({place}: {error.strerror}); give a folder that can be written "
+            f"to with {key}=PATH."
+        )
+
+
+def _fill_missing(found: Composed) -> None:
+    """Says of each key that must be given and isn't, and gives it a null, so that the rest can be looked at."""
+    assert found.node is not None, "it has been composed"
+    top = OmegaConf.masked_copy(found.node, [str(key) for key in found.node if key != "hydra"])
+    for key in sorted(OmegaConf.missing_keys(top)):
+        found.faults.append(f"{key}: it has no value yet; add {key}=... to the command.")
+        found.blocked.add(key.partition(".")[0])
+        OmegaConf.update(found.node, key, None, force_add=True)
+
+
+def _without_culprit(
+    config_name: str, overrides: list[str], config_dir: str | None, sentence: str
+) -> list[str] | None:
+    """Returns the overrides without that which a complaint is about; None if it is about none of them."""
+    named = key_in(sentence) or ""
+    # First those that the sentence names.
+    keys = sorted(dict.fromkeys(map(_key, overrides)), key=lambda key: not (key == named or named.startswith(f"{key}.")))
+    for key in keys:
+        kept = [override for override in overrides if _key(override) != key]
+        try:
+            with as_current(node := compose_once(config_name, kept, config_dir)):
+                _fill_missing(trial := Composed(kept, node=node))
+                assert trial.node is not None
+                plain(trial.node)
+        except ValueError as error:
+            if str(error) == sentence:
+                continue
+        return kept
+    return None
+
+
+def _key(override: str) -> str:
+    return key_of(override) or override
+
+
+def _look_at_top(found: Composed, config_name: str, config_dir: str | None) -> None:
+    """Looks for keys that nothing reads, sections that are missing, and values of the wrong kind at the top."""
+    assert found.config is not None, "it could be composed"
+    own = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    sections = {name for entry in own.pop("defaults") if isinstance(entry, dict) for name in entry} - set(_NO_SECTIONS)
+    known = sections | set(own) | ({"grid"} if config_name == "probe" else set())
+    text = OmegaConf.to_yaml(found.node, resolve=False) if found.node is not None else ""
+    for key in sorted(set(found.config) - known):
+        if key == "experiment":
+            found.faults.append(_unpackaged(found))
+        # A value that others refer to is in use.
+        elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
+            found.faults.append(f"{key}: {unknown('key', key, sorted(known | set(group_names(config_dir))))}")
+    for name in sorted(sections):
+        if not isinstance(found.config.get(name), Mapping):
+            found.faults.append(f"{name}: got {found.config.get(name)!r}, but a run needs one. Choose it: {name}=NAME.")
+            found.blocked.add(name)
+    for name, value in own.items():
+        if isinstance(value, dict):
+            found.faults += _plain_section_faults(name, value, found.config.get(name))
+    found.faults += _wrong_kinds(found.config)
+
+
+def _unpackaged(found: Composed) -> str:
+    assert found.node is not None, "it has been composed"
+    choice = found.node.hydra.runtime.choices.get("experiment")
+    return (
+        f"experiment: {choice}.yaml doesn't begin with `# @package _global_`, so that what it says stands under "
+        "`experiment` and changes nothing; make that its first line."
+    )
+
+
+def _plain_section_faults(name: str, own: dict[str, Any], got: Any) -> list[str]:
+    """Returns what is wrong with a section of values that no signature takes."""
+    if not isinstance(got, Mapping):
+        return [f"{name}: got {got!r}; it is a section with {', '.join(own)}."]
+    faults = [f"{name}.{key}: {unknown('key', str(key), list(own))}" for key in got if key not in own]
+    return faults + [f"{name}.{key}: it is missing; leave ~{name}.{key} out." for key in own if key not in got]
+
+
+def _wrong_kinds(config: Mapping[str, Any]) -> list[str]:
+    faults = []
+    for key in (*_TEXTS, *_PATHS):
+        value = config.get(key)
+        if not (isinstance(value, str) or (value is None and key in _PATHS)):
+            faults.append(f"{key}: got {value!r}; allowed: a path{', null' if key in _PATHS else ''}.")
+    trust = config.get("trust")
+    if not (isinstance(trust, list) and all(isinstance(name, str) for name in trust)):
+        faults.append(f"trust: got {trust!r}; allowed: a list of modules, such as [my_package.backbones].")
+    return faults
