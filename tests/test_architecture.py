@@ -21,6 +21,8 @@ ALLOWED = {
     "provenance": {"atomic", "runs"},
     "startup": set(),
     "composition": set(),
+    "faults": set(),
+    "overrides": {"arguments", "composition", "faults"},
     "resuming": {"arguments"},
     "checkpoints": {"atomic", "backbones", "contracts", "runs"},
     "backbones": {"contracts", "runs", "seeding"},
@@ -46,13 +48,13 @@ ALLOWED = {
     "report": {"contracts", "features", "freezing", "handles", "run_state", "runs"},
     "build": {"*"},
     "verbs": {"*"},
-    "cli": {"arguments", "cli_completion", "cli_words", "composition", "startup", "verbs", "*version"},
+    "cli": {"arguments", "cli_completion", "cli_words", "composition", "faults", "startup", "verbs", "*version"},
     "cli_completion": {"cli_words", "composition", "handles"},
     "cli_words": {"composition", "*version"},
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }
-MAY_SEE_CONFIGS = {"checkpoints", "cli", "composition", "sweeps", "build", "verbs"}
+MAY_SEE_CONFIGS = {"checkpoints", "cli", "composition", "overrides", "sweeps", "build", "verbs"}
 
 
 def modules() -> list[Path]:

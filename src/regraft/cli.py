@@ -22,7 +22,7 @@ from regraft.arguments import in_its_folder, to_resume, with_appended_sections, 
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
 from regraft.composition import conf_dir, explain, is_debugging, register_resolvers, unknown
-from regraft.faults import Faults, sentences_of
+from regraft.faults import FaultsError, sentences_of
 from regraft.startup import exit_when_preempted, limit_spinning
 
 _FLAGS_WITH_VALUE = (
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _fail(sentence: str, error: Exception) -> NoReturn:
     if is_debugging():
         raise error
-    if isinstance(error, Faults):
+    if isinstance(error, FaultsError):
         print("\n".join(f"regraft: {line}" for line in sentences_of(error)), file=sys.stderr)
         sys.exit(1)
     if "Original Traceback" in sentence:
@@ -128,7 +128,7 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
         kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
             return job(config)
-        except Faults as error:
+        except FaultsError as error:
             errors.append(error)
             return error
         except Exception as error:

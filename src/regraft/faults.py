@@ -9,7 +9,7 @@ from collections.abc import Iterable
 _KEY = re.compile(r"([A-Za-z_][\w.]*): ")
 
 
-class Faults(ValueError):
+class FaultsError(ValueError):
     """Several mistakes of a user's.
 
     Args:
@@ -23,7 +23,7 @@ class Faults(ValueError):
 
 def sentences_of(error: BaseException) -> list[str]:
     """Returns what an error says, a sentence a mistake, each on one line."""
-    sentences = error.sentences if isinstance(error, Faults) else (str(error) or type(error).__name__,)
+    sentences = error.sentences if isinstance(error, FaultsError) else (str(error) or type(error).__name__,)
     return [" ".join(sentence.split()) for sentence in sentences]
 
 

@@ -10,7 +10,6 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-
 _MIN_CLASSES_OF_TOP5 = 6
 
 

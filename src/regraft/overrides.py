@@ -15,14 +15,16 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from regraft.arguments import key_of, quoted
-from regraft.composition import as_current, compose_once, conf_dir, explain, group_names, plain, unknown
+from regraft.composition import as_current, compose_once, conf_dir, explain, group_choices, group_names, plain, unknown
 from regraft.faults import key_in
 
 _NO_SECTIONS = ("hydra", "experiment")
 _TEXTS = ("output_dir",)
 _PATHS = ("ckpt_path", "head_from")
+_MISTAKES = (ValueError, OmegaConfBaseException)
 _OWN_SOURCES = ("command-line", "hydra.searchpath")  # --config-dir, on the command line and from Python
 
 
@@ -63,9 +65,12 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
     readable, faults = [], []
     for override in overrides:
         try:
-            parsed = parser.parse_override(override)
+            (parsed,) = parser.parse_overrides([override])
         except OverrideParseException as error:
             faults.append(explain(error))
+            continue
+        if parsed.value() is None and parsed.key_or_group in group_names() and not parsed.is_delete():
+            faults.append(_no_choice(parsed.key_or_group))
             continue
         if parsed.is_sweep_override() and not is_sweep:
             key, _, values = override.partition("=")
@@ -96,12 +101,13 @@ def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | 
             with as_current(found.node):
                 _fill_missing(found)
                 found.config = plain(found.node)
-        except ValueError as error:
-            found.faults.append(str(error))
-            kept = _without_culprit(config_name, found.overrides, config_dir, str(error))
-            if kept is None:
+        except _MISTAKES as error:
+            sentence = _said(error)
+            culprit = _culprit(config_name, found.overrides, config_dir, sentence)
+            found.faults.append(sentence if key_in(sentence) or culprit is None else f"{culprit}: {sentence}")
+            if culprit is None:
                 return found
-            found.overrides = kept
+            found.overrides = [override for override in found.overrides if _key(override) != culprit]
             continue
         _look_at_top(found, config_name, config_dir)
         return found
@@ -148,25 +154,27 @@ def _fill_missing(found: Composed) -> None:
         OmegaConf.update(found.node, key, None, force_add=True)
 
 
-def _without_culprit(
-    config_name: str, overrides: list[str], config_dir: str | None, sentence: str
-) -> list[str] | None:
-    """Returns the overrides without that which a complaint is about; None if it is about none of them."""
+def _culprit(config_name: str, overrides: list[str], config_dir: str | None, sentence: str) -> str | None:
+    """Returns the key of the overrides that a complaint is about; None if it is about none of them."""
     named = key_in(sentence) or ""
-    # First those that the sentence names.
-    keys = sorted(dict.fromkeys(map(_key, overrides)), key=lambda key: not (key == named or named.startswith(f"{key}.")))
+    # The one that the sentence names is tried first.
+    keys = sorted(dict.fromkeys(map(_key, overrides)), key=lambda key: key != named)
     for key in keys:
-        kept = [override for override in overrides if _key(override) != key]
+        trial = Composed([override for override in overrides if _key(override) != key])
         try:
-            with as_current(node := compose_once(config_name, kept, config_dir)):
-                _fill_missing(trial := Composed(kept, node=node))
-                assert trial.node is not None
-                plain(trial.node)
-        except ValueError as error:
-            if str(error) == sentence:
+            with as_current(node := compose_once(config_name, trial.overrides, config_dir)):
+                trial.node = node
+                _fill_missing(trial)
+                plain(node)
+        except _MISTAKES as error:
+            if _said(error) == sentence:
                 continue
-        return kept
+        return key
     return None
+
+
+def _said(error: Exception) -> str:
+    return explain(error) if isinstance(error, OmegaConfBaseException) else str(error)
 
 
 def _key(override: str) -> str:
@@ -188,12 +196,18 @@ def _look_at_top(found: Composed, config_name: str, config_dir: str | None) -> N
             found.faults.append(f"{key}: {unknown('key', key, sorted(known | set(group_names(config_dir))))}")
     for name in sorted(sections):
         if not isinstance(found.config.get(name), Mapping):
-            found.faults.append(f"{name}: got {found.config.get(name)!r}, but a run needs one. Choose it: {name}=NAME.")
+            found.faults.append(_no_choice(name))
             found.blocked.add(name)
     for name, value in own.items():
         if isinstance(value, dict):
             found.faults += _plain_section_faults(name, value, found.config.get(name))
     found.faults += _wrong_kinds(found.config)
+
+
+def _no_choice(group: str) -> str:
+    if group == "experiment":
+        return "experiment: got null; for none, leave experiment=... out."
+    return f"{group}: got null, but a run needs one. Allowed: {', '.join(group_choices(group))}."
 
 
 def _unpackaged(found: Composed) -> str:

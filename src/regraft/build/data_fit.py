@@ -10,7 +10,7 @@ from regraft.build.parts import head, loss, optimizer, unread_datamodule
 from regraft.build.preflight import Checked, preflight, schedule, watch_faults
 from regraft.build.targets import Config
 from regraft.contracts import Backbone, InputSpec
-from regraft.faults import Faults, sentences_of
+from regraft.faults import FaultsError, sentences_of
 
 _LIMITS = ("limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval")
 
@@ -24,11 +24,11 @@ def require_sound(
     """Returns what checking a config has made; see `preflight`.
 
     Raises:
-        Faults: all that is wrong with it, and where its data is at hand, with that too.
+        FaultsError: all that is wrong with it, and where its data is at hand, with that too.
     """
     checked = preflight(config, folder, continued=continued, reference=reference)
     if checked.faults:
-        raise Faults([*checked.faults, *data_faults(checked)[0]])
+        raise FaultsError([*checked.faults, *data_faults(checked)[0]])
     return checked
 
 
@@ -63,7 +63,7 @@ def require_fitting_data(config: Config, data: Any, body: Backbone, checked: Che
         checked: the config's check; None for a run that has been accepted before.
 
     Raises:
-        Faults: they don't go together.
+        FaultsError: they don't go together.
     """
     mending = Mending(config, None, set())
     watch_faults(mending, data.num_classes, has_val=data.has_val)
@@ -72,7 +72,7 @@ def require_fitting_data(config: Config, data: Any, body: Backbone, checked: Che
         mending.attempt("data", lambda: _require_filled_batch(config, data, checked))
     mending.attempt("scheduler", lambda: _try_schedule(config, data, body))
     if mending.faults:
-        raise Faults(mending.faults)
+        raise FaultsError(mending.faults)
 
 
 def steps_per_epoch(config: Config, num_images: int) -> int:

@@ -1,15 +1,16 @@
 """A config that is put right key by key, so that one mistake doesn't hide the next.
 
-Each section is made as a run makes it; the key that its complaint names is put back to what the chosen YAML says, and it
-is made again. So rules stand where values are used, and nowhere else.
+Each section is made as a run makes it; the key that its complaint names is put back to what the chosen YAML says, and
+it is made again. So rules stand where values are used, and nowhere else.
 """
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from hydra.errors import HydraException
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.build.signatures import misfits
 from regraft.build.targets import Config
@@ -39,6 +40,7 @@ class Mending:
         self.faults: list[str] = []
         self._reference = reference
         self._blocked = blocked
+        self._put_back: set[str | None] = set()
         self._extra_types: dict[str, Mapping[str, Any]] = {}
 
     def know_types(self, section: str, types: Mapping[str, Any]) -> None:
@@ -57,10 +59,13 @@ class Mending:
             del node[name]
         else:
             node[name] = copy.deepcopy(right)
+        self._put_back.add(key)
         return True
 
-    def fill(self, section: str) -> None:
-        """Gives a section of plain values the keys that it lacks, and puts it back if it is none."""
+    def fill(self, section: str, keys: Sequence[str]) -> None:
+        """Gives a section of plain values those of its keys that it lacks, and puts it back if it is none."""
+        if isinstance(self.config.get(section), Mapping) and set(keys) <= set(self.config[section]):
+            return
         right = {} if self._reference is None else self._reference().get(section, {})
         got = self.config.get(section)
         self.config[section] = copy.deepcopy(right) | (dict(got) if isinstance(got, Mapping) else {})
@@ -77,15 +82,16 @@ class Mending:
         while True:
             try:
                 made = make()
-            except (ValueError, OSError, HydraException) as error:
+            except (ValueError, OSError, HydraException, MisconfigurationException) as error:
                 found = [sentence for line in sentences_of(error) for sentence in self._sentences(section, line)]
             else:
                 found = self._misfits(section)
                 if not found:
                     return made
-            news = [sentence for sentence in found if sentence not in self.faults]
-            self.faults += news
-            if not [sentence for sentence in news if self._mend(section, sentence)]:
+            # What is wrong with a key once it has been put back is no news to who wrote something else.
+            news = [sentence for sentence in found if key_in(sentence) not in self._put_back]
+            self.faults += [sentence for sentence in news if sentence not in self.faults]
+            if not [sentence for sentence in news if self.put_back(key_in(sentence) or section)]:
                 return None
 
     def _sentences(self, section: str, line: str) -> list[str]:
@@ -94,8 +100,23 @@ class Mending:
         if key is not None and "." in key and key.partition(".")[0] in self.config:
             return [line]
         # Words of a library, or of a call that failed as a whole.
-        is_ours = key == section.partition(".")[0] or (key is not None and key in self.config)
-        return self._misfits(section) or [line if is_ours else f"{section}: {line}"]
+        found = self._misfits(section)
+        if found:
+            return found
+        line = line.removeprefix(f"{section}: ")
+        name = self._blamed(section, line)
+        if name is not None:
+            return [f"{section}.{name}: got {at(self.config, section)[name]!r}; {line}"]
+        return [line if key is not None and key in self.config else f"{section}: {line}"]
+
+    def _blamed(self, section: str, line: str) -> str | None:
+        """Returns the changed key that a complaint speaks of, or the only changed one; None if that can't be told."""
+        node, right = at(self.config, section), {} if self._reference is None else at(self._reference(), section)
+        if not (isinstance(node, dict) and isinstance(right, Mapping)):
+            return None
+        changed = [name for name, value in node.items() if name in right and right[name] != value]
+        named = [name for name in changed if re.search(rf"\b{re.escape(name)}\b", line, re.I)]
+        return named[0] if named else changed[0] if len(changed) == 1 else None
 
     def _misfits(self, section: str) -> list[str]:
         node = at(self.config, section)
@@ -105,15 +126,6 @@ class Mending:
             return misfits(node, section, self._extra_types.get(section, {}))
         except ImportError:  # said by what makes it
             return []
-
-    def _mend(self, section: str, sentence: str) -> bool:
-        """Puts back what a sentence names; returns whether that changed anything."""
-        key = key_in(sentence)
-        if key is not None and "." in key:
-            return self.put_back(key)
-        node = at(self.config, section)
-        named = [name for name in node if re.search(rf"\b{name}\b", sentence, re.I)] if isinstance(node, dict) else []
-        return any([self.put_back(f"{section}.{name}") for name in named])
 
 
 def at(config: Mapping[str, Any], key: str) -> Any:

@@ -142,11 +142,16 @@ def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
 
 def unasked_freezing(config: Config) -> FreezingStrategy:
     """Returns the strategy, which may still not fit the backbone's stages, or the length of the run."""
+    require_length(config)
+    strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
+    return strategy
+
+
+def require_length(config: Config) -> None:
+    """Checks how many epochs the run has."""
     max_epochs = config["trainer"]["max_epochs"]
     if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
         raise ValueError(f"trainer.max_epochs: got {max_epochs!r}; allowed: 1 or more, or -1 for no limit.")
-    strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
-    return strategy
 
 
 def datamodule(config: Config, input_spec: InputSpec) -> Any:
@@ -172,10 +177,9 @@ def unread_datamodule(config: Config, input_spec: InputSpec) -> Any:
     source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
     options = {key: value for key, value in node.items() if key in ours}
     make = checked_call(ImageDataModule, "data", options)
-    module = make(
+    return make(
         source=source, input_spec=input_spec, augment=factory(config["augment"], "augment")(), seed=config["seed"]
     )
-    return module
 
 
 def head(config: Config, num_features: int, num_classes: int) -> nn.Module:

@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +28,7 @@ from regraft.build.parts import (
     loss,
     optimizer,
     optimizer_groups,
+    require_length,
     skips_nan,
     unasked_freezing,
     unread_datamodule,
@@ -94,6 +96,7 @@ def preflight(
         reference: gives the config of the same choices without any other override.
         blocked: sections that aren't looked at, because what is wrong with them has been said.
     """
+    reference = None if reference is None else cache(reference)
     mending = Mending(config, reference, set(blocked))
     if not _replace_shapeless(mending, set(blocked)):
         return Checked(mending.faults, mending.config, reference, None, None, None, None, is_data_made=False)
@@ -103,6 +106,7 @@ def preflight(
     augment = mending.attempt("augment", lambda: factory(now["augment"], "augment")())
     mending.attempt("optimizer", lambda: require_numbers(now))
     _attempt_nodes(mending)
+    mending.attempt("trainer", lambda: require_length(now))
     made_trainer = mending.attempt("trainer", lambda: _bare_trainer(now))
     if made_trainer is None:
         # What there is no trainer for has no length either.
@@ -149,7 +153,7 @@ def _replace_shapeless(mending: Mending, said: set[str]) -> bool:
         is_sound = _is_node(now.get(name)) if name in _MADE_OF else isinstance(now.get(name), Mapping)
         if not is_sound:
             if name not in said:
-                mending.faults.append(f"{name}: got {now.get(name)!r}, which is no section. Choose one: {name}=NAME.")
+                mending.faults.append(f"{name}: there is no `_target_` in it to be made. Choose one: {name}=NAME.")
             mending.put_back(name)
     for group in [group for group in _GROUPS_OF_NODES if isinstance(now.get(group), Mapping)]:
         for name, node in list(now[group].items()):
@@ -158,7 +162,7 @@ def _replace_shapeless(mending: Mending, said: set[str]) -> bool:
                     f"{group}.{name}: got {node!r}; it is a section with a `_target_`, or null to leave it out."
                 )
                 now[group][name] = None
-    mending.fill("penalty")
+    mending.fill("penalty", ("l1", "l2"))
     return all(_is_node(now.get(name)) for name in _MADE_OF) and all(
         isinstance(now.get(name), Mapping) for name in (*_GROUPS_OF_NODES, "penalty")
     )

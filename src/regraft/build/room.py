@@ -139,7 +139,7 @@ def require_memory(
     fitting = int((there / num_processes - sizes.resident_bytes) // each)
     fix = f"use data.batch_size={fitting} or less" if fitting >= 1 else "use a smaller model"
     raise ValueError(
-        f"data.batch_size: got {batch_size}; a step takes about {_gigabytes(needed)} ({each / 1e6:.3g} MB an image, and "
+        f"data.batch_size: got {batch_size}; a step takes about {_gigabytes(needed)} ({each / 1e6:.3g} MB an image, "
         f"{_gigabytes(sizes.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
         f"{_gigabytes(there)} of memory; {fix}, or freeze more stages."
     )

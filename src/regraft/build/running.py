@@ -29,6 +29,8 @@ _NEEDED = (
     *("accelerator", "devices", "num_nodes", "precision", "max_epochs", "max_steps", "accumulate_grad_batches"),
     *("gradient_clip_val", "fast_dev_run", "limit_train_batches", "limit_val_batches", "enable_progress_bar"),
 )
+# Lightning takes less than these, and fails in the middle of a run, or does without.
+_LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
@@ -91,6 +93,9 @@ def require_watchable(node: Config, section: str, num_classes: int | None, *, ha
         raise ValueError(
             f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
         )
+    patience = node.get("patience", 0)
+    if isinstance(patience, int) and patience < 0:
+        raise ValueError(f"{section}.patience: got {patience}; it must be at least 0.")
     mode = node.get("mode", "min")  # what Lightning's callbacks take it for
     right = "min" if monitor.endswith("/loss") else "max"
     if mode != right:
@@ -121,7 +126,9 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     try:
         with warnings.catch_warnings():
             # Refused below: Lightning would take another precision than it was told to.
-            warnings.filterwarnings("ignore", message=r"You passed `Trainer\(accelerator='cpu', precision='16-mixed'\)`")
+            warnings.filterwarnings(
+                "ignore", message=r"You passed `Trainer\(accelerator='cpu', precision='16-mixed'\)`"
+            )
             made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -143,6 +150,10 @@ def _require_supported(node: Config) -> None:
     names = devices if isinstance(devices, list) else str(devices).split(",")
     if str(devices) not in ("auto", "-1") and not (names and all(str(name).strip().isdigit() for name in names)):
         raise ValueError(f"trainer.devices: got {devices!r}; allowed: a number, a list such as [0,1], or auto.")
+    for key, least in _LEAST.items():
+        value = node.get(key)
+        if value is not None and not (isinstance(value, int | float) and value >= least):
+            raise ValueError(f"trainer.{key}: got {value!r}; allowed: {least} or more.")
     if node["num_nodes"] != 1:
         raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
     if node["limit_train_batches"] == 0:

@@ -48,7 +48,7 @@ def fits(value: Any, hint: Any) -> bool:
         return any(value == option and type(value) is type(option) for option in get_args(hint))
     if _is_list(hint):
         return isinstance(value, list | tuple) and _fit_elements(value, get_args(hint))
-    if isinstance(origin, type) and issubclass(origin, Mapping) or hint is dict:
+    if (isinstance(origin, type) and issubclass(origin, Mapping)) or hint is dict:
         return isinstance(value, Mapping)
     if hint in (int, float):
         return isinstance(value, int | hint) and not isinstance(value, bool)
@@ -64,17 +64,20 @@ def described(hint: Any) -> str:
     options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if float in options:
         options = tuple(option for option in options if option is not int)
-    return ", ".join(dict.fromkeys(filter(None, map(_described_option, options))))
+    words = [word for option in options for word in _words(option)]
+    return ", ".join(dict.fromkeys(words))
 
 
-def _described_option(hint: Any) -> str:
+def _words(hint: Any) -> list[str]:
+    """Returns what may be written for one type; nothing for a class, which has no word in YAML."""
     if get_origin(hint) is Literal:
-        return ", ".join(map(str, get_args(hint)))
+        return [str(value) for value in get_args(hint)]
     if _is_list(hint):
-        element = next((_NAMES[part] for part in get_args(hint) if part in _NAMES), "")
-        return f"a list of {element.removeprefix('a ')}s" if element.endswith("number") else "a list"
-    # A class has no word in YAML.
-    return _NAMES.get(hint, "a mapping" if get_origin(hint) is dict else "")
+        kinds = [kind for kind in get_args(hint) if kind is not Ellipsis]
+        element = described(kinds[0]).removeprefix("a ") if kinds else ""
+        count = f"{len(kinds)} " if len(kinds) > 1 else ""
+        return [f"a list of {count}{element}s" if element.endswith("number") else "a list"]
+    return [_NAMES[hint]] if hint in _NAMES else ["a mapping"] if get_origin(hint) is dict else []
 
 
 def _is_list(hint: Any) -> bool:

@@ -12,7 +12,7 @@ from regraft.checkpoints.keeping import BestCheckpoint, LastCheckpoint
 from regraft.contracts import Backbone
 from regraft.data.augment import Augment
 from regraft.data.image_view import is_flip_only, is_none
-from regraft.faults import Faults
+from regraft.faults import FaultsError
 from regraft.features.frozen import FrozenFeatures
 from regraft.features.plan import Stretch, frozen_depth, saved_flops
 from regraft.features.settings import Settings
@@ -131,4 +131,6 @@ def require_full_batch(
     ]  # fmt: skip
     reasons = [text for is_wrong, text in wrong if is_wrong]
     if reasons:
-        raise Faults(f"optimizer: LBFGS takes one step an epoch on all training features: {text}." for text in reasons)
+        raise FaultsError(
+            f"optimizer: LBFGS takes one step an epoch on all training features: {text}." for text in reasons
+        )

@@ -11,6 +11,8 @@ from regraft.composition import unknown
 
 Config = dict[str, Any]
 
+_EXTRAS = ("wandb", "mlflow")
+
 
 def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
     """Returns what the node's `_target_` makes, called with the node's keys and whatever the caller adds.
@@ -43,8 +45,9 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
                 f"{section}: got {shown}; one of these has a type that it can't have ({error})."
             ) from error
         except ModuleNotFoundError as error:
-            extra = f" pip install 'regraft[{error.name}]'." if error.name in ("wandb", "mlflow") else ""
-            raise ValueError(f"{section}: {str(error).splitlines()[0]}{extra}") from error
+            reason = str(error).splitlines()[0]
+            extra = next((f" pip install 'regraft[{name}]'." for name in _EXTRAS if name in reason), "")
+            raise ValueError(f"{section}: {reason.partition(' HINT')[0]}{extra}") from error
 
     return checked
 

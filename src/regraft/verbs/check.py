@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from regraft.arguments import in_its_folder, key_of, value_of
-from regraft.faults import Faults, sentences_of
+from regraft.faults import FaultsError, sentences_of
 from regraft.overrides import Composed, compose_sound, folder_fault, jobs_of, reference
 from regraft.runs import Run
 from regraft.startup import quick_imports
@@ -26,7 +26,7 @@ def check(arguments: Sequence[str]) -> None:
     """Prints what `regraft train` with the same arguments would train.
 
     Raises:
-        Faults: all that is wrong, in whichever job of a sweep.
+        FaultsError: all that is wrong, in whichever job of a sweep.
     """
     command = _parsed(arguments)
     if command.other_flags:
@@ -49,7 +49,7 @@ def require_sound_command(arguments: Sequence[str]) -> None:
     If it is a single run whose overrides compose, its config is looked at where it is launched.
 
     Raises:
-        Faults: something is wrong.
+        FaultsError: something is wrong.
     """
     command = _parsed(arguments)
     if command.other_flags:  # --help, --cfg and the like train nothing
@@ -83,9 +83,9 @@ class _SweepFaults:
             self._places.setdefault(sentence, []).append(place)
 
     def require_none(self) -> None:
-        """Raises Faults if there is any."""
+        """Raises FaultsError if there is any."""
         if self._places:
-            raise Faults(map(self._said, self._places))
+            raise FaultsError(map(self._said, self._places))
 
     def _said(self, sentence: str) -> str:
         """Returns a sentence with the jobs that it is about, if those aren't all."""
@@ -124,7 +124,10 @@ def _composed(job: Sequence[str], config_dir: str | None) -> Composed:
     found = compose_sound(_CONFIG_NAME, job, config_dir)
     if found.config is not None:
         key = "hydra.run.dir" if value_of("hydra.run.dir", job) else "output_dir"
-        found.faults += filter(None, [folder_fault(found.folder, key)])
+        fault = folder_fault(found.folder, key)
+        if fault is not None:
+            found.faults.append(fault)
+            found.blocked.add("output_dir")
     return found
 
 

@@ -38,7 +38,13 @@ log = logging.getLogger(__name__)
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Composes a config as the command line does and trains it; see `regraft.train`."""
     completed = in_its_folder(list(overrides))
-    composed = composition.compose_once("train", completed, config_dir)
+    try:
+        composed = composition.compose_once("train", completed, config_dir)
+    except ValueError:
+        from regraft.verbs.check import require_sound_command
+
+        require_sound_command([*overrides, *([] if config_dir is None else ["--config-dir", config_dir])])
+        raise
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         config = composition.plain(composed)
@@ -103,7 +109,7 @@ def launch(
         choices: gives the config of the same choices without any other override, for what is wrong with this one.
 
     Raises:
-        Faults: all that is wrong with the config; nothing has been written then.
+        FaultsError: all that is wrong with the config; nothing has been written then.
     """
     with quick_imports():
         import pytorch_lightning as pl
@@ -140,9 +146,7 @@ def fit(config: dict[str, Any], run: Run, session: Session, checked: "Checked | 
         _fit(config, run, session, recorder, checked)
 
 
-def _fit(
-    config: dict[str, Any], run: Run, session: Session, recorder: Recorder, checked: "Checked | None"
-) -> None:
+def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder, checked: "Checked | None") -> None:
     started = time.perf_counter()
     with quick_imports():
         import pytorch_lightning as pl
