@@ -183,7 +183,7 @@ def explain(error: Exception) -> str:
 def _keys_beside(error: Exception, *, is_top: bool) -> list[str]:
     """Returns the keys that could have been meant: those of the node that lacks one, as OmegaConf's error holds it."""
     node = getattr(error.__cause__ or error, "parent_node", None)
-    keys = {str(key) for key in node} if OmegaConf.is_dict(node) else set()
+    keys = {str(key) for key in node} if isinstance(node, DictConfig) else set()
     return sorted((keys | set(group_names()) if is_top else keys) - {"_target_", "hydra"})
 
 

@@ -113,7 +113,7 @@ def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | 
         return found
 
 
-def reference(hydra: DictConfig) -> dict[str, Any]:
+def reference(hydra: Any) -> dict[str, Any]:
     """Returns the config of a run's choices without any other override; what has no value is `???`.
 
     Args:

@@ -126,9 +126,7 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     try:
         with warnings.catch_warnings():
             # Refused below: Lightning would take another precision than it was told to.
-            warnings.filterwarnings(
-                "ignore", message=r"You passed `Trainer\(accelerator='cpu', precision='16-mixed'\)`"
-            )
+            warnings.filterwarnings("ignore", message=".*precision='16-mixed'.*AMP with fp16 is not supported on CPU")
             made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())

@@ -34,7 +34,7 @@ def misfits(node: Mapping[str, Any], section: str, extra: Mapping[str, Any]) -> 
 def hints_of(target: Any) -> dict[str, Any]:
     """Returns the types of a function's or a class's parameters; none of one whose annotations can't be read."""
     try:
-        return get_type_hints(target.__init__ if isinstance(target, type) else target)
+        return get_type_hints(target.__init__ if isinstance(target, type) else target)  # type: ignore[misc]
     except (NameError, TypeError, AttributeError):
         return {}
 

@@ -131,6 +131,5 @@ def require_full_batch(
     ]  # fmt: skip
     reasons = [text for is_wrong, text in wrong if is_wrong]
     if reasons:
-        raise FaultsError(
-            f"optimizer: LBFGS takes one step an epoch on all training features: {text}." for text in reasons
-        )
+        lead = "optimizer: LBFGS takes one step an epoch on all training features"
+        raise FaultsError(f"{lead}: {text}." for text in reasons)

@@ -99,7 +99,8 @@ class PreparedData:
 
     @property
     def input_spec(self) -> InputSpec:
-        """The backbone's spec with mean and std: its own, or else those of the training samples, once they are asked for."""
+        """The backbone's spec with mean and std: its own, or else those of the training samples."""
+        # Not in read(): what is wrong with a listing is to be said before images are decoded.
         self._input_spec = with_statistics(self._input_spec, self.parts["train"], self._subset_seed)
         return self._input_spec
 
