@@ -14,6 +14,7 @@ import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +24,7 @@ from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
 from regraft.composition import conf_dir, explain, is_debugging, register_resolvers, unknown
 from regraft.faults import FaultsError, sentences_of
+from regraft.runs import Run
 from regraft.startup import exit_when_preempted, limit_spinning
 
 _FLAGS_WITH_VALUE = (
@@ -83,12 +85,12 @@ def _dispatch(arguments: list[str]) -> None:
         list_choices(rest)
     elif verb == "train":
         _run_training(rest)
-    elif verb == "check":
-        _check(rest)
     elif verb == "eval":
         _run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
     elif verb in USAGES and {"-h", "--help"} & set(rest):
         print(usage_of(verb))
+    elif verb == "check":
+        _check(rest)
     elif verb == "resume":
         _run_training(to_resume(rest))
     elif verb == "reproduce":
@@ -122,6 +124,7 @@ def _run_training(arguments: list[str]) -> None:
 def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Runs a verb's Hydra app. A job's error is kept until every job has ended, then raised past Hydra's own words."""
     errors: list[Exception] = []
+    refused: list[Run] = []
 
     def held(config: DictConfig) -> Any:
         kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
@@ -129,6 +132,8 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
         try:
             return job(config)
         except FaultsError as error:
+            if HydraConfig.get().mode == RunMode.RUN:
+                refused.append(Run(kept.parent))
             errors.append(error)
             return error
         except Exception as error:
@@ -139,6 +144,8 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
+    for run in refused:
+        run.leave_no_trace()
     if errors:
         raise errors[0]
 

@@ -53,8 +53,9 @@ REGRAFT_DEBUG=1 shows the traceback behind an error."""
 
 
 def usage_of(verb: str) -> str:
-    """Returns the help of a verb that takes a run."""
-    return f"usage: {USAGES[verb]}\n{_HANDLES}"
+    """Returns the help of a verb that has no Hydra app of its own."""
+    usage = f"usage: {USAGES[verb]}"
+    return f"{usage}\n{_HANDLES}" if "run=" in usage else f"{usage}\nIt takes what train takes: regraft train --help."
 
 
 def list_choices(arguments: list[str]) -> None:

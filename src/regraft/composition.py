@@ -142,14 +142,21 @@ def _headline(path: Path) -> str:
     return ""
 
 
-def unknown(kind: str, got: str, allowed: Sequence[str]) -> str:
-    """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them."""
-    return f"unknown {kind} {got!r}.{_nearest(got, allowed)} Allowed: {', '.join(allowed)}."
+def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
+    """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them.
 
-
-def _nearest(got: str, allowed: Sequence[str]) -> str:
+    Args:
+        kind: of name.
+        got: the name.
+        allowed: all that could stand in its place.
+        elsewhere: dotted keys that may have been meant, if none of those is near.
+    """
     near = difflib.get_close_matches(got, allowed, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    if not near:
+        by_name = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
+        near = [by_name[name] for name in difflib.get_close_matches(got, by_name, n=1)]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
 
 
 def explain(error: Exception) -> str:
@@ -168,7 +175,9 @@ def explain(error: Exception) -> str:
     if isinstance(error, InterpolationKeyError) and error.full_key:
         missing = re.search(r"Interpolation key '([^']+)'", str(error))
         return f"{error.full_key}: it refers to {missing[1] if missing else 'a key'!r}, which the config doesn't have."
-    twice = re.search(r"^(\S+) appears more than once in the final defaults list", str(error))
+    twice = re.search(
+        r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)", str(error)
+    )
     if twice:
         return f"{twice[1]}: it is chosen already, and +{twice[1]}=... adds a second one; leave the + out."
     if isinstance(error, OverrideParseException):

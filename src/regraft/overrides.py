@@ -24,7 +24,7 @@ from regraft.faults import key_in
 _NO_SECTIONS = ("hydra", "experiment")
 _TEXTS = ("output_dir",)
 _PATHS = ("ckpt_path", "head_from")
-_MISTAKES = (ValueError, OmegaConfBaseException)
+_MISTAKES = (ValueError, OmegaConfBaseException, yaml.YAMLError)
 _OWN_SOURCES = ("command-line", "hydra.searchpath")  # --config-dir, on the command line and from Python
 
 
@@ -174,7 +174,7 @@ def _culprit(config_name: str, overrides: list[str], config_dir: str | None, sen
 
 
 def _said(error: Exception) -> str:
-    return explain(error) if isinstance(error, OmegaConfBaseException) else str(error)
+    return explain(error) if isinstance(error, OmegaConfBaseException | yaml.YAMLError) else str(error)
 
 
 def _key(override: str) -> str:
@@ -193,7 +193,8 @@ def _look_at_top(found: Composed, config_name: str, config_dir: str | None) -> N
             found.faults.append(_unpackaged(found))
         # A value that others refer to is in use.
         elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
-            found.faults.append(f"{key}: {unknown('key', key, sorted(known | set(group_names(config_dir))))}")
+            allowed = sorted(known | set(group_names(config_dir)))
+            found.faults.append(f"{key}: {unknown('key', key, allowed, _keys_of_sections(found.config))}")
     for name in sorted(sections):
         if not isinstance(found.config.get(name), Mapping):
             found.faults.append(_no_choice(name))
@@ -202,6 +203,10 @@ def _look_at_top(found: Composed, config_name: str, config_dir: str | None) -> N
         if isinstance(value, dict):
             found.faults += _plain_section_faults(name, value, found.config.get(name))
     found.faults += _wrong_kinds(found.config)
+
+
+def _keys_of_sections(config: Mapping[str, Any]) -> list[str]:
+    return [f"{name}.{key}" for name, section in config.items() if isinstance(section, Mapping) for key in section]
 
 
 def _no_choice(group: str) -> str:

@@ -174,7 +174,8 @@ def unread_datamodule(config: Config, input_spec: InputSpec) -> Any:
             f"data: it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, "
             f"which brings them."
         )
-    source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
+    own = [key for key in node if key in ours]
+    source = factory({key: value for key, value in node.items() if key not in ours}, "data", own)()
     options = {key: value for key, value in node.items() if key in ours}
     make = checked_call(ImageDataModule, "data", options)
     return make(

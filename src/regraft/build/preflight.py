@@ -153,7 +153,10 @@ def _replace_shapeless(mending: Mending, said: set[str]) -> bool:
         is_sound = _is_node(now.get(name)) if name in _MADE_OF else isinstance(now.get(name), Mapping)
         if not is_sound:
             if name not in said:
-                mending.faults.append(f"{name}: there is no `_target_` in it to be made. Choose one: {name}=NAME.")
+                mending.faults.append(
+                    f"{name}: it has no `_target_`, so nothing can be made of it; a config of your own names a class "
+                    f"or a function there, or begins with the `defaults` of a shipped one. Choose one: {name}=NAME."
+                )
             mending.put_back(name)
     for group in [group for group in _GROUPS_OF_NODES if isinstance(now.get(group), Mapping)]:
         for name, node in list(now[group].items()):

@@ -92,9 +92,11 @@ class _SweepFaults:
         places = self._places[sentence]
         if len(places) >= len(self._jobs):
             return sentence
-        shared = set.intersection(*map(set, self._jobs))
-        own = " ".join(override for override in self._jobs[places[0]] if override not in shared)
-        return f"job {', '.join(map(str, places))} ({own}{', ...' if len(places) > 1 else ''}): {sentence}"
+        # What these jobs have in common, and not all of them have.
+        common = set.intersection(*(set(self._jobs[place]) for place in places))
+        common -= set.intersection(*(set(job) for job in self._jobs))
+        own = " ".join(override for override in self._jobs[places[0]] if override in common)
+        return f"job {', '.join(map(str, places))}{f' ({own})' if own else ''}: {sentence}"
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -168,11 +170,11 @@ def _summary(checked: "Checked", data: Any) -> list[str]:
     if checked.rows is None or checked.sizes is None or checked.backbone is None:
         return []
     trained = [row.stage for row in checked.rows if row.lr_by_epoch]
-    name, sizes = build.model_name(checked.config), checked.sizes
+    num_parameters = sum(parameter.numel() for parameter in checked.backbone.parameters())
     lines = [
-        f"{name} at {checked.backbone.input_spec.image_size} px: {sizes.num_trained:,} of {sizes.num_parameters:,} "
-        f"parameters train ({', '.join(trained)}; the head of 2 classes); a checkpoint takes "
-        f"{sizes.checkpoint_bytes / 1e6:.3g} MB."
+        f"{build.model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
+        f"parameters; what trains: {', '.join(trained)}; a checkpoint takes about "
+        f"{checked.sizes.checkpoint_bytes / 1e6:.3g} MB."
     ]
     if data is None:
         return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]

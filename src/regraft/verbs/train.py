@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition, provenance
 from regraft.arguments import in_its_folder
+from regraft.faults import FaultsError
 from regraft.overrides import reference
 from regraft.provenance import Session
 from regraft.resuming import continued, reset_parts
@@ -48,7 +49,11 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         config = composition.plain(composed)
-    return _start(config, overrides, run, partial(reference, composed.hydra))
+    try:
+        return _start(config, overrides, run, partial(reference, composed.hydra))
+    except FaultsError:
+        run.leave_no_trace()
+        raise
 
 
 def train_job(composed: DictConfig) -> Run:
