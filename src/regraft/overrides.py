@@ -157,8 +157,11 @@ def _fill_missing(found: Composed) -> None:
 def _culprit(config_name: str, overrides: list[str], config_dir: str | None, sentence: str) -> str | None:
     """Returns the key of the overrides that a complaint is about; None if it is about none of them."""
     named = key_in(sentence) or ""
-    # The one that the sentence names is tried first.
-    keys = sorted(dict.fromkeys(map(_key, overrides)), key=lambda key: key != named)
+    # Those that the sentence names are tried first, and choices last: other keys hang on them.
+    keys = sorted(
+        dict.fromkeys(map(_key, overrides)),
+        key=lambda key: (key != named, not key.startswith(f"{named}."), key in group_names(config_dir)),
+    )
     for key in keys:
         trial = Composed([override for override in overrides if _key(override) != key])
         try:
@@ -167,7 +170,8 @@ def _culprit(config_name: str, overrides: list[str], config_dir: str | None, sen
                 _fill_missing(trial)
                 plain(node)
         except _MISTAKES as error:
-            if _said(error) == sentence:
+            # Without a choice its own keys would be unknown, which isn't what is wrong.
+            if _said(error) == sentence or (key_in(_said(error)) or "").startswith(f"{key}."):
                 continue
         return key
     return None

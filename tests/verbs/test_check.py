@@ -22,7 +22,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "loss=focl": "loss: unknown choice 'focl'. Did you mean 'focal'?",
         "trainer.max_epoch=3": "trainer.max_epoch: unknown key 'max_epoch'. Did you mean 'max_epochs'?",
         "callbacks.bst.monitor=x": "callbacks.bst: unknown key 'bst'. Did you mean 'best'?",
-        "+lrr=3": "lrr: unknown key 'lrr'. Did you mean 'optimizer.lr'?",
+        "+lrr=3": "lrr: unknown key 'lrr'. Did you mean 'optimizer.lr",
         "+foo.bar=1": "foo: unknown key 'foo'.",
         "+optimizer.lrr=3": "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?",
         "+trainer.foo=1": "trainer.foo: unknown key 'foo'. Allowed: accelerator,",
@@ -133,7 +133,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "data": {
         "data.val_fraction=0": "",
         "scheduler=plateau": "scheduler.monitor: got 'val/loss', but there is no validation split.",
-        "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss', but there is no validation split.",
+        "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss', but there is no validation",
         "data.batch_size=5000": "data.batch_size: got 5000, but there are 1438 training images;",
         "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes.",
     },
@@ -260,6 +260,11 @@ def test_nothing_is_decoded(photos, tmp_path, capsys):
         path.write_bytes(b"no picture")
     check(command(photos))
     assert "Nothing is wrong." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["optimizr.lr=1", "+optimizer.lr.x=1", "seed=${nowhere}", "data.rot=3"])
+def test_a_choice_isnt_blamed_for_another_mistake(wrong, photos):
+    assert len(faults_of(command([*photos, wrong]))) == 1
 
 
 def test_data_that_is_to_be_downloaded_is_not(capsys, tmp_path):

@@ -93,9 +93,11 @@ class _SweepFaults:
         if len(places) >= len(self._jobs):
             return sentence
         # What these jobs have in common, and not all of them have.
-        common = set.intersection(*(set(self._jobs[place]) for place in places))
-        common -= set.intersection(*(set(job) for job in self._jobs))
-        own = " ".join(override for override in self._jobs[places[0]] if override in common)
+        own = " ".join(
+            override
+            for override in self._jobs[places[0]]
+            if all(override in self._jobs[place] for place in places) and not all(override in job for job in self._jobs)
+        )
         return f"job {', '.join(map(str, places))}{f' ({own})' if own else ''}: {sentence}"
 
 
