@@ -22,7 +22,8 @@ ALLOWED = {
     "startup": set(),
     "composition": set(),
     "faults": set(),
-    "overrides": {"arguments", "composition", "faults"},
+    "overrides": {"arguments", "composition", "faults", "top_level"},
+    "top_level": {"composition"},
     "resuming": {"arguments"},
     "checkpoints": {"atomic", "backbones", "contracts", "runs"},
     "backbones": {"contracts", "runs", "seeding"},
@@ -64,7 +65,7 @@ ALLOWED = {
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }
-MAY_SEE_CONFIGS = {"checkpoints", "cli", "composition", "overrides", "sweeps", "build", "verbs"}
+MAY_SEE_CONFIGS = {"checkpoints", "cli", "composition", "overrides", "sweeps", "top_level", "build", "verbs"}
 
 
 def modules() -> list[Path]:

@@ -3,9 +3,8 @@
 What the values mean is looked at in `build`; nothing heavy is imported here.
 """
 
-import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft.arguments import key_of, quoted
-from regraft.composition import as_current, compose_once, conf_dir, explain, group_choices, group_names, plain, unknown
+from regraft.composition import as_current, compose_once, explain, group_names, plain
 from regraft.faults import key_in
+from regraft.top_level import no_choice, top_level_faults
 
 _NO_SECTIONS = ("hydra", "experiment")
-_TEXTS = ("output_dir",)
-_PATHS = ("ckpt_path", "head_from")
 _MISTAKES = (ValueError, OmegaConfBaseException, yaml.YAMLError)
 _OWN_SOURCES = ("command-line", "hydra.searchpath")  # --config-dir, on the command line and from Python
 
@@ -70,7 +68,7 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
             faults.append(explain(error))
             continue
         if parsed.value() is None and parsed.key_or_group in group_names() and not parsed.is_delete():
-            faults.append(_no_choice(parsed.key_or_group))
+            faults.append(no_choice(parsed.key_or_group))
             continue
         if parsed.is_sweep_override() and not is_sweep:
             key, _, values = override.partition("=")
@@ -109,7 +107,9 @@ def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | 
                 return found
             found.overrides = [override for override in found.overrides if _key(override) != culprit]
             continue
-        _look_at_top(found, config_name, config_dir)
+        faults, missing = top_level_faults(found.config, found.node, config_name, config_dir)
+        found.faults += faults
+        found.blocked |= missing
         return found
 
 
@@ -183,66 +183,3 @@ def _said(error: Exception) -> str:
 
 def _key(override: str) -> str:
     return key_of(override) or override
-
-
-def _look_at_top(found: Composed, config_name: str, config_dir: str | None) -> None:
-    """Looks for keys that nothing reads, sections that are missing, and values of the wrong kind at the top."""
-    assert found.config is not None, "it could be composed"
-    own = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
-    sections = {name for entry in own.pop("defaults") if isinstance(entry, dict) for name in entry} - set(_NO_SECTIONS)
-    known = sections | set(own) | ({"grid"} if config_name == "probe" else set())
-    text = OmegaConf.to_yaml(found.node, resolve=False) if found.node is not None else ""
-    for key in sorted(set(found.config) - known):
-        if key == "experiment":
-            found.faults.append(_unpackaged(found))
-        # A value that others refer to is in use.
-        elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
-            allowed = sorted(known | set(group_names(config_dir)))
-            found.faults.append(f"{key}: {unknown('key', key, allowed, _keys_of_sections(found.config))}")
-    for name in sorted(sections):
-        if not isinstance(found.config.get(name), Mapping):
-            found.faults.append(_no_choice(name))
-            found.blocked.add(name)
-    for name, value in own.items():
-        if isinstance(value, dict):
-            found.faults += _plain_section_faults(name, value, found.config.get(name))
-    found.faults += _wrong_kinds(found.config)
-
-
-def _keys_of_sections(config: Mapping[str, Any]) -> list[str]:
-    return [f"{name}.{key}" for name, section in config.items() if isinstance(section, Mapping) for key in section]
-
-
-def _no_choice(group: str) -> str:
-    if group == "experiment":
-        return "experiment: got null; for none, leave experiment=... out."
-    return f"{group}: got null, but a run needs one. Allowed: {', '.join(group_choices(group))}."
-
-
-def _unpackaged(found: Composed) -> str:
-    assert found.node is not None, "it has been composed"
-    choice = found.node.hydra.runtime.choices.get("experiment")
-    return (
-        f"experiment: {choice}.yaml doesn't begin with `# @package _global_`, so that what it says stands under "
-        "`experiment` and changes nothing; make that its first line."
-    )
-
-
-def _plain_section_faults(name: str, own: dict[str, Any], got: Any) -> list[str]:
-    """Returns what is wrong with a section of values that no signature takes."""
-    if not isinstance(got, Mapping):
-        return [f"{name}: got {got!r}; it is a section with {', '.join(own)}."]
-    faults = [f"{name}.{key}: {unknown('key', str(key), list(own))}" for key in got if key not in own]
-    return faults + [f"{name}.{key}: it is missing; leave ~{name}.{key} out." for key in own if key not in got]
-
-
-def _wrong_kinds(config: Mapping[str, Any]) -> list[str]:
-    faults = []
-    for key in (*_TEXTS, *_PATHS):
-        value = config.get(key)
-        if not (isinstance(value, str) or (value is None and key in _PATHS)):
-            faults.append(f"{key}: got {value!r}; allowed: a path{', null' if key in _PATHS else ''}.")
-    trust = config.get("trust")
-    if not (isinstance(trust, list) and all(isinstance(name, str) for name in trust)):
-        faults.append(f"trust: got {trust!r}; allowed: a list of modules, such as [my_package.backbones].")
-    return faults

@@ -57,7 +57,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "trainer.max_epochs=-5": "trainer.max_epochs: got -5; allowed: 1 or more, or -1 for no limit.",
         "trainer.limit_train_batches=1.5": "trainer.limit_train_batches: got 1.5; You have passed invalid value",
         "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches: got 0; allowed: 1 or more.",
-        "trainer.devices=4096": "trainer.devices: got 4096, but there is no GPU, and the CPU has",
+        "trainer.devices=4096": "trainer.devices: got 4096, but the run is on the CPU, which has",
         "features.cache=foo": "features.cache: got 'foo'; allowed: auto, on, off.",
         "features.views=-1": "features.views: got -1; allowed: 0 (none) or more.",
         "features.max_gb=0": "features.max_gb: got 0; allowed: a number above 0.",
@@ -136,6 +136,10 @@ COMMANDS: dict[str, dict[str, str]] = {
         "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss', but there is no validation",
         "data.batch_size=5000": "data.batch_size: got 5000, but there are 1438 training images;",
         "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes.",
+    },
+    "no such machine": {
+        "trainer.accelerator=tpu": "trainer.accelerator: got 'tpu'; ",
+        "head.dropout=2": "head.dropout: got 2; allowed: at least 0, below 1.",
     },
     "memory": {
         "freezing=none": "",

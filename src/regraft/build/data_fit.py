@@ -5,9 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from regraft.build.attempts import schedule, watch_faults
 from regraft.build.mending import Mending, at
 from regraft.build.parts import head, loss, optimizer, unread_datamodule
-from regraft.build.preflight import Checked, preflight, schedule, watch_faults
+from regraft.build.preflight import Checked, preflight
 from regraft.build.targets import Config
 from regraft.contracts import Backbone, InputSpec
 from regraft.faults import FaultsError, sentences_of

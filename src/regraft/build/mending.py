@@ -97,7 +97,7 @@ class Mending:
     def _sentences(self, section: str, line: str) -> list[str]:
         """Returns a complaint as sentences that name the keys that they are about, as far as they can be told."""
         key = key_in(line)
-        if key is not None and "." in key and key.partition(".")[0] in self.config:
+        if key is not None and "." in key and key != section and key.partition(".")[0] in self.config:
             return [line]
         # Words of a library, or of a call that failed as a whole.
         found = self._misfits(section)
@@ -107,7 +107,8 @@ class Mending:
         name = self._blamed(section, line)
         if name is not None:
             return [f"{section}.{name}: got {at(self.config, section)[name]!r}; {line}"]
-        return [line if key is not None and key in self.config else f"{section}: {line}"]
+        is_anothers = key is not None and key != section and key in self.config
+        return [line if is_anothers else f"{section}: {line}"]
 
     def _blamed(self, section: str, line: str) -> str | None:
         """Returns the changed key that a complaint speaks of, or the only changed one; None if that can't be told."""

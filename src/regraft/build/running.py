@@ -137,8 +137,13 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     return made
 
 
+def lacking_keys(node: Config) -> list[str]:
+    """Returns the keys that a trainer's section can't do without and lacks."""
+    return [key for key in _NEEDED if key not in node]
+
+
 def _require_supported(node: Config) -> None:
-    lacking = [key for key in _NEEDED if key not in node]
+    lacking = lacking_keys(node)
     if lacking:
         raise ValueError(
             f"trainer: it lacks {', '.join(lacking)}. A trainer config starts with `defaults: [_base, _self_]`, which "
@@ -169,6 +174,6 @@ def _require_fit_for_cpu(node: Config, num_devices: int) -> None:
     num_cores = os.cpu_count() or 1
     if num_devices > num_cores:
         raise ValueError(
-            f"trainer.devices: got {node['devices']!r}, but there is no GPU, and the CPU has {num_cores} cores, one "
-            f"for each process; use trainer.devices={num_cores} or fewer."
+            f"trainer.devices: got {node['devices']!r}, but the run is on the CPU, which has {num_cores} cores, "
+            f"one for each process; use trainer.devices={num_cores} or fewer."
         )
