@@ -27,6 +27,9 @@ ALLOWED = {
     "provenance": {"atomic", "runs"},
     "startup": set(),
     "composition": {"config_files", "shipped", "trust"},
+    "faults": set(),
+    "overrides": {"arguments", "composition", "faults", "shipped", "top_level"},
+    "top_level": {"composition", "shipped"},
     "resuming": {"arguments"},
     "checkpoints": {"atomic", "backbones", "contracts", "plain_data", "runs", "trust"},
     "backbones": {"contracts", "plain_data", "runs", "seeding"},
@@ -61,6 +64,8 @@ ALLOWED = {
         "cli_words",
         "composition",
         "config_files",
+        "faults",
+        "runs",
         "shipped",
         "startup",
         "trust",
@@ -72,7 +77,7 @@ ALLOWED = {
     "__init__": {"runs", "verbs"},
     "__main__": {"cli"},
 }
-MAY_SEE_CONFIGS = {"cli", "composition", "config_files", "trust", "sweeps", "build", "verbs"}
+MAY_SEE_CONFIGS = {"cli", "composition", "config_files", "overrides", "trust", "sweeps", "top_level", "build", "verbs"}
 
 
 def modules() -> list[Path]:

@@ -14,6 +14,7 @@ import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -22,6 +23,8 @@ from regraft.arguments import in_its_folder, to_resume, with_appended_sections, 
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
 from regraft.composition import explain, is_debugging, register_resolvers, unknown
+from regraft.faults import FaultsError, sentences_of
+from regraft.runs import Run
 from regraft.shipped import conf_dir
 from regraft.startup import exit_when_preempted, limit_spinning
 from regraft.trust import look_beside, named_in
@@ -59,6 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def _fail(sentence: str, error: Exception) -> NoReturn:
     if is_debugging():
         raise error
+    if isinstance(error, FaultsError):
+        print("\n".join(f"regraft: {line}" for line in sentences_of(error)), file=sys.stderr)
+        sys.exit(1)
     if "Original Traceback" in sentence:
         # An error of a loader worker carries that process's traceback; its own words are on the last line.
         sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
@@ -78,13 +84,15 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "list":
         list_choices(rest)
     elif verb == "train":
-        _run_app("train", in_its_folder(rest), _train)
+        _run_training(rest)
     elif verb == "eval":
         _run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
     elif verb in USAGES and {"-h", "--help"} & set(rest):
         print(usage_of(verb))
+    elif verb == "check":
+        _check(rest)
     elif verb == "resume":
-        _run_app("train", to_resume(rest), _train)
+        _run_training(to_resume(rest))
     elif verb == "reproduce":
         _reproduce(rest)
     elif verb == "probe":
@@ -107,15 +115,29 @@ def _dispatch(arguments: list[str]) -> None:
         raise ValueError(unknown("verb", verb, list(VERBS)))
 
 
+def _run_training(arguments: list[str]) -> None:
+    """Trains, unless something is wrong with the command."""
+    from regraft.verbs.check import require_sound_command
+
+    require_sound_command(arguments)
+    _run_app("train", in_its_folder(arguments), _train)
+
+
 def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
     """Runs a verb's Hydra app. A job's error is kept until every job has ended, then raised past Hydra's own words."""
     errors: list[Exception] = []
+    refused: list[Run] = []
 
     def held(config: DictConfig) -> Any:
         kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
         kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
             return job(config)
+        except FaultsError as error:
+            if HydraConfig.get().mode == RunMode.RUN:
+                refused.append(Run(kept.parent))
+            errors.append(error)
+            return error
         except Exception as error:
             kept.write_text(traceback.format_exc(), encoding="utf-8")
             errors.append(error)
@@ -127,6 +149,8 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
     with config_files.checked(arguments):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
+    for run in refused:
+        run.leave_no_trace()
     if errors:
         raise errors[0]
 
@@ -150,6 +174,12 @@ def _train(config: DictConfig) -> Any:
     from regraft.verbs.train import train_job
 
     return train_job(config)
+
+
+def _check(arguments: list[str]) -> None:
+    from regraft.verbs.check import check
+
+    check(arguments)
 
 
 def _probe(config: DictConfig) -> Any:

@@ -35,8 +35,8 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
     elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
         handle = overrides.rpartition(" ")[2]
         print(" ".join(word for word in _handles() if word.startswith(handle)))
-    elif verb in ("train", "eval", "probe", "resume", "data"):
-        verb = {"resume": "train", "data": "data_check"}.get(verb, verb)
+    elif verb in ("train", "check", "eval", "probe", "resume", "data"):
+        verb = {"check": "train", "resume": "train", "data": "data_check"}.get(verb, verb)
         overrides = overrides.lstrip().removeprefix("check ")
         known = [word for word in overrides.split(" ") if not word.startswith("run=")]
         os.environ["COMP_LINE"] = " ".join([program, *known])

@@ -5,6 +5,7 @@ from regraft.composition import group_choices, group_names, groups_text, unknown
 
 VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
+    "check": "say what is wrong with a training, all of it, without training; it takes what train takes",
     "eval": "measure a trained run again: regraft eval run=<run>, or ckpt_path=<file>",
     "resume": "go on with a run in its own folder: regraft resume run=last",
     "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
@@ -19,6 +20,7 @@ VERBS = {
 _HANDLES = """RUN is a run's folder; last, the one that was started or continued last; best, the finished one with
 the highest test/acc, else val/acc; or a unique part of a folder's name. output_dir=PATH says where to look for it."""
 USAGES = {
+    "check": "regraft check [key=value | group=choice]... [-m] [--config-dir FOLDER]",
     "resume": "regraft resume run=RUN [trainer.max_epochs=N | key=value]... [resume.reset=[optimizer,scheduler]]",
     "reproduce": "regraft reproduce run=RUN [data.root=PATH] [trust=[...]]",
 }
@@ -53,8 +55,9 @@ REGRAFT_DEBUG=1 shows the traceback behind an error."""
 
 
 def usage_of(verb: str) -> str:
-    """Returns the help of a verb that takes a run."""
-    return f"usage: {USAGES[verb]}\n{_HANDLES}"
+    """Returns the help of a verb that has no Hydra app of its own."""
+    usage = f"usage: {USAGES[verb]}"
+    return f"{usage}\n{_HANDLES}" if "run=" in usage else f"{usage}\nIt takes what train takes: regraft train --help."
 
 
 def list_choices(arguments: list[str]) -> None:

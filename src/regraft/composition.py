@@ -12,13 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from regraft import config_files
 from regraft.shipped import conf_dir
@@ -149,14 +148,21 @@ def _headline(path: Path) -> str:
     return ""
 
 
-def unknown(kind: str, got: str, allowed: Sequence[str]) -> str:
-    """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them."""
-    return f"unknown {kind} {got!r}.{_nearest(got, allowed)} Allowed: {', '.join(allowed)}."
+def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
+    """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them.
 
-
-def _nearest(got: str, allowed: Sequence[str]) -> str:
+    Args:
+        kind: of name.
+        got: the name.
+        allowed: all that could stand in its place.
+        elsewhere: dotted keys that may have been meant, if none of those is near.
+    """
     near = difflib.get_close_matches(got, allowed, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    if not near:
+        by_name = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
+        near = [by_name[name] for name in difflib.get_close_matches(got, by_name, n=1)]
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
 
 
 def explain(error: Exception) -> str:
@@ -169,10 +175,17 @@ def explain(error: Exception) -> str:
     missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
     if missing_key:
         key, full_key = missing_key.groups()
-        hint = _nearest(key, _keys_beside(full_key))
-        return f"{full_key}: unknown key {key!r}.{hint} With `--cfg job` the command prints those that there are."
+        return f"{full_key}: {unknown('key', key, _keys_beside(error, is_top='.' not in full_key))}"
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return f"{error.full_key}: it has no value yet; add {error.full_key}=... to the command."
+    if isinstance(error, InterpolationKeyError) and error.full_key:
+        missing = re.search(r"Interpolation key '([^']+)'", str(error))
+        return f"{error.full_key}: it refers to {missing[1] if missing else 'a key'!r}, which the config doesn't have."
+    twice = re.search(
+        r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)", str(error)
+    )
+    if twice:
+        return f"{twice[1]}: it is chosen already, and +{twice[1]}=... adds a second one; leave the + out."
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return (
@@ -182,15 +195,11 @@ def explain(error: Exception) -> str:
     return " ".join(line.strip() for line in (str(error) or message).splitlines() if line.strip())
 
 
-def _keys_beside(full_key: str) -> list[str]:
-    """Returns the keys that could have been meant: those of the group's files, or those of the top."""
-    group, _, key = full_key.partition(".")
-    tops = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in sorted(conf_dir().glob("*.yaml"))]
-    files = sorted((conf_dir() / group).glob("*.yaml"))
-    nodes = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in files] if key else tops
-    nodes += [top[group] for top in tops if key and isinstance(top.get(group), dict)]
-    keys = {str(name) for node in nodes for name in node}
-    return sorted((keys if key else keys | set(group_names())) - {"defaults", "_target_", key})
+def _keys_beside(error: Exception, *, is_top: bool) -> list[str]:
+    """Returns the keys that could have been meant: those of the node that lacks one, as OmegaConf's error holds it."""
+    node = getattr(error.__cause__ or error, "parent_node", None)
+    keys = {str(key) for key in node} if isinstance(node, DictConfig) else set()
+    return sorted((keys | set(group_names()) if is_top else keys) - {"_target_", "hydra"})
 
 
 def is_debugging() -> bool:

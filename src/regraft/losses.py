@@ -175,7 +175,7 @@ def resolve_class_weights(
     if isinstance(class_weights, str):
         if class_weights != "balanced":
             raise ValueError(
-                f"loss.class_weights: got {class_weights!r}; allowed: null, balanced, or {num_classes} numbers."
+                f"loss.class_weights: got {class_weights!r}; allowed: null, balanced, or a list of one number a class."
             )
         empty = [str(index) for index, count in enumerate(class_counts) if count == 0]
         if empty:

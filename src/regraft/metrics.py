@@ -10,6 +10,14 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
+_MIN_CLASSES_OF_TOP5 = 6
+
+
+def metric_names(num_classes: int) -> list[str]:
+    """Returns what a run with a validation split logs once an epoch, and can be watched."""
+    names = ["acc", "precision", "recall", "f1", *(["top5"] if num_classes >= _MIN_CLASSES_OF_TOP5 else [])]
+    return ["train/loss", "train/acc", "val/loss", *(f"val/{name}" for name in names)]
+
 
 def classification_metrics(num_classes: int) -> MetricCollection:
     """Returns `acc`, macro `precision`, `recall` and `f1`, and `top5` if there are more than 5 classes.
@@ -29,7 +37,7 @@ def classification_metrics(num_classes: int) -> MetricCollection:
     # Spelt out: torchmetrics finds groups by comparing states after the first batch, and would merge acc with top5
     # for good if they happened to be equal there.
     groups = [["acc"], ["precision", "recall", "f1"]]
-    if num_classes > 5:
+    if num_classes >= _MIN_CLASSES_OF_TOP5:
         metrics["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5, validate_args=False)
         groups.append(["top5"])
     return MetricCollection(metrics, compute_groups=groups)

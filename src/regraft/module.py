@@ -292,11 +292,6 @@ class TransferModule(pl.LightningModule):
         if self._plateau is None:
             super().lr_scheduler_step(scheduler, metric)
 
-    @property
-    def metric_names(self) -> list[str]:
-        """What is logged once an epoch, and can be watched."""
-        return ["train/loss", "train/acc", "val/loss", *self.val_metrics]
-
     def configure_optimizers(self) -> Any:
         """Returns the optimizer over named groups and its schedule, which sees the unscaled rate only."""
         optimizer = self._make_optimizer(self.backbone, self.head)

@@ -4,8 +4,10 @@ Reading and writing files only; nothing here imports torch, so that finding a ru
 among others belongs in `handles`.
 """
 
+import contextlib
 import csv
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
 SKIPPED = "skipped_images.json"
+_BEFORE_ANYTHING = {".hydra", STATE}
 Kind = Literal["best", "last"]
 
 
@@ -79,6 +82,13 @@ class Run:
     def is_finished(self) -> bool:
         """Whether the run has results, and hasn't been continued since."""
         return self.has_results and self.state.get("state", "finished") == "finished"
+
+    def leave_no_trace(self) -> None:
+        """Removes the folder of a run that was refused before it began, and the experiment's if that is empty then."""
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _BEFORE_ANYTHING:
+            shutil.rmtree(self.path)
+            with contextlib.suppress(OSError):  # there are other runs
+                self.path.parent.rmdir()
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -231,8 +231,8 @@ def _warmup_steps(warmup_epochs: float, total_steps: int, steps_per_epoch: int) 
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if 0 < total_steps <= warmup_steps:
         raise ValueError(
-            f"scheduler.warmup_epochs: got {warmup_epochs} ({warmup_steps} steps), but the run has {total_steps} steps "
-            f"({total_steps / steps_per_epoch:g} epochs). Lower scheduler.warmup_epochs or raise trainer.max_epochs."
+            f"scheduler.warmup_epochs: got {warmup_epochs}, but the run has {total_steps / steps_per_epoch:g} epochs. "
+            "Lower scheduler.warmup_epochs or raise trainer.max_epochs."
         )
     return warmup_steps
 

@@ -60,7 +60,7 @@ def summary(jobs: Sequence[_Job]) -> str:
 def _outcome(value: Any) -> str:
     """Returns the headline of what a job returned: a run, an evaluation's metrics, or the error that ended it."""
     if isinstance(value, Exception):
-        return f"failed: {value}"
+        return f"failed: {' '.join(str(value).splitlines())}"
     metrics = value.metrics if isinstance(value, Run) else value
     name = next((name for name in ("test/acc", "val/acc") if name in metrics), None)
     headline = f"{name} {metrics[name]:.4f}" if name else "done"

@@ -3,8 +3,6 @@
 Imported for timm's models and for `bundled` alone, so that no other model waits for timm.
 """
 
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +19,7 @@ from regraft.backbones.weights import (
     load_tensors,
     offline_error,
     read_file,
+    require_answer,
     unknown_name_error,
     without,
 )
@@ -108,12 +107,36 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
         if "img_size" in options:
             _resize(model, options["img_size"], name)
         return model
+    _require_known(weights)
+    return _download(name, config, options)
+
+
+def has_weights(*, name: str, weights: str | None) -> bool:
+    """Returns whether nothing is to be downloaded for these weights, and doesn't.
+
+    Raises:
+        ValueError: unknown name, tag or weights.
+        ConnectionError: they are to be downloaded, and there is no network.
+    """
+    config = _pretrained_config(name)
+    if weights is None or is_path(weights):
+        return True
+    _require_known(weights)
+    if _cached(name, config) is not None:
+        return True
+    try:
+        require_answer(huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url))
+    except OSError as error:
+        raise offline_error(f"timm's weights for {name}", error) from error
+    return False
+
+
+def _require_known(weights: str) -> None:
     if weights != "DEFAULT":
         raise ValueError(
             f"model.weights: got {weights!r}; allowed: DEFAULT (the weights of the tag in model.name), null, or the "
             "path of a file."
         )
-    return _download(name, config, options)
 
 
 def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
@@ -134,28 +157,31 @@ def _resize(model: nn.Module, image_size: int, name: str) -> None:
 
 def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> nn.Module:
     """Returns the model with its pretrained weights, from the hub's cache where they lie there."""
+    repository = config.hf_hub_id
+    cached = _cached(name, config)
+    if cached is not None:
+        return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})
+    try:
+        if repository:
+            require_answer(huggingface_hub.constants.ENDPOINT)
+        return _construct(name, {**options, "pretrained": True})
+    except OSError as error:
+        raise offline_error(f"timm's weights for {name}", error) from error
+
+
+def _cached(name: str, config: PretrainedCfg) -> str | None:
+    """Returns where the hub's cache has the weights, None if it hasn't.
+
+    Raises:
+        ValueError: there are none anywhere.
+    """
     repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
     if not (repository or config.url):
         raise ValueError(
             f"model.weights: timm has no weights for {name}; use model.weights=null or another model.name."
         )
     cached = huggingface_hub.try_to_load_from_cache(repository, file) if repository else None
-    if isinstance(cached, str):
-        return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})
-    try:
-        if repository:
-            _probe(huggingface_hub.constants.ENDPOINT)
-        return _construct(name, {**options, "pretrained": True})
-    except OSError as error:
-        raise offline_error(f"timm's weights for {name}", error) from error
-
-
-def _probe(url: str) -> None:
-    """Raises URLError when the host can't be reached: the hub's own client retries for most of a minute."""
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
-    except urllib.error.HTTPError:
-        return  # an answer, whatever it says
+    return cached if isinstance(cached, str) else None
 
 
 def _as_tuple(names: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...]:

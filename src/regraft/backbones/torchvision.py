@@ -4,9 +4,12 @@ How a family's parameters fall into stages stands in `torchvision_families`.
 """
 
 import urllib.error
+import urllib.parse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision.models
 from torch import Tensor, nn
 from torchvision.models import vision_transformer
@@ -18,6 +21,7 @@ from regraft.backbones.weights import (
     load_tensors,
     offline_error,
     read_file,
+    require_answer,
     unknown_name_error,
     without,
 )
@@ -46,9 +50,6 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         FileNotFoundError: no file at `weights`.
         ConnectionError: weights to download, and no network.
     """
-    known = torchvision.models.list_models(module=torchvision.models)
-    if name not in known:
-        raise unknown_name_error("torchvision", name, known)
     preset = _preset(name, weights)
     size = preset.transforms().crop_size[0] if image_size is None else image_size
     spec = InputSpec(size, num_channels)
@@ -65,8 +66,31 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     return Backbone(cut(model, stages_of(name, model), name), num_features, spec)
 
 
+def has_weights(*, name: str, weights: str | None) -> bool:
+    """Returns whether nothing is to be downloaded for these weights, and doesn't.
+
+    Raises:
+        ValueError: unknown name or weights.
+        ConnectionError: they are to be downloaded, and there is no network.
+    """
+    preset = _preset(name, weights)
+    if weights is None or is_path(weights):
+        return True
+    file = urllib.parse.urlparse(preset.url).path.rpartition("/")[2]
+    if Path(torch.hub.get_dir(), "checkpoints", file).is_file():
+        return True
+    try:
+        require_answer(preset.url)
+    except OSError as error:
+        raise offline_error(f"torchvision's {preset}", error) from error
+    return False
+
+
 def _preset(name: str, weights: str | None) -> Any:
     """Returns torchvision's own record of the weights; of the default ones for a file or none."""
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise unknown_name_error("torchvision", name, known)
     presets = torchvision.models.get_model_weights(name)
     if weights is None or is_path(weights):
         return presets.DEFAULT

@@ -4,6 +4,8 @@ Which tensors of a file are the backbone's is the business of each source's file
 """
 
 import pickle
+import urllib.error
+import urllib.request
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -116,6 +118,14 @@ def without(tensors: Mapping[str, Tensor], modules: Iterable[str]) -> dict[str, 
     """Returns the tensors that don't belong to the named modules (a classifier's, say)."""
     prefixes = tuple(f"{module}." for module in modules)
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
+
+
+def require_answer(url: str) -> None:
+    """Raises URLError when the host can't be reached: libraries retry for most of a minute."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except urllib.error.HTTPError:
+        return  # an answer, whatever it says
 
 
 def offline_error(what: str, error: BaseException) -> ConnectionError:

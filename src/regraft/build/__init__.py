@@ -3,27 +3,36 @@
 Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
 """
 
+from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
 from regraft.build.evaluating import evaluation_data
-from regraft.build.features import FeaturePlan, feature_plan, store
+from regraft.build.features import FeaturePlan, feature_plan, model_name, store
 from regraft.build.parts import Parts, assemble, bare_backbone, datamodule, freezing, optimizer_groups, transfer_module
 from regraft.build.pixels import store_pixels
+from regraft.build.preflight import Checked, preflight
 from regraft.build.probing import Point, fit_grid
 from regraft.build.running import callbacks, loggers, trainer
 
 __all__ = [
+    "Checked",
     "FeaturePlan",
     "Parts",
     "Point",
     "assemble",
     "bare_backbone",
     "callbacks",
+    "data_faults",
     "datamodule",
     "evaluation_data",
     "feature_plan",
     "fit_grid",
     "freezing",
     "loggers",
+    "model_name",
     "optimizer_groups",
+    "preflight",
+    "require_fitting_data",
+    "require_sound",
+    "steps_per_epoch",
     "store",
     "store_pixels",
     "trainer",

@@ -110,11 +110,9 @@ def feature_plan(
     settings: Settings = factory(config["features"], "features")()
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
-    is_full_batch = issubclass(get_object(config["optimizer"]["_target_"]), LBFGS)
-    if is_full_batch:
-        require_full_batch(config, backbone, data.augment, [factors for _, factors in phases])
+    is_full_batch = _is_full_batch(config)
     plan = None
-    reason = obstacle(settings, config, data.augment, frozen_depth(phases[0][1], names))
+    reason = require_storable_if_wanted(config, backbone, data.augment, strategy)
     if reason is None and earlier is not None and earlier["precision"] is None and settings.cache != "on":
         reason = "the run didn't store them when it began."
     if reason is None:
@@ -139,7 +137,32 @@ def feature_plan(
     if reason is None:
         return plan
     _require_not_wanted(settings, data.augment, reason, is_full_batch=is_full_batch)
+    if settings.cache == "auto":
+        log.info("Features aren't stored: %s", reason)
     return None
+
+
+def require_storable_if_wanted(
+    config: Config, backbone: Backbone, augment: Augment, strategy: FreezingStrategy
+) -> str | None:
+    """Returns why the features of a run can't be stored, None if they can, going by its config and stages alone.
+
+    Raises:
+        ValueError: the user wants them stored, or an optimizer that works on them.
+    """
+    settings: Settings = factory(config["features"], "features")()
+    phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
+    is_full_batch = _is_full_batch(config)
+    if is_full_batch:
+        require_full_batch(config, backbone, augment, [factors for _, factors in phases])
+    reason = obstacle(settings, config, augment, frozen_depth(phases[0][1], backbone.stage_names))
+    if reason is not None:
+        _require_not_wanted(settings, augment, reason, is_full_batch=is_full_batch)
+    return reason
+
+
+def _is_full_batch(config: Config) -> bool:
+    return issubclass(get_object(config["optimizer"]["_target_"]), LBFGS)
 
 
 def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | None:
@@ -155,7 +178,7 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
 
 
 def _require_not_wanted(settings: Settings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
-    """Says why nothing is stored.
+    """Returns unless what can't be stored for some reason is to be.
 
     Raises:
         ValueError: the user wants it stored.
@@ -168,8 +191,6 @@ def _require_not_wanted(settings: Settings, augment: Augment, reason: str, *, is
         raise ValueError(
             f"features.views: got {settings.views}, but {reason} features.views=0 draws anew in each epoch."
         )
-    if settings.cache == "auto":
-        log.info("Features aren't stored: %s", reason)
 
 
 def run_phases_of(

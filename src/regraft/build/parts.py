@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -81,18 +81,25 @@ class Parts:
     rows: list[StageRow]
 
 
-def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
+def assemble(
+    config: Config,
+    checkpoint: Checkpoint | None,
+    made: tuple[Backbone, Config] | None = None,
+    require_fitting: Callable[[Any, Backbone], None] | None = None,
+) -> Parts:
     """Returns a training's parts; mistakes in the model and its freezing are said before data is read.
 
     Args:
         config: the resolved config.
         checkpoint: what the run goes on from; its weights take the place of pretrained ones.
+        made: the backbone and its architecture, if they are there already; see `backbone`.
+        require_fitting: refuses data, before any of it is decoded, that doesn't go with the config and the backbone.
 
     Raises:
         ValueError: parts that don't fit, or data that isn't what the run was started with.
     """
     if checkpoint is None:
-        body, architecture = backbone(config["model"], config["trust"])
+        body, architecture = backbone(config["model"], config["trust"]) if made is None else made
     else:
         architecture = checkpoint.architecture
         body = bare_backbone(architecture, checkpoint.input_spec)
@@ -100,6 +107,8 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
     strategy = freezing(config, body.stage_names)
     head_source = None if checkpoint is not None else _head_source(config)
     data = datamodule(config, body.input_spec, checkpoint or head_source)
+    if require_fitting is not None:
+        require_fitting(data, body)
     if checkpoint is not None:
         _require_same_data(data, checkpoint)
     body.input_spec = data.input_spec
@@ -115,7 +124,7 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
     if head_source is not None:
         _load_head(module.head, head_source)
     # Made anew when training starts; what is wrong with it is to be said before features are computed.
-    _optimizer(config, module.backbone, module.head)
+    optimizer(config, module.backbone, module.head)
     groups = optimizer_groups(config, module.backbone, module.head)
     base_rate = config["optimizer"]["lr"]
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
@@ -127,16 +136,27 @@ def assemble(config: Config, checkpoint: Checkpoint | None) -> Parts:
 
 def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
     """Returns the strategy, having asked it about every epoch, so that a misnamed stage is said before data is read."""
-    max_epochs = config["trainer"]["max_epochs"]
-    if not isinstance(max_epochs, int) or not (max_epochs >= 1 or max_epochs == -1):
-        raise ValueError(f"trainer.max_epochs: got {max_epochs!r}; allowed: 1 or more, or -1 for no limit.")
-    strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
-    phases(strategy, stage_names, max_epochs)
+    strategy = unasked_freezing(config)
+    phases(strategy, stage_names, config["trainer"]["max_epochs"])
     return strategy
 
 
+def unasked_freezing(config: Config) -> FreezingStrategy:
+    """Returns the strategy, which may still not fit the backbone's stages, or the length of the run."""
+    require_length(config)
+    strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
+    return strategy
+
+
+def require_length(config: Config) -> None:
+    """Checks how many epochs the run has."""
+    max_epochs = config["trainer"]["max_epochs"]
+    if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
+        raise ValueError(f"trainer.max_epochs: got {max_epochs!r}; allowed: 1 or more, or -1 for no limit.")
+
+
 def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
-    """Returns the prepared datamodule: data read, splits made, classes and statistics known.
+    """Returns the prepared datamodule: data read, splits made, classes known.
 
     Args:
         config: the resolved config.
@@ -146,6 +166,14 @@ def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None
     Raises:
         ValueError: the data can't be read or split as asked, or has other classes.
     """
+    module = unread_datamodule(config, input_spec, trained)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+def unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
+    """Returns the datamodule, its data not looked for yet; see `datamodule`."""
     from regraft.data.class_order import InOrderOf
     from regraft.data.datamodule import ImageDataModule
 
@@ -157,17 +185,15 @@ def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None
             f"data: it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, "
             f"which brings them."
         )
-    source = factory({key: value for key, value in node.items() if key not in ours}, "data")()
+    own = [key for key in node if key in ours]
+    source = factory({key: value for key, value in node.items() if key not in ours}, "data", own)()
     if trained is not None:
         source = InOrderOf(source, trained.class_names, str(trained.path))
     options = {key: value for key, value in node.items() if key in ours}
     make = checked_call(ImageDataModule, "data", options)
-    module = make(
+    return make(
         source=source, input_spec=input_spec, augment=factory(config["augment"], "augment")(), seed=config["seed"]
     )
-    module.prepare_data()
-    module.setup("fit")
-    return module
 
 
 def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
@@ -239,23 +265,25 @@ def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[i
         head=head(config, backbone.num_features, num_classes),
         loss=loss(config, class_counts),
         num_classes=num_classes,
-        make_optimizer=partial(_optimizer, config),
+        make_optimizer=partial(optimizer, config),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         l1=config["penalty"]["l1"],
         l2=config["penalty"]["l2"],
         record=record,
-        skips_nan=_skips_nan(config),
+        skips_nan=skips_nan(config),
     )
 
 
-def _skips_nan(config: Config) -> bool:
+def skips_nan(config: Config) -> bool:
+    """Returns whether a batch whose loss is no number is left out."""
     choice = config["callbacks"].get("nan", "stop")
     if choice not in ("stop", "skip"):
         raise ValueError(f"callbacks.nan: got {choice!r}; allowed: stop, skip.")
     return bool(choice == "skip")
 
 
-def _optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
+def optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
+    """Returns the config's optimizer on named groups."""
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return factory(node, "optimizer")(params=optimizer_groups(config, backbone, head))
 

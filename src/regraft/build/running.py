@@ -2,7 +2,10 @@
 
 import inspect
 import logging
+import os
+import re
 import sys
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,10 +20,19 @@ from regraft.checkpoints.restoring import EarlyStop, EpochEnd, History, StartAfr
 from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
+from regraft.metrics import metric_names
 from regraft.resuming import without_state
 from regraft.runs import CHECKPOINTS, Run
 
 log = logging.getLogger(__name__)
+
+_NEEDED = (
+    *("accelerator", "devices", "num_nodes", "precision", "max_epochs", "max_steps", "accumulate_grad_batches"),
+    *("gradient_clip_val", "fast_dev_run", "limit_train_batches", "limit_val_batches", "enable_progress_bar"),
+)
+# Lightning takes less than these, and fails in the middle of a run, or does without.
+_LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
+_HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
 def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], None]) -> list[Any]:
@@ -32,10 +44,7 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
         parts: what is trained.
         on_saved: called after each write of the last checkpoint.
 
-    Raises:
-        ValueError: something watches a validation metric, and there is no validation split.
     """
-    _require_watchable(config["scheduler"], "scheduler", parts)
     made: list[Any] = [EpochEnd(), EarlyStop(), FreezingCallback(parts.strategy)]
     nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
     for name, node in nodes.items():
@@ -44,7 +53,6 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
         if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
             log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
             continue
-        _require_watchable(node, f"callbacks.{name}", parts)
         make = factory(node, f"callbacks.{name}")
         given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
         made.append(make(**{key: value for key, value in given.items() if key in parameters}))
@@ -56,22 +64,50 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
     return made
 
 
-def _require_watchable(node: Config, section: str, parts: Parts) -> None:
-    """Checks that what a section watches is logged, and that it watches it the right way up."""
-    monitor = node.get("monitor")
-    if monitor is None:
-        return
-    known = parts.module.metric_names
+def watchers(config: Config) -> dict[str, Config]:
+    """Returns the nodes that watch a metric, by where they stand in the config."""
+    nodes = {"scheduler": config["scheduler"]}
+    nodes |= {f"callbacks.{name}": node for name, node in config["callbacks"].items() if isinstance(node, dict)}
+    return {section: node for section, node in nodes.items() if node.get("monitor") is not None}
+
+
+def require_watchable(node: Config, section: str, num_classes: int | None, *, has_val: bool) -> None:
+    """Checks that what a node watches is logged, and that it watches it the right way up.
+
+    Args:
+        node: see `watchers`.
+        section: where it stands.
+        num_classes: of the data; None as long as that isn't known.
+        has_val: whether there is a validation split.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    monitor = node["monitor"]
+    known = metric_names(sys.maxsize if num_classes is None else num_classes)
     if monitor not in known:
-        raise ValueError(f"{section}.monitor: {unknown('metric', monitor, known)}")
-    if monitor.startswith("val/") and not parts.data.has_val:
+        if num_classes is not None and monitor in metric_names(sys.maxsize):
+            raise ValueError(
+                f"{section}.monitor: got {monitor!r}, which isn't measured with {num_classes} classes. "
+                f"Allowed: {', '.join(known)}."
+            )
+        raise ValueError(f"{section}.monitor: {unknown('metric', str(monitor), known)}")
+    # What keeps checkpoints keeps none then, and the last epoch is tested.
+    if monitor.startswith("val/") and not has_val and not _takes_folder(node):
         raise ValueError(
             f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
         )
+    patience = node.get("patience", 0)
+    if isinstance(patience, int) and patience < 0:
+        raise ValueError(f"{section}.patience: got {patience}; it must be at least 0.")
     mode = node.get("mode", "min")  # what Lightning's callbacks take it for
     right = "min" if monitor.endswith("/loss") else "max"
     if mode != right:
         raise ValueError(f"{section}.mode: got {mode!r} for {monitor}; it must be {right}.")
+
+
+def _takes_folder(node: Config) -> bool:
+    return "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
 
 
 def loggers(config: Config, run: Run) -> list[Any]:
@@ -89,14 +125,59 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
     node = config["trainer"]
+    _require_supported(node)
+    make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
+    try:
+        with warnings.catch_warnings():
+            # Refused below: Lightning would take another precision than it was told to.
+            warnings.filterwarnings("ignore", message=".*precision='16-mixed'.*AMP with fp16 is not supported on CPU")
+            made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
+    except (MisconfigurationException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        fix = " For the CPU: trainer=cpu." if re.search("accelerator|backend|machine", reason) else ""
+        raise ValueError(f"trainer: {reason}{fix}") from error
+    if made.strategy.root_device.type == "cpu":
+        _require_fit_for_cpu(node, made.num_devices)
+    return made
+
+
+def lacking_keys(node: Config) -> list[str]:
+    """Returns the keys that a trainer's section can't do without and lacks."""
+    return [key for key in _NEEDED if key not in node]
+
+
+def _require_supported(node: Config) -> None:
+    lacking = lacking_keys(node)
+    if lacking:
+        raise ValueError(
+            f"trainer: it lacks {', '.join(lacking)}. A trainer config starts with `defaults: [_base, _self_]`, which "
+            "brings them."
+        )
+    devices = node["devices"]
+    names = devices if isinstance(devices, list) else str(devices).split(",")
+    if str(devices) not in ("auto", "-1") and not (names and all(str(name).strip().isdigit() for name in names)):
+        raise ValueError(f"trainer.devices: got {devices!r}; allowed: a number, a list such as [0,1], or auto.")
+    for key, least in _LEAST.items():
+        value = node.get(key)
+        if value is not None and not (isinstance(value, int | float) and value >= least):
+            raise ValueError(f"trainer.{key}: got {value!r}; allowed: {least} or more.")
     if node["num_nodes"] != 1:
         raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
     if node["limit_train_batches"] == 0:
         raise ValueError(
             "trainer.limit_train_batches: got 0; allowed: 1 or more, a share of the batches, or null for all."
         )
-    make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
-    try:
-        return make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
-    except (MisconfigurationException, ValueError) as error:
-        raise ValueError(f"trainer: {' '.join(str(error).split())} For the CPU: trainer=cpu.") from error
+
+
+def _require_fit_for_cpu(node: Config, num_devices: int) -> None:
+    if str(node["precision"]) in _HALF_PRECISIONS:
+        raise ValueError(
+            f"trainer.precision: got {node['precision']!r}, which needs a GPU, and the run is on the CPU; use "
+            "trainer.precision=bf16-mixed or 32-true."
+        )
+    num_cores = os.cpu_count() or 1
+    if num_devices > num_cores:
+        raise ValueError(
+            f"trainer.devices: got {node['devices']!r}, but the run is on the CPU, which has {num_cores} cores, "
+            f"one for each process; use trainer.devices={num_cores} or fewer."
+        )

@@ -12,6 +12,7 @@ from regraft.checkpoints.keeping import BestCheckpoint, LastCheckpoint
 from regraft.contracts import Backbone
 from regraft.data.augment import Augment
 from regraft.data.image_view import is_flip_only, is_none
+from regraft.faults import FaultsError
 from regraft.features.frozen import FrozenFeatures
 from regraft.features.plan import Stretch, frozen_depth, saved_flops
 from regraft.features.settings import Settings
@@ -132,6 +133,7 @@ def require_full_batch(
         (trainer["limit_train_batches"] or trainer["fast_dev_run"],
          "an epoch can't be a part of them; leave trainer.limit_train_batches and trainer.fast_dev_run out"),
     ]  # fmt: skip
-    reason = next((text for is_wrong, text in wrong if is_wrong), None)
-    if reason is not None:
-        raise ValueError(f"optimizer: LBFGS takes one step an epoch on all training features: {reason}.")
+    reasons = [text for is_wrong, text in wrong if is_wrong]
+    if reasons:
+        lead = "optimizer: LBFGS takes one step an epoch on all training features"
+        raise FaultsError(f"{lead}: {text}." for text in reasons)

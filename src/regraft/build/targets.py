@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from hydra.utils import get_object, instantiate
@@ -11,9 +11,16 @@ from regraft.composition import unknown
 
 Config = dict[str, Any]
 
+_EXTRAS = ("wandb", "mlflow")
 
-def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
+
+def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] = ()) -> Callable[..., Any]:
     """Returns what the node's `_target_` makes, called with the node's keys and whatever the caller adds.
+
+    Args:
+        node: of the config.
+        section: where it stands.
+        further_keys: that the section may have and this node doesn't, for what is said of an unknown one.
 
     Raises:
         ValueError: there is no such target, or the node has a key or a type that it doesn't take.
@@ -26,7 +33,8 @@ def factory(node: Mapping[str, Any], section: str) -> Callable[..., Any]:
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for key in node:
         if not takes_any and key not in parameters and not key.startswith("_"):
-            raise ValueError(f"{section}.{key}: {unknown('key', key, [name for name in parameters if name != 'self'])}")
+            allowed = [*further_keys, *(name for name in parameters if name != "self")]
+            raise ValueError(f"{section}.{key}: {unknown('key', key, allowed)}")
     return checked_call(instantiate(node, _partial_=True, _convert_="all"), section, {})
 
 
@@ -43,8 +51,9 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
                 f"{section}: got {shown}; one of these has a type that it can't have ({error})."
             ) from error
         except ModuleNotFoundError as error:
-            extra = f" pip install 'regraft[{error.name}]'." if error.name in ("wandb", "mlflow") else ""
-            raise ValueError(f"{section}: {str(error).splitlines()[0]}{extra}") from error
+            reason = str(error).splitlines()[0]
+            extra = next((f" pip install 'regraft[{name}]'." for name in _EXTRAS if name in reason), "")
+            raise ValueError(f"{section}: {reason.partition(' HINT')[0]}{extra}") from error
 
     return checked
 

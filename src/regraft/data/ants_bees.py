@@ -31,6 +31,10 @@ class AntsBeesSource:
         self._url = url
         self._md5 = md5
 
+    def is_here(self) -> bool:
+        """Whether there is nothing to fetch, or nowhere to fetch it to."""
+        return self._root.is_file() or self._folder() is not None
+
     def prepare(self) -> None:
         """Fetches the photos, unless they are there.
 

@@ -29,6 +29,10 @@ class CIFAR10Source:
         self._root = Path(root).expanduser()
         self._verify = verify
 
+    def is_here(self) -> bool:
+        """Whether `prepare` would download nothing."""
+        return not self._verify or self._root.is_file() or not _missing(CIFAR10, self._root)
+
     def prepare(self) -> None:
         """Downloads what is missing and checks it; see `_prepare`."""
         _prepare(CIFAR10, self._root, self._verify)
@@ -54,6 +58,10 @@ class CIFAR100Source:
         self._verify = verify
         self._labels = labels
 
+    def is_here(self) -> bool:
+        """Whether `prepare` would download nothing."""
+        return not self._verify or self._root.is_file() or not _missing(CIFAR100, self._root)
+
     def prepare(self) -> None:
         """Downloads what is missing and checks it; see `_prepare`."""
         _prepare(CIFAR100, self._root, self._verify)
@@ -72,9 +80,7 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
     """
     refuse_file(root)
     folder = root / dataset.base_folder
-    checksums = dict([*dataset.train_list, *dataset.test_list])
-    checksums[dataset.meta["filename"]] = dataset.meta["md5"]
-    missing = [name for name in checksums if not (folder / name).is_file()]
+    missing = _missing(dataset, root)
     if not verify:
         if missing:
             raise FileNotFoundError(
@@ -84,7 +90,7 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
         return
     if not missing:
         # Downloading anew would overwrite files that may be the user's own.
-        wrong = [name for name, md5 in checksums.items() if not check_integrity(folder / name, md5)]
+        wrong = [name for name, md5 in _checksums(dataset).items() if not check_integrity(folder / name, md5)]
         if wrong:
             raise ValueError(
                 f"data.root: in {folder} the official checksums don't fit {', '.join(wrong)}. "
@@ -98,6 +104,15 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
             "data=digits, or data.root=PATH data.verify=false for files that you have",
         )
     dataset(root, train=False, download=True)
+
+
+def _checksums(dataset: type[CIFAR10]) -> dict[str, str]:
+    """Returns the official MD5 of each file."""
+    return dict([*dataset.train_list, *dataset.test_list]) | {dataset.meta["filename"]: dataset.meta["md5"]}
+
+
+def _missing(dataset: type[CIFAR10], root: Path) -> list[str]:
+    return [name for name in _checksums(dataset) if not (root / dataset.base_folder / name).is_file()]
 
 
 def _read(dataset: type[CIFAR10], root: Path, names_key: str, labels_key: str) -> Splits:

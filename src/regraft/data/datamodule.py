@@ -99,6 +99,11 @@ class ImageDataModule(pl.LightningDataModule):
         self._seed = seed
         self._decoded: dict[str, Decoded] = {}
 
+    @property
+    def is_here(self) -> bool:
+        """Whether `prepare_data` has nothing to download."""
+        return self._prepared.is_here
+
     def prepare_data(self) -> None:
         """Downloads and checks what has to be, once."""
         self._prepared.prepare()

@@ -52,6 +52,12 @@ class PreparedData:
         self._fingerprint: str | None = None
         self._file_digests: dict[FileImages, np.ndarray] = {}
 
+    @property
+    def is_here(self) -> bool:
+        """Whether nothing is to be downloaded; a source that doesn't say so has its data at hand."""
+        is_here = getattr(self._source, "is_here", None)
+        return is_here is None or bool(is_here())
+
     def prepare(self) -> None:
         """Downloads and checks what has to be, once."""
         if not self._is_prepared:
@@ -76,7 +82,6 @@ class PreparedData:
         parts["train"] = subset_of_train(
             parts["train"], splits.class_names, self._fraction, self._shots, self._subset_seed
         )
-        self._input_spec = with_statistics(self._input_spec, parts["train"], self._subset_seed)
         self._parts = parts
         self._splits = splits
 
@@ -95,7 +100,8 @@ class PreparedData:
     @property
     def input_spec(self) -> InputSpec:
         """The backbone's spec with mean and std: its own, or else those of the training samples."""
-        assert self._splits is not None, "read() comes first"
+        # Not in read(): what is wrong with a listing is to be said before images are decoded.
+        self._input_spec = with_statistics(self._input_spec, self.parts["train"], self._subset_seed)
         return self._input_spec
 
     @property

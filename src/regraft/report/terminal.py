@@ -21,10 +21,15 @@ def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: 
         run: the run's folder.
     """
     console = Console()
-    images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-    _print_line(console, f"{len(class_names)} classes ({_shortened(class_names)}); images: {images}")
+    _print_line(console, sizes_text(sizes, class_names))
     console.print(render(rows))
     _print_line(console, f"run: {run.path}")
+
+
+def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
+    """Returns the classes, and the images of each split, on one line."""
+    images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+    return f"{len(class_names)} classes ({_shortened(class_names)}); images: {images}"
 
 
 def show_results(results: Mapping[str, Any], run: Run) -> None:

@@ -81,8 +81,7 @@ def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], 
     _warn_of_sessions(source, earlier)
     session = provenance.new_session(overrides)
     session["reproduces"] = {"run": str(source.path), "fingerprint": _fingerprint(source, earlier, config["trust"])}
-    train.keep_overrides(run, overrides)
-    train.launch(config, run, session)
+    train.launch(config, run, session, overrides)
     comparison_table.show(source, run)
     differing = different(source.metrics, run.metrics)
     if not differing:

@@ -3,7 +3,8 @@
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition, provenance, slurm
 from regraft.arguments import in_its_folder
+from regraft.faults import FaultsError
+from regraft.overrides import reference
 from regraft.provenance import Session
 from regraft.resuming import continued, reset_parts
 from regraft.run_state import Recorder, recorded, require_not_running
@@ -24,8 +27,13 @@ from regraft.verbs.quiet import interruptible, quiet_lightning
 from regraft.verbs.resume import is_done, with_its_length
 
 if TYPE_CHECKING:
-    from regraft.build import FeaturePlan, Parts
+    from regraft.build import Checked, FeaturePlan, Parts
     from regraft.checkpoints.reading import Checkpoint
+    from regraft.contracts import InputSpec
+
+    GoesOnWith = tuple[dict[str, Any], InputSpec]
+
+Reference = Callable[[], dict[str, Any]]
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +41,21 @@ log = logging.getLogger(__name__)
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Composes a config as the command line does and trains it; see `regraft.train`."""
     completed = in_its_folder(list(overrides))
-    composed = composition.compose_once("train", completed, config_dir)
+    try:
+        composed = composition.compose_once("train", completed, config_dir)
+    except ValueError:
+        from regraft.verbs.check import require_sound_command
+
+        require_sound_command([*overrides, *([] if config_dir is None else ["--config-dir", config_dir])])
+        raise
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         config = composition.plain(composed, overrides)
-    return _start(config, overrides, run)
+    try:
+        return _start(config, overrides, run, partial(reference, composed.hydra))
+    except FaultsError:
+        run.leave_no_trace()
+        raise
 
 
 def train_job(composed: DictConfig) -> Run:
@@ -45,36 +63,75 @@ def train_job(composed: DictConfig) -> Run:
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
-    return _start(composition.plain(composed, overrides), overrides, run)
+    # By its value: a sweep's next job has a config of its own.
+    return _start(composition.plain(composed, overrides), overrides, run, partial(reference, hydra))
 
 
-def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:
-    is_in_place = False
+def _start(config: dict[str, Any], overrides: Sequence[str], run: Run, choices: Reference) -> Run:
     session = provenance.new_session(overrides)
+    config, goes_on_with = settle(config, overrides, run)
+    if goes_on_with is not None and run_of(config["ckpt_path"]) == run and is_done(config, run):
+        return run
+    launch(config, run, session, overrides, goes_on_with, None if goes_on_with else choices)
+    return run
+
+
+def settle(config: dict[str, Any], overrides: Sequence[str], run: Run) -> tuple[dict[str, Any], "GoesOnWith | None"]:
+    """Returns the config that a run is really trained with, and what it goes on with: architecture and input spec.
+
+    Raises:
+        ValueError: the run's folder is another run's, or the config asks of a resumed run what it can't.
+    """
+    is_in_place, goes_on_with = False, None
     if config["ckpt_path"] is not None:
         checkpoint = _checkpoint_of(config)
+        goes_on_with = checkpoint.architecture, checkpoint.input_spec
         config = continued(checkpoint.config, config, overrides) | {"ckpt_path": str(checkpoint.path)}
         is_in_place = run_of(checkpoint.path) == run
         if is_in_place:
             config = with_its_length(config, run, overrides)
             require_not_running(run)
-            if is_done(config, run):
-                return run
     elif reset_parts(config):
         raise ValueError("resume.reset: a new run has no state to reset. Leave it out, or go on with a run: run=...")
     if not is_in_place and (run.last_ckpt.exists() or run.has_results):
         raise ValueError(f"{run.path} already holds a run. Go on with it by ckpt_path=..., or name another folder.")
+    return config, goes_on_with
+
+
+def launch(
+    config: dict[str, Any],
+    run: Run,
+    session: Session,
+    overrides: Sequence[str],
+    goes_on_with: "GoesOnWith | None" = None,
+    choices: Reference | None = None,
+) -> None:
+    """Trains one run in this process, or in a group of its own if it takes several; see `fit`.
+
+    Args:
+        config: the resolved config, plain types.
+        run: where everything is kept.
+        session: where it comes from; see `provenance.new_session`.
+        overrides: what was asked for.
+        goes_on_with: see `settle`.
+        choices: gives the config of the same choices without any other override, for what is wrong with this one.
+
+    Raises:
+        FaultsError: all that is wrong with the config; nothing has been written then.
+    """
+    with quick_imports():
+        import pytorch_lightning as pl
+
+        from regraft import build
+
+    quiet_lightning()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    checked = build.require_sound(config, run.path, goes_on_with, choices)
     keep_overrides(run, overrides)
-    launch(config, run, session)
-    return run
-
-
-def launch(config: dict[str, Any], run: Run, session: Session) -> None:
-    """Trains one run in this process, or in a group of its own if it takes several; see `fit`."""
     if devices.needs_processes(config["trainer"]):
         devices.launch(config, run, session)
     else:
-        fit(config, run, session)
+        fit(config, run, session, checked)
 
 
 def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
@@ -84,19 +141,20 @@ def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
         OmegaConf.save(OmegaConf.create(list(overrides)), run.path / ".hydra" / "overrides.yaml")
 
 
-def fit(config: dict[str, Any], run: Run, session: Session) -> None:
+def fit(config: dict[str, Any], run: Run, session: Session, checked: "Checked | None" = None) -> None:
     """Trains and tests one run in this process, and keeps what became of it.
 
     Args:
         config: the resolved config, plain types.
         run: where everything is kept.
         session: where it comes from; see `provenance.new_session`.
+        checked: what checking the config has made, if it has been checked in this process.
     """
     # A resumed or reproduced run's own files had a say in it.
     require_known_targets(config, config["trust"], str(run.path))
     try:
         with recorded(run) as recorder:
-            _fit(config, run, session, recorder)
+            _fit(config, run, session, recorder, checked)
     except Preempted as notice:
         # Before or after the steps, where nothing is lost by starting that part again.
         if notice.signum == signal.SIGUSR1:
@@ -104,7 +162,7 @@ def fit(config: dict[str, Any], run: Run, session: Session) -> None:
         raise
 
 
-def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder) -> None:
+def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder, checked: "Checked | None") -> None:
     started = time.perf_counter()
     with quick_imports():
         import pytorch_lightning as pl
@@ -116,7 +174,12 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder)
     quiet_lightning()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     checkpoint = _checkpoint_of(config) if config["ckpt_path"] is not None else None
-    parts = build.assemble(config, checkpoint)
+    parts = build.assemble(
+        config,
+        checkpoint,
+        None if checked is None else checked.made,
+        lambda data, body: build.require_fitting_data(config, data, body, checked),
+    )
     provenance.require_same_data(session, config["data"], parts.data.fingerprint)
     loggers = build.loggers(config, run)
     trainer = build.trainer(

@@ -1,0 +1,161 @@
+"""What a run will take of disk and memory, roughly, against what there is.
+
+Predictions are lower bounds: what they refuse can't work, and what they let pass may still be too much.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.contracts import Backbone
+
+_CHECKPOINTS = 3
+"""Best, last and previous, each with weights and the optimizer's state."""
+
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a run holds.
+
+    Attributes:
+        num_parameters: of backbone and head.
+        num_trained: of those, how many ever train.
+        num_states: numbers that the optimizer keeps for each parameter that trains.
+    """
+
+    num_parameters: int
+    num_trained: int
+    num_states: float
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint."""
+        return int(4 * (self.num_parameters + self.num_states * self.num_trained))
+
+    @property
+    def run_bytes(self) -> int:
+        """Of all files with weights in a run's folder."""
+        return _CHECKPOINTS * self.checkpoint_bytes + 4 * self.num_parameters
+
+    @property
+    def resident_bytes(self) -> int:
+        """Of parameters, gradients and the optimizer's state in memory."""
+        return int(4 * (self.num_parameters + (1 + self.num_states) * self.num_trained))
+
+
+def optimizer_states(make: Callable[[list[dict[str, Any]]], Any]) -> float:
+    """Returns how many numbers an optimizer keeps for each parameter: it takes a step on some, and they are counted.
+
+    Args:
+        make: the optimizer of named groups.
+    """
+    parameter = nn.Parameter(torch.zeros(1024))
+    optimizer = make([{"params": [parameter], "name": "head/decay", "weight_decay": 0.0, "lr_factor": 1.0}])
+    parameter.grad = torch.zeros_like(parameter)
+    optimizer.step(lambda: torch.zeros(()))
+    states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
+    return sum(value.numel() for value in states) / parameter.numel()
+
+
+def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
+    """Returns the bytes of one image's activations that training keeps for the backward pass, float32.
+
+    Those of the modules that have none inside them; what functions make on top isn't seen.
+
+    Args:
+        backbone: left as it was.
+        trained: stages that train.
+    """
+    num_values = 0
+
+    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        nonlocal num_values
+        num_values += output.numel() if isinstance(output, Tensor) else 0
+
+    modules = {module for name in trained for module in backbone.stages[name].modules()}
+    hooks = [module.register_forward_hook(count) for module in modules if not list(module.children())]
+    modes = {module: module.training for module in backbone.modules()}
+    spec = backbone.input_spec
+    try:
+        with torch.inference_mode():
+            backbone.eval()(torch.zeros(1, spec.num_channels, spec.image_size, spec.image_size))
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return 4 * num_values
+
+
+def require_disk(folder: Path, sizes: Sizes) -> None:
+    """Checks that the disk can take a run's checkpoints.
+
+    Args:
+        folder: of the run; needn't exist.
+        sizes: of the run.
+
+    Raises:
+        ValueError: it can't.
+    """
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if sizes.run_bytes > free:
+        raise ValueError(
+            f"output_dir: a run's checkpoints take about {_gigabytes(sizes.run_bytes)} ({_CHECKPOINTS} of "
+            f"{_gigabytes(sizes.checkpoint_bytes)}, and the weights), but the disk of {place} has {_gigabytes(free)} "
+            "left; free space there, or name a folder on another one with output_dir=PATH."
+        )
+
+
+def require_memory(
+    sizes: Sizes, image_bytes: int, kept_bytes: int, batch_size: int, num_processes: int, device: torch.device
+) -> None:
+    """Checks that memory can hold a training step.
+
+    Args:
+        sizes: of the run.
+        image_bytes: of one image, as the backbone is fed it.
+        kept_bytes: of one image's activations, see `activation_bytes`.
+        batch_size: of each process.
+        num_processes: that share this memory.
+        device: that is trained on.
+
+    Raises:
+        ValueError: it can't.
+    """
+    there = memory_bytes(device)
+    each = image_bytes + kept_bytes
+    needed = num_processes * (sizes.resident_bytes + batch_size * each)
+    if needed <= there:
+        return
+    fitting = int((there / num_processes - sizes.resident_bytes) // each)
+    fix = f"use data.batch_size={fitting} or less" if fitting >= 1 else "use a smaller model"
+    raise ValueError(
+        f"data.batch_size: got {batch_size}; a step takes about {_gigabytes(needed)} ({each / 1e6:.3g} MB an image, "
+        f"{_gigabytes(sizes.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
+        f"{_gigabytes(there)} of memory; {fix}, or freeze more stages."
+    )
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Returns the memory of a GPU, or of this machine as far as the process may use it."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
+    except OSError:
+        return physical
+    return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def _gigabytes(num_bytes: float) -> str:
+    return f"{num_bytes / 1e9:,.3g} GB" if num_bytes < 1e12 else f"{num_bytes / 1e9:,.0f} GB"

@@ -1,0 +1,184 @@
+"""`regraft check`: what is wrong with a training's config and its data, all of it, without training.
+
+`regraft train` looks at the same before anything costs.
+"""
+
+import argparse
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from regraft.arguments import in_its_folder, key_of, value_of
+from regraft.faults import FaultsError, sentences_of
+from regraft.overrides import Composed, compose_sound, folder_fault, jobs_of, reference
+from regraft.runs import Run
+from regraft.startup import quick_imports
+from regraft.verbs.train import settle
+
+if TYPE_CHECKING:
+    from regraft.build import Checked
+
+_CONFIG_NAME = "train"
+_FLAGS = "-m, --multirun and --config-dir FOLDER"
+
+
+def check(arguments: Sequence[str]) -> None:
+    """Prints what `regraft train` with the same arguments would train.
+
+    Raises:
+        FaultsError: all that is wrong, in whichever job of a sweep.
+    """
+    command = _parsed(arguments)
+    if command.other_flags:
+        raise ValueError(f"check: unknown flag {command.other_flags[0]}; it takes the overrides of train, {_FLAGS}.")
+    faults = _SweepFaults(command.jobs, command.faults)
+    lines = []
+    for place, job in enumerate(command.jobs):
+        composed = _composed(job, command.config_dir)
+        checked, found = _checked(composed)
+        found_in_data, data = ([], None) if checked is None else _data(checked)
+        faults.add(place, [*composed.faults, *found, *found_in_data])
+        lines += [] if checked is None else _summary(checked, data)
+    faults.require_none()
+    print("\n".join(["Nothing is wrong.", *dict.fromkeys(lines)]))
+
+
+def require_sound_command(arguments: Sequence[str]) -> None:
+    """Refuses a training for all that is wrong with its command, as far as that can be told without its data.
+
+    If it is a single run whose overrides compose, its config is looked at where it is launched.
+
+    Raises:
+        FaultsError: something is wrong.
+    """
+    command = _parsed(arguments)
+    if command.other_flags:  # --help, --cfg and the like train nothing
+        return
+    composed = [_composed(job, command.config_dir) for job in command.jobs]
+    if len(composed) == 1 and not (command.faults or composed[0].faults):
+        return
+    faults = _SweepFaults(command.jobs, command.faults)
+    for place, job in enumerate(composed):
+        checked, found = _checked(job)
+        found_in_data = _data(checked)[0] if checked is not None and len(composed) == 1 else []
+        faults.add(place, [*job.faults, *found, *found_in_data])
+    faults.require_none()
+
+
+class _SweepFaults:
+    """What is wrong, and with which jobs of a sweep.
+
+    Args:
+        jobs: the overrides of each.
+        faults: of all of them.
+    """
+
+    def __init__(self, jobs: Sequence[Sequence[str]], faults: Sequence[str]) -> None:
+        self._jobs = jobs
+        self._places: dict[str, list[int]] = {sentence: list(range(len(jobs))) for sentence in faults}
+
+    def add(self, place: int, sentences: Sequence[str]) -> None:
+        """Takes what is wrong with one job."""
+        for sentence in dict.fromkeys(sentences):
+            self._places.setdefault(sentence, []).append(place)
+
+    def require_none(self) -> None:
+        """Raises FaultsError if there is any."""
+        if self._places:
+            raise FaultsError(map(self._said, self._places))
+
+    def _said(self, sentence: str) -> str:
+        """Returns a sentence with the jobs that it is about, if those aren't all."""
+        places = self._places[sentence]
+        if len(places) >= len(self._jobs):
+            return sentence
+        # What these jobs have in common, and not all of them have.
+        own = " ".join(
+            override
+            for override in self._jobs[places[0]]
+            if all(override in self._jobs[place] for place in places) and not all(override in job for job in self._jobs)
+        )
+        return f"job {', '.join(map(str, places))}{f' ({own})' if own else ''}: {sentence}"
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns a command's jobs, config_dir, other_flags, and faults: what can't be read, or names no run."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", "-cd")
+    try:
+        command, rest = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{error.argument_name}: {error.message}; it is followed by a folder.") from error
+    command.other_flags = [word for word in rest if word.startswith("-")]
+    overrides = [word for word in rest if not word.startswith("-")]
+    command.faults = []
+    try:
+        overrides = in_its_folder([*overrides, *(["-m"] if command.multirun else [])])
+        overrides = [word for word in overrides if word != "-m"]
+    except (ValueError, OSError) as error:
+        command.faults += sentences_of(error)
+        overrides = [word for word in overrides if key_of(word) not in ("run", "ckpt_path")]
+    command.jobs, unreadable = jobs_of(overrides, is_sweep=command.multirun)
+    command.faults += unreadable
+    return command
+
+
+def _composed(job: Sequence[str], config_dir: str | None) -> Composed:
+    found = compose_sound(_CONFIG_NAME, job, config_dir)
+    if found.config is not None:
+        key = "hydra.run.dir" if value_of("hydra.run.dir", job) else "output_dir"
+        fault = folder_fault(found.folder, key)
+        if fault is not None:
+            found.faults.append(fault)
+            found.blocked.add("output_dir")
+    return found
+
+
+def _checked(composed: Composed) -> tuple["Checked | None", list[str]]:
+    """Returns a job's config looked through without data, and what is wrong with it."""
+    if composed.node is None or composed.config is None:
+        return None, []
+    with quick_imports():
+        import pytorch_lightning as pl
+
+        from regraft import build
+        from regraft.verbs.quiet import quiet_lightning
+
+    quiet_lightning()
+    try:
+        config, goes_on_with = settle(composed.config, composed.overrides, Run(composed.folder))
+    except (ValueError, OSError) as error:
+        return None, sentences_of(error)
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    choices = None if goes_on_with else partial(reference, composed.node.hydra)
+    checked = build.preflight(
+        config, composed.folder, continued=goes_on_with, reference=choices, blocked=composed.blocked
+    )
+    return checked, checked.faults
+
+
+def _data(checked: "Checked") -> tuple[list[str], Any]:
+    from regraft import build
+
+    return build.data_faults(checked)
+
+
+def _summary(checked: "Checked", data: Any) -> list[str]:
+    """Returns what would be trained, and on what."""
+    from regraft import build
+    from regraft.report import terminal
+
+    if checked.rows is None or checked.sizes is None or checked.backbone is None:
+        return []
+    trained = [row.stage for row in checked.rows if row.lr_by_epoch]
+    num_parameters = sum(parameter.numel() for parameter in checked.backbone.parameters())
+    lines = [
+        f"{build.model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
+        f"parameters; what trains: {', '.join(trained)}; a checkpoint takes about "
+        f"{checked.sizes.checkpoint_bytes / 1e6:.3g} MB."
+    ]
+    if data is None:
+        return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]
+    steps = build.steps_per_epoch(checked.config, data.num_train_samples)
+    return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]

@@ -1,0 +1,307 @@
+"""What `regraft check` says of bad input. Each command holds many mistakes, and all of them are to be said."""
+
+import functools
+from collections.abc import Mapping
+
+import pytest
+from PIL import Image
+
+import regraft
+from command_line import run_main
+from regraft.faults import FaultsError
+from regraft.verbs.check import check
+from small import SMALL
+
+BASE = {"model": "simple_cnn", "model.image_size": "16", "trainer": "cpu"}
+
+# Each command: an override, and what is said of it (nothing for one that is there for the others).
+COMMANDS: dict[str, dict[str, str]] = {
+    "names": {
+        "modle=resnet18": "modle: unknown key 'modle'. Did you mean 'model'?",
+        "optimizr=sgd": "optimizr: unknown key 'optimizr'. Did you mean 'optimizer'?",
+        "loss=focl": "loss: unknown choice 'focl'. Did you mean 'focal'?",
+        "trainer.max_epoch=3": "trainer.max_epoch: unknown key 'max_epoch'. Did you mean 'max_epochs'?",
+        "callbacks.bst.monitor=x": "callbacks.bst: unknown key 'bst'. Did you mean 'best'?",
+        "+lrr=3": "lrr: unknown key 'lrr'. Did you mean 'optimizer.lr",
+        "+foo.bar=1": "foo: unknown key 'foo'.",
+        "+optimizer.lrr=3": "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?",
+        "+trainer.foo=1": "trainer.foo: unknown key 'foo'. Allowed: accelerator,",
+        "+data.shot=1": "data.shot: unknown key 'shot'. Did you mean 'shots'?",
+        "+penalty.l3=1": "penalty.l3: unknown key 'l3'. Allowed: l1, l2.",
+        "+callbacks.foo.bar=1": "callbacks.foo: got {'bar': 1}; it is a section with a `_target_`",
+        "~penalty.l2": "penalty.l2: it is missing; leave ~penalty.l2 out.",
+        "data.root=~/x": "data.root=~/x: this can't be read as key=value.",
+        "head=null": "head: got null, but a run needs one. Allowed: cosine, linear,",
+        "optimizer.lr=1,2": "optimizer.lr: got the values 1,2, which are a job each; add -m for a sweep",
+        "optimizer.eps=${nowhere}": "optimizer.eps: it refers to 'nowhere', which the config doesn't have.",
+        "+scheduler=step": "scheduler: it is chosen already, and +scheduler=... adds a second one",
+    },
+    "ranges": {
+        "seed=-1": "seed: got -1; allowed: a whole number from 0 to 4294967295.",
+        "optimizer.lr=-1": "optimizer.lr: got -1; it must be a number above 0",
+        "optimizer.weight_decay=-1": "optimizer.weight_decay: got -1; it must be a number of at least 0",
+        "optimizer.betas=[0.9,1.5]": "optimizer.betas: got [0.9, 1.5]; Invalid beta parameter at index 1",
+        "penalty.l1=-1": "penalty.l1: got -1; it must be a number of at least 0",
+        "data.fraction=2": "data.fraction: got 2; allowed: above 0, at most 1.",
+        "data.shots=0": "data.shots: got 0; allowed: 1, 2, 3, ..., null.",
+        "data.batch_size=0": "data.batch_size: got 0; allowed: 1, 2, 3",
+        "data.val_fraction=1": "data.val_fraction: got 1; allowed: 0 to below 1.",
+        "data.num_workers=-1": "data.num_workers: got -1; allowed: 0, 1, 2",
+        "data.sampler=foo": "data.sampler: got 'foo'; allowed: shuffle, balanced.",
+        "head.dropout=1.5": "head.dropout: got 1.5; allowed: at least 0, below 1.",
+        "head.init=foo": "head.init: got 'foo'; allowed: default,",
+        "loss.label_smoothing=1": "loss.label_smoothing: got 1; allowed: at least 0, below 1.",
+        "loss.class_weights=foo": "loss.class_weights: got 'foo'; allowed: null, balanced, or a list",
+        "scheduler.min_factor=2": "scheduler.min_factor: got 2; allowed: 0 to 1.",
+        "scheduler.warmup_epochs=20": "scheduler.warmup_epochs: got 20, but the run has 10 epochs.",
+        "trainer.max_epochs=-5": "trainer.max_epochs: got -5; allowed: 1 or more, or -1 for no limit.",
+        "trainer.limit_train_batches=1.5": "trainer.limit_train_batches: got 1.5; You have passed invalid value",
+        "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches: got 0; allowed: 1 or more.",
+        "trainer.devices=4096": "trainer.devices: got 4096, but the run is on the CPU, which has",
+        "features.cache=foo": "features.cache: got 'foo'; allowed: auto, on, off.",
+        "features.views=-1": "features.views: got -1; allowed: 0 (none) or more.",
+        "features.max_gb=0": "features.max_gb: got 0; allowed: a number above 0.",
+        "callbacks.nan=foo": "callbacks.nan: got 'foo'; allowed: stop, skip.",
+        "callbacks.best.max_share=0": "callbacks.best.max_share: got 0; allowed: above 0, at most 1",
+        "callbacks.checkpoint.every_n_steps=0": "callbacks.checkpoint.every_n_steps: got 0; allowed: a number above 0",
+        "augment.crop=foo": "augment.crop: got 'foo'; allowed: resized, padded, null.",
+        "augment.scale=[1,0.5]": "augment.scale: got (1, 0.5); allowed: 0 < least <= greatest <= 1.",
+        "model.num_channels=2": "model.num_channels: got 2; allowed: 1 (grayscale), 3 (RGB).",
+        "freezing=last_stages": "",
+        "freezing.num_stages=9": "freezing.num_stages: got 9, but the backbone has 3: conv1, conv2, conv3.",
+    },
+    "types": {
+        "seed=abc": "seed: got 'abc'; allowed: a whole number",
+        "output_dir=5": "output_dir: got 5; allowed: a path.",
+        "head_from=5": "head_from: got 5; allowed: a path, null.",
+        "trust=abc": "trust: got 'abc'; allowed: a list of modules",
+        "penalty=5": "penalty: got 5; it is a section with l1, l2.",
+        "optimizer.lr=abc": "optimizer.lr: got 'abc'; it must be a number above 0",
+        "optimizer.betas=[0.9]": "optimizer.betas: got [0.9]; allowed: a list of 2 numbers.",
+        "optimizer.decay_norm_and_bias=maybe": "optimizer.decay_norm_and_bias: got 'maybe'; allowed: true or false.",
+        "data.fraction=abc": "data.fraction: got 'abc'; allowed: a number.",
+        "data.split_seed=abc": "data.split_seed: got 'abc'; allowed: a whole number.",
+        "head.dropout=abc": "head.dropout: got 'abc'; allowed: a number.",
+        "augment.padding=1.5": "augment.padding: got 1.5; allowed: a whole number.",
+        "trainer.max_epochs=abc": "trainer.max_epochs: got 'abc'; allowed: 1 or more",
+        "trainer.precision=abc": "trainer.precision: got 'abc'; allowed: 64, 32, 16,",
+        "trainer.enable_progress_bar=5": "trainer.enable_progress_bar: got 5; allowed: true or false, null.",
+        "model.image_size=abc": "model.image_size: got 'abc'; allowed: a whole number, null.",
+        "callbacks.best=5": "callbacks.best: got 5; it is a section with a `_target_`",
+        "freezing=up_to": "",
+        "freezing.until=5": "freezing.until: got 5; allowed: text.",
+    },
+    "what can't be made": {
+        "model.weights=/nowhere.pth": "model.weights: no file /nowhere.pth.",
+        "trainer.accelerator=gpuu": "trainer.accelerator: got 'gpuu'; You selected an invalid accelerator name",
+        "trainer.num_nodes=2": "trainer.num_nodes: got 2; several machines aren't supported yet.",
+        "optimizer=sgd": "",
+        "optimizer.momentum=-1": "optimizer.momentum: got -1; Invalid momentum value: -1",
+        "scheduler=plateau": "",
+        "scheduler.monitor=val/accc": "scheduler.monitor: unknown metric 'val/accc'. Did you mean 'val/acc'?",
+        "scheduler.factor=2": "scheduler.factor: got 2; allowed: above 0, below 1.",
+        "callbacks=early_stopping": "",
+        "callbacks.early_stopping.monitor=loss": "callbacks.early_stopping.monitor: unknown metric 'loss'.",
+        "callbacks.early_stopping.patience=-1": "callbacks.early_stopping.patience: got -1; it must be at least 0.",
+        "callbacks.best.monitor=val/loss": "callbacks.best.mode: got 'max' for val/loss; it must be min.",
+        "head=mlp": "",
+        "head.hidden_sizes=5": "head.hidden_sizes: got 5; allowed: a list of whole numbers.",
+        "loss=focal": "",
+        "loss.gamma=-1": "loss.gamma: got -1; it must be at least 0",
+        "freezing=lp_ft": "",
+        "freezing.probe_epochs=20": "freezing.probe_epochs: got 20, but the run ends after trainer.max_epochs=10",
+        "output_dir=/proc/nowhere": "output_dir: nothing can be written to /proc/nowhere/",
+    },
+    "what has no value": {
+        "data=folder": "data.root: it has no value yet; add data.root=... to the command.",
+        "model=timm": "model.name: it has no value yet",
+        "freezing=up_to": "freezing.until: it has no value yet",
+        "optimizer.lr=0": "optimizer.lr: got 0; it must be a number above 0",
+    },
+    "random augmentation and a store": {
+        "augment=basic": "",
+        "features.cache=on": "features.cache: got 'on', but the augmentation draws anew in each epoch;",
+        "trainer.precision=16-mixed": "trainer.precision: got '16-mixed', which needs a GPU, and the run is on the CPU",
+    },
+    "L-BFGS": {
+        "optimizer=lbfgs": "",
+        "scheduler=constant": "",
+        "freezing=none": "it trains the head alone; use freezing=linear_probe.",
+        "augment=flip": "it needs the same images in each epoch; use augment=none.",
+        "head.dropout=0.5": "it needs the same loss each time; use head.dropout=0.",
+    },
+    "data": {
+        "data.val_fraction=0": "",
+        "scheduler=plateau": "scheduler.monitor: got 'val/loss', but there is no validation split.",
+        "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss', but there is no validation",
+        "data.batch_size=5000": "data.batch_size: got 5000, but there are 1438 training images;",
+        "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes.",
+    },
+    "no such machine": {
+        "trainer.accelerator=tpu": "trainer.accelerator: got 'tpu'; ",
+        "head.dropout=2": "head.dropout: got 2; allowed: at least 0, below 1.",
+    },
+    "memory": {
+        "freezing=none": "",
+        "data.batch_size=100000000": "data.batch_size: got 100000000; a step takes about",
+    },
+    "a stage": {
+        "freezing=up_to": "",
+        "freezing.until=layer5": "freezing.until: unknown stage 'layer5'. The backbone has: conv1, conv2, conv3.",
+        "scheduler=onecycle": "",
+        "optimizer=adagrad": "",
+        "scheduler.cycle_momentum=true": "scheduler.cycle_momentum: got true, but Adagrad runs without momentum.",
+    },
+}  # fmt: skip
+CASES = [(name, override) for name, command in COMMANDS.items() for override, said in command.items() if said]
+
+
+def command(overrides: Mapping[str, str] | list[str]) -> list[str]:
+    """Returns a command of a small training with these overrides."""
+    keys = {override.partition("=")[0] for override in overrides}
+    return [*(f"{key}={value}" for key, value in BASE.items() if key not in keys), *overrides]
+
+
+def faults_of(arguments: list[str]) -> tuple[str, ...]:
+    with pytest.raises(FaultsError) as refused:
+        check(arguments)
+    return refused.value.sentences
+
+
+@functools.cache
+def faults_of_command(name: str) -> tuple[str, ...]:
+    return faults_of(command(COMMANDS[name]))
+
+
+@pytest.mark.parametrize(("name", "override"), CASES)
+def test_a_mistake_is_one_sentence_among_all_the_others(name, override):
+    # The reasons against L-BFGS all begin alike.
+    words = COMMANDS[name][override]
+    said = [line for line in faults_of_command(name) if line.startswith(words) or (line.endswith(words))]
+    assert len(said) == 1, faults_of_command(name)
+    assert "\n" not in said[0]
+    assert "Traceback" not in said[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_is_said_that_is_not_wrong(name):
+    sentences = faults_of_command(name)
+    assert len(sentences) == sum(map(bool, COMMANDS[name].values())), "\n".join(sentences)
+
+
+def test_there_are_many():
+    assert len(CASES) >= 60
+
+
+def test_a_sound_command_says_what_would_train_and_on_what(capsys):
+    code, out, err = run_main(["check", *command([])], capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith("Nothing is wrong.\nsimple_cnn at 16 px, 93,472 parameters; what trains: head;")
+    assert "images: 1,295 train, 143 val, 359 test; steps an epoch: 21" in out
+
+
+def test_a_value_that_others_refer_to_is_no_unknown_key(capsys):
+    check(command(["+rate=0.1", "optimizer.lr=${rate}"]))
+    assert "Nothing is wrong." in capsys.readouterr().out
+
+
+def test_each_job_of_a_sweep_is_checked():
+    said = faults_of([*command(["optimizer.lr=1e-3,-1", "freezing=none,nonee"]), "-m"])
+    assert said == (
+        "job 1, 3 (freezing=nonee): freezing: unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
+        "last_stages, layerwise, linear_probe, lp_ft, none, up_to.",
+        "job 2, 3 (optimizer.lr=-1): optimizer.lr: got -1; it must be a number above 0, such as 1e-3.",
+    )
+
+
+def experiment(tmp_path, text: str) -> list[str]:
+    (tmp_path / "mine" / "experiment").mkdir(parents=True)
+    (tmp_path / "mine" / "experiment" / "try.yaml").write_text(text)
+    return ["experiment=try", "--config-dir", str(tmp_path / "mine")]
+
+
+def test_an_experiment_that_changes_nothing_is_said_so(tmp_path):
+    (said,) = faults_of([*command([]), *experiment(tmp_path, "optimizer:\n  lr: 0.1\n")])
+    assert "experiment: try.yaml doesn't begin with `# @package _global_`" in said
+
+
+def test_the_keys_of_an_experiment_are_checked_like_those_of_the_command(tmp_path):
+    text = "# @package _global_\noptimizer:\n  lr: -3\n  lrr: 4\ntrainer:\n  max_epoch: 3\nfoo: 3\n"
+    said = faults_of([*command([]), *experiment(tmp_path, text)])
+    keys = {sentence.partition(":")[0] for sentence in said}
+    assert keys == {"foo", "optimizer.lr", "optimizer.lrr", "trainer.max_epoch"}
+
+
+def test_an_experiment_that_is_no_yaml_is_named_beside_the_other_faults(tmp_path):
+    said = faults_of([*command(["optimizer.lr=-3"]), *experiment(tmp_path, "# @package _global_\na:\n b\n  c: [\n")])
+    assert len(said) == 2
+    assert "try.yaml" in said[0]
+    assert said[1].startswith("optimizer.lr: got -3")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for index, name in enumerate("abc"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for shade in range(10):
+            Image.new("RGB", (16, 16), (20 * shade, index, 0)).save(tmp_path / "photos" / name / f"{shade}.png")
+    return ["data=folder", "data.root=photos"]
+
+
+def test_top5_of_three_classes_cant_be_watched(photos):
+    plateau = ["scheduler=plateau", "scheduler.monitor=val/top5", "scheduler.mode=max"]
+    (said,) = faults_of(command([*photos, *plateau]))
+    assert said.startswith("scheduler.monitor: got 'val/top5', which isn't measured with 3 classes.")
+
+
+def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, capsys):
+    check(command(photos))
+    assert "3 classes (a, b, c)" in capsys.readouterr().out
+
+
+def test_nothing_is_decoded(photos, tmp_path, capsys):
+    for path in (tmp_path / "photos").rglob("*.png"):
+        path.write_bytes(b"no picture")
+    check(command(photos))
+    assert "Nothing is wrong." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["optimizr.lr=1", "+optimizer.lr.x=1", "seed=${nowhere}", "data.rot=3"])
+def test_a_choice_isnt_blamed_for_another_mistake(wrong, photos):
+    assert len(faults_of(command([*photos, wrong]))) == 1
+
+
+def test_data_that_is_to_be_downloaded_is_not(capsys, tmp_path):
+    check(command(["data=cifar10"]))
+    assert "The data isn't here" in capsys.readouterr().out
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_refused_training_says_it_all_and_leaves_nothing(capsys, tmp_path):
+    code, _, err = run_main(["train", *command(["optimizer.lr=-1", "+lrr=3", "data.shots=0"])], capsys)
+    assert code == 1
+    assert [line.split()[1] for line in err.splitlines()] == ["lrr:", "optimizer.lr:", "data.shots:"]
+    code, _, err = run_main(["train", *command(["data.batch_size=5000"])], capsys)
+    assert code == 1
+    assert err.startswith("regraft: data.batch_size: got 5000")
+    assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").iterdir())
+
+
+def test_a_refused_training_from_python_says_it_all(tmp_path):
+    with pytest.raises(FaultsError) as refused:
+        regraft.train([*SMALL, "optimizer.lr=-1", "modle=x", "head.dropout=2"])
+    assert [sentence.partition(":")[0] for sentence in refused.value.sentences] == [
+        "modle",
+        "optimizer.lr",
+        "head.dropout",
+    ]
+
+
+def test_what_a_resumed_run_is_given_is_checked_too(run):
+    said = faults_of([f"ckpt_path={run.path}", "trainer.max_epochs=4", "trainer.precision=16-mixed"])
+    assert [sentence.partition(":")[0] for sentence in said] == ["trainer.precision"]
+
+
+def test_an_unknown_flag_is_refused():
+    with pytest.raises(ValueError, match=r"check: unknown flag --foo"):
+        check(["--foo"])
