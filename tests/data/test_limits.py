@@ -20,7 +20,7 @@ def images(root, classes: dict[str, int]) -> None:
 
 def prepared(root, val_fraction: float = 0.0, test_fraction: float = 0.0) -> PreparedData:
     spec = InputSpec(4, mean=(0.5,) * 3, std=(0.2,) * 3)
-    data = PreparedData(FolderSource(root=str(root)), spec, val_fraction, test_fraction, 1.0, None, 0, 0)
+    data = PreparedData(FolderSource(root=str(root), on_error="raise"), spec, val_fraction, test_fraction, 1.0, None, 0, 0)
     data.read()
     return data
 
@@ -59,6 +59,6 @@ def test_two_hundred_thousand_files(tmp_path):
         for index in range(20_000):
             (tmp_path / f"class{number}" / f"{index}.jpg").touch()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    splits = FolderSource(root=str(tmp_path)).splits()
+    splits = FolderSource(root=str(tmp_path), on_error="raise").splits()
     assert len(splits.train) == 200_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes

@@ -135,7 +135,7 @@ class LastCheckpoint(Checkpoint):
         every_minutes: the same by time.
         max_share: of the time that writing may take at the ends of epochs, in (0, 1]; 1 writes at each. With several
             processes each one is written.
-        on_saved: called by the first process after each write.
+        on_saved: called by the first process after each write; None for nothing.
 
     Raises:
         ValueError: a value is out of range.
@@ -149,7 +149,7 @@ class LastCheckpoint(Checkpoint):
         every_n_steps: int | None,
         every_minutes: float | None,
         max_share: float,
-        on_saved: Callable[[], None],
+        on_saved: Callable[[], None] | None = None,
     ) -> None:
         _check_share("checkpoint", max_share)
         _check_interval("every_n_steps", every_n_steps, int)
@@ -191,7 +191,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             keep_previous(self._path, self._path.with_name(PREVIOUS))
         trainer.save_checkpoint(self._path)
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self._on_saved is not None:
             self._on_saved()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         self._share.note(started)
