@@ -84,7 +84,7 @@ def join(run_path: str) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))
     config, session = plain_data.load(run.path / _HANDED_OVER)
-    look_beside(config["trust"])
+    look_beside(config.get("trust", []))
     fit(config, run, session)
 
 

@@ -151,7 +151,7 @@ def fit(config: dict[str, Any], run: Run, session: Session, checked: "Checked | 
         checked: what checking the config has made, if it has been checked in this process.
     """
     # A resumed or reproduced run's own files had a say in it.
-    require_known_targets(config, config["trust"], str(run.path))
+    require_known_targets(config, config.get("trust", []), str(run.path))
     try:
         with recorded(run) as recorder:
             _fit(config, run, session, recorder, checked)
