@@ -23,7 +23,7 @@ ALLOWED = {
     "slurm": set(),
     "arguments": {"handles", "runs", "slurm"},
     "run_lock": set(),
-    "run_state": {"run_lock", "runs", "slurm"},
+    "run_state": {"atomic", "run_lock", "runs", "slurm", "startup"},
     "provenance": {"atomic", "runs"},
     "startup": set(),
     "composition": {"config_files", "shipped", "trust"},

@@ -52,8 +52,7 @@ def test_a_session_says_where_a_run_comes_from(run, monkeypatch):
 
 
 def test_a_continued_run_has_a_session_more(run):
-    added(run)
-    provenance.end_session(run, 3.0)
+    provenance.end_session(run, added(run), 3.0)
     added(run)
     assert [session["seconds"] for session in provenance.sessions(run)] == [3.0, None]
 

@@ -1,5 +1,6 @@
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from regraft import run_state
 from regraft.run_state import read, recorded, require_not_running
 from regraft.runs import Run
+from regraft.startup import Preempted
 
 
 @pytest.fixture
@@ -35,7 +37,8 @@ def test_a_run_is_running_until_it_has_finished(run):
     ("error", "state", "reason"),
     [
         (KeyboardInterrupt(), "stopped", "Ctrl-C"),
-        (SystemExit(143), "stopped", "SIGTERM"),
+        (Preempted(signal.SIGTERM), "stopped", "SIGTERM"),
+        (Preempted(signal.SIGUSR1), "stopped", "SIGUSR1"),
         (SystemExit(3), "stopped", "it left with exit code 3"),
         (ValueError("loss: NaN\nmore"), "failed", "loss: NaN"),
         (ValueError(), "failed", "ValueError"),
@@ -119,3 +122,40 @@ def test_the_file_holds_what_it_says(run):
     with recorded(run):
         pass
     assert set(json.loads((run.path / "state.json").read_text())) == set(run_state.RunState.__dataclass_fields__)
+
+
+def fail(run, *, saves):
+    with recorded(run) as recorder:
+        recorder.start()
+        run.write_config({"trainer": {"max_epochs": -1}})
+        if saves:
+            os.utime(run.last_ckpt, (1, 1))
+        raise ValueError("no such schedule")
+
+
+def test_what_fails_before_it_saves_anything_leaves_a_run_as_it_was(run):
+    with recorded(run):
+        run.write_config({"trainer": {"max_epochs": 2}})
+    run.last_ckpt.parent.mkdir()
+    run.last_ckpt.touch()
+    with pytest.raises(ValueError, match="no such schedule"):
+        fail(run, saves=False)
+    assert (read(run).state, run.config["trainer"]["max_epochs"]) == ("finished", 2)
+    with pytest.raises(ValueError, match="no such schedule"):
+        fail(run, saves=True)
+    assert (read(run).state, run.config["trainer"]["max_epochs"]) == ("failed", -1)
+
+
+def test_a_run_is_run_once_at_a_time(run, monkeypatch):
+    monkeypatch.setattr("regraft.run_lock._PATIENCE_SECONDS", 0)
+    with recorded(run), pytest.raises(ValueError, match=r"another process runs"), recorded(run):
+        pass
+
+
+def test_a_process_of_another_machine_is_known_by_its_lock(run):
+    with recorded(run):
+        elsewhere = run.state | {"host": "elsewhere"}
+        run.write_state(elsewhere)
+        assert read(run).state == "running"
+    run.write_state(elsewhere | {"state": "running"})
+    assert read(run).state == "stopped"

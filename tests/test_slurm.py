@@ -30,7 +30,8 @@ def test_whether_it_has_come_back(restarts, expected, monkeypatch):
 
 
 def test_a_refusal_is_said(monkeypatch, tmp_path, caplog):
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for name, value in {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "probe"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("PATH", str(tmp_path))
     slurm.requeue()
     assert "scontrol requeue 7" in caplog.text

@@ -80,13 +80,18 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
         raise ValueError("resume: it goes on with one run at a time; leave -m out.")
     if value_of("run", arguments) is None:
         raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    elsewhere = {"hydra.run.dir", "ckpt_path"} & set(map(key_of, arguments))
+    if elsewhere:
+        raise ValueError(
+            f"{elsewhere.pop()}: resume goes on in the run's own folder, from its own checkpoint. Leave it out."
+        )
     found = find_run(str(value_of("run", arguments)), output_dir(arguments))
     if not (found.last_ckpt.is_file() or found.previous_ckpt.is_file()):
         raise FileNotFoundError(
             f"run: {found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
             f"{found.best_ckpt} starts a new run from its best one."
         )
-    kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir", "ckpt_path")]
+    kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
     return in_its_folder([f"ckpt_path={quoted(found.path)}", *kept])
 
 
@@ -98,6 +103,8 @@ def with_checkpoint(arguments: Sequence[str]) -> list[str]:
         ValueError: several runs are meant, or `ckpt_path` is given too.
     """
     handle = value_of("run", arguments)
+    if handle is None and "run" in map(key_of, arguments):
+        raise ValueError("run: it has no value; give a run's folder, a part of its name, last or best.")
     if handle is None:
         return list(arguments)
     if value_of("ckpt_path", arguments) is not None:

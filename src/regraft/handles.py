@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from regraft.runs import CHECKPOINTS, STATE, Run, find_checkpoint
+from regraft.runs import CHECKPOINTS, Run, find_checkpoint, is_run
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
 _MAX_LISTED = 10
@@ -67,11 +67,6 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
         if is_saved and run.state.get("slurm_job") == job and _asked(_overrides_of(run)) == _asked(overrides):
             return run
     return None
-
-
-def is_run(path: Path) -> bool:
-    """Whether a folder is a run's: it says so, or holds its config."""
-    return (path / STATE).is_file() or (path / "config.yaml").is_file()
 
 
 def last_started(run: Run) -> float:

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.plugins.environments import SLURMEnvironment
 
-from regraft import slurm
 from regraft.checkpoints.keeping import LastCheckpoint, can_save_after
 
 log = logging.getLogger(__name__)
@@ -30,12 +28,14 @@ class StoppedBySignal(BaseException):
     """A signal ended the training.
 
     Attributes:
+        signum: which one.
         exit_code: of the process.
         is_saved: whether last.ckpt is of the step at which it ended.
     """
 
     def __init__(self, signum: int, *, is_saved: bool) -> None:
         super().__init__(signal.Signals(signum).name)
+        self.signum = signum
         self.exit_code = _EXIT_CODES[signal.Signals(signum)]
         self.is_saved = is_saved
 
@@ -108,20 +108,10 @@ class StopOnSignal(Checkpoint):
         signal.alarm(0)
         if self._last is not None:
             self._last.save(trainer)
-            self._requeue(trainer)
-        raise StoppedBySignal(self._signum or signal.SIGTERM, is_saved=self._last is not None)
-
-    def _requeue(self, trainer: pl.Trainer) -> None:
-        """Puts a Slurm job whose time is nearly up back into the queue, unless Lightning's plugin is told not to."""
-        environment = trainer._accelerator_connector.cluster_environment
-        # Of several devices in one task Slurm knows nothing, and so Lightning nothing of Slurm.
-        signum, is_wanted = signal.SIGUSR1, SLURMEnvironment.detect()
-        if isinstance(environment, SLURMEnvironment):
-            signum, is_wanted = environment.requeue_signal or signum, environment.auto_requeue
-        # The notice may have reached another process than the first.
-        is_noticed = trainer.strategy.reduce_boolean_decision(self._signum == signum, all=False)
-        if is_wanted and is_noticed and trainer.is_global_zero:
-            slurm.requeue()
+        signum = self._signum or signal.SIGTERM
+        if trainer.world_size > 1 and trainer.strategy.reduce_boolean_decision(signum == signal.SIGUSR1, all=False):
+            signum = signal.SIGUSR1  # which may have reached another process only
+        raise StoppedBySignal(signum, is_saved=self._last is not None)
 
     def _give_back(self) -> None:
         if self._handlers:

@@ -247,8 +247,9 @@ class TransferModule(pl.LightningModule):
 
         Here, and not where Lightning steps it: a checkpoint is written right after, and would lack the step for good.
         """
-        self.log("train/loss", self.train_metrics.loss, prog_bar=True)
-        self.log("train/acc", self.train_metrics.acc, prog_bar=True)
+        has_samples = not self._skips_nan or self.train_metrics.num_samples > 0
+        self.log("train/loss", self.train_metrics.loss if has_samples else math.nan, prog_bar=True)
+        self.log("train/acc", self.train_metrics.acc if has_samples else math.nan, prog_bar=True)
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")

@@ -26,6 +26,7 @@ Session = dict[str, Any]
 _FILE = "provenance.json"
 _MAX_PATCH_BYTES = 1_000_000
 _GIT_SECONDS = 2.0
+_MAX_UNTRACKED = 100
 
 
 def new_session(overrides: Sequence[str]) -> Session:
@@ -67,10 +68,11 @@ def add_session(run: Run, session: Session, data: dict[str, Any], fingerprint: s
     _write(run, [*earlier, session])
 
 
-def end_session(run: Run, seconds: float) -> None:
-    """Notes how long the last session took."""
-    *earlier, last = sessions(run)
-    _write(run, [*earlier, last | {"seconds": round(seconds, 3)}])
+def end_session(run: Run, session: Session, seconds: float) -> None:
+    """Notes how long a session took, however it ended, if it got as far as being kept."""
+    *earlier, last = sessions(run) or [{}]
+    if last.get("started") == session["started"] and run.path.is_dir():
+        _write(run, [*earlier, last | {"seconds": round(seconds, 3)}])
 
 
 def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) -> None:
@@ -135,6 +137,11 @@ def _write(run: Run, found: list[Session]) -> None:
 def _keep_patch(run: Run, patch: bytes, number: int) -> str:
     """Keeps what differed from the commit, and returns the file's name, or why there is none."""
     if len(patch) > _MAX_PATCH_BYTES:
+        log.warning(
+            "What differs from the commit isn't kept: %s bytes, more than %s.",
+            f"{len(patch):,}",
+            f"{_MAX_PATCH_BYTES:,}",
+        )
         return f"left out: {len(patch):,} bytes, more than {_MAX_PATCH_BYTES:,}"
     name = "dirty.patch" if number == 1 else f"dirty-{number}.patch"
     write_atomically(run.path / name, patch)
@@ -152,6 +159,9 @@ def _git(folder: Path) -> dict[str, Any]:
         return {}
     is_dirty = any(not line.startswith("#") for line in lines)
     found: dict[str, Any] = {"git": {"commit": said["oid"], "branch": said.get("head"), "is_dirty": is_dirty}}
+    others = _asked_git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", "*.yaml")
+    if others:
+        found["git"]["untracked"] = others.decode(errors="replace").rstrip("\0").split("\0")[:_MAX_UNTRACKED]
     if is_dirty:
         patch = _asked_git(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
         if patch is None:

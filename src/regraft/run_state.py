@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from regraft import run_lock, slurm
-from regraft.runs import Run
+from regraft.atomic import write_atomically
+from regraft.runs import STATE, Run
+from regraft.startup import Preempted
 
 Word = Literal["running", "finished", "stopped", "failed"]
 _KILLED = "killed, its process is gone"
@@ -64,8 +66,9 @@ class Recorder:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self.is_writing = _is_first_process()
+        self.is_writing = is_first_process()
         self._has_started = False
+        self._earlier = _Earlier(run)
         self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._state = RunState(
             "running", os.getpid(), _ticks_of(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job()
@@ -87,14 +90,41 @@ class Recorder:
             self._write(self._state)
 
     def end(self, word: Word, reason: str | None) -> None:
-        """Says how it ended, if it was ever said to be running."""
-        if self._has_started:
-            self._write(replace(self._state, state=word, reason=reason, ended=_now()))
+        """Says how it ended, if it was ever said to be running; what failed before it saved anything has never been."""
+        if not self._has_started or (word == "failed" and self.is_writing and self._earlier.put_back()):
+            return
+        self._write(replace(self._state, state=word, reason=reason, ended=_now()))
 
     def _write(self, state: RunState) -> None:
         if self.is_writing:
             step, epoch = self._progress()
             self._run.write_state(asdict(replace(state, step=step, epoch=epoch)))
+
+
+class _Earlier:
+    """What a run's folder said before it was gone on with.
+
+    Args:
+        run: the run.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        said = (run.path / STATE, run.path / "config.yaml")
+        self._content = {path: path.read_bytes() for path in said if path.is_file()}
+        self._saved = self._when_saved()
+
+    def put_back(self) -> bool:
+        """Returns whether the run is as it was, with the work of before: so it is made to say, too."""
+        if self._saved is None or self._when_saved() != self._saved:
+            return False
+        for path, content in self._content.items():
+            write_atomically(path, content)
+        return True
+
+    def _when_saved(self) -> int | None:
+        checkpoint = self._run.last_ckpt
+        return checkpoint.stat().st_mtime_ns if checkpoint.is_file() else None
 
 
 @contextmanager
@@ -120,7 +150,7 @@ def _recording(recorder: Recorder, run: Run) -> Iterator[Recorder]:
         recorder.end("stopped", "Ctrl-C")
         raise
     except SystemExit as error:
-        recorder.end("stopped", _exit_reason(error.code))
+        recorder.end("stopped", _exit_reason(error))
         raise
     except BaseException as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -192,16 +222,14 @@ def _ticks_of(pid: int) -> int | None:
     return None if is_dead else int(fields[19])
 
 
-def _exit_reason(code: object) -> str:
-    if isinstance(code, int) and code > 128:
-        try:
-            return signal.Signals(code - 128).name
-        except ValueError:
-            pass
-    return f"it left with exit code {code}"
+def _exit_reason(error: SystemExit) -> str:
+    if isinstance(error, Preempted):
+        return signal.Signals(error.signum).name
+    return f"it left with exit code {error.code}"
 
 
-def _is_first_process() -> bool:
+def is_first_process() -> bool:
+    """Whether this is the first process of its run, as its launcher numbers them."""
     return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0")) == 0
 
 

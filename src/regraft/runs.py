@@ -68,9 +68,10 @@ class Run:
     @property
     def state(self) -> dict[str, Any]:
         """What the run last wrote of its state, see `run_state`; empty if that is damaged, or the run of old."""
+        path = self.path / STATE
         try:
-            state = json.loads((self.path / STATE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            state = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except (OSError, ValueError, RecursionError):
             return {}
         return state if isinstance(state, dict) else {}
 
@@ -143,7 +144,12 @@ def run_of(path: str | Path) -> Run | None:
     """Returns the run that a folder is, or that a checkpoint lies in; None for a checkpoint that stands alone."""
     path = Path(path).resolve()
     folder = path.parent.parent if path.parent.name == CHECKPOINTS else path
-    return Run(folder) if (folder / "config.yaml").is_file() else None
+    return Run(folder) if is_run(folder) else None
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's: it says so, or holds its config."""
+    return (path / STATE).is_file() or (path / "config.yaml").is_file()
 
 
 def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> Path:

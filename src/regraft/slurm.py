@@ -28,8 +28,10 @@ def has_come_back() -> bool:
 
 def requeue() -> None:
     """Puts this process's job, if it is one, back into the queue; Slurm then ends it. The log says if Slurm refuses."""
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+
     number = job()
-    if number is None:
+    if number is None or not SLURMEnvironment.detect():  # none, or one that somebody works in
         return
     try:
         subprocess.run(["scontrol", "requeue", number], check=True, capture_output=True, text=True, timeout=_SECONDS)

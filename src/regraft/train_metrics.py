@@ -38,6 +38,11 @@ class TrainMetrics(nn.Module):
         self.rates = dict(rates)
         self.num_skipped = 0
 
+    @property
+    def num_samples(self) -> int:
+        """That have been added in this epoch, by this process."""
+        return int(self.loss.normaliser)
+
     def update(self, loss_sum: Tensor, predictions: Tensor, targets: Tensor) -> None:
         """Adds samples.
 

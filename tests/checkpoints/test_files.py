@@ -170,3 +170,14 @@ def test_two_kills_in_a_row_leave_the_old_file_trusted(tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             files.write(path, content(value))
     assert value_of(path) == 1
+
+
+def test_what_no_training_wrote_is_damaged_where_there_is_one_before_it(tmp_path):
+    last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
+    files.write(previous, content(1))
+    last.write_text("hello")
+    assert files.whole_or_previous(last, previous) == previous
+    last.unlink()
+    last.mkdir()
+    with pytest.raises(DamagedCheckpointError, match="is a folder"):
+        files.whole_or_previous(last, previous)

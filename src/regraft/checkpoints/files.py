@@ -3,9 +3,11 @@
 When checkpoints are written belongs in `keeping`, what they mean in `reading`.
 """
 
+import errno
 import hashlib
 import logging
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,11 @@ def write(path: Path, checkpoint: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     sums = _checksum_file(path)
     with atomically(path) as file:
-        torch.save(checkpoint, file)
+        try:
+            torch.save(checkpoint, file)
+        except RuntimeError as error:  # how torch says that the disk is full
+            free = shutil.disk_usage(path.parent).free / 1e6
+            raise OSError(errno.ENOSPC, f"a checkpoint can't be written; {free:.1f} MB are free", str(path)) from error
         file.seek(0)
         line = f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
         # Of the old file too, until the new one is in its place.
@@ -142,10 +148,14 @@ def whole_or_previous(path: Path, previous: Path) -> Path:
     Raises:
         DamagedCheckpointError: there is none before it, or that is damaged too.
     """
+    if path.is_dir():
+        raise DamagedCheckpointError(f"{path} is a folder, where a checkpoint would be written. Move it away.")
     try:
         if path.is_file() or not previous.is_file():
             require_whole(path)
-            return path
+            if zipfile.is_zipfile(path) or not previous.is_file():
+                return path
+            raise DamagedCheckpointError(f"{path} is damaged: it is nothing that a training wrote.")
         problem = f"{path} is missing."
     except DamagedCheckpointError as error:
         if path == previous or not previous.is_file():

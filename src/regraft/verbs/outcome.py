@@ -4,6 +4,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
+from regraft.atomic import write_atomically
 from regraft.runs import Run
 from regraft.verbs.quiet import interruptible
 
@@ -68,11 +69,11 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
 
 def keep_tensors(module: Any, run: Run) -> None:
     """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     record = {key: module.hparams[key] for key in ("architecture", "input_spec", "class_names")}
-    save_file(tensors, run.tensors, {key: json.dumps(value) for key, value in record.items()})
+    write_atomically(run.tensors, save(tensors, {key: json.dumps(value) for key, value in record.items()}))
 
 
 def log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: dict[str, float]) -> None:

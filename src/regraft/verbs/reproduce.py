@@ -14,7 +14,7 @@ from regraft import composition, provenance
 from regraft.arguments import key_of, output_dir, quoted, value_of, with_keys_of_the_run
 from regraft.handles import find_run
 from regraft.resuming import continued
-from regraft.runs import Run, find_checkpoint, run_of
+from regraft.runs import Run, find_checkpoint
 from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
@@ -108,9 +108,12 @@ def _config_of(source: Run, composed: dict[str, Any], overrides: Sequence[str]) 
     require_known_targets(record, composed["trust"], str(source.path / "config.yaml"))
     # The rest of trainer stays: a reproduction never takes a choice of it.
     config = continued(record, composed, overrides)
-    ckpt_path = record.get("ckpt_path")
-    is_continued = ckpt_path is not None and run_of(ckpt_path) == Run(source.path.resolve())
-    return config | {"ckpt_path": None if is_continued else ckpt_path}
+    earlier = provenance.sessions(source)
+    # A run that was continued in its folder names its own checkpoint now; what it began with, its first command says.
+    is_continued = len(earlier) > 1
+    return config | {
+        "ckpt_path": value_of("ckpt_path", earlier[0]["overrides"]) if is_continued else record["ckpt_path"]
+    }
 
 
 def _fingerprint(source: Run, earlier: Sequence[provenance.Session], trust: list[str]) -> str:
@@ -135,9 +138,18 @@ def _warn_of_versions(source: Run, earlier: Sequence[provenance.Session]) -> Non
     if not earlier:
         log.warning("%s doesn't say which packages it was made with; they may be others now.", source.path)
         return
+    _warn_of_code(earlier[-1])
     then, now = earlier[-1].get("packages", {}), provenance.versions()
     changed = [f"{name} {then.get(name)} -> {now.get(name)}" for name in then | now if then.get(name) != now.get(name)]
     if earlier[-1].get("python") != (python := provenance.python_version()):
         changed.insert(0, f"Python {earlier[-1].get('python')} -> {python}")
     if changed:
         log.warning("Packages have changed since, which may change figures: %s.", ", ".join(changed))
+
+
+def _warn_of_code(earlier: provenance.Session) -> None:
+    then, now = (session.get("git") or {} for session in (earlier, provenance.new_session([])))
+    if then.get("commit") != now.get("commit"):
+        log.warning("The code here is of another commit: %s, it was %s.", now.get("commit"), then.get("commit"))
+    if then.get("is_dirty"):
+        log.warning("It was made with code that wasn't committed; %s beside it holds what differed.", then.get("patch"))

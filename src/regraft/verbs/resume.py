@@ -4,7 +4,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from regraft.arguments import key_of, to_resume
+from regraft.arguments import to_resume
+from regraft.provenance import sessions
 from regraft.runs import Run
 
 log = logging.getLogger(__name__)
@@ -19,15 +20,42 @@ def resume_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     return train_once(to_resume(overrides), config_dir)
 
 
-def with_its_length(config: dict[str, Any], run: Run, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns a resumed run's config with the length that the run was last given.
+def newest_record(run: Run, of_checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Returns what a run was last given: its own config, which knows of changes that no checkpoint has seen yet.
 
-    It may have been lengthened and then killed before its next checkpoint, which says the length otherwise.
+    Args:
+        run: that is gone on with.
+        of_checkpoint: the config that its checkpoint holds, for a folder that lost its own.
     """
-    given = set(map(key_of, overrides))
-    trainer = run.config["trainer"]
-    lengths = {key: trainer[key] for key in _LIMITS if key in trainer and f"trainer.{key}" not in given}
-    return config | {"trainer": config["trainer"] | lengths}
+    try:
+        config = run.config
+    except (OSError, ValueError) as error:
+        log.warning("%s; the checkpoint's config is taken.", error)
+        return of_checkpoint
+    return config if isinstance(config, dict) and of_checkpoint.keys() <= config.keys() else of_checkpoint
+
+
+def what_to_reset(run: Run, asked: dict[str, Any], of_checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `resume` section of a run that goes on in its folder.
+
+    What was asked of an earlier session that ended before its first checkpoint is still to be done.
+
+    Args:
+        run: the run.
+        asked: the section as the command has it.
+        of_checkpoint: the config that the checkpoint holds.
+    """
+    number = len(sessions(run)) + 1
+    if asked.get("reset"):
+        return {"reset": asked["reset"], "session": number}
+    try:
+        pending = dict(run.config.get("resume") or {})
+    except (OSError, ValueError, AttributeError):
+        pending = {}
+    if pending.get("reset") and pending.get("session") != (of_checkpoint.get("resume") or {}).get("session"):
+        log.info("Starting afresh, as was asked before the run was stopped: %s.", " and ".join(pending["reset"]))
+        return pending
+    return {"reset": []}
 
 
 def is_done(config: dict[str, Any], run: Run) -> bool:
@@ -37,7 +65,7 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
         config: what the run would go on with.
         run: where it is kept.
     """
-    if not run.is_finished:
+    if not run.is_finished or not (run.path / "config.yaml").is_file():
         return False
     earlier, results = run.config, run.results
     limits = {key: config["trainer"][key] for key in _LIMITS}

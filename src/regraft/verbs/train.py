@@ -17,14 +17,14 @@ from regraft.faults import FaultsError
 from regraft.overrides import reference
 from regraft.provenance import Session
 from regraft.resuming import continued, reset_parts
-from regraft.run_state import Recorder, recorded, require_not_running
+from regraft.run_state import Recorder, is_first_process, recorded, require_not_running
 from regraft.runs import Run, find_checkpoint, run_of
 from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.trust import require_known_targets
 from regraft.verbs import devices
 from regraft.verbs.outcome import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
 from regraft.verbs.quiet import interruptible, quiet_lightning
-from regraft.verbs.resume import is_done, with_its_length
+from regraft.verbs.resume import is_done, newest_record, what_to_reset
 
 if TYPE_CHECKING:
     from regraft.build import Checked, FeaturePlan, Parts
@@ -86,10 +86,11 @@ def settle(config: dict[str, Any], overrides: Sequence[str], run: Run) -> tuple[
     if config["ckpt_path"] is not None:
         checkpoint = _checkpoint_of(config)
         goes_on_with = checkpoint.architecture, checkpoint.input_spec
-        config = continued(checkpoint.config, config, overrides) | {"ckpt_path": str(checkpoint.path)}
         is_in_place = run_of(checkpoint.path) == run
+        record = newest_record(run, checkpoint.config) if is_in_place else checkpoint.config
+        config = continued(record, config, overrides) | {"ckpt_path": str(checkpoint.path)}
         if is_in_place:
-            config = with_its_length(config, run, overrides)
+            config["resume"] = what_to_reset(run, config["resume"], checkpoint.config)
             require_not_running(run)
     elif reset_parts(config):
         raise ValueError("resume.reset: a new run has no state to reset. Leave it out, or go on with a run: run=...")
@@ -152,14 +153,17 @@ def fit(config: dict[str, Any], run: Run, session: Session, checked: "Checked | 
     """
     # A resumed or reproduced run's own files had a say in it.
     require_known_targets(config, config.get("trust", []), str(run.path))
+    started = time.perf_counter()
     try:
         with recorded(run) as recorder:
             _fit(config, run, session, recorder, checked)
     except Preempted as notice:
-        # Before or after the steps, where nothing is lost by starting that part again.
-        if notice.signum == signal.SIGUSR1:
+        if notice.signum == signal.SIGUSR1 and is_first_process():
             slurm.requeue()
         raise
+    finally:
+        if is_first_process():
+            provenance.end_session(run, session, time.perf_counter() - started)
 
 
 def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder, checked: "Checked | None") -> None:
@@ -222,7 +226,6 @@ def _fit(config: dict[str, Any], run: Run, session: Session, recorder: Recorder,
         if not trainer.fast_dev_run:
             keep_tensors(parts.module, run)
         run.write_results(results)
-        provenance.end_session(run, results["seconds"])
         log_hyperparameters(loggers, config, metrics)
         terminal.show_results(results, run)
 
@@ -289,7 +292,7 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
             raise SystemExit(0) from None
         if stopped.exit_code == 130:
             raise KeyboardInterrupt from None
-        raise SystemExit(stopped.exit_code) from None
+        raise Preempted(stopped.signum) from None
     finally:
         module.teardown("fit")  # which Lightning leaves out where training failed
 
