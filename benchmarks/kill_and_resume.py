@@ -66,7 +66,7 @@ def main() -> None:
                 print(f"round {number} ({name}): {difference}", flush=True)
             counts[name]["rounds"] += 1
             print(number, name, dict(counts[name]), flush=True)
-    print("| run | rounds | SIGKILL | SIGTERM | damaged last.ckpt | rounds that differ |\n|---|---|---|---|---|---|")
+    print("| run | rounds | SIGKILL | SIGTERM | damaged last.ckpt | differences |\n|---|---|---|---|---|---|")
     for name, count in counts.items():
         cells = [count[key] for key in ("rounds", "SIGKILL", "SIGTERM", "damaged", "differences")]
         print(f"| {name} | {' | '.join(map(str, cells))} |")
