@@ -14,6 +14,7 @@ import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -84,7 +85,7 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb in USAGES and {"-h", "--help"} & set(rest):
         print(usage_of(verb))
     elif verb == "resume":
-        _run_app("train", to_resume(rest), _train)
+        _resume(rest)
     elif verb == "reproduce":
         _reproduce(rest)
     elif verb == "probe":
@@ -106,18 +107,27 @@ def _dispatch(arguments: list[str]) -> None:
 
 
 def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """Runs a verb's Hydra app. A job's error is kept until every job has ended, then raised past Hydra's own words."""
+    """Runs a verb's Hydra app. A job's error is kept, and that of a single one is raised past Hydra's own words."""
     errors: list[Exception] = []
 
     def held(config: DictConfig) -> Any:
+        from regraft.verbs.sweep_jobs import run_job_of_sweep
+
+        is_in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        try:
+            return run_job_of_sweep(config, lambda: tried(config)) if is_in_sweep else tried(config)
+        except Exception as error:
+            errors.append(error)
+            return error
+
+    def tried(config: DictConfig) -> Any:
         kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
         kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
             return job(config)
-        except Exception as error:
+        except Exception:
             kept.write_text(traceback.format_exc(), encoding="utf-8")
-            errors.append(error)
-            return error
+            raise
 
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
@@ -145,6 +155,17 @@ def _train(config: DictConfig) -> Any:
     from regraft.verbs.train import train_job
 
     return train_job(config)
+
+
+def _resume(arguments: list[str]) -> None:
+    from regraft.sweeps.handles import to_resume_sweep
+
+    sweep = to_resume_sweep(arguments)
+    if sweep is None:
+        _run_app("train", to_resume(arguments), _train)
+    else:
+        verb, command = sweep
+        _run_app(verb, command, _probe if verb == "probe" else _train)
 
 
 def _probe(config: DictConfig) -> Any:

@@ -143,6 +143,17 @@ def require_not_running(run: Run) -> None:
         )
 
 
+def mark_of_this_process() -> str:
+    """Returns what tells this process from all others, for `is_process_there`."""
+    return f"{socket.gethostname()} {os.getpid()} {_ticks_of(os.getpid())}"
+
+
+def is_process_there(mark: str) -> bool:
+    """Whether a marked process lives; one of another machine, which can't be seen from here, counts as such."""
+    host, pid, ticks = mark.rsplit(" ", 2)
+    return _is_alive(RunState("running", int(pid), int(ticks) if ticks != "None" else None, host))
+
+
 def _parsed(record: dict[str, Any]) -> RunState | None:
     known = {key: value for key, value in record.items() if key in RunState.__dataclass_fields__}
     if known.get("state") not in get_args(Word):

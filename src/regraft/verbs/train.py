@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition, provenance
@@ -39,10 +40,14 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 
 def train_job(composed: DictConfig) -> Run:
-    """Trains the config that Hydra composed, in the folder that Hydra made."""
+    """Trains the config that Hydra composed, in the folder that Hydra made; a sweep's job goes on where it stood."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
-    return _start(composition.plain(composed), list(hydra.overrides.task), run)
+    config = composition.plain(composed)
+    is_begun = run.last_ckpt.is_file() or run.previous_ckpt.is_file()
+    if hydra.mode == RunMode.MULTIRUN and is_begun and config["ckpt_path"] is None:
+        config["ckpt_path"] = str(run.path)
+    return _start(config, list(hydra.overrides.task), run)
 
 
 def _start(config: dict[str, Any], overrides: Sequence[str], run: Run) -> Run:

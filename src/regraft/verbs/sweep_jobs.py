@@ -1,0 +1,73 @@
+"""One job of a sweep, in whatever process a launcher runs it: claimed, left out if it is done, watched over."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from regraft import composition
+from regraft.run_state import is_process_there, mark_of_this_process
+from regraft.runs import Run
+from regraft.startup import exit_when_preempted, limit_spinning
+from regraft.sweeps import claims
+from regraft.sweeps.manifest import digest_of
+from regraft.sweeps.outcomes import Skipped
+from regraft.sweeps.sweeper import SWEEP_VARIABLE
+
+_LOOK_SECONDS = 2.0
+
+
+def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Any:
+    """Runs a job, unless it is done, another process has it, or the sweep is to stop; then says so.
+
+    Args:
+        config: of the job.
+        job: runs it.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    _end_with_the_sweep()
+    with claims.claimed(folder) as is_ours:
+        if not is_ours:
+            return Skipped("another process runs it")
+        if _is_done(Run(folder.resolve()), config):
+            return Skipped("finished before", Run(folder.resolve()))
+        if claims.is_to_stop(folder.parent):
+            return Skipped("not started, because a job had failed")
+        try:
+            return job()
+        except Exception:
+            if OmegaConf.select(config, "sweep.fail_fast"):
+                claims.ask_to_stop(folder.parent)
+            raise
+
+
+def _is_done(run: Run, config: DictConfig) -> bool:
+    """Whether a folder holds this very job, finished."""
+    try:
+        return run.is_finished and digest_of(run.config) == digest_of(composition.plain(config))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _end_with_the_sweep() -> None:
+    """Has a launcher's worker save its run and end once the command that started it is gone."""
+    sweep = os.environ.get(SWEEP_VARIABLE, mark_of_this_process())
+    is_worker = sweep != mark_of_this_process() and threading.current_thread() is threading.main_thread()
+    if not is_worker or any(thread.name == SWEEP_VARIABLE for thread in threading.enumerate()):
+        return
+    # As `regraft` itself does when it starts; a worker is started by its launcher.
+    limit_spinning()
+    exit_when_preempted()
+
+    def look() -> None:
+        while is_process_there(sweep):
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, name=SWEEP_VARIABLE, daemon=True).start()
