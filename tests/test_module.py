@@ -9,6 +9,7 @@ import torch
 import regraft
 from regraft import build, composition
 from regraft.losses import penalty
+from regraft.module import TransferModule
 from small import SMALL, without
 
 
@@ -128,3 +129,22 @@ def test_a_run_can_start_with_the_head_of_another(tmp_path):
     assert second.metrics["test/loss"] == pytest.approx(first.metrics["test/loss"], abs=1e-4)
     with pytest.raises(ValueError, match=r"head_from: the head of .* has .*Choose the same head="):
         regraft.train([*kept, *grafted, "head=mlp", "output_dir=third"])
+
+
+def test_a_small_head_trains_on_one_thread_and_leaves_as_many_as_there_were(monkeypatch):
+    before, seen = torch.get_num_threads(), []
+
+    def watched(self, batch, batch_idx):
+        seen.append(torch.get_num_threads())
+        raise ValueError("on purpose")
+
+    torch.set_num_threads(2)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(TransferModule, "validation_step", watched)
+            with pytest.raises(ValueError, match="on purpose"):
+                regraft.train([*without("freezing"), "freezing=linear_probe", "features.cache=on"])
+        assert seen == [1]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

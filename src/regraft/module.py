@@ -5,6 +5,7 @@ What trains when is the freezing callback's business, and which objects these ar
 
 import math
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,7 +17,7 @@ from torchmetrics import MetricCollection
 
 from regraft.contracts import Backbone, Batch, EpochBatch
 from regraft.divergence import divergence
-from regraft.head_steps import Sums, may_draw, take_steps
+from regraft.head_steps import Sums, may_draw, take_steps, threads_for
 from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
@@ -72,6 +73,7 @@ class TransferModule(pl.LightningModule):
         self._skips_nan = skips_nan
         self._resumed: dict[str, Any] | None = None
         self._schedule_start_step = 0
+        self._threads = ExitStack()
         self._plateau: Plateau | None = None
         self._earlier_steps: Sums | None = None
         self._epoch_batch: EpochBatch | None = None
@@ -105,6 +107,8 @@ class TransferModule(pl.LightningModule):
         self._epoch_batch = batch
         num_steps = len(batch["steps"]) - 1
         optimizer = self.trainer.optimizers[0]
+        # Until the epoch has ended, its validation included.
+        self._threads.enter_context(threads_for(batch, optimizer))
         self._earlier_steps = take_steps(
             batch, num_steps, self._loss_on_features, optimizer, self._step_schedule, self._seed_dropout
         )
@@ -226,6 +230,7 @@ class TransferModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
+        self._threads.close()
         rates = effective_learning_rates(self.trainer.optimizers[0])
         self.train_metrics.start({f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()})
 
@@ -241,6 +246,10 @@ class TransferModule(pl.LightningModule):
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
         if self._plateau is not None:
             self._plateau.step(self.current_epoch, self.trainer.callback_metrics)
+
+    def teardown(self, stage: str) -> None:
+        """Computes as before the training."""
+        self._threads.close()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the epoch adds up to so far, of each process."""

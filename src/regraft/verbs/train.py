@@ -203,6 +203,8 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
         if stopped.exit_code == 130:
             raise KeyboardInterrupt from None
         raise SystemExit(stopped.exit_code) from None
+    finally:
+        module.teardown("fit")  # which Lightning leaves out where training failed
 
 
 def _keep_history(loggers: list[Any], run: Run, checkpoint: "Checkpoint") -> None:
