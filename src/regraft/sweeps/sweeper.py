@@ -117,10 +117,13 @@ class GridSweeper(Sweeper):
             batch = pending[:1] if is_sequential else pending
             if is_sequential:
                 print(progress_line(jobs, outcomes, time.monotonic() - started, varied_of(batch[0], jobs)))
-            tries.update(job.number for job in batch)
             with Watch(folder, jobs, is_quiet=is_sequential):
                 found = self._launch(folder, batch)
-            again = [job for job in batch if found[job.number].word == "stopped" and tries[job.number] < _MOST_TRIES]
+            lost = [job for job in batch if found[job.number].word == "stopped"]
+            begun = [job.number for job in lost if (folder / str(job.number)).exists()]
+            # Those that waited for another one's process haven't had their turn, unless no process came up at all.
+            tries.update(begun or [job.number for job in lost])
+            again = [job for job in lost if tries[job.number] < _MOST_TRIES]
             outcomes.update({job.number: found[job.number] for job in batch})
             if again:
                 log.warning("%d jobs lost their process; they go on.", len(again))

@@ -21,6 +21,8 @@ from regraft.sweeps.outcomes import Skipped
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
 
 _LOOK_SECONDS = 2.0
+_PATIENCE_SECONDS = 22.0
+"""For a run to be saved; see `interrupts.DEADLINE_SECONDS`."""
 
 
 def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Any:
@@ -69,5 +71,8 @@ def _end_with_the_sweep() -> None:
         while is_process_there(sweep):
             time.sleep(_LOOK_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
+        # A launcher's pool may catch the exit and wait for work that never comes.
+        time.sleep(_PATIENCE_SECONDS)
+        os._exit(143)
 
     threading.Thread(target=look, name=SWEEP_VARIABLE, daemon=True).start()
