@@ -1,7 +1,7 @@
-"""Where Hydra looks for Regraft's sweepers; what they are is in `regraft.sweeps`."""
+"""Where Hydra looks for Regraft's sweeper; what it is is in `regraft.sweeps`."""
 
-from regraft.sweeps.sweeper import GridSweeper as _GridSweeper
+from regraft.sweeps.sweeper import SurvivingSweeper as _SurvivingSweeper
 
 
-class GridSweeper(_GridSweeper):
-    """See `regraft.sweeps.sweeper.GridSweeper`: Hydra takes plugins of this package only."""
+class SurvivingSweeper(_SurvivingSweeper):
+    """See `regraft.sweeps.sweeper.SurvivingSweeper`: Hydra takes plugins of this package only."""

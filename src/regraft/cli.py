@@ -113,9 +113,10 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
     def held(config: DictConfig) -> Any:
         from regraft.verbs.sweep_jobs import run_job_of_sweep
 
-        is_in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job_of_sweep(config, lambda: tried(config))
         try:
-            return run_job_of_sweep(config, lambda: tried(config)) if is_in_sweep else tried(config)
+            return tried(config)
         except Exception as error:
             errors.append(error)
             return error

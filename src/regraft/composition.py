@@ -93,7 +93,7 @@ def plain(config: DictConfig) -> dict[str, Any]:
             resolved[section][key] = str(Path(value).expanduser().resolve())
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
-    seed = resolved["seed"]
+    seed = resolved.get("seed", 0)  # an evaluation has none
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}.")
     return resolved

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 from regraft import slurm
 from regraft.runs import Run
 
-Word = Literal["running", "finished", "stopped", "failed"]
+Word = Literal["running", "finished", "stopped", "failed", "pruned"]
 _KILLED = "killed, its process is gone"
 # What launchers call the number of a process, in the order in which Lightning looks.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -27,7 +27,7 @@ class RunState:
     """Where a run stands.
 
     Attributes:
-        state: `running`, `finished`, `stopped` (it can go on) or `failed`.
+        state: `running`, `finished`, `stopped` (it can go on), `failed`, or `pruned` (a search gave it up).
         pid: of the process that runs it, or ran it last.
         process: when that process started, in the kernel's ticks, so that another one with its number isn't taken for
             it; None where the kernel doesn't say.
@@ -36,7 +36,7 @@ class RunState:
         ended: when that ended; None while it runs.
         step: optimizer steps done, as last known.
         epoch: the epoch, likewise.
-        reason: why it stopped or failed, one sentence.
+        reason: why it stopped, failed or was given up, one sentence.
         slurm_job: the Slurm job that it is part of; None outside of one.
     """
 
@@ -94,6 +94,10 @@ class Recorder:
             self._run.write_state(asdict(replace(state, step=step, epoch=epoch)))
 
 
+class Pruned(BaseException):
+    """A search has given a run up, as less promising than others; no error, so that nobody takes it for one."""
+
+
 @contextmanager
 def recorded(run: Run) -> Iterator[Recorder]:
     """Writes the run's state as the block starts and ends.
@@ -110,6 +114,9 @@ def recorded(run: Run) -> Iterator[Recorder]:
         raise
     except SystemExit as error:
         recorder.end("stopped", _exit_reason(error.code))
+        raise
+    except Pruned as pruned:
+        recorder.end("pruned", str(pruned))
         raise
     except BaseException as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]

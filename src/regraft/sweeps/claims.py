@@ -43,3 +43,8 @@ def is_to_stop(sweep: Path) -> bool:
 def start_over(sweep: Path) -> None:
     """Lets jobs start again."""
     (sweep / _STOP).unlink(missing_ok=True)
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a process has ever had the job of a folder."""
+    return (folder / _CLAIM).exists()

@@ -8,30 +8,32 @@ from typing import Self
 
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import Outcome, counts_text, outcome_in
+from regraft.sweeps.outcomes import Outcome, counts_text, outcome_in, shown
 
 _LOOK_SECONDS = 2.0
 
 
-def progress_line(jobs: Sequence[Job], outcomes: Mapping[int, Outcome], seconds: float, varied: Sequence[str]) -> str:
+def progress_line(
+    num_jobs: int, outcomes: Mapping[int, Outcome], seconds_each: float | None, varied: Sequence[str]
+) -> str:
     """Returns the line above a job that starts: `[3/24] optimizer.lr=0.1 (2 ok; about 40 s left)`.
 
     Args:
-        jobs: of the sweep.
+        num_jobs: of the sweep.
         outcomes: of those that have ended.
-        seconds: that these took.
+        seconds_each: that one took so far; None before there is one.
         varied: what is special of the one that starts.
     """
-    said = [part for part in (counts_text(list(outcomes.values())), _left(jobs, outcomes, seconds)) if part]
+    left = _left(seconds_each, num_jobs - len(outcomes))
+    said = [part for part in (counts_text(list(outcomes.values())), left) if part]
     notes = f" ({'; '.join(said)})" if said else ""
-    return f"[{len(outcomes) + 1}/{len(jobs)}] {' '.join(varied)}{notes}"
+    return f"[{len(outcomes) + 1}/{num_jobs}] {shown(varied)}{notes}"
 
 
-def _left(jobs: Sequence[Job], outcomes: Mapping[int, Outcome], seconds: float) -> str:
-    num_run = sum(outcome.word != "skipped" for outcome in outcomes.values())
-    if not num_run:
+def _left(seconds_each: float | None, num_jobs: int) -> str:
+    if seconds_each is None:
         return ""
-    left = seconds / num_run * (len(jobs) - len(outcomes))
+    left = seconds_each * num_jobs
     return f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left"
 
 

@@ -6,10 +6,12 @@ command, sweep included; so the job starts `python -m regraft _join RUN`, which 
 
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
+from regraft import run_state
 from regraft.provenance import Session
 from regraft.runs import Run
 
@@ -45,6 +47,7 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     Raises:
         ChildProcessError: the group failed; what failed stands above it on the terminal.
         SystemExit: a signal ended it.
+        run_state.Pruned: a search gave it up.
     """
     handed_over = run.path / _HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
@@ -65,6 +68,9 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
         raise SystemExit(exit_code)
     if exit_code:
         raise ChildProcessError(f"the training processes of {run.path} ended with exit code {exit_code}; see above.")
+    state = run_state.read(run)
+    if state.state == "pruned":
+        raise run_state.Pruned(state.reason)
 
 
 def join(run_path: str) -> None:
@@ -78,7 +84,8 @@ def join(run_path: str) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))
     config, session = yaml.safe_load((run.path / _HANDED_OVER).read_text(encoding="utf-8"))
-    fit(config, run, session)
+    with suppress(run_state.Pruned):  # which its state says
+        fit(config, run, session)
 
 
 def _num_gpus() -> int:

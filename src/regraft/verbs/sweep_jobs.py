@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,12 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
-from regraft.run_state import is_process_there, mark_of_this_process
+from regraft.run_state import Pruned, is_process_there, mark_of_this_process
 from regraft.runs import Run
 from regraft.startup import exit_when_preempted, limit_spinning
 from regraft.sweeps import claims
 from regraft.sweeps.manifest import digest_of
-from regraft.sweeps.outcomes import Skipped
+from regraft.sweeps.outcomes import Outcome, failed, skipped, succeeded
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
 
 _LOOK_SECONDS = 2.0
@@ -25,28 +26,32 @@ _PATIENCE_SECONDS = 22.0
 """For a run to be saved; see `interrupts.DEADLINE_SECONDS`."""
 
 
-def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Any:
-    """Runs a job, unless it is done, another process has it, or the sweep is to stop; then says so.
+def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
+    """Runs a job, unless it is done, another process has it, or the sweep is to stop; returns what became of it.
+
+    An error is an outcome too: as an exception it might not get through to the sweep's process.
 
     Args:
         config: of the job.
         job: runs it.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    _end_with_the_sweep()
+    folder = Path(HydraConfig.get().runtime.output_dir).resolve()
+    _join_the_sweep()
     with claims.claimed(folder) as is_ours:
         if not is_ours:
-            return Skipped("another process runs it")
-        if _is_done(Run(folder.resolve()), config):
-            return Skipped("finished before", Run(folder.resolve()))
+            return skipped("another process runs it")
+        if _is_done(Run(folder), config):
+            return skipped("finished before", Run(folder))
         if claims.is_to_stop(folder.parent):
-            return Skipped("not started, because a job had failed")
+            return skipped("not started, because a job had failed")
         try:
-            return job()
-        except Exception:
+            return succeeded(job())
+        except Pruned as pruned:
+            return Outcome("pruned", str(pruned))
+        except Exception as error:
             if OmegaConf.select(config, "sweep.fail_fast"):
                 claims.ask_to_stop(folder.parent)
-            raise
+            return failed(error)
 
 
 def _is_done(run: Run, config: DictConfig) -> bool:
@@ -57,15 +62,17 @@ def _is_done(run: Run, config: DictConfig) -> bool:
         return False
 
 
-def _end_with_the_sweep() -> None:
-    """Has a launcher's worker save its run and end once the command that started it is gone."""
+def _join_the_sweep() -> None:
+    """Makes a launcher's worker what `regraft` makes of its own process, and has it end with the sweep."""
     sweep = os.environ.get(SWEEP_VARIABLE, mark_of_this_process())
     is_worker = sweep != mark_of_this_process() and threading.current_thread() is threading.main_thread()
     if not is_worker or any(thread.name == SWEEP_VARIABLE for thread in threading.enumerate()):
         return
-    # As `regraft` itself does when it starts; a worker is started by its launcher.
+    composition.register_resolvers()
     limit_spinning()
     exit_when_preempted()
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
     def look() -> None:
         while is_process_there(sweep):
