@@ -16,7 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
@@ -155,6 +155,8 @@ def _nearest(got: str, allowed: Sequence[str]) -> str:
 
 def explain(error: Exception) -> str:
     """Returns one sentence for a mistake that Hydra or OmegaConf found."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
+        return str(error.__cause__)  # of our own code, which Hydra called
     message = str(error.__cause__ or error)
     missing_choice = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
     if missing_choice and missing_choice[1] in group_names():

@@ -31,13 +31,14 @@ class Launching:
         folder: of the sweep.
 
     Attributes:
+        folder: of the sweep.
         outcomes: by number of the job.
         is_sequential: whether jobs run in this process, one after the other.
     """
 
     def __init__(self, launcher: Launcher, folder: Path) -> None:
         self._launcher = launcher
-        self._folder = folder
+        self.folder = folder
         self._seconds: list[float] = []
         self.outcomes: dict[int, Outcome] = {}
         self.is_sequential = isinstance(launcher, BasicLauncher)
@@ -58,7 +59,7 @@ class Launching:
                 each = sum(self._seconds) / len(self._seconds) if self._seconds else None
                 print(progress_line(search.num_jobs, self.outcomes, each, search.varied(part[0])))
             started = time.monotonic()
-            with Watch(self._folder, search.jobs, is_quiet=self.is_sequential):
+            with Watch(self.folder, search.jobs, is_quiet=self.is_sequential):
                 found = self._launch(part)
             num_run = sum(outcome.word != "skipped" for outcome in found.values())
             self._seconds += [(time.monotonic() - started) / num_run] * num_run if num_run else []
@@ -70,7 +71,7 @@ class Launching:
 
     def _to_run_again(self, jobs: Sequence[Job], found: dict[int, Outcome], tries: Counter[int]) -> list[Job]:
         lost = [job for job in jobs if found[job.number].word == "stopped"]
-        begun = [job.number for job in lost if claims.is_begun(self._folder / str(job.number))]
+        begun = [job.number for job in lost if claims.is_begun(self.folder / str(job.number))]
         # Those that waited for another one's process haven't had their turn, unless no process came up at all.
         tries.update(begun or [job.number for job in lost])
         return [job for job in lost if tries[job.number] < _MOST_TRIES]
@@ -78,12 +79,12 @@ class Launching:
     def _launch(self, batch: Sequence[Job]) -> dict[int, Outcome]:
         """Returns what became of some jobs; a launcher that fails as a whole leaves it to their folders to say."""
         # A worker may not know the resolvers that name the folder.
-        place = f"hydra.sweep.dir={quoted(self._folder)}"
+        place = f"hydra.sweep.dir={quoted(self.folder)}"
         overrides = [[*job.overrides, place, f"hydra.sweep.subdir={job.number}"] for job in batch]
         try:
             returns = self._launcher.launch(overrides, initial_job_idx=batch[0].number)
             return {job.number: found.return_value for job, found in zip(batch, returns, strict=True)}
         except Exception as error:
-            found = {job.number: outcome_in(Run(self._folder / str(job.number))) for job in batch}
+            found = {job.number: outcome_in(Run(self.folder / str(job.number))) for job in batch}
             lost = Outcome("stopped", f"its process was lost ({' '.join(str(error).split())[:200]})")
             return {number: outcome or lost for number, outcome in found.items()}

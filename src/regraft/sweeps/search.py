@@ -1,6 +1,7 @@
 """What every search is: the side of a sweep that says which jobs there are."""
 
-from typing import Protocol
+from importlib.util import find_spec
+from typing import Any, Protocol
 
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome
@@ -32,3 +33,16 @@ class Search(Protocol):
 
     def conclusion(self) -> str:
         """Returns what the search has found; empty if nothing was searched for."""
+
+
+def by_optuna(**settings: Any) -> Search:
+    """Returns Optuna's search; see `trials.Trials`.
+
+    Raises:
+        ValueError: Optuna isn't installed.
+    """
+    if find_spec("optuna") is None:
+        raise ValueError("sweep=optuna: Optuna isn't installed. To have it: pip install 'regraft[optuna]'")
+    from regraft.sweeps.trials import Trials
+
+    return Trials(**settings)

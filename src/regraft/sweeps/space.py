@@ -122,6 +122,16 @@ def listed(axis: Numbers) -> list[float]:
     return [round(value) for value in values] if axis.is_whole else [float(f"{value:.12g}") for value in values]
 
 
+def some_values(space: Space) -> list[dict[str, Any]]:
+    """Returns values of all axes that hold each choice, and the ends of each interval, at least once."""
+    ends = {
+        key: list(axis.values) if isinstance(axis, Choices) else [axis.low, axis.high]
+        for key, axis in space.axes.items()
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    return [first | {key: value} for key, values in ends.items() for value in values]
+
+
 def draw(axis: Axis, generator: random.Random) -> Any:
     """Returns a random value of an axis, as an override spells it."""
     if isinstance(axis, Choices):

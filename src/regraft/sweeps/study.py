@@ -1,25 +1,23 @@
-"""Optuna's study of a sweep: where it is stored, what samples and prunes. The only file that imports Optuna.
+"""Optuna's study of a sweep: where it is stored, what samples and prunes.
 
 Which trials run belongs in `trials`; when one is given up, in `pruning`.
 """
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+
 from regraft.atomic import write_atomically
 from regraft.composition import unknown
 from regraft.sweeps.objectives import Direction
 from regraft.sweeps.space import Axis, Choices, Space, listed
-
-try:
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-except ModuleNotFoundError as error:
-    raise ValueError("sweep=optuna: Optuna isn't installed. To have it: pip install 'regraft[optuna]'") from error
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +93,23 @@ def study_at(
     return study
 
 
+def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
+    """Checks that what is to be drawn may go on with what was.
+
+    Raises:
+        ValueError: an axis is of another kind, or has other choices.
+    """
+    for trial in study.get_trials(deepcopy=False):
+        for key, old in trial.distributions.items():
+            try:
+                optuna.distributions.check_distribution_compatibility(old, distributions.get(key, old))
+            except ValueError as error:
+                raise ValueError(
+                    f"{key}: the study has it as {old}, the command as {distributions[key]}. A study may go on with "
+                    f"other ends of an interval, but not with other choices: leave them, or start a new sweep."
+                ) from error
+
+
 def sampler(name: str, options: Mapping[str, Any], seed: int, space: Space) -> optuna.samplers.BaseSampler:
     """Returns a sampler by its short name.
 
@@ -105,6 +120,11 @@ def sampler(name: str, options: Mapping[str, Any], seed: int, space: Space) -> o
     if name == "grid":
         given = {"search_space": {key: _grid_values(key, axis) for key, axis in space.axes.items()}} | given
     return _made("sampler", _SAMPLERS, name, given)
+
+
+def grid_size(space: Space) -> int:
+    """Returns how many trials the sampler `grid` has."""
+    return math.prod(len(_grid_values(key, axis)) for key, axis in space.axes.items())
 
 
 def pruner(name: str | None, options: Mapping[str, Any]) -> optuna.pruners.BasePruner:
@@ -138,14 +158,17 @@ def mend(journal: Path) -> None:
     """
     if not journal.is_file():
         return
-    lines = journal.read_bytes().split(b"\n")
-    kept = [line for line in map(_whole, lines) if line]
-    content = b"".join(line + b"\n" for line in kept)
-    if content != b"\n".join(lines):
-        log.warning(
-            "%s was damaged; %d of its %d entries are whole.", journal, len(kept), len(list(filter(None, lines)))
-        )
-        write_atomically(journal, content)
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        lines = journal.read_bytes().split(b"\n")
+        kept = [line for line in map(_whole, lines) if line]
+        content = b"".join(line + b"\n" for line in kept)
+        if content != b"\n".join(lines):
+            log.warning("%s was damaged; what can be read of it is kept: %d entries.", journal, len(kept))
+            write_atomically(journal, content)
+    finally:
+        lock.release()
 
 
 def _whole(line: bytes) -> bytes:
