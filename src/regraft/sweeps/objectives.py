@@ -11,6 +11,8 @@ from regraft.runs import Run
 Direction = Literal["maximize", "minimize"]
 COSTS = ("seconds", "num_trained_parameters", "num_parameters", "num_steps")
 """Of a run's results; fewer are better."""
+_VALIDATED = tuple(f"val/{name}" for name in ("acc", "loss", "f1", "precision", "recall", "top5"))
+"""See `metrics.classification_metrics`, which needs torch."""
 _DIRECTIONS = ("maximize", "minimize")
 
 
@@ -29,10 +31,8 @@ def checked_metrics(metrics: Any) -> list[str]:
                 f"sweep.metrics: got {name!r}; a search that sees the test split makes its figure worthless. Search "
                 f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same."
             )
-        if not str(name).startswith("val/") and name not in COSTS:
-            raise ValueError(
-                f"sweep.metrics: {unknown('metric', str(name), ['val/acc', 'val/loss', 'val/f1', *COSTS])}"
-            )
+        if name not in (*_VALIDATED, *COSTS):
+            raise ValueError(f"sweep.metrics: {unknown('metric', str(name), [*_VALIDATED, *COSTS])}")
     return names
 
 

@@ -188,5 +188,6 @@ def _spelt(key: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(each is None or isinstance(each, _PLAIN) for each in value):
-        return f"choice({','.join(each if isinstance(each, str) else json.dumps(each) for each in value)})"
+        spelt = ",".join(each if isinstance(each, str) else json.dumps(each) for each in value)
+        return spelt if len(value) > 1 else f"choice({spelt})"
     raise ValueError(f"sweep.space.{key}: got {value!r}; allowed: {_ALLOWED}, or a list.")

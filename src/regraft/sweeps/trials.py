@@ -113,7 +113,7 @@ class Trials:
                 if (new := self._asked()) is not None:
                     jobs.append(new)
             if jobs:
-                self._plan.keep(jobs)
+                self._plan.keep(self.jobs)
         return jobs
 
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
