@@ -162,6 +162,13 @@ def explain(error: Exception) -> str:
     if missing_choice and missing_choice[1] in group_names():
         group, choice = missing_choice.groups()
         return f"{group}: {unknown('choice', choice, list(group_choices(group)))}"
+    missing_launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(error))
+    if missing_launcher:
+        return (
+            f"hydra/launcher: unknown launcher {missing_launcher[1]!r}. Allowed: basic; joblib, submitit_local, "
+            f"submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', 'regraft[submitit]' or "
+            f"'regraft[ray]'."
+        )
     missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
     if missing_key:
         key, full_key = missing_key.groups()

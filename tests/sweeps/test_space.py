@@ -65,7 +65,7 @@ def test_the_configured_space_yields_to_the_command_line():
 
 def test_a_configured_list_is_a_choice():
     found = with_configured([], {"a": [None, True, 0.1, "x"], "b": [7]}, OverridesParser.create())
-    assert space_of(found).axes == {"a": Choices(("null", "true", "0.1", "x")), "b": Choices(("7",))}
+    assert space_of(found).axes == {"a": Choices(("null", "True", "0.1", "x")), "b": Choices(("7",))}
 
 
 @pytest.mark.parametrize("value", [3, "0.5", [], [[1]]])

@@ -19,6 +19,7 @@ from regraft.sweeps.search import Search
 
 log = logging.getLogger(__name__)
 
+_SHOWN_LETTERS = 200
 _MOST_TRIES = 2
 """Of a job whose process vanished: it may have been another one's fault."""
 
@@ -85,6 +86,11 @@ class Launching:
             returns = self._launcher.launch(overrides, initial_job_idx=batch[0].number)
             return {job.number: found.return_value for job, found in zip(batch, returns, strict=True)}
         except Exception as error:
-            found = {job.number: outcome_in(Run(self.folder / str(job.number))) for job in batch}
-            lost = Outcome("stopped", f"its process was lost ({' '.join(str(error).split())[:200]})")
-            return {number: outcome or lost for number, outcome in found.items()}
+            reason = " ".join(str(error).split())[:_SHOWN_LETTERS]
+            return {job.number: self._left_by(job, reason) for job in batch}
+
+    def _left_by(self, job: Job, reason: str) -> Outcome:
+        """Returns what a job's folder says of it once its launcher has failed."""
+        folder = self.folder / str(job.number)
+        what = "its process was lost" if claims.is_begun(folder) else "it wasn't launched"
+        return outcome_in(Run(folder)) or Outcome("stopped", f"{what} ({reason})")
