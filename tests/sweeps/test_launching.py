@@ -33,11 +33,11 @@ def killed(folder, *begun):
     return launch
 
 
-def outcomes_of(plan, *batches):
+def outcomes_of(plan, *batches, n_jobs=None):
     search = grid(None)
     search.begin(plan, 1)
     launcher = Launcher(*batches)
-    launching = Launching(launcher, plan.folder)
+    launching = Launching(launcher, plan.folder, n_jobs)
     launching.run(search.ask(), search)
     return launching.outcomes, launcher.launched
 
@@ -69,6 +69,12 @@ def test_a_launcher_that_never_starts_anything_is_given_up(plan):
     outcomes, launched = outcomes_of(plan("a=1,2"), *[killed(None)] * 2)
     assert set(outcomes.values()) == {Outcome("stopped", "it wasn't launched (a worker was terminated)")}
     assert len(launched) == 2
+
+
+def test_a_launcher_is_given_as_many_as_are_asked_for(plan):
+    outcomes, launched = outcomes_of(plan("a=1,2,3"), lambda: [FINE, FINE], lambda: [FINE], n_jobs=2)
+    assert list(map(len, launched)) == [2, 1]
+    assert outcomes == dict.fromkeys(range(3), FINE)
 
 
 def test_an_interrupt_is_not_taken_for_a_lost_process(plan):

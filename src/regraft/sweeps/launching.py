@@ -30,6 +30,7 @@ class Launching:
     Args:
         launcher: Hydra's, or of a plugin.
         folder: of the sweep.
+        n_jobs: how many the launcher is given at once; None for all.
 
     Attributes:
         folder: of the sweep.
@@ -37,17 +38,18 @@ class Launching:
         is_sequential: whether jobs run in this process, one after the other.
     """
 
-    def __init__(self, launcher: Launcher, folder: Path) -> None:
+    def __init__(self, launcher: Launcher, folder: Path, n_jobs: int | None) -> None:
         self._launcher = launcher
         self.folder = folder
         self._seconds: list[float] = []
         self.outcomes: dict[int, Outcome] = {}
         self.is_sequential = isinstance(launcher, BasicLauncher)
+        self._at_once = 1 if self.is_sequential else n_jobs
         # `progress_line` says it better.
         logging.getLogger(BasicLauncher.__module__).setLevel(logging.WARNING)
 
     def run(self, batch: Sequence[Job], search: Search) -> None:
-        """Runs some jobs: one by one in this process, all together where the launcher has several.
+        """Runs some jobs: one by one in this process, together where the launcher has several.
 
         Args:
             batch: what to run.
@@ -55,7 +57,7 @@ class Launching:
         """
         tries, pending = Counter[int](), list(batch)
         while pending:
-            part = pending[:1] if self.is_sequential else pending
+            part = pending[: self._at_once]
             if self.is_sequential:
                 each = sum(self._seconds) / len(self._seconds) if self._seconds else None
                 print(progress_line(search.num_jobs, self.outcomes, each, search.varied(part[0])))

@@ -16,6 +16,7 @@ from regraft.run_state import mark_of_this_process
 from regraft.runs import Run
 from regraft.sweeps import claims
 from regraft.sweeps.launching import Launching
+from regraft.sweeps.listed import require_whole
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome, SweepError, outcome_in, summary
 from regraft.sweeps.planning import Plan
@@ -30,10 +31,12 @@ class SurvivingSweeper(Sweeper):
 
     Args:
         search: which jobs there are.
-        n_jobs: how many to ask for at once; None for as many as the launcher runs at once, as far as that is known.
+        n_jobs: how many the launcher is given at once; None for all, or of a search that learns as many as run at once.
     """
 
     def __init__(self, *, search: Search, n_jobs: int | None) -> None:
+        if n_jobs is not None:
+            require_whole("sweep.n_jobs", n_jobs, 1)
         self._search = search
         self._n_jobs = n_jobs
 
@@ -55,7 +58,7 @@ class SurvivingSweeper(Sweeper):
             SweepError: a job failed.
         """
         folder = Path(self.config.hydra.sweep.dir).resolve()
-        launching = Launching(self.launcher, folder)
+        launching = Launching(self.launcher, folder, self._n_jobs)
         at_once = 1 if launching.is_sequential else self._n_jobs or _workers(self.config)
         earlier = self._search.begin(Plan(folder, self.config, self.hydra_context, arguments), at_once)
         launching.outcomes |= earlier

@@ -4,6 +4,7 @@ Lightning starts rank 1 and up by repeating the command line of rank 0. Inside a
 command, sweep included; so the job starts `python -m regraft _join RUN`, which knows nothing but the run.
 """
 
+import os
 import subprocess
 import sys
 from contextlib import suppress
@@ -14,8 +15,10 @@ import yaml
 from regraft import run_state
 from regraft.provenance import Session
 from regraft.runs import Run
+from regraft.verbs.orphans import end_with
 
 _HANDED_OVER = ".processes.yaml"
+_LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
 _PATIENCE_SECONDS = 30
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 
@@ -51,7 +54,8 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     """
     handed_over = run.path / _HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
-    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)])
+    environment = os.environ | {_LAUNCHED_BY: run_state.mark_of_this_process()}
+    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
     try:
         exit_code = group.wait()
     except BaseException:
@@ -80,6 +84,7 @@ def join(run_path: str) -> None:
 
     from regraft.verbs.train import fit
 
+    end_with(os.environ[_LAUNCHED_BY])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))

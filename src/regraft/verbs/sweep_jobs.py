@@ -1,10 +1,8 @@
 """One job of a sweep, in whatever process a launcher runs it: claimed, left out if it is done, watched over."""
 
 import os
-import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,17 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
-from regraft.run_state import Pruned, is_process_there, mark_of_this_process
+from regraft.run_state import Pruned, mark_of_this_process
 from regraft.runs import Run
 from regraft.startup import exit_when_preempted, limit_spinning
 from regraft.sweeps import claims
 from regraft.sweeps.manifest import digest_of
 from regraft.sweeps.outcomes import Outcome, failed, skipped, succeeded
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
-
-_LOOK_SECONDS = 2.0
-_PATIENCE_SECONDS = 22.0
-"""For a run to be saved; see `interrupts.DEADLINE_SECONDS`."""
+from regraft.verbs.orphans import end_with
 
 
 def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
@@ -65,21 +60,11 @@ def _is_done(run: Run, config: DictConfig) -> bool:
 def _join_the_sweep() -> None:
     """Makes a launcher's worker what `regraft` makes of its own process, and has it end with the sweep."""
     sweep = os.environ.get(SWEEP_VARIABLE, mark_of_this_process())
-    is_worker = sweep != mark_of_this_process() and threading.current_thread() is threading.main_thread()
-    if not is_worker or any(thread.name == SWEEP_VARIABLE for thread in threading.enumerate()):
+    if sweep == mark_of_this_process() or threading.current_thread() is not threading.main_thread():
         return
     composition.register_resolvers()
     limit_spinning()
     exit_when_preempted()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-
-    def look() -> None:
-        while is_process_there(sweep):
-            time.sleep(_LOOK_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-        # A launcher's pool may catch the exit and wait for work that never comes.
-        time.sleep(_PATIENCE_SECONDS)
-        os._exit(143)
-
-    threading.Thread(target=look, name=SWEEP_VARIABLE, daemon=True).start()
+    end_with(sweep)
