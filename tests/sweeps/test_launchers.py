@@ -17,6 +17,11 @@ exit 1
 """
 
 
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr("regraft.sweeps.launching._LOOK_SECONDS", 0.01)
+
+
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """A Slurm that keeps the script that it is given, and refuses it."""

@@ -1,3 +1,5 @@
+import os
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +11,11 @@ from regraft.sweeps.outcomes import Outcome
 from written import written_run
 
 FINE = Outcome("ok", "fine")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr("regraft.sweeps.launching._LOOK_SECONDS", 0.01)
 
 
 class Launcher:
@@ -69,6 +76,17 @@ def test_a_launcher_that_never_starts_anything_is_given_up(plan):
     outcomes, launched = outcomes_of(plan("a=1,2"), *[killed(None)] * 2)
     assert set(outcomes.values()) == {Outcome("stopped", "it wasn't launched (a worker was terminated)")}
     assert len(launched) == 2
+
+
+def test_what_still_runs_when_a_launcher_fails_is_waited_for(plan, monkeypatch):
+    plan = plan("a=1,2")
+    run = written_run(plan.folder / "1", [0.5])
+    run.write_state({"state": "running", "pid": os.getpid(), "host": socket.gethostname()})
+    looks = iter([lambda: None] * 4 + [lambda: written_run(run.path, [0.5])] + [lambda: None] * 9)
+    monkeypatch.setattr("regraft.sweeps.launching.time.sleep", lambda seconds: next(looks)())
+    outcomes, _ = outcomes_of(plan, killed(plan.folder, 0, 1), lambda: [FINE])
+    assert [outcomes[number].word for number in (0, 1)] == ["ok", "ok"]
+    assert len(list(looks)) == 14 - 5 - 2
 
 
 def test_a_launcher_is_given_as_many_as_are_asked_for(plan):

@@ -20,6 +20,9 @@ from regraft.sweeps.search import Search
 log = logging.getLogger(__name__)
 
 _SHOWN_LETTERS = 200
+_LOOK_SECONDS = 2.0
+_QUIET_LOOKS = 3
+"""Without a running job: between two of them a worker is quiet for a moment."""
 _MOST_TRIES = 2
 """Of a job whose process vanished: it may have been another one's fault."""
 
@@ -89,7 +92,17 @@ class Launching:
             return {job.number: found.return_value for job, found in zip(batch, returns, strict=True)}
         except Exception as error:
             reason = " ".join(str(error).split())[:_SHOWN_LETTERS]
+            self._wait_for_the_rest(batch)
             return {job.number: self._left_by(job, reason) for job in batch}
+
+    def _wait_for_the_rest(self, batch: Sequence[Job]) -> None:
+        """Waits until none of the jobs runs: some launchers fail with the first job, while others go on."""
+        num_quiet = 0
+        while num_quiet < _QUIET_LOOKS:
+            time.sleep(_LOOK_SECONDS)
+            found = [outcome_in(Run(self.folder / str(job.number))) for job in batch]
+            is_any_running = any(outcome is not None and outcome.word == "skipped" for outcome in found)
+            num_quiet = 0 if is_any_running else num_quiet + 1
 
     def _left_by(self, job: Job, reason: str) -> Outcome:
         """Returns what a job's folder says of it once its launcher has failed."""
