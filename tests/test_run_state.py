@@ -36,6 +36,7 @@ def test_a_run_is_running_until_it_has_finished(run):
     [
         (KeyboardInterrupt(), "stopped", "Ctrl-C"),
         (SystemExit(143), "stopped", "SIGTERM"),
+        (run_state.Pruned("val/acc 0.1 was too low"), "pruned", "val/acc 0.1 was too low"),
         (SystemExit(3), "stopped", "it left with exit code 3"),
         (ValueError("loss: NaN\nmore"), "failed", "loss: NaN"),
         (ValueError(), "failed", "ValueError"),

@@ -1,3 +1,4 @@
+import socket
 from typing import Any
 
 import pytest
@@ -113,6 +114,32 @@ def test_failed_and_pruned_trials_are_recorded_and_the_study_goes_on(plan):
     assert without_value.word == "failed"
     assert states(search) == [TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL]
     assert len(search.ask()) == 1
+
+
+def test_failed_trials_are_run_again_when_the_study_goes_on(plan):
+    plan = plan(LR)
+    search = begun(plan, n_trials=2)
+    first = search.ask()
+    search.tell(*first, Outcome("failed", "the disk was full"))
+    run(search, plan, *search.ask())
+    assert search.ask() == []
+    again = begun(plan, n_trials=2)
+    assert list(again.earlier) == [1]
+    assert again.ask() == first
+    run(again, plan, *first, 0.7)
+    assert again.ask() == []
+    assert states(again) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert [trial.params for trial in again._stored.all()][0::2] == [again._study.best_params] * 2
+
+
+def test_a_job_that_another_process_has_just_taken_is_left_to_it(plan):
+    plan = plan(LR)
+    search = begun(plan)
+    (job,) = search.ask()
+    killed = written_run(plan.folder / "0", [0.1], "running")
+    killed.write_state({"state": "running", "pid": 2**22 + 1, "host": socket.gethostname(), "process": 1})
+    assert search.tell(job, Outcome("skipped", "another process runs it")).word == "skipped"
+    assert states(search) == [TrialState.RUNNING]
 
 
 def test_equal_trials_share_a_run(plan):

@@ -32,11 +32,37 @@ class StoredTrials:
         return self._study.get_trials(deepcopy=False)
 
     def num_asked(self) -> int:
-        """Returns how many have been asked for."""
-        return sum(trial.state != TrialState.WAITING for trial in self.all())
+        """Returns how many have been asked for; one that failed and is run again counts once."""
+        asked = [trial for trial in self.all() if trial.state != TrialState.WAITING]
+        latest = {trial.user_attrs.get(RUN): trial.number for trial in asked}
+        return sum(
+            trial.state != TrialState.FAIL
+            or trial.number == latest[trial.user_attrs.get(RUN)]
+            or RUN not in trial.user_attrs
+            for trial in asked
+        )
+
+    def failed(self) -> dict[int, FrozenTrial]:
+        """Returns those of the folder whose last try has failed, by the number of the job."""
+        unfinished = self.of_the_folder(ended=False)
+        last = {number: trials[-1] for number, trials in self.of_the_folder(ended=True).items()}
+        return {
+            number: trial
+            for number, trial in last.items()
+            if trial.state == TrialState.FAIL and number not in unfinished
+        }
+
+    def try_again(self, trial: FrozenTrial) -> int:
+        """Adds a trial like one that has failed, which stays as it is; returns the new one's number."""
+        attributes = {RUN: trial.user_attrs[RUN]}
+        again = optuna.trial.create_trial(
+            state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions, user_attrs=attributes
+        )
+        self._study.add_trial(again)
+        return self.all()[-1].number
 
     def of_the_folder(self, *, ended: bool) -> dict[int, list[FrozenTrial]]:
-        """Returns those with a run in the sweep's folder, by the number of the job: equal trials share one."""
+        """Returns those with a run in the sweep's folder, by the number of the job they share, oldest first."""
         found: dict[int, list[FrozenTrial]] = {}
         for trial in self.all():
             number = self.job_number(trial)

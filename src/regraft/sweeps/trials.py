@@ -17,7 +17,7 @@ from regraft.sweeps import study as studies
 from regraft.sweeps.listed import require_whole
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
-from regraft.sweeps.outcomes import Outcome, outcome_in
+from regraft.sweeps.outcomes import Outcome, succeeded
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.space import some_values, space_of
 from regraft.sweeps.stored import RUN, StoredTrials
@@ -93,17 +93,14 @@ class Trials:
             self._take_up()
             plan.keep(self.jobs)
         ended = self._stored.of_the_folder(ended=True)
-        return {number: self._stored.outcome(trials[0]) for number, trials in ended.items()}
+        to_run = {*self._stored.of_the_folder(ended=False), *self._stored.failed()}
+        return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}
 
     def ask(self) -> list[Job]:
-        """Returns trials that were under way when the sweep ended, and then new ones, until there are enough."""
+        """Returns what was under way or had failed when the sweep ended, then new trials until there are enough."""
         if not self._is_rejoined:
             self._is_rejoined = True
-            unfinished = self._stored.of_the_folder(ended=False)
-            jobs = [job for job in self.jobs if job.number in unfinished]
-            for job in jobs:
-                self._introduce(job, unfinished[job.number][0].number)
-            if jobs:
+            if jobs := self._unfinished():
                 return jobs
         # Two who go on with the sweep at once would both ask for its last trial.
         with self._lock():
@@ -120,8 +117,8 @@ class Trials:
         """Tells the study what a trial came to; returns it by what is searched for."""
         run = Run(self._plan.folder / str(job.number))
         trials = self._stored.of_the_folder(ended=False).get(job.number, [])
-        if outcome.word == "skipped":
-            outcome = outcome_in(run) or outcome
+        if outcome.word == "skipped" and run.is_finished:
+            outcome = succeeded(run)
         # Someone else who goes on with this sweep has told it, or will.
         if not trials or outcome.word == "skipped":
             return outcome
@@ -143,6 +140,15 @@ class Trials:
         """Returns the best trials and their folders."""
         best = self._stored.best_text()
         return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
+
+    def _unfinished(self) -> list[Job]:
+        with self._lock():
+            trials = {number: self._stored.try_again(trial) for number, trial in self._stored.failed().items()}
+        trials |= {number: found[0].number for number, found in self._stored.of_the_folder(ended=False).items()}
+        jobs = [job for job in self.jobs if job.number in trials]
+        for job in jobs:
+            self._introduce(job, trials[job.number])
+        return jobs
 
     def _lock(self) -> FileLock:
         return FileLock(self._plan.folder / _ASKING)
@@ -188,7 +194,7 @@ class Trials:
 
     def _tell_like(self, job: Job, number: int) -> None:
         """Ends a trial as an equal one has; if that hasn't yet, they will end together."""
-        for earlier in self._stored.of_the_folder(ended=True).get(job.number, [])[:1]:
+        for earlier in self._stored.of_the_folder(ended=True).get(job.number, [])[-1:]:
             self._stored.end(number, self._stored.outcome(earlier), earlier.values)
 
     def _introduce(self, job: Job, trial_number: int) -> None:
