@@ -3,6 +3,7 @@ import json
 import optuna
 import pytest
 
+from regraft.sweeps import storage
 from regraft.sweeps import study as studies
 from regraft.sweeps.space import Choices, Numbers, Space
 
@@ -11,42 +12,42 @@ SPACE = Space((), {"lr": LR, "head": Choices(("a", "b"))})
 
 
 def journal_of(folder, num_trials):
-    study = studies.study_at(studies.storage_at(studies.address(None, folder)), "s", ["val/acc"], ["maximize"])
+    study = studies.study_at(storage.storage_at(storage.address(None, folder)), "s", ["val/acc"], ["maximize"])
     for value in range(num_trials):
         study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), value)
-    return folder / studies.JOURNAL
+    return folder / storage.JOURNAL
 
 
 def loaded(journal):
-    return optuna.load_study(study_name="s", storage=studies.storage_at(str(journal)))
+    return optuna.load_study(study_name="s", storage=storage.storage_at(str(journal)))
 
 
 def test_a_study_lies_in_the_sweep_or_where_it_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert studies.address(None, tmp_path / "sweep") == str(tmp_path / "sweep" / "study.journal")
-    assert studies.address("sqlite:///a.db", tmp_path) == f"sqlite:///{tmp_path}/a.db"
-    assert studies.address("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
-    assert studies.address("postgresql://host/db", tmp_path) == "postgresql://host/db"
-    assert studies.address("mine.journal", tmp_path / "x") == str(tmp_path / "mine.journal")
+    assert storage.address(None, tmp_path / "sweep") == str(tmp_path / "sweep" / "study.journal")
+    assert storage.address("sqlite:///a.db", tmp_path) == f"sqlite:///{tmp_path}/a.db"
+    assert storage.address("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
+    assert storage.address("postgresql://host/db", tmp_path) == "postgresql://host/db"
+    assert storage.address("mine.journal", tmp_path / "x") == str(tmp_path / "mine.journal")
 
 
 def test_a_database_holds_a_study_too(tmp_path):
-    place = studies.address(f"sqlite:///{tmp_path}/a.db", tmp_path)
-    first = studies.study_at(studies.storage_at(place), "s", ["val/acc"], ["maximize"])
+    place = storage.address(f"sqlite:///{tmp_path}/a.db", tmp_path)
+    first = studies.study_at(storage.storage_at(place), "s", ["val/acc"], ["maximize"])
     first.tell(first.ask(), 0.5)
-    again = studies.study_at(studies.storage_at(place), "s", ["val/acc"], ["maximize"])
+    again = studies.study_at(storage.storage_at(place), "s", ["val/acc"], ["maximize"])
     assert again.best_value == 0.5
 
 
 def test_a_database_that_is_not_there_is_said_in_a_sentence():
     with pytest.raises(ValueError, match=r"sweep\.storage: nothing can't be opened"):
-        studies.storage_at("nothing://host/db")
+        storage.storage_at("nothing://host/db")
 
 
 def test_a_study_keeps_its_metrics(tmp_path):
     journal = journal_of(tmp_path, 1)
     with pytest.raises(ValueError, match=r"is of val/acc \(maximize\)"):
-        studies.study_at(studies.storage_at(str(journal)), "s", ["val/loss"], ["minimize"])
+        studies.study_at(storage.storage_at(str(journal)), "s", ["val/loss"], ["minimize"])
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "nsgaii", "grid"])
@@ -81,7 +82,7 @@ def test_a_journal_that_a_full_disk_cut_off_is_read_again(tmp_path, cut):
     journal = journal_of(tmp_path, 3)
     whole = journal.read_bytes()
     journal.write_bytes(whole[:-cut])
-    studies.mend(journal)
+    storage.mend(journal)
     assert [trial.value for trial in loaded(journal).trials[:2]] == [0, 1]
     assert journal.read_bytes().endswith(b"\n")
     assert all(json.loads(line) for line in journal.read_bytes().splitlines())
@@ -92,13 +93,13 @@ def test_an_entry_behind_a_torn_one_is_kept(tmp_path):
     lines = journal.read_bytes().splitlines(keepends=True)
     torn = b'{"op_code":8,"worker_id":"x","tri'
     journal.write_bytes(b"".join([*lines[:-1], torn, lines[-1]]))
-    studies.mend(journal)
+    storage.mend(journal)
     assert [trial.value for trial in loaded(journal).trials] == [0, 1]
 
 
 def test_a_sound_journal_stays_as_it_is(tmp_path):
     journal = journal_of(tmp_path, 2)
     before = journal.stat()
-    studies.mend(journal)
+    storage.mend(journal)
     assert journal.stat().st_ino == before.st_ino
-    studies.mend(tmp_path / "none")
+    storage.mend(tmp_path / "none")

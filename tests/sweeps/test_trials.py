@@ -93,7 +93,7 @@ def test_two_who_go_on_with_a_study_share_its_trials(plan):
     assert sorted(set(numbers)) == [0, 1, 2, 3]
     (job,) = [job for job in one.jobs if job.number == 0]
     run(one, plan, job)
-    assert run(other, plan, job) == Outcome("ok", "test/acc 0.5000  2.0 s")
+    assert run(other, plan, job) == Outcome("ok", "val/acc 0.5000")
 
 
 def test_a_job_that_another_process_runs_is_left_to_it(plan):
@@ -140,6 +140,31 @@ def test_a_job_that_another_process_has_just_taken_is_left_to_it(plan):
     killed.write_state({"state": "running", "pid": 2**22 + 1, "host": socket.gethostname(), "process": 1})
     assert search.tell(job, Outcome("skipped", "another process runs it")).word == "skipped"
     assert states(search) == [TrialState.RUNNING]
+
+
+def test_a_study_that_is_gone_is_made_anew_from_the_runs(plan):
+    plan = plan(LR, "n=range(1,9)", "head=a,b")
+    search = begun(plan, n_trials=4, num_at_once=4)
+    jobs = search.ask()
+    run(search, plan, jobs[0], 0.8)
+    written_run(plan.folder / "1", [0.1], "pruned")
+    written_run(plan.folder / "2", [0.1], "failed")
+    (plan.folder / "study.journal").unlink()
+    again = begun(plan, n_trials=5)
+    assert states(again) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    assert [trial.params for trial in again._stored.all()] == [trial.params for trial in search._stored.all()]
+    assert again._study.best_value == 0.8
+    assert again.ask() == jobs[2:]
+    assert [job.number for job in again.ask()] == [4]
+
+
+def test_a_relative_database_is_found_from_elsewhere(plan, tmp_path, monkeypatch):
+    plan = plan(LR)
+    run(search := begun(plan, storage="sqlite:///a.db"), plan, *search.ask())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert list(begun(plan, storage="sqlite:///a.db").earlier) == [0]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_equal_trials_share_a_run(plan):

@@ -8,8 +8,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
+from regraft.runs import Run
 from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import Outcome, varied_of
+from regraft.sweeps.outcomes import Outcome, outcome_in, varied_of
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.space import draw, space_of
 
@@ -36,6 +37,7 @@ class Listed:
 
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
         """Composes all jobs."""
+        self._folder = plan.folder
         wanted = [plan.job(overrides) for overrides in self._expand(plan.overrides(self._space))]
         # One job a config, however often it is listed.
         self.jobs = list({job.number: job for job in plan.numbered(wanted)}.values())
@@ -50,6 +52,10 @@ class Listed:
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
         """Returns the outcome as it is."""
         return outcome
+
+    def elsewhere(self, job: Job) -> Outcome | None:
+        """Returns what a job's folder says."""
+        return outcome_in(Run(self._folder / str(job.number)))
 
     def varied(self, job: Job) -> list[str]:
         """Returns what not all jobs have."""

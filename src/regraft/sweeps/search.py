@@ -28,6 +28,9 @@ class Search(Protocol):
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
         """Takes what became of a job; returns it as people are to read it."""
 
+    def elsewhere(self, job: Job) -> Outcome | None:
+        """Returns what became of a job that this process was stopped at, or that another one runs."""
+
     def varied(self, job: Job) -> list[str]:
         """Returns the overrides that are special of a job."""
 

@@ -1,27 +1,19 @@
-"""Optuna's study of a sweep: where it is stored, what samples and prunes.
+"""Optuna's study of a sweep: what it optimises, what samples and prunes.
 
 Which trials run belongs in `trials`; when one is given up, in `pruning`.
 """
 
-import json
-import logging
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from regraft.atomic import write_atomically
 from regraft.composition import unknown
 from regraft.sweeps.objectives import Direction
 from regraft.sweeps.space import Axis, Choices, Space, listed
 
-log = logging.getLogger(__name__)
-
-JOURNAL = "study.journal"
 _SAMPLERS = {
     "tpe": optuna.samplers.TPESampler,
     "random": optuna.samplers.RandomSampler,
@@ -39,38 +31,6 @@ _PRUNERS = {
     "threshold": optuna.pruners.ThresholdPruner,
     "wilcoxon": optuna.pruners.WilcoxonPruner,
 }
-
-
-def address(storage: str | None, folder: Path) -> str:
-    """Returns where a study is stored, as any process finds it: a URL, or a journal file's path.
-
-    Args:
-        storage: what the user says; None for a file in the sweep's folder.
-        folder: the sweep's.
-    """
-    if storage is None:
-        return str(folder / JOURNAL)
-    relative = "sqlite:///"
-    if storage.startswith(relative) and not storage.startswith("sqlite:////") and storage != "sqlite:///:memory:":
-        return f"{relative}{Path(storage.removeprefix(relative)).resolve()}"
-    return storage if "://" in storage else str(Path(storage).expanduser().resolve())
-
-
-def storage_at(place: str) -> optuna.storages.BaseStorage:
-    """Returns the storage at an address.
-
-    Raises:
-        ValueError: there is no such database, or it needs a package that isn't installed.
-    """
-    # Optuna says what it does at each step; the sweep's own lines say it once.
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if "://" not in place:
-        Path(place).parent.mkdir(parents=True, exist_ok=True)
-        return optuna.storages.JournalStorage(JournalFileBackend(place))
-    try:
-        return optuna.storages.RDBStorage(place)
-    except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
-        raise ValueError(f"sweep.storage: {place.partition('://')[0]} can't be opened: {error}") from error
 
 
 def study_at(
@@ -149,37 +109,6 @@ def distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
         step = 1 if axis.is_log or axis.step is None else int(axis.step)
         return optuna.distributions.IntDistribution(int(axis.low), int(axis.high), axis.is_log, step)
     return optuna.distributions.FloatDistribution(axis.low, axis.high, axis.is_log, None if axis.is_log else axis.step)
-
-
-def mend(journal: Path) -> None:
-    """Makes a journal readable again that a full disk has left with half a line.
-
-    What follows such a half, on the same line, is whole; Optuna would refuse all that comes after it.
-    """
-    if not journal.is_file():
-        return
-    lock = JournalFileSymlinkLock(str(journal))
-    lock.acquire()
-    try:
-        lines = journal.read_bytes().split(b"\n")
-        kept = [line for line in map(_whole, lines) if line]
-        content = b"".join(line + b"\n" for line in kept)
-        if content != b"\n".join(lines):
-            log.warning("%s was damaged; what can be read of it is kept: %d entries.", journal, len(kept))
-            write_atomically(journal, content)
-    finally:
-        lock.release()
-
-
-def _whole(line: bytes) -> bytes:
-    """Returns the part of a line that is an entry; empty without one."""
-    for part in (line, line[max(line.rfind(b'{"op_code"'), 0) :]):
-        try:
-            json.loads(part)
-        except ValueError:
-            continue
-        return part
-    return b""
 
 
 def _grid_values(key: str, axis: Axis) -> list[Any]:

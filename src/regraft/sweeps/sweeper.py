@@ -13,12 +13,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from regraft.run_state import mark_of_this_process
-from regraft.runs import Run
 from regraft.sweeps import claims
 from regraft.sweeps.launching import Launching
 from regraft.sweeps.listed import require_whole
-from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import Outcome, SweepError, outcome_in, summary
+from regraft.sweeps.outcomes import Outcome, SweepError, summary
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.search import Search
 
@@ -71,7 +69,9 @@ class SurvivingSweeper(Sweeper):
                     job.number: self._search.tell(job, launching.outcomes[job.number]) for job in jobs
                 }
         finally:
-            print(summary(self._search.jobs, _of_all(self._search.jobs, launching), self._search.varied, str(folder)))
+            said = {job.number: self._search.elsewhere(job) for job in self._search.jobs}
+            found = {number: outcome for number, outcome in said.items() if outcome} | launching.outcomes
+            print(summary(self._search.jobs, found, self._search.varied, str(folder)))
             print(self._search.conclusion(), end="")
         self._require_success({number: found for number, found in launching.outcomes.items() if number not in earlier})
 
@@ -82,12 +82,6 @@ class SurvivingSweeper(Sweeper):
                 f"{failed} of {self._search.num_jobs} jobs failed; each one's traceback.txt says where. "
                 f"To run again what isn't finished: regraft resume run={Path(self.config.hydra.sweep.dir).resolve()}"
             )
-
-
-def _of_all(jobs: list[Job], launching: Launching) -> dict[int, Outcome]:
-    """Returns what became of the jobs, of those too that this process was stopped at, or that another one runs."""
-    said = {job.number: outcome_in(Run(launching.folder / str(job.number))) for job in jobs}
-    return {number: outcome for number, outcome in said.items() if outcome} | launching.outcomes
 
 
 def _workers(config: DictConfig) -> int:

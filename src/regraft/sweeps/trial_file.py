@@ -19,7 +19,7 @@ class TrialFile:
     """A trial that may be given up.
 
     Attributes:
-        storage: of the study; see `study.address`.
+        storage: of the study; see `storage.address`.
         study: its name.
         number: of the trial.
         metric: what is reported.
@@ -44,14 +44,14 @@ class TrialFile:
         """Optuna's trial, to report to; None if it has ended."""
         import optuna
 
-        from regraft.sweeps import study as studies
+        from regraft.sweeps import storage, study
 
         # It is sampled by the sweep's own process.
         found = optuna.load_study(
             study_name=self.study,
-            storage=studies.storage_at(self.storage),
+            storage=storage.storage_at(self.storage),
             sampler=optuna.samplers.RandomSampler(),
-            pruner=studies.pruner(self.pruner, self.pruner_options),
+            pruner=study.pruner(self.pruner, self.pruner_options),
         )
         frozen = next((trial for trial in found.get_trials(deepcopy=False) if trial.number == self.number), None)
         if frozen is None or frozen.state.is_finished():

@@ -13,12 +13,14 @@ from filelock import FileLock
 from optuna.trial import TrialState
 
 from regraft.runs import Run
+from regraft.sweeps import storage as storages
 from regraft.sweeps import study as studies
 from regraft.sweeps.listed import require_whole
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
 from regraft.sweeps.outcomes import Outcome, succeeded
 from regraft.sweeps.planning import Plan
+from regraft.sweeps.rebuilding import rebuild
 from regraft.sweeps.space import some_values, space_of
 from regraft.sweeps.stored import RUN, StoredTrials
 from regraft.sweeps.trial_file import TrialFile
@@ -81,15 +83,18 @@ class Trials:
         self._sampler_for(0)
         if self._sampler == "grid":
             self.num_jobs = min(self.num_jobs, studies.grid_size(self._space))
-        self._address = studies.address(self._storage, plan.folder)
-        if "://" not in self._address:
-            studies.mend(Path(self._address))
+        self._address = storages.kept_address(self._storage, plan.folder)
         name = self._name or plan.folder.name
-        self._study = studies.study_at(studies.storage_at(self._address), name, self._metrics, self._directions)
+        if "://" not in self._address:
+            storages.mend(Path(self._address))
+        self._study = studies.study_at(storages.storage_at(self._address), name, self._metrics, self._directions)
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
         studies.require_same_kinds(self._study, self._distributions)
         self._stored = StoredTrials(self._study, plan.folder, self._metrics)
         with self._lock():
+            known = plan.known()
+            if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
+                rebuild(self._study, plan.folder, known, self._distributions, self._metrics)
             self._take_up()
             plan.keep(self.jobs)
         ended = self._stored.of_the_folder(ended=True)
@@ -121,7 +126,7 @@ class Trials:
             outcome = succeeded(run)
         # Someone else who goes on with this sweep has told it, or will.
         if not trials or outcome.word == "skipped":
-            return outcome
+            return self.elsewhere(job) or outcome
         values = None
         if outcome.word == "ok":
             try:
@@ -131,6 +136,11 @@ class Trials:
         for trial in trials:
             self._stored.end(trial.number, outcome, values)
         return self._stored.outcome(self._stored.all()[trials[0].number])
+
+    def elsewhere(self, job: Job) -> Outcome | None:
+        """Returns what the study says of a trial that has ended."""
+        ended = self._stored.of_the_folder(ended=True).get(job.number)
+        return self._stored.outcome(ended[-1]) if ended else None
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
