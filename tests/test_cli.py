@@ -141,6 +141,7 @@ def test_a_sweep_runs_each_job_and_says_a_line_for_each(capsys, tmp_path):
     assert [job.name for job in jobs] == ["0", "1", "2", "3"]
     assert all((job / "results.json").is_file() for job in jobs)
     table = out[out.index("Sweep of 4 jobs") :]
+    assert table.startswith(f"Sweep of 4 jobs in {folder}: 4 ok\n")
     assert table.count("test/acc 0.") == 4
     assert "optimizer.lr=0.01 freezing=none" in table
 
@@ -149,7 +150,10 @@ def test_a_failed_job_of_a_sweep_fails_the_command_and_not_the_others(capsys, tm
     one_epoch = [*without("trainer.max_epochs", "data.fraction"), "trainer.max_epochs=1"]
     code, out, err = run_main(["train", *one_epoch, "-m", "data.shots=100000,1"], capsys)
     assert code == 1
-    assert "data.shots" in err
-    assert "failed: data.shots" in out
+    assert "1 of 2 jobs failed" in err
+    (line,) = [line for line in out.splitlines() if line.startswith("  0  data.shots=100000")]
+    assert line.split()[2] == "failed"
+    assert "data.shots" in line.split("failed")[1]
     (folder,) = (tmp_path / "outputs" / "digits-simple_cnn").iterdir()
     assert (folder / "1" / "results.json").is_file()
+    assert "Traceback" in (folder / "0" / "traceback.txt").read_text()

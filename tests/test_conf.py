@@ -20,7 +20,7 @@ NEEDED = {
 }
 # What build adds to the keys of a section.
 GIVEN = {
-    "callbacks": {"dirpath"},
+    "callbacks": {"dirpath", "on_saved"},
     "head": {"num_features", "num_classes"},
     "logger": {"save_dir"},
     "model": {"construct"},

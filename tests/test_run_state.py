@@ -39,6 +39,7 @@ def test_a_run_is_running_until_it_has_finished(run):
         (KeyboardInterrupt(), "stopped", "Ctrl-C"),
         (Preempted(signal.SIGTERM), "stopped", "SIGTERM"),
         (Preempted(signal.SIGUSR1), "stopped", "SIGUSR1"),
+        (run_state.Pruned("val/acc 0.1 was too low"), "pruned", "val/acc 0.1 was too low"),
         (SystemExit(3), "stopped", "it left with exit code 3"),
         (ValueError("loss: NaN\nmore"), "failed", "loss: NaN"),
         (ValueError(), "failed", "ValueError"),

@@ -92,7 +92,7 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "check":
         _check(rest)
     elif verb == "resume":
-        _run_training(to_resume(rest))
+        _resume(rest)
     elif verb == "reproduce":
         _reproduce(rest)
     elif verb == "probe":
@@ -124,24 +124,33 @@ def _run_training(arguments: list[str]) -> None:
 
 
 def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """Runs a verb's Hydra app. A job's error is kept until every job has ended, then raised past Hydra's own words."""
+    """Runs a verb's Hydra app. A job's error is kept, and that of a single one is raised past Hydra's own words."""
     errors: list[Exception] = []
     refused: list[Run] = []
 
     def held(config: DictConfig) -> Any:
+        from regraft.verbs.sweep_jobs import run_job_of_sweep
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job_of_sweep(config, lambda: tried(config))
+        try:
+            return tried(config)
+        except Exception as error:
+            errors.append(error)
+            return error
+
+    def tried(config: DictConfig) -> Any:
         kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
         kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
             return job(config)
-        except FaultsError as error:
+        except FaultsError:
             if HydraConfig.get().mode == RunMode.RUN:
                 refused.append(Run(kept.parent))
-            errors.append(error)
-            return error
-        except Exception as error:
+            raise
+        except Exception:
             kept.write_text(traceback.format_exc(), encoding="utf-8")
-            errors.append(error)
-            return error
+            raise
 
     config_files.refuse_pickles(arguments)
     look_beside(named_in(arguments))
@@ -180,6 +189,17 @@ def _check(arguments: list[str]) -> None:
     from regraft.verbs.check import check
 
     check(arguments)
+
+
+def _resume(arguments: list[str]) -> None:
+    from regraft.sweeps.handles import to_resume_sweep
+
+    sweep = to_resume_sweep(arguments)
+    if sweep is None:
+        _run_training(to_resume(arguments))
+    else:
+        verb, command = sweep
+        _run_app(verb, command, _probe if verb == "probe" else _train)
 
 
 def _probe(config: DictConfig) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -98,7 +98,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             resolved[section][key] = str(Path(value).expanduser().resolve())
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
-    seed = resolved["seed"]
+    seed = resolved.get("seed", 0)  # an evaluation has none
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}.")
     return resolved
@@ -167,11 +167,20 @@ def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str
 
 def explain(error: Exception) -> str:
     """Returns one sentence for a mistake that Hydra or OmegaConf found."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
+        return str(error.__cause__)  # of our own code, which Hydra called
     message = str(error.__cause__ or error)
     missing_choice = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
     if missing_choice and missing_choice[1] in group_names():
         group, choice = missing_choice.groups()
         return f"{group}: {unknown('choice', choice, list(group_choices(group)))}"
+    missing_launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(error))
+    if missing_launcher:
+        return (
+            f"hydra/launcher: unknown launcher {missing_launcher[1]!r}. Allowed: basic; joblib, submitit_local, "
+            f"submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', 'regraft[submitit]' or "
+            f"'regraft[ray]'."
+        )
     missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
     if missing_key:
         key, full_key = missing_key.groups()

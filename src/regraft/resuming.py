@@ -12,7 +12,7 @@ from regraft.arguments import key_of
 
 log = logging.getLogger(__name__)
 
-_MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust")
+_MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust", "sweep")
 _MAY_CHANGE_TOO = (
     *("data.root", "data.num_workers", "data.verify", "data.cache"),
     *("features.cache", "features.dir", "features.max_gb"),

@@ -18,7 +18,7 @@ from regraft.atomic import write_atomically
 from regraft.runs import STATE, Run
 from regraft.startup import Preempted
 
-Word = Literal["running", "finished", "stopped", "failed"]
+Word = Literal["running", "finished", "stopped", "failed", "pruned"]
 _KILLED = "killed, its process is gone"
 # What launchers call the number of a process, in the order in which Lightning looks.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
@@ -29,7 +29,7 @@ class RunState:
     """Where a run stands.
 
     Attributes:
-        state: `running`, `finished`, `stopped` (it can go on) or `failed`.
+        state: `running`, `finished`, `stopped` (it can go on), `failed`, or `pruned` (a search gave it up).
         pid: of the process that runs it, or ran it last.
         process: when that process started, in the kernel's ticks, so that another one with its number isn't taken for
             it; None where the kernel doesn't say.
@@ -38,7 +38,7 @@ class RunState:
         ended: when that ended; None while it runs.
         step: optimizer steps done, as last known.
         epoch: the epoch, likewise.
-        reason: why it stopped or failed, one sentence.
+        reason: why it stopped, failed or was given up, one sentence.
         slurm_job: the Slurm job that it is part of; None outside of one.
     """
 
@@ -127,6 +127,10 @@ class _Earlier:
         return checkpoint.stat().st_mtime_ns if checkpoint.is_file() else None
 
 
+class Pruned(BaseException):
+    """A search has given a run up, as less promising than others; no error, so that nobody takes it for one."""
+
+
 @contextmanager
 def recorded(run: Run) -> Iterator[Recorder]:
     """Writes the run's state as the block starts and ends.
@@ -151,6 +155,9 @@ def _recording(recorder: Recorder, run: Run) -> Iterator[Recorder]:
         raise
     except SystemExit as error:
         recorder.end("stopped", _exit_reason(error))
+        raise
+    except Pruned as pruned:
+        recorder.end("pruned", str(pruned))
         raise
     except BaseException as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -184,6 +191,17 @@ def require_not_running(run: Run) -> None:
         )
 
 
+def mark_of_this_process() -> str:
+    """Returns what tells this process from all others, for `is_process_there`."""
+    return f"{socket.gethostname()} {os.getpid()} {_ticks_of(os.getpid())}"
+
+
+def is_process_there(mark: str) -> bool:
+    """Whether a marked process lives; one of another machine, which can't be seen from here, counts as such."""
+    host, pid, ticks = mark.rsplit(" ", 2)
+    return host != socket.gethostname() or _is_there(int(pid), int(ticks) if ticks != "None" else None)
+
+
 def _parsed(record: dict[str, Any]) -> RunState | None:
     known = {key: value for key, value in record.items() if key in RunState.__dataclass_fields__}
     if known.get("state") not in get_args(Word):
@@ -197,13 +215,18 @@ def _is_alive(state: RunState, run: Run) -> bool:
     """Whether a run's process is still there; one of another machine is known by its lock alone."""
     if state.host != socket.gethostname() or state.pid is None:
         return run_lock.is_held(run.path)
+    return _is_there(state.pid, state.process)
+
+
+def _is_there(pid: int, started: int | None) -> bool:
+    """Whether a process of this machine lives, if it is the one that started at that tick."""
     if Path("/proc/self/stat").exists():
-        ticks = _ticks_of(state.pid)
-        return ticks is not None and state.process in (None, ticks)
+        ticks = _ticks_of(pid)
+        return ticks is not None and started in (None, ticks)
     if os.name == "nt":  # there a signal 0 would end it
         return True
     try:
-        os.kill(state.pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

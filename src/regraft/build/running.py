@@ -23,6 +23,7 @@ from regraft.interrupts import StopOnSignal
 from regraft.metrics import metric_names
 from regraft.resuming import without_state
 from regraft.runs import CHECKPOINTS, Run
+from regraft.sweeps.pruning import pruning_of
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
         make = factory(node, f"callbacks.{name}")
         given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
         made.append(make(**{key: value for key, value in given.items() if key in parameters}))
+    made += pruning_of(run)
     made.append(History(partial(run.history, sys.maxsize)))
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:

@@ -8,17 +8,20 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
-from regraft import plain_data
+from regraft import plain_data, run_state
 from regraft.provenance import Session
 from regraft.runs import Run
 from regraft.startup import Preempted
 from regraft.trust import look_beside
+from regraft.verbs.orphans import end_with
 
 _HANDED_OVER = ".processes.yaml"
+_LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
 _PATIENCE_SECONDS = 30
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 
@@ -49,12 +52,13 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     Raises:
         ChildProcessError: the group failed; what failed stands above it on the terminal.
         SystemExit: a signal ended it.
+        run_state.Pruned: a search gave it up.
     """
     handed_over = run.path / _HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
     # -m would look for modules in the current folder first, whatever lies there.
-    safely = os.environ | {"PYTHONSAFEPATH": "1"}
-    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=safely)
+    environment = os.environ | {"PYTHONSAFEPATH": "1", _LAUNCHED_BY: run_state.mark_of_this_process()}
+    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
     try:
         exit_code = group.wait()
     except BaseException as error:
@@ -71,6 +75,9 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
         raise SystemExit(exit_code)
     if exit_code:
         raise ChildProcessError(f"the training processes of {run.path} ended with exit code {exit_code}; see above.")
+    state = run_state.read(run)
+    if state.state == "pruned":
+        raise run_state.Pruned(state.reason)
 
 
 def join(run_path: str) -> None:
@@ -80,12 +87,14 @@ def join(run_path: str) -> None:
 
     from regraft.verbs.train import fit
 
+    end_with(os.environ[_LAUNCHED_BY])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     run = Run(Path(run_path))
     config, session = plain_data.load(run.path / _HANDED_OVER)
     look_beside(config.get("trust", []))
-    fit(config, run, session)
+    with suppress(run_state.Pruned):  # which its state says
+        fit(config, run, session)
 
 
 def _num_gpus() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition, provenance, slurm
@@ -59,12 +60,16 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 
 def train_job(composed: DictConfig) -> Run:
-    """Trains the config that Hydra composed, in the folder that Hydra made."""
+    """Trains the config that Hydra composed, in the folder that Hydra made; a sweep's job goes on where it stood."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
+    config = composition.plain(composed, overrides)
+    is_begun = run.last_ckpt.is_file() or run.previous_ckpt.is_file()
+    if hydra.mode == RunMode.MULTIRUN and is_begun and config["ckpt_path"] is None:
+        config["ckpt_path"] = str(run.path)
     # By its value: a sweep's next job has a config of its own.
-    return _start(composition.plain(composed, overrides), overrides, run, partial(reference, hydra))
+    return _start(config, overrides, run, partial(reference, hydra))
 
 
 def _start(config: dict[str, Any], overrides: Sequence[str], run: Run, choices: Reference) -> Run:

@@ -1,0 +1,83 @@
+"""A sweep as a handle: how it is found, and the command that goes on with it."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from regraft.arguments import key_of, output_dir, quoted, value_of
+from regraft.runs import CHECKPOINTS
+from regraft.sweeps.manifest import COMMAND, MANIFEST
+
+_MAX_DEPTH = 3
+_OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
+"""Hydra's own keys that another command sets for itself."""
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder is a sweep's."""
+    return (path / MANIFEST).is_file() or (path / COMMAND).is_file()
+
+
+def find_sweep(handle: str, folder: str | Path) -> Path | None:
+    """Returns the sweep that `run=` means: its folder, or a part of its folder's name that no other one has.
+
+    Args:
+        handle: what was given; that of a run finds nothing here.
+        folder: where runs are looked for.
+    """
+    path = Path(handle).expanduser()
+    if is_sweep(path):
+        return path.resolve()
+    found = [sweep for sweep in _sweeps(Path(folder).expanduser().resolve()) if handle.strip("/") in sweep.as_posix()]
+    named = [sweep for sweep in found if handle.strip("/") in "/".join(sweep.parts[-2:])]
+    return named[0] if len(named) == 1 and not Path(handle).exists() else None
+
+
+def to_resume_sweep(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
+    """Returns the verb and the arguments that go on with a sweep; None if `run=` names none.
+
+    What else the arguments say takes the place of what the sweep's own command said of the same key.
+
+    Raises:
+        ValueError: what the sweep was made from can't be read.
+    """
+    handle = value_of("run", arguments)
+    sweep = None if handle is None else find_sweep(handle, output_dir(arguments))
+    if sweep is None:
+        return None
+    given = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
+    verb, command, config_dirs = _command_of(sweep)
+    keys = {key_of(argument) for argument in given}
+    kept = [argument for argument in command if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
+    flags = [word for folder in config_dirs for word in ("--config-dir", folder)]
+    return verb, ["--multirun", *flags, *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"]
+
+
+def _command_of(sweep: Path) -> tuple[str, list[str], list[str]]:
+    """Returns a sweep's verb, its overrides, and the config folders that it named."""
+    try:
+        hydra = yaml.safe_load((sweep / COMMAND).read_text(encoding="utf-8"))["hydra"]
+        overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
+        sources = hydra["runtime"]["config_sources"]
+        config_dirs = [source["path"] for source in sources if source["provider"] == "command-line"]
+        return str(hydra["job"]["config_name"]), list(map(str, overrides)), config_dirs
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"run: {sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
+            f"command again, with hydra.sweep.dir={sweep}."
+        ) from error
+
+
+def _sweeps(folder: Path, depth: int = 0) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return
+    for path in inner:
+        if is_sweep(path):
+            yield path
+        elif depth < _MAX_DEPTH and path.name != CHECKPOINTS and not path.name.startswith("."):
+            yield from _sweeps(path, depth + 1)

@@ -1,0 +1,122 @@
+"""Sweeps whose jobs are known from the start: every combination of some lists, or random draws."""
+
+import logging
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
+
+from regraft.runs import Run
+from regraft.sweeps.manifest import Job
+from regraft.sweeps.outcomes import Outcome, outcome_in, varied_of
+from regraft.sweeps.planning import Plan
+from regraft.sweeps.space import draw, space_of
+
+log = logging.getLogger(__name__)
+
+_MOST_DRAWS = 100
+"""For each job that is asked for: a space may have fewer."""
+
+
+class Listed:
+    """A search that doesn't look at what its jobs have found; see `search.Search`.
+
+    Args:
+        expand: from a command to the overrides of each job.
+        space: axes beside those of the command line.
+    """
+
+    def __init__(self, expand: Callable[[Sequence[Override]], list[list[str]]], space: Mapping[str, Any]) -> None:
+        self._expand = expand
+        self._space = space
+        self._is_asked = False
+        self.jobs: list[Job] = []
+        self.num_jobs = 0
+
+    def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
+        """Composes all jobs."""
+        self._folder = plan.folder
+        wanted = [plan.job(overrides) for overrides in self._expand(plan.overrides(self._space))]
+        # One job a config, however often it is listed.
+        self.jobs = list({job.number: job for job in plan.numbered(wanted)}.values())
+        self.num_jobs = len(self.jobs)
+        return {}
+
+    def ask(self) -> list[Job]:
+        """Returns all jobs at first, and then none."""
+        is_asked, self._is_asked = self._is_asked, True
+        return [] if is_asked else self.jobs
+
+    def tell(self, job: Job, outcome: Outcome) -> Outcome:
+        """Returns the outcome as it is."""
+        return outcome
+
+    def elsewhere(self, job: Job) -> Outcome | None:
+        """Returns what a job's folder says."""
+        return outcome_in(Run(self._folder / str(job.number)))
+
+    def varied(self, job: Job) -> list[str]:
+        """Returns what not all jobs have."""
+        return varied_of(job, self.jobs)
+
+    def conclusion(self) -> str:
+        """Returns nothing: no metric was searched by."""
+        return ""
+
+
+def grid(space: Mapping[str, Any] | None) -> Listed:
+    """Returns the search of every combination."""
+    return Listed(combinations, space or {})
+
+
+def draws(n_trials: int, seed: int, space: Mapping[str, Any] | None) -> Listed:
+    """Returns the search of random draws; with more of them, the first ones stay what they were.
+
+    Raises:
+        ValueError: there are to be none.
+    """
+    require_whole("sweep.n_trials", n_trials, 1)
+    require_whole("sweep.seed", seed, 0)
+    return Listed(lambda overrides: drawn(overrides, n_trials, seed), space or {})
+
+
+def combinations(overrides: Sequence[Override]) -> list[list[str]]:
+    """Returns the overrides of each combination, as Hydra's own sweeper makes them.
+
+    Raises:
+        ValueError: an interval, which has no end of values.
+    """
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise ValueError(
+                f"{override.key_or_group}: an interval has no list of values to combine. Give choice(...) or "
+                f"range(...), or search it: sweep=random or sweep=optuna."
+            )
+    (batch,) = BasicSweeper.split_arguments(list(overrides), None)
+    return batch
+
+
+def drawn(overrides: Sequence[Override], num: int, seed: int) -> list[list[str]]:
+    """Returns the overrides of some different random jobs; of fewer, where the space has no more."""
+    space = space_of(overrides)
+    generator = random.Random(seed)
+    found: dict[tuple[str, ...], None] = {}
+    for _ in range(num * _MOST_DRAWS):
+        found[tuple(space.overrides({key: draw(axis, generator) for key, axis in space.axes.items()}))] = None
+        if len(found) == num:
+            break
+    else:
+        log.warning("sweep.n_trials: got %d, but the space seems to have %d jobs only.", num, len(found))
+    return list(map(list, found))
+
+
+def require_whole(key: str, value: Any, least: int) -> None:
+    """Checks that a key's value is a whole number.
+
+    Raises:
+        ValueError: it isn't, or is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{key}: got {value!r}; allowed: a whole number, {least} or more.")

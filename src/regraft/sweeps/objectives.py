@@ -1,0 +1,87 @@
+"""What a search optimises: validation metrics and costs, never the test split, on which the winner is measured."""
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from regraft.composition import unknown
+from regraft.runs import Run
+
+Direction = Literal["maximize", "minimize"]
+COSTS = ("seconds", "num_trained_parameters", "num_parameters", "num_steps")
+"""Of a run's results; fewer are better."""
+_VALIDATED = tuple(f"val/{name}" for name in ("acc", "loss", "f1", "precision", "recall", "top5"))
+"""See `metrics.classification_metrics`, which needs torch."""
+_DIRECTIONS = ("maximize", "minimize")
+
+
+def checked_metrics(metrics: Any) -> list[str]:
+    """Returns what `sweep.metrics` names, as a list.
+
+    Raises:
+        ValueError: it isn't what a search may go by.
+    """
+    names = [metrics] if isinstance(metrics, str) else metrics
+    if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
+        raise ValueError(f"sweep.metrics: got {metrics!r}; allowed: a list of different metrics, such as [val/acc].")
+    for name in names:
+        if str(name).startswith("test/"):
+            raise ValueError(
+                f"sweep.metrics: got {name!r}; a search that sees the test split makes its figure worthless. Search "
+                f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same."
+            )
+        if name not in (*_VALIDATED, *COSTS):
+            raise ValueError(f"sweep.metrics: {unknown('metric', str(name), [*_VALIDATED, *COSTS])}")
+    return names
+
+
+def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Direction]:
+    """Returns the direction of each metric; of None, those that the metrics' names say.
+
+    Raises:
+        ValueError: there isn't one for each metric.
+    """
+    if directions is None:
+        return ["minimize" if name in COSTS or name.endswith("/loss") else "maximize" for name in metrics]
+    given = [directions] if isinstance(directions, str) else directions
+    if not isinstance(given, list) or len(given) != len(metrics) or not set(given) <= set(_DIRECTIONS):
+        raise ValueError(
+            f"sweep.directions: got {directions!r}; allowed: maximize or minimize for each of {', '.join(metrics)}, "
+            f"or null for what their names say."
+        )
+    return given
+
+
+def values_of(run: Run, metrics: Sequence[str]) -> list[float]:
+    """Returns what a finished run came to: of a validation metric, that of the epoch whose weights it kept.
+
+    Raises:
+        ValueError: it has no such figure, or it isn't a number.
+    """
+    return [_value_of(run, name) for name in metrics]
+
+
+def _value_of(run: Run, name: str) -> float:
+    results = run.results
+    if name in COSTS:
+        return float(results[name])
+    rows = [row for row in run.history(before_step=sys.maxsize) if name in row]
+    if not rows:
+        logged = sorted({key for row in run.history(before_step=sys.maxsize) for key in row if key.startswith("val/")})
+        raise ValueError(f"sweep.metrics: {unknown('metric', name, logged or list(COSTS))}")
+    row = _kept(rows, run.config)
+    if not math.isfinite(row[name]):
+        raise ValueError(f"sweep.metrics: {name} is {row[name]}, which a search can't go by.")
+    return float(row[name])
+
+
+def _kept(rows: list[dict[str, Any]], config: dict[str, Any]) -> dict[str, Any]:
+    """Returns the row of the epoch that best.ckpt is from; the last one, if none was kept."""
+    best = config["callbacks"].get("best") or {}
+    monitor = str(best.get("monitor"))
+    watched = [row for row in rows if math.isfinite(row.get(monitor, math.nan))]
+    if not watched:
+        return rows[-1]
+    # Of equal ones the first is kept, and the first is what min and max return.
+    return (min if best.get("mode") == "min" else max)(watched, key=lambda row: row[monitor])

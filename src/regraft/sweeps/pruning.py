@@ -1,0 +1,42 @@
+"""The callback by which a search gives up a run that is less promising than others."""
+
+import pytorch_lightning as pl
+
+from regraft.run_state import Pruned
+from regraft.runs import Run
+from regraft.sweeps import trial_file
+from regraft.sweeps.trial_file import TrialFile
+
+
+class PruneUnpromising(pl.Callback):
+    """Reports a validation metric to a search after each epoch, and ends the run if the search gives it up.
+
+    Args:
+        trial: which of which study's.
+    """
+
+    def __init__(self, trial: TrialFile) -> None:
+        self._trial = trial
+        self._is_validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Notes that there is news."""
+        self._is_validated = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Reports the epoch, if it was validated."""
+        if not self._is_validated:
+            return
+        self._is_validated = False
+        value, epoch = float(trainer.callback_metrics[self._trial.metric]), trainer.current_epoch
+        # All processes go on, or none.
+        is_given_up = trainer.is_global_zero and self._trial.is_given_up(value, epoch)
+        is_given_up = trainer.strategy.reduce_boolean_decision(is_given_up, all=False)
+        if is_given_up and epoch + 1 != trainer.max_epochs:
+            raise Pruned(f"{self._trial.metric} {value:.4f} after epoch {epoch} was worse than what other trials had")
+
+
+def pruning_of(run: Run) -> list[PruneUnpromising]:
+    """Returns the callback of a run that is a trial; none, if it is none."""
+    trial = trial_file.read(run.path)
+    return [] if trial is None else [PruneUnpromising(trial)]

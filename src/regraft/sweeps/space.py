@@ -1,0 +1,193 @@
+"""What a search may vary: its axes, written as Hydra writes sweeps, on the command line or under `sweep.space`."""
+
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override, RangeSweep
+
+_ALLOWED = "choice(a,b), range(1,10), interval(0,1) or tag(log,interval(1e-5,1e-1))"
+_PLAIN = (str, int, float)
+_SHOWN_DIGITS = 4
+"""Of a number that is drawn; more of them make no other experiment."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """An axis of listed values.
+
+    Attributes:
+        values: as an override spells them.
+    """
+
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """An axis of numbers, both ends included.
+
+    Attributes:
+        low: the least.
+        high: the greatest.
+        step: between neighbours; None where every number in between is meant.
+        is_log: whether orders of magnitude are drawn alike.
+        is_whole: whether they are whole.
+    """
+
+    low: float
+    high: float
+    step: float | None
+    is_log: bool
+    is_whole: bool
+
+
+Axis = Choices | Numbers
+
+
+@dataclass(frozen=True)
+class Space:
+    """What a search's jobs are composed with.
+
+    Attributes:
+        fixed: overrides that all of them have.
+        axes: what is varied, by key.
+    """
+
+    fixed: tuple[str, ...]
+    axes: dict[str, Axis]
+
+    def overrides(self, values: Mapping[str, Any]) -> list[str]:
+        """Returns a job's overrides.
+
+        Args:
+            values: of each axis, by key.
+        """
+        return [*self.fixed, *(f"{key}={values[key]}" for key in self.axes)]
+
+
+def space_of(overrides: Sequence[Override]) -> Space:
+    """Returns the space that overrides span.
+
+    Raises:
+        ValueError: an axis is empty or upside down, or there is none.
+    """
+    fixed, axes = [], {}
+    for override in overrides:
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            axes[key] = _axis(key, override)
+        else:
+            fixed.append(f"{key}={override.get_value_element_as_str()}")
+    if not axes:
+        raise ValueError(
+            f"sweep.space: there is nothing to search. Give at least one key's values, on the command line or under "
+            f"sweep.space: optimizer.lr={_ALLOWED}."
+        )
+    return Space(tuple(fixed), axes)
+
+
+def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], parser: OverridesParser) -> list[Override]:
+    """Returns the overrides with those of `sweep.space` before them; what the command line says of a key counts.
+
+    Args:
+        overrides: of the command line.
+        space: axes by key, nested or dotted; a list is a choice.
+        parser: Hydra's.
+
+    Raises:
+        ValueError: an axis is no text that Hydra reads as one, and no list.
+    """
+    given = {override.key_or_group for override in overrides}
+    lines = [f"{key}={_spelt(key, value)}" for key, value in _flat(space) if key not in given]
+    configured = parser.parse_overrides(lines)
+    for override in configured:
+        if not override.is_sweep_override():
+            raise ValueError(
+                f"sweep.space.{override.key_or_group}: got {override.get_value_element_as_str()}; allowed: {_ALLOWED}, "
+                f"or a list. A fixed value belongs on the command line."
+            )
+    return [*configured, *overrides]
+
+
+def listed(axis: Numbers) -> list[float]:
+    """Returns the numbers of an axis that has a step."""
+    assert axis.step is not None, "only an axis of steps can be listed"
+    count = math.floor((axis.high - axis.low) / axis.step + 1e-9) + 1
+    values = [axis.low + index * axis.step for index in range(count)]
+    return [round(value) for value in values] if axis.is_whole else [float(f"{value:.12g}") for value in values]
+
+
+def some_values(space: Space) -> list[dict[str, Any]]:
+    """Returns values of all axes that hold each choice, and the ends of each interval, at least once."""
+    ends = {
+        key: list(axis.values) if isinstance(axis, Choices) else [axis.low, axis.high]
+        for key, axis in space.axes.items()
+    }
+    first = {key: values[0] for key, values in ends.items()}
+    return [first | {key: value} for key, values in ends.items() for value in values]
+
+
+def draw(axis: Axis, generator: random.Random) -> Any:
+    """Returns a random value of an axis, as an override spells it."""
+    if isinstance(axis, Choices):
+        return generator.choice(axis.values)
+    if axis.step is not None and not axis.is_log:
+        return generator.choice(listed(axis))
+    if axis.is_log:
+        value = math.exp(generator.uniform(math.log(axis.low), math.log(axis.high)))
+    else:
+        value = generator.uniform(axis.low, axis.high)
+    if axis.is_whole:
+        return min(max(round(value), int(axis.low)), int(axis.high))
+    return min(max(float(f"{value:.{_SHOWN_DIGITS}g}"), axis.low), axis.high)
+
+
+def _axis(key: str, override: Override) -> Axis:
+    sweep = override.value()
+    if isinstance(sweep, IntervalSweep):
+        assert sweep.start is not None, "Hydra's grammar asks for both ends"
+        assert sweep.end is not None, "Hydra's grammar asks for both ends"
+        is_whole = isinstance(sweep.start, int) and isinstance(sweep.end, int) and not isinstance(sweep.start, bool)
+        axis = Numbers(sweep.start, sweep.end, 1 if is_whole else None, "log" in sweep.tags, is_whole)
+        return _checked(key, axis)
+    if isinstance(sweep, RangeSweep):
+        numbers = list(sweep.range())
+        if numbers and "log" in sweep.tags and abs(sweep.step) != 1:
+            raise ValueError(f"{key}: got a range with the tag log and steps of {sweep.step}; allowed: steps of 1.")
+        if numbers:
+            is_whole = not isinstance(sweep.range(), FloatRange)
+            low, high = min(numbers), max(numbers)
+            return _checked(key, Numbers(low, high, abs(sweep.step), "log" in sweep.tags, is_whole))
+    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        raise ValueError(f"{key}: there is no value to choose from. Allowed: {_ALLOWED}.")
+    return Choices(values)
+
+
+def _checked(key: str, axis: Numbers) -> Numbers:
+    if not (math.isfinite(axis.low) and math.isfinite(axis.high)) or axis.low > axis.high:
+        raise ValueError(f"{key}: got an interval from {axis.low} to {axis.high}; its start must be below its end.")
+    if axis.is_log and axis.low <= 0:
+        raise ValueError(f"{key}: got an interval from {axis.low} with the tag log; its start must be above 0.")
+    return axis
+
+
+def _flat(space: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
+    pairs: list[tuple[str, Any]] = []
+    for key, value in space.items():
+        pairs += _flat(value, f"{above}{key}.") if isinstance(value, Mapping) else [(f"{above}{key}", value)]
+    return pairs
+
+
+def _spelt(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(each is None or isinstance(each, _PLAIN) for each in value):
+        spelt = ",".join(each if isinstance(each, str) else json.dumps(each) for each in value)
+        return spelt if len(value) > 1 else f"choice({spelt})"
+    raise ValueError(f"sweep.space.{key}: got {value!r}; allowed: {_ALLOWED}, or a list.")

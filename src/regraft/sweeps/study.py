@@ -1,0 +1,133 @@
+"""Optuna's study of a sweep: what it optimises, what samples and prunes.
+
+Which trials run belongs in `trials`; when one is given up, in `pruning`.
+"""
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from regraft.composition import unknown
+from regraft.sweeps.objectives import Direction
+from regraft.sweeps.space import Axis, Choices, Space, listed
+
+_SAMPLERS = {
+    "tpe": optuna.samplers.TPESampler,
+    "random": optuna.samplers.RandomSampler,
+    "cmaes": optuna.samplers.CmaEsSampler,
+    "grid": optuna.samplers.GridSampler,
+    "nsgaii": optuna.samplers.NSGAIISampler,
+    "gp": optuna.samplers.GPSampler,
+}
+_PRUNERS = {
+    "median": optuna.pruners.MedianPruner,
+    "percentile": optuna.pruners.PercentilePruner,
+    "halving": optuna.pruners.SuccessiveHalvingPruner,
+    "hyperband": optuna.pruners.HyperbandPruner,
+    "patient": optuna.pruners.PatientPruner,
+    "threshold": optuna.pruners.ThresholdPruner,
+    "wilcoxon": optuna.pruners.WilcoxonPruner,
+}
+
+
+def study_at(
+    storage: optuna.storages.BaseStorage, name: str, metrics: Sequence[str], directions: Sequence[Direction]
+) -> optuna.Study:
+    """Returns the study, made if there is none of that name.
+
+    Raises:
+        ValueError: it is one of other metrics.
+    """
+    study = optuna.create_study(storage=storage, study_name=name, directions=list(directions), load_if_exists=True)
+    asked = {"metrics": list(metrics), "directions": list(directions)}
+    known = study.user_attrs.get("objectives", asked)
+    if known != asked:
+        raise ValueError(
+            f"sweep.metrics: got {', '.join(metrics)} ({', '.join(directions)}), but the study {name} is of "
+            f"{', '.join(known['metrics'])} ({', '.join(known['directions'])}). Leave it so, or start a new sweep."
+        )
+    study.set_user_attr("objectives", asked)
+    return study
+
+
+def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
+    """Checks that what is to be drawn may go on with what was.
+
+    Raises:
+        ValueError: an axis is of another kind, or has other choices.
+    """
+    for trial in study.get_trials(deepcopy=False):
+        for key, old in trial.distributions.items():
+            try:
+                optuna.distributions.check_distribution_compatibility(old, distributions.get(key, old))
+            except ValueError as error:
+                raise ValueError(
+                    f"{key}: the study has it as {old}, the command as {distributions[key]}. A study may go on with "
+                    f"other ends of an interval, but not with other choices: leave them, or start a new sweep."
+                ) from error
+
+
+def sampler(name: str, options: Mapping[str, Any], seed: int, space: Space) -> optuna.samplers.BaseSampler:
+    """Returns a sampler by its short name.
+
+    Raises:
+        ValueError: there is no such sampler or option, or the space isn't one for it.
+    """
+    given = {"seed": seed} | dict(options)
+    if name == "grid":
+        given = {"search_space": {key: _grid_values(key, axis) for key, axis in space.axes.items()}} | given
+    return _made("sampler", _SAMPLERS, name, given)
+
+
+def grid_size(space: Space) -> int:
+    """Returns how many trials the sampler `grid` has."""
+    return math.prod(len(_grid_values(key, axis)) for key, axis in space.axes.items())
+
+
+def pruner(name: str | None, options: Mapping[str, Any]) -> optuna.pruners.BasePruner:
+    """Returns a pruner by its short name; of None one that gives nothing up.
+
+    Raises:
+        ValueError: there is no such pruner or option.
+    """
+    if name is None:
+        return optuna.pruners.NopPruner()
+    given = dict(options)
+    if name == "patient":
+        given = {"wrapped_pruner": None} | given
+    return _made("pruner", _PRUNERS, name, given)
+
+
+def distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
+    """Returns an axis as Optuna has it."""
+    if isinstance(axis, Choices):
+        return optuna.distributions.CategoricalDistribution(axis.values)
+    if axis.is_whole:
+        step = 1 if axis.is_log or axis.step is None else int(axis.step)
+        return optuna.distributions.IntDistribution(int(axis.low), int(axis.high), axis.is_log, step)
+    return optuna.distributions.FloatDistribution(axis.low, axis.high, axis.is_log, None if axis.is_log else axis.step)
+
+
+def _grid_values(key: str, axis: Axis) -> list[Any]:
+    if isinstance(axis, Choices):
+        return list(axis.values)
+    if axis.step is None:
+        raise ValueError(
+            f"{key}: sweep.sampler=grid needs choice(...) or range(...); an interval has no end of values."
+        )
+    return list(listed(axis))
+
+
+def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> Any:
+    if name not in known:
+        raise ValueError(f"sweep.{kind}: {unknown(kind, str(name), list(known))}")
+    try:
+        with warnings.catch_warnings():
+            # Some of them are marked experimental; who names one has chosen it.
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return known[name](**options)
+    except (TypeError, ValueError, ImportError) as error:
+        raise ValueError(f"sweep.{kind}={name}: {error}") from error

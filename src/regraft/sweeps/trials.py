@@ -1,0 +1,222 @@
+"""The search by Optuna: trials are asked for, run as jobs, and told what they came to; a killed one goes on.
+
+The study itself is made in `study`; what it holds is read in `stored`; what a trial is measured by, in `objectives`.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+from filelock import FileLock
+from optuna.trial import TrialState
+
+from regraft.runs import Run
+from regraft.sweeps import storage as storages
+from regraft.sweeps import study as studies
+from regraft.sweeps.listed import require_whole
+from regraft.sweeps.manifest import Job
+from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
+from regraft.sweeps.outcomes import Outcome, succeeded
+from regraft.sweeps.planning import Plan
+from regraft.sweeps.rebuilding import rebuild
+from regraft.sweeps.space import some_values, space_of
+from regraft.sweeps.stored import RUN, StoredTrials
+from regraft.sweeps.trial_file import TrialFile
+
+log = logging.getLogger(__name__)
+
+_ASKING = ".asking"
+
+
+class Trials:
+    """A search that learns from what its jobs have found; see `search.Search` and `conf/sweep/optuna.yaml`.
+
+    Args:
+        n_trials: of the study, those of earlier commands included.
+        sampler: short name; see `study.sampler`.
+        sampler_options: of that, or None.
+        pruner: short name, or None; see `study.pruner`.
+        pruner_options: of that, or None.
+        seed: of the sampler.
+        metrics: what is optimised.
+        directions: of the metrics; None for what their names say.
+        storage: of the study; None for a file in the sweep's folder.
+        study: its name; None for that of the sweep's folder.
+        space: axes beside those of the command line, or None.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_trials: int,
+        sampler: str,
+        sampler_options: Mapping[str, Any] | None,
+        pruner: str | None,
+        pruner_options: Mapping[str, Any] | None,
+        seed: int,
+        metrics: Any,
+        directions: Any,
+        storage: str | None,
+        study: str | None,
+        space: Mapping[str, Any] | None,
+    ) -> None:
+        require_whole("sweep.n_trials", n_trials, 1)
+        require_whole("sweep.seed", seed, 0)
+        self._metrics = checked_metrics(metrics)
+        self._directions = checked_directions(directions, self._metrics)
+        self._sampler, self._sampler_options, self._seed = sampler, dict(sampler_options or {}), seed
+        self._pruner, self._pruner_options = pruner, dict(pruner_options or {})
+        self._storage, self._name, self._configured = storage, study, space or {}
+        self._is_rejoined = False
+        self.num_jobs = n_trials
+        self.jobs: list[Job] = []
+
+    def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
+        """Opens the study, or makes it; returns what became of the trials that have ended."""
+        self._plan, self._num_at_once = plan, num_at_once
+        self._space = space_of(plan.overrides(self._configured))
+        for values in some_values(self._space):
+            plan.job(self._space.overrides(values))  # so that a mistake is found before anything runs
+        studies.pruner(self._pruner, self._pruner_options)
+        self._sampler_for(0)
+        if self._sampler == "grid":
+            self.num_jobs = min(self.num_jobs, studies.grid_size(self._space))
+        self._address = storages.kept_address(self._storage, plan.folder)
+        name = self._name or plan.folder.name
+        if "://" not in self._address:
+            storages.mend(Path(self._address))
+        self._study = studies.study_at(storages.storage_at(self._address), name, self._metrics, self._directions)
+        self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
+        studies.require_same_kinds(self._study, self._distributions)
+        self._stored = StoredTrials(self._study, plan.folder, self._metrics)
+        with self._lock():
+            known = plan.known()
+            if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
+                rebuild(self._study, plan.folder, known, self._distributions, self._metrics)
+            self._take_up()
+            plan.keep(self.jobs)
+        ended = self._stored.of_the_folder(ended=True)
+        to_run = {*self._stored.of_the_folder(ended=False), *self._stored.failed()}
+        return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}
+
+    def ask(self) -> list[Job]:
+        """Returns what was under way or had failed when the sweep ended, then new trials until there are enough."""
+        if not self._is_rejoined:
+            self._is_rejoined = True
+            if jobs := self._unfinished():
+                return jobs
+        # Two who go on with the sweep at once would both ask for its last trial.
+        with self._lock():
+            self._take_up()
+            jobs = []
+            while len(jobs) < self._num_at_once and self._stored.num_asked() < self.num_jobs:
+                if (new := self._asked()) is not None:
+                    jobs.append(new)
+            if jobs:
+                self._plan.keep(self.jobs)
+        return jobs
+
+    def tell(self, job: Job, outcome: Outcome) -> Outcome:
+        """Tells the study what a trial came to; returns it by what is searched for."""
+        run = Run(self._plan.folder / str(job.number))
+        trials = self._stored.of_the_folder(ended=False).get(job.number, [])
+        if outcome.word == "skipped" and run.is_finished:
+            outcome = succeeded(run)
+        # Someone else who goes on with this sweep has told it, or will.
+        if not trials or outcome.word == "skipped":
+            return self.elsewhere(job) or outcome
+        values = None
+        if outcome.word == "ok":
+            try:
+                values = values_of(run, self._metrics)
+            except ValueError as error:
+                outcome = Outcome("failed", str(error))
+        for trial in trials:
+            self._stored.end(trial.number, outcome, values)
+        return self._stored.outcome(self._stored.all()[trials[0].number])
+
+    def elsewhere(self, job: Job) -> Outcome | None:
+        """Returns what the study says of a trial that has ended."""
+        ended = self._stored.of_the_folder(ended=True).get(job.number)
+        return self._stored.outcome(ended[-1]) if ended else None
+
+    def varied(self, job: Job) -> list[str]:
+        """Returns the value of each axis."""
+        return list(job.overrides[-len(self._space.axes) :])
+
+    def conclusion(self) -> str:
+        """Returns the best trials and their folders."""
+        best = self._stored.best_text()
+        return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
+
+    def _unfinished(self) -> list[Job]:
+        with self._lock():
+            trials = {number: self._stored.try_again(trial) for number, trial in self._stored.failed().items()}
+        trials |= {number: found[0].number for number, found in self._stored.of_the_folder(ended=False).items()}
+        jobs = [job for job in self.jobs if job.number in trials]
+        for job in jobs:
+            self._introduce(job, trials[job.number])
+        return jobs
+
+    def _lock(self) -> FileLock:
+        return FileLock(self._plan.folder / _ASKING)
+
+    def _take_up(self) -> None:
+        """Takes up the trials of this folder, those of others who go on with it too; call it with the lock held.
+
+        None is being asked for then, so one without a folder was cut off before it had one.
+        """
+        jobs = {job.number: job for job in [*self._plan.known(), *self.jobs]}
+        for trial in self._stored.all():
+            number = self._stored.job_number(trial)
+            if number is None and trial.state == TrialState.RUNNING and self._storage is None:
+                lost = Outcome("failed", "the sweep was killed before the trial had a folder")
+                self._stored.end(trial.number, lost, None)
+            elif number is not None and number not in jobs:
+                overrides = self._space.overrides({key: trial.params.get(key) for key in self._space.axes})
+                jobs[number] = self._plan.job(overrides, number)
+        self.jobs = [jobs[number] for number in sorted(jobs)]
+
+    def _asked(self) -> Job | None:
+        """Returns the job of a new trial; None if there is nothing to run for it."""
+        self._study.sampler = self._sampler_for(len(self._stored.all()))
+        trial = self._study.ask(self._distributions)
+        # Optuna's grid would stop its own loop once it is done, and there is none.
+        self._study.sampler = optuna.samplers.RandomSampler()
+        overrides = self._space.overrides(trial.params)
+        try:
+            job = self._plan.job(overrides, max((job.number for job in self.jobs), default=-1) + 1)
+        except Exception as error:  # whatever a combination makes Hydra or OmegaConf raise
+            log.warning("Trial %d can't be composed (%s): %s", trial.number, " ".join(overrides), error)
+            self._stored.end(trial.number, Outcome("failed", str(error)), None)
+            return None
+        equal = next((each for each in self.jobs if each.digest == job.digest), None)
+        if equal is not None:
+            trial.set_user_attr(RUN, str(self._plan.folder / str(equal.number)))
+            self._tell_like(equal, trial.number)
+            return None
+        trial.set_user_attr(RUN, str(self._plan.folder / str(job.number)))
+        self.jobs.append(job)
+        self._introduce(job, trial.number)
+        return job
+
+    def _tell_like(self, job: Job, number: int) -> None:
+        """Ends a trial as an equal one has; if that hasn't yet, they will end together."""
+        for earlier in self._stored.of_the_folder(ended=True).get(job.number, [])[-1:]:
+            self._stored.end(number, self._stored.outcome(earlier), earlier.values)
+
+    def _introduce(self, job: Job, trial_number: int) -> None:
+        """Lets the job's process know which trial it is, if it may be given up; Optuna does so by one metric only."""
+        if self._pruner is None or len(self._metrics) > 1 or not self._metrics[0].startswith("val/"):
+            return
+        name, metric = self._study.study_name, self._metrics[0]
+        file = TrialFile(self._address, name, trial_number, metric, self._pruner, self._pruner_options)
+        file.write(self._plan.folder / str(job.number))
+
+    def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
+        """Returns the sampler of a trial by its number, so that a study that goes on draws nothing twice."""
+        is_order_fixed = self._sampler == "grid"
+        seed = self._seed if is_order_fixed else self._seed + number
+        return studies.sampler(self._sampler, self._sampler_options, seed, self._space)

@@ -1,0 +1,103 @@
+import os
+import socket
+from types import SimpleNamespace
+
+import pytest
+
+from regraft.sweeps.claims import claimed
+from regraft.sweeps.launching import Launching
+from regraft.sweeps.listed import grid
+from regraft.sweeps.outcomes import Outcome
+from written import written_run
+
+FINE = Outcome("ok", "fine")
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch):
+    monkeypatch.setattr("regraft.sweeps.launching._LOOK_SECONDS", 0.01)
+
+
+class Launcher:
+    """Runs a batch as told; what it raises is a batch whose worker was killed."""
+
+    def __init__(self, *batches):
+        self._batches = list(batches)
+        self.launched = []
+
+    def launch(self, overrides, initial_job_idx):
+        self.launched.append([each[-1] for each in overrides])
+        return [SimpleNamespace(return_value=outcome) for outcome in self._batches.pop(0)()]
+
+
+def killed(folder, *begun):
+    def launch():
+        for number in begun:
+            with claimed(folder / str(number)):
+                pass
+        raise RuntimeError("a worker was\nterminated")
+
+    return launch
+
+
+def outcomes_of(plan, *batches, n_jobs=None):
+    search = grid(None)
+    search.begin(plan, 1)
+    launcher = Launcher(*batches)
+    launching = Launching(launcher, plan.folder, n_jobs)
+    launching.run(search.ask(), search)
+    return launching.outcomes, launcher.launched
+
+
+def test_jobs_that_lost_their_process_go_on(plan):
+    plan = plan("a=1,2")
+    outcomes, launched = outcomes_of(plan, killed(plan.folder, 0, 1), lambda: [FINE, FINE])
+    assert outcomes == {0: FINE, 1: FINE}
+    assert launched == [["hydra.sweep.subdir=0", "hydra.sweep.subdir=1"]] * 2
+
+
+def test_what_finished_before_a_batch_was_lost_is_not_run_again(plan):
+    plan = plan("a=1,2")
+    written_run(plan.folder / "0", [0.5])
+    outcomes, launched = outcomes_of(plan, killed(plan.folder, 0, 1), lambda: [FINE])
+    assert outcomes[0].word == "ok"
+    assert launched[1] == ["hydra.sweep.subdir=1"]
+
+
+def test_a_job_that_always_loses_its_process_is_given_up_and_those_that_waited_are_not(plan):
+    plan = plan("a=1,2")
+    batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE]]
+    outcomes, launched = outcomes_of(plan, *batches)
+    assert launched[2] == ["hydra.sweep.subdir=1"]
+    assert outcomes == {0: Outcome("stopped", "its process was lost (a worker was terminated)"), 1: FINE}
+
+
+def test_a_launcher_that_never_starts_anything_is_given_up(plan):
+    outcomes, launched = outcomes_of(plan("a=1,2"), *[killed(None)] * 2)
+    assert set(outcomes.values()) == {Outcome("stopped", "it wasn't launched (a worker was terminated)")}
+    assert len(launched) == 2
+
+
+def test_what_still_runs_when_a_launcher_fails_is_waited_for(plan, monkeypatch):
+    plan = plan("a=1,2")
+    run = written_run(plan.folder / "1", [0.5])
+    run.write_state({"state": "running", "pid": os.getpid(), "host": socket.gethostname()})
+    looks = iter([lambda: None] * 4 + [lambda: written_run(run.path, [0.5])] + [lambda: None] * 9)
+    monkeypatch.setattr("regraft.sweeps.launching.time.sleep", lambda seconds: next(looks)())
+    outcomes, _ = outcomes_of(plan, killed(plan.folder, 0, 1), lambda: [FINE])
+    assert [outcomes[number].word for number in (0, 1)] == ["ok", "ok"]
+    assert len(list(looks)) == 14 - 5 - 2
+
+
+def test_a_launcher_is_given_as_many_as_are_asked_for(plan):
+    outcomes, launched = outcomes_of(plan("a=1,2,3"), lambda: [FINE, FINE], lambda: [FINE], n_jobs=2)
+    assert list(map(len, launched)) == [2, 1]
+    assert outcomes == dict.fromkeys(range(3), FINE)
+
+
+def test_an_interrupt_is_not_taken_for_a_lost_process(plan):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        outcomes_of(plan("a=1,2"), interrupted)

@@ -1,0 +1,50 @@
+import pytest
+
+from regraft.sweeps.listed import combinations, draws, grid
+
+
+def test_a_grid_is_every_combination(plan):
+    search = grid(None)
+    search.begin(plan("a=1,2", "b=x,y"), 1)
+    assert [job.overrides for job in search.ask()] == [
+        ("a=1", "b=x"),
+        ("a=1", "b=y"),
+        ("a=2", "b=x"),
+        ("a=2", "b=y"),
+    ]
+    assert search.ask() == []
+
+
+def test_what_is_listed_twice_is_one_job(plan):
+    search = grid({"b": [3, 3]})
+    search.begin(plan("a=1,2,1"), 1)
+    assert [job.number for job in search.ask()] == [0, 1]
+    assert search.num_jobs == 2
+
+
+def test_a_grid_has_no_intervals(plan):
+    with pytest.raises(ValueError, match="sweep=random or sweep=optuna"):
+        combinations(plan("a=interval(0,1)").overrides({}))
+
+
+def drawn_by(plan, n_trials, seed=0, argument="a=interval(0,1)"):
+    search = draws(n_trials, seed, None)
+    search.begin(plan(argument, "b=x,y"), 1)
+    return [job.overrides for job in search.jobs]
+
+
+def test_more_draws_begin_with_the_same_ones(plan):
+    assert drawn_by(plan, 8)[:5] == drawn_by(plan, 5)
+    assert drawn_by(plan, 5, seed=1) != drawn_by(plan, 5)
+    assert len(set(drawn_by(plan, 8))) == 8
+
+
+def test_a_small_space_is_drawn_whole(plan, caplog):
+    assert len(drawn_by(plan, 9, argument="a=1,2")) == 4
+    assert "have 4 jobs only" in caplog.text
+
+
+@pytest.mark.parametrize(("n_trials", "seed"), [(0, 0), (1.5, 0), (True, 0), (1, -1)])
+def test_draws_are_counted_in_whole_numbers(n_trials, seed):
+    with pytest.raises(ValueError, match="allowed: a whole number"):
+        draws(n_trials, seed, None)

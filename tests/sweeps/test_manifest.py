@@ -1,0 +1,38 @@
+import pytest
+
+from regraft.sweeps import manifest
+from regraft.sweeps.manifest import MANIFEST, Job, digest_of, numbered
+from written import with_overrides, written_run
+
+JOBS = [Job(0, ("a=1",), "x"), Job(2, ("a=2", "b='c d'"), "y")]
+
+
+def test_a_manifest_is_read_as_written(tmp_path):
+    manifest.write(tmp_path, JOBS)
+    assert manifest.read(tmp_path) == JOBS
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"jobs": 3}', '{"jobs": [{"number": "x"}]}', "\0\0"])
+def test_a_damaged_manifest_is_none(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content)
+    assert manifest.read(tmp_path) is None
+
+
+def test_jobs_are_made_out_by_their_folders(tmp_path):
+    run = with_overrides(written_run(tmp_path / "3", [0.1]), ["a=1"])
+    (tmp_path / "4").mkdir()
+    (tmp_path / "5").mkdir()
+    (tmp_path / "5" / "config.yaml").write_text("{")
+    (tmp_path / "notes").mkdir()
+    assert manifest.jobs_in(tmp_path) == [Job(3, ("a=1",), digest_of(run.config))]
+
+
+def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():
+    wanted = [Job(0, ("a=3",), "z"), Job(0, ("a=2",), "y"), Job(0, ("a=3",), "z")]
+    assert [(job.number, job.digest) for job in numbered(wanted, JOBS)] == [(3, "z"), (2, "y"), (3, "z")]
+
+
+def test_where_a_job_lies_makes_it_no_other_one():
+    config = {"seed": 0, "output_dir": "here", "sweep": {"n_trials": 3}, "ckpt_path": None}
+    assert digest_of(config) == digest_of(config | {"output_dir": "there", "sweep": {}, "ckpt_path": "x"})
+    assert digest_of(config) != digest_of(config | {"seed": 1})

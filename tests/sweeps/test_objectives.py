@@ -1,0 +1,45 @@
+import pytest
+
+from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
+from written import written_run
+
+
+def test_a_search_goes_by_validation_and_costs():
+    assert checked_metrics("val/acc") == ["val/acc"]
+    assert checked_directions(None, ["val/acc", "val/loss", "seconds"]) == ["maximize", "minimize", "minimize"]
+    assert checked_directions("minimize", ["val/acc"]) == ["minimize"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "sentence"),
+    [
+        (["test/acc"], "Search by val/acc"),
+        (["val/acc", "val/acc"], "different metrics"),
+        ([], "different metrics"),
+        (["secnds"], "Did you mean 'seconds'"),
+        (["val/accc"], "Did you mean 'val/acc'"),
+    ],
+)
+def test_what_a_search_may_not_go_by_is_refused(metrics, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        checked_metrics(metrics)
+
+
+@pytest.mark.parametrize("directions", [["maximize"], ["up", "down"], 3])
+def test_each_metric_has_a_direction(directions):
+    with pytest.raises(ValueError, match=r"sweep\.directions: got"):
+        checked_directions(directions, ["val/acc", "seconds"])
+
+
+def test_a_runs_value_is_that_of_the_epoch_that_it_kept(tmp_path):
+    run = written_run(tmp_path / "0", [0.2, 0.9, 0.4])
+    assert values_of(run, ["val/acc", "seconds"]) == [0.9, 2.0]
+    assert values_of(run, ["val/loss"]) == [pytest.approx(0.1)]
+    assert values_of(written_run(tmp_path / "1", [0.2, 0.9, 0.4], callbacks={}), ["val/acc"]) == [0.4]
+
+
+def test_a_run_without_the_figure_is_no_trial(tmp_path):
+    with pytest.raises(ValueError, match=r"unknown metric 'val/top5'.*val/acc"):
+        values_of(written_run(tmp_path / "0", [0.2]), ["val/top5"])
+    with pytest.raises(ValueError, match="nan"):
+        values_of(written_run(tmp_path / "1", [float("nan")]), ["val/acc"])

@@ -1,0 +1,62 @@
+from regraft.sweeps.manifest import Job
+from regraft.sweeps.outcomes import (
+    Outcome,
+    counts_text,
+    failed,
+    outcome_in,
+    shown,
+    skipped,
+    succeeded,
+    summary,
+    varied_of,
+)
+from written import written_run
+
+JOBS = [Job(0, ("x=1", "lr=0.1", "hydra.verbose=true"), "a"), Job(1, ("x=1", "lr=0.2"), "b")]
+
+
+def test_what_a_job_returns_is_said_by_its_metric(tmp_path):
+    run = written_run(tmp_path / "0", [0.1])
+    assert succeeded(run) == Outcome("ok", "test/acc 0.5000  2.0 s")
+    assert succeeded({"val/acc": 0.25}) == Outcome("ok", "val/acc 0.2500")
+    assert succeeded({}) == Outcome("ok", "done")
+    assert skipped("finished before", run).text == "test/acc 0.5000  2.0 s  finished before"
+
+
+def test_an_error_is_its_first_line():
+    assert failed(ValueError("one\ntwo")).text == "one"
+    assert failed(MemoryError()).text == "MemoryError"
+
+
+def test_a_folder_says_what_its_process_cannot(tmp_path):
+    words = {
+        state: outcome_in(written_run(tmp_path / state, [0.1], state)) for state in ("finished", "failed", "pruned")
+    }
+    assert {state: outcome.word for state, outcome in words.items()} == {
+        "finished": "ok",
+        "failed": "failed",
+        "pruned": "pruned",
+    }
+    killed = written_run(tmp_path / "killed", [0.1])
+    killed.write_state({"state": "running", "pid": None, "host": None})
+    (tmp_path / "0").mkdir()
+    assert outcome_in(type(killed)(tmp_path / "0")) is None
+
+
+def test_the_summary_has_a_line_a_job():
+    lines = summary(JOBS, {0: Outcome("ok", "fine")}, lambda job: varied_of(job, JOBS), "there").splitlines()
+    assert lines[0] == "Sweep of 2 jobs in there: 1 ok, 1 skipped"
+    assert [line.split() for line in lines[1:]] == [
+        ["0", "lr=0.1", "ok", "fine"],
+        ["1", "lr=0.2", "skipped", "not", "started"],
+    ]
+
+
+def test_drawn_numbers_are_shown_short_and_given_ones_as_they_are():
+    assert shown(["lr=0.0015676677195506068", "b=1.234567890123e-05", "c=0.125", "d=x_0.12345678"]) == (
+        "lr=0.001568 b=1.235e-05 c=0.125 d=x_0.12345678"
+    )
+
+
+def test_outcomes_are_counted_in_a_fixed_order():
+    assert counts_text([Outcome("failed", ""), Outcome("ok", ""), Outcome("pruned", "")]) == "1 ok, 1 pruned, 1 failed"

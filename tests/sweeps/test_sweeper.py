@@ -1,0 +1,76 @@
+"""Whole sweeps, on the command line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from command_line import run_main
+from regraft.sweeps.manifest import MANIFEST
+from small import SMALL
+
+OPTUNA = [
+    "sweep=optuna",
+    "sweep.seed=1",
+    "optimizer.lr=tag(log,interval(1e-6,1e-1))",
+    "sweep.pruner_options={n_startup_trials: 1}",
+]
+
+
+def sweep_folder() -> Path:
+    (folder,) = Path("outputs/digits-simple_cnn").resolve().iterdir()
+    return folder
+
+
+def test_a_search_prunes_remembers_and_goes_on(capsys):
+    code, out, _ = run_main(["train", "-m", *SMALL, *OPTUNA, "sweep.n_trials=2"], capsys)
+    assert code == 0
+    folder = sweep_folder()
+    assert f"Sweep of 2 jobs in {folder}: " in out
+    (folder / MANIFEST).write_text("{")
+    code, out, _ = run_main(["resume", f"run={folder}", "sweep.n_trials=4"], capsys)
+    assert code == 0
+    table = out[out.index("Sweep of 4 jobs") :]
+    assert "Best trial of 4, by val/acc:\n  val/acc" in table
+    words = [line.split()[2] for line in table.splitlines()[1:5]]
+    states = [json.loads((folder / str(number) / "state.json").read_text())["state"] for number in range(4)]
+    assert states == [{"ok": "finished", "pruned": "pruned"}[word] for word in words]
+    assert "pruned" in words
+    assert not list(folder.glob("*/traceback.txt"))
+    assert len(json.loads((folder / MANIFEST).read_text())["jobs"]) == 4
+
+
+def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys):
+    command = ["train", "-m", *SMALL, "trainer.max_epochs=1", "seed=1,2"]
+    assert run_main(command, capsys)[0] == 0
+    folder = sweep_folder()
+    (folder / MANIFEST).write_text("{")
+    shutil.rmtree(folder / "1")
+    code, out, _ = run_main(["resume", f"run={folder.name[-6:]}"], capsys)
+    assert code == 0
+    assert "added: job 1, seed=2" in out
+    first, second = out[out.index("Sweep of 2 jobs") :].splitlines()[1:3]
+    assert "skipped" in first
+    assert "finished before" in first
+    assert "ok" in second
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["lr=interval(0,1)"], "sweep=random or sweep=optuna"),
+        (["sweep=random"], "there is nothing to search"),
+        (["sweep=optuna", "optimizer.lr=interval(0,1)", "sweep.metrics=[test/acc]"], "Search by val/acc"),
+        (["sweep=optuna", "optimizer.lr=interval(0,1)", "sweep.sampler=tp"], "Did you mean 'tpe'"),
+        (["sweep=optuna", "head=linear,mpl"], "Did you mean 'mlp'"),
+        (["sweep=random", "optimizer.lr=interval(1,0)"], "its start must be below its end"),
+        (["sweep=random", "sweep.space={optimizer.lr: 3}"], "sweep.space.optimizer.lr: got 3"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(arguments, sentence, capsys):
+    code, _, err = run_main(["train", "-m", *arguments], capsys)
+    assert code == 1
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert not Path("outputs").exists() or not list(Path("outputs").rglob("state.json"))

@@ -1,0 +1,225 @@
+import socket
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from regraft.sweeps import manifest
+from regraft.sweeps.outcomes import Outcome, outcome_in
+from regraft.sweeps.trial_file import read
+from regraft.sweeps.trials import Trials
+from written import written_run
+
+LR = "lr=tag(log,interval(1e-5,1e-1))"
+SETTINGS: dict[str, Any] = {
+    "n_trials": 4,
+    "sampler": "random",
+    "sampler_options": None,
+    "pruner": None,
+    "pruner_options": None,
+    "seed": 0,
+    "metrics": ["val/acc"],
+    "directions": None,
+    "storage": None,
+    "study": None,
+    "space": None,
+}
+
+
+def begun(plan, num_at_once=1, **settings):
+    search = Trials(**{**SETTINGS, **settings})
+    search.earlier = search.begin(plan, num_at_once)
+    return search
+
+
+def run(search, plan, job, val_acc=0.5):
+    return search.tell(job, outcome_in(written_run(plan.folder / str(job.number), [val_acc])))
+
+
+def states(search):
+    return [trial.state for trial in search._stored.all()]
+
+
+def test_trials_are_asked_for_until_there_are_enough(plan):
+    plan = plan("seed=0", LR)
+    search = begun(plan)
+    values = [0.2, 0.9, 0.4, 0.3]
+    found = []
+    while jobs := search.ask():
+        found += [run(search, plan, job, values[job.number]) for job in jobs]
+    assert found == [Outcome("ok", f"val/acc {value:.4f}") for value in values]
+    assert [trial.value for trial in search._stored.all()] == values
+    assert f"val/acc 0.9000  lr={search._study.best_params['lr']:.4g}  {plan.folder}/1\n" in search.conclusion()
+    assert manifest.read(plan.folder) == search.jobs
+    assert all(job.overrides[0] == "seed=0" for job in search.jobs)
+
+
+def test_a_study_that_goes_on_draws_what_it_would_have_drawn(plan):
+    plan = plan(LR)
+    first = begun(plan, n_trials=2)
+    for _ in range(2):
+        run(first, plan, *first.ask())
+    second = begun(plan, n_trials=4)
+    assert sorted(second.earlier) == [0, 1]
+    drawn = [job.overrides for job in first.jobs]
+    while jobs := second.ask():
+        drawn += [job.overrides for job in jobs]
+        run(second, plan, *jobs)
+    assert len(set(drawn)) == 4
+    straight = begun(type(plan)(plan.folder.with_name("other"), [LR]), num_at_once=4)
+    assert [job.overrides for job in straight.ask()] == drawn
+
+
+def test_trials_of_a_killed_sweep_go_on(plan):
+    plan = plan(LR)
+    killed = begun(plan, num_at_once=2)
+    jobs = killed.ask()
+    run(killed, plan, jobs[0])
+    killed._study.ask()  # cut off before it had a folder
+    search = begun(plan, num_at_once=2)
+    assert states(search) == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.FAIL]
+    assert search.ask() == [jobs[1]]
+    run(search, plan, jobs[1])
+    assert [job.number for job in search.ask()] == [2]
+
+
+def test_two_who_go_on_with_a_study_share_its_trials(plan):
+    plan = plan(LR)
+    one, other = begun(plan), begun(plan)
+    numbers = []
+    for search in (one, other, one, other, one, other):
+        numbers += [job.number for job in search.ask()]
+    # The other one's trials are under way for all that each can see.
+    assert sorted(set(numbers)) == [0, 1, 2, 3]
+    (job,) = [job for job in one.jobs if job.number == 0]
+    run(one, plan, job)
+    assert run(other, plan, job) == Outcome("ok", "val/acc 0.5000")
+
+
+def test_a_job_that_another_process_runs_is_left_to_it(plan):
+    search = begun(plan(LR))
+    assert search.tell(*search.ask(), Outcome("skipped", "another process runs it")).word == "skipped"
+    assert states(search) == [TrialState.RUNNING]
+
+
+def test_failed_and_pruned_trials_are_recorded_and_the_study_goes_on(plan):
+    plan = plan(LR)
+    search = begun(plan)
+    failed = search.tell(*search.ask(), Outcome("failed", "out of memory"))
+    pruned = search.tell(*search.ask(), Outcome("pruned", "too low"))
+    (job,) = search.ask()
+    written_run(plan.folder / str(job.number), [float("nan")])
+    without_value = search.tell(job, Outcome("ok", ""))
+    assert (failed, pruned) == (Outcome("failed", "out of memory"), Outcome("pruned", "too low"))
+    assert without_value.word == "failed"
+    assert states(search) == [TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL]
+    assert len(search.ask()) == 1
+
+
+def test_failed_trials_are_run_again_when_the_study_goes_on(plan):
+    plan = plan(LR)
+    search = begun(plan, n_trials=2)
+    first = search.ask()
+    search.tell(*first, Outcome("failed", "the disk was full"))
+    run(search, plan, *search.ask())
+    assert search.ask() == []
+    again = begun(plan, n_trials=2)
+    assert list(again.earlier) == [1]
+    assert again.ask() == first
+    run(again, plan, *first, 0.7)
+    assert again.ask() == []
+    assert states(again) == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
+    assert [trial.params for trial in again._stored.all()][0::2] == [again._study.best_params] * 2
+
+
+def test_a_job_that_another_process_has_just_taken_is_left_to_it(plan):
+    plan = plan(LR)
+    search = begun(plan)
+    (job,) = search.ask()
+    killed = written_run(plan.folder / "0", [0.1], "running")
+    killed.write_state({"state": "running", "pid": 2**22 + 1, "host": socket.gethostname(), "process": 1})
+    assert search.tell(job, Outcome("skipped", "another process runs it")).word == "skipped"
+    assert states(search) == [TrialState.RUNNING]
+
+
+def test_a_study_that_is_gone_is_made_anew_from_the_runs(plan):
+    plan = plan(LR, "n=range(1,9)", "head=a,b")
+    search = begun(plan, n_trials=4, num_at_once=4)
+    jobs = search.ask()
+    run(search, plan, jobs[0], 0.8)
+    written_run(plan.folder / "1", [0.1], "pruned")
+    written_run(plan.folder / "2", [0.1], "failed")
+    (plan.folder / "study.journal").unlink()
+    again = begun(plan, n_trials=5)
+    assert states(again) == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    assert [trial.params for trial in again._stored.all()] == [trial.params for trial in search._stored.all()]
+    assert again._study.best_value == 0.8
+    assert again.ask() == jobs[2:]
+    assert [job.number for job in again.ask()] == [4]
+
+
+def test_a_relative_database_is_found_from_elsewhere(plan, tmp_path, monkeypatch):
+    plan = plan(LR)
+    run(search := begun(plan, storage="sqlite:///a.db"), plan, *search.ask())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert list(begun(plan, storage="sqlite:///a.db").earlier) == [0]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_equal_trials_share_a_run(plan):
+    plan = plan("head=a,b")
+    search = begun(plan, n_trials=12)
+    num_run = 0
+    while jobs := search.ask():
+        num_run += len(jobs)
+        for job in jobs:
+            run(search, plan, job, 0.1 * (1 + job.number))
+    assert num_run == len(search.jobs) == 2
+    assert states(search) == [TrialState.COMPLETE] * 12
+    assert search.conclusion().count("val/acc 0.2000") == 1
+
+
+def test_a_grid_ends_when_it_is_done(plan):
+    plan = plan("head=a,b", "n=range(0,2)")
+    search = begun(plan, n_trials=20, sampler="grid")
+    while jobs := search.ask():
+        run(search, plan, *jobs)
+    assert len(search.jobs) == search.num_jobs == 4
+
+
+def test_several_metrics_have_a_front(plan):
+    plan = plan(LR)
+    search = begun(plan, n_trials=2, metrics=["val/acc", "val/loss"], directions=["maximize", "maximize"])
+    for value in (0.2, 0.6):
+        run(search, plan, *search.ask(), value)
+    assert search.conclusion().startswith("2 trials that no other one beats in everything of 2")
+
+
+def test_a_job_knows_its_trial_where_it_may_be_given_up(plan):
+    plan = plan(LR)
+    search = begun(plan, pruner="median", pruner_options={"n_startup_trials": 1})
+    (first,) = search.ask()
+    trial = read(plan.folder / str(first.number))
+    assert [trial.is_given_up(value, epoch) for epoch, value in enumerate([0.5, 0.9])] == [False, False]
+    assert search._stored.all()[0].intermediate_values == {0: 0.5, 1: 0.9}
+    run(search, plan, first, 0.9)
+    trial = read(plan.folder / str(search.ask()[0].number))
+    assert trial.is_given_up(0.1, 0)
+    assert trial.is_given_up(0.8, 0)  # said before, by a run that was killed
+    assert not read(plan.folder / str(first.number)).is_given_up(0.1, 5)
+
+
+def test_what_cannot_be_told_from_others_is_no_trial(plan, tmp_path):
+    assert read(tmp_path) is None
+    plan = plan(LR)
+    search = begun(plan, pruner="median", metrics=["val/acc", "seconds"])
+    assert read(plan.folder / str(search.ask()[0].number)) is None
+
+
+@pytest.mark.parametrize("settings", [{"n_trials": 0}, {"seed": -1}, {"metrics": ["test/acc"]}, {"pruner": "x"}])
+def test_mistakes_are_found_before_anything_is_written(plan, settings):
+    plan = plan(LR)
+    with pytest.raises(ValueError, match=r"^sweep\."):
+        begun(plan, **settings)
+    assert list(plan.folder.iterdir()) == []

@@ -1,0 +1,26 @@
+import signal
+import subprocess
+import sys
+
+_WORKER = """
+import sys, time
+from regraft.run_state import mark_of_this_process
+from regraft.verbs.orphans import end_with
+end_with(mark_of_this_process())
+end_with(sys.argv[1])
+print("working", flush=True)
+time.sleep(60)
+"""
+_OTHER = "from regraft.run_state import mark_of_this_process as mark; print(mark(), flush=True); input()"
+
+
+def test_a_worker_ends_once_the_process_that_it_works_for_is_killed():
+    other = subprocess.Popen([sys.executable, "-c", _OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    mark = other.stdout.readline().strip()
+    worker = subprocess.Popen([sys.executable, "-c", _WORKER, mark], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout.readline() == "working\n"
+    assert worker.poll() is None
+    other.kill()
+    other.communicate()
+    worker.communicate(timeout=30)
+    assert worker.returncode == -signal.SIGTERM
