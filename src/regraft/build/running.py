@@ -17,6 +17,7 @@ from regraft.checkpoints.restoring import EarlyStop, EpochEnd, History, StartAfr
 from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
+from regraft.predictions.callback import KeepPredictions
 from regraft.resuming import without_state
 from regraft.runs import CHECKPOINTS, Run
 
@@ -48,6 +49,7 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
         make = factory(node, f"callbacks.{name}")
         given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
         made.append(make(**{key: value for key, value in given.items() if key in parameters}))
+    made.append(KeepPredictions(run.path))
     made.append(History(partial(run.history, sys.maxsize)))
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:
