@@ -12,9 +12,7 @@ from regraft.runs import Run
 NUM_IMAGES = 400
 
 
-def made_run(
-    name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, fingerprint="f" * 32, num=NUM_IMAGES, **more
-):
+def made_run(name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, **more):
     """Returns a run in `outputs`; of a finished one the accuracy is that of predictions drawn with it.
 
     Args:

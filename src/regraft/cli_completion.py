@@ -30,6 +30,10 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
         print(" ".join(group_names()))
     elif verb == "cache":
         print("ls size clear")
+    elif verb == "compare":
+        word = overrides.rpartition(" ")[2]
+        names = [handle.removeprefix("run=") for handle in _handles()]
+        print(" ".join(name for name in names if name.startswith(word)))
     elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
         handle = overrides.rpartition(" ")[2]
         print(" ".join(word for word in _handles() if word.startswith(handle)))

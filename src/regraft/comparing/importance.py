@@ -10,7 +10,9 @@ from regraft.comparing.parameters import ABSENT, comparable
 _FEWEST_RUNS = 12
 _RUNS_A_PARAMETER = 4
 _NUM_FOLDS = 5
-_NUM_TREES = 100
+_NUM_TREES = 30
+_LEAST_R2 = 0.25
+"""Of held-out runs; below it the forest may well have learnt noise."""
 _NUM_SHUFFLES = 10
 
 
@@ -35,8 +37,9 @@ def importance(parameters: Mapping[str, Sequence[Any]], metric: Sequence[float])
         return "all runs have the same metric."
     columns = np.column_stack([_encoded(column) for column in parameters.values()])
     rise, error = _on_held_out_runs(columns, values)
-    if error >= variance:
-        return "the parameters don't predict the metric of held-out runs better than its mean does."
+    r2 = 1 - error / variance
+    if r2 < _LEAST_R2:
+        return f"the parameters hardly predict the metric of held-out runs (R² {r2:.2f}); chance may be all there is."
     positive = np.maximum(rise, 0)
     shares = dict(zip(parameters, (positive / positive.sum()).tolist(), strict=True))
     return dict(sorted(shares.items(), key=lambda item: -item[1]))

@@ -73,6 +73,8 @@ class Scatter:
 def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     """Returns an axis for each varied parameter and for the metric, and a line for each row that has the metric."""
     rows = [row for row in board.rows if board.metric in row.figures]
+    if not rows:
+        return [], []
     columns = [[row.values[place] for row in rows] for place in range(len(board.parameters))]
     axes = [axis_of(name, column) for name, column in zip(board.parameters, columns, strict=True)]
     means = [row.figures[board.metric].mean for row in rows]

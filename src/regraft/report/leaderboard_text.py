@@ -63,6 +63,9 @@ def sentences(board: Leaderboard) -> list[str]:
     comparisons = [row.comparison for row in board.rows if row.comparison is not None]
     if comparisons:
         said += _against(board, comparisons)
+    data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
+    if len(data - {None}) > 1:
+        said.append(f"The runs are of {len(data - {None})} data sets, across which ranks say little.")
     return [*said, *_matters(board), *_repeated(board)]
 
 
