@@ -1,8 +1,5 @@
 """What a run's folder says of it, for a comparison; damaged, unfinished and unstarted ones are shown as such."""
 
-import csv
-import io
-import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,12 +9,12 @@ import yaml
 
 from regraft import provenance, run_state
 from regraft.arguments import key_of, value_of
+from regraft.comparing.history import best_validation, number, numbers, rows_of
 from regraft.comparing.parameters import Composed, configuration_of, is_seed, seeds_of
 from regraft.handles import last_started, name_of
 from regraft.runs import Run
 from regraft.sweeps import manifest
 
-_MONITOR = ("val/acc", "max")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -82,7 +79,7 @@ def read_entries(runs: Sequence[Run], output_dir: Path) -> list[Entry]:
 
 
 def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ...]) -> Entry:
-    rows = _rows(run)
+    rows = rows_of(run)
     state, reason = _state(run, config, rows)
     results = _results(run) if state == "finished" else {}
     if state == "finished" and not results:
@@ -98,9 +95,9 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         composed=Composed(config, _choices(run), frozenset(keys)),
         configuration=configuration_of(config) if config else ("not composed", asked or name),
         seeds=seeds_of(config) if config else tuple((key, value_of(key, overrides)) for key in keys if is_seed(key)),
-        metrics=_best_validation(config, rows) | _numbers(results.get("metrics")),
-        seconds=_number(results.get("seconds")),
-        num_trained=_number(results.get("num_trained_parameters")),
+        metrics=best_validation(config, rows) | numbers(results.get("metrics")),
+        seconds=number(results.get("seconds")),
+        num_trained=number(results.get("num_trained_parameters")),
         fingerprint=_fingerprint(run),
         started=last_started(run),
     )
@@ -123,43 +120,6 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
     max_epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
     epoch = max((int(row["epoch"]) + 1 for row in rows if "epoch" in row), default=0)
     return "running", f"epoch {epoch} of {max_epochs}" if max_epochs else f"epoch {epoch}"
-
-
-def _best_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns validation's figures at the epoch that the best checkpoint is of."""
-    callbacks = config.get("callbacks")
-    best = callbacks.get("best") if isinstance(callbacks, dict) else None
-    monitor, mode = (best.get("monitor"), best.get("mode")) if isinstance(best, dict) else _MONITOR
-    if not isinstance(monitor, str) or not monitor.startswith("val/"):
-        monitor, mode = _MONITOR
-    seen = [row for row in rows if monitor in row]
-    if not seen:
-        return {}
-    row = (min if mode == "min" else max)(seen, key=lambda row: row[monitor])
-    return {name: value for name, value in row.items() if name.startswith("val/")}
-
-
-def _rows(run: Run) -> list[dict[str, float]]:
-    """Returns the rows of metrics.csv, numbers only; what can't be read, such as half a row, is left out."""
-    try:
-        text = (run.path / "metrics.csv").read_text(encoding="utf-8", errors="replace")
-        whole = text[: text.rfind("\n") + 1]
-        return [_numbers(row) for row in csv.DictReader(io.StringIO(whole))]
-    except (OSError, csv.Error):
-        return []
-
-
-def _numbers(fields: Any) -> dict[str, float]:
-    found = {key: _number(value) for key, value in fields.items()} if isinstance(fields, dict) else {}
-    return {key: value for key, value in found.items() if isinstance(key, str) and value is not None}
-
-
-def _number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def _config(run: Run) -> dict[str, Any]:
