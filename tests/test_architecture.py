@@ -34,6 +34,8 @@ ALLOWED = {
     "checkpoints": {"atomic", "backbones", "contracts", "plain_data", "runs", "trust"},
     "backbones": {"contracts", "plain_data", "runs", "seeding"},
     "sweeps": {"arguments", "atomic", "composition", "run_state", "runs"},
+    "predictions": {"atomic"},
+    "comparing": {"arguments", "composition", "handles", "predictions", "provenance", "run_state", "runs", "sweeps"},
     "grid": {"grid_heads"},
     "grid_heads": set(),
     "head_steps": {"contracts", "optim"},
@@ -55,7 +57,7 @@ ALLOWED = {
     "caches": set(),
     "data": {"atomic", "caches", "contracts", "seeding"},
     "features": {"atomic", "caches", "contracts", "seeding"},
-    "report": {"atomic", "contracts", "data", "features", "freezing", "handles", "run_state", "runs"},
+    "report": {"atomic", "comparing", "contracts", "data", "features", "freezing", "handles", "run_state", "runs"},
     "build": {"*"},
     "verbs": {"*"},
     "cli": {

@@ -103,6 +103,10 @@ def _dispatch(arguments: list[str]) -> None:
         from regraft.verbs.runs import runs
 
         runs(rest)
+    elif verb == "compare":
+        from regraft.verbs.compare import compare
+
+        compare(rest)
     elif verb == "cache":
         from regraft.verbs.cache import cache
 

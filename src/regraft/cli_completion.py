@@ -32,6 +32,10 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
         print("ls size clear")
     elif verb == "data" and not overrides.lstrip().startswith("check "):
         print("check")
+    elif verb == "compare":
+        word = overrides.rpartition(" ")[2]
+        names = [handle.removeprefix("run=") for handle in _handles()]
+        print(" ".join(name for name in names if name.startswith(word)))
     elif verb in ("eval", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
         handle = overrides.rpartition(" ")[2]
         print(" ".join(word for word in _handles() if word.startswith(handle)))

@@ -10,6 +10,7 @@ VERBS = {
     "resume": "go on with a run in its own folder: regraft resume run=last",
     "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
     "runs": "list runs and how each stands: regraft runs [WORD]...",
+    "compare": "tell who won: regraft compare [RUN | SWEEP]... [output=page.html]",
     "probe": "fit a grid of linear heads at once; the best one becomes a run",
     "data": "what is wrong with a data set: regraft data check data=folder data.root=PATH",
     "cache": "stored features: regraft cache ls|size|clear",
@@ -44,6 +45,7 @@ Examples
   regraft train data=folder data.root=photos model=resnet18 freezing=lp_ft
   regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft
   regraft runs
+  regraft compare
   regraft eval run=best
   regraft resume run=last
   regraft probe data=folder data.root=photos

@@ -189,21 +189,22 @@ class TransferModule(pl.LightningModule):
         # What loggers get as the step.
         loop._batches_that_stepped += num_steps
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accumulates the validation loss and metrics."""
-        self._evaluate("val", self.val_loss, self.val_metrics, batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Accumulates the validation loss and metrics; returns logits, (batch, num_classes)."""
+        return self._evaluate("val", self.val_loss, self.val_metrics, batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Accumulates the test loss and metrics."""
-        self._evaluate("test", self.test_loss, self.test_metrics, batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Accumulates the test loss and metrics; returns logits, (batch, num_classes)."""
+        return self._evaluate("test", self.test_loss, self.test_metrics, batch)
 
-    def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> None:
-        logits = self(batch["images"], batch.get("depth", 0))
+    def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> Tensor:
+        logits: Tensor = self(batch["images"], batch.get("depth", 0))
         metrics.update(logits, batch["targets"])
         mean_loss.update(*self.loss.total(logits, batch["targets"]))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
         self.log(f"{split}/loss", mean_loss, prog_bar=split == "val", **options)
         self.log_dict(metrics, **options)
+        return logits
 
     def on_train_start(self) -> None:
         """Takes up what the epoch had added up to when the checkpoint was written, if that was in its middle.

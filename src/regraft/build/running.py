@@ -21,6 +21,7 @@ from regraft.composition import unknown
 from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
 from regraft.metrics import metric_names
+from regraft.predictions.callback import KeepPredictions
 from regraft.resuming import without_state
 from regraft.runs import CHECKPOINTS, Run
 from regraft.sweeps.pruning import pruning_of
@@ -57,7 +58,7 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
         make = factory(node, f"callbacks.{name}")
         given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
         made.append(make(**{key: value for key, value in given.items() if key in parameters}))
-    made += pruning_of(run)
+    made += [*pruning_of(run), KeepPredictions(run.path)]
     made.append(History(partial(run.history, sys.maxsize)))
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from regraft import run_state
 from regraft.handles import headline, last_started, name_of
@@ -92,16 +93,15 @@ def show(rows: Sequence[Row], num_all: int, place: Path) -> None:
         for heading in ("name", "state", "data", "model", "freezing", "best metric", "when"):
             table.add_column(heading, overflow="fold")
         for row in rows:
-            table.add_row(*map(_plain, astuple(row)))
+            table.add_row(*map(plain_cell, astuple(row)))
         console.print(table)
     of_all = f"{len(rows)} of {num_all}" if len(rows) < num_all else str(num_all)
     line = f"{of_all} run{'' if num_all == 1 else 's'} in {place}"
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
-def _plain(cell: str) -> Any:
-    from rich.text import Text
-
+def plain_cell(cell: str) -> Text:
+    """Returns text that rich shows as it is, what can't be printed left blank."""
     return Text("".join(letter if letter.isprintable() else " " for letter in cell))
 
 

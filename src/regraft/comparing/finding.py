@@ -1,0 +1,59 @@
+"""Which runs a comparison is of: runs, sweeps, folders of both, and parts of their names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from regraft.handles import all_runs, find_run, is_run, name_of
+from regraft.runs import Run
+from regraft.sweeps import manifest
+from regraft.sweeps.handles import find_sweep, is_sweep
+
+_WORDS = ("last", "best")
+
+
+def find_runs(handles: Sequence[str], output_dir: Path) -> list[Run]:
+    """Returns the runs that are meant, each once; of a sweep also its jobs that haven't started.
+
+    Args:
+        handles: each a run's folder, a sweep's, another folder with runs somewhere below it, `last`, `best`, or a part
+            of the names of one run or several; none for all runs.
+        output_dir: where runs are looked for.
+
+    Raises:
+        FileNotFoundError: one of them names no run.
+    """
+    found = [run for handle in handles for run in _found(handle, output_dir)] if handles else all_runs(output_dir)
+    return list(dict.fromkeys(found))
+
+
+def _found(handle: str, output_dir: Path) -> list[Run]:
+    path = Path(handle).expanduser()
+    if handle and is_sweep(path):
+        return _jobs(path.resolve())
+    if handle and is_run(path):
+        return [Run(path.resolve())]
+    if handle and path.is_dir():
+        runs = all_runs(path)
+        if not runs:
+            raise FileNotFoundError(f"compare: there is no run in {path.resolve()}. `regraft runs` lists them.")
+        return runs
+    if handle in _WORDS:
+        return [find_run(handle, output_dir)]
+    return _named(handle, output_dir)
+
+
+def _named(handle: str, output_dir: Path) -> list[Run]:
+    names = {name_of(run, output_dir): run for run in all_runs(output_dir)}
+    # sweep-x/1 is that job, though it is a part of sweep-x/10 too.
+    whole = [run for name, run in names.items() if handle and f"/{name}".endswith(f"/{handle.strip('/')}")]
+    runs = whole or [run for name, run in names.items() if handle and handle in name]
+    sweep = find_sweep(handle, output_dir) if handle and not whole else None
+    jobs = [] if sweep is None else _jobs(sweep)
+    # Says which name is nearest.
+    return [*runs, *jobs] or [find_run(handle, output_dir)]
+
+
+def _jobs(sweep: Path) -> list[Run]:
+    """Returns a sweep's jobs: those with a folder, and those that its manifest knows of besides."""
+    planned = [Run(sweep / str(job.number)) for job in manifest.read(sweep) or ()]
+    return list(dict.fromkeys([*planned, *all_runs(sweep)]))

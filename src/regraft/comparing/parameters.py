@@ -1,0 +1,133 @@
+"""Which parameters differ between runs: pure functions of their configs."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+_NO_PART = ("output_dir", "ckpt_path", "resume", "sweep", "logger", "trust")
+_NO_LEAF = ("trainer.enable_progress_bar", "features.dir")
+"""Where a run lies, how it was gone on with, and what it shows: none of it makes another configuration."""
+
+
+class Absent:
+    """What a run has in the place of a parameter that it lacks."""
+
+
+ABSENT: Final = Absent()
+
+
+@dataclass(frozen=True)
+class Composed:
+    """What a run was made from.
+
+    Attributes:
+        config: resolved, plain types.
+        choices: what was chosen in each group, such as `{"freezing": "lp_ft"}`; empty if that isn't known.
+        typed: the keys that the command gave a value.
+    """
+
+    config: Mapping[str, Any]
+    choices: Mapping[str, str]
+    typed: frozenset[str]
+
+
+def is_seed(key: str) -> bool:
+    """Whether a key, such as `seed` or `data.subset_seed`, is one of randomness alone."""
+    return key.rpartition(".")[2].endswith("seed")
+
+
+def seeds_of(config: Mapping[str, Any]) -> tuple[tuple[str, Hashable], ...]:
+    """Returns the seeds of a config, by key."""
+    return tuple((key, comparable(value)) for key, value in sorted(_leaves(config).items()) if is_seed(key))
+
+
+def configuration_of(config: Mapping[str, Any]) -> Hashable:
+    """Returns what is equal for runs that differ in their seeds alone."""
+    return tuple((key, comparable(value)) for key, value in sorted(_compared(config).items()))
+
+
+def varied(runs: Sequence[Composed]) -> dict[str, list[Any]]:
+    """Returns each parameter that differs between the runs, with its value in each of them.
+
+    A section that was chosen as a whole (`freezing=lp_ft`) is one parameter. What comes along with such a choice isn't
+    another one, unless it differs within it or was given by the command.
+
+    Args:
+        runs: at least one.
+    """
+    leaves = [_compared(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for each in leaves for key in each))
+    found: dict[str, list[Any]] = {}
+    for section, of_section in _by_section(keys).items():
+        labels = _labels(section, runs)
+        is_chosen = len(set(labels)) > 1 and _num_distinct(leaves, of_section) > 1
+        if is_chosen:
+            found[section] = labels
+        for key in of_section:
+            values = [each.get(key, ABSENT) for each in leaves]
+            if is_chosen and (key == f"{section}._target_" or not _is_own(key, values, labels, runs)):
+                continue
+            if len(set(map(comparable, values))) > 1:
+                found[key] = values
+    return found
+
+
+def comparable(value: Any) -> Hashable:
+    """Returns what is equal for equal values: 1 and 1.0, but neither of them and true."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number else f"{type(value).__name__} {value!r}"
+
+
+def text_of(value: Any) -> str:
+    """Returns a value as one reads it in YAML; of what a run lacks, nothing."""
+    if value is ABSENT:
+        return ""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"[{', '.join(map(text_of, value))}]" if isinstance(value, list) else str(value)
+
+
+def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in config.items() if key not in _NO_PART}
+    return {key: value for key, value in _leaves(kept).items() if not is_seed(key) and key not in _NO_LEAF}
+
+
+def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns what isn't a mapping, by its dotted key; a list is one value."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _by_section(keys: Sequence[str]) -> dict[str, list[str]]:
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        sections.setdefault(key.partition(".")[0], []).append(key)
+    return sections
+
+
+def _labels(section: str, runs: Sequence[Composed]) -> list[str]:
+    """Returns what was chosen in a section; by the class that it names where not all of the runs know that."""
+    if all(section in run.choices for run in runs):
+        return [run.choices[section] for run in runs]
+    nodes = [run.config.get(section) for run in runs]
+    targets = [str(node.get("_target_", "")) if isinstance(node, Mapping) else "" for node in nodes]
+    return [target.rpartition(".")[2] for target in targets]
+
+
+def _num_distinct(leaves: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
+    return len({tuple(comparable(each.get(key, ABSENT)) for key in keys) for each in leaves})
+
+
+def _is_own(key: str, values: Sequence[Any], labels: Sequence[str], runs: Sequence[Composed]) -> bool:
+    """Whether a key of a section that was chosen differs within a choice, or was asked for."""
+    pairs = [(label, comparable(value)) for label, value in zip(labels, values, strict=True)]
+    present = {comparable(value) for value in values if value is not ABSENT}
+    is_asked_for = any(key in run.typed for run in runs) and len(present) > 1
+    return is_asked_for or len(set(pairs)) > len(set(labels))

@@ -1,0 +1,83 @@
+"""Gathers what the final test says of each image."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from regraft.predictions.files import MAX_PROBABILITY_BYTES, Predictions, write
+
+log = logging.getLogger(__name__)
+
+_SPLITS = {"test": "test", "validate": "val"}
+"""What Lightning calls a pass over a split that isn't a part of training."""
+
+
+class KeepPredictions(pl.Callback):
+    """Writes the predictions of a test, or of a validation after training, into a run's folder.
+
+    Args:
+        folder: the run's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+        """Takes a batch's logits."""
+        self._take(trainer, outputs, batch)
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+        """Takes a batch's logits, unless training goes on."""
+        self._take(trainer, outputs, batch)
+
+    def on_test_epoch_end(self, trainer: Any, module: Any) -> None:
+        """Writes what the test said."""
+        self._keep(trainer)
+
+    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
+        """Writes what a validation after training said."""
+        self._keep(trainer)
+
+    def _take(self, trainer: Any, logits: Any, batch: Any) -> None:
+        if trainer.state.fn in _SPLITS and not trainer.fast_dev_run:
+            self._batches.append((batch["indices"].cpu(), batch["targets"].cpu(), logits.detach().float().cpu()))
+
+    def _keep(self, trainer: Any) -> None:
+        batches, self._batches = self._batches, []
+        if trainer.state.fn not in _SPLITS or trainer.fast_dev_run:
+            return
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, batches)
+            batches = [batch for of_rank in gathered for batch in of_rank]
+        if batches and trainer.is_global_zero:
+            write(self._folder, predictions_of(_SPLITS[trainer.state.fn], batches))
+
+
+def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> Predictions:
+    """Returns predictions in the order of the images.
+
+    Args:
+        split: `test` or `val`.
+        batches: indices (batch,), targets (batch,) and logits (batch, num_classes) of each; at least one.
+    """
+    indices, targets, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    order = indices.argsort()
+    probabilities = logits[order].softmax(1)
+    confidences, predicted = probabilities.max(1)
+    is_small = probabilities.numel() * probabilities.element_size() <= MAX_PROBABILITY_BYTES
+    if not is_small:
+        log.info("predictions: of %d images only the predicted class's probability is kept.", len(indices))
+    return Predictions(
+        split,
+        indices[order].numpy(),
+        targets[order].numpy(),
+        predicted.numpy(),
+        confidences.numpy(),
+        probabilities.numpy() if is_small else None,
+    )

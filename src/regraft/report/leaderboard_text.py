@@ -1,0 +1,160 @@
+"""A leaderboard in words and cells, and as CSV and Markdown."""
+
+import csv
+import io
+import re
+from collections import Counter
+from typing import Any
+
+from regraft.comparing.leaderboard import Leaderboard, Row
+from regraft.comparing.paired import Comparison
+from regraft.comparing.parameters import text_of
+from regraft.comparing.statistics import LEVEL, Figure
+
+_VERDICTS = ("worse", "better", "not told apart", "not compared")
+
+
+def headings(board: Leaderboard) -> list[str]:
+    """Returns what stands above the columns of `cells`."""
+    return [
+        *("rank", *board.parameters, *board.metrics),
+        *("n", "seconds", "trained parameters", "to the leader, points", "verdict", "state"),
+    ]
+
+
+def cells(board: Leaderboard, row: Row) -> list[str]:
+    """Returns a row as one reads it."""
+    found = row.figures.get(board.metric)
+    return [
+        "" if row.rank is None else str(row.rank),
+        *map(text_of, row.values),
+        *(_spread(row.figures.get(metric)) for metric in board.metrics),
+        "" if found is None else str(found.n),
+        "" if row.seconds is None else f"{row.seconds.mean:.1f}",
+        "" if row.num_trained is None else f"{row.num_trained.mean:,.0f}",
+        "" if row.comparison is None else _points(row.comparison),
+        verdict(row),
+        row.state,
+    ]
+
+
+def verdict(row: Row) -> str:
+    """Returns what the comparison with the leader came to."""
+    if row.comparison is None:
+        return "leader" if row.rank == 1 else ""
+    p = row.comparison.p
+    return row.comparison.verdict + ("" if p is None else f" (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})")
+
+
+def name_of_row(board: Leaderboard, row: Row) -> str:
+    """Returns what a configuration is told by: `optimizer.lr=0.01 freezing=lp_ft`; of a single one its run's name."""
+    pairs = zip(board.parameters, map(text_of, row.values), strict=True)
+    text = " ".join(f"{name}={value}" for name, value in pairs if value)
+    return text or row.entries[0].name
+
+
+def sentences(board: Leaderboard) -> list[str]:
+    """Returns who leads, by more than chance or not, how that was found, and which parameters matter."""
+    if not board.rows or board.rows[0].rank is None:
+        return [f"No run has finished with {board.metric} yet.", *_repeated(board)]
+    leader = board.rows[0]
+    found = leader.figures[board.metric]
+    said = [f"Leader by {board.metric}: {name_of_row(board, leader)}, {_spread(found)} (n = {found.n})."]
+    comparisons = [row.comparison for row in board.rows if row.comparison is not None]
+    if comparisons:
+        said += _against(board, comparisons)
+    data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
+    if len(data - {None}) > 1:
+        said.append(f"The runs are of {len(data - {None})} data sets, across which ranks say little.")
+    return [*said, *_matters(board), *_repeated(board)]
+
+
+def to_csv(board: Leaderboard) -> str:
+    """Returns a line a configuration, figures unrounded; differences are fractions, not points."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    spreads = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
+    costs = ["n", "seconds", "num_trained_parameters"]
+    against = ["difference", "difference_low", "difference_high", "p_holm", "verdict", "method"]
+    writer.writerow(["rank", *board.parameters, *spreads, *costs, *against, "state", "runs"])
+    for row in board.rows:
+        found = row.figures.get(board.metric)
+        figures = [None if cost is None else cost.mean for cost in (row.seconds, row.num_trained)]
+        names = " ".join(entry.name for entry in row.entries)
+        pairs = [value for metric in board.metrics for value in _mean_and_std(row.figures.get(metric))]
+        writer.writerow(
+            [
+                *(row.rank, *map(text_of, row.values), *pairs),
+                *(0 if found is None else found.n, *figures, *_against_leader(row), row.state, names),
+            ]
+        )
+    return file.getvalue()
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """Returns the leaderboard as a Markdown table with what there is to say below."""
+    lines = [headings(board), *(cells(board, row) for row in board.rows)]
+    first, *rest = [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
+    ruler = f"|{'---|' * len(lines[0])}"
+    return "\n".join([first, ruler, *rest, "", *(f"- {_escaped(sentence)}" for sentence in sentences(board)), ""])
+
+
+def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
+    counts = Counter(comparison.verdict.partition(":")[0] for comparison in comparisons)
+    said = [f"Against it: {', '.join(f'{counts[word]} {word}' for word in _VERDICTS if counts[word])}."]
+    made = [comparison for comparison in comparisons if comparison.difference is not None]
+    if made:
+        split = made[0].split
+        methods = " or ".join(dict.fromkeys(comparison.method for comparison in made))
+        said.append(
+            f"How: difference in {split} accuracy on the same images; {methods}; {LEVEL:.0%} intervals; "
+            f"p by Holm for {len(made)} comparison{'s' if len(made) > 1 else ''}."
+        )
+        if board.metric.startswith(f"{split}/"):
+            flattered = "The leader was picked on the very images that it is compared on, which flatters it"
+            said.append(f"{flattered}{'; metric=val/acc picks it on others.' if split == 'test' else '.'}")
+    return said
+
+
+def _matters(board: Leaderboard) -> list[str]:
+    if isinstance(board.importance, str):
+        return [f"Importance of the parameters: {board.importance}"] if board.parameters else []
+    listed = ", ".join(f"{name} {share:.0%}" for name, share in board.importance.items())
+    how = "permutation importance of a random forest (scikit-learn) on runs held out from it, as shares"
+    return [f"Importance of the parameters: {listed}; {how}."]
+
+
+def _repeated(board: Leaderboard) -> list[str]:
+    if not board.num_repeated:
+        return []
+    runs = "1 run is" if board.num_repeated == 1 else f"{board.num_repeated} runs are"
+    return [f"{runs} left out, because a newer one has the same configuration and seed."]
+
+
+def _mean_and_std(found: Figure | None) -> tuple[float | None, float | None]:
+    return (None, None) if found is None else (found.mean, found.std)
+
+
+def _against_leader(row: Row) -> list[Any]:
+    """Returns difference, its interval, p, verdict and method."""
+    if row.comparison is None:
+        return [None, None, None, None, "leader" if row.rank == 1 else "", ""]
+    ends = row.comparison.difference
+    difference = [None, None, None] if ends is None else [ends.value, ends.low, ends.high]
+    return [*difference, row.comparison.p, row.comparison.verdict, row.comparison.method]
+
+
+def _spread(found: Figure | None) -> str:
+    if found is None:
+        return ""
+    return f"{found.mean:.4f}" if found.std is None else f"{found.mean:.4f} ± {found.std:.4f}"
+
+
+def _points(comparison: Comparison) -> str:
+    ends = comparison.difference
+    return "" if ends is None else f"{100 * ends.value:+.2f} [{100 * ends.low:+.2f}, {100 * ends.high:+.2f}]"
+
+
+def _escaped(text: str) -> str:
+    """Returns text that Markdown shows as it is, in one line."""
+    return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(text.split()))

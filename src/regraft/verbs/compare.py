@@ -1,0 +1,108 @@
+"""`regraft compare`: which configuration leads, by how much, and whether that is more than chance; reads files only."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from regraft.arguments import output_dir
+from regraft.composition import unknown
+
+if TYPE_CHECKING:
+    from regraft.comparing.leaderboard import Leaderboard
+
+_KEYS = ("run", "metric", "format", "output", "output_dir")
+_FORMATS = ("table", "csv", "md", "html")
+_USAGE = (
+    "regraft compare [RUN | SWEEP | FOLDER | PART_OF_A_NAME]... [metric=val/loss] [format=table|csv|md|html] "
+    "[output=FILE] [output_dir=PATH]"
+)
+_HELP = f"""usage: {_USAGE}
+Without a run all of them are compared. Runs that differ in their seeds alone are one configuration. metric= ranks:
+test/acc, else val/acc, if it isn't given. output=page.html writes a page of its own, .csv a table, .md Markdown;
+without it they are printed. output_dir=PATH says where to look for runs."""
+
+
+def compare(arguments: Sequence[str]) -> None:
+    """Prints or writes the leaderboard of some runs.
+
+    Args:
+        arguments: runs, sweeps, folders and parts of names; `metric=`, `format=`, `output=` and `output_dir=`.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: something else than these.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(_HELP)
+        return
+    handles, given = _parsed(arguments)
+    output = Path(given["output"]).expanduser() if "output" in given else None
+    form = _format(given.get("format"), output)
+    folder = Path(output_dir(arguments)).expanduser().resolve()
+
+    from regraft.comparing.entries import read_entries
+    from regraft.comparing.finding import find_runs
+    from regraft.comparing.leaderboard import make_leaderboard
+    from regraft.report import leaderboard_table
+
+    entries = read_entries(find_runs(handles, folder), folder)
+    if not entries:
+        raise FileNotFoundError(f"compare: there is no run in {folder}. output_dir=PATH looks elsewhere.")
+    board = make_leaderboard(entries, given.get("metric"))
+    if form == "table":
+        leaderboard_table.show(board)
+    else:
+        _write(_text(board, form), output)
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Returns the handles and the keys' values; a path may hold `=`."""
+    handles: list[str] = []
+    given: dict[str, str] = {}
+    for argument in arguments:
+        key, is_given, value = argument.partition("=")
+        if argument.startswith("-"):
+            raise ValueError(f"compare: got {argument!r}; allowed: {_USAGE}")
+        if not is_given or "/" in key or Path(argument).exists():
+            handles.append(argument)
+        elif key not in _KEYS:
+            raise ValueError(f"compare: {unknown('key', key, _KEYS)}")
+        elif not value:
+            raise ValueError(f"compare: {key} has no value; allowed: {_USAGE}")
+        elif key == "run":
+            handles.append(value)
+        else:
+            given[key] = value
+    return handles, given
+
+
+def _format(asked: str | None, output: Path | None) -> str:
+    """Returns what to make: what was asked for, else what the file's name says."""
+    if asked is not None and asked not in _FORMATS:
+        raise ValueError(f"format: {unknown('format', asked, _FORMATS)}")
+    if output is None:
+        return asked or "table"
+    form = asked or output.suffix.removeprefix(".")
+    if form not in _FORMATS[1:]:
+        raise ValueError(f"output: got {output}; its name must end in .csv, .md or .html, or format= say what it is.")
+    return form
+
+
+def _text(board: "Leaderboard", form: str) -> str:
+    from regraft.report import leaderboard_text
+    from regraft.report.leaderboard_page import to_html
+
+    makers = {"csv": leaderboard_text.to_csv, "md": leaderboard_text.to_markdown, "html": to_html}
+    return makers[form](board)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    from regraft.atomic import write_atomically
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(output, text.encode())
+    print(f"Wrote {output.resolve()}")

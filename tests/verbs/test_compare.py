@@ -1,0 +1,136 @@
+import csv
+import io
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from command_line import run_main
+from made_runs import made_run
+
+EVIL = "<script>alert('x')</script>|`*_"
+
+
+@pytest.fixture
+def runs():
+    """Three configurations, one of which failed for a reason that no page should run."""
+    for seed in (0, 1, 2):
+        made_run(f"digits/a{seed}", lr=0.01, seed=seed, acc=0.9, seconds=10)
+        made_run(f"digits/b{seed}", lr=0.1, seed=seed, acc=0.6, seconds=20)
+    made_run("digits/c", lr=1.0, state="failed", reason=EVIL, config={"head": {"note": EVIL}})
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags with their attributes, and its text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_table_says_who_won(runs, capsys):
+    code, out, err = run_main(["compare"], capsys)
+    assert (code, err) == (0, "")
+    rows = [line for line in out.splitlines() if re.match(r"\s+\d ", line)]
+    assert ["0.01" in rows[0], "leader" in rows[0], "0.1" in rows[1], "worse (p" in rows[1]] == [True] * 4
+    assert f"failed: {EVIL}" in out
+    assert re.search(r"Leader by test/acc: optimizer\.lr=0\.01, 0\.\d{4} ± 0\.\d{4} \(n = 3\)\.", out)
+    assert "Against it: 1 worse." in out
+    assert "paired seeds" in out
+
+
+def test_csv_has_a_line_a_configuration(runs, capsys):
+    rows = list(csv.DictReader(io.StringIO(run_main(["compare", "digits", "format=csv"], capsys)[1])))
+    assert [row["rank"] for row in rows] == ["1", "2", ""]
+    first, second, failed = rows
+    assert (first["optimizer.lr"], first["n"], first["verdict"], first["seconds"]) == ("0.01", "3", "leader", "10.0")
+    accs = [
+        json.loads(Path(f"outputs/digits/a{seed}/results.json").read_text())["metrics"]["test/acc"] for seed in range(3)
+    ]
+    assert float(first["test/acc"]) == pytest.approx(sum(accs) / 3)
+    assert float(second["difference"]) == pytest.approx(float(second["test/acc"]) - float(first["test/acc"]))
+    assert float(second["difference_low"]) < float(second["difference"]) < float(second["difference_high"]) < 0
+    assert second["runs"] == "digits/b0 digits/b1 digits/b2"
+    assert (failed["head.note"], failed["test/acc"], failed["verdict"]) == (EVIL, "", "")
+
+
+def test_markdown_keeps_its_columns(runs, capsys):
+    lines = run_main(["compare", "format=md"], capsys)[1].splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 5
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {len(re.findall(r"\|", table[1]))}
+    assert "<script>" not in "\n".join(lines)
+
+
+def test_the_page_needs_nothing_else_and_runs_nothing(runs, capsys):
+    code, out, _ = run_main(["compare", "output=made/page.html"], capsys)
+    assert (code, out) == (0, f"Wrote {Path('made/page.html').resolve()}\n")
+    page = Page(Path("made/page.html").read_text(encoding="utf-8"))
+    names = [tag for tag, _ in page.tags]
+    assert not {"script", "link", "img", "iframe", "object"} & set(names)
+    assert not [
+        given for _, given in page.tags if {"src", "href"} & set(given) or any(key.startswith("on") for key in given)
+    ]
+    assert page.text.count(EVIL) >= 2
+    assert names.count("svg") == 2
+    assert names.count("polyline") == 2
+    assert "prefers-color-scheme: dark" in page.text
+    assert all("aria-label" in given or "aria-labelledby" in given for tag, given in page.tags if tag == "svg")
+    assert [given["tabindex"] for _, given in page.tags if given.get("class") == "wide"] == ["0", "0"]
+
+
+@pytest.mark.parametrize("form", ["html", "md", "csv", "table"])
+def test_nothing_finished_is_said_so(form, capsys):
+    made_run("digits/a", state="stopped", rows=[])
+    code, out, _ = run_main(["compare", f"format={form}"], capsys)
+    assert code == 0
+    assert form == "csv" or "No run has finished with val/acc yet." in out.replace("\\", "")
+
+
+def test_a_single_run_is_a_leaderboard_too(capsys):
+    made_run("digits/a")
+    assert "Leader by test/acc: digits/a" in run_main(["compare", "run=a"], capsys)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["metirc=x"], "unknown key 'metirc'. Did you mean 'metric'?"),
+        (["format=htm"], "format: unknown format 'htm'. Did you mean 'html'?"),
+        (["output=page"], "its name must end in .csv, .md or .html"),
+        (["output="], "output has no value"),
+        (["format=table", "output=x"], "output: got x"),
+        (["-x"], "got '-x'"),
+        (["metric=test/ac"], "Did you mean 'test/acc'?"),
+        (["nowhere"], "there is no run 'nowhere'"),
+        (["output_dir=elsewhere"], "there is no run in"),
+    ],
+)
+def test_a_mistake_is_one_sentence(arguments, sentence, runs, capsys):
+    code, _, err = run_main(["compare", *arguments], capsys)
+    assert code == 1
+    assert sentence in err
+
+
+def test_help_says_how(capsys):
+    assert "usage: regraft compare" in run_main(["compare", "--help"], capsys)[1]
+
+
+def test_it_answers_without_torch(runs):
+    code = (
+        "import sys; from regraft.verbs.compare import compare; compare(['format=md']); "
+        "print([name for name in ('torch', 'pytorch_lightning') if name in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.endswith("\n[]\n")
