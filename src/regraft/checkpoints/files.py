@@ -153,7 +153,7 @@ def whole_or_previous(path: Path, previous: Path) -> Path:
     try:
         if path.is_file() or not previous.is_file():
             require_whole(path)
-            if zipfile.is_zipfile(path) or not previous.is_file():
+            if path == previous or not previous.is_file() or zipfile.is_zipfile(path):
                 return path
             raise DamagedCheckpointError(f"{path} is damaged: it is nothing that a training wrote.")
         problem = f"{path} is missing."
