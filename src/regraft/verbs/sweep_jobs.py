@@ -52,7 +52,7 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
 def _is_done(run: Run, config: DictConfig) -> bool:
     """Whether a folder holds this very job, finished."""
     try:
-        return run.is_finished and digest_of(run.config) == digest_of(composition.plain(config))
+        return run.is_finished and digest_of(run.config, run.path) == digest_of(composition.plain(config))
     except (OSError, ValueError, AttributeError):
         return False
 
