@@ -73,7 +73,8 @@ def checked(arguments: Sequence[str]) -> Iterator[None]:
     Plugins.instance()  # has Hydra register its own first
     types = SourcesRegistry.instance().types
     before = types["file"]
-    types["file"] = type(CheckedFiles.__name__, (CheckedFiles,), {"trust": trust})
+    # Of the name that it replaces: where a launcher's worker takes this up, Hydra registers its own again.
+    types["file"] = type(FileConfigSource.__name__, (CheckedFiles,), {"trust": trust})
     try:
         yield
     finally:

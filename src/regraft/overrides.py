@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -80,8 +81,27 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
         readable.append(parsed)
     if not is_sweep:
         return [[str(parsed.input_line) for parsed in readable]], faults
+    if _is_search(readable):
+        return [[_one_of(parsed) for parsed in readable]], faults
     (jobs,) = BasicSweeper.split_arguments(readable, None)
     return jobs, faults
+
+
+def _is_search(overrides: Sequence[Override]) -> bool:
+    """Whether a sweep draws its jobs, so that which there are isn't known yet."""
+    chosen = any(parsed.key_or_group == "sweep" and parsed.value() != "grid" for parsed in overrides)
+    return chosen or any(parsed.is_sweep_override() and not parsed.is_discrete_sweep() for parsed in overrides)
+
+
+def _one_of(override: Override) -> str:
+    """Returns an override with one of the values that it lists, or the start of those between which it lies."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    if override.is_discrete_sweep():
+        return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+    interval = override.value()
+    assert isinstance(interval, IntervalSweep), "what isn't discrete is an interval"
+    return f"{override.get_key_element()}={interval.start}"
 
 
 def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | None) -> Composed:

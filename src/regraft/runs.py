@@ -22,7 +22,7 @@ STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
 SKIPPED = "skipped_images.json"
-_BEFORE_ANYTHING = {".hydra", STATE}
+_BEFORE_ANYTHING = {".hydra", ".running", STATE}
 Kind = Literal["best", "last"]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from command_line import run_main
-from small import SMALL
+from small import SMALL, without
 
 GOLDEN = Path(__file__).with_name("slurm_script.sh")
 _SBATCH = """#!/bin/sh
@@ -34,13 +34,14 @@ def slurm(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")  # Lightning's hint to whoever submits
 def test_slurm_is_given_an_array_of_jobs(slurm, capsys):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     keys = {"partition": "gpu", "gpus_per_node": 1, "timeout_min": 240, "array_parallelism": 8}
     arguments = ["hydra/launcher=submitit_slurm", *(f"hydra.launcher.{key}={value}" for key, value in keys.items())]
-    code, out, _ = run_main(["train", "-m", *SMALL, "seed=1,2", *arguments], capsys)
+    code, out, err = run_main(["train", "-m", *SMALL, "seed=1,2", *arguments], capsys)
     assert code == 1
-    assert out.count("it wasn't launched (no such partition)") == 2
+    assert out.count("it wasn't launched (no such partition)") == 2, err
     (sweep,) = Path("outputs/digits-simple_cnn").resolve().iterdir()
     script = (slurm / "script.sh").read_text().replace(str(sweep), "SWEEP").replace(sys.executable, "PYTHON")
     assert script == GOLDEN.read_text()
@@ -61,14 +62,17 @@ def test_a_launcher_that_is_not_installed_is_said_to_be_an_extra(capsys):
         ("hydra_ray_launcher", ["hydra/launcher=ray"]),
     ],
 )
-@pytest.mark.parametrize("search", [["sweep=grid"], ["sweep=optuna", "sweep.n_trials=3"]])
+@pytest.mark.parametrize("search", [["sweep=grid"], ["sweep=optuna", "sweep.sampler=grid"]])
 @pytest.mark.filterwarnings("default")  # theirs
 def test_a_sweep_in_processes_of_a_launcher(plugin, arguments, search, capsys):
     pytest.importorskip(f"hydra_plugins.{plugin}")
-    code, out, _ = run_main(["train", "-m", *SMALL, *search, "seed=1,2", "data.shots=9,100000", *arguments], capsys)
-    assert code == (1 if "data.shots=100000  failed" in out else 0)
+    code, out, _ = run_main(
+        ["train", "-m", *without("data.fraction"), *search, "data.shots=9,100000", *arguments], capsys
+    )
+    assert code == 1
     table = out[out.index("Sweep of ") :]
-    assert table.count("  ok  ") + table.count("  ok      ") >= 1
+    assert table.splitlines()[0].endswith(": 1 ok, 1 failed")
+    (failed,) = [line for line in table.splitlines() if "  failed  " in line]
+    assert "data.shots: got 100000" in failed
     (sweep,) = Path("outputs/digits-simple_cnn").resolve().iterdir()
-    failed = [line.split()[0] for line in table.splitlines() if "  failed  " in line]
-    assert all("Traceback" in (sweep / number / "traceback.txt").read_text() for number in failed)
+    assert "Traceback" in (sweep / failed.split()[0] / "traceback.txt").read_text()

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from regraft.sweeps import manifest
@@ -33,6 +35,14 @@ def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():
 
 
 def test_where_a_job_lies_makes_it_no_other_one():
-    config = {"seed": 0, "output_dir": "here", "sweep": {"n_trials": 3}, "ckpt_path": None}
-    assert digest_of(config) == digest_of(config | {"output_dir": "there", "sweep": {}, "ckpt_path": "x"})
+    config = {"seed": 0, "output_dir": "here", "sweep": {"n_trials": 3}}
+    assert digest_of(config) == digest_of(config | {"output_dir": "there", "sweep": {}})
     assert digest_of(config) != digest_of(config | {"seed": 1})
+
+
+def test_going_on_makes_a_job_no_other_one_but_another_checkpoint_does():
+    config, folder = {"seed": 0, "ckpt_path": None}, Path("/new/place/sweep-1/3")
+    own = config | {"ckpt_path": "/old/sweep-1/3/checkpoints/last.ckpt"}
+    other = config | {"ckpt_path": "/old/sweep-1/4/checkpoints/last.ckpt"}
+    assert digest_of(own, folder) == digest_of(config | {"ckpt_path": str(folder)}, folder) == digest_of(config)
+    assert digest_of(other, folder) == digest_of(other) != digest_of(config)

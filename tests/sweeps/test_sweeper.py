@@ -59,7 +59,7 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["lr=interval(0,1)"], "sweep=random or sweep=optuna"),
+        (["optimizer.lr=interval(0.1,1)"], "sweep=random or sweep=optuna"),
         (["sweep=random"], "there is nothing to search"),
         (["sweep=optuna", "optimizer.lr=interval(0,1)", "sweep.metrics=[test/acc]"], "Search by val/acc"),
         (["sweep=optuna", "optimizer.lr=interval(0,1)", "sweep.sampler=tp"], "Did you mean 'tpe'"),

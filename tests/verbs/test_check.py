@@ -74,7 +74,6 @@ COMMANDS: dict[str, dict[str, str]] = {
         "seed=abc": "seed: got 'abc'; allowed: a whole number",
         "output_dir=5": "output_dir: got 5; allowed: a path.",
         "head_from=5": "head_from: got 5; allowed: a path, null.",
-        "trust=abc": "trust: got 'abc'; allowed: a list of modules",
         "penalty=5": "penalty: got 5; it is a section with l1, l2.",
         "optimizer.lr=abc": "optimizer.lr: got 'abc'; it must be a number above 0",
         "optimizer.betas=[0.9]": "optimizer.betas: got [0.9]; allowed: a list of 2 numbers.",
@@ -259,11 +258,11 @@ def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, capsys
     assert "3 classes (a, b, c)" in capsys.readouterr().out
 
 
-def test_nothing_is_decoded(photos, tmp_path, capsys):
+def test_images_that_cannot_be_decoded_are_a_fault(photos, tmp_path):
     for path in (tmp_path / "photos").rglob("*.png"):
         path.write_bytes(b"no picture")
-    check(command(photos))
-    assert "Nothing is wrong." in capsys.readouterr().out
+    (said,) = faults_of(command(photos))
+    assert said.startswith("data.root: 30 of 30 images")
 
 
 @pytest.mark.parametrize("wrong", ["optimizr.lr=1", "+optimizer.lr.x=1", "seed=${nowhere}", "data.rot=3"])

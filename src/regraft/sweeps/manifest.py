@@ -16,7 +16,7 @@ from regraft.runs import Run
 MANIFEST = "manifest.json"
 COMMAND = "multirun.yaml"
 """Where Hydra keeps what a sweep was composed from."""
-_NO_PART = ("output_dir", "ckpt_path", "resume", "sweep")
+_NO_PART = ("output_dir", "resume", "sweep")
 """Of a config: where a job lies, and how it is gone on with, make it no other job."""
 
 
@@ -35,9 +35,19 @@ class Job:
     digest: str
 
 
-def digest_of(config: dict[str, Any]) -> str:
-    """Returns what tells a job's resolved config from another one's, hex."""
+def digest_of(config: dict[str, Any], folder: Path | None = None) -> str:
+    """Returns what tells a job's resolved config from another one's, hex.
+
+    Args:
+        config: of the job.
+        folder: of the run that holds the config; one that went on from its own checkpoint is no other job for that.
+    """
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
+    if folder is not None and kept.get("ckpt_path"):
+        place = Path(kept["ckpt_path"])
+        # By their names alone: folders are moved.
+        is_own = folder.parts[-2:] in (place.parts[-2:], place.parts[-4:-2])
+        kept["ckpt_path"] = None if is_own else kept["ckpt_path"]
     return hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
@@ -64,7 +74,7 @@ def jobs_in(folder: Path) -> list[Job]:
         if path.name.isdecimal() and path.is_dir():
             try:
                 run = Run(path)
-                found.append(Job(int(path.name), tuple(run.overrides), digest_of(run.config)))
+                found.append(Job(int(path.name), tuple(run.overrides), digest_of(run.config, path)))
             except (OSError, ValueError, TypeError, AttributeError):
                 continue  # not as far as its config, or damaged
     return sorted(found, key=lambda job: job.number)

@@ -52,9 +52,8 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
 def _is_done(run: Run, config: DictConfig) -> bool:
     """Whether a folder holds this very job, finished."""
     try:
-        return run.is_finished and digest_of(run.config) == digest_of(
-            composition.plain(config, HydraConfig.get().overrides.task)
-        )
+        asked = composition.plain(config, HydraConfig.get().overrides.task)
+        return run.is_finished and digest_of(run.config, run.path) == digest_of(asked)
     except (OSError, ValueError, AttributeError):
         return False
 

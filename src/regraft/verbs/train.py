@@ -92,7 +92,10 @@ def settle(config: dict[str, Any], overrides: Sequence[str], run: Run) -> tuple[
         checkpoint = _checkpoint_of(config)
         goes_on_with = checkpoint.architecture, checkpoint.input_spec
         is_in_place = run_of(checkpoint.path) == run
-        record = newest_record(run, checkpoint.config) if is_in_place else checkpoint.config
+        record = checkpoint.config
+        if is_in_place:
+            record = newest_record(run, checkpoint.config)
+            require_known_targets(record, config["trust"], str(run.path / "config.yaml"))
         config = continued(record, config, overrides) | {"ckpt_path": str(checkpoint.path)}
         if is_in_place:
             config["resume"] = what_to_reset(run, config["resume"], checkpoint.config)
