@@ -84,7 +84,7 @@ def test_a_linear_probe(model):
     ("overrides", "num_cuts"),
     [
         (["freezing=up_to", "freezing.until=block4"], 1),
-        (["freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1),
+        pytest.param(["freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1, marks=pytest.mark.slow),
         (["freezing=lp_ft", "freezing.probe_epochs=3"], 1),
         (["freezing=gradual", "freezing.epochs_per_stage=1", "optimizer.lr=1e-3"], 4),
         (["head=mlp", "head.dropout=0.5", "scheduler=onecycle"], 1),

@@ -55,7 +55,7 @@ def never_stopped(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("stop_at", [3, 12])
+@pytest.mark.parametrize("stop_at", [pytest.param(3, marks=pytest.mark.slow), 12])
 def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch, never_stopped):
     overrides = [*KEPT, *CASES[case]]
     straight = never_stopped(overrides)
@@ -66,7 +66,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch, nev
     assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_files_that_are_killed_over_and_over(num_workers, tmp_path):
     """The process is killed for real, at moments that nobody chose, checkpoints being written among them."""
     for shade in range(60):
@@ -197,7 +197,7 @@ def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(mom
     assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
-@pytest.mark.parametrize("stop_at", [9, 12])
+@pytest.mark.parametrize("stop_at", [pytest.param(9, marks=pytest.mark.slow), 12])
 @pytest.mark.parametrize(
     "length",
     [
