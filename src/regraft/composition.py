@@ -91,6 +91,9 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
     resolved["trust"] = named_in(overrides)
     require_known_targets(resolved, resolved["trust"], "config")
+    for key, value in (("output_dir", resolved.get("output_dir")), ("data.root", resolved.get("data", {}).get("root"))):
+        if value == "":
+            raise ValueError(f"{key}: it is empty; give a folder with {key}=PATH.")
     for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -78,7 +78,8 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
                 "for a list."
             )
             continue
-        readable.append(parsed)
+        if not isinstance(parsed.value(), Glob):  # which choices it stands for, Hydra itself finds out
+            readable.append(parsed)
     if not is_sweep:
         return [[str(parsed.input_line) for parsed in readable]], faults
     if _is_search(readable):
@@ -118,7 +119,7 @@ def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | 
             found.node = compose_once(config_name, found.overrides, config_dir)
             with as_current(found.node):
                 _fill_missing(found)
-                found.config = plain(found.node)
+                found.config = plain(found.node, found.overrides)
         except _MISTAKES as error:
             sentence = _said(error)
             culprit = _culprit(config_name, found.overrides, config_dir, sentence)
@@ -188,7 +189,7 @@ def _culprit(config_name: str, overrides: list[str], config_dir: str | None, sen
             with as_current(node := compose_once(config_name, trial.overrides, config_dir)):
                 trial.node = node
                 _fill_missing(trial)
-                plain(node)
+                plain(node, trial.overrides)
         except _MISTAKES as error:
             # Without a choice its own keys would be unknown, which isn't what is wrong.
             if _said(error) == sentence or (key_in(_said(error)) or "").startswith(f"{key}."):

@@ -1,6 +1,7 @@
 """What `regraft check` says of bad input. Each command holds many mistakes, and all of them are to be said."""
 
 import functools
+import sys
 from collections.abc import Mapping
 
 import pytest
@@ -304,3 +305,36 @@ def test_what_a_resumed_run_is_given_is_checked_too(run):
 def test_an_unknown_flag_is_refused():
     with pytest.raises(ValueError, match=r"check: unknown flag --foo"):
         check(["--foo"])
+
+
+@pytest.mark.parametrize("named", [["head=scaled", "trust=[my_heads]"], ["head._target_=my_heads.ScaledHead"]])
+def test_classes_of_ones_own_are_no_fault(named, tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_heads.py").write_text(
+        "from torch import nn\n\n\nclass ScaledHead(nn.Linear):\n"
+        "    def __init__(self, num_features, num_classes, *, dropout=0.0, init=None, init_std=0.0):\n"
+        "        super().__init__(num_features, num_classes)\n"
+    )
+    (tmp_path / "cfg" / "head").mkdir(parents=True)
+    (tmp_path / "cfg" / "head" / "scaled.yaml").write_text("# Mine\n_target_: my_heads.ScaledHead\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    folder = ["--config-dir", "cfg"] if named[0] == "head=scaled" else []
+    check([*folder, *command(named)])
+    assert "Nothing is wrong." in capsys.readouterr().out
+    sys.modules.pop("my_heads")
+
+
+@pytest.mark.parametrize("empty", ["output_dir=", "data.root="])
+def test_an_empty_path_is_no_folder(empty):
+    said = faults_of(command(["data=folder", empty] if "root" in empty else [empty]))
+    assert said[0].startswith(f"{empty[:-1]}: it is empty")
+
+
+def test_choices_that_a_pattern_stands_for_are_hydras_to_find(capsys):
+    check(["-m", *command(["optimizer=glob(adam*)"])])
+    assert "Nothing is wrong." in capsys.readouterr().out
+
+
+def test_a_checkpoint_stays_in_its_folder():
+    (said,) = faults_of(command(["callbacks.best.filename=../../x"]))
+    assert "a name without a folder" in said

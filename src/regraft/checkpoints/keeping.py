@@ -63,7 +63,7 @@ class BestCheckpoint(Checkpoint):
         _check_share("best", max_share)
         if mode not in ("min", "max"):
             raise ValueError(f"callbacks.best.mode: got {mode!r}; allowed: min (less is better), max (more is better).")
-        self._path = Path(dirpath, f"{filename}.ckpt")
+        self._path = _file(dirpath, filename)
         self._monitor = monitor
         self._mode = mode
         self._share = _Share(max_share)
@@ -154,7 +154,7 @@ class LastCheckpoint(Checkpoint):
         _check_share("checkpoint", max_share)
         _check_interval("every_n_steps", every_n_steps, int)
         _check_interval("every_minutes", every_minutes, int | float)
-        self._path = Path(dirpath, f"{filename}.ckpt")
+        self._path = _file(dirpath, filename)
         self._every_n_steps = every_n_steps
         self._every_seconds = math.inf if every_minutes is None else 60 * every_minutes
         self._share = _Share(max_share)
@@ -228,6 +228,13 @@ def _flush(trainer: pl.Trainer) -> None:
 def _is_last_epoch(trainer: pl.Trainer) -> bool:
     has_all_epochs = trainer.max_epochs is not None and 0 <= trainer.max_epochs <= trainer.current_epoch + 1
     return trainer.should_stop or has_all_epochs or 0 <= trainer.max_steps <= trainer.global_step
+
+
+def _file(dirpath: str | Path, filename: str) -> Path:
+    """Returns a checkpoint's file, which lies in its folder and nowhere else."""
+    if not filename or Path(filename).name != filename:
+        raise ValueError(f"callbacks: got filename={filename!r}; allowed: a name without a folder, such as best.")
+    return Path(dirpath, f"{filename}.ckpt")
 
 
 def _check_share(name: str, max_share: float) -> None:

@@ -28,6 +28,9 @@ from regraft.data.splits import Part
 CACHE_CHOICES = ("auto", "on", "off")
 
 
+_MAX_WORKERS = 256
+
+
 class ImageDataModule(pl.LightningDataModule):
     """Train, validation and test batches of a source. Usable without a trainer: `prepare_data()`, then `setup()`.
 
@@ -79,7 +82,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.cache = {True: "on", False: "off"}.get(cache, cache)  # type: ignore[call-overload]
         _check(self.cache in CACHE_CHOICES, "cache", cache, ", ".join(CACHE_CHOICES))
         _check(isinstance(batch_size, int) and batch_size >= 1, "batch_size", batch_size, "1, 2, 3, ...")
-        _check(isinstance(num_workers, int) and num_workers >= 0, "num_workers", num_workers, "0, 1, 2, ...")
+        is_number = isinstance(num_workers, int) and 0 <= num_workers <= _MAX_WORKERS
+        _check(is_number, "num_workers", num_workers, f"0 to {_MAX_WORKERS} processes; a core each is plenty")
         _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
         _check(0 <= test_fraction < 1, "test_fraction", test_fraction, "0 to below 1")
         _check(0 < fraction <= 1, "fraction", fraction, "above 0, at most 1")

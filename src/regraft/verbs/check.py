@@ -13,6 +13,7 @@ from regraft.faults import FaultsError, sentences_of
 from regraft.overrides import Composed, compose_sound, folder_fault, jobs_of, reference
 from regraft.runs import Run
 from regraft.startup import quick_imports
+from regraft.trust import look_beside, named_in
 from regraft.verbs.train import settle
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ class _SweepFaults:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Returns a command's jobs, config_dir, other_flags, and faults: what can't be read, or names no run."""
+    look_beside(named_in(arguments))
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", "-cd")
