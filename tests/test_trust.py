@@ -230,3 +230,7 @@ def test_a_secret_reaches_no_saved_config(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"hydra\.job\.env_copy"):
         regraft.train(["data=digits", "hydra.job.env_copy=[SECRET]"])
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"hunter2" in path.read_bytes()]
+
+
+def test_a_folder_of_configs_may_be_called_anything():
+    assert named_in(["--config-dir", "/home/me/trusted_configs", "trust=[mine]"]) == ["mine"]

@@ -53,7 +53,9 @@ _INTERPOLATION = re.compile(r"\$\{\s*([^:${}]*)([:$]?)")
 def named_in(overrides: Sequence[str]) -> list[str]:
     """Returns what a command line trusts: the values of `trust=`, and every `_target_` that is typed out."""
     found: list[Any] = []
-    lines = [line for line in overrides if not line.startswith("-") and ("trust" in line or "_target_" in line)]
+    # What has no value is a flag's, such as the folder of --config-dir.
+    lines = [line for line in overrides if "=" in line and not line.startswith("-")]
+    lines = [line for line in lines if "trust" in line or "_target_" in line]
     for override in OverridesParser.create().parse_overrides(lines):
         value = override.value()
         if override.key_or_group.rpartition(".")[2] in ("trust", "_target_"):

@@ -4,9 +4,12 @@
 """
 
 import argparse
+import contextlib
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from hydra.errors import HydraException
 
 from regraft.arguments import in_its_folder, key_of, value_of
 from regraft.faults import FaultsError, sentences_of
@@ -104,7 +107,6 @@ class _SweepFaults:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     """Returns a command's jobs, config_dir, other_flags, and faults: what can't be read, or names no run."""
-    look_beside(named_in(arguments))
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", "-cd")
@@ -114,6 +116,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         raise ValueError(f"{error.argument_name}: {error.message}; it is followed by a folder.") from error
     command.other_flags = [word for word in rest if word.startswith("-")]
     overrides = [word for word in rest if not word.startswith("-")]
+    with contextlib.suppress(HydraException):  # what can't be read is said below
+        look_beside(named_in(overrides))
     command.faults = []
     try:
         overrides = in_its_folder([*overrides, *(["-m"] if command.multirun else [])])
