@@ -41,6 +41,7 @@ ALLOWED = {
     "head_steps": {"contracts", "optim"},
     "interrupts": {"checkpoints", "slurm"},
     "train_metrics": {"metrics"},
+    "trained": {"contracts", "data"},
     "module": {
         "contracts",
         "divergence",
@@ -77,7 +78,7 @@ ALLOWED = {
     },
     "cli_completion": {"cli_words", "composition", "handles"},
     "cli_words": {"composition", "*version"},
-    "__init__": {"runs", "verbs"},
+    "__init__": {"build", "handles", "runs", "trained", "verbs"},
     "__main__": {"cli"},
 }
 MAY_SEE_CONFIGS = {"cli", "composition", "config_files", "overrides", "trust", "sweeps", "top_level", "build", "verbs"}

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from regraft.runs import Run
+    from regraft.trained import TrainedModel
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "probe", "reproduce", "resume", "train"]
+__all__ = ["evaluate", "load", "probe", "reproduce", "resume", "train"]
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
@@ -86,3 +87,24 @@ def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict
     from regraft.verbs.evaluate import evaluate_once
 
     return evaluate_once(overrides, config_dir)
+
+
+def load(run: str, *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "TrainedModel":
+    """Returns the model that a run has trained, ready to be asked; its data isn't needed.
+
+    Args:
+        run: a run's folder, `last`, `best`, a part of its name, or a checkpoint's file.
+        output_dir: where runs are looked for.
+        trust: further modules whose classes its config may name.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it holds no checkpoint.
+        ValueError: several runs are meant, or the checkpoint is none of ours.
+    """
+    from pathlib import Path
+
+    from regraft.build import trained_model
+    from regraft.handles import find_run
+
+    is_file = run.endswith(".ckpt") and Path(run).expanduser().is_file()
+    return trained_model(run if is_file else find_run(run, output_dir).path, trust=trust)

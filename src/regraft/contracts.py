@@ -5,9 +5,12 @@ No behaviour beyond the types' own belongs here, and nothing of Hydra or Lightni
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NotRequired, Self, TypedDict, final
+from typing import Any, Literal, NotRequired, Self, TypedDict, final
 
 from torch import Tensor, nn
+
+EvalView = Literal["square", "center_crop"]
+"""How evaluation brings a picture to `image_size`: the whole of it, or the central square; see `data.views`."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import regraft
 from regraft.data.folder import FolderSource
 from regraft.data.images import Splits
-from small import without
+from small import digits_folder, without
 
 
 def test_a_run_gives_the_metrics_that_training_printed(small_run):
@@ -47,20 +47,6 @@ def test_keys_of_the_run_can_be_overridden(small_run):
 def test_a_mistake_is_said(small_run, override, sentence):
     with pytest.raises(ValueError, match=sentence):
         regraft.evaluate([f"ckpt_path={small_run.path}", override])
-
-
-def digits_folder(root, names: dict[int, str]) -> None:
-    """Writes some digits as a folder of photos, each class under the name that is given for it."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    for split, start in (("train", 0), ("test", 1000)):
-        for label, name in names.items():
-            (root / split / name).mkdir(parents=True)
-            for index in [place for place in range(start, len(digits.target)) if digits.target[place] == label][:6]:
-                pixels = (digits.images[index] * 15.9375).astype("uint8")
-                Image.fromarray(pixels).save(root / split / name / f"{index}.png")
 
 
 def test_other_classes_are_refused_with_both_sides(small_run, tmp_path):

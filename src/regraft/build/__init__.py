@@ -11,6 +11,7 @@ from regraft.build.pixels import store_pixels
 from regraft.build.preflight import Checked, preflight
 from regraft.build.probing import Point, fit_grid
 from regraft.build.running import callbacks, loggers, trainer
+from regraft.build.trained import trained_model
 
 __all__ = [
     "Checked",
@@ -35,6 +36,7 @@ __all__ = [
     "steps_per_epoch",
     "store",
     "store_pixels",
+    "trained_model",
     "trainer",
     "transfer_module",
 ]

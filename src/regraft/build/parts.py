@@ -116,6 +116,7 @@ def assemble(
         "config": config,
         "architecture": architecture,
         "input_spec": data.input_spec.to_dict(),
+        "eval_view": data.eval_view,
         "class_names": list(data.class_names),
         "class_counts": data.class_counts.tolist(),
         "fingerprint": data.fingerprint,

@@ -10,7 +10,7 @@ from typing import Any
 
 from regraft.backbones.weights import load_safely
 from regraft.checkpoints.files import whole_or_previous
-from regraft.contracts import InputSpec
+from regraft.contracts import EvalView, InputSpec
 from regraft.plain_data import require_bounded_tree
 from regraft.runs import run_of
 from regraft.trust import require_known_targets
@@ -29,6 +29,7 @@ class Checkpoint:
         config: the run's resolved config.
         architecture: the config that builds its backbone without weights.
         input_spec: what the backbone is fed, mean and std included.
+        eval_view: how evaluation brought its pictures to that; of a run of before it was noted, as files are.
         class_names: by class index.
         class_counts: training images of each class, which balanced losses weigh by.
         fingerprint: of the data.
@@ -40,6 +41,7 @@ class Checkpoint:
     config: dict[str, Any]
     architecture: dict[str, Any]
     input_spec: InputSpec
+    eval_view: EvalView
     class_names: list[str]
     class_counts: list[int]
     fingerprint: str
@@ -80,6 +82,7 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         config=record["config"],
         architecture=record["architecture"],
         input_spec=InputSpec.from_dict(record["input_spec"]),
+        eval_view="square" if record.get("eval_view") == "square" else "center_crop",
         class_names=[str(name) for name in record["class_names"]],
         class_counts=[int(count) for count in record["class_counts"]],
         fingerprint=str(record["fingerprint"]),

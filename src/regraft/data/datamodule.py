@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.sampler import Sampler
 
-from regraft.contracts import Batch, InputSpec
+from regraft.contracts import Batch, EvalView, InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
 from regraft.data.decoded import Decoded
 from regraft.data.decoded_rows import DecodedView
 from regraft.data.image_view import ImageView, augmentations_of_views, choose_views
-from regraft.data.images import FileImages, Source
+from regraft.data.images import ArrayImages, FileImages, Source
 from regraft.data.loader import late_loader
 from regraft.data.mixing import mix, normalise
 from regraft.data.prepared import PreparedData
@@ -169,6 +169,11 @@ class ImageDataModule(pl.LightningDataModule):
     def skipped(self) -> Mapping[str, str]:
         """Why each image that was left out was, by its path in the source."""
         return self._prepared.splits.skipped
+
+    @property
+    def eval_view(self) -> EvalView:
+        """How evaluation brings its pictures to the size of the input spec."""
+        return "square" if isinstance(self._part("train").images, ArrayImages) else "center_crop"
 
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
         """Returns a split's images as the model sees them: training's augmented views, else evaluation's only view.

@@ -1,0 +1,99 @@
+"""A trained model as it is used: a backbone with its head, what it is fed, and its classes.
+
+Where it is read from is `build`'s business; which pictures it is asked about, and what becomes of the answers, is that
+of `predicting`, `export` and `serving`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from regraft.contracts import Backbone, EvalView, InputSpec
+from regraft.data.mixing import normalise
+from regraft.data.views import eval_view_of_arrays, match_channels
+
+
+class Network(nn.Module):
+    """From normalised images to logits; its tensors have the names that they have in a run's checkpoints.
+
+    Args:
+        backbone: gives features of shape (batch, num_features).
+        head: gives logits of shape (batch, num_classes) from features.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Returns logits, (batch, num_classes).
+
+        Args:
+            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec.
+        """
+        logits: Tensor = self.head(self.backbone(images))
+        return logits
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedModel:
+    """What a run has trained, in eval mode, on one device.
+
+    Attributes:
+        network: from normalised images to logits.
+        class_names: by class index.
+        input_spec: what the network is fed, mean and std included.
+        eval_view: how a picture becomes that.
+        temperature: that logits are divided by before they are probabilities (Guo et al., 2017); 1 if it wasn't fitted.
+        checkpoint: the file that it was read from.
+    """
+
+    network: Network
+    class_names: tuple[str, ...]
+    input_spec: InputSpec
+    eval_view: EvalView
+    temperature: float
+    checkpoint: Path
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.network.parameters()).device
+
+    @property
+    def least_side(self) -> int | None:
+        """Pixels that a picture's shorter side must keep when it is decoded; see `data.decoding.decode_image`."""
+        return None if self.eval_view == "square" else round(self.input_spec.image_size / self.input_spec.crop_fraction)
+
+    def view(self, picture: Tensor) -> Tensor:
+        """Returns a picture as evaluation saw those of its split.
+
+        Args:
+            picture: (channels, height, width), uint8, any size; 1 channel or 3.
+
+        Returns:
+            (num_channels, image_size, image_size), uint8.
+        """
+        if self.eval_view == "square":
+            return eval_view_of_arrays(picture[None], self.input_spec)[0]
+        from regraft.data.file_views import eval_view_of_file
+
+        return eval_view_of_file(match_channels(picture, self.input_spec.num_channels), self.input_spec)
+
+    @torch.inference_mode()
+    def logits(self, views: Tensor) -> Tensor:
+        """Returns (batch, num_classes), float32, on the CPU, not divided by the temperature.
+
+        Args:
+            views: (batch, num_channels, image_size, image_size), uint8; see `view`.
+        """
+        images = normalise(views.to(self.device), self.input_spec)
+        logits: Tensor = self.network(images.to(next(self.network.parameters()).dtype))
+        return logits.float().cpu()
+
+    def probabilities(self, views: Tensor) -> Tensor:
+        """Returns (batch, num_classes), float32, rows that sum to 1; see `logits`."""
+        return (self.logits(views) / self.temperature).softmax(1)

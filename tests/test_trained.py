@@ -1,0 +1,37 @@
+"""A trained model gives what its run's own test gave, from pictures alone."""
+
+import torch
+
+import regraft
+from regraft.data.decoding import decode_image
+from regraft.data.digits import DigitsSource
+from regraft.data.folder import FolderSource
+from regraft.predictions.files import read
+from regraft.runs import Run
+from small import digits_folder, without
+
+
+def test_pictures_in_memory_are_seen_as_in_the_final_test(small_run):
+    kept = read(small_run.path, with_probabilities=True)
+    pictures = DigitsSource().splits().train.pixels
+
+    found = probabilities(small_run, [pictures[index] for index in kept.indices])
+
+    torch.testing.assert_close(found, torch.from_numpy(kept.probabilities))
+
+
+def test_photos_are_seen_as_in_the_final_test(tmp_path):
+    digits_folder(tmp_path / "photos", {3: "three", 4: "four"})
+    data = ["data=folder", f"data.root={tmp_path / 'photos'}", "data.num_workers=0", "model.image_size=12"]
+    run = regraft.train([*without("data", "model.image_size"), *data, "trainer.max_epochs=1"])
+    kept = read(run.path, with_probabilities=True)
+    photos = FolderSource(root=str(tmp_path / "photos"), on_error="raise").splits().test
+
+    found = probabilities(run, [decode_image(photos.path(index), 3) for index in kept.indices])
+
+    torch.testing.assert_close(found, torch.from_numpy(kept.probabilities))
+
+
+def probabilities(run: Run, pictures: list[torch.Tensor]) -> torch.Tensor:
+    model = regraft.load(str(run.path))
+    return model.probabilities(torch.stack([model.view(picture) for picture in pictures]))
