@@ -56,7 +56,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "trainer.devices=abc"], "trainer.devices: got 'abc'"),
         (["eval", "ckpt_path=x", "optimizer.lr=3"], "optimizer: an evaluation takes the run's own"),
         (["train", "seed=abc"], "seed: got 'abc'; allowed: a whole number"),
-        (["train", "data.root=~/x"], "data.root=~/x: this can't be read as key=value"),
+        (["train", "optimizer.betas=[1"], "optimizer.betas=[1: this can't be read as key=value"),
         (["train", "hydra=foo"], "foo"),
         (["train", "optimizer.lr=abc", "model=simple_cnn"], "optimizer.lr: got 'abc'; it must be a number"),
         (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),

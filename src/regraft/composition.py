@@ -15,6 +15,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -22,6 +23,8 @@ from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, Omega
 from regraft import config_files
 from regraft.shipped import conf_dir
 from regraft.trust import named_in, require_known_targets
+
+_BRACKETS = ("[", "{", "'", '"')
 
 
 def register_resolvers() -> None:
@@ -37,6 +40,37 @@ def register_resolvers() -> None:
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
 
 
+def readable(arguments: Sequence[str]) -> list[str]:
+    """Returns a command's words, with quotes around values that Hydra's grammar has no word for, such as `~/Photos`.
+
+    What begins as a list, a mapping or a quoted text is left as it is. With `-m` the values between commas are quoted
+    one by one.
+    """
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
+    return [_readable(argument, is_sweep=is_sweep) for argument in arguments]
+
+
+def _readable(argument: str, *, is_sweep: bool) -> str:
+    key, _, value = argument.partition("=")
+    if not value or argument.startswith("-") or value.startswith(_BRACKETS) or _is_read(argument):
+        return argument
+    parts = value.split(",") if is_sweep else [value]
+    return f"{key}={','.join(part if _is_read(f'{key}={part}') else _in_quotes(part) for part in parts)}"
+
+
+def _in_quotes(text: str) -> str:
+    quote = '"' if "'" in text else "'"
+    return text if quote in text or text.endswith("\\") else f"{quote}{text}{quote}"
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return False
+    return True
+
+
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
     """Returns the config that the command line would compose, with Hydra's own node under `hydra`.
 
@@ -45,6 +79,8 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
     """
     if isinstance(overrides, str):
         raise ValueError(f"overrides: got the text {overrides!r}; give a list, such as [{overrides!r}].")
+    if config_dir is not None:
+        require_config_dir(config_dir)
     register_resolvers()
     outer_hydra = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -54,11 +90,23 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
             config_files.checked(overrides),
             initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name),
         ):
-            return compose(config_name, [*overrides, *search_path], return_hydra_config=True)
+            return compose(config_name, [*readable(overrides), *search_path], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ValueError(explain(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer_hydra
+
+
+def require_config_dir(config_dir: str) -> None:
+    """Checks that a folder of the user's own configs is there.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    if not Path(config_dir).is_dir():
+        raise ValueError(
+            f"--config-dir: there is no folder {config_dir}; give one with your own configs, or leave it out."
+        )
 
 
 @contextmanager
@@ -168,6 +216,11 @@ def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str
     return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
 
 
+def chosen_already(group: str) -> str:
+    """Returns what is said of a second choice of a group."""
+    return f"{group}: it is chosen already, and +{group}=... adds a second one; leave the + out."
+
+
 def explain(error: Exception) -> str:
     """Returns one sentence for a mistake that Hydra or OmegaConf found."""
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
@@ -197,7 +250,7 @@ def explain(error: Exception) -> str:
         r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)", str(error)
     )
     if twice:
-        return f"{twice[1]}: it is chosen already, and +{twice[1]}=... adds a second one; leave the + out."
+        return chosen_already(twice[1])
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return (

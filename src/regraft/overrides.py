@@ -3,6 +3,7 @@
 What the values mean is looked at in `build`; nothing heavy is imported here.
 """
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft.arguments import key_of, quoted
-from regraft.composition import as_current, compose_once, explain, group_names, plain
+from regraft.composition import as_current, chosen_already, compose_once, explain, group_names, plain
 from regraft.faults import key_in
-from regraft.top_level import no_choice, top_level_faults
+from regraft.top_level import chosen_groups, no_choice, top_level_faults
 
 _NO_SECTIONS = ("hydra", "experiment")
 _MISTAKES = (ValueError, OmegaConfBaseException, yaml.YAMLError)
@@ -68,8 +69,12 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
         except OverrideParseException as error:
             faults.append(explain(error))
             continue
-        if parsed.value() is None and parsed.key_or_group in group_names() and not parsed.is_delete():
-            faults.append(no_choice(parsed.key_or_group))
+        group = parsed.key_or_group
+        if group in group_names() and (parsed.is_delete() or parsed.value() is None):
+            faults.append(no_choice(group))
+            continue
+        if parsed.is_add() and group in chosen_groups():
+            faults.append(chosen_already(group))
             continue
         if parsed.is_sweep_override() and not is_sweep:
             key, _, values = override.partition("=")
@@ -103,6 +108,16 @@ def _one_of(override: Override) -> str:
     interval = override.value()
     assert isinstance(interval, IntervalSweep), "what isn't discrete is an interval"
     return f"{override.get_key_element()}={interval.start}"
+
+
+def parsed_overrides(overrides: Sequence[str]) -> list[Override] | None:
+    """Returns those overrides that can be read; None if one stands for choices that only Hydra itself finds out."""
+    parser = OverridesParser.create()
+    found = []
+    for override in overrides:
+        with contextlib.suppress(OverrideParseException):
+            found += parser.parse_overrides([override])
+    return None if any(isinstance(parsed.value(), Glob) for parsed in found) else found
 
 
 def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | None) -> Composed:

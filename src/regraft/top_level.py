@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import yaml
+from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.composition import conf_dir, group_choices, group_names, unknown
@@ -30,8 +32,8 @@ def top_level_faults(
     """
     faults: list[str] = []
     missing: set[str] = set()
-    own = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
-    sections = {name for entry in own.pop("defaults") if isinstance(entry, dict) for name in entry} - set(_NO_SECTIONS)
+    own, sections = _shipped(), chosen_groups()
+    del own["defaults"]
     known = sections | set(own) | ({"grid"} if config_name == "probe" else set())
     text = OmegaConf.to_yaml(node, resolve=False)
     for key in sorted(set(config) - known):
@@ -48,7 +50,31 @@ def top_level_faults(
     for name, value in own.items():
         if isinstance(value, dict):
             faults += _plain_section_faults(name, value, config.get(name))
-    return [*faults, *_wrong_kinds(config)], missing
+    return [*faults, *_hydra_faults(node), *_wrong_kinds(config)], missing
+
+
+def chosen_groups() -> set[str]:
+    """Returns the groups of which a run has a choice in any case."""
+    return {name for entry in _shipped()["defaults"] if isinstance(entry, dict) for name in entry} - set(_NO_SECTIONS)
+
+
+def _shipped() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    return config
+
+
+def _hydra_faults(node: DictConfig) -> list[str]:
+    """Returns a sentence for each key of Hydra's own that it doesn't read."""
+    faults = []
+    schemas = {"hydra": HydraConf, "hydra.run": RunDir, "hydra.sweep": SweepDir, "hydra.job": JobConf}
+    for place, schema in schemas.items():
+        known = [*(field.name for field in fields(schema)), *(["env"] if place == "hydra" else [])]
+        faults += [
+            f"{place}.{key}: {unknown('key', str(key), known)}"
+            for key in OmegaConf.select(node, place)
+            if key not in known
+        ]
+    return faults
 
 
 def _keys_of_sections(config: Mapping[str, Any]) -> list[str]:
@@ -59,7 +85,7 @@ def no_choice(group: str) -> str:
     """Returns what is said of a group for which nothing is chosen."""
     if group == "experiment":
         return "experiment: got null; for none, leave experiment=... out."
-    return f"{group}: got null, but a run needs one. Allowed: {', '.join(group_choices(group))}."
+    return f"{group}: nothing is chosen, but a run needs one. Allowed: {', '.join(group_choices(group))}."
 
 
 def _unpackaged(node: DictConfig) -> str:

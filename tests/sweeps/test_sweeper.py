@@ -61,8 +61,8 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
     [
         (["optimizer.lr=interval(0.1,1)"], "sweep=random or sweep=optuna"),
         (["sweep=random"], "there is nothing to search"),
-        (["sweep=optuna", "optimizer.lr=interval(0,1)", "sweep.metrics=[test/acc]"], "Search by val/acc"),
-        (["sweep=optuna", "optimizer.lr=interval(0,1)", "sweep.sampler=tp"], "Did you mean 'tpe'"),
+        (["sweep=optuna", "optimizer.lr=interval(0.1,1)", "sweep.metrics=[test/acc]"], "Search by val/acc"),
+        (["sweep=optuna", "optimizer.lr=interval(0.1,1)", "sweep.sampler=tp"], "Did you mean 'tpe'"),
         (["sweep=optuna", "head=linear,mpl"], "Did you mean 'mlp'"),
         (["sweep=random", "optimizer.lr=interval(1,0)"], "its start must be below its end"),
         (["sweep=random", "sweep.space={optimizer.lr: 3}"], "sweep.space.optimizer.lr: got 3"),

@@ -10,6 +10,7 @@ from regraft.build.parts import Parts, assemble, bare_backbone, datamodule, free
 from regraft.build.pixels import store_pixels
 from regraft.build.preflight import Checked, preflight
 from regraft.build.probing import Point, fit_grid
+from regraft.build.room import bytes_text
 from regraft.build.running import callbacks, loggers, trainer
 from regraft.build.trained import trained_model
 
@@ -20,6 +21,7 @@ __all__ = [
     "Point",
     "assemble",
     "bare_backbone",
+    "bytes_text",
     "callbacks",
     "data_faults",
     "datamodule",

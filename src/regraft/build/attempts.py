@@ -8,14 +8,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from hydra.utils import get_object
 from torch import nn
 
 from regraft.build import room
 from regraft.build.mending import Mending
-from regraft.build.parts import optimizer, optimizer_groups, skips_nan
-from regraft.build.running import require_watchable, watchers
-from regraft.build.targets import Config, factory
+from regraft.build.parts import head, optimizer, optimizer_groups, skips_nan
+from regraft.build.running import require_watchable, watchers, why_unvalidated
+from regraft.build.targets import Config, factory, target_of
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing.strategies import HEAD, FreezingStrategy
 from regraft.freezing.table import StageRow, stage_rows
@@ -30,11 +29,12 @@ ANY_CLASSES = 2
 
 def watch_faults(mending: Mending, num_classes: int | None, *, has_val: bool) -> None:
     """Looks at what each node of the config watches; see `require_watchable`."""
-    for section in watchers(mending.config):
+    now = mending.config
+    for section in watchers(now):
         mending.attempt(
             section,
             lambda section=section: require_watchable(  # type: ignore[misc]
-                watchers(mending.config)[section], section, num_classes, has_val=has_val
+                watchers(now)[section], section, num_classes, why_unvalidated(now, has_val=has_val)
             ),
         )
 
@@ -89,8 +89,20 @@ def attempt_nodes(mending: Mending) -> None:
 
 
 def _made_with(node: Config, section: str, given: Mapping[str, Any]) -> Any:
-    taken = inspect.signature(get_object(node["_target_"])).parameters
+    taken = inspect.signature(target_of(node, section)).parameters
     return factory(node, section)(**{key: value for key, value in given.items() if key in taken})
+
+
+def weightless_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
+    """Returns the head without memory for its weights, so that one that is too large can be told of.
+
+    One that looks at values as it is made gets them.
+    """
+    try:
+        with torch.device("meta"):
+            return head(config, num_features, num_classes)
+    except (NotImplementedError, RuntimeError):
+        return head(config, num_features, num_classes)
 
 
 def class_counts_to_try(config: Config) -> list[int]:
@@ -136,12 +148,14 @@ def attempt_room(
     """Looks at the room that a run needs on the disk of its folder, and in the memory of what it is trained on."""
     mending.attempt("output_dir", lambda: room.require_disk(folder, sizes))
     spec = body.input_spec
+    device: torch.device = made_trainer.strategy.root_device
+    if mending.attempt("model", lambda: room.require_image(spec, device)) is None:
+        return
     trained = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD]
     # What is below the first stage that trains keeps nothing for the backward pass.
     above = list(body.stage_names)[body.stage_names.index(trained[0]) :] if trained else []
     kept = room.activation_bytes(body, above) if above else 0
     image_bytes = 4 * spec.num_channels * spec.image_size**2 if above else 4 * body.num_features
-    device: torch.device = made_trainer.strategy.root_device
     num_processes = made_trainer.num_devices if device.type == "cpu" else 1
     mending.attempt(
         "data",

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from regraft.build.attempts import schedule, watch_faults
+from regraft.build.attempts import schedule, watch_faults, weightless_head
 from regraft.build.mending import Mending, at
-from regraft.build.parts import head, loss, optimizer, unread_datamodule
+from regraft.build.parts import loss, optimizer, unread_datamodule
 from regraft.build.preflight import Checked, preflight
 from regraft.build.targets import Config
 from regraft.contracts import Backbone, InputSpec
@@ -71,6 +71,7 @@ def require_fitting_data(config: Config, data: Any, body: Backbone, checked: Che
     mending.attempt("loss", lambda: loss(config, data.class_counts.tolist()))
     if checked is not None:
         mending.attempt("data", lambda: _require_filled_batch(config, data, checked))
+    mending.attempt("trainer", lambda: _require_reached_validation(config, data))
     mending.attempt("scheduler", lambda: _try_schedule(config, data, body))
     if mending.faults:
         raise FaultsError(mending.faults)
@@ -94,12 +95,32 @@ def _require_filled_batch(config: Config, data: Any, checked: Checked) -> None:
         )
 
 
+def _require_reached_validation(config: Config, data: Any) -> None:
+    """Checks that a validation after some batches comes before the epoch's end, where one process takes all of them."""
+    trainer = config["trainer"]
+    interval = trainer.get("val_check_interval")
+    if not isinstance(interval, int) or trainer.get("check_val_every_n_epoch") is None or not _is_single(trainer):
+        return
+    num_batches = math.ceil(data.num_train_samples / config["data"]["batch_size"])
+    if interval > num_batches:
+        raise ValueError(
+            f"trainer.val_check_interval: got {interval}, but an epoch has {num_batches} batches; allowed: 1 to "
+            f"{num_batches}, or a share of an epoch, such as 0.5."
+        )
+
+
+def _is_single(trainer: Config) -> bool:
+    return str(trainer["devices"]) in ("1", "auto")
+
+
 def _try_schedule(config: Config, data: Any, body: Backbone) -> None:
     """Makes the schedule with the number of steps that it will have, where one process takes all of them."""
     trainer = config["trainer"]
-    if any(trainer.get(key) for key in _LIMITS) or str(trainer["devices"]) not in ("1", "auto"):
+    if any(trainer.get(key) for key in _LIMITS) or not _is_single(trainer):
         return
     steps = steps_per_epoch(config, data.num_train_samples)
     lengths = [trainer["max_steps"], trainer["max_epochs"] * steps]
     total = min((length for length in lengths if length >= 0), default=math.inf)
-    schedule(config, optimizer(config, body, head(config, body.num_features, data.num_classes)), steps, total)
+    schedule(
+        config, optimizer(config, body, weightless_head(config, body.num_features, data.num_classes)), steps, total
+    )

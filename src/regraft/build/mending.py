@@ -125,7 +125,7 @@ class Mending:
             return []
         try:
             return misfits(node, section, self._extra_types.get(section, {}))
-        except ImportError:  # said by what makes it
+        except ValueError:  # there is no such target, which what makes it says
             return []
 
 

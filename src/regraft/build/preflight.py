@@ -20,6 +20,7 @@ from regraft.build.attempts import (
     attempt_training,
     class_counts_to_try,
     replace_shapeless,
+    weightless_head,
 )
 from regraft.build.features import require_storable_if_wanted
 from regraft.build.mending import Mending
@@ -27,7 +28,6 @@ from regraft.build.parts import (
     backbone,
     bare_backbone,
     freezing,
-    head,
     loss,
     require_length,
     unasked_freezing,
@@ -110,7 +110,7 @@ def preflight(
     strategy = mending.attempt("freezing", lambda: unasked_freezing(now))
     if body is not None and strategy is not None:
         strategy = mending.attempt("freezing", lambda: freezing(now, body.stage_names))
-    made_head = mending.attempt("head", lambda: head(now, _num_features(body), ANY_CLASSES))
+    made_head = mending.attempt("head", lambda: weightless_head(now, _num_features(body), ANY_CLASSES))
     mending.attempt("loss", lambda: loss(now, class_counts_to_try(now)))
     rows, sizes = None, None
     if made_head is not None:

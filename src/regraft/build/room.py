@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regraft.contracts import Backbone
+from regraft.contracts import Backbone, InputSpec
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
@@ -65,10 +65,30 @@ def optimizer_states(make: Callable[[list[dict[str, Any]]], Any]) -> float:
     return sum(value.numel() for value in states) / parameter.numel()
 
 
+def require_image(spec: InputSpec, device: torch.device) -> int:
+    """Returns the bytes of one image, as a backbone is fed it, float32.
+
+    Args:
+        spec: what the backbone wants.
+        device: that it is to be on.
+
+    Raises:
+        ValueError: they are more than there are.
+    """
+    needed, there = 4 * spec.num_channels * spec.image_size**2, memory_bytes(device)
+    if needed > there:
+        raise ValueError(
+            f"model.image_size: got {spec.image_size}; one image takes {bytes_text(needed)} then, but there are "
+            f"{bytes_text(there)} of memory. Use a smaller one; 224 pixels are usual."
+        )
+    return needed
+
+
 def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
     """Returns the bytes of one image's activations that training keeps for the backward pass, float32.
 
-    Those of the modules that have none inside them; what functions make on top isn't seen.
+    Those of the modules that have none inside them; what functions make on top isn't seen. Nothing is computed, unless
+    the backbone looks at values.
 
     Args:
         backbone: left as it was.
@@ -84,9 +104,15 @@ def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
     hooks = [module.register_forward_hook(count) for module in modules if not list(module.children())]
     modes = {module: module.training for module in backbone.modules()}
     spec = backbone.input_spec
+    image = torch.zeros(1, spec.num_channels, spec.image_size, spec.image_size, device="meta")
+    states = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
     try:
+        with torch.no_grad():
+            torch.func.functional_call(backbone.eval(), states, (image,))
+    except (NotImplementedError, RuntimeError):
+        num_values = 0
         with torch.inference_mode():
-            backbone.eval()(torch.zeros(1, spec.num_channels, spec.image_size, spec.image_size))
+            backbone(torch.zeros_like(image, device="cpu"))
     finally:
         for hook in hooks:
             hook.remove()
@@ -109,8 +135,8 @@ def require_disk(folder: Path, sizes: Sizes) -> None:
     free = shutil.disk_usage(place).free
     if sizes.run_bytes > free:
         raise ValueError(
-            f"output_dir: a run's checkpoints take about {_gigabytes(sizes.run_bytes)} ({_CHECKPOINTS} of "
-            f"{_gigabytes(sizes.checkpoint_bytes)}, and the weights), but the disk of {place} has {_gigabytes(free)} "
+            f"output_dir: a run's checkpoints take about {bytes_text(sizes.run_bytes)} ({_CHECKPOINTS} of "
+            f"{bytes_text(sizes.checkpoint_bytes)}, and the weights), but the disk of {place} has {bytes_text(free)} "
             "left; free space there, or name a folder on another one with output_dir=PATH."
         )
 
@@ -139,9 +165,9 @@ def require_memory(
     fitting = int((there / num_processes - sizes.resident_bytes) // each)
     fix = f"use data.batch_size={fitting} or less" if fitting >= 1 else "use a smaller model"
     raise ValueError(
-        f"data.batch_size: got {batch_size}; a step takes about {_gigabytes(needed)} ({each / 1e6:.3g} MB an image, "
-        f"{_gigabytes(sizes.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
-        f"{_gigabytes(there)} of memory; {fix}, or freeze more stages."
+        f"data.batch_size: got {batch_size}; a step takes about {bytes_text(needed)} ({bytes_text(each)} an image, "
+        f"{bytes_text(sizes.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
+        f"{bytes_text(there)} of memory; {fix}, or freeze more stages."
     )
 
 
@@ -157,5 +183,7 @@ def memory_bytes(device: torch.device) -> int:
     return min(physical, int(limit)) if limit.isdigit() else physical
 
 
-def _gigabytes(num_bytes: float) -> str:
-    return f"{num_bytes / 1e9:,.3g} GB" if num_bytes < 1e12 else f"{num_bytes / 1e9:,.0f} GB"
+def bytes_text(num_bytes: float) -> str:
+    """Returns a number of bytes for people, three digits at least."""
+    unit, name = (1e6, "MB") if num_bytes < 999.5e6 else (1e9, "GB")
+    return f"{num_bytes / unit:,.{0 if num_bytes >= 99.5 * unit else 1 if num_bytes >= 9.95 * unit else 2}f} {name}"

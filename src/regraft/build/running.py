@@ -10,10 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from hydra.utils import get_object
-
 from regraft.build.parts import Parts
-from regraft.build.targets import Config, factory
+from regraft.build.targets import Config, factory, target_of
 from regraft.checkpoints.files import CheckpointFiles
 from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.checkpoints.restoring import EarlyStop, EpochEnd, History, StartAfresh
@@ -34,6 +32,15 @@ _NEEDED = (
 )
 # Lightning takes less than these, and fails in the middle of a run, or does without.
 _LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
+_OURS = {
+    "callbacks": "callbacks are chosen with callbacks=... and +callbacks.NAME._target_=...",
+    "logger": "loggers are chosen with logger=...",
+    "default_root_dir": "a run's folder is made in output_dir",
+    "plugins": "checkpoints are written by Regraft's own",
+    "use_distributed_sampler": "each process draws its own batches",
+    "enable_model_summary": "a table of what trains is printed",
+    "enable_checkpointing": "what is kept is chosen with callbacks.checkpoint and callbacks.best",
+}
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
@@ -50,7 +57,7 @@ def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], Non
     made: list[Any] = [EpochEnd(), EarlyStop(), FreezingCallback(parts.strategy)]
     nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
     for name, node in nodes.items():
-        parameters = inspect.signature(get_object(node["_target_"])).parameters
+        parameters = inspect.signature(target_of(node, f"callbacks.{name}")).parameters
         takes_folder = "dirpath" in parameters
         if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
             log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
@@ -74,14 +81,29 @@ def watchers(config: Config) -> dict[str, Config]:
     return {section: node for section, node in nodes.items() if node.get("monitor") is not None}
 
 
-def require_watchable(node: Config, section: str, num_classes: int | None, *, has_val: bool) -> None:
+def why_unvalidated(config: Config, *, has_val: bool) -> str | None:
+    """Returns why a run is never validated, and the fix; None if it is.
+
+    Args:
+        config: the resolved config.
+        has_val: whether there is a validation split.
+    """
+    node = config["trainer"]
+    if not has_val:
+        return "there is no validation split. Give one (data.val_fraction=0.1)."
+    if node["limit_val_batches"] == 0:
+        return "trainer.limit_val_batches=0 leaves nothing to validate on. Leave that out."
+    return None
+
+
+def require_watchable(node: Config, section: str, num_classes: int | None, unvalidated: str | None) -> None:
     """Checks that what a node watches is logged, and that it watches it the right way up.
 
     Args:
         node: see `watchers`.
         section: where it stands.
         num_classes: of the data; None as long as that isn't known.
-        has_val: whether there is a validation split.
+        unvalidated: see `why_unvalidated`.
 
     Raises:
         ValueError: it isn't.
@@ -96,10 +118,8 @@ def require_watchable(node: Config, section: str, num_classes: int | None, *, ha
             )
         raise ValueError(f"{section}.monitor: {unknown('metric', str(monitor), known)}")
     # What keeps checkpoints keeps none then, and the last epoch is tested.
-    if monitor.startswith("val/") and not has_val and not _takes_folder(node):
-        raise ValueError(
-            f"{section}.monitor: got {monitor!r}, but there is no validation split. Give one (data.val_fraction=0.1)."
-        )
+    if monitor.startswith("val/") and unvalidated is not None and not _takes_folder(node, section):
+        raise ValueError(f"{section}.monitor: got {monitor!r}, but {unvalidated}")
     patience = node.get("patience", 0)
     if isinstance(patience, int) and patience < 0:
         raise ValueError(f"{section}.patience: got {patience}; it must be at least 0.")
@@ -109,8 +129,8 @@ def require_watchable(node: Config, section: str, num_classes: int | None, *, ha
         raise ValueError(f"{section}.mode: got {mode!r} for {monitor}; it must be {right}.")
 
 
-def _takes_folder(node: Config) -> bool:
-    return "dirpath" in inspect.signature(get_object(node["_target_"])).parameters
+def _takes_folder(node: Config, section: str) -> bool:
+    return "dirpath" in inspect.signature(target_of(node, section)).parameters
 
 
 def loggers(config: Config, run: Run) -> list[Any]:
@@ -129,6 +149,7 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
 
     node = config["trainer"]
     _require_supported(node)
+    node = {key: value for key, value in node.items() if key not in given}
     make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
     try:
         with warnings.catch_warnings():
@@ -156,6 +177,8 @@ def _require_supported(node: Config) -> None:
             f"trainer: it lacks {', '.join(lacking)}. A trainer config starts with `defaults: [_base, _self_]`, which "
             "brings them."
         )
+    for key in _OURS.keys() & node.keys():
+        raise ValueError(f"trainer.{key}: a run sets it itself: {_OURS[key]}. Leave it out.")
     devices = node["devices"]
     names = devices if isinstance(devices, list) else str(devices).split(",")
     if str(devices) not in ("auto", "-1") and not (names and all(str(name).strip().isdigit() for name in names)):
@@ -164,6 +187,12 @@ def _require_supported(node: Config) -> None:
         value = node.get(key)
         if value is not None and not (isinstance(value, int | float) and value >= least):
             raise ValueError(f"trainer.{key}: got {value!r}; allowed: {least} or more.")
+    every, max_epochs = node.get("check_val_every_n_epoch"), node["max_epochs"]
+    if isinstance(every, int) and isinstance(max_epochs, int) and every > max_epochs >= 1:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch: got {every}, but the run has {max_epochs} epochs, so that none is "
+            f"validated; allowed: 1 to {max_epochs}."
+        )
     if node["num_nodes"] != 1:
         raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
     if node["limit_train_batches"] == 0:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hydra.utils import get_object
+from regraft.build.targets import target_of
 
 _LISTS = ("list", "tuple", "Sequence", "Iterable", "Collection")
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
@@ -23,7 +23,7 @@ def misfits(node: Mapping[str, Any], section: str, extra: Mapping[str, Any]) -> 
         section: where it stands, such as `callbacks.best`.
         extra: types of keys that the target doesn't take itself.
     """
-    hints = {**extra, **hints_of(get_object(node["_target_"]))}
+    hints = {**extra, **hints_of(target_of(node, section))}
     return [
         f"{section}.{key}: got {value!r}; allowed: {described(hints[key])}."
         for key, value in node.items()

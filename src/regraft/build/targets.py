@@ -1,8 +1,10 @@
 """A config node becomes a call of what its `_target_` names, its mistakes put in the user's terms."""
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from hydra.utils import get_object, instantiate
@@ -11,6 +13,7 @@ from regraft.composition import unknown
 
 Config = dict[str, Any]
 
+_CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's, whose complaint is a plain RuntimeError
 _EXTRAS = ("wandb", "mlflow")
 
 
@@ -25,11 +28,7 @@ def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] =
     Raises:
         ValueError: there is no such target, or the node has a key or a type that it doesn't take.
     """
-    try:
-        target = get_object(node["_target_"])
-    except ImportError as error:
-        raise ValueError(f"{section}._target_: got {node['_target_']!r}; {error}.") from error
-    parameters = inspect.signature(target).parameters
+    parameters = inspect.signature(target_of(node, section)).parameters
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
     for key in node:
         if not takes_any and key not in parameters and not key.startswith("_"):
@@ -38,18 +37,67 @@ def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] =
     return checked_call(instantiate(node, _partial_=True, _convert_="all"), section, {})
 
 
+def target_of(node: Mapping[str, Any], section: str) -> Any:
+    """Returns what a node's `_target_` names.
+
+    Args:
+        node: of the config.
+        section: where it stands.
+
+    Raises:
+        ValueError: there is no such thing.
+    """
+    path = node["_target_"]
+    log = logging.getLogger("hydra.utils")  # says what is wrong, in three lines, before it raises
+    log.addFilter(_nothing)
+    try:
+        return get_object(path)
+    except Exception as error:  # a module may raise anything when it is imported
+        raise ValueError(f"{section}._target_: got {path!r}; {_why_absent(path, error)}") from error
+    finally:
+        log.removeFilter(_nothing)
+
+
+def _nothing(_: logging.LogRecord) -> bool:
+    return False
+
+
+def _why_absent(path: str, error: Exception) -> str:
+    """Returns why a dotted name can't be had, one sentence."""
+    module, _, name = path.rpartition(".")
+    try:
+        holder = import_module(module)
+    except ModuleNotFoundError as missing:
+        return f"there is no module {missing.name!r}."
+    except Exception:
+        return f"{' '.join(str(error).split())}."
+    return unknown(f"name in {module}", name, _names_in(holder))
+
+
+def _names_in(module: Any) -> list[str]:
+    public = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
+    return sorted(name for name in public if callable(getattr(module, name, None)))
+
+
 def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, Any]) -> Callable[..., Any]:
     """Returns `make` with the options given, its complaints of a type put in the user's terms."""
 
     def checked(*arguments: Any, **given: Any) -> Any:
+        keys = {**getattr(make, "keywords", {}), **options}
+        for key in keys.keys() & given.keys():
+            raise ValueError(f"{section}.{key}: got {keys[key]!r}, but a run sets it itself. Leave it out.")
         try:
             return make(*arguments, **options, **given)
         except TypeError as error:
-            keys = {**getattr(make, "keywords", {}), **options}
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
             raise ValueError(
                 f"{section}: got {shown}; one of these has a type that it can't have ({error})."
             ) from error
+        except (RuntimeError, MemoryError) as error:
+            if not isinstance(error, MemoryError) and _CPU_ALLOCATOR not in str(error):
+                raise
+            shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
+            raise ValueError(f"{section}: this takes more memory than there is: {shown}.") from error
         except ModuleNotFoundError as error:
             reason = str(error).splitlines()[0]
             extra = next((f" pip install 'regraft[{name}]'." for name in _EXTRAS if name in reason), "")

@@ -35,6 +35,10 @@ class Listed:
         self.jobs: list[Job] = []
         self.num_jobs = 0
 
+    def look_at(self, overrides: Sequence[Override]) -> None:
+        """Lists the jobs that overrides give."""
+        self._expand(overrides)
+
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
         """Composes all jobs."""
         self._folder = plan.folder

@@ -1,7 +1,10 @@
 """What every search is: the side of a sweep that says which jobs there are."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, Protocol
+
+from hydra.core.override_parser.types import Override
 
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome
@@ -18,6 +21,16 @@ class Search(Protocol):
 
     jobs: list[Job]
     num_jobs: int
+
+    def look_at(self, overrides: Sequence[Override]) -> None:
+        """Looks at what would be searched, without making anything.
+
+        Args:
+            overrides: of the command and of `sweep.space`.
+
+        Raises:
+            ValueError: there is nothing to search, or not by this search.
+        """
 
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
         """Takes the sweep's command; returns what became of jobs that this command needn't run."""

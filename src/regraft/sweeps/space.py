@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,26 +92,33 @@ def space_of(overrides: Sequence[Override]) -> Space:
 
 
 def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], parser: OverridesParser) -> list[Override]:
-    """Returns the overrides with those of `sweep.space` before them; what the command line says of a key counts.
+    """Returns the overrides with those of `sweep.space` before them; see `configured_lines`."""
+    return [
+        *parser.parse_overrides(configured_lines(space, [override.key_or_group for override in overrides])),
+        *overrides,
+    ]
+
+
+def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[str]:
+    """Returns the axes of `sweep.space` as a command line spells them; what that says of a key counts.
 
     Args:
-        overrides: of the command line.
         space: axes by key, nested or dotted; a list is a choice.
-        parser: Hydra's.
+        given: keys that have an axis or a value already.
 
     Raises:
         ValueError: an axis is no text that Hydra reads as one, and no list.
     """
-    given = {override.key_or_group for override in overrides}
+    if not isinstance(space, Mapping):
+        raise ValueError(f"sweep.space: got {space!r}; allowed: axes by key, such as {{optimizer.lr: [1e-3, 1e-2]}}.")
     lines = [f"{key}={_spelt(key, value)}" for key, value in _flat(space) if key not in given]
-    configured = parser.parse_overrides(lines)
-    for override in configured:
+    for override in OverridesParser.create().parse_overrides(lines):
         if not override.is_sweep_override():
             raise ValueError(
                 f"sweep.space.{override.key_or_group}: got {override.get_value_element_as_str()}; allowed: {_ALLOWED}, "
                 f"or a list. A fixed value belongs on the command line."
             )
-    return [*configured, *overrides]
+    return lines
 
 
 def listed(axis: Numbers) -> list[float]:

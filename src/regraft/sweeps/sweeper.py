@@ -30,12 +30,15 @@ class SurvivingSweeper(Sweeper):
     Args:
         search: which jobs there are.
         n_jobs: how many the launcher is given at once; None for all, or of a search that learns as many as run at once.
+
+    Attributes:
+        search: as given.
     """
 
     def __init__(self, *, search: Search, n_jobs: int | None) -> None:
         if n_jobs is not None:
             require_whole("sweep.n_jobs", n_jobs, 1)
-        self._search = search
+        self.search = search
         self._n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -58,28 +61,28 @@ class SurvivingSweeper(Sweeper):
         folder = Path(self.config.hydra.sweep.dir).resolve()
         launching = Launching(self.launcher, folder, self._n_jobs)
         at_once = 1 if launching.is_sequential else self._n_jobs or _workers(self.config)
-        earlier = self._search.begin(Plan(folder, self.config, self.hydra_context, arguments), at_once)
+        earlier = self.search.begin(Plan(folder, self.config, self.hydra_context, arguments), at_once)
         launching.outcomes |= earlier
         claims.start_over(folder)
         os.environ[SWEEP_VARIABLE] = mark_of_this_process()
         try:
-            while not claims.is_to_stop(folder) and (jobs := self._search.ask()):
-                launching.run(jobs, self._search)
+            while not claims.is_to_stop(folder) and (jobs := self.search.ask()):
+                launching.run(jobs, self.search)
                 launching.outcomes |= {
-                    job.number: self._search.tell(job, launching.outcomes[job.number]) for job in jobs
+                    job.number: self.search.tell(job, launching.outcomes[job.number]) for job in jobs
                 }
         finally:
-            said = {job.number: self._search.elsewhere(job) for job in self._search.jobs}
+            said = {job.number: self.search.elsewhere(job) for job in self.search.jobs}
             found = {number: outcome for number, outcome in said.items() if outcome} | launching.outcomes
-            print(summary(self._search.jobs, found, self._search.varied, str(folder)))
-            print(self._search.conclusion(), end="")
+            print(summary(self.search.jobs, found, self.search.varied, str(folder)))
+            print(self.search.conclusion(), end="")
         self._require_success({number: found for number, found in launching.outcomes.items() if number not in earlier})
 
     def _require_success(self, outcomes: dict[int, Outcome]) -> None:
         failed = sum(outcome.word in ("failed", "stopped") for outcome in outcomes.values())
         if failed:
             raise SweepError(
-                f"{failed} of {self._search.num_jobs} jobs failed; each one's traceback.txt says where. "
+                f"{failed} of {self.search.num_jobs} jobs failed; each one's traceback.txt says where. "
                 f"To run again what isn't finished: regraft resume run={Path(self.config.hydra.sweep.dir).resolve()}"
             )
 

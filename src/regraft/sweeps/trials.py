@@ -4,12 +4,13 @@ The study itself is made in `study`; what it holds is read in `stored`; what a t
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock
+from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
 from regraft.runs import Run
@@ -73,14 +74,18 @@ class Trials:
         self.num_jobs = n_trials
         self.jobs: list[Job] = []
 
+    def look_at(self, overrides: Sequence[Override]) -> None:
+        """Takes the space that overrides span."""
+        self._space = space_of(overrides)
+        studies.pruner(self._pruner, self._pruner_options)
+        self._sampler_for(0)
+
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
         """Opens the study, or makes it; returns what became of the trials that have ended."""
         self._plan, self._num_at_once = plan, num_at_once
-        self._space = space_of(plan.overrides(self._configured))
+        self.look_at(plan.overrides(self._configured))
         for values in some_values(self._space):
             plan.job(self._space.overrides(values))  # so that a mistake is found before anything runs
-        studies.pruner(self._pruner, self._pruner_options)
-        self._sampler_for(0)
         if self._sampler == "grid":
             self.num_jobs = min(self.num_jobs, studies.grid_size(self._space))
         self._address = storages.kept_address(self._storage, plan.folder)

@@ -10,12 +10,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from regraft.arguments import in_its_folder, key_of, value_of
+from regraft.composition import as_current, explain, require_config_dir
 from regraft.faults import FaultsError, sentences_of
-from regraft.overrides import Composed, compose_sound, folder_fault, jobs_of, reference
+from regraft.overrides import Composed, compose_sound, folder_fault, jobs_of, parsed_overrides, reference
 from regraft.runs import Run
 from regraft.startup import quick_imports
+from regraft.sweeps.space import configured_lines
 from regraft.trust import look_beside, named_in
 from regraft.verbs.train import settle
 
@@ -35,6 +39,7 @@ def check(arguments: Sequence[str]) -> None:
     command = _parsed(arguments)
     if command.other_flags:
         raise ValueError(f"check: unknown flag {command.other_flags[0]}; it takes the overrides of train, {_FLAGS}.")
+    _take_sweep(command)
     faults = _SweepFaults(command.jobs, command.faults)
     lines = []
     for place, job in enumerate(command.jobs):
@@ -58,6 +63,7 @@ def require_sound_command(arguments: Sequence[str]) -> None:
     command = _parsed(arguments)
     if command.other_flags:  # --help, --cfg and the like train nothing
         return
+    _take_sweep(command)
     composed = [_composed(job, command.config_dir) for job in command.jobs]
     if len(composed) == 1 and not (command.faults or composed[0].faults):
         return
@@ -125,9 +131,38 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     except (ValueError, OSError) as error:
         command.faults += sentences_of(error)
         overrides = [word for word in overrides if key_of(word) not in ("run", "ckpt_path")]
+    if command.config_dir is not None:
+        try:
+            require_config_dir(command.config_dir)
+        except ValueError as error:
+            command.faults.append(str(error))
+            command.config_dir = None
+    command.overrides = overrides
     command.jobs, unreadable = jobs_of(overrides, is_sweep=command.multirun)
     command.faults += unreadable
     return command
+
+
+def _take_sweep(command: argparse.Namespace) -> None:
+    """Adds the axes of `sweep.space` to a sweep's jobs, and what is wrong with how it searches to the faults."""
+    if not (command.multirun and command.jobs):
+        return
+    node = compose_sound(_CONFIG_NAME, command.jobs[0], command.config_dir).node
+    if node is None:
+        return
+    try:
+        with as_current(node):
+            sweeper = instantiate(node.hydra.sweeper)
+            space = OmegaConf.to_container(node.sweep).get("space") or {}
+        axes = configured_lines(space, [key_of(word) or word for word in command.overrides])
+        parsed = parsed_overrides([*axes, *command.overrides])
+        if parsed is not None:
+            sweeper.search.look_at(parsed)
+    except (ValueError, HydraException) as error:
+        command.faults += [explain(error)] if isinstance(error, HydraException) else sentences_of(error)
+        return
+    if axes:
+        command.jobs, _ = jobs_of([*axes, *command.overrides], is_sweep=True)
 
 
 def _composed(job: Sequence[str], config_dir: str | None) -> Composed:
@@ -182,7 +217,7 @@ def _summary(checked: "Checked", data: Any) -> list[str]:
     lines = [
         f"{build.model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
         f"parameters; what trains: {', '.join(trained)}; a checkpoint takes about "
-        f"{checked.sizes.checkpoint_bytes / 1e6:.3g} MB."
+        f"{build.bytes_text(checked.sizes.checkpoint_bytes)}."
     ]
     if data is None:
         return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]
