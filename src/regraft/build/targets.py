@@ -75,8 +75,10 @@ def _why_absent(path: str, error: Exception) -> str:
 
 
 def _names_in(module: Any) -> list[str]:
-    public = getattr(module, "__all__", None) or [name for name in vars(module) if not name.startswith("_")]
-    return sorted(name for name in public if callable(getattr(module, name, None)))
+    public = getattr(module, "__all__", None)
+    if public is None:  # what is defined there, not what is imported
+        public = [name for name, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    return sorted(name for name in public if not name.startswith("_") and callable(getattr(module, name, None)))
 
 
 def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, Any]) -> Callable[..., Any]:
