@@ -158,8 +158,11 @@ def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
             made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
-        fix = " For the CPU: trainer=cpu." if re.search("accelerator|backend|machine", reason) else ""
-        raise ValueError(f"trainer: {reason}{fix}") from error
+        if re.search("accelerator|backend|machine", reason):
+            raise ValueError(
+                f"trainer.accelerator: got {node['accelerator']!r}; {reason} For the CPU: trainer=cpu."
+            ) from error
+        raise ValueError(f"trainer: {reason}") from error
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
