@@ -12,7 +12,7 @@ VERBS = {
     "runs": "list runs and how each stands: regraft runs [WORD]...",
     "compare": "tell who won: regraft compare [RUN | SWEEP]... [output=page.html]",
     "probe": "fit a grid of linear heads at once; the best one becomes a run",
-    "data": "what is wrong with a data set: regraft data check data=folder data.root=PATH",
+    "data": "what is wrong with a data set: regraft data check PATH",
     "cache": "stored features: regraft cache ls|size|clear",
     "list": "print what can be chosen: regraft list models|data|freezing|...",
 }
@@ -49,7 +49,7 @@ Examples
   regraft eval run=best
   regraft resume run=last
   regraft probe data=folder data.root=photos
-  regraft data check data=folder data.root=photos
+  regraft data check photos
 
 Completion
   eval "$(regraft -sc install=bash)"        (or zsh; for fish: regraft -sc install=fish | source)

@@ -2,8 +2,11 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from command_line import run_main
 from planted import bomb, encoded, photo, write
@@ -38,6 +41,10 @@ def planted(tmp_path_factory):
     write(ant / "photo.jpeg_large", encoded(photo(78), "JPEG"))
     write(ant / f"{'long' * 40}.png", encoded(photo(79), "PNG"))
     write(ant / "ünï 文.png", encoded(photo(80), "PNG"))
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(ant / "float.tif")
+    for seed, name in ((61, "east"), (62, "west")):
+        write(root / "val" / "cow" / name / "1.png", encoded(photo(seed), "PNG"))
+    (root / "val" / "cow" / "60.png").unlink()
     write(ant / os.fsdecode(b"caf\xe9.png"), encoded(photo(81), "PNG"))
     write(root / "val" / "ant" / "leaked.png", png)
     write(root / "val" / "ant" / "near.jpg", encoded(photo(1, 96, 80).resize((48, 40)), "JPEG"))
@@ -76,6 +83,8 @@ def test_every_fault_is_found(answer):
         "truncated": [f"{ant}cut.png"],
         "not_image": [f"{ant}page.jpg"],
         "bomb": [f"{ant}bomb.png"],
+        "unknown_range": [f"{ant}float.tif"],
+        "nested_class": ["val/cow"],
         "closed": [f"{ant}pipe.jpg"],
         "conflicting_labels": [f"{ant}2.png", "train/bee/contradicts.png"],
         "duplicates_across_splits": [f"{ant}0.png", "val/ant/leaked.png"],
@@ -129,7 +138,7 @@ def test_a_sound_folder_has_no_finding_and_a_second_look_reads_nothing(tmp_path,
     for number in range(20):
         path = write(tmp_path / "photos" / "ab"[number % 2] / f"{number}.png", encoded(photo(number), "PNG"))
         os.utime(path, (1_500_000_000, 1_500_000_000))
-    words = ["data", "check", "data=folder", "data.root=photos"]
+    words = ["data", "check", "photos"]
     code, out, err = run_main(words, capsys)
     assert (code, err) == (0, "")
     assert "0 errors, 0 warnings, 0 notes in 20 images (all read;" in out
@@ -160,13 +169,17 @@ def test_images_in_memory_are_checked_too(capsys):
         (["check", "data=folder", "data.root=nowhere"], "data.root: there is no folder"),
         (["check", "data=folder", "data.root=.", "data.on_error=x"], "data.on_error: got 'x'; allowed: raise, skip"),
         (["check", "data=folder", "data.root=.", "+data.rot=x"], "data.rot: unknown key 'rot'. Did you mean 'root'?"),
-        (["check", "data=folder", "data.root=.", "model=resnet18"], "model"),
+        (["check", "data=folder", "data.root=.", "model=resnet18"], "model: a data check looks at data alone."),
+        (["check", "a", "b"], "'b' is one word too many"),
+        (["check", "a", "data=digits"], "'a' is one word too many"),
+        (["check", "a", "output_dir=/proc/nowhere"], "output_dir: nothing can be written to /proc/nowhere"),
         (["check", "-m", "data=digits,cifar10"], "leave -m out"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
     code, _, err = run_main(["data", *arguments], capsys)
     assert code == 1
+    assert not list(Path("outputs").rglob("*"))
     assert sentence in err
     assert err.count("\n") == 1
 

@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from regraft.data.checking.problems import UnknownRangeError
 from regraft.data.digests import digest_of
 
 _LEAST_PIXELS_TO_SHRINK = 2_000 * 1_500
@@ -167,7 +168,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
         # Pillow clips 16-bit gray at 255 instead of scaling it.
         image = Image.fromarray((np.asarray(image) >> (_depth(image) - 8)).astype(np.uint8))
     elif image.mode in ("I", "F"):
-        raise ValueError(
+        raise UnknownRangeError(
             f"its pixels are of mode {image.mode}, whose range isn't known; allowed: 8 or 16 bits a channel"
         )
     elif "transparency" in image.info:

@@ -10,16 +10,20 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from regraft.composition import conf_dir, plain, unknown
+from regraft.arguments import key_of, output_dir, quoted
+from regraft.composition import conf_dir, explain, group_names, plain, unknown
+from regraft.faults import FaultsError
+from regraft.overrides import folder_fault
 
 if TYPE_CHECKING:
     from regraft.data.checking.check import Check
     from regraft.data.tree import Tree
     from regraft.report.check_page import Picture
 
-USAGE = "regraft data check data=folder data.root=PATH [output_dir=PATH]"
+USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
 _FOLDER = "regraft.data.folder.FolderSource"
 
 
@@ -27,7 +31,7 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments of `regraft data` without the word `check`.
 
     Raises:
-        ValueError: there is another word, or none.
+        ValueError: there is another word, or none, or something that isn't about data.
     """
     word = arguments[0] if arguments else ""
     if word != "check":
@@ -35,16 +39,30 @@ def to_check(arguments: Sequence[str]) -> list[str]:
         raise ValueError(f"data: {what} Usage: {USAGE}" if word else f"data: {what}: {USAGE}")
     if {"-m", "--multirun"} & set(arguments):
         raise ValueError("data check: it looks at one data set at a time; leave -m out.")
-    return list(arguments[1:])
+    words = [word for word in arguments[1:] if "=" not in word and not word.startswith(("-", "~"))]
+    if len(words) > 1 or (words and any(argument.startswith("data") for argument in arguments[1:])):
+        raise ValueError(f"data check: {words[-1]!r} is one word too many. Usage: {USAGE}")
+    others = {key_of(argument) for argument in arguments[1:]} & set(group_names()) - {"data"}
+    if others:
+        raise ValueError(f"{min(others)}: a data check looks at data alone. Leave it out. Usage: {USAGE}")
+    fault = folder_fault(Path(output_dir(arguments)).absolute(), "output_dir")
+    if fault is not None:
+        raise ValueError(fault)
+    folder = [f"data.root={quoted(Path(word))}" for word in words]
+    return [*(["data=folder"] if words else []), *folder, *(word for word in arguments[1:] if word not in words)]
 
 
 def data_check_job(composed: DictConfig) -> str | None:
     """Checks the data that Hydra composed and shows what it found; returns a sentence if some of it are errors."""
     from regraft.report import check_page, check_table
 
-    config = plain(composed)
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
-    check, picture = _checked(config["data"])
+    try:
+        check, picture = _checked(plain(composed)["data"])
+    except OmegaConfBaseException as error:
+        raise FaultsError([explain(error)]) from error
+    except (ValueError, FileNotFoundError) as error:
+        raise FaultsError([str(error)]) from error
     check_page.write(check, folder, picture)
     check_table.show(check, folder)
     num_errors = check.num("error")

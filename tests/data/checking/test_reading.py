@@ -58,12 +58,15 @@ def test_what_has_not_changed_is_not_read_again(root: Path) -> None:
     assert second.facts["problem"].tolist() == [b"", b"", b"", b"truncated"]
 
 
-@pytest.mark.parametrize("change", ["content", "time", "file"])
+@pytest.mark.parametrize("change", ["content", "content and time put back", "time", "file"])
 def test_what_has_changed_is_read_again(root: Path, change: str) -> None:
     read(root)
     path = root / "1.png"
     if change == "content":
         path.write_bytes(encoded(photo(9), "PNG"))
+    elif change == "content and time put back":
+        path.write_bytes(bytes(path.stat().st_size))
+        os.utime(path, (LONG_AGO, LONG_AGO))
     elif change == "time":
         os.utime(path, (LONG_AGO, LONG_AGO + 1))
     else:  # as `mv` of another file with the same size and time does

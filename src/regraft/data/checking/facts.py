@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from regraft.data.checking.problems import UnknownRangeError
 from regraft.data.checking.sniffing import is_cut, is_heic, kind_of
 from regraft.data.digests import DIGEST_BYTES, digest_of
 
@@ -22,6 +23,7 @@ FACTS = np.dtype(
         # What tells whether the file has changed since.
         ("size", "i8"),
         ("mtime_ns", "i8"),
+        ("ctime_ns", "u8"),
         ("inode", "u8"),
         # What was read.
         ("digest", "u1", DIGEST_BYTES),
@@ -79,7 +81,8 @@ def read_facts(path: str) -> tuple[np.ndarray, str]:
     except OSError as error:
         row["problem"] = "unreadable"
         return row, error.strerror or str(error)
-    row["size"], row["mtime_ns"], row["inode"] = found.st_size, found.st_mtime_ns, found.st_ino
+    row["size"], row["inode"] = found.st_size, found.st_ino
+    row["mtime_ns"], row["ctime_ns"] = found.st_mtime_ns % 2**64, found.st_ctime_ns % 2**64
     row["digest"] = np.frombuffer(digest_of(content), np.uint8)
     problem, detail = _examine(path, content, row)
     row["problem"] = problem
@@ -108,6 +111,8 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
     except Exception as raised:
         error = raised.__cause__ or raised  # what a training's decoder says of its place is known here
         text = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, UnknownRangeError):
+            return "unknown_range", text
         if is_cut(content) or "truncated" in text:
             return "truncated", text if "truncated" in text else ""
         return "undecodable", text

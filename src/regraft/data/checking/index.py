@@ -1,7 +1,7 @@
 """What is known of a folder's files from the last time that they were read, kept in the user's cache folder.
 
-A row holds for a file whose path, size, time of change and inode are those that it had. What a run stores by content
-never goes by this.
+A row holds for a file whose path, size, times of modification and change, and inode are those that it had. What a run
+stores by content never goes by this.
 """
 
 import contextlib

@@ -18,10 +18,18 @@ class Problem:
 
 _REPLACE = "copy or download them again, or remove them"
 
+
+class UnknownRangeError(ValueError):
+    """A picture's numbers, such as floats, may mean any brightness."""
+
+
 PROBLEMS = {
     "empty": Problem("zero bytes", _REPLACE),
     "truncated": Problem("truncated", _REPLACE),
     "undecodable": Problem("damaged", _REPLACE),
+    "unknown_range": Problem(
+        "of numbers whose range isn't known", "convert them to 8 or 16 bits a channel, or remove them"
+    ),
     "not_image": Problem("no image", "replace them by images, or remove them"),
     "needs_plugin": Problem("HEIC without its plugin", "pip install 'regraft[heic]', or convert them to JPEG"),
     "bomb": Problem(

@@ -26,7 +26,7 @@ _WORTH_THREADS = 8_192
 # A file changed within a clock's tick after it was read would look unchanged.
 _TICK_NS = 100_000_000
 _LOG_SECONDS = 10.0
-_KEY = ["size", "mtime_ns", "inode"]
+_KEY = ["size", "mtime_ns", "ctime_ns", "inode"]  # the time of change, for a copy that keeps the other's
 
 _log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def _known(root: Path, paths: Sequence[str], names: Sequence[bytes], index: Inde
     facts = np.zeros(len(paths), FACTS)
     is_known = rows >= 0
     facts[is_known] = index.facts[rows[is_known]]
-    now = np.zeros((len(paths), 3), np.uint64)
+    now = np.zeros((len(paths), len(_KEY)), np.uint64)
     for number in np.flatnonzero(is_known).tolist():
         now[number] = _key_of(root, paths[number])
     then = np.stack([facts[name].astype(np.uint64) for name in _KEY], 1)
@@ -107,12 +107,12 @@ def _known(root: Path, paths: Sequence[str], names: Sequence[bytes], index: Inde
     return Read(facts, details, np.zeros(len(paths), bool)), is_known
 
 
-def _key_of(root: Path, path: str) -> tuple[int, int, int]:
+def _key_of(root: Path, path: str) -> tuple[int, ...]:
     try:
         found = os.stat(f"{root}{os.sep}{path}")  # noqa: PTH116 (a Path a file is most of the time)
     except OSError:
-        return 0, 0, 0
-    return found.st_size, found.st_mtime_ns % 2**64, found.st_ino
+        return (0,) * len(_KEY)
+    return found.st_size, found.st_mtime_ns % 2**64, found.st_ctime_ns % 2**64, found.st_ino
 
 
 def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: Read, progress: Progress) -> None:

@@ -16,6 +16,8 @@ MAX_NAME = 143
 MAX_PATH = 259
 """Characters of a path that Windows takes."""
 
+_MAX_SHOWN = 5
+
 _APART = {
     "hidden": Wording("note", "Hidden, or some program's own, and so no class and no image"),
     "stray": Wording(
@@ -44,6 +46,11 @@ _LEAVING = Wording(
     "warning",
     "Links that lead out of the folder, so that a copy of it is incomplete",
     "Fix: copy what they point to (cp -rL).",
+)
+_NESTED = Wording(
+    "warning",
+    "Class folders whose images all lie in subfolders, each of which is part of the class",
+    "If the subfolders are the classes: data.root=THAT_FOLDER, or move them up.",
 )
 _ALIKE = Wording(
     "warning",
@@ -79,7 +86,22 @@ def tree_findings(tree: Tree) -> list[Finding]:
         paths = tree.apart[kind]
         if paths:
             found.append(wording.finding(kind, f"{len(paths):,}", items_of(paths)))
-    return [*found, *_other_findings(tree), *_link_findings(tree), *_name_findings(tree)]
+    return [*found, *_nested_findings(tree), *_other_findings(tree), *_link_findings(tree), *_name_findings(tree)]
+
+
+def _nested_findings(tree: Tree) -> Iterator[Finding]:
+    """Yields the class folders that may be one level too high: several subfolders, and no image beside them."""
+    nested = []
+    for split, classes in tree.classes.items():
+        for name, paths in classes.items():
+            place = tree.place(split, name)
+            below = {PurePath(path).relative_to(place).parts[:-1][:1] for path in paths}
+            if len(below) > 1 and () not in below:
+                folders = sorted(folder for (folder,) in below)
+                more = f" and {len(folders) - _MAX_SHOWN} more" if len(folders) > _MAX_SHOWN else ""
+                nested.append(Item((place,), ", ".join(folders[:_MAX_SHOWN]) + more))
+    if nested:
+        yield _NESTED.finding("nested_class", f"{len(nested):,}", nested)
 
 
 def _other_findings(tree: Tree) -> Iterator[Finding]:
