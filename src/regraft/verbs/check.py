@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import HydraException
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 
 from regraft.arguments import in_its_folder, key_of, value_of
 from regraft.composition import as_current, explain, require_config_dir
@@ -147,13 +146,13 @@ def _take_sweep(command: argparse.Namespace) -> None:
     """Adds the axes of `sweep.space` to a sweep's jobs, and what is wrong with how it searches to the faults."""
     if not (command.multirun and command.jobs):
         return
-    node = compose_sound(_CONFIG_NAME, command.jobs[0], command.config_dir).node
-    if node is None:
+    first = compose_sound(_CONFIG_NAME, command.jobs[0], command.config_dir)
+    if first.node is None or first.config is None:
         return
     try:
-        with as_current(node):
-            sweeper = instantiate(node.hydra.sweeper)
-            space = OmegaConf.to_container(node.sweep).get("space") or {}
+        with as_current(first.node):
+            sweeper = instantiate(first.node.hydra.sweeper)
+        space = first.config["sweep"].get("space") or {}
         axes = configured_lines(space, [key_of(word) or word for word in command.overrides])
         parsed = parsed_overrides([*axes, *command.overrides])
         if parsed is not None:

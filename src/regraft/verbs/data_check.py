@@ -42,9 +42,10 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     words = [word for word in arguments[1:] if "=" not in word and not word.startswith(("-", "~"))]
     if len(words) > 1 or (words and any(argument.startswith("data") for argument in arguments[1:])):
         raise ValueError(f"data check: {words[-1]!r} is one word too many. Usage: {USAGE}")
-    others = {key_of(argument) for argument in arguments[1:]} & set(group_names()) - {"data"}
+    keys = set(map(key_of, arguments[1:]))
+    others = [group for group in group_names() if group in keys and group != "data"]
     if others:
-        raise ValueError(f"{min(others)}: a data check looks at data alone. Leave it out. Usage: {USAGE}")
+        raise ValueError(f"{others[0]}: a data check looks at data alone. Leave it out. Usage: {USAGE}")
     fault = folder_fault(Path(output_dir(arguments)).absolute(), "output_dir")
     if fault is not None:
         raise ValueError(fault)
