@@ -5,24 +5,22 @@ What trains when is the freezing callback's business, and which objects these ar
 
 import math
 from collections.abc import Callable
-from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MetricCollection
 
 from regraft.contracts import Backbone, Batch, EpochBatch
 from regraft.divergence import DivergedError, divergence
-from regraft.head_steps import Sums, may_draw, take_steps, threads_for
+from regraft.head_epoch import HeadEpoch
+from regraft.head_steps import Sums, may_draw
 from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
-from regraft.plateau import Plateau
-from regraft.schedulers import follow_schedules
+from regraft.run_schedule import RunSchedule
 from regraft.seeding import derive_seed
 from regraft.train_metrics import TrainMetrics
 
@@ -62,7 +60,8 @@ class TransferModule(pl.LightningModule):
         self.head = head
         self.loss: Any = loss
         self._make_optimizer = make_optimizer
-        self._make_scheduler = make_scheduler
+        self._schedule = RunSchedule(make_scheduler)
+        self._head_epoch = HeadEpoch(self._loss_on_features)
         self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record, logger=False)
         metrics = classification_metrics(num_classes)
@@ -72,12 +71,7 @@ class TransferModule(pl.LightningModule):
         self.test_metrics = metrics.clone(prefix="test/")
         self._skips_nan = skips_nan
         self._resumed: dict[str, Any] | None = None
-        self._schedule_start_step = 0
-        self._steps_per_epoch = 0
-        self._threads = ExitStack()
-        self._plateau: Plateau | None = None
         self._earlier_steps: Sums | None = None
-        self._epoch_batch: EpochBatch | None = None
         self._head_draws = any(may_draw(part) for part in head.modules())
 
     def forward(self, images: Tensor, depth: int = 0) -> Tensor:
@@ -105,16 +99,7 @@ class TransferModule(pl.LightningModule):
         if "steps" not in batch:
             self._seed_draws(batch["draw_seed"])
             return
-        self._epoch_batch = batch
-        num_steps = len(batch["steps"]) - 1
-        optimizer = self.trainer.optimizers[0]
-        # Until the epoch has ended, its validation included.
-        self._threads.enter_context(threads_for(batch, optimizer))
-        self._earlier_steps = take_steps(
-            batch, num_steps, self._loss_on_features, optimizer, self._step_schedule, self._seed_dropout
-        )
-        self._count_steps(num_steps)
-        self._seed_dropout(batch["draw_seeds"][-1])
+        self._earlier_steps = self._head_epoch.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
 
     def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
         """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's.
@@ -125,9 +110,7 @@ class TransferModule(pl.LightningModule):
             DivergedError: the loss isn't finite, and such batches aren't skipped.
         """
         if "steps" in batch:
-            rows = batch["steps"][-1]
-            targets, indices = batch["targets"][rows], batch["indices"][rows]
-            loss, logits = self._loss_on_features(batch["features"][rows], targets)
+            loss, logits, targets, indices = self._head_epoch.last_step()
             assert self._earlier_steps is not None, "on_train_batch_start has taken them"
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
@@ -174,20 +157,7 @@ class TransferModule(pl.LightningModule):
             self._seed_draws(draw_seed)
 
     def _step_schedule(self) -> None:
-        """Steps the schedule as Lightning does after each batch, if it is one of steps."""
-        for config in self.trainer.lr_scheduler_configs:
-            if config.interval == "step" and self._plateau is None:
-                config.scheduler.step()  # type: ignore[call-arg]
-
-    def _count_steps(self, num_steps: int) -> None:
-        """Adds the steps taken beside Lightning's loop to what it counts, so that `global_step` is right."""
-        loop = self.trainer.fit_loop.epoch_loop
-        progress = loop.automatic_optimization.optim_progress.optimizer.step
-        for counts in (progress.total, progress.current):
-            counts.ready += num_steps
-            counts.completed += num_steps
-        # What loggers get as the step.
-        loop._batches_that_stepped += num_steps
+        self._schedule.step_once(self.trainer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Accumulates the validation loss and metrics; returns logits, (batch, num_classes)."""
@@ -225,21 +195,12 @@ class TransferModule(pl.LightningModule):
                 f"trainer.devices: got {world_size}, but the checkpoint was written in the middle of an epoch by "
                 f"{len(states)}. Go on with as many until an epoch has ended."
             )
-        if self._plateau is not None and self._resumed["plateau"] is not None:
-            self._plateau.load(self._resumed["plateau"])
-        follow_schedules([config.scheduler for config in self.trainer.lr_scheduler_configs], self._growth_of_epochs)
-        self._schedule_start_step = round(self._schedule_start_step * self._growth_of_epochs)
+        self._schedule.take_up(self.trainer)
         self._resumed = None
-
-    @property
-    def _growth_of_epochs(self) -> float:
-        """Steps of an epoch, in those of an epoch of the run that is resumed: other devices, other accumulation."""
-        before = (self._resumed or {}).get("steps_per_epoch", 0)
-        return self._steps_per_epoch / before if before else 1.0
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
-        self._threads.close()
+        self._head_epoch.end()
         rates = effective_learning_rates(self.trainer.optimizers[0])
         self.train_metrics.start({f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()})
 
@@ -254,12 +215,11 @@ class TransferModule(pl.LightningModule):
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
-        if self._plateau is not None:
-            self._plateau.step(self.current_epoch, self.trainer.callback_metrics)
+        self._schedule.end_epoch(self.current_epoch, self.trainer.callback_metrics)
 
     def teardown(self, stage: str) -> None:
         """Computes as before the training."""
-        self._threads.close()
+        self._head_epoch.end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the epoch adds up to so far, of each process."""
@@ -268,50 +228,30 @@ class TransferModule(pl.LightningModule):
             gathered: list[Any] = [None] * self.trainer.world_size
             torch.distributed.all_gather_object(gathered, states[0])
             states = gathered
-        checkpoint["train_metrics"] = {
-            "metrics": states,
-            "plateau": None if self._plateau is None else self._plateau.state(),
-            "schedule_start_step": self._schedule_start_step,
-            "steps_per_epoch": self._steps_per_epoch,
-        }
+        checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what an epoch had added up to until training starts."""
         self._resumed = checkpoint.get("train_metrics")
-        self._schedule_start_step = (self._resumed or {}).get("schedule_start_step", 0)
+        self._schedule.load(self._resumed or {})
 
     def start_schedule_at(self, step: int) -> None:
         """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
-        self._schedule_start_step = step
+        self._schedule.begin_at(step)
 
     def on_validation_end(self) -> None:
         """Lets a schedule that watches a metric know what was found."""
-        if self._plateau is not None:
-            self._plateau.note_validation(self.current_epoch, self.trainer.callback_metrics)
+        self._schedule.note_validation(self.current_epoch, self.trainer.callback_metrics)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
-        if self._plateau is None:
+        if not self._schedule.watches_metric:
             super().lr_scheduler_step(scheduler, metric)
 
     def configure_optimizers(self) -> Any:
         """Returns the optimizer over named groups and its schedule, which sees the unscaled rate only."""
         optimizer = self._make_optimizer(self.backbone, self.head)
-        # Lightning counts batches only when asked for steps, and not even then if there is no limit to the epochs.
-        self.trainer.fit_loop.setup_data()
-        total_steps = self.trainer.estimated_stepping_batches
-        # Where an epoch is one batch, that batch holds several steps.
-        steps_per_batch = getattr(self.trainer.train_dataloader, "steps_per_batch", 1)
-        total_steps *= steps_per_batch
-        batches = self.trainer.num_training_batches * steps_per_batch
-        steps_per_epoch = max(1, math.ceil(batches / self.trainer.accumulate_grad_batches))
-        self._steps_per_epoch = steps_per_epoch
-        total_steps -= round(self._schedule_start_step * self._growth_of_epochs)
-        config = self._make_scheduler(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-        if isinstance(config["scheduler"], ReduceLROnPlateau):
-            self._plateau = Plateau(config["scheduler"], config["monitor"])
-            config = config | {"reduce_on_plateau": False}
-        return {"optimizer": optimizer, "lr_scheduler": config}
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule.config(optimizer, self.trainer)}
 
     def optimizer_step(
         self,
@@ -334,10 +274,7 @@ class TransferModule(pl.LightningModule):
 
     def _full_batch_loss(self) -> Tensor:
         """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
-        batch = self._epoch_batch
-        assert batch is not None, "LBFGS is given an epoch as one batch"
-        rows = batch["steps"][0]
-        loss, _ = self._loss_on_features(batch["features"][rows], batch["targets"][rows])
+        loss = self._head_epoch.last_step().loss
         self.head.zero_grad()
         loss.backward()
         return loss.detach()
