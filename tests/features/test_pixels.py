@@ -72,10 +72,10 @@ def stored(data: ImageDataModule, kept: PixelStore) -> int:
     """Has a datamodule read what is stored, and returns how many images had to be decoded for it."""
     num_decoded = 0
     for split in data.sizes:
-        view = data.decoded_view(split)
+        view = data.fixed.decoded(split)
         assert view is not None
         rows, filled = kept.fill(view)
-        data.take_decoded(split, view.stored(rows))
+        data.fixed.take(split, view.stored(rows))
         num_decoded += filled.num_computed
     return num_decoded
 
@@ -108,7 +108,7 @@ def test_loader_processes_read_the_same():
 def test_another_process_finds_its_own_positions(augment):
     data = datamodule(augment)
     for _ in range(2):  # two files of rows, whose order is that of their names when a pool is opened again
-        view = data.decoded_view("train")
+        view = data.fixed.decoded("train")
         rows, _ = store().fill(view)
         Image.new("RGB", (33, 44)).save("photos/ant/new.jpg")
         data = datamodule(augment)
@@ -148,13 +148,13 @@ def test_damaged_rows_are_decoded_again(caplog):
 
 
 def test_nothing_is_found_unless_all_of_it_is_there():
-    view = datamodule().decoded_view("train")
+    view = datamodule().fixed.decoded("train")
     assert view is not None
     assert store().find(view) is None
     store().fill(view)
     assert store().find(view) is not None
     Image.new("RGB", (33, 44)).save("photos/ant/new.jpg")
-    assert store().find(datamodule().decoded_view("train")) is None
+    assert store().find(datamodule().fixed.decoded("train")) is None
 
 
 def test_no_room_names_the_keys():

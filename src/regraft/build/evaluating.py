@@ -59,7 +59,7 @@ def evaluation_data(
         reason = str(error)
     if found is not None:
         frozen, depth = found
-        views = images.views(split, settings.views, settings.views_seed)
+        views = images.fixed.views(split, settings.views, settings.views_seed)
         frozen.prefer_stored(views, depth)
         if is_insisted or frozen.has_all(views, depth):
             try:

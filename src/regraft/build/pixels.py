@@ -31,7 +31,7 @@ def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_ep
         ValueError: `data.cache=on` wants what can't be, or an image can't be decoded.
     """
     is_required = images.cache == "on"
-    if images.decoded_view("train") is None:
+    if images.fixed.decoded("train") is None:
         if is_required:
             raise ValueError("data.cache: got 'on', but this data set's images are in memory, decoded. Leave it out.")
         return
@@ -60,15 +60,15 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
         splits: that will be read.
         progress: see `fill.Progress`.
     """
-    if images.cache == "off" or images.decoded_view("train") is None or "features" not in config:
+    if images.cache == "off" or images.fixed.decoded("train") is None or "features" not in config:
         return
     try:
         store = PixelStore(_settings(config), progress)
         for split in splits:
-            view = images.decoded_view(split)
+            view = images.fixed.decoded(split)
             stored = store.find(view)
             if stored is not None:
-                images.take_decoded(split, view.stored(stored))
+                images.fixed.take(split, view.stored(stored))
     except (OSError, NoFolderError) as error:
         log.info("Stored images aren't read: %s", error)
 
@@ -76,9 +76,9 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
 def _fill(store: PixelStore, images: Any) -> None:
     num_decoded, num_images, seconds = 0, 0, 0.0
     for split in images.sizes:
-        view = images.decoded_view(split)
+        view = images.fixed.decoded(split)
         stored, filled = store.fill(view)
-        images.take_decoded(split, view.stored(stored))
+        images.fixed.take(split, view.stored(stored))
         num_decoded += filled.num_computed
         num_images += filled.num_images
         seconds += filled.seconds

@@ -4,7 +4,6 @@ What a data set is belongs in its source; what happens to pixels in `views`, `ba
 """
 
 from collections.abc import Mapping
-from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -15,20 +14,15 @@ from torch.utils.data.sampler import Sampler
 from regraft.contracts import Batch, EvalView, InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
-from regraft.data.decoded import Decoded
-from regraft.data.decoded_rows import DecodedView
-from regraft.data.image_view import ImageView, augmentations_of_views, choose_views
-from regraft.data.images import ArrayImages, FileImages, Source
+from regraft.data.fixed_views import FixedViews
+from regraft.data.image_view import choose_views
+from regraft.data.images import ArrayImages, Source
 from regraft.data.loader import late_loader
 from regraft.data.mixing import mix, normalise
+from regraft.data.options import cache_choice, require_options
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
 from regraft.data.splits import Part
-
-CACHE_CHOICES = ("auto", "on", "off")
-
-
-_MAX_WORKERS = 256
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -48,12 +42,13 @@ class ImageDataModule(pl.LightningDataModule):
         split_seed: for carving.
         subset_seed: for `fraction` and `shots`.
         cache: whether the decoded pictures of files are kept between epochs and runs: `auto`, `on` or `off`; whoever
-            keeps them hands them over with `take_decoded`.
+            keeps them hands them over with `fixed.take`.
         seed: the run's, for order and augmentation.
 
     Attributes:
         augment: of training batches.
         cache: as given.
+        fixed: the images before any random draw.
 
     Raises:
         ValueError: a value is out of range.
@@ -78,21 +73,8 @@ class ImageDataModule(pl.LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        # YAML 1.1 reads on and off as booleans.
-        self.cache = {True: "on", False: "off"}.get(cache, cache)  # type: ignore[call-overload]
-        _check(self.cache in CACHE_CHOICES, "cache", cache, ", ".join(CACHE_CHOICES))
-        _check(isinstance(batch_size, int) and batch_size >= 1, "batch_size", batch_size, "1, 2, 3, ...")
-        is_number = isinstance(num_workers, int) and 0 <= num_workers <= _MAX_WORKERS
-        _check(is_number, "num_workers", num_workers, f"0 to {_MAX_WORKERS} processes; a core each is plenty")
-        _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
-        _check(0 <= test_fraction < 1, "test_fraction", test_fraction, "0 to below 1")
-        _check(0 < fraction <= 1, "fraction", fraction, "above 0, at most 1")
-        _check(shots is None or (isinstance(shots, int) and shots >= 1), "shots", shots, "1, 2, 3, ..., null")
-        _check(sampler in ("shuffle", "balanced"), "sampler", sampler, "shuffle, balanced")
-        if shots is not None and fraction != 1.0:
-            raise ValueError(
-                f"data.shots: got {shots} together with data.fraction={fraction}; allowed: one of the two."
-            )
+        self.cache = cache_choice(cache)
+        require_options(batch_size, num_workers, val_fraction, test_fraction, fraction, shots, sampler)
         self._prepared = PreparedData(
             source, input_spec, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed
         )
@@ -101,7 +83,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._num_workers = num_workers
         self._sampler = sampler
         self._seed = seed
-        self._decoded: dict[str, Decoded] = {}
+        self.fixed = FixedViews(self._prepared, augment, num_workers)
 
     @property
     def is_here(self) -> bool:
@@ -174,37 +156,6 @@ class ImageDataModule(pl.LightningDataModule):
     def eval_view(self) -> EvalView:
         """How evaluation brings its pictures to the size of the input spec."""
         return "square" if isinstance(self._part("train").images, ArrayImages) else "center_crop"
-
-    def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
-        """Returns a split's images as the model sees them: training's augmented views, else evaluation's only view.
-
-        Args:
-            split: `train`, `val` or `test`.
-            num_views: of a training image, where the augmentation draws anew each time.
-            views_seed: of those draws.
-        """
-        part = self._part(split)
-        digests = self._prepared.digests(part)
-        augments = augmentations_of_views(self.augment, num_views) if split == "train" else [None]
-        make = partial(ImageView, part, digests, self.input_spec, seed=views_seed, num_workers=self._num_workers)
-        return [make(augment, view=view, decoded=self._decoded.get(split)) for view, augment in enumerate(augments)]
-
-    def decoded_view(self, split: str) -> DecodedView | None:
-        """Returns a split's pictures before any random draw; None for images in memory.
-
-        Args:
-            split: `train`, `val` or `test`.
-        """
-        part = self._part(split)
-        if not isinstance(part.images, FileImages):
-            return None
-        augment = self.augment if split == "train" else None
-        digests = self._prepared.digests(part)
-        return DecodedView(part, digests, self.input_spec, augment, num_workers=self._num_workers)
-
-    def take_decoded(self, split: str, decoded: Decoded) -> None:
-        """Has a split's pictures read from where they are kept, in place of being decoded each time."""
-        self._decoded[split] = decoded
 
     def choose_views(self, num_views: int, key: BatchKey) -> Tensor:
         """Returns which view each sample of a training batch shows, (batch,), int64."""
@@ -286,11 +237,6 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _loader(self, split: str, sampler: Sampler[BatchKey], augment: Augment | None) -> DataLoader:
         is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        images, decoded = self._part(split).images, self._decoded.get(split)
+        images, decoded = self._part(split).images, self.fixed.taken(split)
         dataset = BatchDataset(images, self.input_spec, augment, self._seed, decoded)
         return late_loader(dataset, sampler, self._num_workers, is_pinned=is_cuda)
-
-
-def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
-    if not is_right:
-        raise ValueError(f"data.{key}: got {value!r}; allowed: {allowed}.")

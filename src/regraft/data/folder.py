@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regraft.data import tree as trees
 from regraft.data.checking.findings import readable
 from regraft.data.checking.problems import PROBLEMS
 from regraft.data.checking.reading import Read, logged_progress, read_all
 from regraft.data.reach import refuse_file
+from regraft.data.scanning import scan
 from regraft.data.tree import LAYOUT, Tree
 
 # Not before a training has been composed: a check of a folder does without torch.
@@ -66,7 +66,7 @@ class FolderSource:
     def tree(self) -> Tree:
         """Returns what lies in the folder, whatever is wrong with it."""
         self.prepare()
-        return trees.scan(self._root, EXTENSIONS)
+        return scan(self._root, EXTENSIONS)
 
     def splits(self) -> "Splits":
         """Returns the splits that the folders define. Images that haven't been seen before are decoded once.

@@ -1,12 +1,12 @@
 """What there is to say of images that are the same, or nearly: leakage between splits, and labels that contradict."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from regraft.data.checking import likeness
-from regraft.data.checking.findings import Finding, Item, counted
+from regraft.data.checking.findings import Finding, Item, Severity, counted
 
 
 @dataclass(frozen=True)
@@ -51,33 +51,25 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
     conflicting = [group for group in groups if not _has_one(samples.labels[group])]
     leaking = [group for group in groups if not _has_one(samples.splits[group])]
     within = [group for group in groups if _has_one(samples.splits[group]) and _has_one(samples.labels[group])]
+    classes, splits = (samples.class_names, samples.labels), (samples.split_names, samples.splits)
     if conflicting:
-        yield Finding(
-            "conflicting_labels",
-            "error",
+        sentence = (
             f"{counted(len(conflicting), 'image stands', 'images stand')} in several classes, so all but one of its "
-            "labels are wrong. Fix: keep each in its right class.",
-            tuple(_item(samples, group, samples.class_names, samples.labels) for group in conflicting),
-            is_pictured=True,
+            "labels are wrong. Fix: keep each in its right class."
         )
+        yield _pictured("conflicting_labels", "error", sentence, samples, conflicting, *classes)
     if leaking:
-        yield Finding(
-            "duplicates_across_splits",
-            "error",
+        sentence = (
             f"{counted(len(leaking), 'image stands', 'images stand')} in more than one split, so what is measured on "
-            "one was learnt from the other. Fix: remove them from train.",
-            tuple(_item(samples, group, samples.split_names, samples.splits) for group in leaking),
-            is_pictured=True,
+            "one was learnt from the other. Fix: remove them from train."
         )
+        yield _pictured("duplicates_across_splits", "error", sentence, samples, leaking, *splits)
     if within:
-        yield Finding(
-            "duplicates",
-            "warning",
+        sentence = (
             f"{counted(len(within), 'image is', 'images are')} there more than once in a split; where validation or "
-            "test is carved from it, copies may land on both sides. Fix: keep one of each.",
-            tuple(_item(samples, group, samples.split_names, samples.splits) for group in within),
-            is_pictured=True,
+            "test is carved from it, copies may land on both sides. Fix: keep one of each."
         )
+        yield _pictured("duplicates", "warning", sentence, samples, within, *splits)
 
 
 def _near_findings(samples: Samples, groups: Sequence[np.ndarray], near_pairs: NearPairs) -> Iterator[Finding]:
@@ -98,14 +90,12 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray], near_pairs: N
         if is_single
         else " and stand in two splits"
     )
-    yield Finding(
-        "near_duplicates" if is_single else "near_duplicates_across_splits",
-        "warning",
+    sentence = (
         f"{limit}{counted(len(pairs), 'pair')} of images {'is' if len(pairs) == 1 else 'are'} nearly the same"
-        f"{where}. Fix: look at them, and keep one of each pair.",
-        tuple(_item(samples, pair, samples.class_names, samples.labels) for pair in pairs),
-        is_pictured=True,
+        f"{where}. Fix: look at them, and keep one of each pair."
     )
+    code = "near_duplicates" if is_single else "near_duplicates_across_splits"
+    yield _pictured(code, "warning", sentence, samples, pairs, samples.class_names, samples.labels)
 
 
 def _has_one(numbers: np.ndarray) -> bool:
@@ -113,7 +103,18 @@ def _has_one(numbers: np.ndarray) -> bool:
     return bool((numbers == numbers[:1]).all())
 
 
-def _item(samples: Samples, group: np.ndarray, names: Sequence[str], numbers: np.ndarray) -> Item:
-    """Returns an item of images, with the names of the classes or splits that they are of."""
-    different = dict.fromkeys(names[number] for number in numbers[group].tolist())
-    return Item(tuple(samples.names[place] for place in group.tolist()), " / ".join(different))
+def _pictured(
+    code: str,
+    severity: Severity,
+    sentence: str,
+    samples: Samples,
+    groups: Iterable[np.ndarray],
+    names: Sequence[str],
+    numbers: np.ndarray,
+) -> Finding:
+    """Returns a finding whose items are groups of images, with the names of the classes or splits that they are of."""
+    items = []
+    for group in groups:
+        different = dict.fromkeys(names[number] for number in numbers[group].tolist())
+        items.append(Item(tuple(samples.names[place] for place in group.tolist()), " / ".join(different)))
+    return Finding(code, severity, sentence, tuple(items), is_pictured=True)

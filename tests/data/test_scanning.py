@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.data.tree import Tree, scan
+from regraft.data.scanning import scan
+from regraft.data.tree import Tree
 
 EXTENSIONS = {"jpg", "png"}
 
