@@ -6,19 +6,17 @@ Seconds are those of the work, from prepared files to the last accuracy; startin
 left out on both sides. A child process prints one line of JSON; medians over the rounds make the table.
 """
 
-import argparse
-import json
 import os
 import resource
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from interleaved import measure, parsed, rounds, tell
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS, IMAGE_SIZE = 2_000, 1_000, 20, 96
 CASES: dict[str, Callable[[Path], Any]] = {}
@@ -320,7 +318,7 @@ def child(name: str, scratch: Path) -> None:
     before, started = cpu_seconds(), time.perf_counter()
     result = CASES[name](scratch)
     wall, used = time.perf_counter() - started, cpu_seconds() - before
-    print("MEASURED " + json.dumps({"wall": wall, "cpu": used, "result": result} | NOTES))
+    tell({"wall": wall, "cpu": used, "result": result} | NOTES)
 
 
 def cpu_seconds() -> float:
@@ -329,27 +327,8 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def measure(name: str, scratch: Path) -> dict[str, float]:
-    """Returns one case's figures, from a process of its own."""
-    command = [sys.executable, __file__, "--child", name, "--scratch", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
-    if not lines:
-        raise RuntimeError(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    figures: dict[str, float] = json.loads(lines[-1].removeprefix("MEASURED "))
-    return figures
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar", type=Path, help="folder that holds cifar-10-batches-py")
-    parser.add_argument("--photos", type=Path, help="folder of photos: train/CLASS, val/CLASS")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases, by commas; all without")
-    parser.add_argument("--results", type=Path, help="JSON to add the figures to")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed(__doc__, "train/CLASS, val/CLASS")
     if arguments.child:
         child(arguments.child, arguments.scratch)
         return
@@ -359,15 +338,8 @@ def main() -> None:
         write_photos(arguments.cifar, scratch / "photos")
         copy_photos(arguments.photos, scratch / "real")
         if any(name.endswith("_warm") for name in names):
-            measure("probe_warm", scratch)
-        figures: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-        for round_number in range(arguments.rounds):
-            for name in names:
-                figures[name].append(measure(name, scratch))
-                print(round_number, name, figures[name][-1], flush=True)
-    if arguments.results:
-        known = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
-        arguments.results.write_text(json.dumps(known | figures, indent=1) + "\n")
+            measure(__file__, "probe_warm", scratch)
+        figures = rounds(__file__, names, scratch, arguments.rounds, arguments.results)
     for name, rows in figures.items():
         medians = {key: statistics.median(row[key] for row in rows) for key in rows[0] if rows[0][key] is not None}
         print(name, {key: round(value, 3) for key, value in medians.items()})

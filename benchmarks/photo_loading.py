@@ -7,16 +7,14 @@ processes that live on between epochs. Both sides end with normalised float batc
 prints one line of JSON; medians over the rounds make the table.
 """
 
-import argparse
-import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from interleaved import parsed, rounds, tell
 
 BATCH_SIZE, IMAGE_SIZE, NUM_WORKERS = 64, 224, 2
 LARGE_SIZE, NUM_LARGE = (4_000, 3_000), 48
@@ -198,28 +196,10 @@ def enlarge(photos: Path, target: Path) -> None:
             photo.convert("RGB").resize(LARGE_SIZE, Image.Resampling.BICUBIC).save(folder / file.name, quality=90)
 
 
-def measure(name: str, scratch: Path) -> float:
-    """Returns one case's figure, from a process of its own."""
-    command = [sys.executable, __file__, "--child", name, "--scratch", str(scratch)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("MEASURED ")]
-    if not lines:
-        raise RuntimeError(f"{name} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return float(lines[-1].removeprefix("MEASURED "))
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar", type=Path, help="folder that holds cifar-10-batches-py")
-    parser.add_argument("--photos", type=Path, help="folder of photos, a subfolder a class")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="", help="cases, by commas; all without")
-    parser.add_argument("--results", type=Path, help="JSON to write the figures to")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed(__doc__, "a subfolder a class")
     if arguments.child:
-        print(f"MEASURED {CASES[arguments.child](arguments.scratch)}")
+        tell(CASES[arguments.child](arguments.scratch))
         return
     names = arguments.only.split(",") if arguments.only else list(CASES)
     with tempfile.TemporaryDirectory() as folder:
@@ -228,13 +208,7 @@ def main() -> None:
         (scratch / "cifar").symlink_to(arguments.cifar.resolve())
         if any(name.startswith("large") for name in names):
             enlarge(arguments.photos, scratch / "large")
-        figures: dict[str, list[float]] = {name: [] for name in names}
-        for round_number in range(arguments.rounds):
-            for name in names:
-                figures[name].append(measure(name, scratch))
-                print(round_number, name, round(figures[name][-1], 1), flush=True)
-    if arguments.results:
-        arguments.results.write_text(json.dumps(figures, indent=1) + "\n")
+        figures = rounds(__file__, names, scratch, arguments.rounds, arguments.results)
     for name, rates in figures.items():
         print(f"{name}: {statistics.median(rates):,.0f} images/s ({min(rates):,.0f} to {max(rates):,.0f})")
 
