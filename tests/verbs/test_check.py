@@ -98,6 +98,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "freezing.until=5": "freezing.until: got 5; allowed: text.",
     },
     "what can't be made": {
+        "head_from=/nowhere": "head_from: /nowhere doesn't exist. Give a run's folder or a checkpoint's file.",
         "model.weights=/nowhere.pth": "model.weights: no file /nowhere.pth.",
         "trainer.accelerator=gpuu": "trainer.accelerator: got 'gpuu'; You selected an invalid accelerator name",
         "trainer.num_nodes=2": "trainer.num_nodes: got 2; several machines aren't supported yet.",

@@ -3,15 +3,20 @@
 Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
 """
 
+from regraft.build.backbones import bare_backbone
+from regraft.build.data import datamodule
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
 from regraft.build.evaluating import evaluation_data
 from regraft.build.features import FeaturePlan, feature_plan, model_name, store
-from regraft.build.parts import Parts, assemble, bare_backbone, datamodule, freezing, optimizer_groups, transfer_module
+from regraft.build.modules import transfer_module
+from regraft.build.optimizers import optimizer_groups
+from regraft.build.parts import Parts, assemble
 from regraft.build.pixels import store_pixels
 from regraft.build.preflight import Checked, preflight
 from regraft.build.probing import Point, fit_grid
 from regraft.build.room import bytes_text
 from regraft.build.running import callbacks, loggers, trainer
+from regraft.build.strategies import freezing
 from regraft.build.trained import trained_model
 
 __all__ = [

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from regraft.build import room
+from regraft.build.heads import head
 from regraft.build.mending import Mending
-from regraft.build.parts import head, optimizer, optimizer_groups, skips_nan
+from regraft.build.modules import skips_nan
+from regraft.build.optimizers import optimizer, optimizer_groups
 from regraft.build.running import require_watchable, watchers, why_unvalidated
 from regraft.build.targets import Config, factory, target_of
 from regraft.contracts import Backbone, InputSpec

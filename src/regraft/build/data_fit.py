@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from regraft.build.attempts import schedule, watch_faults, weightless_head
+from regraft.build.data import unread_datamodule
 from regraft.build.mending import Mending, at
-from regraft.build.parts import loss, optimizer, unread_datamodule
+from regraft.build.modules import loss
+from regraft.build.optimizers import optimizer
 from regraft.build.preflight import Checked, preflight
 from regraft.build.targets import Config
 from regraft.contracts import Backbone, InputSpec

@@ -22,19 +22,15 @@ from regraft.build.attempts import (
     replace_shapeless,
     weightless_head,
 )
+from regraft.build.backbones import backbone, bare_backbone
+from regraft.build.data import unread_datamodule
 from regraft.build.features import require_storable_if_wanted
+from regraft.build.heads import head_source
 from regraft.build.mending import Mending
-from regraft.build.parts import (
-    backbone,
-    bare_backbone,
-    freezing,
-    loss,
-    require_length,
-    unasked_freezing,
-    unread_datamodule,
-)
+from regraft.build.modules import loss
 from regraft.build.running import lacking_keys, trainer
 from regraft.build.signatures import hints_of
+from regraft.build.strategies import freezing, require_length, unasked_freezing
 from regraft.build.targets import Config, checked_call, factory, require_numbers
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing.table import StageRow
@@ -110,6 +106,8 @@ def preflight(
     strategy = mending.attempt("freezing", lambda: unasked_freezing(now))
     if body is not None and strategy is not None:
         strategy = mending.attempt("freezing", lambda: freezing(now, body.stage_names))
+    if continued is None:
+        mending.attempt("head_from", lambda: head_source(now))
     made_head = mending.attempt("head", lambda: weightless_head(now, _num_features(body), ANY_CLASSES))
     mending.attempt("loss", lambda: loss(now, class_counts_to_try(now)))
     rows, sizes = None, None

@@ -10,9 +10,13 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from regraft import heads
+from regraft.build.backbones import backbone
+from regraft.build.data import datamodule
 from regraft.build.features import feature_plan, store
-from regraft.build.parts import backbone, datamodule, freezing, head, loss
+from regraft.build.heads import head
+from regraft.build.modules import loss
 from regraft.build.storable import is_amortised
+from regraft.build.strategies import freezing
 from regraft.build.targets import Config, factory, require_numbers
 from regraft.contracts import Backbone, InputSpec
 from regraft.features.fill import Progress

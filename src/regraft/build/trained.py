@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from regraft.build.parts import bare_backbone, head
+from regraft.build.backbones import bare_backbone
+from regraft.build.heads import head
 from regraft.checkpoints.reading import read
 from regraft.runs import find_checkpoint
 from regraft.trained import Network, TrainedModel

@@ -1,0 +1,44 @@
+"""The backbone of a config, with its weights or without."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from regraft.build.targets import Config, factory, target_of
+from regraft.contracts import Backbone, InputSpec
+from regraft.trust import require_known_targets
+
+
+def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
+    """Returns the backbone and its architecture: the config that builds it again, without weights.
+
+    Args:
+        model: the config's section.
+        trust: further modules whose classes an earlier run's checkpoint may name.
+
+    Raises:
+        ValueError: unknown name, weights that don't match; OSError: no file, no network.
+    """
+    architecture = model
+    make = factory(model, "model")
+    if "construct" in inspect.signature(target_of(model, "model")).parameters:
+
+        def construct(found: Mapping[str, Any]) -> Backbone:
+            nonlocal architecture
+            architecture = dict(found)
+            require_known_targets(architecture, trust, str(model.get("path")))
+            return bare_backbone(architecture)
+
+        make = partial(make, construct=construct)
+    built: Backbone = make()
+    size = {"image_size": built.input_spec.image_size, "num_channels": built.input_spec.num_channels}
+    return built, architecture | {"weights": None} | size
+
+
+def bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
+    """Returns a backbone with random weights, for a checkpoint to fill."""
+    built: Backbone = factory(architecture, "model")()
+    if input_spec is not None:
+        built.input_spec = input_spec
+    return built

@@ -1,0 +1,26 @@
+"""The optimizer of a config, on named groups."""
+
+from typing import Any
+
+from torch import nn
+
+from regraft.build.targets import Config, factory
+from regraft.contracts import Backbone
+from regraft.optim import parameter_groups
+
+
+def optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
+    """Returns the config's optimizer on named groups."""
+    node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
+    return factory(node, "optimizer")(params=optimizer_groups(config, backbone, head))
+
+
+def optimizer_groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:
+    """Returns the named groups that the config's optimizer works on."""
+    node = config["optimizer"]
+    return parameter_groups(
+        backbone,
+        head,
+        weight_decay=node.get("weight_decay", 0.0),
+        decay_norm_and_bias=node.get("decay_norm_and_bias", False),
+    )

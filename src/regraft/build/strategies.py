@@ -1,0 +1,26 @@
+"""The freezing strategy of a config, and how long it has."""
+
+from regraft.build.targets import Config, factory
+from regraft.freezing.phases import phases
+from regraft.freezing.strategies import FreezingStrategy
+
+
+def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
+    """Returns the strategy, having asked it about every epoch, so that a misnamed stage is said before data is read."""
+    strategy = unasked_freezing(config)
+    phases(strategy, stage_names, config["trainer"]["max_epochs"])
+    return strategy
+
+
+def unasked_freezing(config: Config) -> FreezingStrategy:
+    """Returns the strategy, which may still not fit the backbone's stages, or the length of the run."""
+    require_length(config)
+    strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
+    return strategy
+
+
+def require_length(config: Config) -> None:
+    """Checks how many epochs the run has."""
+    max_epochs = config["trainer"]["max_epochs"]
+    if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
+        raise ValueError(f"trainer.max_epochs: got {max_epochs!r}; allowed: 1 or more, or -1 for no limit.")
