@@ -106,7 +106,7 @@ def preflight(
     strategy = mending.attempt("freezing", lambda: unasked_freezing(now))
     if body is not None and strategy is not None:
         strategy = mending.attempt("freezing", lambda: freezing(now, body.stage_names))
-    if continued is None:
+    if continued is None and isinstance(now.get("head_from"), str):
         mending.attempt("head_from", lambda: head_source(now))
     made_head = mending.attempt("head", lambda: weightless_head(now, _num_features(body), ANY_CLASSES))
     mending.attempt("loss", lambda: loss(now, class_counts_to_try(now)))
