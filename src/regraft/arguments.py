@@ -78,21 +78,32 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
     """
     if not _MULTIRUN.isdisjoint(arguments):
         raise ValueError("resume: it goes on with one run at a time; leave -m out.")
-    if value_of("run", arguments) is None:
-        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    handle = handle_in(arguments)
     elsewhere = {"hydra.run.dir", "ckpt_path"} & set(map(key_of, arguments))
     if elsewhere:
         raise ValueError(
             f"{elsewhere.pop()}: resume goes on in the run's own folder, from its own checkpoint. Leave it out."
         )
-    found = find_run(str(value_of("run", arguments)), output_dir(arguments))
-    if not (found.last_ckpt.is_file() or found.previous_ckpt.is_file()):
+    found = find_run(handle, output_dir(arguments))
+    if not found.can_go_on:
         raise FileNotFoundError(
             f"run: {found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
             f"{found.best_ckpt} starts a new run from its best one."
         )
     kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
     return in_its_folder([f"ckpt_path={quoted(found.path)}", *kept])
+
+
+def handle_in(arguments: Sequence[str]) -> str:
+    """Returns what `run=` says.
+
+    Raises:
+        ValueError: it says nothing.
+    """
+    handle = value_of("run", arguments)
+    if handle is None:
+        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    return handle
 
 
 def with_checkpoint(arguments: Sequence[str]) -> list[str]:

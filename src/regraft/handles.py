@@ -15,6 +15,7 @@ from regraft.runs import CHECKPOINTS, Run, find_checkpoint, is_run
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
 _MAX_LISTED = 10
 _HEADLINES = ("test/acc", "val/acc")
+_ELSE = "`regraft runs` lists them; output_dir=PATH looks elsewhere."
 
 
 def find_run(handle: str, output_dir: str | Path) -> Run:
@@ -45,9 +46,6 @@ def find_run(handle: str, output_dir: str | Path) -> Run:
     return run
 
 
-_ELSE = "`regraft runs` lists them; output_dir=PATH looks elsewhere."
-
-
 def all_runs(output_dir: str | Path) -> list[Run]:
     """Returns the runs below a folder, jobs of sweeps too, the one that was started or continued last first."""
     return sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=last_started, reverse=True)
@@ -63,8 +61,7 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
     """
     place = Path(output_dir).expanduser().resolve()
     for run in [Run(place)] if is_run(place) else all_runs(place):
-        is_saved = run.last_ckpt.is_file() or run.previous_ckpt.is_file()
-        if is_saved and run.state.get("slurm_job") == job and _asked(_overrides_of(run)) == _asked(overrides):
+        if run.can_go_on and run.state.get("slurm_job") == job and _asked(_overrides_of(run)) == _asked(overrides):
             return run
     return None
 

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from regraft.arguments import key_of
+from regraft.dotted import ABSENT, at
 
 log = logging.getLogger(__name__)
 
 _MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust", "sweep")
-_MAY_CHANGE_TOO = (
+WHERE_THINGS_LIE = (
     *("data.root", "data.num_workers", "data.verify", "data.cache"),
     *("features.cache", "features.dir", "features.max_gb"),
 )
+"""Keys of what a run keeps that don't change what it finds: where data lies and how it is read, what is stored."""
+
 # What a choice of trainer (cpu, gpu, ddp) is about; the rest of its section are knobs that the run has set.
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
 _RESETTABLE = ("optimizer", "scheduler")
@@ -39,7 +42,6 @@ _REASONS = {
     **dict.fromkeys(_RESETTABLE, "its state is restored; resume.reset=[optimizer,scheduler] starts both afresh"),
 }
 
-_ABSENT = object()
 _Change = tuple[str, Any, Any]
 
 
@@ -66,12 +68,12 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
         section, _, rest = key.partition(".")
         if section == "resume" or (section not in composed and section not in record):
             continue
-        if section in (*_MAY_CHANGE, *reset) or key in _MAY_CHANGE_TOO:
+        if section in (*_MAY_CHANGE, *reset) or key in WHERE_THINGS_LIE:
             _apply(config, composed, section, rest)
-            applied += _changes(key, _at(record, key), _at(config, key))
+            applied += _changes(key, at(record, key), at(config, key))
         else:
-            changes = _changes(key, _at(record, key), _at(composed, key))
-            refused += [change for change in changes if change[0] not in _MAY_CHANGE_TOO]
+            changes = _changes(key, at(record, key), at(composed, key))
+            refused += [change for change in changes if change[0] not in WHERE_THINGS_LIE]
     if refused:
         raise ValueError(_refusal(refused))
     _require_consistent_reset(record, config, reset)
@@ -187,10 +189,10 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         *parents, last = rest.split(".")
         for parent in parents:
             node = node.setdefault(parent, {})
-        value = _at(composed, f"{section}.{rest}")
-        if last not in node and value is not _ABSENT and section != "trainer":
+        value = at(composed, f"{section}.{rest}")
+        if last not in node and value is not ABSENT and section != "trainer":
             raise ValueError(f"{section}.{rest}: unknown key {last!r}. The run has: {', '.join(node)}.")
-        if value is _ABSENT:
+        if value is ABSENT:
             node.pop(last, None)
         else:
             node[last] = value
@@ -208,19 +210,10 @@ def _changes(key: str, old: Any, new: Any) -> list[_Change]:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(name for name in new if name not in old)]
-        pairs = {name: (old.get(name, _ABSENT), new.get(name, _ABSENT)) for name in names}
+        pairs = {name: (old.get(name, ABSENT), new.get(name, ABSENT)) for name in names}
         return [change for name, pair in pairs.items() for change in _changes(f"{key}.{name}", *pair)]
     return [(key, old, new)]
 
 
 def _shown(value: Any) -> str:
-    return "nothing" if value is _ABSENT else repr(value)
-
-
-def _at(config: dict[str, Any], key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, dict) or part not in node:
-            return _ABSENT
-        node = node[part]
-    return node
+    return "nothing" if value is ABSENT else repr(value)

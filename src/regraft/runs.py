@@ -135,6 +135,11 @@ class Run:
         return self.checkpoint("last")
 
     @property
+    def can_go_on(self) -> bool:
+        """Whether there is a checkpoint that the run can go on from."""
+        return self.last_ckpt.is_file() or self.previous_ckpt.is_file()
+
+    @property
     def previous_ckpt(self) -> Path:
         """What `last_ckpt` held before; in use only if that is damaged."""
         return self.path / CHECKPOINTS / PREVIOUS

@@ -217,7 +217,7 @@ def test_other_ways_to_count(length, stop_at, monkeypatch, never_stopped):
 
 
 def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
-    import regraft.verbs.train as verb
+    import regraft.verbs.fitting as verb
 
     stop = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
     overrides = [*KEPT, *stop, "callbacks.checkpoint.every_n_steps=2", "freezing=none", "trainer.max_epochs=9"]

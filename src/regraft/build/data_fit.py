@@ -7,12 +7,14 @@ from typing import Any
 
 from regraft.build.attempts import schedule, watch_faults, weightless_head
 from regraft.build.data import unread_datamodule
-from regraft.build.mending import Mending, at
+from regraft.build.mending import Mending
 from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer
 from regraft.build.preflight import Checked, preflight
 from regraft.build.targets import Config
-from regraft.contracts import Backbone, InputSpec
+from regraft.checkpoints.reading import Checkpoint
+from regraft.contracts import Backbone
+from regraft.dotted import at
 from regraft.faults import FaultsError, sentences_of
 
 _LIMITS = ("limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval")
@@ -21,7 +23,7 @@ _LIMITS = ("limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_
 def require_sound(
     config: Config,
     folder: Path,
-    continued: tuple[Config, InputSpec] | None,
+    continued: Checkpoint | None,
     reference: Callable[[], Config] | None,
 ) -> Checked:
     """Returns what checking a config has made; see `preflight`.

@@ -14,11 +14,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.build.signatures import misfits
 from regraft.build.targets import Config
+from regraft.dotted import ABSENT, at
 from regraft.faults import key_in, sentences_of
 
 Made = TypeVar("Made")
-
-_ABSENT = object()
 
 
 class Mending:
@@ -53,9 +52,9 @@ class Mending:
             return False
         path, _, name = key.rpartition(".")
         node, right = at(self.config, path) if path else self.config, at(self._reference(), key)
-        if not isinstance(node, dict) or node.get(name, _ABSENT) == right or right == "???":
+        if not isinstance(node, dict) or node.get(name, ABSENT) == right or right == "???":
             return False
-        if right is _ABSENT:
+        if right is ABSENT:
             del node[name]
         else:
             node[name] = copy.deepcopy(right)
@@ -127,13 +126,3 @@ class Mending:
             return misfits(node, section, self._extra_types.get(section, {}))
         except ValueError:  # there is no such target, which what makes it says
             return []
-
-
-def at(config: Mapping[str, Any], key: str) -> Any:
-    """Returns what stands at a dotted key; a value of its own if nothing does."""
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return _ABSENT
-        node = node[part]
-    return node

@@ -32,6 +32,7 @@ from regraft.build.running import lacking_keys, trainer
 from regraft.build.signatures import hints_of
 from regraft.build.strategies import freezing, require_length, unasked_freezing
 from regraft.build.targets import Config, checked_call, factory, require_numbers
+from regraft.checkpoints.reading import Checkpoint
 from regraft.contracts import Backbone, InputSpec
 from regraft.freezing.table import StageRow
 
@@ -73,7 +74,7 @@ def preflight(
     config: Config,
     folder: Path,
     *,
-    continued: tuple[Config, InputSpec] | None = None,
+    continued: Checkpoint | None = None,
     reference: Callable[[], Config] | None = None,
     blocked: Collection[str] = (),
 ) -> Checked:
@@ -82,7 +83,7 @@ def preflight(
     Args:
         config: the resolved config.
         folder: of the run; needn't exist.
-        continued: the architecture and the input spec of the run that this one goes on with.
+        continued: what the run goes on from.
         reference: gives the config of the same choices without any other override.
         blocked: sections that aren't looked at, because what is wrong with them has been said.
     """
@@ -124,10 +125,10 @@ def _bare_trainer(config: Config) -> Any:
     return trainer(config, has_val=True, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-def _backbone(config: Config, continued: tuple[Config, InputSpec] | None) -> tuple[Backbone, Config | None]:
+def _backbone(config: Config, continued: Checkpoint | None) -> tuple[Backbone, Config | None]:
     """Returns the backbone and its architecture; one without weights, and None, if they are yet to be downloaded."""
     if continued is not None:
-        return bare_backbone(*continued), None
+        return bare_backbone(continued.architecture, continued.input_spec), None
     model = config["model"]
     factory(model, "model")  # says of an unknown key before anything else
     source = import_module(get_object(model["_target_"]).__module__)

@@ -10,9 +10,9 @@ def cache_choice(cache: str | bool) -> str:
     Raises:
         ValueError: it is none of the choices.
     """
-    choice = {True: "on", False: "off"}.get(cache, cache)  # type: ignore[call-overload]
+    choice = ("on" if cache else "off") if isinstance(cache, bool) else cache
     _check(choice in CACHE_CHOICES, "cache", cache, ", ".join(CACHE_CHOICES))
-    return str(choice)
+    return choice
 
 
 def require_options(

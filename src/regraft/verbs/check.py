@@ -187,13 +187,13 @@ def _checked(composed: Composed) -> tuple["Checked | None", list[str]]:
 
     quiet_lightning()
     try:
-        config, goes_on_with = settle(composed.config, composed.overrides, Run(composed.folder))
+        config, checkpoint = settle(composed.config, composed.overrides, Run(composed.folder))
     except (ValueError, OSError) as error:
         return None, sentences_of(error)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    choices = None if goes_on_with else partial(reference, composed.node.hydra)
+    choices = partial(reference, composed.node.hydra) if checkpoint is None else None
     checked = build.preflight(
-        config, composed.folder, continued=goes_on_with, reference=choices, blocked=composed.blocked
+        config, composed.folder, continued=checkpoint, reference=choices, blocked=composed.blocked
     )
     return checked, checked.faults
 

@@ -85,11 +85,12 @@ def join(run_path: str) -> None:
     import logging
     from pathlib import Path
 
-    from regraft.verbs.train import fit
+    from regraft.verbs.fitting import fit
+    from regraft.verbs.quiet import quiet_lightning
 
     end_with(os.environ[_LAUNCHED_BY])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    quiet_lightning()
     run = Run(Path(run_path))
     config, session = plain_data.load(run.path / _HANDED_OVER)
     look_beside(config.get("trust", []))

@@ -15,8 +15,9 @@ from regraft import composition, provenance
 from regraft.arguments import key_of
 from regraft.runs import Run
 from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
-from regraft.verbs import train
+from regraft.verbs.fitting import fit
 from regraft.verbs.quiet import quiet_lightning
+from regraft.verbs.train import keep_overrides
 
 if TYPE_CHECKING:
     from regraft.build import Point
@@ -32,7 +33,7 @@ def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     composed = composition.compose_once("probe", list(overrides), config_dir)
     with composition.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
-        train.keep_overrides(run, overrides)
+        keep_overrides(run, overrides)
         return _probe(composed, run, overrides)
 
 
@@ -73,7 +74,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     log.info(
         "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
     )
-    train.fit(configs[best], run, session)
+    fit(configs[best], run, session)
     return run
 
 

@@ -11,19 +11,16 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from regraft import composition, provenance
-from regraft.arguments import key_of, output_dir, quoted, value_of, with_keys_of_the_run
+from regraft.arguments import handle_in, key_of, output_dir, quoted, value_of, with_keys_of_the_run
 from regraft.handles import find_run
-from regraft.resuming import continued
+from regraft.resuming import WHERE_THINGS_LIE, continued
 from regraft.runs import Run, find_checkpoint
 from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
 
 # None of these changes what a run finds.
-_MAY_CHANGE = (
-    *("run", "output_dir", "trust", "data.root", "data.num_workers", "data.verify"),
-    *("features.cache", "features.dir", "features.max_gb", "trainer.enable_progress_bar"),
-)
+_MAY_CHANGE = ("run", "output_dir", "trust", "trainer.enable_progress_bar", *WHERE_THINGS_LIE)
 # Of a continued run: what only says which run it is.
 _NO_CHANGES = (*_MAY_CHANGE, "ckpt_path", "hydra.run.dir", "hydra.output_subdir")
 
@@ -34,9 +31,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
     Raises:
         ValueError: no run is named, it hasn't finished, or an argument would make it another run.
     """
-    handle = value_of("run", arguments)
-    if handle is None:
-        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    handle = handle_in(arguments)
     refused = [argument for argument in arguments if key_of(argument) not in _MAY_CHANGE]
     if refused:
         raise ValueError(
