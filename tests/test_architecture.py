@@ -16,7 +16,8 @@ ALLOWED = {
     "atomic": set(),
     "plain_data": set(),
     "shipped": set(),
-    "trust": {"plain_data", "shipped"},
+    "trust": {"plain_data", "quoting", "shipped"},
+    "quoting": set(),
     "config_files": {"plain_data", "shipped", "trust"},
     "runs": {"atomic", "plain_data"},
     "handles": {"runs"},
@@ -26,7 +27,7 @@ ALLOWED = {
     "run_state": {"atomic", "run_lock", "runs", "slurm", "startup"},
     "provenance": {"atomic", "runs"},
     "startup": set(),
-    "composition": {"config_files", "shipped", "trust"},
+    "composition": {"config_files", "quoting", "shipped", "trust"},
     "faults": set(),
     "overrides": {"arguments", "composition", "faults", "shipped", "top_level"},
     "top_level": {"composition", "shipped"},
@@ -71,6 +72,7 @@ ALLOWED = {
         "composition",
         "config_files",
         "faults",
+        "quoting",
         "runs",
         "shipped",
         "startup",
@@ -84,7 +86,9 @@ ALLOWED = {
     "__init__": {"build", "handles", "runs", "trained", "verbs"},
     "__main__": {"cli"},
 }
-MAY_SEE_CONFIGS = {"cli", "composition", "config_files", "overrides", "trust", "sweeps", "top_level", "build", "verbs"}
+MAY_SEE_CONFIGS = {
+    *("cli", "composition", "config_files", "overrides", "quoting", "trust", "sweeps", "top_level", "build", "verbs"),
+}
 
 
 def modules() -> list[Path]:

@@ -46,25 +46,3 @@ def test_two_runs_of_one_second_have_folders_of_their_own():
 def test_an_id_is_drawn_once_per_config():
     composed = composition.compose_once("train", ["+name=${regraft.id:}", "+again=${regraft.id:}"], None)
     assert composed.name == composed.again
-
-
-@pytest.mark.parametrize(
-    ("word", "expected"),
-    [
-        ("data.root=~/Photos", "data.root='~/Photos'"),
-        ("data.root=/home/jörg/Fotos (2019), neu", "data.root='/home/jörg/Fotos (2019), neu'"),
-        ("data.root=John's", 'data.root="John\'s"'),
-        ("data.root=a b", "data.root=a b"),
-        ("optimizer.lr=1e-3,1e-2", "optimizer.lr=1e-3,1e-2"),
-        ("optimizer.lr=tag(log,interval(1e-5,1e-1))", "optimizer.lr=tag(log,interval(1e-5,1e-1))"),
-        ("optimizer.betas=[0.9", "optimizer.betas=[0.9"),
-        ("~penalty.l2", "~penalty.l2"),
-        ("--config-dir", "--config-dir"),
-    ],
-)
-def test_a_value_that_hydra_has_no_word_for_is_quoted(word, expected):
-    assert composition.readable([word]) == [expected]
-
-
-def test_each_value_of_a_sweep_is_quoted_for_itself():
-    assert composition.readable(["-m", "data.root=~/a,b"]) == ["-m", "data.root='~/a',b"]

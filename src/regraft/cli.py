@@ -22,8 +22,9 @@ from regraft import __version__, config_files
 from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
-from regraft.composition import explain, is_debugging, readable, register_resolvers, unknown
+from regraft.composition import explain, is_debugging, register_resolvers, unknown
 from regraft.faults import FaultsError, sentences_of
+from regraft.quoting import readable
 from regraft.runs import Run
 from regraft.shipped import conf_dir
 from regraft.startup import exit_when_preempted, limit_spinning

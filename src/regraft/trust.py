@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import Sweep
 from hydra.utils import get_object
 
 from regraft.plain_data import require_bounded_tree
+from regraft.quoting import readable
 from regraft.shipped import shipped_targets
 
 # Classes of these modules, if they are of this kind: making one reads no pickle and calls nothing that it is given.
@@ -56,7 +57,7 @@ def named_in(overrides: Sequence[str]) -> list[str]:
     # What has no value is a flag's, such as the folder of --config-dir.
     lines = [line for line in overrides if "=" in line and not line.startswith("-")]
     lines = [line for line in lines if "trust" in line or "_target_" in line]
-    for override in OverridesParser.create().parse_overrides(lines):
+    for override in OverridesParser.create().parse_overrides(readable(lines)):
         value = override.value()
         if override.key_or_group.rpartition(".")[2] in ("trust", "_target_"):
             is_sweep = isinstance(value, Sweep)

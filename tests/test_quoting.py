@@ -1,0 +1,30 @@
+import pytest
+
+from regraft.quoting import readable
+from regraft.trust import named_in
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("data.root=~/Photos", "data.root='~/Photos'"),
+        ("data.root=/home/jörg/Fotos (2019), neu", "data.root='/home/jörg/Fotos (2019), neu'"),
+        ("data.root=John's", 'data.root="John\'s"'),
+        ("data.root=a b", "data.root=a b"),
+        ("optimizer.lr=1e-3,1e-2", "optimizer.lr=1e-3,1e-2"),
+        ("optimizer.lr=tag(log,interval(1e-5,1e-1))", "optimizer.lr=tag(log,interval(1e-5,1e-1))"),
+        ("optimizer.betas=[0.9", "optimizer.betas=[0.9"),
+        ("~penalty.l2", "~penalty.l2"),
+        ("--config-dir", "--config-dir"),
+    ],
+)
+def test_a_value_that_hydra_has_no_word_for_is_quoted(word, expected):
+    assert readable([word]) == [expected]
+
+
+def test_each_value_of_a_sweep_is_quoted_for_itself():
+    assert readable(["-m", "data.root=~/a,b"]) == ["-m", "data.root='~/a',b"]
+
+
+def test_what_is_trusted_is_found_among_values_that_need_quotes():
+    assert named_in(["data.root=~/trust", "trust=[my_heads]"]) == ["my_heads"]
