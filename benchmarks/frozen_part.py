@@ -32,21 +32,22 @@ def train(scratch: Path, *overrides: str) -> Any:
     """Returns a run on the benchmark's photos; validation is on the files of `val`."""
     import regraft
 
-    return regraft.train(
-        [
-            "data=folder",
-            f"data.root={scratch / 'photos'}",
-            "data.num_workers=2",
-            "model=efficientnet_lite0",
-            f"model.image_size={IMAGE_SIZE}",
-            "scheduler=constant",
-            "trainer=cpu",
-            f"trainer.max_epochs={NUM_EPOCHS}",
-            "trainer.enable_progress_bar=false",
-            f"output_dir={scratch / 'outputs'}",
-            *overrides,
-        ]
-    )
+    return regraft.train([*overrides_of_a_run(scratch), *overrides])
+
+
+def overrides_of_a_run(scratch: Path) -> list[str]:
+    return [
+        "data=folder",
+        f"data.root={scratch / 'photos'}",
+        "data.num_workers=2",
+        "model=efficientnet_lite0",
+        f"model.image_size={IMAGE_SIZE}",
+        "scheduler=constant",
+        "trainer=cpu",
+        f"trainer.max_epochs={NUM_EPOCHS}",
+        "trainer.enable_progress_bar=false",
+        f"output_dir={scratch / 'outputs'}",
+    ]
 
 
 def stored(scratch: Path, name: str) -> str:
@@ -276,21 +277,22 @@ def accuracy(run: Any) -> float:
     return float([row["val/acc"] for row in run.history(before_step=10**9) if "val/acc" in row][-1])
 
 
-def write_photos(cifar: Path, target: Path) -> None:
-    """Writes CIFAR-10 images as PNG files, ROOT/train/CLASS and ROOT/val/CLASS, the same number of each class."""
+def write_photos(splits: Any, target: Path) -> None:
+    """Writes CIFAR's images as PNG files, ROOT/train/CLASS and ROOT/val/CLASS, the same number of each class."""
     from PIL import Image
 
-    from regraft.data.cifar import CIFAR10Source
-
-    source = CIFAR10Source(root=str(cifar), verify=False)
-    splits = source.splits()
+    num_classes = len(splits.class_names)
     # Without a test split Regraft would test on `val` and carve its validation from `train`; so there is a tiny one.
-    parts = (("train", splits.train, NUM_TRAIN), ("val", splits.test, NUM_VAL), ("test", splits.test, 10))
+    parts = (
+        ("train", splits.train, NUM_TRAIN),
+        ("val", splits.test, NUM_VAL),
+        ("test", splits.test, len(splits.class_names)),
+    )
     for name, images, number in parts:
         for label, class_name in enumerate(splits.class_names):
             folder = target / name / class_name
             folder.mkdir(parents=True)
-            for place in (images.labels == label).nonzero()[: number // len(splits.class_names), 0].tolist():
+            for place in (images.labels == label).nonzero()[: number // num_classes, 0].tolist():
                 Image.fromarray(images.pixels[place].permute(1, 2, 0).numpy()).save(folder / f"{place}.png")
 
 
@@ -332,10 +334,12 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.scratch)
         return
+    from regraft.data.cifar import CIFAR10Source
+
     names = arguments.only.split(",") if arguments.only else list(CASES)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        write_photos(arguments.cifar, scratch / "photos")
+        write_photos(CIFAR10Source(root=str(arguments.cifar), verify=False).splits(), scratch / "photos")
         copy_photos(arguments.photos, scratch / "real")
         if any(name.endswith("_warm") for name in names):
             measure(__file__, "probe_warm", scratch)

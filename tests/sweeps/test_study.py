@@ -42,6 +42,8 @@ def test_a_database_holds_a_study_too(tmp_path):
 def test_a_database_that_is_not_there_is_said_in_a_sentence():
     with pytest.raises(ValueError, match=r"sweep\.storage: nothing can't be opened"):
         storage.storage_at("nothing://host/db")
+    with pytest.raises(ValueError, match=r"sweep\.storage: mssql needs a driver that isn't installed"):
+        storage.storage_at("mssql://host/db")
 
 
 def test_a_study_keeps_its_metrics(tmp_path):

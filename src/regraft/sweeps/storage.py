@@ -60,10 +60,17 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
             raise ValueError(
                 f"sweep.storage: {place} can't be read. Move it away, and the study is made anew from the sweep's runs."
             ) from error
+    kind = place.partition("://")[0]
     try:
         return optuna.storages.RDBStorage(place)
+    except ImportError as error:
+        raise ValueError(
+            f"sweep.storage: {kind} needs a driver that isn't installed. For PostgreSQL: pip install "
+            "'regraft[postgresql]'; for others, the one that SQLAlchemy asks for in their URL."
+        ) from error
     except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
-        raise ValueError(f"sweep.storage: {place.partition('://')[0]} can't be opened: {error}") from error
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"sweep.storage: {kind} can't be opened: {reason}") from error
 
 
 def mend(journal: Path) -> None:
