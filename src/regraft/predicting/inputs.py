@@ -71,14 +71,14 @@ def find_inputs(text: str) -> Inputs:
     if "://" in text:
         raise ValueError(f"input: got {text}; pictures are read from files only. Download it first.")
     path = Path(text).expanduser()
-    if path.is_dir():
-        return _of_folder(path)
     if not os.path.lexists(path):
         if glob.has_magic(text):
             return _of_glob(str(path))
         raise FileNotFoundError(
             f"input: there is no file or folder {readable(text)}. Give a photo, a folder, a glob, a list.txt, or -."
         )
+    if path.is_dir():
+        return _of_folder(path)
     return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
 
 
@@ -114,14 +114,11 @@ def _of_glob(pattern: str) -> Inputs:
     files = [name for name in found if not Path(name).is_dir()]
     if not found:
         raise ValueError(f"input: nothing matches {readable(pattern)}. In a glob, ** stands for folders at any depth.")
-    fix = f"give the folder itself, or {readable(pattern.rstrip('*'))}**/*.jpg"
+    matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"
+    fix = "give the folder itself, or a glob that ends in /**/*.jpg"
     if not files:
-        raise ValueError(
-            f"input: {readable(pattern)} matches {counted(len(folders), 'folder')} and no file. Fix: {fix}."
-        )
-    note = (
-        f"Passed over: {counted(len(folders), 'folder')} that match too ({_named(folders)}); to look into them, {fix}."
-    )
+        raise ValueError(f"input: {matched} and no file. Fix: {fix}.")
+    note = f"Passed over: {matched}, which aren't looked into; {fix}."
     return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
 
 

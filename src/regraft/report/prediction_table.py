@@ -15,8 +15,13 @@ _MAX_CLASSES = 30
 _WIDTH = 160
 
 
-def show(tally: Tally) -> None:
-    """Prints the first pictures with their most probable classes; of many, how many there are of each class too."""
+def show(tally: Tally, *, is_kept: bool) -> None:
+    """Prints the first pictures with their most probable classes; of many, how many there are of each class too.
+
+    Args:
+        tally: of all predictions.
+        is_kept: whether a file has them all.
+    """
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
@@ -24,13 +29,14 @@ def show(tally: Tally) -> None:
         console.print(_pictures(tally.first))
     num_more = tally.num - tally.num_bad - len(tally.first)
     if num_more:
-        _print(console, f"... and {counted(num_more, 'more picture', 'more pictures')}; output=FILE.csv has them all.")
+        where = "the output file" if is_kept else "output=FILE.csv"
+        _print(console, f"... and {counted(num_more, 'more picture')}; {where} has them all.")
         console.print(_classes(tally))
 
 
 def show_rest(tally: Tally, notes: Iterable[str], console: Console) -> None:
     """Prints what couldn't be predicted and what was passed over."""
-    if tally.num_bad:
+    if tally.num_bad and tally.num > 1:  # a single one's error is the command's
         _print(console, f"{tally.num_bad:,} of {counted(tally.num, 'picture')} couldn't be predicted:")
         for prediction in tally.bad:
             _print(console, f"  {readable(prediction.name or '')}: {prediction.error}")

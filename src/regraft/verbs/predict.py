@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+import yaml
 from rich.console import Console
 
 from regraft import composition
 from regraft.arguments import key_of, value_of, with_checkpoint
+from regraft.composition import unknown
 from regraft.startup import keep_freed_memory, quick_imports
 from regraft.trust import look_beside, named_in
 
@@ -62,21 +63,25 @@ def predict(arguments: Sequence[str]) -> None:
     from regraft.predicting.inputs import find_inputs
     from regraft.predicting.output_files import require_output
 
-    if config.output is not None:
-        require_output(config.output)
-    _predict(config, find_inputs(config.input), named_in(arguments))
+    if config["output"] is not None:
+        require_output(config["output"])
+    _predict(config, find_inputs(config["input"]), named_in(arguments))
 
 
-def _composed(arguments: Sequence[str]) -> DictConfig:
+def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     """Returns the verb's config.
 
     Raises:
         ValueError: a flag, a key that is unknown, given twice or lacking.
     """
     for argument in arguments:
-        if argument.startswith("-"):
+        if argument.startswith("-") or "=" not in argument:
             raise ValueError(f"predict: got {argument!r}; allowed: {_USAGE}")
-    keys = [key_of(argument) for argument in arguments]
+    keys = [key_of(argument) or argument for argument in arguments]
+    known = ["run", *_defaults()]
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"predict: {unknown('key', key, known)}")
     for key in _VERBATIM:
         if keys.count(key) > 1:
             raise ValueError(f"{key}: it is given {keys.count(key)} times; give one, or a list.txt or a glob of many.")
@@ -86,42 +91,49 @@ def _composed(arguments: Sequence[str]) -> DictConfig:
         raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
     others = [argument for argument, key in zip(arguments, keys, strict=True) if key not in _VERBATIM]
     look_beside(named_in(others))
-    config = composition.compose_once("predict", with_checkpoint(others), None)
-    for key in _VERBATIM:
-        config[key] = value_of(key, arguments)
-    return config
+    composed = composition.compose_once("predict", with_checkpoint(others), None)
+    given = {key: composed[key] for key in _defaults() if key not in _VERBATIM}
+    return given | {key: value_of(key, arguments) for key in _VERBATIM}
 
 
-def _predict(config: DictConfig, inputs: "Inputs", trust: Sequence[str]) -> None:
+def _defaults() -> list[str]:
+    """Returns the keys of the verb's config."""
+    text = (composition.conf_dir() / "predict.yaml").read_text(encoding="utf-8")
+    return [key for key in yaml.safe_load(text) if key != "defaults"]
+
+
+def _predict(config: dict[str, Any], inputs: "Inputs", trust: Sequence[str]) -> None:
     """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
     with quick_imports():
         from regraft import build
+        from regraft.data.checking.findings import counted
         from regraft.predicting.batches import predicted, require_options
         from regraft.predicting.output_files import STDOUT
         from regraft.predicting.tally import Tally
         from regraft.report import prediction_table
         from regraft.report.progress import image_progress
 
-    require_options(config.top_k, config.tta, config.batch_size)
-    model = build.trained_model(config.ckpt_path, trust=trust, device=_device(config.device))
+    options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
+    require_options(**options)
+    output, top_k = config["output"], config["top_k"]
+    model = build.trained_model(config["ckpt_path"], trust=trust, device=_device(config["device"]))
     if model.device.type == "cpu":
         keep_freed_memory()
     # What is shown besides the answers mustn't be mixed with them.
-    said = Console(stderr=config.output == STDOUT)
+    said = Console(stderr=output == STDOUT)
     progress = image_progress(is_shown=said.is_terminal, title="Predicting", console=said)
-    top_k, tally = min(config.top_k, len(model.class_names)), Tally()
+    tally = Tally()
     pictures = ((picture.name, picture.path) for picture in inputs.pictures)
-    with _writer(config.output, top_k) as write, progress(inputs.num) as count:
-        options = {"top_k": top_k, "tta": config.tta, "batch_size": config.batch_size}
+    with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:
         for batch in predicted(model, pictures, **options):
             write(batch)
             tally.add(batch)
             count(len(batch))
-    if config.output != STDOUT:
-        prediction_table.show(tally)
+    if output != STDOUT:
+        prediction_table.show(tally, is_kept=output is not None)
     prediction_table.show_rest(tally, inputs.notes, said)
-    if config.output not in (None, STDOUT):
-        print(f"Wrote {Path(config.output).expanduser().resolve()}: {tally.num:,} rows")
+    if output not in (None, STDOUT):
+        print(f"Wrote {counted(tally.num, 'row')}: {Path(output).expanduser().resolve()}")
     _require_any(tally)
 
 
