@@ -65,7 +65,7 @@ def predict(arguments: Sequence[str]) -> None:
 
     if config["output"] is not None:
         require_output(config["output"])
-    _predict(config, find_inputs(config["input"]), named_in(arguments))
+    _predict(config, find_inputs(config["input"]))
 
 
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
@@ -78,7 +78,8 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
         if argument.startswith("-") or "=" not in argument:
             raise ValueError(f"predict: got {argument!r}; allowed: {_USAGE}")
     keys = [key_of(argument) or argument for argument in arguments]
-    known = ["run", *_defaults()]
+    text = (composition.conf_dir() / "predict.yaml").read_text(encoding="utf-8")
+    known = ["run", *(key for key in yaml.safe_load(text) if key != "defaults")]
     for key in keys:
         if key not in known:
             raise ValueError(f"predict: {unknown('key', key, known)}")
@@ -90,19 +91,14 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     if not {"run", "ckpt_path"} & set(keys):
         raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
     others = [argument for argument, key in zip(arguments, keys, strict=True) if key not in _VERBATIM]
-    look_beside(named_in(others))
+    trust = named_in(others)
+    look_beside(trust)
     composed = composition.compose_once("predict", with_checkpoint(others), None)
-    given = {key: composed[key] for key in _defaults() if key not in _VERBATIM}
-    return given | {key: value_of(key, arguments) for key in _VERBATIM}
+    given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
+    return given | {"trust": trust} | {key: value_of(key, arguments) for key in _VERBATIM}
 
 
-def _defaults() -> list[str]:
-    """Returns the keys of the verb's config."""
-    text = (composition.conf_dir() / "predict.yaml").read_text(encoding="utf-8")
-    return [key for key in yaml.safe_load(text) if key != "defaults"]
-
-
-def _predict(config: dict[str, Any], inputs: "Inputs", trust: Sequence[str]) -> None:
+def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
     with quick_imports():
         from regraft import build
@@ -116,7 +112,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs", trust: Sequence[str]) -> 
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(**options)
     output, top_k = config["output"], config["top_k"]
-    model = build.trained_model(config["ckpt_path"], trust=trust, device=_device(config["device"]))
+    model = build.trained_model(config["ckpt_path"], trust=config["trust"], device=_device(config["device"]))
     if model.device.type == "cpu":
         keep_freed_memory()
     # What is shown besides the answers mustn't be mixed with them.
