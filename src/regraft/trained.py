@@ -104,7 +104,7 @@ class TrainedModel:
         return (self.logits(views) / self.temperature).softmax(1)
 
     def predict(
-        self, images: object, *, top_k: int = 5, tta: "Tta" = "none", batch_size: int = 64
+        self, images: object, *, top_k: int = 5, tta: "Tta" = "none", batch_size: int = 32
     ) -> "list[Prediction]":
         """Returns what it says of images, in their order: class name, probabilities, the most probable classes.
 

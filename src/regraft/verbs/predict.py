@@ -35,7 +35,7 @@ output=        a file of rows, one for each picture, also for those that couldn'
                is there once it is whole. - prints JSON lines on stdout as they come, and nothing else there
 top_k=5        how many classes are named for each picture, the most probable first
 tta=none       views whose probabilities are averaged: flip (2), five_crop (5), ten_crop (10)
-batch_size=64  views that the network takes at once
+batch_size=32  views that the network takes at once
 device=auto    cpu, cuda, cuda:1, mps, ...
 trust=[...]    modules of yours that the checkpoint may name
 output_dir=    where runs are looked for (outputs)
