@@ -36,6 +36,12 @@ def test_the_most_probable_come_first_and_of_equals_the_first_class():
     assert found[0].probability == pytest.approx(0.7)
 
 
+def test_what_is_no_number_is_no_answer():
+    good, bad = answers(["a", "b"], np.array([[1, 0], [np.nan, np.nan]], np.float32), ("ant", "bee"), 2)
+    assert (good.class_name, good.error) == ("ant", None)
+    assert (bad.class_name, bad.error) == (None, "the model's probabilities are no numbers")
+
+
 def test_csv_and_parquet_hold_the_same_rows():
     with written("new/o.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

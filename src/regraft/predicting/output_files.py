@@ -123,7 +123,7 @@ def _columns(top_k: int) -> list[str]:
 
 
 def _row(prediction: Prediction, top_k: int) -> list[Any]:
-    cells = [cell for guess in prediction.top for cell in (guess.class_name, _rounded(guess.probability))]
+    cells: list[Any] = [cell for guess in prediction.top for cell in (guess.class_name, _rounded(guess.probability))]
     return [prediction.text_of_name, *(cells or [None] * (2 * top_k)), prediction.error]
 
 

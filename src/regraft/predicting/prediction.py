@@ -50,7 +50,7 @@ class Prediction:
 def answers(
     names: Sequence[str | None], probabilities: np.ndarray, class_names: Sequence[str], top_k: int
 ) -> list[Prediction]:
-    """Returns what the probabilities of some pictures say.
+    """Returns what the probabilities of some pictures say; those of a model that has diverged say nothing.
 
     Args:
         names: of the pictures.
@@ -58,8 +58,11 @@ def answers(
         class_names: by class index.
         top_k: how many classes are named, at most.
     """
+    finite = np.isfinite(probabilities).all(1)
     order = (-probabilities).argsort(1, kind="stable")[:, :top_k]
     return [
         Prediction(name, tuple(Guess(class_names[index], float(row[index])) for index in best), row)
-        for name, row, best in zip(names, probabilities, order.tolist(), strict=True)
+        if is_finite
+        else Prediction(name, error="the model's probabilities are no numbers")
+        for name, row, best, is_finite in zip(names, probabilities, order.tolist(), finite, strict=True)
     ]
