@@ -110,6 +110,7 @@ def test_module_is_the_command():
         ("regraft re", {"resume", "reproduce"}),
         ("regraft resume run=", {"run=last", "run=best", "run=digits/abc"}),
         ("regraft resume run=last trainer.max_e", {"trainer.max_epochs="}),
+        ("regraft predict run=last tt", {"tta="}),
     ],
 )
 def test_completion_in_bash(line, expected, tmp_path):

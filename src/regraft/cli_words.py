@@ -7,6 +7,7 @@ VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",
     "check": "say what is wrong with a training, all of it, without training; it takes what train takes",
     "eval": "measure a trained run again: regraft eval run=<run>, or ckpt_path=<file>",
+    "predict": "say what pictures show: regraft predict run=<run> input=<photo, folder, glob, list.txt or ->",
     "resume": "go on with a run in its own folder: regraft resume run=last",
     "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
     "runs": "list runs and how each stands: regraft runs [WORD]...",
@@ -47,6 +48,7 @@ Examples
   regraft runs
   regraft compare
   regraft eval run=best
+  regraft predict run=last input=photos output=predictions.csv
   regraft resume run=last
   regraft probe data=folder data.root=photos
   regraft data check photos

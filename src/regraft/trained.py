@@ -6,6 +6,7 @@ of `predicting`, `export` and `serving`.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,10 @@ from torch import Tensor, nn
 from regraft.contracts import Backbone, EvalView, InputSpec
 from regraft.data.mixing import normalise
 from regraft.data.views import eval_view_of_arrays, match_channels
+
+if TYPE_CHECKING:
+    from regraft.predicting.prediction import Prediction
+    from regraft.predicting.test_time import Tta
 
 
 class Network(nn.Module):
@@ -97,3 +102,26 @@ class TrainedModel:
     def probabilities(self, views: Tensor) -> Tensor:
         """Returns (batch, num_classes), float32, rows that sum to 1; see `logits`."""
         return (self.logits(views) / self.temperature).softmax(1)
+
+    def predict(
+        self, images: object, *, top_k: int = 5, tta: "Tta" = "none", batch_size: int = 32
+    ) -> "list[Prediction]":
+        """Returns what it says of images, in their order: class name, probabilities, the most probable classes.
+
+        A file that can't be read or decoded has a prediction whose `error` says why; the others are predicted.
+
+        Args:
+            images: a path (a photo, a folder, a glob or a list.txt); a PIL image; a uint8 array (height, width, 3) or
+                tensor (3, height, width), gray ones with 1 channel; or any number of paths of photos, images, arrays
+                and tensors.
+            top_k: how many classes are named, at most.
+            tta: the views whose probabilities are averaged: none, flip, five_crop or ten_crop.
+            batch_size: views that the network takes at once.
+
+        Raises:
+            FileNotFoundError: a single path names nothing.
+            ValueError: an option's value, or what is no image, such as an array of floats.
+        """
+        from regraft.predicting.batches import predict_images
+
+        return predict_images(self, images, top_k=top_k, tta=tta, batch_size=batch_size)

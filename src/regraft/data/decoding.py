@@ -59,10 +59,22 @@ def decode_image(
     if digest is not None and digest_of(content) != digest:
         raise ValueError(f"data.root: {path} has changed since this run began. Fix: start again.")
     with _opened(path, io.BytesIO(content), least_side) as picture:
-        ImageOps.exif_transpose(picture, in_place=True)
-        pixels = np.array(_convert(picture, "RGB" if num_channels == 3 else "L"))
-    image = torch.from_numpy(pixels)
-    return image.permute(2, 0, 1) if num_channels == 3 else image[None]
+        return pixels_of(picture, num_channels)
+
+
+def pixels_of(picture: Image.Image, num_channels: int) -> Tensor:
+    """Returns a picture's pixels, upright, (num_channels, height, width), uint8; see `decode_image`.
+
+    Args:
+        picture: is turned upright in place, as its EXIF says.
+        num_channels: 3 or 1.
+
+    Raises:
+        ValueError: its channels have more than 16 bits.
+    """
+    ImageOps.exif_transpose(picture, in_place=True)
+    pixels = torch.from_numpy(np.array(_convert(picture, "RGB" if num_channels == 3 else "L")))
+    return pixels.permute(2, 0, 1) if num_channels == 3 else pixels[None]
 
 
 def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, int]:

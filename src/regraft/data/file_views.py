@@ -25,9 +25,13 @@ def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
     Returns:
         (channels, image_size, image_size), uint8.
     """
+    return tv.center_crop(resized_to_crop(image, spec), [spec.image_size, spec.image_size])
+
+
+def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
+    """Returns the image that `eval_view_of_file` takes the central square of: all of it, resized."""
     shorter_side = round(spec.image_size / spec.crop_fraction)
-    image = tv.resize(image, [shorter_side], interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
-    return tv.center_crop(image, [spec.image_size, spec.image_size])
+    return tv.resize(image, [shorter_side], interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
 
 
 def crop_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regraft.data.checking.findings import readable
-from regraft.data.checking.problems import PROBLEMS
+from regraft.data.checking.problems import told
 from regraft.data.checking.reading import Read, logged_progress, read_all
 from regraft.data.reach import refuse_file
 from regraft.data.scanning import scan
@@ -107,8 +107,7 @@ class FolderSource:
         """
         found = {}
         for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
-            problem, detail = PROBLEMS[read.facts["problem"][number].decode()], read.details.get(number, "")
-            found[paths[number]] = f"{problem.word} ({detail})" if detail else problem.word
+            found[paths[number]] = told(read.facts["problem"][number].decode(), read.details.get(number, ""))
         if not found:
             return {}
         listed = _listed([f"{readable(path)}: {reason}" for path, reason in found.items()])

@@ -22,6 +22,7 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
 }
 
 _Id = tuple[int, int]
@@ -41,6 +42,20 @@ def scan(root: Path, extensions: Collection[str]) -> Tree:
         tree.classes[split] = scanner.classes_of(folder)
     tree.faults.extend(class_faults(tree, extensions))
     return tree
+
+
+def scan_images(root: Path, extensions: Collection[str]) -> tuple[list[str], Tree]:
+    """Returns the images below a folder, at any depth and whatever its folders mean, and what is passed over.
+
+    Args:
+        root: an existing folder.
+        extensions: see `scan`.
+
+    Returns:
+        Their paths relative to the root, sorted; a tree without splits.
+    """
+    tree = Tree(root)
+    return sorted(_Scanner(tree, extensions).images_of("")), tree
 
 
 class _Scanner:
@@ -81,14 +96,14 @@ class _Scanner:
         prefix = folder + os.sep if folder else ""
         for name in self._subfolders(folder, is_noted=bool(folder)):  # the root's have been noted
             place = prefix + name
-            images, is_link = self._images_of(place), (tree.root / place).is_symlink()
+            images, is_link = self.images_of(place), (tree.root / place).is_symlink()
             if not images and not is_link and _holds_runs(tree.root / place):
                 tree.apart["runs"].append(place)
                 continue
             classes[name] = sorted(images)
         return classes
 
-    def _images_of(self, class_folder: str) -> list[str]:
+    def images_of(self, class_folder: str) -> list[str]:
         """Returns the images below a class folder, at any depth; each folder is entered once, links last."""
         images: list[str] = []
         pending = [class_folder]
@@ -118,7 +133,7 @@ class _Scanner:
         is_image = entry.name.rpartition(".")[2].lower() in self._extensions
         if entry.is_symlink():
             tree.links.append(path)
-        reason = "" if _is_plain_file(entry) else _why_closed(tree.root / path)
+        reason = "" if _is_plain_file(entry) else why_closed(tree.root / path)
         if reason and is_image:
             tree.closed[path] = reason
         elif not is_image:
@@ -188,7 +203,7 @@ def _is_plain_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _why_closed(path: Path) -> str:
+def why_closed(path: Path) -> str:
     """Returns why what is no plain file isn't opened: reading a FIFO, for one, would wait for ever."""
     try:
         return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no plain file")

@@ -39,3 +39,14 @@ PROBLEMS = {
     "closed": Problem("not opened", "replace them by plain files, or remove them"),
 }
 """By the `problem` of FACTS."""
+
+
+def told(problem: str, detail: str) -> str:
+    """Returns what is wrong with a file in words: `no image (looks like a PDF)`.
+
+    Args:
+        problem: a key of PROBLEMS.
+        detail: what is to be said of this one; may be empty.
+    """
+    word = PROBLEMS[problem].word
+    return f"{word} ({detail})" if detail else word

@@ -1,0 +1,145 @@
+"""Pictures through a trained model, a batch at a time: the next ones are decoded while it computes.
+
+Only what the next batches need is in memory, however many pictures there are.
+"""
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regraft.predicting.inputs import STDIN, find_inputs
+from regraft.predicting.pixels import Picture, read_pixels, require_picture
+from regraft.predicting.prediction import Prediction, answers
+from regraft.predicting.test_time import NUM_VIEWS, TTAS, Tta, least_side, views_of
+from regraft.trained import TrainedModel
+
+_MAX_THREADS = 8
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class Seen(NamedTuple):
+    """A picture's views, or why there are none."""
+
+    name: str | None
+    views: Tensor | None
+    error: str | None
+
+
+def predicted(
+    model: TrainedModel,
+    pictures: Iterable[tuple[str | None, Picture]],
+    *,
+    top_k: int,
+    tta: Tta,
+    batch_size: int,
+) -> Iterator[list[Prediction]]:
+    """Yields what a model says of pictures, in their order, a batch at a time.
+
+    A picture that can't be read or decoded has a prediction that says why; the others are predicted all the same.
+
+    Args:
+        model: to ask.
+        pictures: the name of each and the picture; taken as they are wanted.
+        top_k: how many classes are named, at most.
+        tta: the views whose probabilities are averaged, see `test_time.views_of`.
+        batch_size: views that the network takes at once.
+    """
+    num_channels, side = model.input_spec.num_channels, least_side(model, tta)
+
+    def see(named: tuple[str | None, Picture]) -> Seen:
+        name, picture = named
+        try:
+            return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), None)
+        except ValueError as error:
+            return Seen(name, None, str(error))
+
+    num_pictures = max(1, batch_size // NUM_VIEWS[tta])
+    with warnings.catch_warnings():
+        # What Pillow warns of, a large picture or odd EXIF, is told or harmless. Here, and not in each thread:
+        # threads share the filters.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        seen = _ahead(see, pictures, num_pictures)
+        while batch := list(islice(seen, num_pictures)):
+            yield _answered(model, batch, top_k)
+
+
+def predict_images(model: TrainedModel, images: object, *, top_k: int, tta: Tta, batch_size: int) -> list[Prediction]:
+    """Returns what a model says of images, in their order; see `TrainedModel.predict`.
+
+    Raises:
+        FileNotFoundError: a single path names nothing.
+        ValueError: an option's value, or what is no image.
+    """
+    require_options(top_k, tta, batch_size)
+    named: Iterable[tuple[str | None, Picture]]
+    if isinstance(images, str | os.PathLike) and os.fspath(images) != STDIN:
+        named = ((found.name, found.path) for found in find_inputs(os.fsdecode(images)).pictures)
+    else:
+        named = [_named(image) for image in _several(images)]
+    batches = predicted(model, named, top_k=top_k, tta=tta, batch_size=batch_size)
+    return [prediction for batch in batches for prediction in batch]
+
+
+def require_options(top_k: object, tta: object, batch_size: object) -> None:
+    """Checks the options of a prediction.
+
+    Raises:
+        ValueError: one of them has a value that isn't allowed.
+    """
+    for key, value in (("top_k", top_k), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{key}: got {value!r}; allowed: 1, 2, 3, ...")
+    if tta not in TTAS:
+        raise ValueError(f"tta: got {tta!r}; allowed: {', '.join(TTAS)}.")
+
+
+def _answered(model: TrainedModel, batch: list[Seen], top_k: int) -> list[Prediction]:
+    """Returns what the model says of a batch; the probabilities of a picture's views are averaged."""
+    seen = [(each.name, each.views) for each in batch if each.views is not None]
+    told: Iterator[Prediction] = iter(())
+    if seen:
+        views = torch.stack([views for _, views in seen])
+        of_views = model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2])
+        told = iter(answers([name for name, _ in seen], of_views.mean(1).numpy(), model.class_names, top_k))
+    return [next(told) if each.error is None else Prediction(each.name, error=each.error) for each in batch]
+
+
+def _ahead(function: Callable[[_Item], _Result], items: Iterable[_Item], num_ahead: int) -> Iterator[_Result]:
+    """Yields what a function gives of items, in their order, computed by threads, at most so many ahead."""
+    pending: deque[Future[_Result]] = deque()
+    pool = ThreadPoolExecutor(min(_MAX_THREADS, os.cpu_count() or 1))
+    try:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > num_ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _several(images: object) -> list[object]:
+    """Returns single images as a list of one."""
+    is_batch = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
+    is_one = isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor)
+    if is_batch or (not is_one and isinstance(images, Iterable)):
+        return list(images)  # type: ignore[call-overload]
+    return [images]
+
+
+def _named(image: object) -> tuple[str | None, Picture]:
+    picture = require_picture(image)
+    return (str(picture) if isinstance(picture, Path) else None), picture

@@ -1,0 +1,185 @@
+"""Which pictures `input=` means: a file, a folder, a glob, a list of paths. No picture is opened here, and no torch."""
+
+import glob
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedReader
+from pathlib import Path
+from typing import cast
+
+from regraft.data.checking.findings import counted, readable
+from regraft.data.folder import EXTENSIONS
+from regraft.data.scanning import scan_images
+
+STDIN = "-"
+_CHUNK_BYTES = 65_536
+_MAX_LINE_BYTES = 2**20
+_MAX_NAMED = 3
+_UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
+_PASSED_OVER = {
+    "other": "{} no image by extension",
+    "hidden": "{} hidden",
+    "special": "{} no plain file",
+    "loop": "{} a folder that has been looked into already",
+}
+
+
+@dataclass(frozen=True)
+class NamedPath:
+    """A picture's path.
+
+    Attributes:
+        name: what its answer is filed under: the path as it was given or found.
+        path: where it lies.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The pictures that are asked about.
+
+    Attributes:
+        pictures: their paths; of stdin they come as they are read.
+        num: how many there are; None where that isn't known before the end.
+        notes: sentences on what was passed over.
+    """
+
+    pictures: Iterable[NamedPath]
+    num: int | None
+    notes: tuple[str, ...] = ()
+
+
+def find_inputs(text: str) -> Inputs:
+    """Returns the pictures that `input=` means.
+
+    Args:
+        text: a picture's file; a folder, whose images are taken at any depth; a glob, whose files are all taken; a
+            .txt file with a path a line, relative to its own folder; or `-`, for such lines on stdin, relative to the
+            current folder. A file or a folder that has this very name comes first.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        ValueError: no picture is meant, or an address.
+    """
+    if text == STDIN:
+        return Inputs(_from_stdin(), None)
+    if "://" in text:
+        raise ValueError(f"input: got {text}; pictures are read from files only. Download it first.")
+    path = Path(text).expanduser()
+    if not os.path.lexists(path):
+        if glob.has_magic(text):
+            return _of_glob(str(path))
+        raise FileNotFoundError(
+            f"input: there is no file or folder {readable(text)}. Give a photo, a folder, a glob, a list.txt, or -."
+        )
+    if path.is_dir():
+        return _of_folder(path)
+    return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
+
+
+def _inputs(pictures: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
+    return Inputs(pictures, len(pictures), tuple(notes))
+
+
+def _of_folder(folder: Path) -> Inputs:
+    """Returns the images below a folder."""
+    paths, found = scan_images(folder, EXTENSIONS)
+    faults = [f"input: {fault.sentence}" for fault in found.faults]
+    apart = [
+        f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])})"
+        for kind, wording in _PASSED_OVER.items()
+        if found.apart[kind]
+    ]
+    if not paths:
+        there = f"; it holds {', '.join(apart)}" if apart else ", which is empty"
+        extensions = ", ".join(sorted(EXTENSIONS))
+        raise ValueError(
+            " ".join(
+                faults or [f"input: no image in folder {readable(str(folder))}{there}. Image extensions: {extensions}."]
+            )
+        )
+    passed = [f"Passed over in {readable(str(folder))}: {', '.join(apart)}."] if apart else []
+    return _inputs([NamedPath(str(folder / path), folder / path) for path in paths], [*faults, *passed])
+
+
+def _of_glob(pattern: str) -> Inputs:
+    """Returns the files that a pattern matches, whatever their names end with."""
+    found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib's takes relative patterns only)
+    folders = [name for name in found if Path(name).is_dir()]
+    files = [name for name in found if not Path(name).is_dir()]
+    if not found:
+        raise ValueError(f"input: nothing matches {readable(pattern)}. In a glob, ** stands for folders at any depth.")
+    matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"
+    fix = "give the folder itself, or a glob that ends in /**/*.jpg"
+    if not files:
+        raise ValueError(f"input: {matched} and no file. Fix: {fix}.")
+    note = f"Passed over: {matched}, which aren't looked into; {fix}."
+    return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
+
+
+def _of_list(place: Path) -> Inputs:
+    """Returns the pictures that a file lists.
+
+    Raises:
+        ValueError: it lists none, is no list, or its paths seem to be relative to the current folder.
+    """
+    if not place.is_file():
+        raise ValueError(f"input: {readable(str(place))} is no plain file. Fix: give its lines on stdin, with input=-.")
+    with place.open("rb") as file:
+        pictures = [_listed(entry, place.parent) for entry in _entries(file, str(place))]
+    if not pictures:
+        raise ValueError(f"input: {readable(str(place))} lists no path. Expected: a path a line.")
+    relative = next((each for each in pictures if not Path(each.name).is_absolute()), None)
+    if relative is not None and not os.path.lexists(relative.path) and os.path.lexists(relative.name):
+        raise ValueError(
+            f"input: the paths in {readable(str(place))} are relative to its own folder, where there is no "
+            f"{readable(relative.name)}; there is one here. Fix: input=- < {readable(str(place))} takes them from here."
+        )
+    return _inputs(pictures)
+
+
+def _from_stdin() -> Iterator[NamedPath]:
+    file = cast(BufferedReader, sys.stdin.buffer)
+    return (_listed(entry, Path()) for entry in _entries(file, "stdin"))
+
+
+def _listed(entry: bytes, folder: Path) -> NamedPath:
+    name = os.fsdecode(entry)
+    return NamedPath(name, folder / name)
+
+
+def _entries(file: BufferedReader, place: str) -> Iterator[bytes]:
+    """Yields the paths in a file as they come: a line each, or up to a zero byte each, as `find -print0` writes them.
+
+    Raises:
+        ValueError: it can't be a list of paths.
+    """
+    separator, rest = b"", b""
+    while chunk := file.read1(_CHUNK_BYTES):
+        if not separator:
+            if chunk.startswith(_UTF16_MARKS):
+                raise ValueError(f"input: {place} is in UTF-16. Fix: save it as UTF-8.")
+            chunk = chunk.removeprefix(_UTF8_MARK)
+            separator = b"\0" if b"\0" in chunk else b"\n"
+        *whole, rest = (rest + chunk).split(separator)
+        if len(rest) > _MAX_LINE_BYTES:
+            raise ValueError(f"input: {place} is no list of paths: it has a line of more than a megabyte.")
+        yield from _filled(whole, separator)
+    yield from _filled([rest], separator)
+
+
+def _filled(entries: Sequence[bytes], separator: bytes) -> Iterator[bytes]:
+    """Yields the entries that hold anything, without the line ends of Windows."""
+    for entry in entries:
+        path = entry if separator == b"\0" else entry.removesuffix(b"\r")
+        if path.strip():
+            yield path
+
+
+def _named(names: Sequence[str]) -> str:
+    return ", ".join(map(readable, names[:_MAX_NAMED])) + (", ..." if len(names) > _MAX_NAMED else "")

@@ -1,0 +1,68 @@
+"""What a model says of one picture."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Guess(NamedTuple):
+    """A class and its probability."""
+
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of one picture, or why it couldn't be asked.
+
+    Attributes:
+        name: the picture's path as it was given or found; None for one in memory.
+        top: the most probable classes, the most probable first; empty if there is an error.
+        probabilities: (num_classes,), float32, by class index; None if there is an error.
+        error: what is wrong with the picture; None if nothing is.
+    """
+
+    name: str | None
+    top: tuple[Guess, ...] = ()
+    probabilities: np.ndarray | None = None
+    error: str | None = None
+
+    @property
+    def class_name(self) -> str | None:
+        """The most probable class; None if there is an error."""
+        return self.top[0].class_name if self.top else None
+
+    @property
+    def probability(self) -> float | None:
+        """That of the most probable class; None if there is an error."""
+        return self.top[0].probability if self.top else None
+
+    @property
+    def text_of_name(self) -> str:
+        r"""The name as it is written into files: bytes that aren't UTF-8 as \xNN, nothing for a picture in memory."""
+        return os.fsencode(self.name or "").decode("utf-8", "backslashreplace")
+
+
+def answers(
+    names: Sequence[str | None], probabilities: np.ndarray, class_names: Sequence[str], top_k: int
+) -> list[Prediction]:
+    """Returns what the probabilities of some pictures say; those of a model that has diverged say nothing.
+
+    Args:
+        names: of the pictures.
+        probabilities: (num_pictures, num_classes), float32.
+        class_names: by class index.
+        top_k: how many classes are named, at most.
+    """
+    finite = np.isfinite(probabilities).all(1)
+    order = (-probabilities).argsort(1, kind="stable")[:, :top_k]
+    return [
+        Prediction(name, tuple(Guess(class_names[index], float(row[index])) for index in best), row)
+        if is_finite
+        else Prediction(name, error="the model's probabilities are no numbers")
+        for name, row, best, is_finite in zip(names, probabilities, order.tolist(), finite, strict=True)
+    ]

@@ -1,0 +1,172 @@
+"""`regraft predict`: what a trained run says of pictures, from nothing but its checkpoint and the pictures."""
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich.console import Console
+
+from regraft import composition
+from regraft.arguments import key_of, value_of, with_checkpoint
+from regraft.composition import unknown
+from regraft.startup import keep_freed_memory, quick_imports
+from regraft.trust import look_beside, named_in
+
+if TYPE_CHECKING:
+    import torch
+
+    from regraft.predicting.inputs import Inputs
+    from regraft.predicting.tally import Tally
+
+_USAGE = (
+    "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
+    "[tta=none|flip|five_crop|ten_crop]"
+)
+_HELP = f"""usage: {_USAGE}
+
+run=RUN        a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
+input=         a photo; a folder, whose images are found at any depth; a glob, whose files are all taken; a .txt file
+               with a path a line, relative to its own folder; or - for such lines on stdin (`find -print0` works too)
+output=        a file of rows, one for each picture, also for those that couldn't be predicted (column `error`); it
+               is there once it is whole. - prints JSON lines on stdout as they come, and nothing else there
+top_k=5        how many classes are named for each picture, the most probable first
+tta=none       views whose probabilities are averaged: flip (2), five_crop (5), ten_crop (10)
+batch_size=32  views that the network takes at once
+device=auto    cpu, cuda, cuda:1, mps, ...
+trust=[...]    modules of yours that the checkpoint may name
+output_dir=    where runs are looked for (outputs)
+
+The data that the run was trained on isn't needed. It ends with 1 only if no picture at all could be predicted."""
+# Taken as they are: a file may be called what Hydra's grammar reads otherwise.
+_VERBATIM = ("input", "output")
+
+
+def predict(arguments: Sequence[str]) -> None:
+    """Predicts what the command line asks for.
+
+    Args:
+        arguments: see the verb's help.
+
+    Raises:
+        FileNotFoundError: there is no such run, or no such picture.
+        ValueError: something else is wrong with the command, or no picture could be predicted.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(_HELP)
+        return
+    config = _composed(arguments)
+
+    from regraft.predicting.inputs import find_inputs
+    from regraft.predicting.output_files import require_output
+
+    if config["output"] is not None:
+        require_output(config["output"])
+    _predict(config, find_inputs(config["input"]))
+
+
+def _composed(arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns the verb's config.
+
+    Raises:
+        ValueError: a flag, a key that is unknown, given twice or lacking.
+    """
+    for argument in arguments:
+        if argument.startswith("-") or "=" not in argument:
+            raise ValueError(f"predict: got {argument!r}; allowed: {_USAGE}")
+    keys = [key_of(argument) or argument for argument in arguments]
+    text = (composition.conf_dir() / "predict.yaml").read_text(encoding="utf-8")
+    known = ["run", *(key for key in yaml.safe_load(text) if key != "defaults")]
+    for key in keys:
+        if key not in known:
+            raise ValueError(f"predict: {unknown('key', key, known)}")
+    for key in _VERBATIM:
+        if keys.count(key) > 1:
+            raise ValueError(f"{key}: it is given {keys.count(key)} times; give one, or a list.txt or a glob of many.")
+    if value_of("input", arguments) is None:
+        raise ValueError("input: it has no value yet; add input=PHOTO, a folder, a glob, a list.txt, or - for stdin.")
+    if not {"run", "ckpt_path"} & set(keys):
+        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    others = [argument for argument, key in zip(arguments, keys, strict=True) if key not in _VERBATIM]
+    trust = named_in(others)
+    look_beside(trust)
+    composed = composition.compose_once("predict", with_checkpoint(others), None)
+    given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
+    return given | {"trust": trust} | {key: value_of(key, arguments) for key in _VERBATIM}
+
+
+def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
+    """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
+    with quick_imports():
+        from regraft import build
+        from regraft.data.checking.findings import counted
+        from regraft.predicting.batches import predicted, require_options
+        from regraft.predicting.output_files import STDOUT
+        from regraft.predicting.tally import Tally
+        from regraft.report import prediction_table
+        from regraft.report.progress import image_progress
+
+    options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
+    require_options(**options)
+    output, top_k = config["output"], config["top_k"]
+    model = build.trained_model(config["ckpt_path"], trust=config["trust"], device=_device(config["device"]))
+    if model.device.type == "cpu":
+        keep_freed_memory()
+    # What is shown besides the answers mustn't be mixed with them.
+    said = Console(stderr=output == STDOUT)
+    progress = image_progress(is_shown=said.is_terminal, title="Predicting", console=said)
+    tally = Tally()
+    pictures = ((picture.name, picture.path) for picture in inputs.pictures)
+    with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:
+        for batch in predicted(model, pictures, **options):
+            write(batch)
+            tally.add(batch)
+            count(len(batch))
+    if output != STDOUT:
+        prediction_table.show(tally, is_kept=output is not None)
+    prediction_table.show_rest(tally, inputs.notes, said)
+    if output not in (None, STDOUT):
+        print(f"Wrote {counted(tally.num, 'row')}: {Path(output).expanduser().resolve()}")
+    _require_any(tally)
+
+
+def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
+    """Returns what gives the function that writes predictions to where they are wanted."""
+    from regraft.predicting.output_files import STDOUT, write_lines, writing
+
+    if output is None:
+        return nullcontext(lambda predictions: None)
+    if output == STDOUT:
+        return nullcontext(partial(write_lines, sys.stdout.buffer))
+    return writing(Path(output).expanduser(), top_k)
+
+
+def _device(name: str) -> "torch.device | None":
+    """Returns where to compute; None for the accelerator of this machine, or the CPU."""
+    import torch
+
+    if name == "auto":
+        return None
+    try:
+        return torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:1, mps, ...") from error
+
+
+def _require_any(tally: "Tally") -> None:
+    """Refuses to end as if it had worked, when nothing has.
+
+    Raises:
+        ValueError: no picture was given, or none could be predicted.
+    """
+    from regraft.data.checking.findings import readable
+
+    if not tally.num:
+        raise ValueError("input: no path came on stdin. Expected: a path a line.")
+    if tally.num_bad == tally.num:
+        first = tally.bad[0]
+        what = "the picture couldn't be" if tally.num == 1 else f"none of the {tally.num:,} pictures could be"
+        raise ValueError(f"input: {what} predicted. {readable(first.name or '')}: {first.error}.")

@@ -1,0 +1,87 @@
+"""What is said of pictures that can't be read, and what pictures in memory are taken for."""
+
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from regraft.predicting import pixels
+from regraft.predicting.pixels import read_pixels, require_picture
+
+
+def reason(path: str) -> str:
+    with pytest.raises(ValueError, match=r"\w") as raised:
+        read_pixels(Path(path), 3, None)
+    return str(raised.value)
+
+
+def bomb() -> bytes:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+def test_each_fault_has_its_own_few_words():
+    Image.effect_noise((64, 64), 50).save("whole.jpg")
+    whole = Path("whole.jpg").read_bytes()
+    for name, content in (
+        ("cut.jpg", whole[: len(whole) // 2]),
+        ("text.jpg", b"some text, no picture"),
+        ("page.jpg", b"<html>404</html>"),
+        ("empty.jpg", b""),
+        ("bomb.png", bomb()),
+    ):
+        Path(name).write_bytes(content)
+    os.mkfifo("fifo.jpg")
+    Path("link.jpg").symlink_to("nowhere")
+    Path("loop.jpg").symlink_to("loop.jpg")
+    Path("folder.jpg").mkdir()
+    assert reason("cut.jpg").startswith("truncated")
+    assert reason("text.jpg") == "no image"
+    assert reason("page.jpg").startswith("no image (looks like a web page")
+    assert reason("empty.jpg") == "zero bytes"
+    assert reason("bomb.png").startswith("too many pixels")
+    assert reason("fifo.jpg") == "not opened (a FIFO)"
+    assert reason("link.jpg").startswith("not opened (a link to nothing")
+    assert reason("loop.jpg").startswith("not opened (a link to nothing")
+    assert reason("folder.jpg") == "not opened (a folder)"
+    assert reason("vanished.jpg") == "unreadable (No such file or directory)"
+    assert reason("zero\0byte.jpg").startswith("unreadable")
+
+
+def test_a_file_that_is_too_large_is_not_read(monkeypatch):
+    Image.new("RGB", (4, 4)).save("a.png")
+    monkeypatch.setattr(pixels, "_MAX_BYTES", 10)
+    assert reason("a.png").startswith("too large")
+
+
+def test_pictures_in_memory():
+    array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    expected = torch.from_numpy(array).permute(2, 0, 1)
+    for picture in (array, expected, Image.fromarray(array), array[::-1][::-1]):
+        assert torch.equal(read_pixels(require_picture(picture), 3, None), expected)
+    gray = array[:, :, 0]
+    assert torch.equal(read_pixels(require_picture(gray), 3, None), expected[:1])
+
+
+@pytest.mark.parametrize(
+    ("picture", "sentence"),
+    [
+        (np.zeros((2, 2, 3), np.float32), "an array of float32, (2, 2, 3)"),
+        (np.zeros((3, 2, 2), np.uint8), "an array of uint8, (3, 2, 2)"),
+        (torch.zeros(3, 2, 2), "a tensor of torch.float32, (3, 2, 2)"),
+        (torch.zeros(2, 2, 3, dtype=torch.uint8), "a tensor of torch.uint8, (2, 2, 3)"),
+        (7, "'int'"),
+    ],
+)
+def test_what_is_no_picture(picture, sentence):
+    with pytest.raises(ValueError, match=re.escape(f"images: got {sentence}; allowed: a path")):
+        require_picture(picture)
