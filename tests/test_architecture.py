@@ -13,6 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "regraft"
 ALLOWED = {
     "contracts": set(),
     "seeding": set(),
+    "scores": set(),
+    "calibration": {"atomic", "runs"},
     "atomic": set(),
     "plain_data": set(),
     "shipped": set(),
