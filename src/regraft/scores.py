@@ -107,13 +107,9 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
     Raises:
         ValueError: a probability is no number.
     """
-    assert len(targets) and len(class_names) >= 2, "a split has images, and data two classes"
-    bad = np.flatnonzero(~np.isfinite(probabilities).all(1))
-    if len(bad):
-        raise ValueError(
-            f"eval: the model's output is no number for {len(bad):,} of {len(targets):,} images (the first is number "
-            f"{bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another checkpoint."
-        )
+    assert len(targets), "a split has images"
+    assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
+    require_numbers(probabilities)
     classes = np.arange(len(class_names))
     predicted = probabilities.argmax(1)
     per_class = list(_per_class(probabilities, targets, predicted, class_names))
@@ -139,6 +135,23 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
         metrics["auroc"] = _mean(areas)
     confusion = confusion_matrix(targets, predicted, labels=classes)
     return Scores(metrics, _undefined(per_class), per_class, confusion, bins)
+
+
+def require_numbers(outputs: np.ndarray) -> None:
+    """Checks a model's logits or probabilities.
+
+    Args:
+        outputs: (num_images, num_classes).
+
+    Raises:
+        ValueError: some are no numbers.
+    """
+    bad = np.flatnonzero(~np.isfinite(outputs).all(1))
+    if len(bad):
+        raise ValueError(
+            f"eval: the model's output is no number for {len(bad):,} of {len(outputs):,} images (the first is number "
+            f"{bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another checkpoint."
+        )
 
 
 def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = NUM_BINS) -> Bins:
