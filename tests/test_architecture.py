@@ -18,6 +18,7 @@ ALLOWED = {
     "evaluation": {"atomic", "calibration", "robustness", "scores", "shift"},
     "robustness": {"seeding"},
     "shift": {"scores"},
+    "stability": {"atomic"},
     "atomic": set(),
     "plain_data": set(),
     "shipped": set(),
