@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ class Stability(pl.Callback):
     - `update_ratio/<stage>`: of the step that the optimizer took, over that of the weights;
     - `distance/<stage>`: of the difference from the weights that the run began with, over that of those.
 
-    What would be divided by 0 is left out, and so are the first two of a batch that is skipped and of L-BFGS, whose step
+    What would be divided by 0 is left out, and so are the first two of a skipped batch and of L-BFGS, whose step
     evaluates many gradients. The weights that a stage begins with are kept beside the checkpoints when it first trains,
     so that a resumed run measures from the same ones; of a run without that file the distance isn't logged.
 
