@@ -51,7 +51,7 @@ def test_a_run_takes_one_step_an_epoch_and_can_be_measured_again():
     losses = [row["train/loss"] for row in run.history(10**9) if "train/loss" in row]
     assert losses[0] > losses[-1]
     assert losses[-1] < 0.2
-    assert regraft.evaluate([f"ckpt_path={run.path}"]) == run.metrics
+    assert regraft.evaluate([f"ckpt_path={run.path}"]).items() >= run.metrics.items()
 
 
 @pytest.mark.parametrize(

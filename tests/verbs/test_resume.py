@@ -96,8 +96,8 @@ def test_a_failed_run_says_why():
 
 
 def test_evaluation_takes_a_handle(run):
-    assert regraft.evaluate(["run=last"]) == run.metrics
-    assert regraft.evaluate([f"run={run.path.name[-6:]}"]) == run.metrics
+    assert regraft.evaluate(["run=last"]).items() >= run.metrics.items()
+    assert regraft.evaluate([f"run={run.path.name[-6:]}"]).items() >= run.metrics.items()
 
 
 def test_help_needs_no_run(capsys):

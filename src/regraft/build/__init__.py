@@ -6,7 +6,7 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 from regraft.build.backbones import bare_backbone
 from regraft.build.data import datamodule
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
-from regraft.build.evaluating import evaluation_data
+from regraft.build.evaluating import another_domain, evaluation_data
 from regraft.build.features import FeaturePlan, feature_plan, model_name, store
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
@@ -17,13 +17,14 @@ from regraft.build.probing import Point, fit_grid
 from regraft.build.room import bytes_text
 from regraft.build.running import callbacks, loggers, trainer
 from regraft.build.strategies import freezing
-from regraft.build.trained import trained_model
+from regraft.build.trained import model_of, trained_model
 
 __all__ = [
     "Checked",
     "FeaturePlan",
     "Parts",
     "Point",
+    "another_domain",
     "assemble",
     "bare_backbone",
     "bytes_text",
@@ -36,6 +37,7 @@ __all__ = [
     "freezing",
     "loggers",
     "model_name",
+    "model_of",
     "optimizer_groups",
     "preflight",
     "require_fitting_data",

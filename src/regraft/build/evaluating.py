@@ -1,5 +1,7 @@
-"""The data of an evaluation that reads what a run's training has stored."""
+"""The data of an evaluation: what a run's training has stored of it, and that of another domain."""
 
+import inspect
+import re
 from typing import Any
 
 import torch
@@ -8,7 +10,11 @@ from regraft.build.features import model_name, run_phases_of
 from regraft.build.pixels import read_stored_pixels
 from regraft.build.storable import trains_head_only
 from regraft.build.targets import Config, factory
+from regraft.checkpoints.reading import Checkpoint
 from regraft.contracts import Backbone
+from regraft.data.another_domain import AnotherDomain
+from regraft.data.datamodule import ImageDataModule
+from regraft.data.folder import FolderSource
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
 from regraft.features.frozen import FrozenFeatures
@@ -72,6 +78,39 @@ def evaluation_data(
     if is_insisted:
         raise ValueError(f"features.cache: got 'on', but {reason}")
     return None
+
+
+def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
+    """Returns the prepared datamodule of a folder of photos, whose test split is all that there is to measure on.
+
+    Args:
+        config: the run's.
+        trained: the run's checkpoint, whose classes the folder may have in part.
+        folder: see `data.folder`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it can't be read, or has a class that the run doesn't know.
+    """
+    own = inspect.signature(ImageDataModule).parameters
+    options = {key: value for key, value in config["data"].items() if key in own}
+    # Of what one trains on, which here is nothing.
+    options |= {"fraction": 1.0, "shots": None, "cache": "off", "val_fraction": 0, "test_fraction": 0}
+    try:
+        source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"))
+        module = ImageDataModule(
+            source=AnotherDomain(source, trained.class_names, str(trained.path)),
+            input_spec=trained.input_spec,
+            augment=factory(config["augment"], "augment")(),
+            seed=config["seed"],
+            **options,
+        )
+        module.prepare_data()
+        module.setup()
+    except (ValueError, FileNotFoundError) as error:
+        # A folder is otherwise what data.root names.
+        raise type(error)(re.sub(r"data\.root(?=: )|(?<=Fix: )data\.root(?==)", "shift", str(error))) from error
+    return module
 
 
 def _frozen(

@@ -16,6 +16,7 @@ from regraft.faults import FaultsError
 from regraft.features.frozen import FrozenFeatures
 from regraft.features.plan import Stretch, frozen_depth, saved_flops
 from regraft.features.settings import Settings
+from regraft.stability import Stability
 
 SINGLE_PRECISIONS = ("32-true", "32", 32)
 
@@ -45,6 +46,8 @@ def _acts_between_steps(node: Config) -> bool:
     callback = get_object(node["_target_"])
     if callback in _CHECKPOINTS:
         return any(node.get(key) for key in _BETWEEN_STEPS)
+    if callback is Stability:  # which looks at an epoch's last step alone; that one is always Lightning's
+        return False
     return not isinstance(callback, type) or any(
         getattr(callback, hook, None) is not getattr(pl.Callback, hook) for hook in _STEP_HOOKS
     )

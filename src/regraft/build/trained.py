@@ -7,27 +7,29 @@ import torch
 
 from regraft.build.backbones import bare_backbone
 from regraft.build.heads import head
-from regraft.checkpoints.reading import read
-from regraft.runs import find_checkpoint
+from regraft.calibration import temperature_of
+from regraft.checkpoints.reading import Checkpoint, read
+from regraft.runs import find_checkpoint, run_of
 from regraft.trained import Network, TrainedModel
 
 
-def trained_model(
-    path: str | Path, *, trust: Sequence[str] = (), temperature: float = 1.0, device: torch.device | None = None
-) -> TrainedModel:
-    """Returns the model of a run, in eval mode; the run's data isn't looked for.
+def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> TrainedModel:
+    """Returns the model of a run, in eval mode, with the temperature that was fitted; the run's data isn't looked for.
 
     Args:
         path: a run's folder (its best checkpoint, else its last) or a checkpoint's file.
         trust: further modules whose classes its config may name.
-        temperature: that its logits are divided by.
         device: where it is to compute; None for the accelerator of this machine, or the CPU.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: not a checkpoint of ours, or one that would run code.
+        ValueError: not a checkpoint of ours, or one that would run code; or a damaged calibration.
     """
-    checkpoint = read(find_checkpoint(path, prefer="best"), trust)
+    return model_of(read(find_checkpoint(path, prefer="best"), trust), device)
+
+
+def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> TrainedModel:
+    """Returns the model that a checkpoint holds; see `trained_model`."""
     backbone = bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     network = Network(backbone, head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
@@ -38,6 +40,6 @@ def trained_model(
         class_names=tuple(checkpoint.class_names),
         input_spec=checkpoint.input_spec,
         eval_view=checkpoint.eval_view,
-        temperature=temperature,
+        temperature=temperature_of(run_of(checkpoint.path), checkpoint.path),
         checkpoint=checkpoint.path,
     )

@@ -33,6 +33,27 @@ def places_by_name(trained: Sequence[str], found: Sequence[str], run: str) -> li
     return [places[name] for name in found]
 
 
+def places_of_some(trained: Sequence[str], found: Sequence[str], run: str, key: str) -> list[int]:
+    """Returns the run's class index of each class of data that may lack some of the run's.
+
+    Args:
+        trained: the run's classes, by index.
+        found: the data's, by index.
+        run: what they are of, for the message.
+        key: what named the data, for the message.
+
+    Raises:
+        ValueError: the data has a class that the run doesn't know.
+    """
+    strange = [name for name in found if name not in set(trained)]
+    if strange:
+        raise ValueError(
+            f"{key}: it has classes that {run} doesn't know: {_listed(strange, len(found))}. The run has: "
+            f"{_listed(trained, len(trained))}. Rename its class folders, or leave those out."
+        )
+    return [list(trained).index(name) for name in found]
+
+
 class InOrderOf:
     """A source as a run would label it: splits that are carved by class are those of the run, too.
 
@@ -61,12 +82,13 @@ class InOrderOf:
         if splits.class_names == self._class_names:
             return splits
         places = torch.tensor(places_by_name(self._class_names, splits.class_names, self._run))
-        train, val, test = (_relabelled(images, places) for images in (splits.train, splits.val, splits.test))
+        train, val, test = (relabelled(images, places) for images in (splits.train, splits.val, splits.test))
         assert train is not None
         return replace(splits, class_names=self._class_names, train=train, val=val, test=test)
 
 
-def _relabelled(images: Images | None, places: Tensor) -> Images | None:
+def relabelled(images: Images | None, places: Tensor) -> Images | None:
+    """Returns images with `places[label]` in the place of each label."""
     return None if images is None else replace(images, labels=places[images.labels])
 
 

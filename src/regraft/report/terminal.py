@@ -1,7 +1,6 @@
 """What a run shows on the terminal: the table it starts with and the one it ends with."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,9 +20,9 @@ def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: 
         run: the run's folder.
     """
     console = Console()
-    _print_line(console, sizes_text(sizes, class_names))
+    print_line(console, sizes_text(sizes, class_names))
     console.print(render(rows))
-    _print_line(console, f"run: {run.path}")
+    print_line(console, f"run: {run.path}")
 
 
 def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
@@ -43,20 +42,10 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     table.add_row("seconds", f"{results['seconds']:.1f}")
     console = Console()
     console.print(table)
-    _print_line(console, f"run: {run.path}")
+    print_line(console, f"run: {run.path}")
 
 
-def show_metrics(metrics: Mapping[str, float], checkpoint: Path) -> None:
-    """Prints the metrics of an evaluation and what was evaluated."""
-    table = Table("metric", "", title="Evaluation", title_justify="left")
-    for name, value in metrics.items():
-        table.add_row(name, f"{value:.4f}")
-    console = Console()
-    console.print(table)
-    _print_line(console, f"checkpoint: {checkpoint}")
-
-
-def _print_line(console: Console, line: str) -> None:
+def print_line(console: Console, line: str) -> None:
     """Prints a line that must stay whole, so that a path in it can be copied."""
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 

@@ -1,0 +1,121 @@
+"""What an evaluation shows on the terminal."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from regraft.evaluation import PER_CLASS, RESULTS, Evaluation, Robustness
+from regraft.report.terminal import print_line
+from regraft.robustness.corruptions import CORRUPTIONS, NUM_SEVERITIES
+from regraft.shift import Shift
+
+_MAX_CLASSES = 20
+
+
+def show(found: Evaluation, folder: Path) -> None:
+    """Prints the metrics, the classes, and what else was asked for.
+
+    Args:
+        found: the evaluation.
+        folder: where its files lie.
+    """
+    console = Console()
+    console.print(_metrics(found))
+    for name, reason in found.undefined.items():
+        print_line(console, f"{name}: {reason}")
+    console.print(_classes(found))
+    if len(found.scores.per_class) > _MAX_CLASSES:
+        print_line(console, f"The {_MAX_CLASSES} classes with the lowest F1 of {len(found.scores.per_class)}.")
+    if found.shift is not None:
+        console.print(_domains(found.shift))
+        for line in _said_of(found.shift):
+            print_line(console, line)
+    if found.robustness is not None:
+        console.print(_corruptions(found.robustness))
+        print_line(console, _normalisation(found.robustness, found.split))
+    for line in _calibration(found):
+        print_line(console, line)
+    print_line(console, f"checkpoint: {found.checkpoint}")
+    print_line(console, f"results: {folder / RESULTS} and {PER_CLASS}")
+
+
+def _metrics(found: Evaluation) -> Table:
+    table = Table("metric", "", title=f"Evaluation on {found.num_images:,} images", title_justify="left")
+    bounds = {f"{prefix}/{name}" for prefix in (found.split, "shift") for name in ("acc_low", "acc_high")}
+    for name, value in found.metrics.items():
+        if name in bounds:
+            continue
+        low, high = (found.metrics.get(f"{name}_{end}") for end in ("low", "high"))
+        interval = "" if low is None or high is None else f" (95 %: {low:.4f} to {high:.4f})"
+        table.add_row(name, f"{value:.4f}{interval}")
+    return table
+
+
+def _classes(found: Evaluation) -> Table:
+    table = Table("class", "images", "precision", "recall", "F1", "AUROC", title="Classes", title_justify="left")
+    rows = found.scores.per_class
+    worst = sorted(rows, key=lambda row: row.f1)[:_MAX_CLASSES] if len(rows) > _MAX_CLASSES else rows
+    for row in worst:
+        area = "undefined" if row.auroc is None else f"{row.auroc:.4f}"
+        table.add_row(
+            Text(row.name), f"{row.num_images:,}", f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", area
+        )
+    return table
+
+
+def _domains(shift: Shift) -> Table:
+    table = Table("", "here", "there", "drop", title="Another domain", title_justify="left")
+    here, there = (f"{each.value:.4f} ({each.low:.4f} to {each.high:.4f})" for each in (shift.here, shift.there))
+    table.add_row("accuracy", here, there, f"{shift.drop:.4f} ({shift.drop_low:.4f} to {shift.drop_high:.4f})")
+    table.add_row("images", f"{shift.here.num_images:,}", f"{shift.there.num_images:,}", "")
+    shared = [row for row in shift.per_class if row.drop is not None]
+    for row in sorted(shared, key=lambda row: row.drop or 0, reverse=True)[:_MAX_CLASSES]:
+        table.add_row(Text(f"recall of {row.name}"), f"{row.recall:.4f}", f"{row.recall_there:.4f}", f"{row.drop:.4f}")
+    return table
+
+
+def _said_of(shift: Shift) -> Iterator[str]:
+    if shift.lacking:
+        shown = ", ".join(shift.lacking[:10]) + (", ..." if len(shift.lacking) > 10 else "")
+        yield f"The other domain has no image of {shown}; both accuracies are those of its classes alone."
+
+
+def _corruptions(robustness: Robustness) -> Table:
+    errors = robustness.found
+    severities = [str(severity) for severity in range(1, NUM_SEVERITIES + 1)]
+    more = [] if robustness.baseline is None else ["of the baseline"]
+    table = Table("", "", *severities, "mean", *more, title="Errors on corrupted pictures", title_justify="left")
+    clean = [] if robustness.baseline is None else [f"{robustness.baseline.clean:.4f}"]
+    table.add_row("", "clean", *[""] * NUM_SEVERITIES, f"{errors.clean:.4f}", *clean)
+    for name, values in errors.errors.items():
+        mean = [sum(each) / NUM_SEVERITIES for each in _of_each(robustness, name)]
+        table.add_row(CORRUPTIONS[name].kind, name, *[f"{value:.4f}" for value in values], *[f"{m:.4f}" for m in mean])
+    return table
+
+
+def _normalisation(robustness: Robustness, split: str) -> str:
+    if robustness.baseline is None:
+        return (
+            f"{split}/corruption_error is the mean of them all, {split}/relative_corruption_error that less the clean "
+            "error. Neither is divided by a reference model's; baseline=RUN gives the mCE that is."
+        )
+    return f"{split}/mce and {split}/relative_mce are normalised by the baseline: 1 is as bad as that."
+
+
+def _of_each(robustness: Robustness, name: str) -> list[list[float]]:
+    return [each.errors[name] for each in (robustness.found, robustness.baseline) if each is not None]
+
+
+def _calibration(found: Evaluation) -> Iterator[str]:
+    fitted = found.calibration
+    if fitted is not None:
+        yield (
+            f"temperature: {fitted.temperature:.4f}, fitted on {fitted.num_images:,} images of {fitted.split}, whose "
+            f"log loss it takes from {fitted.log_loss_before:.4f} to {fitted.log_loss_after:.4f}; log loss, "
+            "ECE and AUROC above are with it."
+        )
+    elif found.temperature != 1:
+        yield f"temperature: {found.temperature:.4f}, kept with the run; log loss, ECE and AUROC above are with it."

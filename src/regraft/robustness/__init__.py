@@ -1,0 +1,1 @@
+"""How a classifier stands corrupted images: the common-corruptions protocol of Hendrycks & Dietterich (ICLR 2019)."""
