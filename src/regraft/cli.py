@@ -108,6 +108,14 @@ def _dispatch(arguments: list[str]) -> None:
         from regraft.verbs.compare import compare
 
         compare(rest)
+    elif verb == "export":
+        from regraft.verbs.export import export
+
+        export(rest)
+    elif verb == "serve":
+        from regraft.verbs.serve import serve
+
+        serve(rest)
     elif verb == "cache":
         from regraft.verbs.cache import cache
 

@@ -7,7 +7,7 @@ import torch
 
 from regraft.build.backbones import bare_backbone
 from regraft.build.heads import head
-from regraft.checkpoints.reading import read
+from regraft.checkpoints.reading import Checkpoint, read
 from regraft.runs import find_checkpoint
 from regraft.trained import Network, TrainedModel
 
@@ -27,7 +27,13 @@ def trained_model(
         FileNotFoundError: there is no such checkpoint.
         ValueError: not a checkpoint of ours, or one that would run code.
     """
-    checkpoint = read(find_checkpoint(path, prefer="best"), trust)
+    return model_of(read(find_checkpoint(path, prefer="best"), trust), temperature=temperature, device=device)
+
+
+def model_of(
+    checkpoint: Checkpoint, *, temperature: float = 1.0, device: torch.device | None = None
+) -> TrainedModel:
+    """Returns the model that a checkpoint holds; see `trained_model`."""
     backbone = bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     network = Network(backbone, head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
