@@ -30,9 +30,7 @@ def trained_model(
     return model_of(read(find_checkpoint(path, prefer="best"), trust), temperature=temperature, device=device)
 
 
-def model_of(
-    checkpoint: Checkpoint, *, temperature: float = 1.0, device: torch.device | None = None
-) -> TrainedModel:
+def model_of(checkpoint: Checkpoint, *, temperature: float = 1.0, device: torch.device | None = None) -> TrainedModel:
     """Returns the model that a checkpoint holds; see `trained_model`."""
     backbone = bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     network = Network(backbone, head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))

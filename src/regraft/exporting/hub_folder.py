@@ -39,10 +39,16 @@ def write(model: TrainedModel, description: Description, folder: Path) -> None:
     save_for_hf(
         converted,
         str(folder),
-        model_config={"label_names": list(description.class_names), "regraft": _extra(description)},
+        model_config={
+            "label_names": list(description.class_names),
+            "pretrained_cfg": {"tag": ""},  # not that of the weights that it began with
+            "regraft": _extra(description),
+        },
         safe_serialization=True,
         data_config=_data_config(model.input_spec, model.eval_view),
     )
+    # safetensors lets none but the owner read what it writes.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     (folder / "README.md").write_text(model_card(description), encoding="utf-8")
 
 

@@ -65,10 +65,14 @@ def to_bytes(model: TrainedModel, metadata: Mapping[str, str], *, preprocessing:
             proto = exported.model_proto
     except Exception as error:  # an operator that ONNX lacks, or what its conversion makes of an odd network
         reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise ValueError(f"format=onnx: this network can't be converted ({reason}). Fix: format=torch_export.") from error
+        raise ValueError(
+            f"format=onnx: this network can't be converted ({reason}). Fix: format=torch_export."
+        ) from error
     onnx.helper.set_model_props(proto, dict(metadata))
     if proto.ByteSize() > _MAX_BYTES:
-        raise ValueError("format=onnx: the file would be larger than the 2 GB that ONNX allows. Fix: format=torch_export.")
+        raise ValueError(
+            "format=onnx: the file would be larger than the 2 GB that ONNX allows. Fix: format=torch_export."
+        )
     return proto.SerializeToString()
 
 

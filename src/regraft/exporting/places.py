@@ -8,7 +8,6 @@ from pathlib import Path
 
 from regraft.atomic import TEMPORARY_SUFFIX
 
-
 HUB_FILES = {"README.md", "config.json", "model.safetensors"}
 
 

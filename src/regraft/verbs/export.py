@@ -63,9 +63,7 @@ def export_once(overrides: Sequence[str]) -> Path:
     return target
 
 
-def _description(
-    checkpoint: "Checkpoint", model: "TrainedModel", names: tuple[str, ...], what: Asked
-) -> "Description":
+def _description(checkpoint: "Checkpoint", model: "TrainedModel", names: tuple[str, ...], what: Asked) -> "Description":
     from regraft.exporting.description import Description
 
     run = what.run

@@ -37,8 +37,8 @@ def pictures_of(checkpoint: Checkpoint, model: TrainedModel, folder: Path | None
             raise ValueError("it has neither test nor validation images")
     except (OSError, ValueError) as error:
         log.warning(
-            "The run's own data can't be used (%s), so the file is checked on generated images, which look like photos; "
-            "images=FOLDER checks it on yours.",
+            "The run's own data can't be used (%s), so the file is checked on generated images, made to look like "
+            "photos; images=FOLDER checks it on yours.",
             str(error).rstrip("."),
         )
         return pictures.made(num_channels)
