@@ -59,10 +59,22 @@ def decode_image(
     if digest is not None and digest_of(content) != digest:
         raise ValueError(f"data.root: {path} has changed since this run began. Fix: start again.")
     with _opened(path, io.BytesIO(content), least_side) as picture:
-        ImageOps.exif_transpose(picture, in_place=True)
-        pixels = np.array(_convert(picture, "RGB" if num_channels == 3 else "L"))
-    image = torch.from_numpy(pixels)
-    return image.permute(2, 0, 1) if num_channels == 3 else image[None]
+        return pixels_of(picture, num_channels)
+
+
+def pixels_of(picture: Image.Image, num_channels: int) -> Tensor:
+    """Returns a picture's pixels, upright, (num_channels, height, width), uint8; see `decode_image`.
+
+    Args:
+        picture: is turned upright in place, as its EXIF says.
+        num_channels: 3 or 1.
+
+    Raises:
+        ValueError: its channels have more than 16 bits.
+    """
+    ImageOps.exif_transpose(picture, in_place=True)
+    pixels = torch.from_numpy(np.array(_convert(picture, "RGB" if num_channels == 3 else "L")))
+    return pixels.permute(2, 0, 1) if num_channels == 3 else pixels[None]
 
 
 def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, int]:
@@ -86,6 +98,40 @@ def shrink_of(size: tuple[int, int], least_side: int | None) -> int:
     if least_side is None or size[0] * size[1] < _LEAST_PIXELS_TO_SHRINK:
         return 1
     return next((shrink for shrink in _SHRINKS if min(size) // shrink >= _MARGIN * least_side), 1)
+
+
+class TooManyPixelsError(ValueError):
+    """A picture is larger than is wanted, by what it says of its size."""
+
+
+def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, max_pixels: int) -> Tensor:
+    """Returns the picture that somebody has sent; see `decode_image`.
+
+    Args:
+        file: can be sought in.
+        num_channels: 3 or 1.
+        least_side: see `decode_image`.
+        max_pixels: that the whole picture may have, before anything of it is decoded.
+
+    Raises:
+        TooManyPixelsError: it has more.
+        ValueError: it can't be decoded; the reason is short and names no file.
+    """
+    try:
+        with _opened("", file, None) as picture:
+            num_pixels = picture.width * picture.height
+        if num_pixels <= max_pixels:
+            file.seek(0)
+            with _opened("", file, least_side) as picture:
+                return pixels_of(picture, num_channels)
+    except ValueError as error:
+        cause = error.__cause__
+        if isinstance(cause, Image.DecompressionBombError):
+            raise TooManyPixelsError(f"it has more than {max_pixels / 1e6:,.0f} megapixels") from error
+        if isinstance(cause, ImportError):
+            raise ValueError("it is a HEIC picture, which needs pillow-heif here") from error
+        raise ValueError(_reason(cause) if isinstance(cause, Exception) else str(error)) from error
+    raise TooManyPixelsError(f"it has {num_pixels / 1e6:,.0f} megapixels; allowed: {max_pixels / 1e6:,.0f}")
 
 
 @cache
