@@ -117,6 +117,7 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
         TooManyPixelsError: it has more.
         ValueError: it can't be decoded; the reason is short and names no file.
     """
+    allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
         with _opened("", file, None) as picture:
             num_pixels = picture.width * picture.height
@@ -127,11 +128,11 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
     except ValueError as error:
         cause = error.__cause__
         if isinstance(cause, Image.DecompressionBombError):
-            raise TooManyPixelsError(f"it has more than {max_pixels / 1e6:,.0f} megapixels") from error
+            raise TooManyPixelsError(f"it has more than {allowed} megapixels") from error
         if isinstance(cause, ImportError):
             raise ValueError("it is a HEIC picture, which needs pillow-heif here") from error
         raise ValueError(_reason(cause) if isinstance(cause, Exception) else str(error)) from error
-    raise TooManyPixelsError(f"it has {num_pixels / 1e6:,.0f} megapixels; allowed: {max_pixels / 1e6:,.0f}")
+    raise TooManyPixelsError(f"it has {round(num_pixels / 1e6, 2):g} megapixels; allowed: {allowed}")
 
 
 @cache

@@ -21,7 +21,8 @@ from regraft.trained import TrainedModel
 
 log = logging.getLogger(__name__)
 
-_MAX_FIELDS = 16
+# Fields that are no files are held in memory; nothing reads them.
+_MAX_FIELDS, _MAX_FIELD_BYTES = 4, 4096
 _MAX_NAME = 200
 _SHOWN_CLASSES = 12
 _FORM = {
@@ -105,7 +106,7 @@ def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hos
             photos = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
             if not photos:
                 raise HTTPException(400, "No photo came; send it as a file of a form, such as the field photos.")
-            named = [((photo.filename or "")[:_MAX_NAME], photo.file) for photo in photos]
+            named = [(_name(photo), photo.file) for photo in photos]
             return Answers(answers=await answerer.answers(named))
         except RefusedError as error:
             raise HTTPException(error.status, str(error)) from error
@@ -121,7 +122,9 @@ async def _form(request: Request, limits: Limits) -> Any:
         raise HTTPException(415, "Photos are sent as files of a form, multipart/form-data.")
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            return await request.form(max_files=limits.max_photos, max_fields=_MAX_FIELDS)
+            return await request.form(
+                max_files=limits.max_photos, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
+            )
     except TimeoutError as error:
         raise HTTPException(408, f"It took more than {limits.upload_seconds:g} seconds to be sent.") from error
     except HTTPException as error:
@@ -130,6 +133,11 @@ async def _form(request: Request, limits: Limits) -> Any:
         if error.status_code != 400:
             raise
         raise HTTPException(400, f"The form can't be read: {error.detail.rstrip('.')}.") from error
+
+
+def _name(photo: UploadFile) -> str:
+    """Returns what a photo is called where it comes from, without its folders."""
+    return (photo.filename or "").replace("\\", "/").rpartition("/")[2][:_MAX_NAME]
 
 
 def _add_pages(app: FastAPI, health: Health, limits: Limits) -> None:
@@ -148,7 +156,8 @@ def _add_pages(app: FastAPI, health: Health, limits: Limits) -> None:
         "/page.js": (environment.get_template("page.js").render(), "text/javascript"),
     }
     for path, (content, kind) in files.items():
-        app.add_api_route(path, _giving(Response(content, media_type=kind)), include_in_schema=False)
+        give = _giving(Response(content, media_type=kind))
+        app.add_api_route(path, give, methods=["GET", "HEAD"], include_in_schema=False)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -13,6 +13,7 @@ function show(file, answer) {
     card.classList.add("wrong");
     card.querySelector("h3").textContent = answer.error;
     image.remove();
+    bars.remove();
     card.style.gridTemplateColumns = "1fr";
   } else {
     card.querySelector("h3").textContent = answer.class_name + ", " + percent(answer.confidence);
