@@ -10,7 +10,7 @@ from typing import Any
 import timm
 import torch
 from timm.models import save_for_hf
-from torch import Tensor, nn
+from torch import Tensor
 
 from regraft.contracts import EvalView, InputSpec
 from regraft.exporting.deployed import Runner
@@ -64,7 +64,7 @@ def runner(folder: Path) -> Runner:
     return run
 
 
-def _timm_model(model: TrainedModel, description: Description) -> nn.Module:
+def _timm_model(model: TrainedModel, description: Description) -> Any:
     """Returns timm's model with the trained weights."""
     name = _timm_name(description)
     head = model.network.head
@@ -77,7 +77,7 @@ def _timm_model(model: TrainedModel, description: Description) -> nn.Module:
     config = timm.get_pretrained_cfg(name)
     if config is not None and config.fixed_input_size and config.input_size[-1] != spec.image_size:
         options["img_size"] = spec.image_size
-    converted = timm.create_model(name, **options)
+    converted: Any = timm.create_model(name, **options)
     classifier = converted.pretrained_cfg.get("classifier")
     tensors = {
         key.split(".", 2)[2]: tensor for key, tensor in model.network.backbone.state_dict().items()

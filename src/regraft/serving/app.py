@@ -89,18 +89,19 @@ def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hos
     health = Health(status="ok", run=run, version=version, class_names=list(model.class_names))
     _add_pages(app, health, limits)
 
-    @app.get("/health", summary="Whether the server answers, and for what")
+    @app.get("/health", summary="Whether the server answers, and for what", response_description="It does")
     async def get_health() -> Health:
         return health
 
     @app.post(
         "/predict",
         summary="What photos show",
+        response_description="An answer for each photo",
         responses=_PROBLEMS,
         openapi_extra={"requestBody": _FORM},
     )
     async def predict(request: Request) -> Answers:
-        """Takes one photo or several, as files of a form; a photo that can't be read has an `error` of its own."""
+        """Takes one photo or several, as files of a form; one that can't be read has an error of its own."""
         form = await _form(request, limits)
         try:
             photos = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
