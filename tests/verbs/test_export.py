@@ -56,6 +56,7 @@ def test_onnx_takes_pictures_of_any_size_in_batches_without_torch(run, tmp_path)
     assert json.loads(metadata["regraft_version"]) == regraft.__version__
 
 
+@pytest.mark.slow
 def test_int8_is_smaller_and_says_what_it_lost(run, capsys):
     path = regraft.export([f"run={run.path}", "format=onnx", "quantize=int8", f"output={run.path / 'small.onnx'}"])
     assert path.stat().st_size < run.tensors.stat().st_size / 2
