@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from regraft.atomic import TEMPORARY_SUFFIX
 
@@ -25,6 +26,22 @@ def require_free(path: Path, *, overwrite: bool) -> None:
         raise FileExistsError(f"output: {path} is a folder with other files in it. Fix: another output=.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"output: {path} is there already. Fix: another output=, or overwrite=true.")
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder that an export is to lie in, unless it is there.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"output: nothing can be written into {path} ({error.strerror}). Fix: another output=."
+        ) from error
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import __version__
+from regraft.exporting.places import make_folder
 from regraft.startup import quick_imports
 from regraft.trust import named_in
 from regraft.verbs.export_config import HELP, Asked, asked, place_of
@@ -37,6 +38,7 @@ def export_once(overrides: Sequence[str]) -> Path:
     """Exports a model and returns where it lies; see `regraft.export`."""
     what = asked(overrides)
     target = place_of(what)
+    make_folder(target.parent)
     with quick_imports():
         import torch
 
@@ -56,7 +58,6 @@ def export_once(overrides: Sequence[str]) -> Path:
     require_distinct(names)
     model = build.model_of(checkpoint, device=torch.device("cpu"))
     pictures = pictures_of(checkpoint, model, what.images)
-    target.parent.mkdir(parents=True, exist_ok=True)
     description = _description(checkpoint, model, names, what)
     answers, measured = _write(what, target, model, description, pictures)
     export_table.show(target, answers, measured, pictures)
