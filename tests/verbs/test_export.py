@@ -115,7 +115,7 @@ def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeyp
         (["format=hf", "preprocessing=true"], "preprocessing: format=hf holds weights, no graph"),
         (["format=onnx", "quantize=int4"], "quantize: got 'int4'; allowed: int8, null"),
         (["format=onnx", "output=model.pt"], r"output: got model.pt; a file of format=onnx ends in .onnx"),
-        (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Fix: another one"),
+        (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Fix: another output="),
         (["format=onnx", "images=nowhere"], "images: there is no folder nowhere"),
         (["format=onnx", "class_names=[a]"], "class_names: got 1; the run has 10 classes"),
         (["format=onnx", "class_names=[a,a,c,d,e,f,g,h,i,j]"], "one and the same label"),
