@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from regraft.runs import Run
     from regraft.trained import TrainedModel
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "load", "probe", "reproduce", "resume", "train"]
+__all__ = ["evaluate", "export", "load", "probe", "reproduce", "resume", "train"]
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
@@ -87,6 +89,22 @@ def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict
     from regraft.verbs.evaluate import evaluate_once
 
     return evaluate_once(overrides, config_dir)
+
+
+def export(overrides: Sequence[str]) -> "Path":
+    """Writes a trained model as a file, just as `regraft export` with the same overrides does; returns where.
+
+    Args:
+        overrides: `run=` (see `resume`) or `ckpt_path=<file>`, and `format=safetensors|onnx|torch_export|hf`.
+
+    Raises:
+        FileNotFoundError: there is no such run, or it has no best checkpoint.
+        FileExistsError: the place is taken.
+        ValueError: something else is wrong; nothing is left of the file then.
+    """
+    from regraft.verbs.export import export_once
+
+    return export_once(overrides)
 
 
 def load(run: str, *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "TrainedModel":

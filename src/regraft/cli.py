@@ -112,6 +112,14 @@ def _dispatch(arguments: list[str]) -> None:
         from regraft.verbs.predict import predict
 
         predict(rest)
+    elif verb == "export":
+        from regraft.verbs.export import export
+
+        export(rest)
+    elif verb == "serve":
+        from regraft.verbs.serve import serve
+
+        serve(rest)
     elif verb == "cache":
         from regraft.verbs.cache import cache
 

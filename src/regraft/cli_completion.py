@@ -10,6 +10,7 @@ from regraft.cli_words import VERBS
 from regraft.composition import group_names
 
 RunApp = Callable[[str, list[str]], Any]
+_TAKE_A_RUN = ("eval", "export", "predict", "resume", "reproduce", "serve")
 
 
 def complete(arguments: list[str], run_app: RunApp) -> None:
@@ -36,10 +37,10 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
         word = overrides.rpartition(" ")[2]
         names = [handle.removeprefix("run=") for handle in _handles()]
         print(" ".join(name for name in names if name.startswith(word)))
-    elif verb in ("eval", "predict", "resume", "reproduce") and overrides.rpartition(" ")[2].startswith("run="):
+    elif verb in _TAKE_A_RUN and overrides.rpartition(" ")[2].startswith("run="):
         handle = overrides.rpartition(" ")[2]
         print(" ".join(word for word in _handles() if word.startswith(handle)))
-    elif verb in ("train", "check", "eval", "predict", "probe", "resume", "data"):
+    elif verb in ("train", "check", "eval", "export", "predict", "probe", "resume", "serve", "data"):
         verb = {"check": "train", "resume": "train", "data": "data_check"}.get(verb, verb)
         overrides = overrides.lstrip().removeprefix("check ")
         known = [word for word in overrides.split(" ") if not word.startswith("run=")]

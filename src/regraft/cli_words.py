@@ -8,6 +8,8 @@ VERBS = {
     "check": "say what is wrong with a training, all of it, without training; it takes what train takes",
     "eval": "measure a trained run again: regraft eval run=<run>, or ckpt_path=<file>",
     "predict": "say what pictures show: regraft predict run=<run> input=<photo, folder, glob, list.txt or ->",
+    "export": "write a trained model as a file: regraft export run=<run> format=safetensors|onnx|torch_export|hf",
+    "serve": "a local page and HTTP endpoint that say what photos show: regraft serve run=<run>",
     "resume": "go on with a run in its own folder: regraft resume run=last",
     "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
     "runs": "list runs and how each stands: regraft runs [WORD]...",
@@ -49,6 +51,8 @@ Examples
   regraft compare
   regraft eval run=best
   regraft predict run=last input=photos output=predictions.csv
+  regraft export run=last format=onnx preprocessing=true
+  regraft serve run=last
   regraft resume run=last
   regraft probe data=folder data.root=photos
   regraft data check photos

@@ -1,7 +1,7 @@
 """A trained model as it is used: a backbone with its head, what it is fed, and its classes.
 
 Where it is read from is `build`'s business; which pictures it is asked about, and what becomes of the answers, is that
-of `predicting`, `export` and `serving`.
+of `predicting`, `exporting` and `serving`.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 """
 
 from regraft.build.backbones import bare_backbone
-from regraft.build.data import datamodule
+from regraft.build.data import datamodule, unread_datamodule
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
 from regraft.build.evaluating import another_domain, evaluation_data
 from regraft.build.features import FeaturePlan, feature_plan, model_name, store
@@ -17,7 +17,7 @@ from regraft.build.probing import Point, fit_grid
 from regraft.build.room import bytes_text
 from regraft.build.running import callbacks, loggers, trainer
 from regraft.build.strategies import freezing
-from regraft.build.trained import model_of, trained_model
+from regraft.build.trained import device_named, model_of, trained_model
 
 __all__ = [
     "Checked",
@@ -31,6 +31,7 @@ __all__ = [
     "callbacks",
     "data_faults",
     "datamodule",
+    "device_named",
     "evaluation_data",
     "feature_plan",
     "fit_grid",
@@ -48,4 +49,5 @@ __all__ = [
     "trained_model",
     "trainer",
     "transfer_module",
+    "unread_datamodule",
 ]

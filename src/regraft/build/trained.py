@@ -43,3 +43,19 @@ def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Trai
         temperature=temperature_of(run_of(checkpoint.path), checkpoint.path),
         checkpoint=checkpoint.path,
     )
+
+
+def device_named(name: str) -> torch.device | None:
+    """Returns a device by its name; None for `auto`.
+
+    Raises:
+        ValueError: there is no such device in this machine.
+    """
+    if name == "auto":
+        return None
+    try:
+        return torch.empty(0, device=torch.device(name)).device
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(
+            f"device: got {name!r}; allowed: auto, cpu, or what this machine has of cuda, cuda:1, mps, ..."
+        ) from error

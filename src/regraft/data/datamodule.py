@@ -185,6 +185,10 @@ class ImageDataModule(pl.LightningDataModule):
         """
         return EvalBatches(self._part(split).indices, batch_size or self._batch_size, *self._place())
 
+    def part(self, split: str) -> Part:
+        """Returns a split's samples as the source has them."""
+        return self._part(split)
+
     def indices(self, split: str) -> Tensor:
         """Returns the places of a split's samples in its source, (num_samples,), int64, ascending."""
         return self._part(split).indices

@@ -100,6 +100,41 @@ def shrink_of(size: tuple[int, int], least_side: int | None) -> int:
     return next((shrink for shrink in _SHRINKS if min(size) // shrink >= _MARGIN * least_side), 1)
 
 
+class TooManyPixelsError(ValueError):
+    """A picture is larger than is wanted, by what it says of its size."""
+
+
+def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, max_pixels: int) -> Tensor:
+    """Returns the picture that somebody has sent; see `decode_image`.
+
+    Args:
+        file: can be sought in.
+        num_channels: 3 or 1.
+        least_side: see `decode_image`.
+        max_pixels: that the whole picture may have, before anything of it is decoded.
+
+    Raises:
+        TooManyPixelsError: it has more.
+        ValueError: it can't be decoded; the reason is short and names no file.
+    """
+    allowed = f"{round(max_pixels / 1e6, 2):g}"
+    try:
+        with _opened("", file, None) as picture:
+            num_pixels = picture.width * picture.height
+        if num_pixels <= max_pixels:
+            file.seek(0)
+            with _opened("", file, least_side) as picture:
+                return pixels_of(picture, num_channels)
+    except ValueError as error:
+        cause = error.__cause__
+        if isinstance(cause, Image.DecompressionBombError):
+            raise TooManyPixelsError(f"it has more than {allowed} megapixels") from error
+        if isinstance(cause, ImportError):
+            raise ValueError("it is a HEIC picture, which needs pillow-heif here") from error
+        raise ValueError(_reason(cause) if isinstance(cause, Exception) else str(error)) from error
+    raise TooManyPixelsError(f"it has {round(num_pixels / 1e6, 2):g} megapixels; allowed: {allowed}")
+
+
 @cache
 def heif_version() -> str | None:
     """Returns the version of pillow-heif, on which the pixels of HEIC pictures depend; None if it isn't installed."""

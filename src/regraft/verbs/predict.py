@@ -17,8 +17,6 @@ from regraft.startup import keep_freed_memory, quick_imports
 from regraft.trust import look_beside, named_in
 
 if TYPE_CHECKING:
-    import torch
-
     from regraft.predicting.inputs import Inputs
     from regraft.predicting.tally import Tally
 
@@ -112,7 +110,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(**options)
     output, top_k = config["output"], config["top_k"]
-    model = build.trained_model(config["ckpt_path"], trust=config["trust"], device=_device(config["device"]))
+    model = build.trained_model(config["ckpt_path"], trust=config["trust"], device=build.device_named(config["device"]))
     if model.device.type == "cpu":
         keep_freed_memory()
     # What is shown besides the answers mustn't be mixed with them.
@@ -142,18 +140,6 @@ def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[
     if output == STDOUT:
         return nullcontext(partial(write_lines, sys.stdout.buffer))
     return writing(Path(output).expanduser(), top_k)
-
-
-def _device(name: str) -> "torch.device | None":
-    """Returns where to compute; None for the accelerator of this machine, or the CPU."""
-    import torch
-
-    if name == "auto":
-        return None
-    try:
-        return torch.device(name)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"device: got {name!r}; allowed: auto, cpu, cuda, cuda:1, mps, ...") from error
 
 
 def _require_any(tally: "Tally") -> None:

@@ -1,0 +1,1 @@
+"""A trained model as files that others read: one file of code a format."""

@@ -1,0 +1,76 @@
+"""What a file says of itself beside the weights, so that it can be used without the run."""
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.contracts import EvalView, InputSpec
+
+_MAX_NAMES = 5
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is kept with the weights.
+
+    Attributes:
+        architecture: the plain config that builds the backbone, without weights.
+        input_spec: what the network is fed, mean and std included.
+        eval_view: how a picture becomes that.
+        class_names: by class index.
+        temperature: that logits are divided by before they are probabilities.
+        version: of Regraft.
+        run: the run's experiment and folder, for people.
+        metrics: the run's final ones; empty if it has none.
+    """
+
+    architecture: Mapping[str, Any]
+    input_spec: InputSpec
+    eval_view: EvalView
+    class_names: tuple[str, ...]
+    temperature: float
+    version: str
+    run: str
+    metrics: Mapping[str, float]
+
+    def metadata(self) -> dict[str, str]:
+        """Returns the description as text, each value JSON; the names are those of a run's `model.safetensors`."""
+        fields = {
+            "architecture": dict(self.architecture),
+            "input_spec": self.input_spec.to_dict(),
+            "eval_view": self.eval_view,
+            "class_names": list(self.class_names),
+            "temperature": self.temperature,
+            "regraft_version": self.version,
+            "run": self.run,
+            "metrics": dict(self.metrics),
+        }
+        return {key: json.dumps(value) for key, value in fields.items()}
+
+
+def require_distinct(class_names: Sequence[str]) -> None:
+    """Refuses class names that are one and the same label to those who read the file.
+
+    Raises:
+        ValueError: two of them differ in white space or in how Unicode spells them alone, or one is blank.
+    """
+    seen: dict[str, int] = {}
+    clashes = []
+    for index, name in enumerate(class_names):
+        label = " ".join(unicodedata.normalize("NFKC", name).split())
+        if not label:
+            raise ValueError(f"class_names: class {index} is called {name!r}, which is blank. {_FIX}")
+        if label in seen:
+            clashes.append(f"{seen[label]} ({class_names[seen[label]]!r}) and {index} ({name!r})")
+        seen.setdefault(label, index)
+    if clashes:
+        more = f" and {len(clashes) - _MAX_NAMES} more" if len(clashes) > _MAX_NAMES else ""
+        raise ValueError(
+            f"class_names: these classes would have one and the same label: {'; '.join(clashes[:_MAX_NAMES])}{more}. "
+            f"{_FIX}"
+        )
+
+
+_FIX = "Fix: class_names=[...] gives each class a name of its own, in their order."

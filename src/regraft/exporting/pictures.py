@@ -1,0 +1,121 @@
+"""The pictures that an exported file is checked on: of the run's own data, of a folder, or made for want of these."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from regraft.data.decoding import decode_image
+from regraft.data.folder import EXTENSIONS
+from regraft.data.images import ArrayImages, FileImages
+from regraft.data.splits import Part
+from regraft.seeding import derive_seed
+
+log = logging.getLogger(__name__)
+
+_NUM_MADE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Pictures, decoded when asked for.
+
+    Attributes:
+        what: they are, for people: `test images`.
+        num: how many there are.
+        picture: gives one by its number: (channels, height, width), uint8.
+        labels: (num,), int64 class indices; None where they aren't known.
+    """
+
+    what: str
+    num: int
+    picture: Callable[[int], Tensor]
+    labels: Tensor | None = None
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return map(self.picture, range(self.num))
+
+    def spread(self, num: int) -> "Pictures":
+        """Returns at most `num` of them, evenly spread: a data set's samples often stand class by class."""
+        if num >= self.num:
+            return self
+        places = torch.linspace(0, self.num - 1, num).round().to(torch.int64)
+        labels = None if self.labels is None else self.labels[places]
+        return Pictures(self.what, num, lambda index: self.picture(int(places[index])), labels)
+
+
+def of_split(split: str, part: Part, num_channels: int, least_side: int | None) -> Pictures:
+    """Returns the samples of a run's split.
+
+    Args:
+        split: its name.
+        part: its samples.
+        num_channels: that the model takes.
+        least_side: see `decode_image`.
+    """
+
+    def picture(index: int) -> Tensor:
+        place = int(part.indices[index])
+        if isinstance(part.images, FileImages):
+            return decode_image(part.images.path(place), num_channels, least_side=least_side)
+        assert isinstance(part.images, ArrayImages)
+        return _gray(part.images.pixels[place]) if num_channels == 1 else part.images.pixels[place]
+
+    return Pictures(f"{split} images", len(part), picture, part.labels)
+
+
+def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least_side: int | None) -> Pictures:
+    """Returns the images in a folder, at any depth; labelled if each lies in a folder called like a class.
+
+    Args:
+        folder: an existing one.
+        class_names: by class index.
+        num_channels: that the model takes.
+        least_side: see `decode_image`.
+
+    Raises:
+        ValueError: it holds no image.
+    """
+    paths = sorted(path for path in folder.rglob("*") if _is_image(path.relative_to(folder)) and path.is_file())
+    if not paths:
+        raise ValueError(f"images: no image in folder {folder}. Image extensions: {', '.join(sorted(EXTENSIONS))}.")
+    places = {name: index for index, name in enumerate(class_names)}
+    found = [places.get(path.parent.name) for path in paths]
+    labels = None if None in found else torch.tensor(found)
+    return Pictures(
+        "images of yours", len(paths), lambda i: decode_image(paths[i], num_channels, least_side=least_side), labels
+    )
+
+
+def made(num_channels: int) -> Pictures:
+    """Returns pictures like photos: smooth shapes in colours, edges and noise, of several sizes; always the same."""
+
+    def picture(index: int) -> Tensor:
+        random = np.random.default_rng(derive_seed(0, "export", index))
+        height, width = random.integers(160, 480, 2)
+        coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        smooth = np.asarray(Image.fromarray(coarse).resize((int(width), int(height)), Image.Resampling.BICUBIC))
+        pixels = smooth + random.normal(0, 8, smooth.shape)
+        top, left = random.integers(0, 100, 2)
+        pixels[top : top + 60, left : left + 60] = random.integers(0, 256, 3)
+        image = torch.from_numpy(pixels.clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
+        return _gray(image) if num_channels == 1 else image
+
+    return Pictures("generated images", _NUM_MADE, picture)
+
+
+def _gray(picture: Tensor) -> Tensor:
+    """Returns the luminance of a picture as decoding a file gives it."""
+    if picture.shape[0] == 1:
+        return picture
+    return torch.from_numpy(np.array(Image.fromarray(picture.permute(1, 2, 0).numpy()).convert("L")))[None]
+
+
+def _is_image(path: Path) -> bool:
+    is_hidden = any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower().removeprefix(".") in EXTENSIONS and not is_hidden

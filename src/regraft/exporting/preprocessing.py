@@ -1,0 +1,133 @@
+"""What evaluation does to a picture before the network sees it, as operations that a graph can hold.
+
+The numbers are those of torch's resizing of uint8 images, which works with 16-bit integer weights, so that a graph
+sees the very pixels that evaluation saw, whatever computes it.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from regraft.contracts import EvalView, InputSpec
+
+_MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
+_MAX_WEIGHT = 2**15
+_CUBIC = -0.5
+_LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as Pillow has it
+
+
+class Preprocessing(nn.Module):
+    """From pictures of any size to normalised images.
+
+    Args:
+        spec: what the network is fed, mean and std included.
+        eval_view: how a picture is brought to its size.
+    """
+
+    def __init__(self, spec: InputSpec, eval_view: EvalView) -> None:
+        super().__init__()
+        assert spec.mean is not None, "of a trained model"
+        assert spec.std is not None
+        self._spec = spec
+        self._is_square = eval_view == "square"
+        mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (spec.mean, spec.std))
+        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
+        self.register_buffer("shift", (-mean / std).float(), persistent=False)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Returns what the network is fed, (batch, num_channels, image_size, image_size), float32.
+
+        Args:
+            pictures: (batch, height, width, 3), uint8, RGB.
+        """
+        images = pictures.permute(0, 3, 1, 2).to(torch.float64)
+        if self._spec.num_channels == 1:
+            red, green, blue = (images[:, index : index + 1] * part for index, part in enumerate(_LUMINANCE))
+            images = torch.floor((red + green + blue + 2**15) / 2**16)
+        sides = [torch.scalar_tensor(side, dtype=torch.float64) for side in (pictures.shape[1], pictures.shape[2])]
+        # Width first, as torch does: the result of each pass is rounded.
+        for axis in (1, 0):
+            images = images.transpose(2, 3) if axis == 0 else images
+            images = self._resized(images, sides[axis], self._resized_side(sides[axis], sides))
+        return torch.addcmul(self.shift, images.transpose(2, 3).to(torch.float32), self.scale)  # type: ignore[arg-type]
+
+    def _resized_side(self, side: Tensor, sides: list[Tensor]) -> Tensor:
+        """Returns how long a side is after the resizing, before the crop."""
+        if self._is_square:
+            return torch.scalar_tensor(self._spec.image_size, dtype=torch.float64)
+        shorter = round(self._spec.image_size / self._spec.crop_fraction)
+        return torch.trunc(shorter * side / torch.minimum(*sides))
+
+    def _resized(self, images: Tensor, size: Tensor, new_size: Tensor) -> Tensor:
+        """Returns images whose last axis, of `size`, was resized to `new_size` and cropped to the image size."""
+        start = torch.round((new_size - self._spec.image_size) / 2)
+        places = start + torch.arange(self._spec.image_size, dtype=torch.float64)
+        if self._spec.interpolation == "nearest":
+            scale = size.to(torch.float32) / new_size.to(torch.float32)
+            nearest = torch.floor(places.to(torch.float32) * scale).to(torch.int64)
+            return images.index_select(-1, torch.minimum(nearest, size.to(torch.int64) - 1))
+        weights = _Weights(size, new_size, self._spec.interpolation)
+        unit = 2.0 ** weights.precision()
+        exact = weights.of(places, torch.arange(images.shape[-1], dtype=torch.float64)[:, None])
+        whole = torch.trunc(exact * unit + torch.where(exact < 0, -0.5, 0.5))
+        return torch.floor((images @ whole + unit / 2) / unit).clamp(0, 255)
+
+
+class _Weights:
+    """How much each pixel counts for each pixel of the resized axis, antialiased.
+
+    Args:
+        size: pixels of the axis, 0-dimensional, float64.
+        new_size: after the resizing, likewise.
+        interpolation: `bilinear` or `bicubic`.
+    """
+
+    def __init__(self, size: Tensor, new_size: Tensor, interpolation: str) -> None:
+        self._size, self._new_size = size, new_size
+        self._scale = size / new_size
+        self._stretch = torch.clamp(self._scale, min=1.0)
+        self._filter: Callable[[Tensor], Tensor]
+        radius, self._filter = (1, _triangle) if interpolation == "bilinear" else (2, _cubic)
+        self._support = radius * self._stretch
+
+    def of(self, places: Tensor, pixels: Tensor | None) -> Tensor:
+        """Returns the weights, (num_pixels, num_places), float64; columns sum to 1.
+
+        Args:
+            places: of the resized axis, (num_places,), float64.
+            pixels: of the axis, (num_pixels, 1), float64; None for those that count at all.
+        """
+        centres = self._scale * (places + 0.5)
+        first = torch.clamp(torch.trunc(centres - self._support + 0.5), min=0.0)
+        last = torch.minimum(torch.trunc(centres + self._support + 0.5), self._size)
+        if pixels is None:
+            pixels = first + torch.arange(_number(2 * self._support + 2), dtype=torch.float64)[:, None]
+        weights = self._filter((pixels - centres + 0.5) * (1 / self._stretch))
+        weights = torch.where((pixels >= first) & (pixels < last), weights, torch.zeros((), dtype=torch.float64))
+        return weights / weights.sum(0, keepdim=True)
+
+    def precision(self) -> Tensor:
+        """Returns the bits after the point that 16-bit weights have room for, 0-dimensional, float64."""
+        every_place = torch.arange(_number(self._new_size), dtype=torch.float64)
+        largest = self.of(every_place, None).amax((0, 1))
+        powers = 2.0 ** torch.arange(1, _MAX_PRECISION + 1, dtype=torch.float64)
+        return (torch.trunc(0.5 + largest * powers) < _MAX_WEIGHT).sum().to(torch.float64)
+
+
+def _number(value: Tensor) -> int:
+    """Returns a length that hangs on the picture's size; tracing has to be told that it is one."""
+    number = value.to(torch.int64).item()
+    torch._check(number >= 1)
+    return number  # type: ignore[return-value]
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    return torch.clamp(1 - distance.abs(), min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    distance = distance.abs()
+    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
+    far = (((distance - 5) * distance + 8) * distance - 4) * _CUBIC
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros((), dtype=torch.float64)))

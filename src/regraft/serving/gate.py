@@ -1,0 +1,89 @@
+"""What stands before the application: how many requests, how large, from which pages; and what browsers may do."""
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from regraft.serving.limits import Limits
+
+# Nothing is loaded from elsewhere, and no other page may show this one.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+class Gate:
+    """Turns away what is too much before it is read, and counts what is read while it comes.
+
+    Args:
+        app: behind it.
+        limits: on requests that have a body.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self._app = app
+        self._limits = limits
+        self._num_inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request through, or answers it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        if scope["method"] in ("GET", "HEAD"):
+            await self._app(scope, receive, send_safely)
+            return
+        refusal = self._refusal(Headers(scope=scope))
+        if refusal is not None:
+            await refusal(scope, receive, send_safely)
+            return
+        self._num_inside += 1
+        try:
+            await self._app(scope, self._counted(receive), send_safely)
+        finally:
+            self._num_inside -= 1
+
+    def _refusal(self, headers: Headers) -> JSONResponse | None:
+        """Returns the answer to a request that isn't let in."""
+        if headers.get("sec-fetch-site") == "cross-site":
+            return _answer(403, "Other sites' pages may not send requests here.")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            return _answer(400, "The request's Content-Length is no number.")
+        if len(length) > 18 or int(length) > self._limits.max_bytes:
+            return _answer(413, self._too_large)
+        if self._num_inside >= self._limits.max_waiting:
+            return _answer(503, "Too many requests are waiting; try again in a moment.", {"Retry-After": "1"})
+        return None
+
+    @property
+    def _too_large(self) -> str:
+        return f"The request is too large; allowed: {self._limits.max_megabytes:g} MB in all."
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Returns what gives the body's parts until they are too many, be its length announced or not."""
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._limits.max_bytes:
+                raise HTTPException(413, self._too_large)
+            return message
+
+        return counted
+
+
+def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": sentence}, status, headers)

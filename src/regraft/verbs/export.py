@@ -1,0 +1,132 @@
+"""`regraft export`: a trained model as a file that others read, kept only if it says what the model says."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft import __version__
+from regraft.exporting.places import make_folder
+from regraft.startup import quick_imports
+from regraft.trust import named_in
+from regraft.verbs.export_config import HELP, Asked, asked, place_of
+
+if TYPE_CHECKING:
+    from regraft.checkpoints.reading import Checkpoint
+    from regraft.exporting.deployed import Runner
+    from regraft.exporting.description import Description
+    from regraft.exporting.parity import Answers
+    from regraft.exporting.pictures import Pictures
+    from regraft.trained import TrainedModel
+
+_NUM_CHECKED = 32
+_NUM_MEASURED = 1_000
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Exports what the command line asks for.
+
+    Args:
+        arguments: see the verb's help.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(HELP)
+        return
+    export_once(arguments)
+
+
+def export_once(overrides: Sequence[str]) -> Path:
+    """Exports a model and returns where it lies; see `regraft.export`."""
+    what = asked(overrides)
+    target = place_of(what)
+    make_folder(target.parent)
+    with quick_imports():
+        import torch
+
+        from regraft import build
+        from regraft.checkpoints.reading import read
+        from regraft.exporting.description import require_distinct
+        from regraft.exporting.onnx_file import require_onnx
+        from regraft.report import export_table
+        from regraft.verbs.export_pictures import pictures_of
+
+    if what.format == "onnx":
+        require_onnx()
+    checkpoint = read(what.checkpoint, named_in(overrides))
+    names = tuple(checkpoint.class_names) if what.class_names is None else what.class_names
+    if len(names) != len(checkpoint.class_names):
+        raise ValueError(f"class_names: got {len(names)}; the run has {len(checkpoint.class_names)} classes.")
+    require_distinct(names)
+    model = build.model_of(checkpoint, device=torch.device("cpu"))
+    pictures = pictures_of(checkpoint, model, what.images)
+    description = _description(checkpoint, model, names, what)
+    answers, measured = _write(what, target, model, description, pictures)
+    export_table.show(target, answers, measured, pictures)
+    return target
+
+
+def _description(checkpoint: "Checkpoint", model: "TrainedModel", names: tuple[str, ...], what: Asked) -> "Description":
+    from regraft.exporting.description import Description
+
+    run = what.run
+    return Description(
+        architecture=checkpoint.architecture,
+        input_spec=model.input_spec,
+        eval_view=model.eval_view,
+        class_names=names,
+        temperature=model.temperature,
+        version=__version__,
+        run=checkpoint.path.stem if run is None else f"{run.path.parent.name}/{run.path.name}",
+        metrics=run.metrics if run is not None and run.has_results else {},
+    )
+
+
+def _write(
+    what: Asked, target: Path, model: "TrainedModel", description: "Description", pictures: "Pictures"
+) -> tuple["Answers", "Answers | None"]:
+    """Writes the file or folder, unless it differs from the model.
+
+    Returns:
+        What model and file said of some pictures; and of more of them model and quantised file, if it is one.
+    """
+    from regraft.atomic import write_atomically
+    from regraft.exporting import hub_folder
+    from regraft.exporting.places import whole_folder
+
+    checked = pictures.spread(_NUM_CHECKED)
+    if what.format == "hf":
+        with whole_folder(target) as folder:
+            hub_folder.write(model, description, folder)
+            return _require_parity(model, hub_folder.runner(folder), checked), None
+    content, run = _converted(what, model, description.metadata())
+    answers, measured = _require_parity(model, run, checked, preprocessing=what.preprocessing), None
+    if what.quantize is not None:
+        from regraft.exporting import onnx_file
+        from regraft.exporting.parity import compare
+
+        content = onnx_file.quantised(content)
+        more = pictures.spread(_NUM_MEASURED)
+        measured = compare(model, onnx_file.runner(content), more, preprocessing=what.preprocessing)
+    write_atomically(target, content)
+    return answers, measured
+
+
+def _require_parity(
+    model: "TrainedModel", run: "Runner", pictures: "Pictures", *, preprocessing: bool = False
+) -> "Answers":
+    from regraft.exporting.parity import compare, require_parity
+
+    answers = compare(model, run, pictures, preprocessing=preprocessing)
+    require_parity(answers)
+    return answers
+
+
+def _converted(what: Asked, model: "TrainedModel", metadata: dict[str, str]) -> tuple[bytes, "Runner"]:
+    """Returns the file's content, in float32, and what runs it."""
+    from regraft.exporting import onnx_file, torch_program, weights_file
+
+    if what.format == "safetensors":
+        content = weights_file.to_bytes(model.network, metadata)
+        return content, weights_file.runner(content, model.network)
+    module: Any = onnx_file if what.format == "onnx" else torch_program
+    content = module.to_bytes(model, metadata, preprocessing=what.preprocessing)
+    return content, module.runner(content)

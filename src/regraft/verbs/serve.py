@@ -1,0 +1,163 @@
+"""`regraft serve`: a page and an endpoint of this machine that say what photos show."""
+
+import contextlib
+import errno
+import socket
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig, ListConfig
+
+from regraft import __version__, composition
+from regraft.arguments import key_of, with_checkpoint
+from regraft.runs import run_of
+from regraft.startup import quick_imports
+from regraft.trust import look_beside, named_in
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_USAGE = "regraft serve run=RUN [host=127.0.0.1] [port=8000] [max_megabytes=32] [max_photos=16]"
+_HELP = f"""usage: {_USAGE}
+
+run=RUN            a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
+host=127.0.0.1     who can reach it: this machine alone; host=0.0.0.0 whoever reaches this machine
+port=8000          0 takes a free one
+allowed_hosts=[]   further names that it is called by, such as [my-machine.local,192.168.1.5]
+max_megabytes=32   of a request
+max_photos=16      in a request
+max_megapixels=64  of a photo
+max_waiting=64     requests for predictions at a time; more are answered by 503
+upload_seconds=60  that a request may take to be sent
+device=auto        cpu, cuda, cuda:1, mps, ...
+trust=[...]        modules of yours that the checkpoint may name
+output_dir=        where runs are looked for (outputs)
+
+/ is the page, /predict takes photos (POST, a form's files), /health says whether it answers, /docs and /openapi.json
+describe them. It needs no network, and pip install 'regraft[serve]'. Ctrl-C ends it."""
+_LOCAL = ("127.0.0.1", "localhost", "::1")
+_EVERYWHERE = ("0.0.0.0", "::")
+_BACKLOG = 2048
+_SECONDS_TO_END = 5
+_MANY_FILES = 8192
+_SENTENCES = {
+    errno.EADDRINUSE: "port {port} of {host} is taken. Fix: another port=, or port=0 for a free one",
+    errno.EACCES: "port {port} of {host} takes rights that this process lacks. Fix: port=8000",
+    errno.EADDRNOTAVAIL: "{host} is no address of this machine. Fix: host=127.0.0.1, or host=0.0.0.0 for all of them",
+}
+
+
+def serve(arguments: Sequence[str]) -> None:
+    """Serves what the command line asks for, until Ctrl-C.
+
+    Args:
+        arguments: see the verb's help.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: something else is wrong with the command, or the port can't be had.
+    """
+    if {"-h", "--help"} & set(arguments):
+        print(_HELP)
+        return
+    config = _composed(arguments)
+    _require_packages()
+    with _listening(config.host, config.port) as listener:
+        app, run = _app(config, named_in(arguments))
+        _run(app, listener, run)
+
+
+def _composed(arguments: Sequence[str]) -> DictConfig:
+    for argument in arguments:
+        if argument.startswith("-"):
+            raise ValueError(f"serve: got {argument!r}; allowed: {_USAGE}")
+    if not {"run", "ckpt_path"} & set(map(key_of, arguments)):
+        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    look_beside(named_in(arguments))
+    config = composition.compose_once("serve", with_checkpoint(arguments), None)
+    if not isinstance(config.host, str) or not config.host:
+        raise ValueError(f"host: got {config.host!r}; allowed: 127.0.0.1, or another address of this machine.")
+    if not isinstance(config.port, int) or isinstance(config.port, bool) or not 0 <= config.port < 2**16:
+        raise ValueError(f"port: got {config.port!r}; allowed: 0 (a free one) to 65535.")
+    if not isinstance(config.allowed_hosts, ListConfig) or not all(isinstance(n, str) for n in config.allowed_hosts):
+        raise ValueError(f"allowed_hosts: got {config.allowed_hosts!r}; allowed: a list of names, [my-machine.local].")
+    return config
+
+
+def _require_packages() -> None:
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"serve: it needs {error.name}. Fix: pip install 'regraft[serve]'.") from error
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Returns a listening socket: before the model is loaded, so that a port that is taken is said at once.
+
+    Raises:
+        ValueError: it can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        sentence = _SENTENCES.get(error.errno or 0, "{host} can't be listened at ({reason}). Fix: host=127.0.0.1")
+        reason = error.strerror or type(error).__name__
+        raise ValueError(f"host: {sentence.format(host=host, port=port, reason=reason)}.") from error
+
+
+def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
+    """Returns the application, and what its run is called."""
+    with quick_imports():
+        from regraft import build
+        from regraft.serving.app import make_app
+        from regraft.serving.limits import Limits
+
+    bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds")
+    limits = Limits(**{key: config[key] for key in bounds})
+    # It says nothing of a photo that its own answer doesn't.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    model = build.trained_model(config.ckpt_path, trust=trust, device=build.device_named(config.device))
+    run = run_of(model.checkpoint)
+    name = model.checkpoint.stem if run is None else f"{run.path.parent.name}/{run.path.name}"
+    hosts = [*_LOCAL, socket.gethostname(), *config.allowed_hosts]
+    if config.host not in _EVERYWHERE:
+        hosts.append(config.host)
+    return make_app(model, run=name, version=__version__, limits=limits, hosts=hosts), name
+
+
+def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
+    """Answers until the process is asked to end."""
+    import uvicorn
+
+    _allow_many_files()
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    print(f"Serving {run} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.", flush=True)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_SECONDS_TO_END,
+        )
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # what it is ended by
+        server.run(sockets=[listener])
+    print("Ended.")
+
+
+def _allow_many_files() -> None:
+    """Makes room for as many connections as the system lets this process have; a connection is an open file."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < _MANY_FILES:
+        most = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

@@ -1,0 +1,33 @@
+"""A model that is made in no time, and photos for it."""
+
+import io
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from regraft.contracts import Backbone, InputSpec
+from regraft.serving.limits import Limits
+from regraft.trained import Network, TrainedModel
+
+LIMITS = Limits(max_megabytes=0.2, max_photos=3, max_megapixels=0.01, max_waiting=2, upload_seconds=5)
+
+
+def colour_model() -> TrainedModel:
+    """Returns a model that answers with a picture's strongest colour."""
+
+    class Mean(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.mean((2, 3))
+
+    head = torch.nn.Linear(3, 3, bias=False)
+    head.weight.data = 20 * torch.eye(3)
+    spec = InputSpec(8, 3, (0.5,) * 3, (0.5,) * 3)
+    network = Network(Backbone({"mean": Mean()}, 3, spec), head).eval()
+    return TrainedModel(network, ("red", "green", "blue"), spec, "center_crop", 2.0, Path("best.ckpt"))
+
+
+def photo(colour: str = "red", size: tuple[int, int] = (20, 10), kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, kind)
+    return buffer.getvalue()

@@ -1,0 +1,150 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import regraft
+from regraft.exporting import weights_file
+from regraft.run_state import Recorder
+from regraft.runs import Run
+from small import without
+
+WITHOUT_TORCH = """
+import json, sys
+import numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1])
+pictures = numpy.load(sys.argv[2])
+logits, probabilities = session.run(None, {session.get_inputs()[0].name: pictures})
+numpy.save(sys.argv[3], probabilities)
+print(json.dumps([session.get_modelmeta().custom_metadata_map, "torch" in sys.modules]))
+"""
+
+
+@pytest.fixture
+def run(small_run, tmp_path) -> Run:
+    return Run(shutil.copytree(small_run.path, tmp_path / "experiment" / "run"))
+
+
+def test_safetensors_are_what_another_run_grafts(run):
+    path = regraft.export([f"run={run.path}", "format=safetensors"])
+    assert path == run.path / "exports" / "model.safetensors"
+    grafted = regraft.train([*without("model"), "model=checkpoint", f"model.path={path}", "trainer.max_epochs=1"])
+    assert grafted.is_finished
+
+
+def test_onnx_takes_pictures_of_any_size_in_batches_without_torch(run, tmp_path):
+    path = regraft.export([f"run={run.path}", "format=onnx", "preprocessing=true"])
+    model = regraft.load(str(run.path))
+    pictures = torch.randint(0, 256, (3, 21, 34, 3), dtype=torch.uint8)
+    np.save(tmp_path / "pictures.npy", pictures.numpy())
+    answer = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "pictures.npy", tmp_path / "found.npy"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    metadata, has_torch = json.loads(answer.stdout)
+    views = torch.stack([model.view(picture.permute(2, 0, 1)) for picture in pictures])
+    torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "found.npy")), model.probabilities(views))
+    assert not has_torch
+    assert json.loads(metadata["class_names"]) == list(model.class_names)
+    assert json.loads(metadata["input_spec"]) == model.input_spec.to_dict()
+    assert json.loads(metadata["regraft_version"]) == regraft.__version__
+
+
+@pytest.mark.slow
+def test_int8_is_smaller_and_says_what_it_lost(run, capsys):
+    path = regraft.export([f"run={run.path}", "format=onnx", "quantize=int8", f"output={run.path / 'small.onnx'}"])
+    assert path.stat().st_size < run.tensors.stat().st_size / 2
+    assert "accuracy lost" in capsys.readouterr().out
+
+
+def test_torch_export_takes_any_batch(run):
+    path = regraft.export([f"run={run.path}", "format=torch_export"])
+    extra = {"class_names.json": ""}
+    images = torch.randn(5, 3, 16, 16)
+    logits, probabilities = torch.export.load(path, extra_files=extra).module()(images)
+    torch.testing.assert_close(logits, regraft.load(str(run.path)).network(images))
+    assert probabilities.shape == (5, 10)
+    assert len(json.loads(extra["class_names.json"])) == 10
+
+
+def test_a_file_that_says_something_else_isnt_kept(run, monkeypatch):
+    real = weights_file.runner
+    monkeypatch.setattr(weights_file, "runner", lambda *given: lambda batch: real(*given)(batch) + 2e-4)
+    with pytest.raises(ValueError, match=r"differs from the model by 0.0002 in a logit"):
+        regraft.export([f"run={run.path}", "format=safetensors"])
+    assert not list((run.path / "exports").iterdir())
+
+
+def test_nothing_is_overwritten_unasked(run):
+    target = run.path / "exports" / "model.safetensors"
+    target.parent.mkdir()
+    target.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"is there already\. Fix: another output=, or overwrite=true"):
+        regraft.export([f"run={run.path}", "format=safetensors"])
+    assert target.read_text() == "mine"
+    regraft.export([f"run={run.path}", "format=safetensors", "overwrite=true"])
+    assert target.stat().st_size > 1000
+
+
+def test_a_folder_with_other_files_is_never_replaced(run, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").touch()
+    with pytest.raises(FileExistsError, match="a folder with other files"):
+        regraft.export([f"run={run.path}", "format=hf", f"output={tmp_path / 'home'}", "overwrite=true"])
+
+
+def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeypatch, caplog):
+    monkeypatch.setattr("regraft.data.digits._digits_file", lambda: (_ for _ in ()).throw(FileNotFoundError("gone")))
+    regraft.export([f"run={run.path}", "format=safetensors"])
+    assert "(gone), so the file is checked on generated images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["format=onx"], r"format: unknown format 'onx'. Did you mean 'onnx'\?"),
+        ([], "format: it has no value yet"),
+        (["format=safetensors", "quantize=int8"], "quantize: format=safetensors has no 8-bit integers"),
+        (["format=hf", "preprocessing=true"], "preprocessing: format=hf holds weights, no graph"),
+        (["format=onnx", "quantize=int4"], "quantize: got 'int4'; allowed: int8, null"),
+        (["format=onnx", "output=model.pt"], r"output: got model.pt; a file of format=onnx ends in .onnx"),
+        (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Fix: another output="),
+        (["format=onnx", "images=nowhere"], "images: there is no folder nowhere"),
+        (["format=onnx", "class_names=[a]"], "class_names: got 1; the run has 10 classes"),
+        (["format=onnx", "class_names=[a,a,c,d,e,f,g,h,i,j]"], "one and the same label"),
+        (["format=hf"], "it takes timm's models, and torchvision's that timm has too"),
+    ],
+)
+def test_a_mistake_is_said_and_leaves_nothing(run, overrides, sentence):
+    Path("taken").touch()
+    with pytest.raises((ValueError, OSError), match=sentence):
+        regraft.export([f"run={run.path}", *overrides])
+    assert not list(run.path.glob("exports/*"))
+
+
+def test_a_run_without_a_best_checkpoint_is_refused_with_the_other_one(run):
+    run.best_ckpt.unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no best checkpoint.*Fix: ckpt_path=.*last\.ckpt"):
+        regraft.export([f"run={run.path}", "format=safetensors"])
+    assert regraft.export([f"ckpt_path={run.last_ckpt}", "format=safetensors"]).is_file()
+
+
+def test_an_unfinished_run_is_refused(run):
+    recorder = Recorder(run)
+    recorder.start()
+    recorder.end("stopped", "Ctrl-C")
+    with pytest.raises(ValueError, match=r"hasn't finished \(it is stopped\). Fix: regraft resume run="):
+        regraft.export([f"run={run.path}", "format=safetensors"])
+
+
+def test_onnx_that_isnt_installed_is_named_with_the_extra(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ValueError, match=r"it needs onnxscript. Fix: pip install 'regraft\[onnx\]'"):
+        regraft.export([f"run={run.path}", "format=onnx"])

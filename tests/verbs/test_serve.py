@@ -1,0 +1,72 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from command_line import run_main
+
+
+def test_it_answers_until_ctrl_c(small_run):
+    command = [sys.executable, "-m", "regraft", "serve", f"run={small_run.path}", "port=0", "device=cpu"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
+        # So that a server that says nothing fails the test.
+        timer = threading.Timer(120, server.kill)
+        timer.start()
+        address = server.stdout.readline().split(" at ")[1].split(" ")[0]
+        assert address.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
+            assert b'"status":"ok"' in answer.read()
+        with pytest.raises(urllib.error.HTTPError, match="405"):
+            urllib.request.urlopen(f"{address}/predict", timeout=60)
+        server.send_signal(signal.SIGINT)
+        assert server.stdout.read() == "Ended.\n"
+        timer.cancel()
+    assert server.returncode == 0
+
+
+def test_a_port_that_is_taken_is_said_at_once(small_run, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code, _, err = run_main(["serve", f"run={small_run.path}", f"port={port}"], capsys)
+    assert (code, err) == (
+        1,
+        f"regraft: host: port {port} of 127.0.0.1 is taken. Fix: another port=, or port=0 for a free one.\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("port=70000", "port: got 70000; allowed: 0 (a free one) to 65535."),
+        ("port=web", "port: got 'web'"),
+        ("host=192.0.2.7", "is no address of this machine"),
+        ("host=no.such.name.invalid", "can't be listened at"),
+        ("max_photos=0", "max_photos: got 0; allowed: 1, 2, 3, ..."),
+        ("allowed_hosts=me", "allowed_hosts: got 'me'; allowed: a list of names"),
+        ("prot=80", "unknown key 'prot'. Did you mean 'port'?"),
+        ("--reload", "serve: got '--reload'"),
+    ],
+)
+def test_a_mistake_is_said(small_run, capsys, override, sentence):
+    code, _, err = run_main(["serve", f"run={small_run.path}", "port=0", override], capsys)
+    assert code == 1
+    assert sentence in err
+
+
+def test_what_isnt_installed_is_named_with_the_extra(small_run, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    code, _, err = run_main(["serve", f"run={small_run.path}"], capsys)
+    assert (code, err) == (1, "regraft: serve: it needs uvicorn. Fix: pip install 'regraft[serve]'.\n")
+
+
+def test_help_says_who_can_reach_it(capsys):
+    code, out, _ = run_main(["serve", "--help"], capsys)
+    assert code == 0
+    assert "host=127.0.0.1" in out
