@@ -90,8 +90,7 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
             f"run: {found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
             f"{found.best_ckpt} starts a new run from its best one."
         )
-    kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
-    return in_its_folder([f"ckpt_path={quoted(found.path)}", *kept])
+    return in_its_folder([f"ckpt_path={quoted(found.path)}", *without_handle(arguments)])
 
 
 def handle_in(arguments: Sequence[str]) -> str:
@@ -104,6 +103,11 @@ def handle_in(arguments: Sequence[str]) -> str:
     if handle is None:
         raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
     return handle
+
+
+def without_handle(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments without those that only say which run is meant."""
+    return [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
 
 
 def with_checkpoint(arguments: Sequence[str]) -> list[str]:

@@ -1,7 +1,11 @@
+import os
+import shutil
+
 import pytest
 import torch
 
 import regraft
+from regraft.checkpoints.reading import read
 from regraft.trust import require_known_targets
 
 
@@ -39,3 +43,14 @@ def test_a_strangers_checkpoint_runs_nothing(small_run, tmp_path):
     with pytest.raises(ValueError, match=r"names 'shutil\.copy'"):
         regraft.train(["data=digits", "model=checkpoint", f"model.path={tmp_path / 'evil.ckpt'}"])
     assert not (tmp_path / "stolen").exists()
+
+
+def test_a_checkpoint_that_is_replaced_is_another_one(small_run, tmp_path):
+    path = tmp_path / "some.ckpt"
+    shutil.copy2(small_run.last_ckpt, path)
+    checkpoint = read(path, [])
+    assert checkpoint.is_current
+    os.utime(path, ns=(0, checkpoint.saved_ns + 1))
+    assert not checkpoint.is_current
+    path.unlink()
+    assert not checkpoint.is_current

@@ -42,7 +42,7 @@ def test_failed_processes_fail_the_run(tmp_path):
     assert Run(tmp_path).state["state"] == "failed"
 
 
-def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change():
+def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change(capfd):
     # BatchNorm sees each process's own half, so there is none here; the last, ragged batch is dealt evenly.
     shared = [
         *without("trainer", "freezing", "data.fraction"),
@@ -54,6 +54,9 @@ def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change
         "trainer.enable_progress_bar=false",
     ]
     two = regraft.train([*shared, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "data.batch_size=8"])
+    said = "".join(capfd.readouterr())
+    assert "What trains" in said
+    assert "GPU available" not in said
     one = regraft.train([*shared, "trainer=cpu", "data.batch_size=16"])
     weights = [torch.load(run.last_ckpt, weights_only=True)["state_dict"] for run in (two, one)]
     for name, tensor in weights[1].items():

@@ -9,6 +9,8 @@ import torch
 import regraft
 from command_line import run_main
 from regraft import provenance
+from regraft.backbones.weights import load_safely
+from regraft.checkpoints import reading
 from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.runs import Run
 from small import SMALL, without
@@ -43,8 +45,11 @@ def test_a_finished_run_is_lengthened_in_its_folder(run, capsys):
     assert list(run.path.parent.iterdir()) == [run.path]
 
 
-def test_python_does_the_same(run):
+def test_python_does_the_same_and_reads_the_checkpoint_once(run, monkeypatch):
+    paths = []
+    monkeypatch.setattr(reading, "load_safely", lambda path: paths.append(path) or load_safely(path))
     assert regraft.resume([f"run={run.path}", "trainer.max_epochs=3"]).results["num_epochs"] == 3
+    assert paths == [run.last_ckpt]
     assert regraft.resume(["run=best"]).path == run.path
 
 

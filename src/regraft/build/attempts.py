@@ -14,7 +14,7 @@ from regraft.build import room
 from regraft.build.heads import head
 from regraft.build.mending import Mending
 from regraft.build.modules import skips_nan
-from regraft.build.optimizers import optimizer, optimizer_groups
+from regraft.build.optimizers import optimizer, optimizer_factory, optimizer_groups
 from regraft.build.running import require_watchable, watchers, why_unvalidated
 from regraft.build.targets import Config, factory, target_of
 from regraft.contracts import Backbone, InputSpec
@@ -128,11 +128,10 @@ def attempt_training(
         return None, None
     groups = optimizer_groups(now, body, made_head)
     rows = stage_rows(groups, body.stage_names, strategy, now["optimizer"]["lr"], now["trainer"]["max_epochs"])
-    node = {key: value for key, value in now["optimizer"].items() if key != "decay_norm_and_bias"}
     sizes = room.Sizes(
         sum(row.num_parameters for row in rows),
         sum(row.num_parameters for row in rows if row.lr_by_epoch),
-        room.optimizer_states(lambda groups: factory(node, "optimizer")(params=groups)),
+        room.optimizer_states(lambda groups: optimizer_factory(now)(params=groups)),
     )
     return rows, sizes
 

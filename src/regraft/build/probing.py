@@ -15,6 +15,7 @@ from regraft.build.data import datamodule
 from regraft.build.features import feature_plan, store
 from regraft.build.heads import head
 from regraft.build.modules import loss
+from regraft.build.optimizers import optimizer_factory
 from regraft.build.storable import is_amortised
 from regraft.build.strategies import freezing
 from regraft.build.targets import Config, factory, require_numbers
@@ -131,7 +132,6 @@ def _fit(
         epochs[seed].sampler.set_epoch(epoch)
         return next(iter(epochs[seed]))["steps"]
 
-    node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return fit_heads(
         train.matrix(device),
         train.targets.repeat(train.num_views).to(device),
@@ -140,7 +140,7 @@ def _fit(
         [HeadSpec(point.lr, point.weight_decay, point.seed) for point in bench.points],
         initial=initial,
         epoch_batches=epoch_batches,
-        make_optimizer=lambda groups: factory(node, "optimizer")(params=groups),
+        make_optimizer=lambda groups: optimizer_factory(config)(params=groups),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         loss=loss(config, data.class_counts.tolist()).to(device),
         max_epochs=config["trainer"]["max_epochs"],

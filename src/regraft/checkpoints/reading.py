@@ -34,6 +34,7 @@ class Checkpoint:
         class_counts: training images of each class, which balanced losses weigh by.
         fingerprint: of the data.
         features: how the run stores what is frozen; see `build.FeaturePlan.record`.
+        saved_ns: when the file was written, in nanoseconds of Unix time.
     """
 
     path: Path
@@ -46,6 +47,12 @@ class Checkpoint:
     class_counts: list[int]
     fingerprint: str
     features: dict[str, Any]
+    saved_ns: int
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the file is still the one that was read."""
+        return self.path.is_file() and self.path.stat().st_mtime_ns == self.saved_ns
 
 
 def read(path: Path, trust: Sequence[str]) -> Checkpoint:
@@ -66,6 +73,7 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         path = whole_or_previous(run.last_ckpt, run.previous_ckpt)
     else:
         path = whole_or_previous(path, path)
+    saved_ns = path.stat().st_mtime_ns
     content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     missing = [key for key in _NEEDED if key not in record]
@@ -87,4 +95,5 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         class_counts=[int(count) for count in record["class_counts"]],
         fingerprint=str(record["fingerprint"]),
         features=record.get("features", {"precision": None}),
+        saved_ns=saved_ns,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from regraft.arguments import key_of, output_dir, quoted, value_of
+from regraft.arguments import key_of, output_dir, quoted, value_of, without_handle
 from regraft.runs import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
 
@@ -47,7 +47,7 @@ def to_resume_sweep(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
     sweep = None if handle is None else find_sweep(handle, output_dir(arguments))
     if sweep is None:
         return None
-    given = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
+    given = without_handle(arguments)
     verb, command, config_dirs = _command_of(sweep)
     keys = {key_of(argument) for argument in given}
     kept = [argument for argument in command if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]

@@ -45,7 +45,8 @@ def fit(
     started = time.perf_counter()
     try:
         with recorded(run) as recorder:
-            if checkpoint is None and config["ckpt_path"] is not None:
+            # Another process may have gone on with the run until now that it is held.
+            if config["ckpt_path"] is not None and (checkpoint is None or not checkpoint.is_current):
                 checkpoint = checkpoint_of(config)
             _fit(config, run, session, recorder, checked, checkpoint)
     except Preempted as notice:

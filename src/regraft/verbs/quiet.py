@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from regraft.startup import quick_imports
+
 
 @contextmanager
 def interruptible(trainer: Any) -> Iterator[None]:
@@ -23,6 +25,9 @@ def interruptible(trainer: Any) -> Iterator[None]:
 
 def quiet_lightning() -> None:
     """Silences what Lightning says that says nothing of the run: its notes, and warnings of what is meant to be so."""
+    with quick_imports():
+        import pytorch_lightning  # noqa: F401  # as it is imported, it makes itself heard again
+
     # Accelerators found, tips, files restored; the run's own tables say what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for message in (

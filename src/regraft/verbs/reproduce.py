@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from regraft import composition, provenance
-from regraft.arguments import handle_in, key_of, output_dir, quoted, value_of, with_keys_of_the_run
+from regraft.arguments import handle_in, key_of, output_dir, quoted, value_of, with_keys_of_the_run, without_handle
 from regraft.handles import find_run
 from regraft.resuming import WHERE_THINGS_LIE, continued
 from regraft.runs import Run, find_checkpoint
@@ -44,7 +44,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
             f"run: {source.path} hasn't finished, so there is nothing to compare with. "
             f"regraft resume run={source.path} goes on with it."
         )
-    kept = [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
+    kept = without_handle(arguments)
     return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept)]
 
 

@@ -130,6 +130,9 @@ def launch(
     checked = build.require_sound(config, run.path, checkpoint, choices)
     keep_overrides(run, overrides)
     if devices.needs_processes(config["trainer"]):
+        if checkpoint is not None:
+            # The group reads it itself; here it would fill memory as long as this process waits.
+            checkpoint.content.clear()
         devices.launch(config, run, session)
     else:
         fit(config, run, session, checked, checkpoint)
