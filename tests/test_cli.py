@@ -99,6 +99,16 @@ def test_module_is_the_command():
     assert answer.stdout == f"regraft {__version__}\n"
 
 
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    """The folder of a program `regraft`, and what bash is to evaluate so that it completes."""
+    program = tmp_path_factory.mktemp("bin") / "regraft"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regraft \"$@\"\n")
+    program.chmod(0o755)
+    script = subprocess.run([program, "-sc", "install=bash"], capture_output=True, text=True, check=True).stdout
+    return program.parent, script
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(
     ("line", "expected"),
@@ -112,20 +122,18 @@ def test_module_is_the_command():
         ("regraft resume run=last trainer.max_e", {"trainer.max_epochs="}),
     ],
 )
-def test_completion_in_bash(line, expected, tmp_path):
+def test_completion_in_bash(line, expected, completion, tmp_path):
     (tmp_path / "outputs" / "digits" / "abc").mkdir(parents=True)
     (tmp_path / "outputs" / "digits" / "abc" / "config.yaml").touch()
-    program = tmp_path / "regraft"
-    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regraft \"$@\"\n")
-    program.chmod(0o755)
+    folder, installing = completion
     words = line.split(" ")
     script = f"""
-        eval "$(regraft -sc install=bash)"
+        {installing}
         COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE="{line}"; COMP_POINT={len(line)}
         hydra_bash_completion
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
     assert set(answer.stdout.split()) == expected, answer.stderr
 

@@ -9,8 +9,15 @@ import regraft
 from regraft.runs import Run
 
 OPTIONS = [
-    *("data=digits", "data.fraction=0.3", "data.subset_seed=0", "model=efficientnet_lite0", "model.image_size=32"),
-    *("trainer=cpu", "trainer.max_epochs=3", "trainer.enable_progress_bar=false", "logger=csv"),
+    *("data=digits", "data.fraction=0.1", "data.test_fraction=0.1", "data.subset_seed=0"),
+    *(
+        "model=efficientnet_lite0",
+        "model.image_size=32",
+        "trainer=cpu",
+        "trainer.max_epochs=3",
+        "trainer.enable_progress_bar=false",
+        "logger=csv",
+    ),
 ]
 GRID = ["grid.lr=[1e-3,1e-2]", "grid.weight_decay=[0,0.1]", "grid.seed=[0,1]"]
 
