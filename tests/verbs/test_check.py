@@ -84,6 +84,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "optimizer.lr=abc": "optimizer.lr: got 'abc'; it must be a number above 0",
         "optimizer.betas=[0.9]": "optimizer.betas: got [0.9]; allowed: a list of 2 numbers.",
         "optimizer.decay_norm_and_bias=maybe": "optimizer.decay_norm_and_bias: got 'maybe'; allowed: true or false.",
+        "data.batch_size=1.5": "data.batch_size: got 1.5; allowed: 1, 2, 3",
         "data.fraction=abc": "data.fraction: got 'abc'; allowed: a number.",
         "data.split_seed=abc": "data.split_seed: got 'abc'; allowed: a whole number.",
         "head.dropout=abc": "head.dropout: got 'abc'; allowed: a number.",

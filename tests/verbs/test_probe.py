@@ -35,7 +35,7 @@ def test_each_head_is_that_of_a_run_of_its_own():
     probe = regraft.probe([*OPTIONS, *GRID])
     rows = rows_of(probe)
     assert len(rows) == 8
-    for row in rows:
+    for row in (rows[place] for place in (0, 3, 5, 6)):  # each value beside each one of the other axes
         point = [f"optimizer.lr={row['lr']}", f"optimizer.weight_decay={row['weight_decay']}", f"seed={row['seed']}"]
         best = best_epoch(regraft.train([*OPTIONS, *point]))
         assert float(row["val/acc"]) == pytest.approx(best["val/acc"], abs=1e-6)
