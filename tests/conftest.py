@@ -1,6 +1,7 @@
 """What tests share: small runs that are made once, and Hydra's state put back after each test."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,6 +19,8 @@ torch.set_num_threads(1)
 def _in_a_folder_of_its_own(tmp_path, monkeypatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "cache"))
+    # Files are to outlive a process that is killed, which they do without it; no test cuts the power.
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     root = logging.getLogger()
     handlers = root.handlers[:]
     yield

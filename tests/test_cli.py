@@ -45,28 +45,17 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["list", "modles"], "unknown group 'modles'. Did you mean 'model'?"),
         (["train", "model=resnet81"], "model: unknown choice 'resnet81'. Did you mean 'resnet18'?"),
         (["train", "modle=resnet18"], "modle: unknown key 'modle'. Did you mean 'model'?"),
-        (["train", "trainer.max_epoch=1"], "trainer.max_epoch: unknown key 'max_epoch'. Did you mean 'max_epochs'?"),
-        (["train", "optimizer.lrr=1"], "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?"),
-        (["train", "+optimizer.lrr=1"], "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?"),
         (["train", "data=folder"], "data.root: it has no value yet"),
         (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),
         (["eval", "ckpt_path=x", "data=cifar10o"], "data: unknown choice 'cifar10o'. Did you mean 'cifar10'?"),
-        (["train", "optimizer.lr=-1", "model=simple_cnn"], "optimizer.lr: got -1; it must be a number above 0"),
-        (["train", "data.batch_size=1.5", "model=simple_cnn"], "data.batch_size: got 1.5; allowed: 1, 2, 3"),
         (["train", "trainer.devices=abc"], "trainer.devices: got 'abc'"),
         (["eval", "ckpt_path=x", "optimizer.lr=3"], "optimizer: an evaluation takes the run's own"),
-        (["train", "seed=abc"], "seed: got 'abc'; allowed: a whole number"),
-        (["train", "optimizer.betas=[1"], "optimizer.betas=[1: this can't be read as key=value"),
         (["train", "hydra=foo"], "foo"),
-        (["train", "optimizer.lr=abc", "model=simple_cnn"], "optimizer.lr: got 'abc'; it must be a number"),
         (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),
-        (["train", "callbacks.best.monitor=val/loss", "model=simple_cnn"], "callbacks.best.mode: got 'max'"),
         (["eval"], "ckpt_path: it has no value yet"),
         (["eval", "run=nowhere"], "run: got 'nowhere', but there is no run in"),
         (["resume"], "run: it has no value yet; add run=last"),
         (["train", "run=last"], "regraft resume run=..."),
-        (["eval", "ckpt_path=nowhere"], "nowhere doesn't exist"),
-        (["train", "freezing=up_to", "freezing.until=layer5", "model=simple_cnn"], "freezing.until: unknown stage"),
     ],
 )
 def test_a_users_mistake_is_one_sentence(arguments, sentence, capsys):
@@ -99,6 +88,16 @@ def test_module_is_the_command():
     assert answer.stdout == f"regraft {__version__}\n"
 
 
+@pytest.fixture(scope="module")
+def completion(tmp_path_factory):
+    """The folder of a program `regraft`, and what bash is to evaluate so that it completes."""
+    program = tmp_path_factory.mktemp("bin") / "regraft"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regraft \"$@\"\n")
+    program.chmod(0o755)
+    script = subprocess.run([program, "-sc", "install=bash"], capture_output=True, text=True, check=True).stdout
+    return program.parent, script
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
 @pytest.mark.parametrize(
     ("line", "expected"),
@@ -113,20 +112,18 @@ def test_module_is_the_command():
         ("regraft predict run=last tt", {"tta="}),
     ],
 )
-def test_completion_in_bash(line, expected, tmp_path):
+def test_completion_in_bash(line, expected, completion, tmp_path):
     (tmp_path / "outputs" / "digits" / "abc").mkdir(parents=True)
     (tmp_path / "outputs" / "digits" / "abc" / "config.yaml").touch()
-    program = tmp_path / "regraft"
-    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m regraft \"$@\"\n")
-    program.chmod(0o755)
+    folder, installing = completion
     words = line.split(" ")
     script = f"""
-        eval "$(regraft -sc install=bash)"
+        {installing}
         COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; COMP_LINE="{line}"; COMP_POINT={len(line)}
         hydra_bash_completion
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
     answer = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment, check=True)
     assert set(answer.stdout.split()) == expected, answer.stderr
 

@@ -1,7 +1,6 @@
 """Every YAML under conf is composed and bound to the signatures that it names."""
 
 import inspect
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,12 +32,16 @@ DATAMODULE = set(inspect.signature(ImageDataModule).parameters)
 CHOICES = [f"{group}={name}" for group in composition.group_names() for name in composition.group_choices(group)]
 
 
-def targets(choice: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """Yields (section, target, keys) of each node that a choice puts into the config."""
+Targets = list[tuple[str, Any, dict[str, Any]]]
+
+
+def targets_of(choice: str) -> Targets:
+    """Returns (section, target, keys) of each node that a choice puts into the config."""
     composed = composition.compose_once("train", [choice, *NEEDED.get(choice, [])], None)
     del composed.hydra
     config = OmegaConf.to_container(composed)
     group = choice.partition("=")[0]
+    found = []
     for section in config if group == "experiment" else [group]:
         node = config[section]
         if not isinstance(node, dict):
@@ -46,43 +49,48 @@ def targets(choice: str) -> Iterator[tuple[str, Any, dict[str, Any]]]:
         for part in [node] if "_target_" in node else node.values():
             if isinstance(part, dict) and "_target_" in part:
                 keys = {key: value for key, value in part.items() if key != "_target_"}
-                yield section, get_object(part["_target_"]), keys
+                found.append((section, get_object(part["_target_"]), keys))
+    return found
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_keys_fit_the_signature_that_they_reach(choice):
-    for section, target, keys in targets(choice):
+@pytest.fixture(scope="module", params=CHOICES)
+def targets(request: pytest.FixtureRequest) -> Targets:
+    """What each choice in turn puts into the config, composed once for all tests."""
+    return targets_of(request.param)
+
+
+def test_keys_fit_the_signature_that_they_reach(targets):
+    for section, target, keys in targets:
+        reach = set(keys)
         if section == "data":
-            keys = {key: value for key, value in keys.items() if key not in DATAMODULE}
+            reach -= DATAMODULE
         if section == "optimizer":
-            keys.pop("decay_norm_and_bias")
+            reach.remove("decay_norm_and_bias")
         parameters = inspect.signature(target).parameters
-        assert set(keys) <= set(parameters), f"{section}: {target}"
+        assert reach <= set(parameters), f"{section}: {target}"
         named = [parameter for parameter in parameters.values() if parameter.kind not in VARIADIC]
         required = {parameter.name for parameter in named if parameter.default is parameter.empty}
-        assert required <= set(keys) | GIVEN.get(section, set()), f"{section}: {target}"
+        assert required <= reach | GIVEN.get(section, set()), f"{section}: {target}"
 
 
-@pytest.mark.parametrize("choice", CHOICES)
-def test_no_default_stands_twice(choice):
-    for section, target, keys in targets(choice):
+def test_no_default_stands_twice(targets):
+    for section, target, keys in targets:
         if target.__module__.startswith("regraft."):
             defaults = {name: parameter.default for name, parameter in inspect.signature(target).parameters.items()}
             twice = {key for key in keys if defaults.get(key, inspect.Parameter.empty) is not inspect.Parameter.empty}
             assert not twice, f"{section}: {target}"
 
 
+def test_no_config_says_what_the_data_or_the_weights_say(targets):
+    for section, _, keys in targets:
+        assert not {"num_classes", "mean", "std"} & set(keys), section
+
+
 def test_the_datamodules_keys_stand_in_every_data_config():
     given_by_build = {"source", "input_spec", "augment", "seed"}
     for choice in composition.group_choices("data"):
-        ((_, _, keys),) = targets(f"data={choice}")
+        ((_, _, keys),) = targets_of(f"data={choice}")
         assert DATAMODULE - given_by_build <= set(keys), choice
-
-
-def test_no_config_says_what_the_data_or_the_weights_say():
-    for choice in CHOICES:
-        for section, _, keys in targets(choice):
-            assert not {"num_classes", "mean", "std"} & set(keys), section
 
 
 @pytest.mark.parametrize("choice", CHOICES)

@@ -1,27 +1,19 @@
 import itertools
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+
+from ddp_runs import fit_all
+from processes import start
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Where two processes, one process, and two processes that were resumed have left their weights."""
     folder = tmp_path_factory.mktemp("ddp")
-    script = Path(__file__).with_name("ddp_script.py")
-    done = subprocess.run(
-        [sys.executable, str(script), str(folder)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    process = start(fit_all, folder)
+    process.join(timeout=120)
+    assert process.exitcode == 0
     return folder
 
 

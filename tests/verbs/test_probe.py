@@ -9,8 +9,15 @@ import regraft
 from regraft.runs import Run
 
 OPTIONS = [
-    *("data=digits", "data.fraction=0.3", "data.subset_seed=0", "model=efficientnet_lite0", "model.image_size=32"),
-    *("trainer=cpu", "trainer.max_epochs=3", "trainer.enable_progress_bar=false", "logger=csv"),
+    *("data=digits", "data.fraction=0.1", "data.test_fraction=0.1", "data.subset_seed=0"),
+    *(
+        "model=efficientnet_lite0",
+        "model.image_size=32",
+        "trainer=cpu",
+        "trainer.max_epochs=3",
+        "trainer.enable_progress_bar=false",
+        "logger=csv",
+    ),
 ]
 GRID = ["grid.lr=[1e-3,1e-2]", "grid.weight_decay=[0,0.1]", "grid.seed=[0,1]"]
 
@@ -28,7 +35,7 @@ def test_each_head_is_that_of_a_run_of_its_own():
     probe = regraft.probe([*OPTIONS, *GRID])
     rows = rows_of(probe)
     assert len(rows) == 8
-    for row in rows:
+    for row in (rows[place] for place in (0, 3, 5, 6)):  # each value beside each one of the other axes
         point = [f"optimizer.lr={row['lr']}", f"optimizer.weight_decay={row['weight_decay']}", f"seed={row['seed']}"]
         best = best_epoch(regraft.train([*OPTIONS, *point]))
         assert float(row["val/acc"]) == pytest.approx(best["val/acc"], abs=1e-6)

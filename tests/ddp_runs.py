@@ -1,6 +1,5 @@
-"""Trains by Gradual in one process or in two, and writes each rank's weights; run by test_ddp.py, never collected."""
+"""Trainings by Gradual in one process and in two, which write each rank's weights."""
 
-import sys
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -76,9 +75,9 @@ def fit(folder, num_processes, max_epochs, ckpt_path=None):
     trainer.fit(Module(), ckpt_path=ckpt_path, weights_only=True)
 
 
-if __name__ == "__main__":
+def fit_all(root: Path) -> None:
+    """Leaves the weights of two processes, of two that were stopped and resumed, and of one."""
     torch.set_num_threads(1)  # a forked child hangs on its parent's thread pool
-    root = Path(sys.argv[1])
     fit(root / "two", 2, max_epochs=3)
     fit(root / "stopped", 2, max_epochs=2)
     fit(root / "resumed", 2, max_epochs=3, ckpt_path=root / "stopped" / "last.ckpt")
