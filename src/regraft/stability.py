@@ -97,7 +97,7 @@ class Stability(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs what was measured."""
         measured, self._measured = self._measured, {}
-        pl_module.log_dict(measured)
+        pl_module.log_dict(measured, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what was measured in an epoch that hasn't ended yet."""
