@@ -67,7 +67,7 @@ def test_int8_is_smaller_and_says_what_it_lost(run, capsys):
 def test_torch_export_takes_any_batch(run):
     path = regraft.export([f"run={run.path}", "format=torch_export"])
     extra = {"class_names.json": ""}
-    images = torch.randn(5, 3, 16, 16)
+    images = torch.randn(5, 3, *2 * (regraft.load(str(run.path)).input_spec.image_size,))
     logits, probabilities = torch.export.load(path, extra_files=extra).module()(images)
     torch.testing.assert_close(logits, regraft.load(str(run.path)).network(images))
     assert probabilities.shape == (5, 10)

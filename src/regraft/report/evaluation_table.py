@@ -9,7 +9,7 @@ from rich.text import Text
 
 from regraft.evaluation import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.report.terminal import print_line
-from regraft.robustness.corruptions import CORRUPTIONS, NUM_SEVERITIES
+from regraft.robustness.corruptions import NUM_SEVERITIES
 from regraft.shift import Shift
 
 _MAX_CLASSES = 20
@@ -86,14 +86,22 @@ def _said_of(shift: Shift) -> Iterator[str]:
 def _corruptions(robustness: Robustness) -> Table:
     errors = robustness.found
     severities = [str(severity) for severity in range(1, NUM_SEVERITIES + 1)]
-    more = [] if robustness.baseline is None else ["of the baseline"]
-    table = Table("", "", *severities, "mean", *more, title="Errors on corrupted pictures", title_justify="left")
-    clean = [] if robustness.baseline is None else [f"{robustness.baseline.clean:.4f}"]
-    table.add_row("", "clean", *[""] * NUM_SEVERITIES, f"{errors.clean:.4f}", *clean)
+    more = [] if robustness.baseline is None else ["baseline"]
+    table = Table("severity", *severities, "mean", *more)
+    table.title, table.title_justify = "Errors on corrupted pictures, %", "left"
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "left" if column is table.columns[0] else "right"
+    clean = [] if robustness.baseline is None else [_percent(robustness.baseline.clean)]
+    table.add_row("clean", *[""] * NUM_SEVERITIES, _percent(errors.clean), *clean)
     for name, values in errors.errors.items():
-        mean = [sum(each) / NUM_SEVERITIES for each in _of_each(robustness, name)]
-        table.add_row(CORRUPTIONS[name].kind, name, *[f"{value:.4f}" for value in values], *[f"{m:.4f}" for m in mean])
+        means = [sum(each) / NUM_SEVERITIES for each in _of_each(robustness, name)]
+        table.add_row(name, *map(_percent, [*values, *means]))
     return table
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}"
 
 
 def _normalisation(robustness: Robustness, split: str) -> str:
