@@ -107,7 +107,7 @@ def test_module_is_the_command():
         ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
         ("regraft train data=cifar10 data.ver", {"data.verify="}),
         ("regraft list sche", {"scheduler"}),
-        ("regraft re", {"resume", "reproduce"}),
+        ("regraft re", {"report", "resume", "reproduce"}),
         ("regraft resume run=", {"run=last", "run=best", "run=digits/abc"}),
         ("regraft resume run=last trainer.max_e", {"trainer.max_epochs="}),
         ("regraft predict run=last tt", {"tta="}),

@@ -177,7 +177,7 @@ def _end(
     if not trainer.fast_dev_run:
         keep_tensors(parts.module, run)
     run.write_results(results)
-    log_hyperparameters(loggers, config, results["metrics"])
+    log_hyperparameters(loggers, config, results)
     if not trainer.fast_dev_run:
         log_confusion(loggers, run)
         # A run of an older version that is continued has no such key.

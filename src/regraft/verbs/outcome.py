@@ -81,13 +81,13 @@ def keep_tensors(module: Any, run: Run) -> None:
     write_atomically(run.tensors, save(tensors, {key: json.dumps(value) for key, value in record.items()}))
 
 
-def log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: dict[str, float]) -> None:
+def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dict[str, Any]) -> None:
     """Hands config and final metrics to the loggers that show them side by side; metrics.csv has config.yaml."""
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(config, metrics)
+            logger.log_hyperparams(config, results["metrics"], results["num_steps"])
             logger.save()
         elif not isinstance(logger, CSVLogger):
             logger.log_hyperparams(config)

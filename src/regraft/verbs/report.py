@@ -47,7 +47,7 @@ def report(arguments: Sequence[str]) -> None:
         from regraft.report.run.writing import write_report
 
     page, record, errors = write_report(run, _thorough(run, value_of("data.root", arguments), trust))
-    print(f"Wrote {page}")
+    print(f"Wrote {page}, and report.md beside it")
     try:
         for path in write_figures(record, errors, run.path):
             print(f"Wrote {path}")
@@ -60,7 +60,7 @@ def report_at_the_end(run: Run, data: "ImageDataModule") -> None:
     try:
         from regraft.report.run.writing import write_report
 
-        write_report(run, _quick(data))
+        write_report(run, _quick(data), is_ending=True)
     except Exception as error:
         log.warning("There is no report.html: %s: %s. regraft report run=%s", type(error).__name__, error, run.path)
 

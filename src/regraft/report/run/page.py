@@ -16,6 +16,7 @@ from regraft.report.run.record import Record
 from regraft.report.run.verdict import verdict
 
 _MAX_SKIPPED = 100
+_MAX_LABEL_LETTERS = 18
 
 
 def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], notes: Mapping[str, str]) -> str:
@@ -54,4 +55,6 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], not
         charts=curves.charts(record.epochs, stages),
         trained=curves.training_map(record.epochs, stages),
         max_skipped=_MAX_SKIPPED,
+        label_letters=min(max(map(len, record.class_names), default=0), _MAX_LABEL_LETTERS),
+        max_label_letters=_MAX_LABEL_LETTERS,
     )

@@ -50,13 +50,18 @@ class Record:
         return f"regraft reproduce run={shlex.quote(str(self.run.path))}"
 
 
-def read_record(run: Run) -> Record:
-    """Returns what a run's folder says."""
+def read_record(run: Run, *, is_ending: bool = False) -> Record:
+    """Returns what a run's folder says.
+
+    Args:
+        run: the run.
+        is_ending: whether its own process asks, which says that it has finished only when all is written.
+    """
     predictions = predictions_files.read(run.path)
     results = _json(run, "results.json")
     return Record(
         run=run,
-        state=state_text(run_state.read(run)),
+        state="finished" if is_ending else state_text(run_state.read(run)),
         config=_config(run),
         results=results,
         epochs=_epochs(run),
@@ -103,7 +108,7 @@ def _class_names(run: Run, results: Mapping[str, Any], predictions: Predictions 
             return tuple(map(str, json.loads((file.metadata() or {})["class_names"])))
     except (OSError, SafetensorError, KeyError, ValueError):
         pass
-    counts = next(iter(results.get("class_counts", {}).values()), [])
+    counts: list[int] = next(iter(results.get("class_counts", {}).values()), [])
     highest = 0 if predictions is None else 1 + max(predictions.targets.max(), predictions.predicted.max())
     return tuple(map(str, range(max(len(counts), int(highest)))))
 

@@ -16,17 +16,18 @@ Look = Callable[[Predictions, list[int]], tuple[Mapping[int, Seen], Mapping[str,
 """Gives pictures by their place in the predictions, and why some are missing."""
 
 
-def write_report(run: Run, look: Look) -> tuple[Path, Record, Errors | None]:
+def write_report(run: Run, look: Look, *, is_ending: bool = False) -> tuple[Path, Record, Errors | None]:
     """Writes `report.html` and `report.md` into a run's folder; returns the page and what it was made of.
 
     Args:
         run: the run.
         look: gives the pictures of mistakes.
+        is_ending: see `read_record`.
 
     Raises:
         OSError: they can't be written.
     """
-    record = read_record(run)
+    record = read_record(run, is_ending=is_ending)
     predictions = record.predictions
     errors = None if predictions is None else errors_of(predictions, record.class_names)
     seen: Mapping[int, Seen] = {}
