@@ -44,11 +44,12 @@ def address(pixels: np.ndarray) -> str:
 
 
 def overlaid(seen: Seen) -> np.ndarray:
-    """Returns the picture, dark where the model didn't look, red where it did; (height, width, 3), uint8."""
+    """Returns the picture in grey, red where the model looked; (height, width, 3), uint8."""
     assert seen.attention is not None
-    heat = seen.attention[..., None]
-    red = np.array([255.0, 80.0, 0.0])
-    mixed = seen.pixels * (0.35 + 0.4 * heat) + red * 0.35 * heat**2
+    heat = 0.7 * seen.attention[..., None]
+    # Grey beneath, because on a red flower red says nothing.
+    grey = 0.8 * seen.pixels.mean(-1, keepdims=True)
+    mixed = grey * (1 - heat) + np.array([255.0, 90.0, 0.0]) * heat
     return mixed.clip(0, 255).astype(np.uint8)
 
 
