@@ -12,8 +12,6 @@ from regraft.composition import group_names
 RunApp = Callable[[str, list[str]], Any]
 _TAKE_A_RUN = ("eval", "export", "predict", "report", "resume", "reproduce", "serve")
 
-_TAKE_A_RUN = ("eval", "predict", "report", "resume", "reproduce")
-
 
 def complete(arguments: list[str], run_app: RunApp) -> None:
     """Answers Hydra's completion script.
