@@ -106,7 +106,7 @@ def completion(tmp_path_factory):
         ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
         ("regraft train data=cifar10 data.ver", {"data.verify="}),
         ("regraft list sche", {"scheduler"}),
-        ("regraft re", {"resume", "reproduce"}),
+        ("regraft re", {"report", "resume", "reproduce"}),
         ("regraft resume run=", {"run=last", "run=best", "run=digits/abc"}),
         ("regraft resume run=last trainer.max_e", {"trainer.max_epochs="}),
         ("regraft predict run=last tt", {"tta="}),

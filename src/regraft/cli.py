@@ -108,6 +108,10 @@ def _dispatch(arguments: list[str]) -> None:
         from regraft.verbs.compare import compare
 
         compare(rest)
+    elif verb == "report":
+        from regraft.verbs.report import report
+
+        report(rest)
     elif verb == "predict":
         from regraft.verbs.predict import predict
 

@@ -10,7 +10,7 @@ from regraft.cli_words import VERBS
 from regraft.composition import group_names
 
 RunApp = Callable[[str, list[str]], Any]
-_TAKE_A_RUN = ("eval", "export", "predict", "resume", "reproduce", "serve")
+_TAKE_A_RUN = ("eval", "export", "predict", "report", "resume", "reproduce", "serve")
 
 
 def complete(arguments: list[str], run_app: RunApp) -> None:

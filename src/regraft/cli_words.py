@@ -13,6 +13,7 @@ VERBS = {
     "resume": "go on with a run in its own folder: regraft resume run=last",
     "reproduce": "train a run again, and see whether it finds the same: regraft reproduce run=best",
     "runs": "list runs and how each stands: regraft runs [WORD]...",
+    "report": "write a run's report anew, with what the model looked at: regraft report run=last",
     "compare": "tell who won: regraft compare [RUN | SWEEP]... [output=page.html]",
     "probe": "fit a grid of linear heads at once; the best one becomes a run",
     "data": "what is wrong with a data set: regraft data check PATH",
@@ -26,6 +27,7 @@ the highest test/acc, else val/acc; or a unique part of a folder's name. output_
 USAGES = {
     "check": "regraft check [key=value | group=choice]... [-m] [--config-dir FOLDER]",
     "resume": "regraft resume run=RUN [trainer.max_epochs=N | key=value]... [resume.reset=[optimizer,scheduler]]",
+    "report": "regraft report run=RUN [data.root=PATH] [trust=[...]]",
     "reproduce": "regraft reproduce run=RUN [data.root=PATH] [trust=[...]]",
 }
 
@@ -49,6 +51,7 @@ Examples
   regraft train -m optimizer.lr=1e-3,1e-2 freezing=linear_probe,lp_ft
   regraft runs
   regraft compare
+  regraft report run=last
   regraft eval run=best
   regraft predict run=last input=photos output=predictions.csv
   regraft export run=last format=onnx preprocessing=true

@@ -13,7 +13,7 @@ from regraft.dotted import ABSENT, at
 
 log = logging.getLogger(__name__)
 
-_MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust", "sweep")
+_MAY_CHANGE = ("trainer", "logger", "callbacks", "output_dir", "ckpt_path", "trust", "sweep", "report")
 WHERE_THINGS_LIE = (
     *("data.root", "data.num_workers", "data.verify", "data.cache"),
     *("features.cache", "features.dir", "features.max_gb"),

@@ -13,6 +13,8 @@ from regraft.composition import conf_dir, group_choices, group_names, unknown
 
 _NO_SECTIONS = ("hydra", "experiment")
 _TEXTS = ("output_dir",)
+REPORTS = ("default", "off")
+"""What can be written of a run when it has ended."""
 _PATHS = ("ckpt_path", "head_from")
 
 
@@ -110,6 +112,8 @@ def _wrong_kinds(config: Mapping[str, Any]) -> list[str]:
         value = config.get(key)
         if not (isinstance(value, str) or (value is None and key in _PATHS)):
             faults.append(f"{key}: got {value!r}; allowed: a path{', null' if key in _PATHS else ''}.")
+    if config.get("report") not in REPORTS:
+        faults.append(f"report: got {config.get('report')!r}; allowed: {', '.join(REPORTS)}.")
     trust = config.get("trust")
     if not (isinstance(trust, list) and all(isinstance(name, str) for name in trust)):
         faults.append(f"trust: got {trust!r}; allowed: a list of modules, such as [my_package.backbones].")

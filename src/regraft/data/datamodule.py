@@ -16,7 +16,7 @@ from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
 from regraft.data.fixed_views import FixedViews
 from regraft.data.image_view import choose_views
-from regraft.data.images import ArrayImages, Source
+from regraft.data.images import ArrayImages, Images, Source
 from regraft.data.loader import late_loader
 from regraft.data.mixing import mix, normalise
 from regraft.data.options import cache_choice, require_options
@@ -196,6 +196,10 @@ class ImageDataModule(pl.LightningDataModule):
     def labels(self, split: str) -> Tensor:
         """Returns the class indices of a split's samples, (num_samples,), int64."""
         return self._part(split).labels
+
+    def images(self, split: str) -> Images:
+        """Returns the images of a split's source, which may hold other splits' samples too."""
+        return self._part(split).images
 
     def train_dataloader(self) -> DataLoader:
         """Returns the loader of augmented batches in an order that depends on the seed and the epoch."""

@@ -78,7 +78,7 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     columns = [[row.values[place] for row in rows] for place in range(len(board.parameters))]
     axes = [axis_of(name, column) for name, column in zip(board.parameters, columns, strict=True)]
     means = [row.figures[board.metric].mean for row in rows]
-    axes.append(_numeric(board.metric, means, is_upside_down=is_lower_better(board.metric)))
+    axes.append(numeric_axis(board.metric, means, is_upside_down=is_lower_better(board.metric)))
     lines = []
     for row, mean, shade in zip(rows, means, _shades(board, rows), strict=True):
         values = [*row.values, mean]
@@ -102,8 +102,8 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[Row], Figure | N
         return None
     figures = [row.figures[board.metric] for row in rows]
     ends = [(found.mean - (found.std or 0), found.mean + (found.std or 0)) for found in figures]
-    x = _numeric(name, costs)
-    y = _numeric(board.metric, [end for pair in ends for end in pair], is_upside_down=is_lower_better(board.metric))
+    x = numeric_axis(name, costs)
+    y = numeric_axis(board.metric, [end for pair in ends for end in pair], is_upside_down=is_lower_better(board.metric))
     shades = _shades(board, rows)
     points = []
     for row, value, found, (low, high), shade in zip(rows, costs, figures, ends, shades, strict=True):
@@ -117,7 +117,7 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
     present = [value for value in values if value is not ABSENT]
     is_numeric = present and all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
     if is_numeric and len(present) == len(values):
-        return _numeric(name, present, few=True)
+        return numeric_axis(name, present, few=True)
     texts: dict[Hashable, str] = {}
     for value in sorted(values, key=lambda value: (value is not ABSENT, _order(value))):
         texts[comparable(value)] = text_of(value) or "(none)"
@@ -136,7 +136,7 @@ def _order(value: Any) -> tuple[bool, float, str]:
     return (not is_number, float(value) if is_number else 0.0, str(value))
 
 
-def _numeric(name: str, values: Sequence[float], *, is_upside_down: bool = False, few: bool = False) -> Axis:
+def numeric_axis(name: str, values: Sequence[float], *, is_upside_down: bool = False, few: bool = False) -> Axis:
     """Returns an axis of numbers, logarithmic where they span far; ticks at the values themselves if they are few."""
     low, high = min(values), max(values)
     is_log = low > 0 and high / low >= _LOG_RATIO

@@ -14,8 +14,16 @@ from regraft.run_state import Recorder, is_first_process, recorded
 from regraft.runs import Run, find_checkpoint
 from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.trust import require_known_targets
-from regraft.verbs.outcome import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
+from regraft.verbs.outcome import (
+    final_metrics,
+    keep_tensors,
+    log_confusion,
+    log_hyperparameters,
+    results_of,
+    saved_before,
+)
 from regraft.verbs.quiet import interruptible
+from regraft.verbs.report import report_at_the_end
 
 if TYPE_CHECKING:
     from regraft.build import Checked, FeaturePlan, Parts
@@ -107,14 +115,19 @@ def _fit(
         _begin(config, run, session, recorder, parts, trainer)
         if checkpoint is not None:
             _go_on_from(checkpoint, run, loggers)
+    laps = {"start": time.perf_counter() - started}
     build.store_pixels(config, parts.data, plan, _start_epoch(checkpoint), _image_progress(config, trainer, "Images"))
     stored = None if plan is None else build.store(plan)
     data, summary = (parts.data, None) if stored is None else stored
+    laps["images and features"] = time.perf_counter() - started - sum(laps.values())
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
     _run_fit(trainer, parts.module, data, config["ckpt_path"], run)
+    laps["training"] = time.perf_counter() - started - sum(laps.values())
     metrics = final_metrics(trainer, parts, data, run)
+    laps["final test"] = time.perf_counter() - started - sum(laps.values())
     if trainer.is_global_zero:
-        results = results_of(trainer, parts) | {"metrics": metrics, "seconds": time.perf_counter() - started}
+        seconds = {"seconds": time.perf_counter() - started, "seconds_of": laps}
+        results = results_of(trainer, parts) | {"metrics": metrics} | seconds
         if summary is not None:
             results["features"] = summary
         _end(config, run, results, parts, trainer, loggers)
@@ -165,7 +178,12 @@ def _end(
     if not trainer.fast_dev_run:
         keep_tensors(parts.module, run)
     run.write_results(results)
-    log_hyperparameters(loggers, config, results["metrics"])
+    log_hyperparameters(loggers, config, results)
+    if not trainer.fast_dev_run:
+        log_confusion(loggers, run)
+        # A run of an older version that is continued has no such key.
+        if config.get("report", "default") == "default":
+            report_at_the_end(run, parts.data)
     terminal.show_results(results, run)
 
 

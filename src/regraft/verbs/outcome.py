@@ -64,6 +64,11 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
         "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),
         "num_epochs": trainer.current_epoch,
         "num_steps": trainer.global_step,
+        "stages": [row.stage for row in parts.rows],
+        "class_counts": {
+            split: parts.data.labels(split).bincount(minlength=parts.data.num_classes).tolist()
+            for split in parts.data.sizes
+        },
     }
 
 
@@ -76,13 +81,34 @@ def keep_tensors(module: Any, run: Run) -> None:
     write_atomically(run.tensors, save(tensors, {key: json.dumps(value) for key, value in record.items()}))
 
 
-def log_hyperparameters(loggers: list[Any], config: dict[str, Any], metrics: dict[str, float]) -> None:
+def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dict[str, Any]) -> None:
     """Hands config and final metrics to the loggers that show them side by side; metrics.csv has config.yaml."""
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(config, metrics)
+            logger.log_hyperparams(config, results["metrics"], results["num_steps"])
             logger.save()
         elif not isinstance(logger, CSVLogger):
             logger.log_hyperparams(config)
+
+
+def log_confusion(loggers: list[Any], run: Run) -> None:
+    """Shows TensorBoard the confusion matrix of a run's predictions, shares of each true class, as a picture."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    boards = [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+    if not boards:
+        return
+    from regraft.report.run.errors import errors_of
+    from regraft.report.run.pictures import heatmap
+    from regraft.report.run.record import read_record
+
+    record = read_record(run)
+    if record.predictions is None:
+        return
+    errors = errors_of(record.predictions, record.class_names)
+    for board in boards:
+        name = f"{record.predictions.split}/confusion"
+        board.experiment.add_image(name, heatmap(errors.shares), record.results["num_steps"], dataformats="HWC")
+        board.save()

@@ -1,0 +1,137 @@
+"""A run's epochs as curves, and which stages trained in them; pure geometry, in shares of the drawing."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from regraft.report.leaderboard_plots import Tick, numeric_axis
+from regraft.report.run.record import Row
+
+_MAX_POINTS = 400
+_MAX_NAMES = 3
+_TITLES = {
+    "lr": "Learning rate",
+    "grad_norm": "Gradient norm",
+    "update_ratio": "Update to weight ratio",
+    "distance": "Distance from the weights at the start",
+}
+_PAIRS = {"loss": "Loss", "acc": "Accuracy"}
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart: its name, (x, y) of each point in [0, 1], and its last value."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+    last: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over the epochs.
+
+    Attributes:
+        title: what it shows.
+        curves: the lines.
+        x: ticks of epochs.
+        y: ticks of values.
+        phases: (place in [0, 1], epoch) where another phase starts.
+    """
+
+    title: str
+    curves: tuple[Curve, ...]
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+    phases: tuple[tuple[float, int], ...]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Epochs, the last one included, in which a stage trained or stood still, and their places in [0, 1]."""
+
+    first: int
+    last: int
+    start: float
+    stop: float
+    trains: bool
+
+
+def stages_of(epochs: Sequence[Row], order: Sequence[str]) -> list[str]:
+    """Returns the stages that a learning rate was logged of, from the input up.
+
+    Args:
+        epochs: the run's.
+        order: the run's stages; empty if that isn't known.
+    """
+    logged = {name.removeprefix("lr/") for row in epochs for name in row if name.startswith("lr/")}
+    known = [stage for stage in order if stage in logged]
+    return [*known, *sorted(logged - set(known), key=lambda stage: (stage == "head", stage != "stem", stage))]
+
+
+def training_map(epochs: Sequence[Row], stages: Sequence[str]) -> dict[str, list[Stretch]]:
+    """Returns in which epochs each stage trained: those in which its learning rate was above 0."""
+    num = len(epochs)
+    found: dict[str, list[Stretch]] = {}
+    for stage in stages:
+        trains = [row.get(f"lr/{stage}", 0.0) > 0 for row in epochs]
+        starts = [place for place in range(num) if place == 0 or trains[place] != trains[place - 1]]
+        found[stage] = [
+            Stretch(int(epochs[start]["epoch"]), int(epochs[stop - 1]["epoch"]), start / num, stop / num, trains[start])
+            for start, stop in zip(starts, [*starts[1:], num], strict=True)
+        ]
+    return found
+
+
+def phase_starts(epochs: Sequence[Row], stages: Sequence[str]) -> list[int]:
+    """Returns the epochs, the first one aside, from which other stages train than before."""
+    trains = [[row.get(f"lr/{stage}", 0.0) > 0 for stage in stages] for row in epochs]
+    return [int(epochs[place]["epoch"]) for place in range(1, len(epochs)) if trains[place] != trains[place - 1]]
+
+
+def charts(epochs: Sequence[Row], stages: Sequence[str]) -> list[Chart]:
+    """Returns a chart for the loss, the accuracy, the learning rates, and whatever else was logged of each stage."""
+    if not epochs:
+        return []
+    found = [_chart(title, epochs, {split: f"{split}/{name}" for split in ("train", "val")}, stages)
+             for name, title in _PAIRS.items()]  # fmt: skip
+    for family, title in _TITLES.items():
+        names = [stage for stage in stages if any(row.get(f"{family}/{stage}") for row in epochs)]
+        found.append(_chart(title, epochs, _grouped(epochs, family, names), stages))
+    return [chart for chart in found if chart is not None]
+
+
+def _grouped(epochs: Sequence[Row], family: str, stages: Sequence[str]) -> dict[str, str]:
+    """Returns columns by the names of all stages whose curve they are."""
+    same: dict[tuple[float | None, ...], list[str]] = {}
+    for stage in stages:
+        same.setdefault(tuple(row.get(f"{family}/{stage}") for row in epochs), []).append(stage)
+    return {_name(names): f"{family}/{names[0]}" for names in same.values()}
+
+
+def _name(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _MAX_NAMES else f"{names[0]} … {names[-1]} ({len(names)})"
+
+
+def _chart(title: str, epochs: Sequence[Row], columns: dict[str, str], stages: Sequence[str]) -> Chart | None:
+    series = {
+        name: [(int(row["epoch"]), row[column]) for row in epochs if math.isfinite(row.get(column, math.nan))]
+        for name, column in columns.items()
+    }
+    series = {name: _thinned(points) for name, points in series.items() if points}
+    if not series:
+        return None
+    x = numeric_axis("epoch", sorted({int(row["epoch"]) for row in epochs}), few=True)
+    y = numeric_axis(title, [value for points in series.values() for _, value in points])
+    curves = tuple(
+        Curve(name, tuple((x.place(epoch), y.place(value)) for epoch, value in points), points[-1][1])
+        for name, points in series.items()
+    )
+    ticks = tuple(tick for tick in x.ticks if "." not in tick.text)
+    phases = tuple((x.place(epoch - 0.5), epoch) for epoch in phase_starts(epochs, stages))
+    return Chart(y.name, curves, ticks, y.ticks, phases)
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:
+    stride = math.ceil(len(points) / _MAX_POINTS)
+    return points if stride == 1 else [*points[:-1:stride], points[-1]]

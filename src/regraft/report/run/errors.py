@@ -1,0 +1,143 @@
+"""What a run's predictions say of its classes: figures of each, and which are taken for which."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+
+from regraft.predictions.files import Predictions
+from regraft.scores import Bins, reliability, wilson
+
+MAX_MATRIX_CLASSES = 100
+"""Beyond it the matrix shows the classes with the most mistakes only."""
+_MAX_SHOWN_OF_MANY = 60
+_MAX_PAIRS = 30
+MAX_MISTAKES = 24
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class against all others: images of it, images taken for it, and its rates; None where there are none."""
+
+    name: str
+    num_images: int
+    num_predicted: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A field of the matrix: places among the shown classes, images, and their share of the true class."""
+
+    row: int
+    column: int
+    num_images: int
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class Errors:
+    """A split's predictions, by class.
+
+    Attributes:
+        num_images: in the split.
+        num_right: those that were told rightly.
+        interval: the accuracy's, 95 %.
+        chance: (class index, share): of the commonest class among the images.
+        classes: by class index.
+        shown: class indices in the matrix, in order.
+        cells: those of the matrix that aren't empty.
+        pairs: (true class, predicted class, images), the most frequent mistakes first.
+        bins: the reliability diagram.
+        mistakes: places in the predictions of the most confident mistakes, the most confident first.
+    """
+
+    num_images: int
+    num_right: int
+    interval: tuple[float, float]
+    chance: tuple[int, float]
+    classes: list[ClassFigures]
+    shown: list[int]
+    cells: list[Cell]
+    pairs: list[tuple[int, int, int]]
+    bins: Bins
+    mistakes: list[int]
+
+    @property
+    def accuracy(self) -> float:
+        """In [0, 1]."""
+        return self.num_right / self.num_images
+
+    @property
+    def shares(self) -> np.ndarray:
+        """The confusion matrix of the shown classes, (num_shown, num_shown), float64: shares of each row's images."""
+        matrix = np.zeros((len(self.shown), len(self.shown)))
+        for cell in self.cells:
+            matrix[cell.row, cell.column] = cell.share
+        return matrix
+
+
+def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
+    """Returns a split's predictions by class.
+
+    Args:
+        predictions: at least one.
+        class_names: by class index.
+    """
+    targets, predicted = predictions.targets, predictions.predicted
+    num_classes, is_right = len(class_names), targets == predicted
+    # Sparse: of 10,000 classes the whole matrix would be 800 MB.
+    ones = np.ones(len(targets), np.int64)
+    counts = coo_array((ones, (targets, predicted)), shape=(num_classes, num_classes)).tocsr().tocoo()
+    rows, columns, values = counts.row, counts.col, counts.data
+    num_images = np.bincount(targets, minlength=num_classes)
+    num_predicted = np.bincount(predicted, minlength=num_classes)
+    num_right = np.bincount(targets[is_right], minlength=num_classes)
+    is_wrong = rows != columns
+    order = np.argsort(-values[is_wrong], kind="stable")[:_MAX_PAIRS]
+    pairs = zip(rows[is_wrong][order], columns[is_wrong][order], values[is_wrong][order], strict=True)
+    shown = _shown(rows[is_wrong], columns[is_wrong], values[is_wrong], num_classes)
+    places = {index: place for place, index in enumerate(shown)}
+    cells = [
+        Cell(places[row], places[column], int(value), float(value / num_images[row]))
+        for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True)
+        if row in places and column in places
+    ]
+    wrong = np.flatnonzero(~is_right)
+    commonest = int(num_images.argmax())
+    return Errors(
+        num_images=len(targets),
+        num_right=int(is_right.sum()),
+        interval=wilson(int(is_right.sum()), len(targets)),
+        chance=(commonest, float(num_images[commonest] / len(targets))),
+        classes=[_figures(*each) for each in zip(class_names, num_images, num_predicted, num_right, strict=True)],
+        shown=shown,
+        cells=cells,
+        pairs=[(int(row), int(column), int(value)) for row, column, value in pairs],
+        bins=reliability(predictions.confidences, is_right),
+        mistakes=wrong[np.argsort(-predictions.confidences[wrong], kind="stable")][:MAX_MISTAKES].tolist(),
+    )
+
+
+def _shown(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, num_classes: int) -> list[int]:
+    """Returns which classes the matrix has: all, or those with the most mistakes as the true or the predicted one."""
+    if num_classes <= MAX_MATRIX_CLASSES:
+        return list(range(num_classes))
+    weights = values.astype(float)
+    mistakes = np.bincount(rows, weights, num_classes) + np.bincount(columns, weights, num_classes)
+    most: list[int] = np.sort(np.argsort(-mistakes, kind="stable")[:_MAX_SHOWN_OF_MANY]).tolist()
+    return most
+
+
+def _figures(name: str, num_images: int, num_predicted: int, num_right: int) -> ClassFigures:
+    total = num_images + num_predicted
+    return ClassFigures(
+        name,
+        int(num_images),
+        int(num_predicted),
+        precision=float(num_right / num_predicted) if num_predicted else None,
+        recall=float(num_right / num_images) if num_images else None,
+        f1=float(2 * num_right / total) if total else None,
+    )

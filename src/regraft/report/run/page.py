@@ -1,0 +1,60 @@
+"""A run's report as one HTML page that needs no network; what it looks like is in `pages/run.html`."""
+
+import base64
+import hashlib
+from collections.abc import Mapping
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from regraft.data.checking.findings import readable
+from regraft.report.leaderboard_plots import shortened
+from regraft.report.run import curves, facts
+from regraft.report.run.errors import Errors
+from regraft.report.run.pictures import Seen, address, overlaid
+from regraft.report.run.record import Record
+from regraft.report.run.verdict import verdict
+
+_MAX_SKIPPED = 100
+_MAX_LABEL_LETTERS = 18
+
+
+def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], notes: Mapping[str, str]) -> str:
+    """Returns the page; names of classes and files are shown as they are, whatever they hold.
+
+    Args:
+        record: the run.
+        errors: what its predictions say, if it has any.
+        seen: pictures of mistakes, by their place in the predictions.
+        notes: why pictures (`gallery`) or where the model looked (`attention`) are missing, if they are.
+    """
+    environment = Environment(
+        loader=PackageLoader("regraft.report", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "readable": readable, "number": lambda number: f"{number:,}", "shortened": shortened, "percent": facts.percent,
+        "address": address, "overlaid": overlaid,
+    }  # fmt: skip
+    assert environment.loader is not None
+    script = environment.loader.get_source(environment, "sort.js")[0]
+    stages = curves.stages_of(record.epochs, record.results.get("stages", []))
+    return environment.get_template("run.html").render(
+        record=record,
+        errors=errors,
+        seen=seen,
+        notes=notes,
+        is_explained=any(each.attention is not None for each in seen.values()),
+        script=Markup(script),  # our own file
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        sentences=verdict(record, errors),
+        ran=facts.what_ran(record),
+        times=facts.where_time_went(record.results),
+        counts=facts.class_counts(record),
+        balance=facts.balance,
+        charts=curves.charts(record.epochs, stages),
+        trained=curves.training_map(record.epochs, stages),
+        max_skipped=_MAX_SKIPPED,
+        label_letters=min(max(map(len, record.class_names), default=0), _MAX_LABEL_LETTERS),
+        max_label_letters=_MAX_LABEL_LETTERS,
+    )

@@ -1,0 +1,123 @@
+"""What a run's folder says of it, gathered for its report; files only, whatever is missing or damaged left out."""
+
+import json
+import math
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from regraft import provenance, run_state
+from regraft.predictions import files as predictions_files
+from regraft.predictions.files import Predictions
+from regraft.report.run_table import state_text
+from regraft.runs import SKIPPED, Run
+
+Row = Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What is known of a run.
+
+    Attributes:
+        run: the run.
+        state: how it stands, as one reads it.
+        config: the resolved config; empty if it can't be read.
+        results: see `Run.results`; empty of a run that hasn't finished.
+        epochs: what was logged in each epoch, by name; the final test isn't among it.
+        predictions: of the final test, or validation; None if none were kept.
+        class_names: by class index; numbers stand in for names that aren't known.
+        commands: what was typed, for each session.
+        skipped: why each image that was left out was, by its path.
+    """
+
+    run: Run
+    state: str
+    config: Mapping[str, Any]
+    results: Mapping[str, Any]
+    epochs: list[Row]
+    predictions: Predictions | None
+    class_names: tuple[str, ...]
+    commands: list[str]
+    skipped: Mapping[str, str]
+
+    @property
+    def reproducing(self) -> str:
+        """The command that trains the run again, from where it lies."""
+        return f"regraft reproduce run={shlex.quote(str(self.run.path))}"
+
+
+def read_record(run: Run, *, is_ending: bool = False) -> Record:
+    """Returns what a run's folder says.
+
+    Args:
+        run: the run.
+        is_ending: whether its own process asks, which says that it has finished only when all is written.
+    """
+    predictions = predictions_files.read(run.path)
+    results = _json(run, "results.json")
+    return Record(
+        run=run,
+        state="finished" if is_ending else state_text(run_state.read(run)),
+        config=_config(run),
+        results=results,
+        epochs=_epochs(run),
+        predictions=predictions,
+        class_names=_class_names(run, results, predictions),
+        commands=[_command(session) for session in provenance.sessions(run)],
+        skipped=_json(run, SKIPPED),
+    )
+
+
+def _config(run: Run) -> Mapping[str, Any]:
+    try:
+        config = run.config
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _json(run: Run, name: str) -> Mapping[str, Any]:
+    try:
+        found = json.loads((run.path / name).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _epochs(run: Run) -> list[Row]:
+    """Returns a row an epoch: what training and validation logged in it, put together."""
+    try:
+        # Unlimited, because a run's every step is below infinity.
+        rows = run.history(before_step=math.inf)  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError):
+        return []
+    epochs: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if not any(name.startswith("test/") for name in row):
+            epochs.setdefault(int(row["epoch"]), {}).update(row)
+    return [epochs[epoch] for epoch in sorted(epochs)]
+
+
+def _class_names(run: Run, results: Mapping[str, Any], predictions: Predictions | None) -> tuple[str, ...]:
+    try:
+        with safe_open(run.tensors, "numpy") as file:
+            return tuple(map(str, json.loads((file.metadata() or {})["class_names"])))
+    except (OSError, SafetensorError, KeyError, ValueError):
+        pass
+    counts: list[int] = next(iter(results.get("class_counts", {}).values()), [])
+    highest = 0 if predictions is None else 1 + max(predictions.targets.max(), predictions.predicted.max())
+    return tuple(map(str, range(max(len(counts), int(highest)))))
+
+
+def _command(session: Mapping[str, Any]) -> str:
+    words = [str(word) for word in session.get("command", [])]
+    # `python -m regraft` and the path of the installed script are the same command.
+    for place, word in enumerate(words):
+        if word.replace("\\", "/").rpartition("/")[2] in ("regraft", "regraft.exe"):
+            return shlex.join(["regraft", *words[place + 1 :]])
+    overrides = shlex.join(map(str, session.get("overrides", [])))
+    return f"regraft.train({session.get('overrides', [])!r})" if overrides else "regraft.train([])"

@@ -1,0 +1,140 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from made_runs import made_run
+from regraft.predictions.files import Predictions, write
+from regraft.report.run.curves import charts, phase_starts, stages_of, training_map
+from regraft.report.run.errors import errors_of
+from regraft.report.run.markdown import to_markdown
+from regraft.report.run.page import to_html
+from regraft.report.run.pictures import Seen, heatmap
+from regraft.report.run.record import read_record
+from regraft.report.run.verdict import verdict
+from regraft.report.run.writing import write_report
+
+
+def said(targets, predicted, confidences=None):
+    confidences = np.linspace(0.5, 0.9, len(targets)) if confidences is None else np.array(confidences)
+    columns = (np.array(targets), np.array(predicted), confidences.astype(np.float32))
+    return Predictions("test", np.arange(len(targets)), *columns)
+
+
+def test_classes_and_pairs_are_counted_by_hand():
+    found = errors_of(said([0, 0, 0, 1, 1, 2], [0, 1, 1, 1, 0, 2]), ("a", "b", "c", "never"))
+    assert found.num_right == 3
+    assert found.chance == (0, 0.5)
+    assert found.pairs == [(0, 1, 2), (1, 0, 1)]
+    assert (found.classes[0].precision, found.classes[0].recall) == (0.5, pytest.approx(1 / 3))
+    assert (found.classes[3].precision, found.classes[3].recall, found.classes[3].f1) == (None, None, None)
+    assert found.shares[0].tolist() == pytest.approx([1 / 3, 2 / 3, 0, 0])
+
+
+def test_the_most_confident_mistakes_come_first():
+    found = errors_of(said([0, 0, 0, 1], [1, 0, 1, 0], [0.6, 0.99, 0.9, 0.7]), ("a", "b"))
+    assert found.mistakes == [2, 3, 0]
+
+
+def test_a_thousand_classes_and_a_hundred_thousand_images_stay_bounded():
+    random = np.random.default_rng(0)
+    targets = random.integers(0, 1000, 100_000)
+    predicted = random.integers(0, 1000, 100_000)
+    found = errors_of(said(targets, predicted), tuple("long" * 40 + str(each) for each in range(1000)))
+    assert len(found.shown) == 60
+    assert len(found.cells) <= 60**2
+    record = replace(read_record(made_run("many")), class_names=tuple(row.name for row in found.classes))
+    record = replace(record, predictions=said(targets, predicted))
+    assert len(to_html(record, found, {}, {})) < 3_000_000
+
+
+def test_the_verdict_says_what_chance_can_explain():
+    record = replace(read_record(made_run("chance")), class_names=("a", "b"), predictions=said([0, 1] * 8, [0] * 16))
+    first, *_ = verdict(record, errors_of(record.predictions, ("a", "b")))
+    assert "50.0 % of 16 test images" in first
+    assert "95 % interval 28.0 to 72.0 %" in first
+    assert "no better than chance" in first
+
+
+@pytest.mark.parametrize(
+    ("validation", "word"), [((1.0, 0.5, 0.9), "overfits"), ((1.0, 0.8, 0.5), "still learning"), ((1.0, 0.5, 0.5), "")]
+)
+def test_curves_are_read(validation, word):
+    epochs = [{"epoch": each, "val/loss": loss, "train/loss": 1 - each / 4} for each, loss in enumerate(validation)]
+    sentences = verdict(replace(read_record(made_run("curves")), epochs=epochs), None)[1:]
+    assert bool(sentences) == bool(word)
+    assert all(word in sentence for sentence in sentences)
+
+
+def test_what_trained_when_is_read_off_the_learning_rates():
+    epochs = [{"epoch": each, "lr/stem": 0.0 if each < 2 else 0.1, "lr/head": 0.2} for each in range(4)]
+    stages = stages_of(epochs, [])
+    assert stages == ["stem", "head"]
+    found = training_map(epochs, stages)
+    assert [(each.first, each.last, each.trains) for each in found["stem"]] == [(0, 1, False), (2, 3, True)]
+    assert phase_starts(epochs, stages) == [2]
+    chart = charts(epochs, stages)[0]
+    assert chart.title.startswith("Learning rate")
+    assert [epoch for _, epoch in chart.phases] == [2]
+
+
+def test_long_runs_have_few_points_and_one_epoch_has_one():
+    many = [{"epoch": each, "train/loss": 1 / (each + 1)} for each in range(5000)]
+    (chart,) = charts(many, [])
+    assert len(chart.curves[0].points) <= 402
+    assert len(charts(many[:1], [])[0].curves[0].points) == 1
+    assert charts([], []) == []
+
+
+def test_names_are_text_whatever_they_hold():
+    evil = "<script>alert(1)</script>"
+    record = read_record(made_run(f"x{'<b>'}y"))
+    record = replace(record, class_names=(evil, "b|c"), predictions=said([0, 1], [1, 1]), skipped={evil: evil})
+    seen = {0: Seen(np.zeros((4, 4, 3), np.uint8), evil, np.ones((4, 4), np.float32))}
+    errors = errors_of(record.predictions, record.class_names)
+    page = to_html(record, errors, seen, {"gallery": evil})
+    assert evil not in page
+    assert page.count("<script>") == 1
+    assert "alert(1)" in page
+    assert r"b\|c" in to_markdown(record, errors)
+    assert "<script>" not in to_markdown(record, errors).replace(r"\<script", "")
+
+
+def test_a_page_needs_nothing_beside_it():
+    run = made_run("whole")
+    page, _, errors = write_report(run, lambda predictions, places: ({}, {}))
+    text = page.read_text()
+    assert not re.search(r"(src|href)=.(?!data:|#)", text)
+    assert f"{100 * errors.accuracy:.1f} %" in text
+    assert "regraft reproduce run=" in text
+    assert (run.path / "report.md").is_file()
+
+
+@pytest.mark.parametrize("state", ["stopped", "failed", "running"])
+def test_a_run_that_has_not_ended_has_its_curves(state):
+    page, _, errors = write_report(made_run("half", state=state), lambda predictions, places: ({}, {}))
+    assert errors is None
+    assert "hasn&#39;t ended" in page.read_text()
+    assert "<svg" in page.read_text()
+
+
+def test_damaged_files_are_left_out():
+    run = made_run("damaged")
+    for name in ("config.yaml", "results.json", "metrics.csv", "predictions.safetensors", "provenance.json"):
+        (run.path / name).write_text("{")
+    page, *_ = write_report(run, lambda predictions, places: ({}, {}))
+    assert page.is_file()
+
+
+def test_validation_is_said_to_be_kind():
+    run = made_run("val")
+    write(run.path, replace(said([0, 1], [0, 1]), split="val"))
+    record = read_record(run)
+    assert "also chose the checkpoint" in verdict(record, errors_of(record.predictions, record.class_names))[0]
+
+
+def test_a_heatmap_is_dark_where_shares_are_high():
+    picture = heatmap(np.array([[1.0, 0.0], [0.0, 0.5]]))
+    assert picture.shape == (480, 480, 3)
+    assert picture[0, 0].sum() < picture[-1, -1].sum() < picture[0, -1].sum() == 765

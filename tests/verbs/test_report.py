@@ -1,0 +1,71 @@
+import pytest
+import torch
+
+import regraft
+from regraft.cli import main
+from regraft.verbs.report import report
+from small import SMALL
+
+
+def test_a_run_writes_its_report_and_where_its_time_went(small_run):
+    page = (small_run.path / "report.html").read_text()
+    assert "data:image/webp" in page
+    assert "running" not in page
+    assert (small_run.path / "report.md").is_file()
+    results = small_run.results
+    assert 0 < sum(results["seconds_of"].values()) <= results["seconds"]
+    assert sum(results["class_counts"]["test"]) == 359
+    assert results["stages"][-1] == "head"
+
+
+def test_anew_with_what_the_model_looked_at(small_run, capsys):
+    pytest.importorskip("captum")
+    (small_run.path / "report.html").unlink()
+    report([f"run={small_run.path}"])
+    assert "where the model looked" in (small_run.path / "report.html").read_text()
+    assert (small_run.path / "confusion.png").is_file()
+    assert str(small_run.path / "report.html") in capsys.readouterr().out
+
+
+def test_the_places_that_speak_for_a_class_are_found(small_run):
+    pytest.importorskip("captum")
+    from regraft.attention import attention
+    from regraft.build import trained_model
+
+    model = trained_model(small_run.path)
+    size = model.input_spec.image_size
+    heat = attention(model, torch.randint(0, 255, (model.input_spec.num_channels, size, size), dtype=torch.uint8), 3)
+    assert heat.shape == (size, size)
+    assert heat.min() >= 0
+    assert heat.max() in (0, 1)
+
+
+def test_off_and_failing_reports_leave_the_run_whole(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr("regraft.report.run.writing.read_record", lambda run, **more: 1 / 0)
+    run = regraft.train([*SMALL, "trainer.max_epochs=1"])
+    assert run.is_finished
+    assert not (run.path / "report.html").exists()
+    assert "no report.html: ZeroDivisionError" in caplog.text
+
+
+def test_mistakes_in_the_command_are_said(capsys):
+    with pytest.raises(ValueError, match=r"report: unknown key 'rum'"):
+        report(["rum=last"])
+    with pytest.raises(SystemExit):
+        main(["report", "run=nothing"])
+    assert "run" in capsys.readouterr().err
+
+
+def test_tensorboard_has_one_line_a_run_and_the_confusion_matrix():
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = regraft.train([*SMALL, "logger=default", "trainer.max_epochs=1", "report=off"])
+    assert not (run.path / "report.html").exists()
+    events = EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["images"] == ["test/confusion"]
+    sessions = [tag for tag in events.summary_metadata if tag.startswith("_hparams_/session_start")]
+    assert len(sessions) == 1
+    assert {event.step for event in events.Scalars("test/acc")} == {run.results["num_steps"]}
+    assert events.Scalars("train/loss")
+    assert events.Scalars("lr/head")
