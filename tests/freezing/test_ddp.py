@@ -1,3 +1,4 @@
+import contextlib
 import itertools
 
 import pytest
@@ -11,7 +12,8 @@ from processes import start
 def folder(tmp_path_factory):
     """Where two processes, one process, and two processes that were resumed have left their weights."""
     folder = tmp_path_factory.mktemp("ddp")
-    process = start(fit_all, folder)
+    with contextlib.chdir(folder):
+        process = start(fit_all, folder)
     process.join(timeout=120)
     assert process.exitcode == 0
     return folder
