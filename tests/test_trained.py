@@ -1,5 +1,7 @@
 """A trained model gives what its run's own test gave, from pictures alone."""
 
+from dataclasses import replace
+
 import torch
 
 import regraft
@@ -35,3 +37,10 @@ def test_photos_are_seen_as_in_the_final_test(tmp_path):
 def probabilities(run: Run, pictures: list[torch.Tensor]) -> torch.Tensor:
     model = regraft.load(str(run.path))
     return model.probabilities(torch.stack([model.view(picture) for picture in pictures]))
+
+
+def test_a_strip_of_pixels_is_seen_by_its_middle(small_run):
+    model = replace(regraft.load(small_run.path), eval_view="center_crop")
+    strip = torch.zeros(3, 1, 6_000_000, dtype=torch.uint8)
+    strip[:, :, 2_999_000:3_001_000] = 200
+    assert (model.view(strip) == 200).all()

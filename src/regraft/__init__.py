@@ -107,7 +107,7 @@ def export(overrides: Sequence[str]) -> "Path":
     return export_once(overrides)
 
 
-def load(run: str, *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "TrainedModel":
+def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "TrainedModel":
     """Returns the model that a run has trained, ready to be asked; its data isn't needed.
 
     Args:
@@ -124,5 +124,5 @@ def load(run: str, *, output_dir: str = "outputs", trust: Sequence[str] = ()) ->
     from regraft.build import trained_model
     from regraft.handles import find_run
 
-    is_file = run.endswith(".ckpt") and Path(run).expanduser().is_file()
-    return trained_model(run if is_file else find_run(run, output_dir).path, trust=trust)
+    is_file = Path(run).expanduser().is_file()
+    return trained_model(run if is_file else find_run(str(run), output_dir).path, trust=trust)

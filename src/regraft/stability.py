@@ -62,7 +62,8 @@ class Stability(pl.Callback):
             return
         training = [p for parameters in training_stages(trainer.optimizers[0]).values() for p in parameters]
         new = [parameter for parameter in training if self._names[parameter] not in self._initial]
-        if not new:
+        is_kept = trainer.ckpt_path is None or self._path.is_file()
+        if not new and is_kept:
             return
         self._initial |= {self._names[p]: p.detach().to("cpu", copy=True).contiguous() for p in new}
         if trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
@@ -75,7 +76,11 @@ class Stability(pl.Callback):
         """Measures the gradient of an epoch's last step, and keeps the weights before it."""
         if not trainer.is_last_batch:
             return
-        stages = training_stages(trainer.optimizers[0])
+        stages = {
+            stage: parameters
+            for stage, parameters in training_stages(trainer.optimizers[0]).items()
+            if any(parameter.grad is not None for parameter in parameters)  # none of a batch that is skipped
+        }
         for stage, parameters in stages.items():
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
             self._measured[f"grad_norm/{stage}"] = _norm(gradients)

@@ -103,3 +103,12 @@ def test_stdin_is_read_as_it_is_wanted(monkeypatch):
 def test_what_names_nothing(text, sentence):
     with pytest.raises((FileNotFoundError, ValueError), match=sentence):
         find_inputs(text)
+
+
+def test_zero_bytes_may_come_after_a_slow_writers_first_words(monkeypatch):
+    class Slow(io.BytesIO):
+        def read1(self, size=-1):
+            return super().read1(3)
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Slow(b"first.jpg\0second\nline.jpg\0")))
+    assert [picture.name for picture in find_inputs("-").pictures] == ["first.jpg", "second\nline.jpg"]

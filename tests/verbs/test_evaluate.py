@@ -134,3 +134,10 @@ def test_another_domain_has_no_class_of_its_own(run, tmp_path):
         regraft.evaluate(["run=last", f"shift={tmp_path / 'there'}"])
     with pytest.raises(FileNotFoundError, match="shift: there is no folder nowhere"):
         regraft.evaluate(["run=last", "shift=nowhere"])
+
+
+def test_a_temperature_of_a_part_of_the_validation_is_not_kept(run, caplog):
+    (run.path / "calibration.json").unlink(missing_ok=True)
+    regraft.evaluate(["run=last", "split=val", "calibrate=temperature", "trainer.limit_val_batches=1"])
+    assert not (run.path / "calibration.json").exists()
+    assert "holds for this evaluation only" in caplog.text

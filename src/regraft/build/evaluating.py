@@ -109,7 +109,8 @@ def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
         module.setup()
     except (ValueError, FileNotFoundError) as error:
         # A folder is otherwise what data.root names.
-        raise type(error)(re.sub(r"data\.root(?=: )|(?<=Fix: )data\.root(?==)", "shift", str(error))) from error
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(re.sub(r"data\.root(?=: )|(?<=Fix: )data\.root(?==)", "shift", str(error))) from error
     return module
 
 

@@ -43,7 +43,8 @@ class Sizes:
     @property
     def run_bytes(self) -> int:
         """Of all files with weights in a run's folder."""
-        return _CHECKPOINTS * self.checkpoint_bytes + 4 * self.num_parameters
+        # The last are those that stages begin with, from which `callbacks.stability` measures.
+        return _CHECKPOINTS * self.checkpoint_bytes + 4 * (self.num_parameters + self.num_trained)
 
     @property
     def resident_bytes(self) -> int:

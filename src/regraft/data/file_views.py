@@ -14,6 +14,9 @@ from regraft.contracts import InputSpec
 from regraft.data.augment import Augment
 from regraft.seeding import derive_seed
 
+_MAX_RATIO = 64
+"""Of a picture's sides; beyond it the ends are cut off before it is resized."""
+
 
 def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
     """Returns the central square, after the shorter side was resized to image_size / crop_fraction.
@@ -29,7 +32,13 @@ def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
 
 
 def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the image that `eval_view_of_file` takes the central square of: all of it, resized."""
+    """Returns the image that `eval_view_of_file` takes the central square of: all of it, resized.
+
+    Of one that is longer and thinner than any photo, its middle: a strip of pixels would fill memory.
+    """
+    longest = _MAX_RATIO * min(image.shape[-2:])
+    if max(image.shape[-2:]) > longest:
+        image = tv.center_crop(image, [min(side, longest) for side in image.shape[-2:]])
     shorter_side = round(spec.image_size / spec.crop_fraction)
     return tv.resize(image, [shorter_side], interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
 

@@ -64,6 +64,8 @@ def predicted(
             return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), None)
         except ValueError as error:
             return Seen(name, None, str(error))
+        except MemoryError:
+            return Seen(name, None, "it takes more memory than there is")
 
     num_pictures = max(1, batch_size // NUM_VIEWS[tta])
     with warnings.catch_warnings():

@@ -161,16 +161,20 @@ def _entries(file: BufferedReader, place: str) -> Iterator[bytes]:
     """
     separator, rest = b"", b""
     while chunk := file.read1(_CHUNK_BYTES):
+        rest += chunk
         if not separator:
-            if chunk.startswith(_UTF16_MARKS):
+            # A slow writer's first words may hold neither yet.
+            ends = [end for end in (b"\0", b"\n") if end in rest]
+            if rest.startswith(_UTF16_MARKS):
                 raise ValueError(f"input: {place} is in UTF-16. Fix: save it as UTF-8.")
-            chunk = chunk.removeprefix(_UTF8_MARK)
-            separator = b"\0" if b"\0" in chunk else b"\n"
-        *whole, rest = (rest + chunk).split(separator)
+            if ends:
+                separator, rest = ends[0], rest.removeprefix(_UTF8_MARK)
+        if separator:
+            *whole, rest = rest.split(separator)
+            yield from _filled(whole, separator)
         if len(rest) > _MAX_LINE_BYTES:
             raise ValueError(f"input: {place} is no list of paths: it has a line of more than a megabyte.")
-        yield from _filled(whole, separator)
-    yield from _filled([rest], separator)
+    yield from _filled([rest if separator else rest.removeprefix(_UTF8_MARK)], separator or b"\n")
 
 
 def _filled(entries: Sequence[bytes], separator: bytes) -> Iterator[bytes]:

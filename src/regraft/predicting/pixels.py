@@ -24,6 +24,8 @@ _MAX_BYTES = 2**31
 # Beyond this, one at a time: as many at once as there are threads might not fit into memory.
 _LARGE_PIXELS = 2**25
 _one_large = threading.Lock()
+# An image that is opened but not read yet is read when it is copied, which threads can't do at once.
+_one_lazy = threading.Lock()
 
 
 def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> Tensor:
@@ -40,7 +42,7 @@ def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> 
     if isinstance(picture, Path):
         return _of_file(picture, num_channels, least_side)
     if isinstance(picture, Image.Image):
-        return pixels_of(picture.copy(), num_channels)
+        return _of_picture(picture, num_channels)
     if isinstance(picture, np.ndarray):
         # A copy: torch wants strides that aren't negative, and memory that may be written.
         pixels = torch.from_numpy(picture.copy())
@@ -74,6 +76,17 @@ def require_picture(picture: object) -> Picture:
             f"tensor of shape (3, height, width), or several of them."
         )
     return picture  # type: ignore[return-value]
+
+
+def _of_picture(picture: Image.Image, num_channels: int) -> Tensor:
+    try:
+        with _one_lazy:
+            copy = picture.copy()
+        copy.format = picture.format  # which says what 16-bit pixels mean
+        return pixels_of(copy, num_channels)
+    # Pillow's plugins raise nearly anything on broken bytes, here where a file is read only now.
+    except Exception as error:
+        raise ValueError(told("undecodable", " ".join(str(error).split()) or type(error).__name__)) from error
 
 
 def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:

@@ -88,7 +88,7 @@ def _measured(measuring: "Measuring", what: Asked, there: Any, trust: Sequence[s
     logged, logits = measuring.split(what.split)
     calibration = None
     if what.calibrates:
-        calibration = _calibrated(logits if what.split == "val" else measuring.split("val")[1], path)
+        calibration = _calibrated(logits if what.split == "val" else measuring.split("val")[1], measuring)
     temperature = temperature_of(run_of(path), path) if calibration is None else calibration.temperature
     found = logits.scores(temperature, class_names)
     metrics = logged | _prefixed(found.metrics, what.split, logged)
@@ -121,16 +121,26 @@ def _measured(measuring: "Measuring", what: Asked, there: Any, trust: Sequence[s
     )
 
 
-def _calibrated(logits: "Logits", checkpoint: Path) -> "Calibration":
-    """Returns the temperature that fits validation, having kept it in the run's folder, if the checkpoint has one."""
+def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
+    """Returns the temperature that fits validation, having kept it in the run's folder, if the checkpoint has one.
+
+    One that was fitted on other data than the run's, or on a part of it, holds for this evaluation only.
+    """
     from regraft import calibration
 
+    checkpoint = measuring.checkpoint.path
     fitted = calibration.fit(logits.values, logits.targets, "val", checkpoint)
     run = run_of(checkpoint)
     if run is None:
         log.warning(
             "%s lies in no run's folder, so the temperature %.4f holds for this evaluation only.",
             *(checkpoint, fitted.temperature),
+        )
+    elif not measuring.is_on_all_own_data:
+        log.warning(
+            "The temperature %.4f was fitted on other data than the run's, or on a part of it, so it holds for this "
+            "evaluation only.",
+            fitted.temperature,
         )
     else:
         calibration.write(run, fitted)

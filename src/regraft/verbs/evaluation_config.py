@@ -99,4 +99,5 @@ def _baseline(handle: str, output_dir: str) -> Path:
     try:
         return find_checkpoint(find_run(handle, output_dir).path, prefer="best")
     except (FileNotFoundError, ValueError) as error:
-        raise type(error)(f"baseline{str(error).removeprefix('run')}") from error
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"baseline{str(error).removeprefix('run')}") from error

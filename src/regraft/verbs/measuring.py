@@ -55,6 +55,13 @@ class Measuring:
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
 
+    @property
+    def is_on_all_own_data(self) -> bool:
+        """Whether the data is the run's own, and nothing of its validation is left out."""
+        limit = self._config["trainer"]["limit_val_batches"]
+        is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # 1 is a single batch
+        return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
+
     def split(self, split: str) -> tuple[dict[str, float], Logits]:
         """Returns what the module logs of a split of the run's data, such as its loss, and the logits."""
         stored = build.evaluation_data(
