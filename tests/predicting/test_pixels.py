@@ -91,8 +91,7 @@ def test_what_is_no_picture(picture, sentence):
 def test_an_image_that_is_read_only_now_is_read_by_one_thread_at_a_time(tmp_path):
     rows = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(rows).save(tmp_path / "lazy.png")
-    picture = Image.open(tmp_path / "lazy.png")
-    with ThreadPoolExecutor(4) as pool:
+    with Image.open(tmp_path / "lazy.png") as picture, ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda _: read_pixels(picture, 3, None), range(4)))
     assert all(np.array_equal(pixels.permute(1, 2, 0).numpy(), rows) for pixels in found)
 
@@ -100,13 +99,11 @@ def test_an_image_that_is_read_only_now_is_read_by_one_thread_at_a_time(tmp_path
 def test_a_truncated_image_in_memory_is_a_few_words(tmp_path):
     Image.effect_noise((300, 300), 90).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:4000])
-    with pytest.raises(ValueError, match="damaged"):
-        read_pixels(Image.open(tmp_path / "cut.jpg"), 3, None)
+    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(ValueError, match="damaged"):
+        read_pixels(picture, 3, None)
 
 
 def test_an_image_of_16_bits_in_memory_is_what_it_is_in_a_file(tmp_path):
     (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 65535, 256))
-    in_memory, in_file = (
-        read_pixels(each, 1, None) for each in (Image.open(tmp_path / "deep.pgm"), tmp_path / "deep.pgm")
-    )
-    assert torch.equal(in_memory, in_file)
+    with Image.open(tmp_path / "deep.pgm") as picture:
+        assert torch.equal(read_pixels(picture, 1, None), read_pixels(tmp_path / "deep.pgm", 1, None))
