@@ -8,12 +8,15 @@ import httpx
 import pytest
 
 from regraft.serving.app import make_app
+from regraft.serving.hosts import Hosts
 from serving_photos import LIMITS, colour_model
 
 
 @pytest.fixture
 def app() -> Any:
-    return make_app(colour_model(), run="colours/1", version="1.2", limits=LIMITS, hosts=["127.0.0.1"])
+    return make_app(
+        colour_model(), run="colours/1", version="1.2", limits=LIMITS, hosts=Hosts(["127.0.0.1"], takes_addresses=False)
+    )
 
 
 @pytest.fixture

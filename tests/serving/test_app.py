@@ -8,6 +8,7 @@ import pytest
 
 from regraft.serving.answers import Answerer
 from regraft.serving.app import make_app
+from regraft.serving.hosts import Hosts
 from serving_photos import LIMITS, colour_model, photo
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}
@@ -144,7 +145,7 @@ def test_the_description_has_the_form_and_what_is_refused(ask):
 
 def test_class_names_are_text_on_the_page():
     model = replace(colour_model(), class_names=("<script>", "b", "c"))
-    odd = make_app(model, run="1", version="1", limits=LIMITS, hosts=["127.0.0.1"])
+    odd = make_app(model, run="1", version="1", limits=LIMITS, hosts=Hosts(["127.0.0.1"], takes_addresses=False))
 
     async def page():
         async with httpx.AsyncClient(transport=httpx.ASGITransport(odd), base_url="http://127.0.0.1") as client:

@@ -2,6 +2,7 @@
 
 from huggingface_hub import ModelCardData
 
+from regraft.data.checking.findings import readable
 from regraft.exporting.description import Description
 
 _MAX_CLASSES = 50
@@ -15,7 +16,7 @@ def model_card(description: Description) -> str:
     ).to_yaml()
     names = description.class_names
     more = f", and {len(names) - _MAX_CLASSES} more (config.json has them all)" if len(names) > _MAX_CLASSES else ""
-    listed = ", ".join(f"`{name}`" for name in names[:_MAX_CLASSES]) + more
+    listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(description.metrics.items()))
     measured = f"## Metrics\n\n| metric | value |\n|---|---|\n{metrics}\n\n" if metrics else ""
     view = "resized to a square" if description.eval_view == "square" else "resized, and its central square cut out"
@@ -23,7 +24,7 @@ def model_card(description: Description) -> str:
 {head}
 ---
 
-# {description.run}
+# `{_in_code(description.run)}`
 
 An image classifier trained with Regraft {description.version}. {len(names)} classes: {listed}.
 
@@ -39,3 +40,8 @@ An image classifier trained with Regraft {description.version}. {len(names)} cla
 A picture is {view}: {spec.image_size} x {spec.image_size} pixels, {spec.num_channels} channel(s), {spec.interpolation}.
 The class of each index stands in `config.json` under `label_names`.
 """
+
+
+def _in_code(text: str) -> str:
+    """Returns text that stays between two backticks."""
+    return readable(text).replace("`", "'")

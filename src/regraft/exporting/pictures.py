@@ -87,9 +87,14 @@ def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least
     places = {name: index for index, name in enumerate(class_names)}
     found = [places.get(path.parent.name) for path in paths]
     labels = None if None in found else torch.tensor(found)
-    return Pictures(
-        "images of yours", len(paths), lambda i: decode_image(paths[i], num_channels, least_side=least_side), labels
-    )
+
+    def picture(index: int) -> Tensor:
+        try:
+            return decode_image(paths[index], num_channels, least_side=least_side)
+        except ValueError as error:
+            raise ValueError(f"images{str(error).removeprefix('data.root')}") from error
+
+    return Pictures("images of yours", len(paths), picture, labels)
 
 
 def made(num_channels: int) -> Pictures:

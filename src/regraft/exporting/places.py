@@ -12,18 +12,21 @@ from regraft.atomic import TEMPORARY_SUFFIX
 HUB_FILES = {"README.md", "config.json", "model.safetensors"}
 
 
-def require_free(path: Path, *, overwrite: bool) -> None:
+def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
     """Refuses a place that is taken.
 
     Args:
         path: of the file or folder to be.
         overwrite: whether it may take the place of an earlier one.
+        is_folder: whether a folder is to be there.
 
     Raises:
         FileExistsError: something is there; a folder that holds anything but an earlier export is never replaced.
     """
     if path.is_dir() and not {entry.name for entry in path.iterdir()} <= HUB_FILES:
         raise FileExistsError(f"output: {path} is a folder with other files in it. Fix: another output=.")
+    if path.is_file() and is_folder:
+        raise FileExistsError(f"output: {path} is a file, and this export is a folder. Fix: another output=.")
     if path.exists() and not overwrite:
         raise FileExistsError(f"output: {path} is there already. Fix: another output=, or overwrite=true.")
 
@@ -51,11 +54,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
-        replaced = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
-        if path.exists():
-            path.rename(replaced)
-        temporary.rename(path)
-        shutil.rmtree(replaced, ignore_errors=True)
+        _take_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def _take_place(temporary: Path, path: Path) -> None:
+    """Puts a folder where another may be, which comes back if that fails."""
+    if not path.exists():
+        temporary.rename(path)
+        return
+    replaced = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
+    path.rename(replaced)
+    try:
+        temporary.rename(path)
+    except BaseException:
+        replaced.rename(path)
+        raise
+    shutil.rmtree(replaced)

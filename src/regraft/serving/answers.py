@@ -12,6 +12,7 @@ from regraft.data.decoding import TooManyPixelsError, decode_stream
 from regraft.trained import TrainedModel
 
 TOP = 5
+_BATCH = 8
 
 
 class Guess(BaseModel):
@@ -88,7 +89,8 @@ class Answerer:
         if not views:
             sentence = answers[0].error or ""
             raise RefusedError(statuses[0], sentence if len(photos) == 1 else f"None is a photo. The first: {sentence}")
-        rows = iter(self._model.probabilities(torch.stack(views)))
+        batches = [views[start : start + _BATCH] for start in range(0, len(views), _BATCH)]
+        rows = (row for batch in batches for row in self._model.probabilities(torch.stack(batch)))
         return [answer if answer.error else self._filled(answer, next(rows)) for answer in answers]
 
     def _view(self, file: BinaryIO) -> torch.Tensor:
@@ -105,6 +107,8 @@ class Answerer:
         return model.view(picture)
 
     def _filled(self, answer: Answer, probabilities: torch.Tensor) -> Answer:
+        if not probabilities.isfinite().all():
+            return answer.model_copy(update={"error": "The model's probabilities are no numbers: it has diverged."})
         values, places = probabilities.topk(min(TOP, len(probabilities)))
         names = [self._model.class_names[place] for place in places.tolist()]
         top = [

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -11,11 +11,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from regraft.serving.answers import Answerer, Answers, RefusedError
 from regraft.serving.gate import Gate
+from regraft.serving.hosts import Hosts
 from regraft.serving.limits import Limits
 from regraft.trained import TrainedModel
 
@@ -64,7 +64,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hosts: Sequence[str]) -> FastAPI:
+def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
     """Returns the application.
 
     Args:
@@ -72,7 +72,7 @@ def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hos
         run: its name, for people.
         version: of Regraft.
         limits: on what is sent.
-        hosts: by which names it may be called: others are those of pages that want to get past the browser.
+        hosts: by which names it may be called.
     """
     answerer = Answerer(model, limits.max_pixels)
 
@@ -82,8 +82,7 @@ def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hos
         answerer.close()
 
     app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None, lifespan=lifespan)
-    app.add_middleware(Gate, limits=limits)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)
+    app.add_middleware(Gate, limits=limits, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     health = Health(status="ok", run=run, version=version, class_names=list(model.class_names))

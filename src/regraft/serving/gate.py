@@ -5,6 +5,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from regraft.serving.hosts import Hosts
 from regraft.serving.limits import Limits
 
 # Nothing is loaded from elsewhere, and no other page may show this one.
@@ -22,10 +23,12 @@ class Gate:
     Args:
         app: behind it.
         limits: on requests that have a body.
+        hosts: by which it may be called.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Hosts) -> None:
         self._app = app
+        self._hosts = hosts
         self._limits = limits
         self._num_inside = 0
 
@@ -40,18 +43,24 @@ class Gate:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        if scope["method"] in ("GET", "HEAD"):
-            await self._app(scope, receive, send_safely)
-            return
-        refusal = self._refusal(Headers(scope=scope))
+        headers, has_body = Headers(scope=scope), scope["method"] not in ("GET", "HEAD")
+        refusal = self._refusal_of_host(headers) or (self._refusal(headers) if has_body else None)
         if refusal is not None:
             await refusal(scope, receive, send_safely)
+            return
+        if not has_body:
+            await self._app(scope, receive, send_safely)
             return
         self._num_inside += 1
         try:
             await self._app(scope, self._counted(receive), send_safely)
         finally:
             self._num_inside -= 1
+
+    def _refusal_of_host(self, headers: Headers) -> JSONResponse | None:
+        if self._hosts.allow(headers.get("host", "")):
+            return None
+        return _answer(400, "This server isn't called by that name; who runs it can add it with allowed_hosts=[NAME].")
 
     def _refusal(self, headers: Headers) -> JSONResponse | None:
         """Returns the answer to a request that isn't let in."""

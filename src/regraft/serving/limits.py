@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass, fields
 
+from PIL import Image
+
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+"""Of a picture that Pillow takes for safe to decode."""
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -30,6 +35,12 @@ class Limits:
             is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
             if not (is_number and value > 0):
                 raise ValueError(f"{field.name}: got {value!r}; allowed: {'1, 2, 3, ...' if is_whole else 'above 0'}.")
+
+        if self.max_pixels > MOST_PIXELS:
+            raise ValueError(
+                f"max_megapixels: got {self.max_megapixels:g}; allowed: at most {MOST_PIXELS // 10**6}, as "
+                "Pillow decodes no more."
+            )
 
     @property
     def max_bytes(self) -> int:

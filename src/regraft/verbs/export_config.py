@@ -128,7 +128,7 @@ def place_of(what: Asked) -> Path:
         raise ValueError(f"output: it has no value, and {what.checkpoint} lies in no run's folder. Fix: output=PATH.")
     else:
         path = what.run.path / "exports" / f"{name}{suffix}"
-    require_free(path, overwrite=what.overwrite)
+    require_free(path, overwrite=what.overwrite, is_folder=what.format == "hf")
     return path
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import socket
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -114,18 +113,16 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
     with quick_imports():
         from regraft import build
         from regraft.serving.app import make_app
+        from regraft.serving.hosts import Hosts
         from regraft.serving.limits import Limits
 
     bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds")
     limits = Limits(**{key: config[key] for key in bounds})
-    # It says nothing of a photo that its own answer doesn't.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    names = [*_LOCAL, socket.gethostname(), config.host, *config.allowed_hosts]
+    hosts = Hosts([name.strip("[]") for name in names], takes_addresses=config.host in _EVERYWHERE)
     model = build.trained_model(config.ckpt_path, trust=trust, device=build.device_named(config.device))
     run = run_of(model.checkpoint)
     name = model.checkpoint.stem if run is None else f"{run.path.parent.name}/{run.path.name}"
-    hosts = [*_LOCAL, socket.gethostname(), *config.allowed_hosts]
-    if config.host not in _EVERYWHERE:
-        hosts.append(config.host)
     return make_app(model, run=name, version=__version__, limits=limits, hosts=hosts), name
 
 
@@ -135,6 +132,8 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
 
     _allow_many_files()
     host, port = listener.getsockname()[:2]
+    # All addresses at once are none that a browser takes.
+    host = dict(zip(_EVERYWHERE, ("127.0.0.1", "::1"), strict=True)).get(host, host)
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving {run} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.", flush=True)
     server = uvicorn.Server(

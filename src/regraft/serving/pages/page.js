@@ -19,7 +19,7 @@ function show(file, answer) {
     card.querySelector("h3").textContent = answer.class_name + ", " + percent(answer.confidence);
     image.src = URL.createObjectURL(file);
     // Such as HEIC, which few browsers show.
-    image.onerror = () => { image.remove(); card.style.gridTemplateColumns = "1fr"; };
+    image.onerror = () => { URL.revokeObjectURL(image.src); image.remove(); card.style.gridTemplateColumns = "1fr"; };
     for (const guess of answer.top) {
       const row = document.createElement("li");
       const name = document.createElement("span"), number = document.createElement("span");
