@@ -13,7 +13,7 @@ from regraft.report.run.page import to_html
 from regraft.report.run.pictures import Seen, heatmap
 from regraft.report.run.record import read_record
 from regraft.report.run.verdict import verdict
-from regraft.report.run.writing import write_report
+from regraft.report.run.writing import findings_of, write_report
 
 
 def said(targets, predicted, confidences=None):
@@ -103,18 +103,20 @@ def test_names_are_text_whatever_they_hold():
 
 def test_a_page_needs_nothing_beside_it():
     run = made_run("whole")
-    page, _, errors = write_report(run, lambda predictions, places: ({}, {}))
+    found = findings_of(run)
+    page = write_report(found, lambda predictions, places: ({}, {}))
     text = page.read_text()
     assert not re.search(r"(src|href)=.(?!data:|#)", text)
-    assert f"{100 * errors.accuracy:.1f} %" in text
+    assert f"{100 * found.errors.accuracy:.1f} %" in text
     assert "regraft reproduce run=" in text
     assert (run.path / "report.md").is_file()
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])
 def test_a_run_that_has_not_ended_has_its_curves(state):
-    page, _, errors = write_report(made_run("half", state=state), lambda predictions, places: ({}, {}))
-    assert errors is None
+    found = findings_of(made_run("half", state=state))
+    page = write_report(found, lambda predictions, places: ({}, {}))
+    assert found.errors is None
     assert "hasn&#39;t ended" in page.read_text()
     assert "<svg" in page.read_text()
 
@@ -123,7 +125,7 @@ def test_damaged_files_are_left_out():
     run = made_run("damaged")
     for name in ("config.yaml", "results.json", "metrics.csv", "predictions.safetensors", "provenance.json"):
         (run.path / name).write_text("{")
-    page, *_ = write_report(run, lambda predictions, places: ({}, {}))
+    page = write_report(findings_of(run), lambda predictions, places: ({}, {}))
     assert page.is_file()
 
 
