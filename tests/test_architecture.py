@@ -74,6 +74,7 @@ ALLOWED = {
     "attention": {"data", "trained"},
     "report": {
         "atomic",
+        "calibration",
         "comparing",
         "contracts",
         "data",

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -127,6 +129,40 @@ def test_damaged_files_are_left_out():
         (run.path / name).write_text("{")
     page = write_report(findings_of(run), lambda predictions, places: ({}, {}))
     assert page.is_file()
+
+
+def test_results_that_cannot_be_shown_are_left_out():
+    run = made_run("odd")
+    odd = {"metrics": {"test/acc": "high", "test/loss": 0.25}, "seconds": "long", "class_counts": [1], "stages": 3}
+    run.write_results(run.results | odd)
+    write(run.path, replace(said([0, 1], [0, 1]), split="holdout"))
+    found = findings_of(run)
+    assert found.record.results["metrics"] == {"test/loss": 0.25}
+    assert found.errors is None
+    assert "0.25" in write_report(found, lambda predictions, places: ({}, {})).read_text()
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_the_temperature_is_applied_to_its_own_weights_only(is_same):
+    run = made_run("warm")
+    run.best_ckpt.parent.mkdir()
+    run.best_ckpt.write_bytes(b"weights")
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    write(run.path, replace(said([0, 0], [0, 1], [0.9, 0.8]), probabilities=probabilities))
+    digest = hashlib.sha256(b"weights" if is_same else b"others").hexdigest()
+    (run.path / "calibration.json").write_text(json.dumps({"temperature": 2.0, "sha256": digest}))
+    found = findings_of(run)
+    expected = [0.75, 2 / 3] if is_same else [0.9, 0.8]
+    assert found.record.predictions.confidences.tolist() == pytest.approx(expected)
+    page = write_report(found, lambda predictions, places: ({}, {})).read_text()
+    assert ("at the temperature that was fitted on the run, 2." in page) == is_same
+    assert ("fitted for other weights" in page) != is_same
+
+
+def test_epochs_are_never_on_a_logarithmic_axis():
+    (chart,) = charts([{"epoch": each, "train/loss": 1.0} for each in range(1, 101)], [])
+    places = [x for x, _ in chart.curves[0].points]
+    assert np.diff(places) == pytest.approx(np.diff(places).mean())
 
 
 def test_validation_is_said_to_be_kind():
