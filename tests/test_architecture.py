@@ -74,6 +74,7 @@ ALLOWED = {
     "attention": {"data", "trained"},
     "report": {
         "atomic",
+        "calibration",
         "comparing",
         "contracts",
         "data",
@@ -162,3 +163,9 @@ def test_no_room_without_a_purpose_in_its_name():
 
 def test_the_command_line_is_light():
     assert not imported_by("import regraft, regraft.cli", [*HEAVY, "numpy"])
+
+
+def test_a_training_worker_has_no_words_of_the_command_line():
+    assert not imported_by(
+        "import regraft.verbs.fitting", ["regraft.cli_words", "regraft.comparing", "regraft.handles"]
+    )

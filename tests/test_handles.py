@@ -94,6 +94,7 @@ def test_a_missing_checkpoint_is_an_error(runs):
     runs["continued"].last_ckpt.unlink()
     with pytest.raises(FileNotFoundError, match=r"run: .* holds no checkpoints"):
         find_run("last", "outputs")
+    assert find_run("last", "outputs", needs_checkpoint=False) == runs["continued"]
 
 
 def test_a_checkpoints_file_is_no_run(runs):

@@ -6,10 +6,12 @@ How it is measured is the business of `verbs.evaluate`; how it is shown, of `rep
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from regraft.atomic import write_atomically
 from regraft.calibration import Calibration
@@ -74,7 +76,7 @@ class Evaluation:
             "checkpoint": str(self.checkpoint),
             "temperature": self.temperature,
             "per_class": [row._asdict() for row in self.scores.per_class],
-            "confusion": self.scores.confusion.tolist(),
+            "confusion": _triples(self.scores.confusion),
             "reliability": {name: values.tolist() for name, values in asdict(self.scores.bins).items()},
         }
         if self.calibration is not None:
@@ -90,9 +92,22 @@ class Evaluation:
 
 def keep(found: Evaluation, folder: Path) -> None:
     """Writes `results.json` with all of it and `per_class.csv`, a row a class."""
-    write_atomically(folder / RESULTS, (json.dumps(found.to_dict(), indent=2) + "\n").encode())
+    write_atomically(folder / RESULTS, _json(found.to_dict()).encode())
     rows = [_row(row, found.scores_there, index) for index, row in enumerate(found.scores.per_class)]
     write_atomically(folder / PER_CLASS, _csv(rows).encode())
+
+
+def _triples(confusion: np.ndarray) -> list[list[int]]:
+    """Returns [true class, predicted class, images] of each cell that isn't empty; of many classes few are not."""
+    rows, columns = confusion.nonzero()
+    triples: list[list[int]] = np.stack([rows, columns, confusion[rows, columns]], axis=1).tolist()
+    return triples
+
+
+def _json(found: Mapping[str, Any]) -> str:
+    """Returns JSON with a line for each key."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def _row(scores: ClassScores, there: Scores | None, index: int) -> dict[str, Any]:

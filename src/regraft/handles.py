@@ -18,16 +18,17 @@ _HEADLINES = ("test/acc", "val/acc")
 _ELSE = "`regraft runs` lists them; output_dir=PATH looks elsewhere."
 
 
-def find_run(handle: str, output_dir: str | Path) -> Run:
+def find_run(handle: str, output_dir: str | Path, *, needs_checkpoint: bool = True) -> Run:
     """Returns the run that `run=` means.
 
     Args:
         handle: a run's folder; `last`, the run that was started or continued last; `best`, the finished one with the
             highest test/acc, else val/acc; or a part of a folder's name that no other run's has.
         output_dir: where runs are looked for.
+        needs_checkpoint: whether a run without one is an error.
 
     Raises:
-        FileNotFoundError: there is no such run, or it holds no checkpoint.
+        FileNotFoundError: there is no such run, or it holds no checkpoint where it needs one.
         ValueError: several runs are meant.
     """
     path = Path(handle).expanduser()
@@ -42,7 +43,8 @@ def find_run(handle: str, output_dir: str | Path) -> Run:
                 f"run: got {handle!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
             )
         run = runs[0] if handle == "last" else _best(runs) if handle == "best" else _named(handle, runs, output_dir)
-    find_checkpoint(run.path, "last", key="run")
+    if needs_checkpoint:
+        find_checkpoint(run.path, "last", key="run")
     return run
 
 

@@ -1,7 +1,8 @@
 import pytest
 
 from regraft.comparing.parameters import ABSENT
-from regraft.report.leaderboard_plots import axis_of, shortened
+from regraft.report.axes import shortened
+from regraft.report.leaderboard_plots import axis_of
 
 
 def texts(axis):

@@ -2,7 +2,11 @@ import pytest
 import torch
 
 import regraft
+from made_runs import made_run
 from regraft.cli import main
+from regraft.predictions.files import read
+from regraft.verbs.final_report import show_findings
+from regraft.verbs.mistakes import thorough
 from regraft.verbs.report import report
 from small import SMALL
 
@@ -46,6 +50,33 @@ def test_off_and_failing_reports_leave_the_run_whole(monkeypatch, caplog, tmp_pa
     assert run.is_finished
     assert not (run.path / "report.html").exists()
     assert "no report.html: ZeroDivisionError" in caplog.text
+
+
+def test_a_board_that_fails_leaves_the_report(monkeypatch, caplog, small_run):
+    monkeypatch.setattr("regraft.verbs.final_report.boards_of", lambda loggers: loggers)
+    monkeypatch.setattr("regraft.verbs.final_report.log_confusion", lambda loggers, found: 1 / 0)
+    monkeypatch.setattr("regraft.verbs.final_report.quick", lambda data: lambda predictions, places: ({}, {}))
+    (small_run.path / "report.html").unlink()
+    show_findings(small_run, None, ["board"], with_report=True)
+    assert "no confusion matrix in TensorBoard: ZeroDivisionError" in caplog.text
+    assert (small_run.path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [("is_here", False, "would have to be downloaded"), ("fingerprint", "0", "isn't what it was")],
+)
+def test_other_data_and_data_to_download_show_no_pictures(monkeypatch, small_run, name, value, why):
+    monkeypatch.setattr(f"regraft.data.datamodule.ImageDataModule.{name}", value)
+    seen, notes = thorough(small_run, None, [])(read(small_run.path), [0])
+    assert not seen
+    assert why in notes["gallery"]
+
+
+def test_a_run_without_a_checkpoint_has_its_report(capsys):
+    run = made_run("stopped", state="stopped")
+    report(["run=stopped"])
+    assert (run.path / "report.html").is_file()
 
 
 def test_mistakes_in_the_command_are_said(capsys):

@@ -3,7 +3,8 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from regraft.comparing.leaderboard import Leaderboard
-from regraft.report.leaderboard_plots import against_cost, parallel, shortened
+from regraft.report.axes import shortened
+from regraft.report.leaderboard_plots import against_cost, parallel
 from regraft.report.leaderboard_text import cells, headings, sentences, verdict
 
 

@@ -3,7 +3,6 @@
 How they look is the page's business.
 """
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,31 +10,10 @@ from typing import Any
 from regraft.comparing.leaderboard import Leaderboard, Row, is_lower_better
 from regraft.comparing.parameters import ABSENT, comparable, text_of
 from regraft.comparing.statistics import Figure
+from regraft.report.axes import Axis, Tick, numeric_axis, shortened
 from regraft.report.leaderboard_text import name_of_row
 
-_LOG_RATIO = 30
-"""From which largest over smallest an axis of positive numbers is logarithmic."""
 _NUM_SHADES = 5
-_NUM_TICKS = 5
-_MARGIN = 0.06
-_LABEL_LETTERS = 16
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A value on an axis: its place in [0, 1], and its text."""
-
-    place: float
-    text: str
-
-
-@dataclass(frozen=True)
-class Axis:
-    """An axis: what it shows, and its ticks; `place` gives where a value stands, in [0, 1]."""
-
-    name: str
-    ticks: tuple[Tick, ...]
-    place: Callable[[Any], float]
 
 
 @dataclass(frozen=True)
@@ -126,46 +104,9 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
     return Axis(name, ticks, lambda value: places[comparable(value)])
 
 
-def shortened(text: str, limit: int = _LABEL_LETTERS) -> str:
-    """Returns a label that fits: of a longer text its end, where paths and dotted names differ."""
-    return text if len(text) <= limit else f"…{text[1 - limit :]}"
-
-
 def _order(value: Any) -> tuple[bool, float, str]:
     is_number = isinstance(value, int | float)
     return (not is_number, float(value) if is_number else 0.0, str(value))
-
-
-def numeric_axis(name: str, values: Sequence[float], *, is_upside_down: bool = False, few: bool = False) -> Axis:
-    """Returns an axis of numbers, logarithmic where they span far; ticks at the values themselves if they are few."""
-    low, high = min(values), max(values)
-    is_log = low > 0 and high / low >= _LOG_RATIO
-    scale: Callable[[float], float] = math.log10 if is_log else float
-    start, length = scale(low), scale(high) - scale(low)
-
-    def place(value: float) -> float:
-        share = 0.5 if length == 0 else (scale(value) - start) / length
-        share = _MARGIN + (1 - 2 * _MARGIN) * share
-        return 1 - share if is_upside_down else share
-
-    distinct = sorted(set(values))
-    marks = distinct if few and len(distinct) <= _NUM_TICKS + 2 else _marks(low, high, is_log=is_log)
-    label = f"{name} (log)" if is_log else name
-    return Axis(label, tuple(Tick(place(mark), f"{mark:.4g}") for mark in marks), place)
-
-
-def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
-    """Returns round numbers between two: powers of ten, or multiples of 1, 2 or 5 times one."""
-    if low == high:
-        return [low]
-    if is_log:
-        powers = [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
-        return powers[:: math.ceil(len(powers) / (_NUM_TICKS + 2))]
-    step = (high - low) / _NUM_TICKS
-    power = 10.0 ** math.floor(math.log10(step))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
-    first = math.ceil(low / step)
-    return [round(place * step, 12) for place in range(first, math.floor(high / step) + 1)]
 
 
 def _shades(board: Leaderboard, rows: Sequence[Row]) -> list[int]:

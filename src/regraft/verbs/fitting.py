@@ -14,16 +14,15 @@ from regraft.run_state import Recorder, is_first_process, recorded
 from regraft.runs import Run, find_checkpoint
 from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.trust import require_known_targets
+from regraft.verbs.final_report import show_findings
 from regraft.verbs.outcome import (
     final_metrics,
     keep_tensors,
-    log_confusion,
     log_hyperparameters,
     results_of,
     saved_before,
 )
 from regraft.verbs.quiet import interruptible
-from regraft.verbs.report import report_at_the_end
 
 if TYPE_CHECKING:
     from regraft.build import Checked, FeaturePlan, Parts
@@ -180,10 +179,8 @@ def _end(
     run.write_results(results)
     log_hyperparameters(loggers, config, results)
     if not trainer.fast_dev_run:
-        log_confusion(loggers, run)
         # A run of an older version that is continued has no such key.
-        if config.get("report", "default") == "default":
-            report_at_the_end(run, parts.data)
+        show_findings(run, parts.data, loggers, with_report=config.get("report", "default") == "default")
     terminal.show_results(results, run)
 
 

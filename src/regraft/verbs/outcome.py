@@ -10,6 +10,7 @@ from regraft.verbs.quiet import interruptible
 
 if TYPE_CHECKING:
     from regraft.build import Parts
+    from regraft.report.run.writing import Findings
 
 log = logging.getLogger(__name__)
 
@@ -93,22 +94,21 @@ def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dic
             logger.log_hyperparams(config)
 
 
-def log_confusion(loggers: list[Any], run: Run) -> None:
-    """Shows TensorBoard the confusion matrix of a run's predictions, shares of each true class, as a picture."""
+def boards_of(loggers: list[Any]) -> list[Any]:
+    """Returns the loggers of TensorBoard."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    boards = [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
-    if not boards:
-        return
-    from regraft.report.run.errors import errors_of
-    from regraft.report.run.pictures import heatmap
-    from regraft.report.run.record import read_record
+    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
-    record = read_record(run)
-    if record.predictions is None:
+
+def log_confusion(loggers: list[Any], found: "Findings") -> None:
+    """Shows TensorBoard the confusion matrix of a run's predictions, shares of each true class, as a picture."""
+    predictions, errors = found.record.predictions, found.errors
+    if predictions is None or errors is None:
         return
-    errors = errors_of(record.predictions, record.class_names)
-    for board in boards:
-        name = f"{record.predictions.split}/confusion"
-        board.experiment.add_image(name, heatmap(errors.shares), record.results["num_steps"], dataformats="HWC")
+    from regraft.report.run.pictures import heatmap
+
+    for board in boards_of(loggers):
+        name, step = f"{predictions.split}/confusion", found.record.results["num_steps"]
+        board.experiment.add_image(name, heatmap(errors.shares), step, dataformats="HWC")
         board.save()

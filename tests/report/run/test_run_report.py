@@ -1,3 +1,5 @@
+import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -13,7 +15,7 @@ from regraft.report.run.page import to_html
 from regraft.report.run.pictures import Seen, heatmap
 from regraft.report.run.record import read_record
 from regraft.report.run.verdict import verdict
-from regraft.report.run.writing import write_report
+from regraft.report.run.writing import findings_of, write_report
 
 
 def said(targets, predicted, confidences=None):
@@ -103,18 +105,20 @@ def test_names_are_text_whatever_they_hold():
 
 def test_a_page_needs_nothing_beside_it():
     run = made_run("whole")
-    page, _, errors = write_report(run, lambda predictions, places: ({}, {}))
+    found = findings_of(run)
+    page = write_report(found, lambda predictions, places: ({}, {}))
     text = page.read_text()
     assert not re.search(r"(src|href)=.(?!data:|#)", text)
-    assert f"{100 * errors.accuracy:.1f} %" in text
+    assert f"{100 * found.errors.accuracy:.1f} %" in text
     assert "regraft reproduce run=" in text
     assert (run.path / "report.md").is_file()
 
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])
 def test_a_run_that_has_not_ended_has_its_curves(state):
-    page, _, errors = write_report(made_run("half", state=state), lambda predictions, places: ({}, {}))
-    assert errors is None
+    found = findings_of(made_run("half", state=state))
+    page = write_report(found, lambda predictions, places: ({}, {}))
+    assert found.errors is None
     assert "hasn&#39;t ended" in page.read_text()
     assert "<svg" in page.read_text()
 
@@ -123,8 +127,42 @@ def test_damaged_files_are_left_out():
     run = made_run("damaged")
     for name in ("config.yaml", "results.json", "metrics.csv", "predictions.safetensors", "provenance.json"):
         (run.path / name).write_text("{")
-    page, *_ = write_report(run, lambda predictions, places: ({}, {}))
+    page = write_report(findings_of(run), lambda predictions, places: ({}, {}))
     assert page.is_file()
+
+
+def test_results_that_cannot_be_shown_are_left_out():
+    run = made_run("odd")
+    odd = {"metrics": {"test/acc": "high", "test/loss": 0.25}, "seconds": "long", "class_counts": [1], "stages": 3}
+    run.write_results(run.results | odd)
+    write(run.path, replace(said([0, 1], [0, 1]), split="holdout"))
+    found = findings_of(run)
+    assert found.record.results["metrics"] == {"test/loss": 0.25}
+    assert found.errors is None
+    assert "0.25" in write_report(found, lambda predictions, places: ({}, {})).read_text()
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_the_temperature_is_applied_to_its_own_weights_only(is_same):
+    run = made_run("warm")
+    run.best_ckpt.parent.mkdir()
+    run.best_ckpt.write_bytes(b"weights")
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    write(run.path, replace(said([0, 0], [0, 1], [0.9, 0.8]), probabilities=probabilities))
+    digest = hashlib.sha256(b"weights" if is_same else b"others").hexdigest()
+    (run.path / "calibration.json").write_text(json.dumps({"temperature": 2.0, "sha256": digest}))
+    found = findings_of(run)
+    expected = [0.75, 2 / 3] if is_same else [0.9, 0.8]
+    assert found.record.predictions.confidences.tolist() == pytest.approx(expected)
+    page = write_report(found, lambda predictions, places: ({}, {})).read_text()
+    assert ("at the temperature that was fitted on the run, 2." in page) == is_same
+    assert ("fitted for other weights" in page) != is_same
+
+
+def test_epochs_are_never_on_a_logarithmic_axis():
+    (chart,) = charts([{"epoch": each, "train/loss": 1.0} for each in range(1, 101)], [])
+    places = [x for x, _ in chart.curves[0].points]
+    assert np.diff(places) == pytest.approx(np.diff(places).mean())
 
 
 def test_validation_is_said_to_be_kind():

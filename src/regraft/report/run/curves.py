@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regraft.report.leaderboard_plots import Tick, numeric_axis
+from regraft.report.axes import Tick, numeric_axis
 from regraft.report.run.record import Row
 
 _MAX_POINTS = 400
@@ -121,7 +121,7 @@ def _chart(title: str, epochs: Sequence[Row], columns: dict[str, str], stages: S
     series = {name: _thinned(points) for name, points in series.items() if points}
     if not series:
         return None
-    x = numeric_axis("epoch", sorted({int(row["epoch"]) for row in epochs}), few=True)
+    x = numeric_axis("epoch", sorted({int(row["epoch"]) for row in epochs}), few=True, is_linear=True)
     y = numeric_axis(title, [value for points in series.values() for _, value in points])
     curves = tuple(
         Curve(name, tuple((x.place(epoch), y.place(value)) for epoch, value in points), points[-1][1])

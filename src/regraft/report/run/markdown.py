@@ -24,6 +24,10 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     yield from _table(("what was run", ""), [*facts.what_ran(record), *metrics])
     if errors is not None:
         names = record.class_names
+        yield (
+            f"Expected calibration error: {facts.percent(errors.bins.ece)} %. {_plain(record.calibration)}".rstrip()
+            + "\n"
+        )
         rows = [(row.name, f"{row.num_images:,}", *map(facts.percent, (row.precision, row.recall, row.f1)))
                 for row in errors.classes]  # fmt: skip
         pairs = [(names[true], names[taken], f"{num:,}") for true, taken, num in errors.pairs[:_MAX_PAIRS]]

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from regraft.data.checking.findings import readable
-from regraft.report.leaderboard_plots import shortened
+from regraft.report.axes import shortened
 from regraft.report.run import curves, facts
 from regraft.report.run.errors import Errors
 from regraft.report.run.pictures import Seen, address, overlaid

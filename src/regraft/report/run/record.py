@@ -3,17 +3,18 @@
 import json
 import math
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from regraft import provenance, run_state
+from regraft import calibration, provenance, run_state
 from regraft.predictions import files as predictions_files
 from regraft.predictions.files import Predictions
 from regraft.report.run_table import state_text
-from regraft.runs import SKIPPED, Run
+from regraft.runs import SKIPPED, Run, find_checkpoint
 
 Row = Mapping[str, float]
 
@@ -28,7 +29,8 @@ class Record:
         config: the resolved config; empty if it can't be read.
         results: see `Run.results`; empty of a run that hasn't finished.
         epochs: what was logged in each epoch, by name; the final test isn't among it.
-        predictions: of the final test, or validation; None if none were kept.
+        predictions: of the final test, or validation, at the run's temperature; None if none were kept.
+        calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
         class_names: by class index; numbers stand in for names that aren't known.
         commands: what was typed, for each session.
         skipped: why each image that was left out was, by its path.
@@ -40,6 +42,7 @@ class Record:
     results: Mapping[str, Any]
     epochs: list[Row]
     predictions: Predictions | None
+    calibration: str
     class_names: tuple[str, ...]
     commands: list[str]
     skipped: Mapping[str, str]
@@ -57,8 +60,8 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         run: the run.
         is_ending: whether its own process asks, which says that it has finished only when all is written.
     """
-    predictions = predictions_files.read(run.path)
-    results = _json(run, "results.json")
+    predictions, sentence = _predictions(run)
+    results = {name: value for name, value in map(_sound, _json(run, "results.json").items()) if value is not None}
     return Record(
         run=run,
         state="finished" if is_ending else state_text(run_state.read(run)),
@@ -66,10 +69,69 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         results=results,
         epochs=_epochs(run),
         predictions=predictions,
+        calibration=sentence,
         class_names=_class_names(run, results, predictions),
         commands=[_command(session) for session in provenance.sessions(run)],
         skipped=_json(run, SKIPPED),
     )
+
+
+def _predictions(run: Run) -> tuple[Predictions | None, str]:
+    """Returns a run's predictions at its temperature, and a sentence on that."""
+    is_fitted = (run.path / calibration.CALIBRATION).is_file()
+    predictions = predictions_files.read(run.path, with_probabilities=is_fitted)
+    if predictions is None or predictions.split not in ("test", "val"):
+        return None, ""
+    if not is_fitted:
+        return predictions, ""
+    try:
+        # The weights that were tested; see `verbs.outcome.final_metrics`.
+        temperature = calibration.temperature_of(run, find_checkpoint(run.path, prefer="best"))
+    except (OSError, ValueError) as error:
+        return predictions, f"Confidences are those without a temperature: {error}"
+    if temperature == 1:
+        return predictions, "Confidences are those without a temperature: it was fitted for other weights."
+    if predictions.probabilities is None:
+        return (
+            predictions,
+            "Confidences are those without the temperature: the probabilities of all classes weren't kept.",
+        )
+    found = calibration.tempered(predictions.probabilities, temperature)
+    # Which class is the most probable stays.
+    confidences = found[np.arange(len(found)), predictions.predicted].astype(np.float32)
+    return (
+        replace(predictions, confidences=confidences, probabilities=None),
+        f"Confidences are those at the temperature that was fitted on the run, {temperature:.4g}.",
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, int) for each in value)
+
+
+_VALUES: Mapping[str, Callable[[Any], bool]] = {
+    "metrics": _is_number,
+    "seconds_of": _is_number,
+    "class_counts": _is_counts,
+}
+"""Of results: what the values of a mapping have to be to be shown."""
+
+
+def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
+    """Returns a result as far as it can be shown, None if it can't be."""
+    name, value = item
+    if name in _VALUES:
+        is_sound = _VALUES[name]
+        return name, {k: v for k, v in value.items() if is_sound(v)} if isinstance(value, dict) else None
+    if name == "stages":
+        return name, value if isinstance(value, list) and all(isinstance(each, str) for each in value) else None
+    if name == "seconds" or name.startswith("num_"):
+        return name, value if _is_number(value) else None
+    return name, value
 
 
 def _config(run: Run) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """A run's report, put together and written into its folder."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from regraft.atomic import write_atomically
@@ -16,26 +17,39 @@ Look = Callable[[Predictions, list[int]], tuple[Mapping[int, Seen], Mapping[str,
 """Gives pictures by their place in the predictions, and why some are missing."""
 
 
-def write_report(run: Run, look: Look, *, is_ending: bool = False) -> tuple[Path, Record, Errors | None]:
-    """Writes `report.html` and `report.md` into a run's folder; returns the page and what it was made of.
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What is known of a run, and what its predictions say; None without predictions."""
+
+    record: Record
+    errors: Errors | None
+
+
+def findings_of(run: Run, *, is_ending: bool = False) -> Findings:
+    """Returns what a run's folder says; see `read_record`."""
+    record = read_record(run, is_ending=is_ending)
+    predictions = record.predictions
+    return Findings(record, None if predictions is None else errors_of(predictions, record.class_names))
+
+
+def write_report(found: Findings, look: Look) -> Path:
+    """Writes `report.html` and `report.md` into a run's folder; returns the page.
 
     Args:
-        run: the run.
+        found: of the run.
         look: gives the pictures of mistakes.
-        is_ending: see `read_record`.
 
     Raises:
         OSError: they can't be written.
     """
-    record = read_record(run, is_ending=is_ending)
-    predictions = record.predictions
-    errors = None if predictions is None else errors_of(predictions, record.class_names)
+    record, errors = found.record, found.errors
     seen: Mapping[int, Seen] = {}
     notes: Mapping[str, str] = {}
-    if predictions is not None and errors is not None and errors.mistakes:
-        seen, notes = look(predictions, errors.mistakes)
-    page = run.path / "report.html"
+    if record.predictions is not None and errors is not None and errors.mistakes:
+        seen, notes = look(record.predictions, errors.mistakes)
+    folder = record.run.path
+    page = folder / "report.html"
     # A name on a disk needn't be text.
     write_atomically(page, to_html(record, errors, seen, notes).encode("utf-8", "backslashreplace"))
-    write_atomically(run.path / "report.md", to_markdown(record, errors).encode("utf-8", "backslashreplace"))
-    return page, record, errors
+    write_atomically(folder / "report.md", to_markdown(record, errors).encode("utf-8", "backslashreplace"))
+    return page

@@ -1,0 +1,76 @@
+"""Axes of drawings: where a value stands, and which are written beside; pure geometry, in shares of the axis."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_LOG_RATIO = 30
+"""From which largest over smallest an axis of positive numbers is logarithmic."""
+_NUM_TICKS = 5
+_MARGIN = 0.06
+_LABEL_LETTERS = 16
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A value on an axis: its place in [0, 1], and its text."""
+
+    place: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis: what it shows, and its ticks; `place` gives where a value stands, in [0, 1]."""
+
+    name: str
+    ticks: tuple[Tick, ...]
+    place: Callable[[Any], float]
+
+
+def numeric_axis(
+    name: str, values: Sequence[float], *, is_upside_down: bool = False, few: bool = False, is_linear: bool = False
+) -> Axis:
+    """Returns an axis of numbers.
+
+    Args:
+        name: what it shows; of a logarithmic axis the name says so.
+        values: at least one.
+        is_upside_down: whether the lowest is at the top.
+        few: whether ticks are at the values themselves where these are few.
+        is_linear: whether it is so even where the numbers span far, where else it is logarithmic.
+    """
+    low, high = min(values), max(values)
+    is_log = not is_linear and low > 0 and high / low >= _LOG_RATIO
+    scale: Callable[[float], float] = math.log10 if is_log else float
+    start, length = scale(low), scale(high) - scale(low)
+
+    def place(value: float) -> float:
+        share = 0.5 if length == 0 else (scale(value) - start) / length
+        share = _MARGIN + (1 - 2 * _MARGIN) * share
+        return 1 - share if is_upside_down else share
+
+    distinct = sorted(set(values))
+    marks = distinct if few and len(distinct) <= _NUM_TICKS + 2 else _marks(low, high, is_log=is_log)
+    label = f"{name} (log)" if is_log else name
+    return Axis(label, tuple(Tick(place(mark), f"{mark:.4g}") for mark in marks), place)
+
+
+def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
+    """Returns round numbers between two: powers of ten, or multiples of 1, 2 or 5 times one."""
+    if low == high:
+        return [low]
+    if is_log:
+        powers = [10.0**power for power in range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1)]
+        return powers[:: math.ceil(len(powers) / (_NUM_TICKS + 2))]
+    step = (high - low) / _NUM_TICKS
+    power = 10.0 ** math.floor(math.log10(step))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
+    first = math.ceil(low / step)
+    return [round(place * step, 12) for place in range(first, math.floor(high / step) + 1)]
+
+
+def shortened(text: str, limit: int = _LABEL_LETTERS) -> str:
+    """Returns a label that fits: of a longer text its end, where paths and dotted names differ."""
+    return text if len(text) <= limit else f"…{text[1 - limit :]}"

@@ -1,0 +1,102 @@
+"""The pictures of a run's mistakes, for its report: the quick look at its end, and the thorough one later."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from regraft.runs import Run, find_checkpoint
+
+if TYPE_CHECKING:
+    from regraft.data.datamodule import ImageDataModule
+    from regraft.predictions.files import Predictions
+    from regraft.report.run.pictures import Seen
+    from regraft.report.run.writing import Look
+    from regraft.trained import TrainedModel
+
+NEEDS_EXTRA = "pip install 'regraft[report]', then regraft report run=..."
+_SECONDS_AT_THE_END = 0.5
+"""That a run spends at its end on reading pictures of mistakes; the rest is for `regraft report`."""
+
+
+def quick(data: "ImageDataModule") -> "Look":
+    """Returns what shows as many mistakes as half a second allows, from the data that the run has just used."""
+
+    def look(predictions: "Predictions", places: list[int]) -> "tuple[dict[int, Seen], dict[str, str]]":
+        seen, notes = _pictures(data, predictions, places, None, seconds=_SECONDS_AT_THE_END)
+        return seen, notes | {"attention": "Where the model looked: regraft report run=... adds it."}
+
+    return look
+
+
+def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
+    """Returns what shows a run's mistakes and where the model looked, whatever time that takes.
+
+    Args:
+        run: the run.
+        root: where its data lies now; None for where it lay.
+        trust: see `regraft.trust`.
+    """
+
+    def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, Seen], Mapping[str, str]]":
+        from regraft import build
+        from regraft.checkpoints.reading import read
+
+        try:
+            checkpoint = read(find_checkpoint(run.path, prefer="best", key="run"), trust)
+            config: dict[str, Any] = checkpoint.config
+            if root is not None:
+                config = config | {"data": config["data"] | {"root": root}}
+            data = build.unread_datamodule(config, checkpoint.input_spec, checkpoint)
+            if not data.is_here:
+                raise FileNotFoundError("the data would have to be downloaded. data.root=PATH looks elsewhere.")
+            data.prepare_data()
+            data.setup("fit")
+            # Labels alone would let a file that was replaced pass for the one that was mistaken.
+            if data.fingerprint != checkpoint.fingerprint:
+                raise ValueError("the data isn't what it was: its images, labels or classes have changed.")
+            model = build.model_of(checkpoint)
+        except (OSError, ValueError) as error:
+            return {}, {"gallery": f"The pictures can't be shown: {error}"}
+        return _pictures(data, predictions, places, model)
+
+    return look
+
+
+def _pictures(
+    data: "ImageDataModule",
+    predictions: "Predictions",
+    places: list[int],
+    model: "TrainedModel | None",
+    seconds: float | None = None,
+) -> "tuple[dict[int, Seen], dict[str, str]]":
+    """Returns the pictures at some places of the predictions, and why some, or where the model looked, are missing."""
+    from regraft.data.showing import shown
+    from regraft.report.run.pictures import Seen
+
+    split = predictions.split
+    if split not in data.sizes:
+        return {}, {"gallery": f"The pictures can't be shown: the data has no {split} split any more."}
+    seen: dict[int, Seen] = {}
+    notes: dict[str, str] = {}
+    indices = [int(predictions.indices[place]) for place in places]
+    for number, view, file in shown(data, split, indices, seconds):
+        heat = None
+        if model is not None and "attention" not in notes:
+            heat, note = _attention(model, view, int(predictions.predicted[places[number]]))
+            notes |= note
+        pixels = view.expand(3, -1, -1) if view.shape[0] == 1 else view
+        seen[places[number]] = Seen(pixels.permute(1, 2, 0).numpy(), file, heat)
+    if len(seen) < len(places):
+        why = "reading them takes longer; regraft report run=... does" if seconds else "they can't be read any more"
+        notes["gallery"] = f"Of {len(places)} pictures {len(places) - len(seen)} are missing: {why}."
+    return seen, notes
+
+
+def _attention(model: "TrainedModel", view: Any, class_index: int) -> tuple[Any, dict[str, str]]:
+    from regraft.attention import attention
+
+    try:
+        return attention(model, view, class_index).numpy(), {}
+    except ImportError:
+        return None, {"attention": f"Where the model looked needs captum: {NEEDS_EXTRA}"}
+    except (ValueError, RuntimeError, AssertionError) as error:
+        return None, {"attention": f"Where the model looked can't be shown: {error}"}
