@@ -65,7 +65,8 @@ def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch, nev
     assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
-@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [0, 2])
 def test_files_that_are_killed_over_and_over(num_workers, tmp_path):
     """The process is killed for real, at moments that nobody chose, checkpoints being written among them."""
     for shade in range(32):
