@@ -89,7 +89,11 @@ def test_a_linear_probe(model):
             [LITE, "freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1, marks=pytest.mark.slow
         ),
         ([LITE, "freezing=lp_ft", "freezing.probe_epochs=2"], 1),
-        ([LITE, "freezing=gradual", "freezing.epochs_per_stage=1", "trainer.max_epochs=5", "optimizer.lr=1e-3"], 4),
+        pytest.param(
+            [LITE, "freezing=gradual", "freezing.epochs_per_stage=1", "trainer.max_epochs=5", "optimizer.lr=1e-3"],
+            4,
+            marks=pytest.mark.slow,  # lp_ft's two phases stand for the many of this one
+        ),
         ([LITE, "head=mlp", "head.dropout=0.5", "scheduler=onecycle"], 1),
         ([LITE, "scheduler=plateau", "optimizer=sgd", "penalty.l2=1e-3", "loss.class_weights=balanced"], 1),
         ([LITE, "data.sampler=balanced", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.1"], 1),

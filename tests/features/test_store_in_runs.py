@@ -178,7 +178,10 @@ def test_two_processes_compute_once():
     assert runs[0].metrics == runs[1].metrics
 
 
-@pytest.mark.parametrize("freezing", [["freezing=linear_probe"], ["freezing=lp_ft"], ["freezing=gradual"]])
+@pytest.mark.parametrize(
+    "freezing",
+    [["freezing=linear_probe"], ["freezing=lp_ft"], pytest.param(["freezing=gradual"], marks=pytest.mark.slow)],
+)
 def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
     every_epoch = "callbacks.checkpoint.max_share=1"
     options = [*PHOTOS, *freezing, "trainer.max_epochs=4", "head.dropout=0.2", "augment=flip", every_epoch]
@@ -205,7 +208,11 @@ def test_what_lies_in_the_store_and_isnt_its_own_is_left_alone():
 
 
 @pytest.mark.parametrize(
-    "content", ['{"fields": NaN}', '{"fields": NaN, "label": "", "row_shape": [], "dtype": "", "format": 1}']
+    "content",
+    [
+        pytest.param('{"fields": NaN}', marks=pytest.mark.slow),
+        '{"fields": NaN, "label": "", "row_shape": [], "dtype": "", "format": 1}',
+    ],
 )
 def test_a_description_that_is_no_json_is_made_anew(content, caplog):
     train("features.cache=on")
@@ -270,6 +277,7 @@ def test_a_resumed_run_stores_as_it_did_whatever_the_store_holds_by_then(caplog)
     assert "the run didn't store them when it began" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_another_process_computes_meanwhile_takes_no_room_twice():
     size = sum(path.stat().st_size for path in _pool_after_a_run().iterdir())
     shutil.rmtree(catalog.default_dir())
