@@ -10,13 +10,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageOps
 
 from regraft.atomic import write_atomically
 from regraft.data.checking.check import Check
 from regraft.data.checking.findings import SEVERITIES, Finding, readable
 from regraft.report.check_table import name_of, summary
+from regraft.report.templates import number, template
 
 Picture = Callable[[str], Image.Image]
 """Gives the image that a path in a finding names."""
@@ -47,13 +47,8 @@ def write(check: Check, folder: Path, picture: Picture) -> None:
 
 def page(check: Check, picture: Picture) -> str:
     """Returns the HTML page; whatever comes from the data is escaped."""
-    environment = Environment(
-        loader=PackageLoader("regraft.report", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {"readable": readable, "number": lambda number: f"{number:,}", "line": name_of}
     shown = _pictures(check, picture)
-    return environment.get_template("check.html").render(
+    return template("check.html", readable=readable, number=number, line=name_of).render(
         check=check,
         summary=summary(check),
         severities=SEVERITIES,

@@ -1,26 +1,20 @@
-"""A leaderboard as one HTML page that needs no network; what it looks like is in `leaderboard.html.j2`."""
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+"""A leaderboard as one HTML page that needs no network; what it looks like is in `pages/leaderboard.html`."""
 
 from regraft.comparing.leaderboard import Leaderboard
 from regraft.report.axes import shortened
 from regraft.report.leaderboard_plots import against_cost, parallel
 from regraft.report.leaderboard_text import cells, headings, sentences, verdict
+from regraft.report.templates import template
 
 
 def to_html(board: Leaderboard) -> str:
     """Returns the page; names in it are shown as they are, whatever they hold."""
-    loader = PackageLoader("regraft.report", "")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["shortened"] = shortened
     axes, lines = parallel(board)
     scatters = [
         against_cost(board, "seconds", lambda row: row.seconds),
         against_cost(board, "trained parameters", lambda row: row.num_trained),
     ]
-    return environment.get_template("leaderboard.html.j2").render(
+    return template("leaderboard.html", shortened=shortened).render(
         board=board,
         headings=headings(board),
         rows=[(row, cells(board, row), verdict(row)) for row in board.rows],

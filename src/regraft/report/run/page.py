@@ -4,7 +4,6 @@ import base64
 import hashlib
 from collections.abc import Mapping
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from regraft.data.checking.findings import readable
@@ -14,6 +13,7 @@ from regraft.report.run.errors import Errors
 from regraft.report.run.pictures import Seen, address, overlaid
 from regraft.report.run.record import Record
 from regraft.report.run.verdict import verdict
+from regraft.report.templates import number, source, template
 
 _MAX_SKIPPED = 100
 _MAX_LABEL_LETTERS = 18
@@ -28,18 +28,13 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], not
         seen: pictures of mistakes, by their place in the predictions.
         notes: why pictures (`gallery`) or where the model looked (`attention`) are missing, if they are.
     """
-    environment = Environment(
-        loader=PackageLoader("regraft.report", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
+    page = template(
+        "run.html", readable=readable, number=number, shortened=shortened, percent=facts.percent, address=address,
+        overlaid=overlaid,
     )  # fmt: skip
-    environment.filters |= {
-        "readable": readable, "number": lambda number: f"{number:,}", "shortened": shortened, "percent": facts.percent,
-        "address": address, "overlaid": overlaid,
-    }  # fmt: skip
-    assert environment.loader is not None
-    script = environment.loader.get_source(environment, "sort.js")[0]
+    script = source("sort.js")
     stages = curves.stages_of(record.epochs, record.results.get("stages", []))
-    return environment.get_template("run.html").render(
+    return page.render(
         record=record,
         errors=errors,
         seen=seen,
