@@ -13,6 +13,8 @@ from small import SMALL
 
 # Tiny models: threads cost more than they bring, and tests share the machine.
 torch.set_num_threads(1)
+# How long a loader process that reported an error is waited for when its loader is thrown away.
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.2
 
 
 @pytest.fixture(autouse=True)
