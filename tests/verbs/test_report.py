@@ -1,9 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 
 import regraft
 from made_runs import made_run
 from regraft.cli import main
+from regraft.module import TransferModule
 from regraft.predictions.files import read
 from regraft.verbs.final_report import show_findings
 from regraft.verbs.mistakes import thorough
@@ -77,6 +80,26 @@ def test_a_run_without_a_checkpoint_has_its_report(capsys):
     run = made_run("stopped", state="stopped")
     report(["run=stopped"])
     assert (run.path / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "epoch", "said"),
+    [(KeyboardInterrupt, 1, "Ctrl-C"), (OSError("no room"), 1, "failed: no room"), (KeyboardInterrupt, 0, None)],
+)
+def test_a_run_that_ends_early_has_a_report_of_its_epochs(monkeypatch, error, epoch, said):
+    start = TransferModule.on_train_epoch_start
+
+    def ending(self):
+        start(self)
+        if self.current_epoch == epoch:
+            raise error
+
+    monkeypatch.setattr(TransferModule, "on_train_epoch_start", ending)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        regraft.train([*SMALL, "hydra.run.dir=early"])
+    page = Path("early", "report.html")
+    assert page.exists() == (said is not None)
+    assert said is None or said in page.read_text()
 
 
 def test_mistakes_in_the_command_are_said(capsys):

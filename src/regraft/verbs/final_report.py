@@ -1,10 +1,12 @@
-"""What a run that has just ended shows of its predictions; nothing that goes wrong here fails it."""
+"""What a run that has just ended, however it did, shows of itself; nothing that goes wrong here fails it."""
 
 import contextlib
 import logging
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from regraft import run_state
 from regraft.runs import Run
 from regraft.verbs.mistakes import quick
 from regraft.verbs.outcome import boards_of, log_confusion
@@ -30,9 +32,22 @@ def show_findings(run: Run, data: "ImageDataModule", loggers: list[Any], *, with
             write_report(found, quick(data))
 
 
+def show_so_far(run: Run) -> None:
+    """Writes the report of a run that this process left unfinished, if it got as far as the end of an epoch."""
+    state = run_state.read(run)
+    if state.pid != os.getpid() or state.state not in ("stopped", "failed"):
+        return  # refused before it began: it is as it was, perhaps another's
+    with _warned("no report.html", run):
+        from regraft.report.run.writing import findings_of, write_report
+
+        found = findings_of(run)
+        if found.record.epochs:
+            write_report(found, lambda predictions, places: ({}, {"gallery": "Pictures: regraft report run=... ."}))
+
+
 @contextlib.contextmanager
 def _warned(lacking: str, run: Run) -> Iterator[None]:
-    """Makes whatever goes wrong a warning, because the run went well and its results are written."""
+    """Makes whatever goes wrong a warning, because what the run has found or died of is what counts."""
     try:
         yield
     except Exception as error:

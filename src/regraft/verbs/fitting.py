@@ -14,7 +14,7 @@ from regraft.run_state import Recorder, is_first_process, recorded
 from regraft.runs import Run, find_checkpoint
 from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.trust import require_known_targets
-from regraft.verbs.final_report import show_findings
+from regraft.verbs.final_report import show_findings, show_so_far
 from regraft.verbs.outcome import (
     final_metrics,
     keep_tensors,
@@ -59,6 +59,10 @@ def fit(
     except Preempted as notice:
         if notice.signum == signal.SIGUSR1 and is_first_process():
             slurm.requeue()
+        raise
+    except (Exception, KeyboardInterrupt):
+        if is_first_process() and not config["trainer"].get("fast_dev_run") and _wants_report(config):
+            show_so_far(run)
         raise
     finally:
         if is_first_process():
@@ -179,9 +183,13 @@ def _end(
     run.write_results(results)
     log_hyperparameters(loggers, config, results)
     if not trainer.fast_dev_run:
-        # A run of an older version that is continued has no such key.
-        show_findings(run, parts.data, loggers, with_report=config.get("report", "default") == "default")
+        show_findings(run, parts.data, loggers, with_report=_wants_report(config))
     terminal.show_results(results, run)
+
+
+def _wants_report(config: dict[str, Any]) -> bool:
+    # A run of an older version that is continued has no such key.
+    return bool(config.get("report", "default") == "default")
 
 
 def _feature_plan(
