@@ -26,6 +26,8 @@ SMALL = [
 ]
 LITE = "model=efficientnet_lite0"
 RESNET = ["model=cifar_resnet", "model.depth=8"]
+ACCUMULATED = ["trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.1"]
+FEWER = "data.fraction=0.08"
 # BatchNorm with trained statistics, BatchNorm in residual blocks, LayerNorm in convolutions, LayerNorm in attention.
 MODELS = {
     "efficientnet_lite0": [LITE],
@@ -94,22 +96,21 @@ def test_a_linear_probe(model):
             4,
             marks=pytest.mark.slow,  # lp_ft's two phases stand for the many of this one
         ),
-        ([LITE, "head=mlp", "head.dropout=0.5", "scheduler=onecycle"], 1),
+        ([LITE, "head=mlp", "head.dropout=0.5", "scheduler=onecycle", "data.sampler=balanced", *ACCUMULATED], 1),
         ([LITE, "scheduler=plateau", "optimizer=sgd", "penalty.l2=1e-3", "loss.class_weights=balanced"], 1),
-        ([LITE, "data.sampler=balanced", "trainer.accumulate_grad_batches=2", "trainer.gradient_clip_val=0.1"], 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_phases_heads_and_schedules(overrides, num_cuts):
     # Fewer images: stages train here, which takes long.
-    options = [*overrides, "data.fraction=0.08"]
+    options = [*overrides, FEWER]
     fresh, stored = train(*options, "features.cache=off"), train(*options, "features.cache=on")
     assert len(stored.results["features"]["cuts"]) == num_cuts
     assert_same(stored, fresh)
 
 
 def test_image_and_mirror_image_stored_are_the_fresh_flips():
-    augment = ["augment=flip", LITE]
+    augment = ["augment=flip", LITE, FEWER]
     assert_same(train(*augment, "features.cache=on"), train(*augment, "features.cache=off"))
 
 
@@ -126,7 +127,8 @@ def test_image_and_mirror_image_of_files_are_the_fresh_flips_too():
 
 def test_what_a_callback_does_at_each_step_is_done_at_each_step():
     average = ["+callbacks.ema._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9"]
-    assert_same(train(LITE, *average, "features.cache=on"), train(LITE, *average, "features.cache=off"))
+    options = [LITE, FEWER, *average]
+    assert_same(train(*options, "features.cache=on"), train(*options, "features.cache=off"))
 
 
 def test_a_second_run_computes_nothing():
