@@ -80,6 +80,12 @@ def test_unfinished_runs_are_shown_unranked_with_what_they_found(sweep):
     assert (stopped.rank, stopped.figures, stopped.seconds) == (None, {}, None)
 
 
+def test_what_a_search_gave_up_is_said_to_be_pruned(sweep):
+    made_run("digits/b", lr=1.0, state="pruned", reason="val/acc 0.1000 after epoch 0", rows=[(0, 0.1)])
+    row = leaderboard().rows[-1]
+    assert (row.rank, row.state) == (None, "pruned: val/acc 0.1000 after epoch 0")
+
+
 def test_a_running_run_says_how_far_it_is(sweep):
     run = made_run("digits/b", lr=1.0, state="running", rows=[(0, 0.1), (1, 0.3)])
     run.write_state({"state": "running", "host": "elsewhere", "pid": 1})
@@ -137,7 +143,7 @@ def test_damaged_folders_are_no_obstacle(sweep):
         states["digits/sweep-a/0"] == states["digits/sweep-a/2"] == "1 finished, 2 damaged: results.json can't be read"
     )
     assert board.rows[0].figures["test/acc"].n == 3
-    assert "damaged" in board.rows[1].comparison.problem or "not kept" in board.rows[1].comparison.problem
+    assert board.rows[1].comparison.problem == "of the leader, predictions weren't kept, or are damaged"
 
 
 def test_parts_of_names_mean_all_runs_that_have_them(sweep):

@@ -25,7 +25,7 @@ class Entry:
     Attributes:
         run: the run.
         name: as people know it.
-        state: `finished`, `running`, `stopped`, `failed`, `waiting` (of a sweep, not started) or `damaged`.
+        state: `finished`, `pruned`, `running`, `stopped`, `failed`, `waiting` (of a sweep, not started) or `damaged`.
         reason: why it is in that state, or how far it is; empty if there is nothing to say.
         overrides: what it was asked for, or is to be.
         composed: what it was made from; without a config of one that hasn't got as far.

@@ -14,7 +14,7 @@ from regraft.comparing.statistics import Figure, figure
 from regraft.composition import unknown
 
 _BEST_FIRST = ("test/acc", "val/acc")
-_STATES = ("finished", "running", "stopped", "failed", "waiting", "damaged")
+_STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def _cost(values: Sequence[float | None]) -> Figure | None:
 def _state_text(entries: Sequence[Entry]) -> str:
     """Returns the states of a configuration's runs, with the first reason of each: `2 finished, 1 failed: ...`."""
     counts = Counter(entry.state for entry in entries)
+    assert counts.keys() <= set(_STATES), "a state without a place would be left out"
     parts = []
     for state in _STATES:
         if counts[state]:
