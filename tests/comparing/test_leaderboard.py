@@ -124,6 +124,27 @@ def test_a_repeated_run_counts_once():
     assert [names_of(row) for row in board.rows] == [["digits/b"]]
 
 
+def test_where_a_run_lies_how_it_was_sampled_and_what_it_shows_is_no_parameter():
+    for place in (1, 2, 3):
+        shown = {"trainer": {"enable_progress_bar": place == 1}, "logger": {"csv": place}, "report": str(place)}
+        made_run(f"digits/{place}", seed=place, config={"sweep": {"seed": place}, **shown, "ckpt_path": None})
+    moved = made_run("digits/b", lr=0.2, seed=1, config={"sweep": {"seed": 9}})
+    moved.write_config(moved.config | {"ckpt_path": "/elsewhere/digits/b/checkpoints/last.ckpt"})
+    board = leaderboard()
+    assert board.parameters == ("optimizer.lr",)
+    assert [len(row.entries) for row in board.rows] == [3, 1]
+    assert [entry.seeds for entry in board.rows[1].entries] == [board.rows[0].entries[0].seeds]
+
+
+def test_a_run_that_began_with_another_ones_weights_is_another_configuration():
+    made_run("digits/a", acc=0.7, config={"ckpt_path": None})
+    made_run("digits/b", acc=0.9, config={"ckpt_path": "/runs/digits/a/checkpoints/best.ckpt"})
+    board = leaderboard()
+    assert board.num_repeated == 0
+    assert board.parameters == ("ckpt_path",)
+    assert [names_of(row) for row in board.rows] == [["digits/b"], ["digits/a"]]
+
+
 def test_damaged_folders_are_no_obstacle(sweep):
     (sweep / "0" / "config.yaml").write_text("a: [")
     (sweep / "1" / "results.json").write_text('{"metrics"')

@@ -6,6 +6,13 @@ from regraft.sweeps import manifest
 from regraft.sweeps.manifest import MANIFEST, Job, digest_of, numbered
 from written import with_overrides, written_run
 
+CONFIG = {
+    "seed": 0,
+    "output_dir": "here",
+    "sweep": {"n_trials": 3},
+    "trainer": {"max_epochs": 2, "enable_progress_bar": True},
+    "features": {"cache": "auto", "dir": None, "max_gb": 50},
+}
 JOBS = [Job(0, ("a=1",), "x"), Job(2, ("a=2", "b='c d'"), "y")]
 
 
@@ -34,10 +41,22 @@ def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():
     assert [(job.number, job.digest) for job in numbered(wanted, JOBS)] == [(3, "z"), (2, "y"), (3, "z")]
 
 
-def test_where_a_job_lies_makes_it_no_other_one():
-    config = {"seed": 0, "output_dir": "here", "sweep": {"n_trials": 3}}
-    assert digest_of(config) == digest_of(config | {"output_dir": "there", "sweep": {}})
-    assert digest_of(config) != digest_of(config | {"seed": 1})
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"output_dir": "there", "sweep": {}, "resume": {"reset": ["optimizer"]}},
+        {"logger": {"csv": {}}, "report": "off", "trust": ["mine"]},
+        {"trainer": {"max_epochs": 2, "enable_progress_bar": False}},
+        {"features": {"cache": "auto", "dir": "/there", "max_gb": 1}},
+    ],
+)
+def test_where_a_job_lies_and_what_it_shows_makes_it_no_other_one(changed):
+    assert digest_of(CONFIG | changed) == digest_of(CONFIG)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"trainer": {"max_epochs": 3}}, {"features": {"cache": "off"}}])
+def test_what_its_figures_hang_on_makes_it_another_one(changed):
+    assert digest_of(CONFIG | changed) != digest_of(CONFIG)
 
 
 def test_going_on_makes_a_job_no_other_one_but_another_checkpoint_does():

@@ -73,7 +73,7 @@ def read_entries(runs: Sequence[Run], output_dir: Path) -> list[Entry]:
         entry = _entry(run, name_of(run, output_dir), configs[run], overrides[run])
         sibling = known.get(_kind(run, overrides[run]))
         if sibling is not None and not configs[run]:
-            entry = replace(entry, configuration=configuration_of(sibling))
+            entry = replace(entry, configuration=configuration_of(manifest.experiment_of(sibling, run.path)))
         entries.append(entry)
     return entries
 
@@ -85,6 +85,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     if state == "finished" and not results:
         state, reason = "damaged", "results.json can't be read"
     keys = [key for key in map(key_of, overrides) if key is not None]
+    compared = manifest.experiment_of(config, run.path)
     asked = tuple(override for override in overrides if not is_seed(key_of(override) or ""))
     return Entry(
         run=run,
@@ -92,9 +93,9 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         state=state,
         reason=reason,
         overrides=overrides,
-        composed=Composed(config, _choices(run), frozenset(keys)),
-        configuration=configuration_of(config) if config else ("not composed", asked or name),
-        seeds=seeds_of(config) if config else tuple((key, value_of(key, overrides)) for key in keys if is_seed(key)),
+        composed=Composed(compared, _choices(run), frozenset(keys)),
+        configuration=configuration_of(compared) if compared else ("not composed", asked or name),
+        seeds=seeds_of(compared) if compared else tuple((key, value_of(key, overrides)) for key in keys if is_seed(key)),
         metrics=best_validation(config, rows) | numbers(results.get("metrics")),
         seconds=number(results.get("seconds")),
         num_trained=number(results.get("num_trained_parameters")),

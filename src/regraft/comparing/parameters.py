@@ -1,12 +1,11 @@
-"""Which parameters differ between runs: pure functions of their configs."""
+"""Which parameters differ between runs: pure functions of their configs.
+
+Which part of a config counts is for `sweeps.manifest.experiment_of` to say.
+"""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-_NO_PART = ("output_dir", "ckpt_path", "resume", "sweep", "logger", "trust")
-_NO_LEAF = ("trainer.enable_progress_bar", "features.dir")
-"""Where a run lies, how it was gone on with, and what it shows: none of it makes another configuration."""
 
 
 class Absent:
@@ -21,7 +20,7 @@ class Composed:
     """What a run was made from.
 
     Attributes:
-        config: resolved, plain types.
+        config: the part of it that counts, resolved, plain types.
         choices: what was chosen in each group, such as `{"freezing": "lp_ft"}`; empty if that isn't known.
         typed: the keys that the command gave a value.
     """
@@ -90,8 +89,7 @@ def text_of(value: Any) -> str:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in _NO_PART}
-    return {key: value for key, value in _leaves(kept).items() if not is_seed(key) and key not in _NO_LEAF}
+    return {key: value for key, value in _leaves(config).items() if not is_seed(key)}
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

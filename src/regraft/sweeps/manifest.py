@@ -5,7 +5,7 @@ Files only; how jobs are made from a command, and launched, belongs in `sweeper`
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from regraft.runs import Run
 MANIFEST = "manifest.json"
 COMMAND = "multirun.yaml"
 """Where Hydra keeps what a sweep was composed from."""
-_NO_PART = ("output_dir", "resume", "sweep")
-"""Of a config: where a job lies, and how it is gone on with, make it no other job."""
+_NO_PART = ("output_dir", "resume", "sweep", "logger", "report", "trust")
+_NO_LEAF = {"trainer": ("enable_progress_bar",), "features": ("dir", "max_gb")}
+"""Of a config: where a run lies, how it is gone on with, and what it shows and keeps beside, make it no other one."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,29 @@ class Job:
     digest: str
 
 
-def digest_of(config: dict[str, Any], folder: Path | None = None) -> str:
-    """Returns what tells a job's resolved config from another one's, hex.
+def experiment_of(config: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Returns the part of a resolved config that the figures of a run hang on.
 
     Args:
-        config: of the job.
-        folder: of the run that holds the config; one that went on from its own checkpoint is no other job for that.
+        config: of a run.
+        folder: of the run that holds the config; one that went on from its own checkpoint is no other run for that.
     """
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
-    if folder is not None and kept.get("ckpt_path"):
-        place = Path(kept["ckpt_path"])
+    for section, keys in _NO_LEAF.items():
+        if isinstance(node := kept.get(section), Mapping):
+            kept[section] = {key: value for key, value in node.items() if key not in keys}
+    ckpt_path = kept.get("ckpt_path")
+    if folder is not None and isinstance(ckpt_path, str):
+        place = Path(ckpt_path)
         # By their names alone: folders are moved.
         is_own = folder.parts[-2:] in (place.parts[-2:], place.parts[-4:-2])
-        kept["ckpt_path"] = None if is_own else kept["ckpt_path"]
+        kept["ckpt_path"] = None if is_own else ckpt_path
+    return kept
+
+
+def digest_of(config: Mapping[str, Any], folder: Path | None = None) -> str:
+    """Returns what tells a job's resolved config from another one's, hex; see `experiment_of`."""
+    kept = experiment_of(config, folder)
     return hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
