@@ -220,7 +220,7 @@ def _resume(arguments: list[str]) -> None:
         _run_training(to_resume(arguments))
     else:
         verb, command = sweep
-        _run_app(verb, command, _probe if verb == "probe" else _train)
+        _run_app(verb, command, {"train": _train, "probe": _probe, "eval": _evaluate}[verb])
 
 
 def _probe(config: DictConfig) -> Any:

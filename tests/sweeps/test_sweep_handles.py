@@ -3,6 +3,7 @@ import yaml
 
 from regraft.sweeps.handles import find_sweep, to_resume_sweep
 from regraft.sweeps.manifest import COMMAND, MANIFEST
+from written import written_run
 
 
 @pytest.fixture
@@ -28,6 +29,21 @@ def test_a_sweep_is_found_by_its_path_and_by_a_part_of_its_name(sweep):
     assert find_sweep(str(sweep / "0"), "outputs") is None
 
 
+@pytest.mark.parametrize("handle", ["last", "best"])
+def test_last_and_best_are_runs_whatever_a_sweep_is_called(sweep, handle):
+    sweep.rename(sweep.with_name(f"sweep-{handle}"))
+    assert find_sweep(handle, "outputs") is None
+
+
+def test_a_part_of_a_sweeps_name_and_of_a_runs_is_refused(sweep):
+    written_run(sweep / "0", [0.1])
+    assert to_resume_sweep(["run=digits"]) is not None
+    written_run(sweep.with_name("2026-11-25-4d5e6f"), [0.1])
+    with pytest.raises(ValueError, match=r"and of runs, such as digits/2026-11-25-4d5e6f\. Give more of one"):
+        to_resume_sweep(["run=digits"])
+    assert to_resume_sweep([f"run={sweep}"]) is not None
+
+
 def test_a_resumed_sweep_is_its_command_with_what_is_given_now(sweep):
     verb, arguments = to_resume_sweep([f"run={sweep}", "seed=3", "sweep.fail_fast=true"])
     assert verb == "train"
@@ -42,7 +58,8 @@ def test_what_is_no_sweep_is_left_to_others(sweep):
     assert to_resume_sweep(["seed=3"]) is None
 
 
-def test_a_sweep_that_lost_its_command_says_so(sweep):
-    (sweep / COMMAND).write_text("[")
+@pytest.mark.parametrize("content", ["[", "hydra: {job: {config_name: x}}", "\0"])
+def test_a_sweep_that_lost_its_command_says_so(sweep, content):
+    (sweep / COMMAND).write_text(content)
     with pytest.raises(ValueError, match="damaged or gone"):
         to_resume_sweep([f"run={sweep}"])

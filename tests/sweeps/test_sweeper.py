@@ -56,6 +56,17 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
     assert "ok" in second
 
 
+def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
+    monkeypatch.setattr("regraft.cli._evaluate", lambda config: {f"{config.split}/acc": 0.5})
+    assert run_main(["eval", "-m", "ckpt_path=x", "split=test,val", "hydra.sweep.dir=outputs/sweep-1"], capsys)[0] == 0
+    code, out, err = run_main(["resume", "run=outputs/sweep-1"], capsys)
+    assert (code, err) == (0, "")
+    assert [line.split() for line in out[out.index("Sweep of 2 jobs") :].splitlines()[1:]] == [
+        ["0", "split=test", "ok", "test/acc", "0.5000"],
+        ["1", "split=val", "ok", "val/acc", "0.5000"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

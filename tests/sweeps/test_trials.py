@@ -180,6 +180,17 @@ def test_equal_trials_share_a_run(plan):
     assert search.conclusion().count("val/acc 0.2000") == 1
 
 
+def test_a_trial_that_was_drawn_before_is_not_composed_again(plan, monkeypatch):
+    plan = plan("head=a,b")
+    search, composed = begun(plan, n_trials=12), []
+    make = plan.job
+    monkeypatch.setattr(plan, "job", lambda overrides, number: composed.append(number) or make(overrides, number))
+    while jobs := search.ask():
+        for job in jobs:
+            run(search, plan, job)
+    assert composed == [0, 1]
+
+
 def test_a_grid_ends_when_it_is_done(plan):
     plan = plan("head=a,b", "n=range(0,2)")
     search = begun(plan, n_trials=20, sampler="grid")
@@ -193,7 +204,7 @@ def test_several_metrics_have_a_front(plan):
     search = begun(plan, n_trials=2, metrics=["val/acc", "val/loss"], directions=["maximize", "maximize"])
     for value in (0.2, 0.6):
         run(search, plan, *search.ask(), value)
-    assert search.conclusion().startswith("2 trials that no other one beats in everything of 2")
+    assert search.conclusion().startswith("Pareto front: 2 of 2 trials, by val/acc, val/loss:\n")
 
 
 def test_a_job_knows_its_trial_where_it_may_be_given_up(plan):
@@ -210,11 +221,18 @@ def test_a_job_knows_its_trial_where_it_may_be_given_up(plan):
     assert not read(plan.folder / str(first.number)).is_given_up(0.1, 5)
 
 
-def test_what_cannot_be_told_from_others_is_no_trial(plan, tmp_path):
-    assert read(tmp_path) is None
+@pytest.mark.parametrize("metrics", [["val/acc", "seconds"], ["seconds"]])
+def test_without_a_single_validation_metric_nothing_is_pruned_which_is_said(plan, metrics, capsys):
     plan = plan(LR)
-    search = begun(plan, pruner="median", metrics=["val/acc", "seconds"])
+    search = begun(plan, pruner="median", metrics=metrics)
     assert read(plan.folder / str(search.ask()[0].number)) is None
+    assert f"Nothing is pruned: that takes a single validation metric, and this is {', '.join(metrics)}." in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_folder_without_a_trial_is_none(tmp_path):
+    assert read(tmp_path) is None
 
 
 @pytest.mark.parametrize("settings", [{"n_trials": 0}, {"seed": -1}, {"metrics": ["test/acc"]}, {"pruner": "x"}])

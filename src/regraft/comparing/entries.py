@@ -95,7 +95,9 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         overrides=overrides,
         composed=Composed(compared, _choices(run), frozenset(keys)),
         configuration=configuration_of(compared) if compared else ("not composed", asked or name),
-        seeds=seeds_of(compared) if compared else tuple((key, value_of(key, overrides)) for key in keys if is_seed(key)),
+        seeds=seeds_of(compared)
+        if compared
+        else tuple((key, value_of(key, overrides)) for key in keys if is_seed(key)),
         metrics=best_validation(config, rows) | numbers(results.get("metrics")),
         seconds=number(results.get("seconds")),
         num_trained=number(results.get("num_trained_parameters")),

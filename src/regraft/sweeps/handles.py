@@ -7,10 +7,14 @@ from pathlib import Path
 import yaml
 
 from regraft.arguments import key_of, output_dir, quoted, value_of, without_handle
+from regraft.handles import all_runs, name_of
 from regraft.runs import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
 
 _MAX_DEPTH = 3
+_RUNS_ONLY = ("last", "best")
+_VERBS = ("train", "probe", "eval")
+"""Each composes the config of its name."""
 _OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
 """Hydra's own keys that another command sets for itself."""
 
@@ -24,15 +28,17 @@ def find_sweep(handle: str, folder: str | Path) -> Path | None:
     """Returns the sweep that `run=` means: its folder, or a part of its folder's name that no other one has.
 
     Args:
-        handle: what was given; that of a run finds nothing here.
+        handle: what was given; that of a run, `last` or `best`, finds nothing here.
         folder: where runs are looked for.
     """
     path = Path(handle).expanduser()
     if is_sweep(path):
         return path.resolve()
-    found = [sweep for sweep in _sweeps(Path(folder).expanduser().resolve()) if handle.strip("/") in sweep.as_posix()]
-    named = [sweep for sweep in found if handle.strip("/") in "/".join(sweep.parts[-2:])]
-    return named[0] if len(named) == 1 and not Path(handle).exists() else None
+    if handle in _RUNS_ONLY or path.exists():
+        return None
+    sweeps = _sweeps(Path(folder).expanduser().resolve())
+    named = [sweep for sweep in sweeps if handle.strip("/") in "/".join(sweep.parts[-2:])]
+    return named[0] if len(named) == 1 else None
 
 
 def to_resume_sweep(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
@@ -41,18 +47,32 @@ def to_resume_sweep(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
     What else the arguments say takes the place of what the sweep's own command said of the same key.
 
     Raises:
-        ValueError: what the sweep was made from can't be read.
+        ValueError: what the sweep was made from can't be read, or a run may be meant as well.
     """
     handle = value_of("run", arguments)
     sweep = None if handle is None else find_sweep(handle, output_dir(arguments))
-    if sweep is None:
+    if handle is None or sweep is None:
         return None
+    _require_no_run(handle, sweep, output_dir(arguments))
     given = without_handle(arguments)
     verb, command, config_dirs = _command_of(sweep)
     keys = {key_of(argument) for argument in given}
     kept = [argument for argument in command if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
     flags = [word for folder in config_dirs for word in ("--config-dir", folder)]
     return verb, ["--multirun", *flags, *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"]
+
+
+def _require_no_run(handle: str, sweep: Path, folder: str) -> None:
+    """Checks that a handle that is a part of a sweep's name isn't a part of other runs' names too."""
+    if is_sweep(Path(handle).expanduser()):
+        return
+    names = [name_of(run, folder) for run in all_runs(folder) if not run.path.is_relative_to(sweep)]
+    meant = [name for name in names if handle.strip("/") in name]
+    if meant:
+        raise ValueError(
+            f"run: {handle!r} is a part of the names of a sweep, {sweep}, and of runs, such as {meant[0]}. Give more of "
+            f"one of them."
+        )
 
 
 def _command_of(sweep: Path) -> tuple[str, list[str], list[str]]:
@@ -62,8 +82,11 @@ def _command_of(sweep: Path) -> tuple[str, list[str], list[str]]:
         overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
         sources = hydra["runtime"]["config_sources"]
         config_dirs = [source["path"] for source in sources if source["provider"] == "command-line"]
-        return str(hydra["job"]["config_name"]), list(map(str, overrides)), config_dirs
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        verb = hydra["job"]["config_name"]
+        if verb not in _VERBS:
+            raise ValueError(f"got {verb!r}; allowed: {', '.join(_VERBS)}.")
+        return verb, list(map(str, overrides)), config_dirs
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(
             f"run: {sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
             f"command again, with hydra.sweep.dir={sweep}."

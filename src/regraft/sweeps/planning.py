@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
@@ -18,6 +19,8 @@ from regraft.sweeps.outcomes import varied_of
 from regraft.sweeps.space import with_configured
 
 log = logging.getLogger(__name__)
+
+_PLANNING = ".planning"
 
 
 class Plan:
@@ -57,20 +60,29 @@ class Plan:
 
     def numbered(self, wanted: Sequence[Job]) -> list[Job]:
         """Returns the jobs, numbered as before where the folder is a sweep already; says what has changed."""
-        known = self.known()
-        jobs = manifest.numbered(wanted, known)
+        # Two who go on with the sweep at once, with other spaces, would give new jobs the same numbers.
+        with self.lock():
+            known = self.known()
+            jobs = manifest.numbered(wanted, known)
+            self.keep(jobs, known)
         if known:
             _say_changes(jobs, known)
-        self.keep(jobs)
         return jobs
 
-    def keep(self, jobs: Sequence[Job]) -> None:
-        """Keeps the jobs, and the command, in the sweep's folder.
+    def lock(self) -> FileLock:
+        """Returns what has one process at a time say which jobs the sweep has."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / _PLANNING)
 
-        What the sweep no longer wants keeps its number, so that no other job takes its folder.
+    def keep(self, jobs: Sequence[Job], known: Sequence[Job] = ()) -> None:
+        """Keeps the jobs, and the command, in the sweep's folder; call it with the lock held.
+
+        Args:
+            jobs: that the sweep wants.
+            known: that it has; what it no longer wants keeps its number, so that no other job takes its folder.
         """
         numbers = {job.number for job in jobs}
-        manifest.write(self.folder, [*jobs, *(job for job in self.known() if job.number not in numbers)])
+        manifest.write(self.folder, [*jobs, *(job for job in known if job.number not in numbers)])
         write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self._config).encode())
 
 

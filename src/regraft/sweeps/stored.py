@@ -109,8 +109,8 @@ class StoredTrials:
         is_single = len(self._metrics) == 1
         equal = [self._study.best_trial] if is_single else self._study.best_trials
         best = list({trial.user_attrs.get(RUN): trial for trial in equal}.values())
-        head = "Best trial" if is_single else f"{len(best)} trials that no other one beats in everything"
-        lines = [f"{head} of {len(self.all())}, by {', '.join(self._metrics)}:"]
+        head = "Best trial" if is_single else f"Pareto front: {len(best)}"
+        lines = [f"{head} of {len(self.all())}{'' if is_single else ' trials'}, by {', '.join(self._metrics)}:"]
         for trial in best:
             what = shown([f"{key}={value}" for key, value in trial.params.items()])
             lines.append(f"  {self._values_text(trial)}  {what}  {trial.user_attrs.get(RUN, '')}")

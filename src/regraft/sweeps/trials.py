@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
@@ -27,8 +26,6 @@ from regraft.sweeps.stored import RUN, StoredTrials
 from regraft.sweeps.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
-
-_ASKING = ".asking"
 
 
 class Trials:
@@ -96,12 +93,14 @@ class Trials:
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
         studies.require_same_kinds(self._study, self._distributions)
         self._stored = StoredTrials(self._study, plan.folder, self._metrics)
-        with self._lock():
+        with plan.lock():
             known = plan.known()
             if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
                 rebuild(self._study, plan.folder, known, self._distributions, self._metrics)
-            self._take_up()
+            self._take_up(known)
             plan.keep(self.jobs)
+        if self._pruner is not None and not self._is_pruning:
+            print(f"Nothing is pruned: that takes a single validation metric, and this is {', '.join(self._metrics)}.")
         ended = self._stored.of_the_folder(ended=True)
         to_run = {*self._stored.of_the_folder(ended=False), *self._stored.failed()}
         return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}
@@ -113,8 +112,8 @@ class Trials:
             if jobs := self._unfinished():
                 return jobs
         # Two who go on with the sweep at once would both ask for its last trial.
-        with self._lock():
-            self._take_up()
+        with self._plan.lock():
+            self._take_up(self._plan.known())
             jobs = []
             while len(jobs) < self._num_at_once and self._stored.num_asked() < self.num_jobs:
                 if (new := self._asked()) is not None:
@@ -157,7 +156,7 @@ class Trials:
         return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
 
     def _unfinished(self) -> list[Job]:
-        with self._lock():
+        with self._plan.lock():
             trials = {number: self._stored.try_again(trial) for number, trial in self._stored.failed().items()}
         trials |= {number: found[0].number for number, found in self._stored.of_the_folder(ended=False).items()}
         jobs = [job for job in self.jobs if job.number in trials]
@@ -165,15 +164,20 @@ class Trials:
             self._introduce(job, trials[job.number])
         return jobs
 
-    def _lock(self) -> FileLock:
-        return FileLock(self._plan.folder / _ASKING)
+    @property
+    def _is_pruning(self) -> bool:
+        """Whether trials may be given up, which Optuna does by one metric only."""
+        return self._pruner is not None and len(self._metrics) == 1 and self._metrics[0].startswith("val/")
 
-    def _take_up(self) -> None:
+    def _take_up(self, known: Sequence[Job]) -> None:
         """Takes up the trials of this folder, those of others who go on with it too; call it with the lock held.
 
         None is being asked for then, so one without a folder was cut off before it had one.
+
+        Args:
+            known: jobs that the folder has by now.
         """
-        jobs = {job.number: job for job in [*self._plan.known(), *self.jobs]}
+        jobs = {job.number: job for job in [*known, *self.jobs]}
         for trial in self._stored.all():
             number = self._stored.job_number(trial)
             if number is None and trial.state == TrialState.RUNNING and self._storage is None:
@@ -191,18 +195,19 @@ class Trials:
         # Optuna's grid would stop its own loop once it is done, and there is none.
         self._study.sampler = optuna.samplers.RandomSampler()
         overrides = self._space.overrides(trial.params)
-        try:
-            job = self._plan.job(overrides, max((job.number for job in self.jobs), default=-1) + 1)
-        except Exception as error:  # whatever a combination makes Hydra or OmegaConf raise
-            log.warning("Trial %d can't be composed (%s): %s", trial.number, " ".join(overrides), error)
-            self._stored.end(trial.number, Outcome("failed", str(error)), None)
-            return None
+        job = next((each for each in self.jobs if each.overrides == tuple(overrides)), None)
+        if job is None:
+            try:
+                job = self._plan.job(overrides, max((each.number for each in self.jobs), default=-1) + 1)
+            except Exception as error:  # whatever a combination makes Hydra or OmegaConf raise
+                log.warning("Trial %d can't be composed (%s): %s", trial.number, " ".join(overrides), error)
+                self._stored.end(trial.number, Outcome("failed", str(error)), None)
+                return None
         equal = next((each for each in self.jobs if each.digest == job.digest), None)
+        trial.set_user_attr(RUN, str(self._plan.folder / str((equal or job).number)))
         if equal is not None:
-            trial.set_user_attr(RUN, str(self._plan.folder / str(equal.number)))
             self._tell_like(equal, trial.number)
             return None
-        trial.set_user_attr(RUN, str(self._plan.folder / str(job.number)))
         self.jobs.append(job)
         self._introduce(job, trial.number)
         return job
@@ -213,8 +218,8 @@ class Trials:
             self._stored.end(number, self._stored.outcome(earlier), earlier.values)
 
     def _introduce(self, job: Job, trial_number: int) -> None:
-        """Lets the job's process know which trial it is, if it may be given up; Optuna does so by one metric only."""
-        if self._pruner is None or len(self._metrics) > 1 or not self._metrics[0].startswith("val/"):
+        """Lets the job's process know which trial it is, if it may be given up."""
+        if self._pruner is None or not self._is_pruning:
             return
         name, metric = self._study.study_name, self._metrics[0]
         file = TrialFile(self._address, name, trial_number, metric, self._pruner, self._pruner_options)
