@@ -23,7 +23,7 @@ def made_run(name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, **mo
         state: as in state.json.
         kept: whether it kept predictions.
         more: `config` to merge into the sections, `choices`, `overrides`, `seconds`, `reason`, `rows` of metrics.csv,
-            `fingerprint` of its data, `num_images` of its test.
+            `fingerprint` of its data, `num_images` of its test, seconds of `earlier` sessions.
     """
     run = Run(Path("outputs", name).resolve())
     run.path.mkdir(parents=True)
@@ -47,7 +47,8 @@ def made_run(name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, **mo
     if "choices" in more:
         (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": more["choices"]}}}))
     session = {"data": {"fingerprint": more.get("fingerprint", "f" * 32)}}
-    (run.path / "provenance.json").write_text(json.dumps({"sessions": [session]}))
+    sessions = [*({"seconds": seconds} for seconds in more.get("earlier", [])), session]
+    (run.path / "provenance.json").write_text(json.dumps({"sessions": sessions}))
     rows = more.get("rows", [(0, 0.4), (1, 0.7), (2, 0.6)])
     lines = [f"{epoch},{10 * epoch + 9},{value},{1 - value}" for epoch, value in rows]
     (run.path / "metrics.csv").write_text("\n".join(["epoch,step,val/acc,val/loss", *lines, ""]))

@@ -41,7 +41,7 @@ ALLOWED = {
     "dotted": set(),
     "checkpoints": {"atomic", "backbones", "contracts", "plain_data", "runs", "trust"},
     "backbones": {"contracts", "plain_data", "runs", "seeding"},
-    "sweeps": {"arguments", "atomic", "composition", "handles", "run_state", "runs"},
+    "sweeps": {"arguments", "atomic", "composition", "handles", "provenance", "run_state", "runs"},
     "predictions": {"atomic", "scores"},
     "predicting": {"atomic", "contracts", "data", "trained"},
     "exporting": {"atomic", "contracts", "data", "heads", "seeding", "trained"},

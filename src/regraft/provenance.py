@@ -75,6 +75,12 @@ def end_session(run: Run, session: Session, seconds: float) -> None:
         _write(run, [*earlier, last | {"seconds": round(seconds, 3)}])
 
 
+def seconds_before(run: Run) -> float:
+    """Returns the seconds of a run's sessions before its last one, those of killed ones, which never said, left out."""
+    said = [session.get("seconds") for session in sessions(run)[:-1]]
+    return float(sum(seconds for seconds in said if isinstance(seconds, int | float)))
+
+
 def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) -> None:
     """Checks that a run that reproduces another one has its data.
 

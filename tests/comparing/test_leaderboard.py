@@ -49,6 +49,16 @@ def test_validation_is_that_of_the_best_epoch(sweep):
     assert leaderboard().rows[0].figures["val/acc"].mean == 0.7
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions():
+    made_run("digits/a", seconds=2, earlier=[3, None, 4.5])
+    assert leaderboard().rows[0].seconds.mean == 9.5
+
+
+def test_validation_of_a_run_that_keeps_no_best_weights_is_that_of_its_last_epoch():
+    made_run("digits/a", config={"callbacks": {"best": None}})
+    assert leaderboard().rows[0].figures["val/acc"].mean == 0.6
+
+
 def test_a_loss_ranks_the_lowest_first(sweep):
     board = leaderboard(metric="test/loss")
     assert board.rows[0].values == (0.01,)

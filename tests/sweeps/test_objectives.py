@@ -38,6 +38,12 @@ def test_a_runs_value_is_that_of_the_epoch_that_it_kept(tmp_path):
     assert values_of(written_run(tmp_path / "1", [0.2, 0.9, 0.4], callbacks={}), ["val/acc"]) == [0.4]
 
 
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions(tmp_path):
+    run = written_run(tmp_path / "0", [0.2])
+    (run.path / "provenance.json").write_text('{"sessions": [{"seconds": 3.5}, {"seconds": null}, {"seconds": 2.1}]}')
+    assert values_of(run, ["seconds"]) == [5.5]
+
+
 def test_a_run_without_the_figure_is_no_trial(tmp_path):
     with pytest.raises(ValueError, match=r"unknown metric 'val/top5'.*val/acc"):
         values_of(written_run(tmp_path / "0", [0.2]), ["val/top5"])

@@ -9,7 +9,7 @@ import yaml
 
 from regraft import provenance, run_state
 from regraft.arguments import key_of, value_of
-from regraft.comparing.history import best_validation, number, numbers, rows_of
+from regraft.comparing.history import kept_validation, number, numbers, rows_of
 from regraft.comparing.parameters import Composed, configuration_of, is_seed, seeds_of
 from regraft.handles import last_started, name_of
 from regraft.runs import Run
@@ -31,8 +31,8 @@ class Entry:
         composed: what it was made from; without a config of one that hasn't got as far.
         configuration: equal for runs that differ in their seeds alone.
         seeds: by key.
-        metrics: of a finished run the final ones; validation's are those of its best epoch so far.
-        seconds: that it took; None if it hasn't finished.
+        metrics: of a finished run the final ones; validation's are those of the epoch whose weights it keeps so far.
+        seconds: that it took, earlier sessions included; None if it hasn't finished.
         num_trained: parameters that were trained, likewise.
         fingerprint: of its data; None if it doesn't say.
         started: when it was started last, Unix time, seconds.
@@ -84,7 +84,9 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     results = _results(run) if state == "finished" else {}
     if state == "finished" and not results:
         state, reason = "damaged", "results.json can't be read"
+    seconds = number(results.get("seconds"))
     keys = [key for key in map(key_of, overrides) if key is not None]
+    planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
     compared = manifest.experiment_of(config, run.path)
     asked = tuple(override for override in overrides if not is_seed(key_of(override) or ""))
     return Entry(
@@ -95,11 +97,9 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         overrides=overrides,
         composed=Composed(compared, _choices(run), frozenset(keys)),
         configuration=configuration_of(compared) if compared else ("not composed", asked or name),
-        seeds=seeds_of(compared)
-        if compared
-        else tuple((key, value_of(key, overrides)) for key in keys if is_seed(key)),
-        metrics=best_validation(config, rows) | numbers(results.get("metrics")),
-        seconds=number(results.get("seconds")),
+        seeds=seeds_of(compared) if compared else planned_seeds,
+        metrics=kept_validation(config, rows) | numbers(results.get("metrics")),
+        seconds=None if seconds is None else seconds + provenance.seconds_before(run),
         num_trained=number(results.get("num_trained_parameters")),
         fingerprint=_fingerprint(run),
         started=last_started(run),

@@ -7,22 +7,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.runs import Run
+from regraft.sweeps.objectives import kept_row
 
-_MONITOR = ("val/acc", "max")
+_VALIDATION = "val/"
 
 
-def best_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns validation's figures at the epoch that the best checkpoint is of."""
-    callbacks = config.get("callbacks")
-    best = callbacks.get("best") if isinstance(callbacks, dict) else None
-    monitor, mode = (best.get("monitor"), best.get("mode")) if isinstance(best, dict) else _MONITOR
-    if not isinstance(monitor, str) or not monitor.startswith("val/"):
-        monitor, mode = _MONITOR
-    seen = [row for row in rows if monitor in row]
-    if not seen:
-        return {}
-    row = (min if mode == "min" else max)(seen, key=lambda row: row[monitor])
-    return {name: value for name, value in row.items() if name.startswith("val/")}
+def kept_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns validation's figures of the epoch whose weights are kept; none, if there was no validation yet."""
+    seen = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
+    found = kept_row(seen, config) if seen else {}
+    return {name: value for name, value in found.items() if name.startswith(_VALIDATION)}
 
 
 def rows_of(run: Run) -> list[dict[str, float]]:

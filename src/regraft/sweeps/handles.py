@@ -70,8 +70,8 @@ def _require_no_run(handle: str, sweep: Path, folder: str) -> None:
     meant = [name for name in names if handle.strip("/") in name]
     if meant:
         raise ValueError(
-            f"run: {handle!r} is a part of the names of a sweep, {sweep}, and of runs, such as {meant[0]}. Give more of "
-            f"one of them."
+            f"run: {handle!r} is a part of the names of a sweep, {sweep}, and of runs, such as {meant[0]}. Give more "
+            f"of one of them."
         )
 
 

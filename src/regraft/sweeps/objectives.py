@@ -2,13 +2,15 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from regraft import provenance
 from regraft.composition import unknown
 from regraft.runs import Run
 
 Direction = Literal["maximize", "minimize"]
+Row = Mapping[str, float]
 COSTS = ("seconds", "num_trained_parameters", "num_parameters", "num_steps")
 """Of a run's results; fewer are better."""
 _VALIDATED = tuple(f"val/{name}" for name in ("acc", "loss", "f1", "precision", "recall", "top5"))
@@ -62,26 +64,34 @@ def values_of(run: Run, metrics: Sequence[str]) -> list[float]:
     return [_value_of(run, name) for name in metrics]
 
 
-def _value_of(run: Run, name: str) -> float:
-    results = run.results
-    if name in COSTS:
-        return float(results[name])
-    rows = [row for row in run.history(before_step=sys.maxsize) if name in row]
-    if not rows:
-        logged = sorted({key for row in run.history(before_step=sys.maxsize) for key in row if key.startswith("val/")})
-        raise ValueError(f"sweep.metrics: {unknown('metric', name, logged or list(COSTS))}")
-    row = _kept(rows, run.config)
-    if not math.isfinite(row[name]):
-        raise ValueError(f"sweep.metrics: {name} is {row[name]}, which a search can't go by.")
-    return float(row[name])
+def kept_row(rows: Sequence[Row], config: Mapping[str, Any]) -> Row:
+    """Returns the row of the epoch whose weights a run kept, or would if it ended now: the last one, if none was best.
 
-
-def _kept(rows: list[dict[str, Any]], config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the row of the epoch that best.ckpt is from; the last one, if none was kept."""
-    best = config["callbacks"].get("best") or {}
-    monitor = str(best.get("monitor"))
-    watched = [row for row in rows if math.isfinite(row.get(monitor, math.nan))]
+    Args:
+        rows: of its metrics.csv, at least one.
+        config: the run's.
+    """
+    callbacks = config.get("callbacks")
+    best = callbacks.get("best") if isinstance(callbacks, Mapping) else None
+    monitor, mode = (best.get("monitor"), best.get("mode")) if isinstance(best, Mapping) else (None, None)
+    watched = [row for row in rows if math.isfinite(row.get(str(monitor), math.nan))]
     if not watched:
         return rows[-1]
     # Of equal ones the first is kept, and the first is what min and max return.
-    return (min if best.get("mode") == "min" else max)(watched, key=lambda row: row[monitor])
+    return (min if mode == "min" else max)(watched, key=lambda row: row[str(monitor)])
+
+
+def _value_of(run: Run, name: str) -> float:
+    results = run.results
+    if name in COSTS:
+        earlier = provenance.seconds_before(run) if name == "seconds" else 0
+        return float(results[name]) + earlier
+    history = run.history(before_step=sys.maxsize)
+    rows = [row for row in history if name in row]
+    if not rows:
+        logged = sorted({key for row in history for key in row if key.startswith("val/")})
+        raise ValueError(f"sweep.metrics: {unknown('metric', name, logged or list(COSTS))}")
+    row = kept_row(rows, run.config)
+    if not math.isfinite(row[name]):
+        raise ValueError(f"sweep.metrics: {name} is {row[name]}, which a search can't go by.")
+    return float(row[name])
