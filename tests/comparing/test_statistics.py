@@ -4,7 +4,7 @@ from scipy import stats
 
 from regraft.comparing.statistics import (
     Figure,
-    bootstrap_interval,
+    paired_interval,
     difference_of_seeds,
     difference_of_two,
     figure,
@@ -32,19 +32,42 @@ def test_mcnemar_is_the_binomial_test_of_the_images_that_one_gets_right(only_fir
     assert mcnemar(*pair(70, only_first, only_second, 10)) == pytest.approx(p)
 
 
-def test_the_bootstrap_interval_is_near_the_normal_one_of_many_images():
+def test_the_interval_is_near_the_normal_one_of_many_images():
     first, second = pair(8000, 700, 400, 900)
     share_first, share_second = 0.07, 0.04
     deviation = np.sqrt((share_first + share_second - (share_first - share_second) ** 2) / 10_000)
-    low, high = bootstrap_interval(first, second)
-    assert low == pytest.approx(0.03 - 1.96 * deviation, abs=2e-4)
-    assert high == pytest.approx(0.03 + 1.96 * deviation, abs=2e-4)
+    low, high = paired_interval(first, second)
+    assert low == pytest.approx(0.03 - 1.96 * deviation, abs=1e-4)
+    assert high == pytest.approx(0.03 + 1.96 * deviation, abs=1e-4)
+
+
+@pytest.mark.parametrize("only_first", range(3, 10))
+def test_the_interval_agrees_with_the_test_on_a_few_images(only_first):
+    first, second = pair(340, only_first, 0, 19 - only_first)
+    is_significant = mcnemar(first, second) < 0.05
+    low, high = paired_interval(first, second)
+    assert (low > 0) == is_significant == (only_first > 5)
+    assert paired_interval(second, first) == pytest.approx((-high, -low))
+
+
+def test_the_interval_holds_its_level():
+    draw, share, num_rounds = np.random.default_rng(0), np.array([0.02, 0.005, 0.975]), 400
+    covered = 0
+    for only_first, only_second, both in draw.multinomial(150, share, size=num_rounds):
+        low, high = paired_interval(*pair(both, only_first, only_second, 0))
+        covered += low <= 0.015 <= high
+    assert covered > 0.95 * num_rounds
+
+
+def test_an_interval_ends_where_differences_do():
+    assert paired_interval(*pair(0, 3, 0, 0))[1] == 1
 
 
 def test_models_that_agree_differ_by_nothing():
     first, second = pair(90, 0, 0, 10)
     found = difference_of_two(first, second)
-    assert (found.value, found.low, found.high, found.p) == (0, 0, 0, 1)
+    assert (found.value, found.p) == (0, 1)
+    assert found.low == -found.high < 0
 
 
 def test_two_models_differ_as_the_first_less_the_second():

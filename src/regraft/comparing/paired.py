@@ -11,7 +11,7 @@ from regraft.predictions.files import Predictions, read
 
 _FEWEST_PAIRS = 3
 """Of seeds; two differences say too little of how much they vary."""
-SINGLE = "exact McNemar test, bootstrap interval over images"
+SINGLE = "exact McNemar test, interval by Bonett and Price"
 SEVERAL = "t test and interval over images and seeds"
 PAIRED = "t test and interval over images and paired seeds"
 

@@ -14,8 +14,6 @@ from scipy import stats
 LEVEL = 0.95
 """Confidence of the intervals; a difference counts from a p of 1 less this."""
 
-_NUM_RESAMPLES = 10_000
-
 
 @dataclass(frozen=True)
 class Difference:
@@ -68,33 +66,32 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second).pvalue)
 
 
-def bootstrap_interval(first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Returns the percentile bootstrap interval of the difference in accuracy, images drawn as pairs.
+def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Returns the interval of the difference in accuracy by Bonett and Price (2012), on paired images.
 
-    An image counts 1, 0 or -1, so to draw images with replacement is to draw the three numbers of them.
+    It holds its level where the two disagree on a few images only, as near the top of a leaderboard they do, and seldom
+    contradicts McNemar's test there. The percentile bootstrap does neither: at 4 to 0 of 359 it excludes 0, of which
+    the test says p = 0.125.
 
     Args:
         first: (num_images,), bool, whether the first model is right.
         second: (num_images,), bool, the second one's, of the same images.
-        seed: of the draws.
     """
-    num_images = len(first)
-    only_first, only_second = (first & ~second).sum(), (second & ~first).sum()
-    shares = np.array([only_first, only_second, num_images - only_first - only_second]) / num_images
-    drawn = np.random.default_rng(seed).multinomial(num_images, shares, size=_NUM_RESAMPLES)
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / num_images, [tail, 100 - tail])
-    return float(low), float(high)
+    num_images = len(first) + 2
+    only_first, only_second = ((found.sum() + 1) / num_images for found in (first & ~second, second & ~first))
+    middle = float(only_first - only_second)
+    half = float(stats.norm.ppf((1 + LEVEL) / 2)) * math.sqrt((only_first + only_second - middle**2) / num_images)
+    return max(middle - half, -1.0), min(middle + half, 1.0)
 
 
 def difference_of_two(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Returns the difference of two single models: exact McNemar test, bootstrap interval over the images.
+    """Returns the difference of two single models: exact McNemar test, interval by Bonett and Price.
 
     Args:
         first: (num_images,), bool, whether the first model is right.
         second: (num_images,), bool, the second one's, of the same images.
     """
-    low, high = bootstrap_interval(first, second)
+    low, high = paired_interval(first, second)
     return Difference(float(first.mean() - second.mean()), low, high, mcnemar(first, second))
 
 

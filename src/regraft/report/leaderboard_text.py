@@ -107,8 +107,8 @@ def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
         split = made[0].split
         methods = " or ".join(dict.fromkeys(comparison.method for comparison in made))
         said.append(
-            f"How: difference in {split} accuracy on the same images; {methods}; {LEVEL:.0%} intervals; "
-            f"p by Holm for {len(made)} comparison{'s' if len(made) > 1 else ''}."
+            f"How: difference in {split} accuracy on the same images; {methods}; {LEVEL:.0%} intervals, "
+            f"each by itself; p adjusted by Holm for {len(made)} comparison{'s' if len(made) > 1 else ''}."
         )
         if board.metric.startswith(f"{split}/"):
             flattered = "The leader was picked on the very images that it is compared on, which flatters it"
