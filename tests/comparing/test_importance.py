@@ -24,6 +24,12 @@ def test_what_decides_the_metric_comes_first():
     assert found["freezing.head_epochs"] < 0.02
 
 
+def test_a_number_without_an_end_is_a_value_like_others():
+    metric = [0.8 + 0.05 * np.log10(lr) for lr, *_ in GRID]
+    found = importance(PARAMETERS | {"optimizer.lr": [np.inf if lr == 1e-2 else lr for lr, *_ in GRID]}, metric)
+    assert next(iter(found)) == "optimizer.lr"
+
+
 def test_noise_has_no_importance():
     metric = np.random.default_rng(0).normal(size=len(GRID))
     assert "hardly predict" in importance(PARAMETERS, metric)

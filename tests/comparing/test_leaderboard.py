@@ -190,6 +190,12 @@ def test_parts_of_names_mean_all_runs_that_have_them(sweep):
         leaderboard("flower/b")
 
 
+def test_the_last_run_needs_no_checkpoint():
+    run = made_run("digits/a", state="stopped")
+    assert [names_of(row) for row in leaderboard("last").rows] == [["digits/a"]]
+    assert not run.last_ckpt.exists()
+
+
 def test_what_a_run_lacks_is_absent():
     made_run("digits/a")
     made_run("digits/b", config={"head": {"dropout": 0.5}})

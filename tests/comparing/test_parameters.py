@@ -67,6 +67,7 @@ def test_a_choice_that_changes_nothing_is_none():
 def test_equal_numbers_are_equal_and_true_is_no_number():
     assert varied([composed(penalty={"l1": 0}), composed(penalty={"l1": 0.0})]) == {}
     assert varied([composed(x={"y": 1}), composed(x={"y": True})]) == {"x.y": [1, True]}
+    assert varied([composed(x={"y": float("nan")}), composed(x={"y": float("nan")})]) == {}
 
 
 @pytest.mark.parametrize(

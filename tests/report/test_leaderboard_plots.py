@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from regraft.comparing.parameters import ABSENT
@@ -40,6 +42,10 @@ def test_words_stand_evenly_and_what_is_absent_at_the_bottom():
 
 def test_numbers_beside_what_is_absent_are_in_order():
     assert texts(axis_of("x", [10, ABSENT, 2])) == ["(none)", "2", "10"]
+
+
+def test_numbers_without_an_end_stand_evenly():
+    assert texts(axis_of("x", [math.inf, 1.0, 2.0])) == ["1", "2", "inf"]
 
 
 def test_long_labels_keep_their_end():

@@ -38,7 +38,7 @@ def _found(handle: str, output_dir: Path) -> list[Run]:
             raise FileNotFoundError(f"compare: there is no run in {path.resolve()}. `regraft runs` lists them.")
         return runs
     if handle in _WORDS:
-        return [find_run(handle, output_dir)]
+        return [find_run(handle, output_dir, needs_checkpoint=False)]
     return _named(handle, output_dir)
 
 
@@ -50,7 +50,7 @@ def _named(handle: str, output_dir: Path) -> list[Run]:
     sweep = find_sweep(handle, output_dir) if handle and not whole else None
     jobs = [] if sweep is None else _jobs(sweep)
     # Says which name is nearest.
-    return [*runs, *jobs] or [find_run(handle, output_dir)]
+    return [*runs, *jobs] or [find_run(handle, output_dir, needs_checkpoint=False)]
 
 
 def _jobs(sweep: Path) -> list[Run]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.comparing.parameters import ABSENT, comparable
+from regraft.comparing.parameters import ABSENT, comparable, is_number
 
 _FEWEST_RUNS = 12
 _RUNS_A_PARAMETER = 4
@@ -69,9 +69,9 @@ def _on_held_out_runs(columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarr
 
 
 def _encoded(column: Sequence[Any]) -> np.ndarray:
-    """Returns numbers as they are, what is absent as NaN, and anything else by its place in the sorted values."""
+    """Returns finite numbers as they are, what is absent as NaN, and others by their places in the sorted values."""
     present = [value for value in column if value is not ABSENT]
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
+    if all(map(is_number, present)):
         return np.array([np.nan if value is ABSENT else float(value) for value in column])
     places = {key: place for place, key in enumerate(sorted({comparable(value) for value in present}, key=str))}
     return np.array([np.nan if value is ABSENT else places[comparable(value)] for value in column])

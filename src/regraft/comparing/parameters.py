@@ -3,6 +3,7 @@
 Which part of a config counts is for `sweeps.manifest.experiment_of` to say.
 """
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -73,8 +74,12 @@ def varied(runs: Sequence[Composed]) -> dict[str, list[Any]]:
 
 def comparable(value: Any) -> Hashable:
     """Returns what is equal for equal values: 1 and 1.0, but neither of them and true."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number else f"{type(value).__name__} {value!r}"
+    return float(value) if is_number(value) else f"{type(value).__name__} {value!r}"
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a finite number, which has its place among others."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def text_of(value: Any) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.comparing.leaderboard import Leaderboard, Row, is_lower_better
-from regraft.comparing.parameters import ABSENT, comparable, text_of
+from regraft.comparing.parameters import ABSENT, comparable, is_number, text_of
 from regraft.comparing.statistics import Figure
 from regraft.report.axes import Axis, Tick, numeric_axis, shortened
 from regraft.report.leaderboard_text import name_of_row
@@ -92,10 +92,8 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[Row], Figure | N
 
 def axis_of(name: str, values: Sequence[Any]) -> Axis:
     """Returns the axis of a parameter: numbers by size, anything else evenly, what is absent at the bottom."""
-    present = [value for value in values if value is not ABSENT]
-    is_numeric = present and all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
-    if is_numeric and len(present) == len(values):
-        return numeric_axis(name, present, few=True)
+    if all(map(is_number, values)):
+        return numeric_axis(name, values, few=True)
     texts: dict[Hashable, str] = {}
     for value in sorted(values, key=lambda value: (value is not ABSENT, _order(value))):
         texts[comparable(value)] = text_of(value) or "(none)"
@@ -105,8 +103,7 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
 
 
 def _order(value: Any) -> tuple[bool, float, str]:
-    is_number = isinstance(value, int | float)
-    return (not is_number, float(value) if is_number else 0.0, str(value))
+    return (not is_number(value), float(value) if is_number(value) else 0.0, str(value))
 
 
 def _shades(board: Leaderboard, rows: Sequence[Row]) -> list[int]:
