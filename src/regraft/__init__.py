@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regraft.comparing.leaderboard import Leaderboard
     from regraft.runs import Run
     from regraft.trained import TrainedModel
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "export", "load", "probe", "reproduce", "resume", "train"]
+__all__ = ["compare", "evaluate", "export", "load", "probe", "reproduce", "resume", "train"]
 
 
 def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
@@ -89,6 +90,22 @@ def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict
     from regraft.verbs.evaluate import evaluate_once
 
     return evaluate_once(overrides, config_dir)
+
+
+def compare(arguments: "Sequence[str | Path]" = ()) -> "Leaderboard":
+    """Returns the leaderboard that `regraft compare` with the same arguments shows.
+
+    Args:
+        arguments: runs, sweeps, folders of them and parts of their names, all runs without one; `metric=`,
+            `output_dir=`, and `output=FILE` (.html, .csv or .md) to have it written, too.
+
+    Raises:
+        FileNotFoundError: there is no such run.
+        ValueError: an unknown key, metric or format.
+    """
+    from regraft.verbs.compare import compare_once
+
+    return compare_once(arguments)
 
 
 def export(overrides: Sequence[str]) -> "Path":

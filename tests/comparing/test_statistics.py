@@ -4,12 +4,12 @@ from scipy import stats
 
 from regraft.comparing.statistics import (
     Figure,
-    paired_interval,
     difference_of_seeds,
     difference_of_two,
     figure,
     holm,
     mcnemar,
+    paired_interval,
 )
 
 

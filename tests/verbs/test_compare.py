@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import regraft
 from command_line import imported_by, run_main
 from made_runs import made_run
 
@@ -119,6 +120,23 @@ def test_a_mistake_is_one_sentence(arguments, sentence, runs, capsys):
     code, _, err = run_main(["compare", *arguments], capsys)
     assert code == 1
     assert sentence in err
+
+
+def test_whatever_ranks_rows_are_compared_by_accuracy(runs, capsys):
+    assert "| test/acc to the leader, points |" in run_main(["compare", "format=md", "metric=val/loss"], capsys)[1]
+    assert "| to the leader, points |" in run_main(["compare", "format=md", "digits/c"], capsys)[1]
+
+
+def test_python_is_given_the_leaderboard_and_the_file(runs, capsys):
+    board = regraft.compare([Path("outputs/digits/a0"), "digits/b0", "metric=val/loss", "output=page.html"])
+    assert (board.metric, [row.rank for row in board.rows]) == ("val/loss", [1, 2])
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+    assert len(regraft.compare().rows) == 3
+    assert capsys.readouterr() == ("", "")
+    with pytest.raises(ValueError, match=r"give a list, such as \['digits'\]"):
+        regraft.compare("digits")
+    with pytest.raises(ValueError, match="Did you mean 'metric'"):
+        regraft.compare(["metirc=val/acc"])
 
 
 def test_help_says_how(capsys):

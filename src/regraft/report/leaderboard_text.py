@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from regraft.comparing.leaderboard import Leaderboard, Row
@@ -16,9 +17,12 @@ _VERDICTS = ("worse", "better", "not told apart", "not compared")
 
 def headings(board: Leaderboard) -> list[str]:
     """Returns what stands above the columns of `cells`."""
+    # Whatever ranks, it is by accuracy that rows are compared.
+    made = _made(row.comparison for row in board.rows)
+    compared = f"{made[0].split}/acc to the leader, points" if made else "to the leader, points"
     return [
         *("rank", *board.parameters, *board.metrics),
-        *("n", "seconds", "trained parameters", "to the leader, points", "verdict", "state"),
+        *("n", "seconds", "trained parameters", compared, "verdict", "state"),
     ]
 
 
@@ -102,7 +106,7 @@ def to_markdown(board: Leaderboard) -> str:
 def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
     counts = Counter(comparison.verdict.partition(":")[0] for comparison in comparisons)
     said = [f"Against it: {', '.join(f'{counts[word]} {word}' for word in _VERDICTS if counts[word])}."]
-    made = [comparison for comparison in comparisons if comparison.difference is not None]
+    made = _made(comparisons)
     if made:
         split = made[0].split
         methods = " or ".join(dict.fromkeys(comparison.method for comparison in made))
@@ -114,6 +118,10 @@ def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
             flattered = "The leader was picked on the very images that it is compared on, which flatters it"
             said.append(f"{flattered}{'; metric=val/acc picks it on others.' if split == 'test' else '.'}")
     return said
+
+
+def _made(comparisons: Iterable[Comparison | None]) -> list[Comparison]:
+    return [each for each in comparisons if each is not None and each.difference is not None]
 
 
 def _matters(board: Leaderboard) -> list[str]:

@@ -36,6 +36,30 @@ def compare(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(arguments):
         print(_HELP)
         return
+    form, output, board = _compared(arguments)
+    if form == "table":
+        from regraft.report import leaderboard_table
+
+        leaderboard_table.show(board)
+    elif output is None:
+        sys.stdout.write(_text(board, form))
+    else:
+        _write(_text(board, form), output)
+        print(f"Wrote {output.resolve()}")
+
+
+def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
+    """Returns the leaderboard of some runs, written if `output=` says where; see `regraft.compare`."""
+    if isinstance(arguments, str):
+        raise ValueError(f"compare: got the text {arguments!r}; give a list, such as [{arguments!r}].")
+    form, output, board = _compared(list(map(str, arguments)))
+    if output is not None:
+        _write(_text(board, form), output)
+    return board
+
+
+def _compared(arguments: Sequence[str]) -> tuple[str, Path | None, "Leaderboard"]:
+    """Returns what to make, where it is to be written if it is, and the leaderboard."""
     handles, given = _parsed(arguments)
     output = Path(given["output"]).expanduser() if "output" in given else None
     form = _format(given.get("format"), output)
@@ -44,16 +68,11 @@ def compare(arguments: Sequence[str]) -> None:
     from regraft.comparing.entries import read_entries
     from regraft.comparing.finding import find_runs
     from regraft.comparing.leaderboard import make_leaderboard
-    from regraft.report import leaderboard_table
 
     entries = read_entries(find_runs(handles, folder), folder)
     if not entries:
         raise FileNotFoundError(f"compare: there is no run in {folder}. output_dir=PATH looks elsewhere.")
-    board = make_leaderboard(entries, given.get("metric"))
-    if form == "table":
-        leaderboard_table.show(board)
-    else:
-        _write(_text(board, form), output)
+    return form, output, make_leaderboard(entries, given.get("metric"))
 
 
 def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -97,12 +116,8 @@ def _text(board: "Leaderboard", form: str) -> str:
     return makers[form](board)
 
 
-def _write(text: str, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-        return
+def _write(text: str, output: Path) -> None:
     from regraft.atomic import write_atomically
 
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, text.encode())
-    print(f"Wrote {output.resolve()}")
