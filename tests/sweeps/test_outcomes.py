@@ -1,3 +1,9 @@
+import os
+import socket
+
+import pytest
+
+from regraft.runs import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import (
     Outcome,
@@ -38,9 +44,19 @@ def test_a_folder_says_what_its_process_cannot(tmp_path):
         "pruned": "pruned",
     }
     killed = written_run(tmp_path / "killed", [0.1])
-    killed.write_state({"state": "running", "pid": None, "host": None})
+    killed.write_state({"state": "running", "pid": 2**22 + 1, "process": 1, "host": socket.gethostname()})
+    assert outcome_in(killed) == Outcome("stopped", "killed, its process is gone")
+    killed.write_state({"state": "running", "pid": os.getpid(), "host": socket.gethostname()})
+    assert outcome_in(killed) == Outcome("skipped", f"it runs as process {os.getpid()} on {socket.gethostname()}")
     (tmp_path / "0").mkdir()
-    assert outcome_in(type(killed)(tmp_path / "0")) is None
+    assert outcome_in(Run(tmp_path / "0")) is None
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"metrics": {"test/acc": 0.5}}'])
+def test_damaged_results_are_said_to_be(tmp_path, content):
+    run = written_run(tmp_path / "0", [0.1])
+    (run.path / "results.json").write_text(content)
+    assert outcome_in(run) == Outcome("ok", "results.json can't be read")
 
 
 def test_the_summary_has_a_line_a_job():

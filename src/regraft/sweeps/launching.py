@@ -59,13 +59,15 @@ class Launching:
             search: that they are of.
         """
         tries, pending = Counter[int](), list(batch)
+        done_before = {job.number for job in batch if Run(self.folder / str(job.number)).is_finished}
         while pending:
             part = pending[: self._at_once]
+            each = sum(self._seconds) / len(self._seconds) if self._seconds else None
             if self.is_sequential:
-                each = sum(self._seconds) / len(self._seconds) if self._seconds else None
-                print(progress_line(search.num_jobs, self.outcomes, each, search.varied(part[0])))
+                num_left = search.num_jobs - len(done_before | self.outcomes.keys())
+                print(progress_line(search.num_jobs, self.outcomes, num_left, each, search.varied(part[0])))
             started = time.monotonic()
-            with Watch(self.folder, search.jobs, is_quiet=self.is_sequential):
+            with Watch(self.folder, search.jobs, search.num_jobs, each, is_quiet=self.is_sequential):
                 found = self._launch(part)
             num_run = sum(outcome.word != "skipped" for outcome in found.values())
             self._seconds += [(time.monotonic() - started) / num_run] * num_run if num_run else []

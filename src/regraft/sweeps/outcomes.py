@@ -107,7 +107,10 @@ def varied_of(job: Job, jobs: Sequence[Job]) -> list[str]:
 
 def _headline(value: Any) -> str:
     """Returns the metric that a run, or an evaluation, goes by."""
-    metrics = value.metrics if isinstance(value, Run) else value
+    is_run = isinstance(value, Run)
+    try:
+        metrics, seconds = (value.metrics, f"  {value.results['seconds']:.1f} s") if is_run else (value, "")
+    except (OSError, ValueError, KeyError, TypeError):
+        return "results.json can't be read"
     name = next((name for name in _HEADLINES if name in metrics), None)
-    headline = f"{name} {metrics[name]:.4f}" if name else "done"
-    return f"{headline}  {value.results['seconds']:.1f} s" if isinstance(value, Run) else headline
+    return f"{f'{name} {metrics[name]:.4f}' if name else 'done'}{seconds}"

@@ -1,6 +1,7 @@
 """How far a sweep is, while it runs: from what its jobs' folders say."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -14,24 +15,36 @@ _LOOK_SECONDS = 2.0
 
 
 def progress_line(
-    num_jobs: int, outcomes: Mapping[int, Outcome], seconds_each: float | None, varied: Sequence[str]
+    num_jobs: int, outcomes: Mapping[int, Outcome], num_left: int, seconds_each: float | None, varied: Sequence[str]
 ) -> str:
     """Returns the line above a job that starts: `[3/24] optimizer.lr=0.1 (2 ok; about 40 s left)`.
 
     Args:
         num_jobs: of the sweep.
         outcomes: of those that have ended.
+        num_left: how many are still to be run.
         seconds_each: that one took so far; None before there is one.
         varied: what is special of the one that starts.
     """
-    left = _left(seconds_each, num_jobs - len(outcomes))
-    said = [part for part in (counts_text(list(outcomes.values())), left) if part]
+    said = [part for part in (counts_text(list(outcomes.values())), _left(seconds_each, num_left)) if part]
     notes = f" ({'; '.join(said)})" if said else ""
     return f"[{len(outcomes) + 1}/{num_jobs}] {shown(varied)}{notes}"
 
 
+def counts_line(num_jobs: int, found: Sequence[Outcome | None]) -> tuple[str, int]:
+    """Returns how far jobs in other processes are, `2 ok, 1 failed, 2 running, of 24 jobs`, and how many have ended.
+
+    Args:
+        num_jobs: of the sweep.
+        found: what each folder says.
+    """
+    ended = [outcome for outcome in found if outcome is not None and outcome.word != "skipped"]
+    running = sum(outcome is not None and outcome.word == "skipped" for outcome in found)
+    return f"{counts_text(ended) or '0 ok'}, {running} running, of {num_jobs} jobs", len(ended)
+
+
 def _left(seconds_each: float | None, num_jobs: int) -> str:
-    if seconds_each is None:
+    if seconds_each is None or num_jobs == 0:
         return ""
     left = seconds_each * num_jobs
     return f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left"
@@ -42,13 +55,19 @@ class Watch:
 
     Args:
         folder: of the sweep.
-        jobs: its jobs.
+        jobs: its jobs so far.
+        num_jobs: that it will have.
+        seconds_each: that one took so far; None before there is one.
         is_quiet: whether to print nothing, where jobs say themselves how far they are.
     """
 
-    def __init__(self, folder: Path, jobs: Sequence[Job], *, is_quiet: bool) -> None:
+    def __init__(
+        self, folder: Path, jobs: Sequence[Job], num_jobs: int, seconds_each: float | None, *, is_quiet: bool
+    ) -> None:
         self._folder = folder
         self._jobs = jobs
+        self._num_jobs = num_jobs
+        self._seconds_each = seconds_each
         self._is_over = threading.Event()
         self._thread = None if is_quiet else threading.Thread(target=self._look, daemon=True)
 
@@ -65,12 +84,16 @@ class Watch:
             self._thread.join()
 
     def _look(self) -> None:
-        said = ""
+        started, (said, num_before) = time.monotonic(), self._counts()
         while not self._is_over.wait(_LOOK_SECONDS):
-            found = [outcome_in(Run(self._folder / str(job.number))) for job in self._jobs]
-            ended = [outcome for outcome in found if outcome is not None and outcome.word != "skipped"]
-            running = sum(outcome is not None and outcome.word == "skipped" for outcome in found)
-            line = f"{counts_text(ended) or '0 ok'}, {running} running, of {len(self._jobs)} jobs"
-            if line != said:
-                print(line, flush=True)
+            line, num_ended = self._counts()
+            if line == said:
+                continue
             said = line
+            if num_ended > num_before:
+                self._seconds_each = (time.monotonic() - started) / (num_ended - num_before)
+            left = _left(self._seconds_each, self._num_jobs - num_ended)
+            print(f"{line}{'; ' if left else ''}{left}", flush=True)
+
+    def _counts(self) -> tuple[str, int]:
+        return counts_line(self._num_jobs, [outcome_in(Run(self._folder / str(job.number))) for job in self._jobs])

@@ -1,7 +1,11 @@
 """The callback by which a search gives up a run that is less promising than others."""
 
-import pytorch_lightning as pl
+from collections.abc import Mapping
 
+import pytorch_lightning as pl
+from torch import Tensor
+
+from regraft.composition import unknown
 from regraft.run_state import Pruned
 from regraft.runs import Run
 from regraft.sweeps import trial_file
@@ -28,12 +32,19 @@ class PruneUnpromising(pl.Callback):
         if not self._is_validated:
             return
         self._is_validated = False
-        value, epoch = float(trainer.callback_metrics[self._trial.metric]), trainer.current_epoch
+        value, epoch = self._value(trainer.callback_metrics), trainer.current_epoch
         # All processes go on, or none.
         is_given_up = trainer.is_global_zero and self._trial.is_given_up(value, epoch)
         is_given_up = trainer.strategy.reduce_boolean_decision(is_given_up, all=False)
         if is_given_up and epoch + 1 != trainer.max_epochs:
             raise Pruned(f"{self._trial.metric} {value:.4f} after epoch {epoch} was worse than what other trials had")
+
+    def _value(self, logged: Mapping[str, Tensor]) -> float:
+        metric = self._trial.metric
+        if metric not in logged:
+            names = sorted(name for name in logged if name.startswith("val/"))
+            raise ValueError(f"sweep.metrics: {unknown('metric', metric, names)}")
+        return float(logged[metric])
 
 
 def pruning_of(run: Run) -> list[PruneUnpromising]:
