@@ -109,7 +109,7 @@ def test_a_running_run_says_how_far_it_is(sweep):
 def test_jobs_that_have_not_started_belong_to_their_kind(sweep):
     planned = ((0, 0.1, 0), (6, 0.1, 3), (7, 5.0, 0))
     jobs = [Job(number, (f"optimizer.lr={lr}", f"seed={seed}"), str(number)) for number, lr, seed in planned]
-    manifest.write(sweep, jobs)
+    manifest.write(sweep, jobs, [Job(8, ("optimizer.lr=7.0",), "8")])  # which it no longer wants
     for handle in ("outputs/digits/sweep-a", "sweep-a"):
         first, second, waiting = leaderboard(handle).rows
         assert first.state == "3 finished"

@@ -18,13 +18,17 @@ JOBS = [Job(0, ("a=1",), "x"), Job(2, ("a=2", "b='c d'"), "y")]
 
 def test_a_manifest_is_read_as_written(tmp_path):
     manifest.write(tmp_path, JOBS)
-    assert manifest.read(tmp_path) == JOBS
+    assert manifest.read(tmp_path) == manifest.wanted(tmp_path) == JOBS
+    manifest.write(tmp_path, JOBS[1:], JOBS[:1])
+    assert manifest.read(tmp_path) == [JOBS[1], JOBS[0]]
+    assert manifest.wanted(tmp_path) == JOBS[1:]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"jobs": 3}', '{"jobs": [{"number": "x"}]}', "\0\0"])
 def test_a_damaged_manifest_is_none(tmp_path, content):
     (tmp_path / MANIFEST).write_text(content)
     assert manifest.read(tmp_path) is None
+    assert manifest.wanted(tmp_path) == []
 
 
 def test_jobs_are_made_out_by_their_folders(tmp_path):

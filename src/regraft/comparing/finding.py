@@ -54,6 +54,6 @@ def _named(handle: str, output_dir: Path) -> list[Run]:
 
 
 def _jobs(sweep: Path) -> list[Run]:
-    """Returns a sweep's jobs: those with a folder, and those that its manifest knows of besides."""
-    planned = [Run(sweep / str(job.number)) for job in manifest.read(sweep) or ()]
+    """Returns a sweep's jobs: those with a folder, and those that it wants besides."""
+    planned = [Run(sweep / str(job.number)) for job in manifest.wanted(sweep)]
     return list(dict.fromkeys([*planned, *all_runs(sweep)]))

@@ -62,20 +62,41 @@ def digest_of(config: Mapping[str, Any], folder: Path | None = None) -> str:
     return hashlib.blake2b(json.dumps(kept, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 
-def write(folder: Path, jobs: Sequence[Job]) -> None:
-    """Keeps what the jobs of a sweep are in its folder."""
+def write(folder: Path, jobs: Sequence[Job], removed: Sequence[Job] = ()) -> None:
+    """Keeps what the jobs of a sweep are in its folder.
+
+    Args:
+        folder: of the sweep.
+        jobs: that it wants.
+        removed: that it no longer wants; they keep their numbers, so that no other job takes their folders.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"jobs": [asdict(job) for job in jobs]}
+    content = {"jobs": [asdict(job) for job in jobs], "removed": [asdict(job) for job in removed]}
     write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read(folder: Path) -> list[Job] | None:
-    """Returns the jobs of a sweep; None if there is no manifest, or it is damaged."""
+    """Returns the jobs of a sweep, those it no longer wants last; None if there is no manifest, or it is damaged."""
+    found = _read(folder)
+    return None if found is None else [*found[0], *found[1]]
+
+
+def wanted(folder: Path) -> list[Job]:
+    """Returns the jobs that a sweep wants; none if there is no manifest, or it is damaged."""
+    found = _read(folder)
+    return [] if found is None else found[0]
+
+
+def _read(folder: Path) -> tuple[list[Job], list[Job]] | None:
     try:
-        jobs = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["jobs"]
-        return [Job(int(job["number"]), tuple(map(str, job["overrides"])), str(job["digest"])) for job in jobs]
-    except (OSError, ValueError, KeyError, TypeError):
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return _jobs(content["jobs"]), _jobs(content.get("removed", []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+
+
+def _jobs(records: Sequence[Mapping[str, Any]]) -> list[Job]:
+    return [Job(int(each["number"]), tuple(map(str, each["overrides"])), str(each["digest"])) for each in records]
 
 
 def jobs_in(folder: Path) -> list[Job]:

@@ -79,10 +79,10 @@ class Plan:
 
         Args:
             jobs: that the sweep wants.
-            known: that it has; what it no longer wants keeps its number, so that no other job takes its folder.
+            known: that it has had.
         """
         numbers = {job.number for job in jobs}
-        manifest.write(self.folder, [*jobs, *(job for job in known if job.number not in numbers)])
+        manifest.write(self.folder, jobs, [job for job in known if job.number not in numbers])
         write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self._config).encode())
 
 
@@ -91,4 +91,4 @@ def _say_changes(jobs: Sequence[Job], known: Sequence[Job]) -> None:
     for word, group, others in (("added", jobs, known_digests), ("removed", known, digests)):
         for job in group:
             if job.digest not in others:
-                print(f"{word}: job {job.number}, {' '.join(varied_of(job, [*jobs, *known])) or 'as it was'}")
+                print(f"{word}: job {job.number}, {' '.join(varied_of(job, [*jobs, *known])) or 'the same overrides, another config'}")
