@@ -49,6 +49,18 @@ def test_the_table_says_who_won(runs, capsys):
     assert "paired seeds" in out
 
 
+def test_a_narrow_terminal_breaks_no_figure(runs, capsys, monkeypatch):
+    monkeypatch.setattr("regraft.report.leaderboard_table._WIDTH", 60)
+    out = run_main(["compare"], capsys)[1]
+    assert re.search(
+        r"\n  2  optimizer\.lr=0\.1\n     test/acc 0\.\d{4} ± 0\.\d{4} \(n = 3\); test/acc to the leader, points: "
+        r"-\d+\.\d\d \[-\d+\.\d\d, -\d+\.\d\d\]; worse \(p [<=] 0\.\d{3}\)\n",
+        out,
+    )
+    assert re.search(r"\n     .*optimizer\.lr=1.*\n     failed\n", out)
+    assert f"failed: {EVIL}" in out
+
+
 def test_csv_has_a_line_a_configuration(runs, capsys):
     rows = list(csv.DictReader(io.StringIO(run_main(["compare", "digits", "format=csv"], capsys)[1])))
     assert [row["rank"] for row in rows] == ["1", "2", ""]
@@ -62,6 +74,12 @@ def test_csv_has_a_line_a_configuration(runs, capsys):
     assert float(second["difference_low"]) < float(second["difference"]) < float(second["difference_high"]) < 0
     assert second["runs"] == "digits/b0 digits/b1 digits/b2"
     assert (failed["head.note"], failed["test/acc"], failed["verdict"]) == (EVIL, "", "")
+
+
+def test_csv_has_all_digits_of_a_parameter(capsys):
+    for place, lr in enumerate((0.00056753134712, 0.1)):
+        made_run(f"digits/{place}", lr=lr)
+    assert "0.00056753134712" in run_main(["compare", "format=csv"], capsys)[1]
 
 
 def test_markdown_keeps_its_columns(runs, capsys):

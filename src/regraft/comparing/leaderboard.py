@@ -1,7 +1,7 @@
 """Configurations by a metric: seeds grouped, what was varied as columns, what each one cost."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,7 +27,6 @@ class Row:
         figures: by metric: of its finished runs, or if there are none of the others.
         seconds: that a run took.
         num_trained: parameters that a run trained.
-        state: of its runs, in words.
         entries: its runs, by seed.
         comparison: with the leader; None of the leader itself, and where nothing has finished.
     """
@@ -37,9 +36,25 @@ class Row:
     figures: dict[str, Figure]
     seconds: Figure | None
     num_trained: Figure | None
-    state: str
     entries: tuple[Entry, ...]
     comparison: Comparison | None = None
+
+    @property
+    def state(self) -> str:
+        """The states of its runs, with the first reason of each: `2 finished, 1 failed: disk full`."""
+        reasons = {entry.state: f": {entry.reason}" for entry in reversed(self.entries) if entry.reason}
+        return self._states(reasons)
+
+    @property
+    def short_state(self) -> str:
+        """The states of its runs, without reasons: `2 finished, 1 failed`."""
+        return self._states({})
+
+    def _states(self, reasons: Mapping[str, str]) -> str:
+        counts = Counter(entry.state for entry in self.entries)
+        assert counts.keys() <= set(_STATES), "a state without a place would be left out"
+        numbers = {state: f"{counts[state]} " if len(self.entries) > 1 else "" for state in _STATES}
+        return ", ".join(f"{numbers[state]}{state}{reasons.get(state, '')}" for state in _STATES if counts[state])
 
 
 @dataclass(frozen=True)
@@ -154,7 +169,6 @@ def _row(values: Sequence[Any], entries: Sequence[Entry], metrics: Sequence[str]
         figures=figures,
         seconds=_cost([entry.seconds for entry in finished]),
         num_trained=_cost([entry.num_trained for entry in finished]),
-        state=_state_text(entries),
         entries=tuple(entries),
     )
 
@@ -162,19 +176,6 @@ def _row(values: Sequence[Any], entries: Sequence[Entry], metrics: Sequence[str]
 def _cost(values: Sequence[float | None]) -> Figure | None:
     known = [value for value in values if value is not None]
     return figure(known) if known else None
-
-
-def _state_text(entries: Sequence[Entry]) -> str:
-    """Returns the states of a configuration's runs, with the first reason of each: `2 finished, 1 failed: ...`."""
-    counts = Counter(entry.state for entry in entries)
-    assert counts.keys() <= set(_STATES), "a state without a place would be left out"
-    parts = []
-    for state in _STATES:
-        if counts[state]:
-            reason = next((entry.reason for entry in entries if entry.state == state and entry.reason), "")
-            number = f"{counts[state]} " if len(entries) > 1 else ""
-            parts.append(f"{number}{state}{': ' if reason else ''}{reason}")
-    return ", ".join(parts)
 
 
 def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:

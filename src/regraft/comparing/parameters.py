@@ -82,15 +82,22 @@ def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def text_of(value: Any) -> str:
-    """Returns a value as one reads it in YAML; of what a run lacks, nothing."""
+def text_of(value: Any, *, is_exact: bool = False) -> str:
+    """Returns a value as one reads it in YAML; of what a run lacks, nothing.
+
+    Args:
+        value: of a parameter.
+        is_exact: whether a number has all its digits, instead of six.
+    """
     if value is ABSENT:
         return ""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, float):
-        return f"{value:g}"
-    return f"[{', '.join(map(text_of, value))}]" if isinstance(value, list) else str(value)
+        return repr(value) if is_exact else f"{value:g}"
+    if isinstance(value, list):
+        return f"[{', '.join(text_of(each, is_exact=is_exact) for each in value)}]"
+    return str(value)
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: boo
     freedom = variance**2 / sum(term**2 / degrees for term, degrees in terms)
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
     p = 2 * float(stats.t.sf(abs(value) / math.sqrt(variance), freedom))
-    return Difference(value, value - half, value + half, p)
+    # Two seeds that differ much give an interval that no two accuracies can.
+    return Difference(value, max(value - half, -1.0), min(value + half, 1.0), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -1,30 +1,59 @@
-"""A leaderboard on the terminal."""
+"""A leaderboard on the terminal: a table, or two lines a configuration where that is too narrow for it."""
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from regraft.comparing.leaderboard import Leaderboard
-from regraft.report.leaderboard_text import cells, headings, sentences
+from regraft.comparing.leaderboard import Leaderboard, Row
+from regraft.report.leaderboard_text import cells, headings, name_of_row, sentences
 from regraft.report.run_table import plain_cell
 
 # Without a terminal's width, lines that a program can read.
 _WIDTH = 240
+_UNBOUNDED = 10_000
 
 
 def show(board: Leaderboard) -> None:
-    """Prints the leaderboard, and below it what there is to say."""
+    """Prints the leaderboard, and below it why runs have no figure, and what there is to say."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    table = Table(title=f"Leaderboard by {board.metric}", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in headings(board):
-        is_number = heading in ("rank", *board.metrics, "n", "seconds", "trained parameters")
-        table.add_column(plain_cell(heading), justify="right" if is_number else "left", overflow="fold")
+    names = headings(board)
+    rows = [[*cells(board, row)[:-1], row.short_state] for row in board.rows]
+    table = _table(board, names, rows)
+    if console.measure(table, options=console.options.update(max_width=_UNBOUNDED)).maximum <= console.width:
+        console.print(table)
+    else:
+        _print_lines(console, board, names, rows)
     for row in board.rows:
-        is_ahead = row.rank == 1 or (row.comparison is not None and row.comparison.verdict == "not told apart")
-        style = "bold" if is_ahead else "dim" if row.rank is None else None
-        table.add_row(*map(plain_cell, cells(board, row)), style=style)
-    console.print(table)
+        if row.state != row.short_state:
+            console.print(plain_cell(f"{name_of_row(board, row)}: {row.state}"), soft_wrap=True)
     for sentence in sentences(board):
         console.print(plain_cell(sentence), soft_wrap=True)
+
+
+def _table(board: Leaderboard, names: list[str], rows: list[list[str]]) -> Table:
+    table = Table(title=f"Leaderboard by {board.metric}", title_justify="left", box=box.SIMPLE_HEAD)
+    for name in names:
+        is_number = name in ("rank", *board.metrics, "n", "seconds", "trained parameters")
+        table.add_column(plain_cell(name), justify="right" if is_number else "left")
+    for row, texts in zip(board.rows, rows, strict=True):
+        table.add_row(*map(plain_cell, texts), style=_style(row))
+    return table
+
+
+def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: list[list[str]]) -> None:
+    compared, verdict, state = names[-3:]
+    console.print(plain_cell(f"Leaderboard by {board.metric} (a wider terminal, or format=csv, has costs too)"))
+    for row, texts in zip(board.rows, rows, strict=True):
+        said = dict(zip(names, texts, strict=True))
+        figure = f"{board.metric} {said[board.metric]} (n = {said['n']})" if said[board.metric] else ""
+        points = f"{compared}: {said[compared]}" if said[compared] else ""
+        parts = [part for part in (figure, points, said[verdict] or said[state]) if part]
+        console.print(plain_cell(f"{said['rank']:>3}  {name_of_row(board, row)}"), style=_style(row), soft_wrap=True)
+        console.print(plain_cell(f"     {'; '.join(parts)}"), style=_style(row), soft_wrap=True)
+
+
+def _style(row: Row) -> str | None:
+    is_ahead = row.rank == 1 or (row.comparison is not None and row.comparison.verdict == "not told apart")
+    return "bold" if is_ahead else "dim" if row.rank is None else None

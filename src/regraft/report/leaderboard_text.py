@@ -88,7 +88,7 @@ def to_csv(board: Leaderboard) -> str:
         pairs = [value for metric in board.metrics for value in _mean_and_std(row.figures.get(metric))]
         writer.writerow(
             [
-                *(row.rank, *map(text_of, row.values), *pairs),
+                *(row.rank, *(text_of(value, is_exact=True) for value in row.values), *pairs),
                 *(0 if found is None else found.n, *figures, *_against_leader(row), row.state, names),
             ]
         )

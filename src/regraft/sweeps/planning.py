@@ -91,4 +91,5 @@ def _say_changes(jobs: Sequence[Job], known: Sequence[Job]) -> None:
     for word, group, others in (("added", jobs, known_digests), ("removed", known, digests)):
         for job in group:
             if job.digest not in others:
-                print(f"{word}: job {job.number}, {' '.join(varied_of(job, [*jobs, *known])) or 'the same overrides, another config'}")
+                what = " ".join(varied_of(job, [*jobs, *known])) or "the same overrides, another config"
+                print(f"{word}: job {job.number}, {what}")
