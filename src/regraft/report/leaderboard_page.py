@@ -3,7 +3,7 @@
 from regraft.comparing.leaderboard import Leaderboard
 from regraft.report.axes import shortened
 from regraft.report.leaderboard_plots import against_cost, parallel
-from regraft.report.leaderboard_text import cells, headings, sentences, verdict
+from regraft.report.leaderboard_text import cells, headings, reasons, sentences, verdict
 from regraft.report.templates import template
 
 
@@ -19,6 +19,7 @@ def to_html(board: Leaderboard) -> str:
         headings=headings(board),
         rows=[(row, cells(board, row), verdict(row)) for row in board.rows],
         sentences=sentences(board),
+        reasons=reasons(board),
         axes=axes,
         lines=lines,
         scatters=[scatter for scatter in scatters if scatter is not None],

@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regraft.comparing.leaderboard import Leaderboard, Row
-from regraft.report.leaderboard_text import cells, headings, name_of_row, sentences
+from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences
 from regraft.report.run_table import plain_cell
 
 # Without a terminal's width, lines that a program can read.
@@ -19,16 +19,13 @@ def show(board: Leaderboard) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     names = headings(board)
-    rows = [[*cells(board, row)[:-1], row.short_state] for row in board.rows]
+    rows = [cells(board, row) for row in board.rows]
     table = _table(board, names, rows)
     if console.measure(table, options=console.options.update(max_width=_UNBOUNDED)).maximum <= console.width:
         console.print(table)
     else:
         _print_lines(console, board, names, rows)
-    for row in board.rows:
-        if row.state != row.short_state:
-            console.print(plain_cell(f"{name_of_row(board, row)}: {row.state}"), soft_wrap=True)
-    for sentence in sentences(board):
+    for sentence in [*reasons(board), *sentences(board)]:
         console.print(plain_cell(sentence), soft_wrap=True)
 
 

@@ -38,7 +38,7 @@ def cells(board: Leaderboard, row: Row) -> list[str]:
         "" if row.num_trained is None else f"{row.num_trained.mean:,.0f}",
         "" if row.comparison is None else _points(row.comparison),
         verdict(row),
-        row.state,
+        row.short_state,
     ]
 
 
@@ -73,6 +73,11 @@ def sentences(board: Leaderboard) -> list[str]:
     return [*said, *_matters(board), *_repeated(board)]
 
 
+def reasons(board: Leaderboard) -> list[str]:
+    """Returns why runs aren't finished, a line each configuration with some that say why."""
+    return [f"{name_of_row(board, row)}: {row.state}" for row in board.rows if row.state != row.short_state]
+
+
 def to_csv(board: Leaderboard) -> str:
     """Returns a line a configuration, figures unrounded; differences are fractions, not points."""
     file = io.StringIO()
@@ -100,7 +105,8 @@ def to_markdown(board: Leaderboard) -> str:
     lines = [headings(board), *(cells(board, row) for row in board.rows)]
     first, *rest = [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
     ruler = f"|{'---|' * len(lines[0])}"
-    return "\n".join([first, ruler, *rest, "", *(f"- {_escaped(sentence)}" for sentence in sentences(board)), ""])
+    said = [*reasons(board), *sentences(board)]
+    return "\n".join([first, ruler, *rest, "", *(f"- {_escaped(sentence)}" for sentence in said), ""])
 
 
 def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
