@@ -46,8 +46,6 @@ class Listed:
         # One job a config, however often it is listed.
         self.jobs = list({job.number: job for job in plan.numbered(wanted)}.values())
         self.num_jobs = len(self.jobs)
-        if self.num_jobs < len(wanted):
-            log.warning("%d jobs are listed, %d of them different; those are run.", len(wanted), self.num_jobs)
         return {}
 
     def ask(self) -> list[Job]:
