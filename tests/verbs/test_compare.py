@@ -145,6 +145,16 @@ def test_whatever_ranks_rows_are_compared_by_accuracy(runs, capsys):
     assert "| to the leader, points |" in run_main(["compare", "format=md", "digits/c"], capsys)[1]
 
 
+def test_another_split_to_pick_the_leader_on_is_named_where_there_is_one(capsys):
+    for name, acc in (("a", 0.9), ("b", 0.7)):
+        made_run(f"digits/{name}", acc=acc, lr=acc, rows=[])
+        made_run(f"validated/{name}", acc=acc, lr=acc)
+    flattered = "The leader was picked on the very images that it is compared on, which flatters it"
+    assert f"{flattered}.\n" in run_main(["compare", "digits"], capsys)[1]
+    out = run_main(["compare", "validated", "metric=test/loss"], capsys)[1]
+    assert f"{flattered}; metric=val/loss picks it on others.\n" in out
+
+
 def test_python_is_given_the_leaderboard_and_the_file(runs, capsys):
     board = regraft.compare([Path("outputs/digits/a0"), "digits/b0", "metric=val/loss", "output=page.html"])
     assert (board.metric, [row.rank for row in board.rows]) == ("val/loss", [1, 2])

@@ -122,7 +122,9 @@ def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
         )
         if board.metric.startswith(f"{split}/"):
             flattered = "The leader was picked on the very images that it is compared on, which flatters it"
-            said.append(f"{flattered}{'; metric=val/acc picks it on others.' if split == 'test' else '.'}")
+            other = f"val/{board.metric.partition('/')[2]}"
+            is_elsewhere = split == "test" and other in board.metrics
+            said.append(f"{flattered}{f'; metric={other} picks it on others.' if is_elsewhere else '.'}")
     return said
 
 
