@@ -6,6 +6,7 @@ from optuna.trial import TrialState
 
 from regraft.sweeps import manifest
 from regraft.sweeps.outcomes import Outcome, outcome_in
+from regraft.sweeps.settings import Settings
 from regraft.sweeps.trial_file import read
 from regraft.sweeps.trials import Trials
 from written import written_run
@@ -27,7 +28,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def begun(plan, num_at_once=1, **settings):
-    search = Trials(**{**SETTINGS, **settings})
+    search = Trials(Settings(**{**SETTINGS, **settings}))
     search.earlier = search.begin(plan, num_at_once)
     return search
 
@@ -68,6 +69,15 @@ def test_a_study_that_goes_on_draws_what_it_would_have_drawn(plan):
     assert len(set(drawn)) == 4
     straight = begun(type(plan)(plan.folder.with_name("other"), [LR]), num_at_once=4)
     assert [job.overrides for job in straight.ask()] == drawn
+
+
+def test_a_study_that_goes_on_with_another_axis_shows_axes_only(plan):
+    first = begun(plan("seed=0", LR), n_trials=1)
+    run(first, first._plan, *first.ask())
+    second = begun(plan("seed=0", LR, "head=a,b"), n_trials=2)
+    (job,) = second.ask()
+    assert [len(second.varied(each)) for each in (*first.jobs, job)] == [1, 2]
+    assert second.varied(first.jobs[0])[0].startswith("lr=")
 
 
 def test_trials_of_a_killed_sweep_go_on(plan):

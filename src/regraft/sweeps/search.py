@@ -52,13 +52,17 @@ class Search(Protocol):
 
 
 def by_optuna(**settings: Any) -> Search:
-    """Returns Optuna's search; see `trials.Trials`.
+    """Returns Optuna's search.
+
+    Args:
+        settings: see `settings.Settings`.
 
     Raises:
         ValueError: Optuna isn't installed.
     """
     if find_spec("optuna") is None:
         raise ValueError("sweep=optuna: Optuna isn't installed. To have it: pip install 'regraft[optuna]'")
+    from regraft.sweeps.settings import Settings
     from regraft.sweeps.trials import Trials
 
-    return Trials(**settings)
+    return Trials(Settings(**settings))

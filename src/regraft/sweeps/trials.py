@@ -4,9 +4,8 @@ The study itself is made in `study`; what it holds is read in `stored`; what a t
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import optuna
 from hydra.core.override_parser.types import Override
@@ -15,12 +14,12 @@ from optuna.trial import TrialState
 from regraft.runs import Run
 from regraft.sweeps import storage as storages
 from regraft.sweeps import study as studies
-from regraft.sweeps.listed import require_whole
 from regraft.sweeps.manifest import Job
-from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
+from regraft.sweeps.objectives import values_of
 from regraft.sweeps.outcomes import Outcome, succeeded
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.rebuilding import rebuild
+from regraft.sweeps.settings import Settings
 from regraft.sweeps.space import some_values, space_of
 from regraft.sweeps.stored import RUN, StoredTrials
 from regraft.sweeps.trial_file import TrialFile
@@ -29,78 +28,52 @@ log = logging.getLogger(__name__)
 
 
 class Trials:
-    """A search that learns from what its jobs have found; see `search.Search` and `conf/sweep/optuna.yaml`.
+    """A search that learns from what its jobs have found; see `search.Search`.
 
     Args:
-        n_trials: of the study, those of earlier commands included.
-        sampler: short name; see `study.sampler`.
-        sampler_options: of that, or None.
-        pruner: short name, or None; see `study.pruner`.
-        pruner_options: of that, or None.
-        seed: of the sampler.
-        metrics: what is optimised.
-        directions: of the metrics; None for what their names say.
-        storage: of the study; None for a file in the sweep's folder.
-        study: its name; None for that of the sweep's folder.
-        space: axes beside those of the command line, or None.
+        settings: of the search.
+
+    Attributes:
+        jobs: those so far.
+        num_jobs: that there will be.
     """
 
-    def __init__(
-        self,
-        *,
-        n_trials: int,
-        sampler: str,
-        sampler_options: Mapping[str, Any] | None,
-        pruner: str | None,
-        pruner_options: Mapping[str, Any] | None,
-        seed: int,
-        metrics: Any,
-        directions: Any,
-        storage: str | None,
-        study: str | None,
-        space: Mapping[str, Any] | None,
-    ) -> None:
-        require_whole("sweep.n_trials", n_trials, 1)
-        require_whole("sweep.seed", seed, 0)
-        self._metrics = checked_metrics(metrics)
-        self._directions = checked_directions(directions, self._metrics)
-        self._sampler, self._sampler_options, self._seed = sampler, dict(sampler_options or {}), seed
-        self._pruner, self._pruner_options = pruner, dict(pruner_options or {})
-        self._storage, self._name, self._configured = storage, study, space or {}
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._is_rejoined = False
-        self.num_jobs = n_trials
+        self.num_jobs = settings.n_trials
         self.jobs: list[Job] = []
 
     def look_at(self, overrides: Sequence[Override]) -> None:
         """Takes the space that overrides span."""
         self._space = space_of(overrides)
-        studies.pruner(self._pruner, self._pruner_options)
-        self._sampler_for(0)
+        self._settings.require_fit(self._space)
 
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
         """Opens the study, or makes it; returns what became of the trials that have ended."""
-        self._plan, self._num_at_once = plan, num_at_once
-        self.look_at(plan.overrides(self._configured))
+        self._plan, self._num_at_once, settings = plan, num_at_once, self._settings
+        self.look_at(plan.overrides(settings.space))
         for values in some_values(self._space):
             plan.job(self._space.overrides(values))  # so that a mistake is found before anything runs
-        if self._sampler == "grid":
+        if settings.is_grid:
             self.num_jobs = min(self.num_jobs, studies.grid_size(self._space))
-        self._address = storages.kept_address(self._storage, plan.folder)
-        name = self._name or plan.folder.name
+        self._address = storages.kept_address(settings.storage, plan.folder)
+        name = settings.study or plan.folder.name
         if "://" not in self._address:
             storages.mend(Path(self._address))
-        self._study = studies.study_at(storages.storage_at(self._address), name, self._metrics, self._directions)
+        self._study = studies.study_at(storages.storage_at(self._address), name, settings.metrics, settings.directions)
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
         studies.require_same_kinds(self._study, self._distributions)
-        self._stored = StoredTrials(self._study, plan.folder, self._metrics)
+        self._stored = StoredTrials(self._study, plan.folder, settings.metrics)
         with plan.lock():
             known = plan.known()
             if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
-                rebuild(self._study, plan.folder, known, self._distributions, self._metrics)
+                rebuild(self._study, plan.folder, known, self._distributions, settings.metrics)
             self._take_up(known)
             plan.keep(self.jobs)
-        if self._pruner is not None and not self._is_pruning:
-            print(f"Nothing is pruned: that takes a single validation metric, and this is {', '.join(self._metrics)}.")
+        if settings.pruner is not None and not settings.is_pruning:
+            metrics = ", ".join(settings.metrics)
+            print(f"Nothing is pruned: that takes a single validation metric, and this is {metrics}.")
         ended = self._stored.of_the_folder(ended=True)
         to_run = {*self._stored.of_the_folder(ended=False), *self._stored.failed()}
         return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}
@@ -134,7 +107,7 @@ class Trials:
         values = None
         if outcome.word == "ok":
             try:
-                values = values_of(run, self._metrics)
+                values = values_of(run, self._settings.metrics)
             except ValueError as error:
                 outcome = Outcome("failed", str(error))
         for trial in trials:
@@ -148,7 +121,7 @@ class Trials:
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
-        return list(job.overrides[-len(self._space.axes) :])
+        return [override for override in job.overrides if override.partition("=")[0] in self._space.axes]
 
     def conclusion(self) -> str:
         """Returns the best trials and their folders."""
@@ -164,11 +137,6 @@ class Trials:
             self._introduce(job, trials[job.number])
         return jobs
 
-    @property
-    def _is_pruning(self) -> bool:
-        """Whether trials may be given up, which Optuna does by one metric only."""
-        return self._pruner is not None and len(self._metrics) == 1 and self._metrics[0].startswith("val/")
-
     def _take_up(self, known: Sequence[Job]) -> None:
         """Takes up the trials of this folder, those of others who go on with it too; call it with the lock held.
 
@@ -180,7 +148,7 @@ class Trials:
         jobs = {job.number: job for job in [*known, *self.jobs]}
         for trial in self._stored.all():
             number = self._stored.job_number(trial)
-            if number is None and trial.state == TrialState.RUNNING and self._storage is None:
+            if number is None and trial.state == TrialState.RUNNING and self._settings.storage is None:
                 lost = Outcome("failed", "the sweep was killed before the trial had a folder")
                 self._stored.end(trial.number, lost, None)
             elif number is not None and number not in jobs:
@@ -190,7 +158,7 @@ class Trials:
 
     def _asked(self) -> Job | None:
         """Returns the job of a new trial; None if there is nothing to run for it."""
-        self._study.sampler = self._sampler_for(len(self._stored.all()))
+        self._study.sampler = self._settings.sampler(len(self._stored.all()), self._space)
         trial = self._study.ask(self._distributions)
         # Optuna's grid would stop its own loop once it is done, and there is none.
         self._study.sampler = optuna.samplers.RandomSampler()
@@ -219,14 +187,9 @@ class Trials:
 
     def _introduce(self, job: Job, trial_number: int) -> None:
         """Lets the job's process know which trial it is, if it may be given up."""
-        if self._pruner is None or not self._is_pruning:
+        settings = self._settings
+        if settings.pruner is None or not settings.is_pruning:
             return
-        name, metric = self._study.study_name, self._metrics[0]
-        file = TrialFile(self._address, name, trial_number, metric, self._pruner, self._pruner_options)
+        name, metric = self._study.study_name, settings.metrics[0]
+        file = TrialFile(self._address, name, trial_number, metric, settings.pruner, settings.pruner_options)
         file.write(self._plan.folder / str(job.number))
-
-    def _sampler_for(self, number: int) -> optuna.samplers.BaseSampler:
-        """Returns the sampler of a trial by its number, so that a study that goes on draws nothing twice."""
-        is_order_fixed = self._sampler == "grid"
-        seed = self._seed if is_order_fixed else self._seed + number
-        return studies.sampler(self._sampler, self._sampler_options, seed, self._space)
