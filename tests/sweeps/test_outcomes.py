@@ -18,7 +18,7 @@ from regraft.sweeps.outcomes import (
 )
 from written import written_run
 
-JOBS = [Job(0, ("x=1", "lr=0.1", "hydra.verbose=true"), "a"), Job(1, ("x=1", "lr=0.2"), "b")]
+JOBS = [Job(0, ("x=1", "lr=0.1", "hydra.verbose=true", "sweep.n_jobs=2"), "a"), Job(1, ("x=1", "lr=0.2"), "b")]
 
 
 def test_what_a_job_returns_is_said_by_its_metric(tmp_path):

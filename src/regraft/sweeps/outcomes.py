@@ -12,6 +12,8 @@ from regraft.sweeps.manifest import Job
 
 Word = Literal["ok", "pruned", "failed", "stopped", "skipped"]
 _HEADLINES = ("test/acc", "val/acc")
+_NO_EXPERIMENT = ("hydra.", "sweep.")
+"""Beginnings of overrides that say how jobs are run, and not what they are."""
 _LONG_NUMBER = re.compile(r"(?<==)-?\d+\.\d{7,}(e[+-]?\d+)?$")
 
 
@@ -102,7 +104,7 @@ def counts_text(outcomes: Sequence[Outcome]) -> str:
 def varied_of(job: Job, jobs: Sequence[Job]) -> list[str]:
     """Returns the overrides that not all jobs of the sweep have."""
     in_all = set.intersection(*(set(each.overrides) for each in jobs)) if len(jobs) > 1 else set()
-    return [override for override in job.overrides if override not in in_all and not override.startswith("hydra.")]
+    return [each for each in job.overrides if each not in in_all and not each.startswith(_NO_EXPERIMENT)]
 
 
 def _headline(value: Any) -> str:
