@@ -2,6 +2,7 @@ import socket
 from typing import Any
 
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from regraft.sweeps import manifest
@@ -229,6 +230,20 @@ def test_a_job_knows_its_trial_where_it_may_be_given_up(plan):
     assert trial.is_given_up(0.1, 0)
     assert trial.is_given_up(0.8, 0)  # said before, by a run that was killed
     assert not read(plan.folder / str(first.number)).is_given_up(0.1, 5)
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), StorageInternalError("the server has gone")])
+def test_a_run_goes_on_where_its_study_cannot_be_reached(plan, error, monkeypatch, caplog):
+    plan = plan(LR)
+    (job,) = begun(plan, pruner="median").ask()
+    trial = read(plan.folder / str(job.number))
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(trial.trial, "report", fail)
+    assert not trial.is_given_up(0.1, 0)
+    assert f"can't be reached after epoch 0, so the run goes on: {error}" in caplog.text
 
 
 @pytest.mark.parametrize("metrics", [["val/acc", "seconds"], ["seconds"]])

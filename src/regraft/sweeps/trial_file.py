@@ -59,7 +59,7 @@ class TrialFile:
         return optuna.trial.Trial(found, frozen._trial_id)
 
     def is_given_up(self, value: float, epoch: int) -> bool:
-        """Reports a value, and returns whether the search gives the trial up.
+        """Reports a value, and returns whether the search gives the trial up; not, if the study can't be reached.
 
         Args:
             value: of the metric.
@@ -67,9 +67,17 @@ class TrialFile:
         """
         if self.trial is None:
             return False
-        if epoch not in self.trial.study.trials[self.number].intermediate_values:
-            self.trial.report(value, epoch)
-        return bool(self.trial.should_prune())
+        from optuna.exceptions import StorageInternalError
+
+        try:
+            told = self.trial.study.get_trials(deepcopy=False)[self.number].intermediate_values
+            if epoch not in told:
+                self.trial.report(value, epoch)
+            return bool(self.trial.should_prune())
+        except (StorageInternalError, OSError) as error:
+            # The run's results are worth more than the time that giving it up would save.
+            log.warning("The study can't be reached after epoch %d, so the run goes on: %s", epoch, error)
+            return False
 
 
 def read(folder: Path) -> TrialFile | None:
