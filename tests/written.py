@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from regraft.runs import Run
@@ -64,6 +63,3 @@ class WrittenPlan:
 
     def keep(self, jobs: Sequence[Job]) -> None:
         manifest.write(self.folder, jobs)
-
-    def lock(self) -> FileLock:
-        return FileLock(self.folder / ".planning")

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
@@ -13,14 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
 from regraft.atomic import write_atomically
-from regraft.sweeps import manifest
+from regraft.sweeps import claims, manifest
 from regraft.sweeps.manifest import COMMAND, Job
 from regraft.sweeps.outcomes import varied_of
 from regraft.sweeps.space import with_configured
 
 log = logging.getLogger(__name__)
-
-_PLANNING = ".planning"
 
 
 class Plan:
@@ -60,22 +57,17 @@ class Plan:
 
     def numbered(self, wanted: Sequence[Job]) -> list[Job]:
         """Returns the jobs, numbered as before where the folder is a sweep already; says what has changed."""
-        # Two who go on with the sweep at once, with other spaces, would give new jobs the same numbers.
-        with self.lock():
+        with claims.changing(self.folder):
             known = self.known()
+            earlier = manifest.wanted(self.folder) or known
             jobs = manifest.numbered(wanted, known)
             self.keep(jobs, known)
-        if known:
-            _say_changes(jobs, known)
+        if earlier:
+            _say_changes(jobs, earlier)
         return jobs
 
-    def lock(self) -> FileLock:
-        """Returns what has one process at a time say which jobs the sweep has."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(self.folder / _PLANNING)
-
     def keep(self, jobs: Sequence[Job], known: Sequence[Job] = ()) -> None:
-        """Keeps the jobs, and the command, in the sweep's folder; call it with the lock held.
+        """Keeps the jobs, and the command, in the sweep's folder; to be called while it is `claims.changing`.
 
         Args:
             jobs: that the sweep wants.
@@ -86,10 +78,10 @@ class Plan:
         write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self._config).encode())
 
 
-def _say_changes(jobs: Sequence[Job], known: Sequence[Job]) -> None:
-    digests, known_digests = ({job.digest for job in group} for group in (jobs, known))
-    for word, group, others in (("added", jobs, known_digests), ("removed", known, digests)):
+def _say_changes(jobs: Sequence[Job], earlier: Sequence[Job]) -> None:
+    digests, earlier_digests = ({job.digest for job in group} for group in (jobs, earlier))
+    for word, group, others in (("added", jobs, earlier_digests), ("removed", earlier, digests)):
         for job in group:
             if job.digest not in others:
-                what = " ".join(varied_of(job, [*jobs, *known])) or "the same overrides, another config"
+                what = " ".join(varied_of(job, [*jobs, *earlier])) or "the same overrides, another config"
                 print(f"{word}: job {job.number}, {what}")
