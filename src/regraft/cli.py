@@ -3,6 +3,7 @@
 Nothing heavy is imported before a config is composed, so that help, completion and typing mistakes answer at once.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -218,9 +219,11 @@ def _resume(arguments: list[str]) -> None:
     sweep = to_resume_sweep(arguments)
     if sweep is None:
         _run_training(to_resume(arguments))
-    else:
-        verb, command = sweep
-        _run_app(verb, command, {"train": _train, "probe": _probe, "eval": _evaluate}[verb])
+        return
+    if sweep.directory != Path.cwd():
+        print(f"Going on in {sweep.directory}, where the sweep was started.")
+    with contextlib.chdir(sweep.directory):
+        _run_app(sweep.verb, sweep.arguments, {"train": _train, "probe": _probe, "eval": _evaluate}[sweep.verb])
 
 
 def _probe(config: DictConfig) -> Any:

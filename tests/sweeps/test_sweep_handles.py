@@ -14,7 +14,8 @@ def sweep(tmp_path):
     hydra = {
         "overrides": {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=joblib"], "task": ["a=1,2", "seed=0"]},
         "runtime": {
-            "config_sources": [{"path": "/mine", "provider": "command-line"}, {"path": "x", "provider": "main"}]
+            "cwd": str(tmp_path),
+            "config_sources": [{"path": "/mine", "provider": "command-line"}, {"path": "x", "provider": "main"}],
         },
         "job": {"config_name": "train"},
     }
@@ -45,12 +46,27 @@ def test_a_part_of_a_sweeps_name_and_of_a_runs_is_refused(sweep):
 
 
 def test_a_resumed_sweep_is_its_command_with_what_is_given_now(sweep):
-    verb, arguments = to_resume_sweep([f"run={sweep}", "seed=3", "sweep.fail_fast=true"])
-    assert verb == "train"
-    assert arguments == [
+    command = to_resume_sweep([f"run={sweep}", "seed=3", "sweep.fail_fast=true"])
+    assert command.verb == "train"
+    assert command.arguments == [
         *("--multirun", "--config-dir", "/mine", "hydra/launcher=joblib", "a=1,2"),
         *("seed=3", "sweep.fail_fast=true", f"hydra.sweep.dir='{sweep}'"),
     ]
+
+
+def test_a_flag_takes_no_other_ones_place(sweep):
+    arguments = to_resume_sweep([f"run={sweep}", "-m", "--config-dir", "/other"]).arguments
+    assert arguments[:3] == ["--multirun", "--config-dir", "/mine"]
+    assert arguments[-4:-1] == ["-m", "--config-dir", "/other"]
+
+
+def test_a_sweep_goes_on_where_it_was_started(sweep, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert to_resume_sweep([f"run={sweep}"]).directory == tmp_path
+    text = (sweep / COMMAND).read_text()
+    (sweep / COMMAND).write_text(text.replace(f"cwd: {tmp_path}", "cwd: /nowhere/any/more"))
+    assert to_resume_sweep([f"run={sweep}"]).directory == tmp_path / "elsewhere"
 
 
 def test_what_is_no_sweep_is_left_to_others(sweep):

@@ -59,8 +59,13 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
 def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
     monkeypatch.setattr("regraft.cli._evaluate", lambda config: {f"{config.split}/acc": 0.5})
     assert run_main(["eval", "-m", "ckpt_path=x", "split=test,val", "hydra.sweep.dir=outputs/sweep-1"], capsys)[0] == 0
-    code, out, err = run_main(["resume", "run=outputs/sweep-1"], capsys)
+    place = Path.cwd()
+    (place / "elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    code, out, err = run_main(["resume", "run=../outputs/sweep-1"], capsys)
     assert (code, err) == (0, "")
+    assert out.startswith(f"Going on in {place}, where the sweep was started.\n")
+    assert Path.cwd() == place / "elsewhere"
     assert [line.split() for line in out[out.index("Sweep of 2 jobs") :].splitlines()[1:]] == [
         ["0", "split=test", "ok", "test/acc", "0.5000"],
         ["1", "split=val", "ok", "val/acc", "0.5000"],

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
@@ -17,6 +18,22 @@ _VERBS = ("train", "probe", "eval")
 """Each composes the config of its name."""
 _OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
 """Hydra's own keys that another command sets for itself."""
+
+
+@dataclass(frozen=True)
+class SweepCommand:
+    """What goes on with a sweep.
+
+    Attributes:
+        verb: of the command line.
+        arguments: of that.
+        directory: where the sweep was started, which relative paths in its command hang on; where this process is, if
+            there is no such folder any more.
+    """
+
+    verb: str
+    arguments: list[str]
+    directory: Path
 
 
 def is_sweep(path: Path) -> bool:
@@ -41,8 +58,8 @@ def find_sweep(handle: str, folder: str | Path) -> Path | None:
     return named[0] if len(named) == 1 else None
 
 
-def to_resume_sweep(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Returns the verb and the arguments that go on with a sweep; None if `run=` names none.
+def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
+    """Returns the command that goes on with a sweep; None if `run=` names none.
 
     What else the arguments say takes the place of what the sweep's own command said of the same key.
 
@@ -55,11 +72,10 @@ def to_resume_sweep(arguments: Sequence[str]) -> tuple[str, list[str]] | None:
         return None
     _require_no_run(handle, sweep, output_dir(arguments))
     given = without_handle(arguments)
-    verb, command, config_dirs = _command_of(sweep)
-    keys = {key_of(argument) for argument in given}
-    kept = [argument for argument in command if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
-    flags = [word for folder in config_dirs for word in ("--config-dir", folder)]
-    return verb, ["--multirun", *flags, *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"]
+    command = _command_of(sweep)
+    keys = {key for argument in given if (key := key_of(argument)) is not None}
+    kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
+    return replace(command, arguments=["--multirun", *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])
 
 
 def _require_no_run(handle: str, sweep: Path, folder: str) -> None:
@@ -75,17 +91,19 @@ def _require_no_run(handle: str, sweep: Path, folder: str) -> None:
         )
 
 
-def _command_of(sweep: Path) -> tuple[str, list[str], list[str]]:
-    """Returns a sweep's verb, its overrides, and the config folders that it named."""
+def _command_of(sweep: Path) -> SweepCommand:
+    """Returns the command that a sweep was made by: the config folders that it named, and its overrides."""
     try:
         hydra = yaml.safe_load((sweep / COMMAND).read_text(encoding="utf-8"))["hydra"]
         overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
         sources = hydra["runtime"]["config_sources"]
-        config_dirs = [source["path"] for source in sources if source["provider"] == "command-line"]
+        folders = [source["path"] for source in sources if source["provider"] == "command-line"]
+        flags = [word for folder in folders for word in ("--config-dir", folder)]
         verb = hydra["job"]["config_name"]
         if verb not in _VERBS:
             raise ValueError(f"got {verb!r}; allowed: {', '.join(_VERBS)}.")
-        return verb, list(map(str, overrides)), config_dirs
+        directory = Path(hydra["runtime"]["cwd"])
+        return SweepCommand(verb, [*flags, *map(str, overrides)], directory if directory.is_dir() else Path.cwd())
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(
             f"run: {sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
