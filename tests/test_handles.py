@@ -80,7 +80,7 @@ def test_several_matches_are_listed_the_newest_first(runs):
     ("handle", "sentence"),
     [
         ("2030-01-01-aax", "The nearest is 'digits/2030-01-01-aaa'. `regraft runs` lists them"),
-        ("outputs/flowers", "outputs/flowers is no run's folder"),
+        ("outputs/flowers", "outputs/flowers is no run's folder: it holds no config.yaml. Runs lie below it, such as"),
         ("", "there is no run ''"),
     ],
 )

@@ -14,7 +14,8 @@ from regraft.runs import CHECKPOINTS, Run, find_checkpoint, is_run
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
 _MAX_LISTED = 10
-_HEADLINES = ("test/acc", "val/acc")
+HEADLINES = ("test/acc", "val/acc")
+"""What a run goes by: the first of them that it has."""
 _ELSE = "`regraft runs` lists them; output_dir=PATH looks elsewhere."
 
 
@@ -84,7 +85,7 @@ def headline(run: Run) -> tuple[str, float] | None:
     """Returns the name and value of the metric that a finished run goes by; None if it has none that can be read."""
     try:
         metrics = run.metrics
-        name = next(name for name in _HEADLINES if math.isfinite(metrics.get(name, math.nan)))
+        name = next(name for name in HEADLINES if math.isfinite(metrics.get(name, math.nan)))
         return name, float(metrics[name])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration):
         return None
@@ -132,11 +133,11 @@ def _best(runs: Sequence[Run]) -> Run:
     # What kept no checkpoint, such as a fast_dev_run, can't be gone back to.
     finished = [run for run in runs if run.is_finished and (run.best_ckpt.is_file() or run.last_ckpt.is_file())]
     found = [(run, best) for run in finished if (best := headline(run)) is not None]
-    for name in _HEADLINES:
+    for name in HEADLINES:
         values = {run: value for run, (metric, value) in found if metric == name}
         if values:
             return max(values, key=lambda run: values[run])
-    raise FileNotFoundError(f"run: got 'best', but no run has finished with {' or '.join(_HEADLINES)}. {_ELSE}")
+    raise FileNotFoundError(f"run: got 'best', but no run has finished with {' or '.join(HEADLINES)}. {_ELSE}")
 
 
 def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
@@ -153,7 +154,9 @@ def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
             f"Give more of one of them; run=last is the newest."
         )
     if Path(handle).expanduser().is_dir() and handle:
-        raise FileNotFoundError(f"run: {handle} is no run's folder: it holds no config.yaml. {_ELSE}")
+        below = next(_run_folders(Path(handle).expanduser()), None)
+        hint = _ELSE if below is None else f"Runs lie below it, such as {below}."
+        raise FileNotFoundError(f"run: {handle} is no run's folder: it holds no config.yaml. {hint}")
     near = _nearest(handle, list(names))
     raise FileNotFoundError(f"run: there is no run {handle!r}. The nearest is {near!r}. {_ELSE}")
 

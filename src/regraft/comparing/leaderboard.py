@@ -12,8 +12,8 @@ from regraft.comparing.paired import Comparison, compare_to_leader
 from regraft.comparing.parameters import ABSENT, varied
 from regraft.comparing.statistics import Figure, figure
 from regraft.composition import unknown
+from regraft.handles import HEADLINES
 
-_BEST_FIRST = ("test/acc", "val/acc")
 _STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")
 
 
@@ -115,7 +115,7 @@ def is_lower_better(metric: str) -> bool:
 def _metric(entries: Sequence[Entry], wanted: str | None) -> str:
     names = sorted({name for entry in entries for name in entry.metrics})
     if wanted is None:
-        return next((name for name in _BEST_FIRST if name in names), _BEST_FIRST[-1])
+        return next((name for name in HEADLINES if name in names), HEADLINES[-1])
     if wanted not in names:
         raise ValueError(f"metric: {unknown('metric', wanted, names)}")
     return wanted

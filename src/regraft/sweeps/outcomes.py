@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from regraft import run_state
+from regraft.handles import HEADLINES
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job
 
 Word = Literal["ok", "pruned", "failed", "stopped", "skipped"]
-_HEADLINES = ("test/acc", "val/acc")
 _NO_EXPERIMENT = ("hydra.", "sweep.")
 """Beginnings of overrides that say how jobs are run, and not what they are."""
 _LONG_NUMBER = re.compile(r"(?<==)-?\d+\.\d{7,}(e[+-]?\d+)?$")
@@ -114,5 +114,5 @@ def _headline(value: Any) -> str:
         metrics, seconds = (value.metrics, f"  {value.results['seconds']:.1f} s") if is_run else (value, "")
     except (OSError, ValueError, KeyError, TypeError):
         return "results.json can't be read"
-    name = next((name for name in _HEADLINES if name in metrics), None)
+    name = next((name for name in HEADLINES if name in metrics), None)
     return f"{f'{name} {metrics[name]:.4f}' if name else 'done'}{seconds}"
