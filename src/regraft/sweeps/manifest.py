@@ -1,6 +1,6 @@
 """A sweep's folder: its jobs, and the command that made it. What a job came to is said by its own folder.
 
-Files only; how jobs are made from a command, and launched, belongs in `sweeper`.
+Files only; how jobs are made from a command belongs in `planning`, how they are launched in `launching`.
 """
 
 import hashlib
