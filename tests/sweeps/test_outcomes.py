@@ -56,7 +56,9 @@ def test_a_folder_says_what_its_process_cannot(tmp_path):
 def test_damaged_results_are_said_to_be(tmp_path, content):
     run = written_run(tmp_path / "0", [0.1])
     (run.path / "results.json").write_text(content)
-    assert outcome_in(run) == Outcome("ok", "results.json can't be read")
+    outcome = outcome_in(run)
+    assert outcome.word == "stopped"
+    assert outcome.text.startswith("its results.json can't be read (")
 
 
 def test_the_summary_has_a_line_a_job():

@@ -61,7 +61,10 @@ def outcome_in(run: Run) -> Outcome | None:
         return None
     state = run_state.read(run)
     if state.state == "finished":
-        return Outcome("ok", _headline(run))
+        try:
+            return succeeded(run)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Outcome("stopped", f"its results.json can't be read ({error})")
     if state.state in ("failed", "pruned"):
         return Outcome(state.state, state.reason or "it doesn't say why")
     if state.state == "running":
@@ -109,10 +112,7 @@ def varied_of(job: Job, jobs: Sequence[Job]) -> list[str]:
 
 def _headline(value: Any) -> str:
     """Returns the metric that a run, or an evaluation, goes by."""
-    is_run = isinstance(value, Run)
-    try:
-        metrics, seconds = (value.metrics, f"  {value.results['seconds']:.1f} s") if is_run else (value, "")
-    except (OSError, ValueError, KeyError, TypeError):
-        return "results.json can't be read"
+    metrics = value.metrics if isinstance(value, Run) else value
     name = next((name for name in HEADLINES if name in metrics), None)
-    return f"{f'{name} {metrics[name]:.4f}' if name else 'done'}{seconds}"
+    headline = f"{name} {metrics[name]:.4f}" if name else "done"
+    return f"{headline}  {value.results['seconds']:.1f} s" if isinstance(value, Run) else headline
