@@ -31,16 +31,6 @@ def test_a_study_lies_in_the_sweep_or_where_it_is_told(tmp_path, monkeypatch):
     assert storage.address("mine.journal", tmp_path / "x") == str(tmp_path / "mine.journal")
 
 
-@pytest.mark.parametrize("content", ["", "3", '["sqlite:///a.db"]'])
-def test_a_damaged_address_is_made_anew(tmp_path, monkeypatch, caplog, content):
-    monkeypatch.chdir(tmp_path)
-    place = storage.kept_address("sqlite:///a.db", tmp_path)
-    (tmp_path / "study.json").write_text(content)
-    assert storage.kept_address("sqlite:///a.db", tmp_path) == place
-    assert "study.json is damaged" in caplog.text
-    assert json.loads((tmp_path / "study.json").read_text()) == ["sqlite:///a.db", place]
-
-
 def test_a_database_holds_a_study_too(tmp_path):
     place = storage.address(f"sqlite:///{tmp_path}/a.db", tmp_path)
     first = studies.study_at(storage.storage_at(place), "s", ["val/acc"], ["maximize"])

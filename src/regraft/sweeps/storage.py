@@ -34,13 +34,9 @@ def kept_address(storage: str | None, folder: Path) -> str:
     """Returns `address`, which of a relative path stays what it was when the sweep was started."""
     kept = folder / _ADDRESS
     if kept.is_file():
-        try:
-            said, place = json.loads(kept.read_text(encoding="utf-8"))
-        except (ValueError, TypeError):
-            log.warning("%s is damaged; sweep.storage is looked for from the current folder.", kept)
-        else:
-            if said == storage:
-                return str(place)
+        said, place = json.loads(kept.read_text(encoding="utf-8"))
+        if said == storage:
+            return str(place)
     place = address(storage, folder)
     if storage is not None:
         folder.mkdir(parents=True, exist_ok=True)
