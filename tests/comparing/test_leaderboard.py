@@ -7,7 +7,7 @@ from made_runs import made_run
 from regraft.comparing.entries import read_entries
 from regraft.comparing.finding import find_runs
 from regraft.comparing.leaderboard import make_leaderboard
-from regraft.comparing.parameters import ABSENT
+from regraft.dotted import ABSENT
 from regraft.sweeps import manifest
 from regraft.sweeps.manifest import Job
 
@@ -115,6 +115,23 @@ def test_jobs_that_have_not_started_belong_to_their_kind(sweep):
         assert first.state == "3 finished"
         assert second.state == "3 finished, 1 waiting"
         assert (waiting.rank, waiting.state, waiting.values) == (None, "waiting", ("5.0",))
+
+
+def test_what_a_sweep_is_to_vary_is_seen_from_its_first_job_on():
+    made_run("digits/sweep-a/0", state="running", overrides=["model=simple_cnn", "optimizer.lr=0.1", "seed=0"], rows=[])
+    sweep = OUTPUTS / "digits" / "sweep-a"
+    planned = enumerate((lr, seed) for lr in (0.1, 0.01) for seed in (0, 1))
+    overrides = [("model=simple_cnn", f"optimizer.lr={lr}", f"seed={seed}") for _, (lr, seed) in planned]
+    manifest.write(sweep, [Job(number, each, str(number)) for number, each in enumerate(overrides)])
+    made_run("digits/b", overrides=[], config={"head": {"dropout": 0.5}})
+    board = leaderboard("sweep-a", "digits/b")
+    assert board.parameters == ("head.dropout", "optimizer.lr")
+    found = {row.state: row.values for row in board.rows}
+    assert found == {
+        "finished": (0.5, 0.1),
+        "1 running: epoch 0 of 3, 1 waiting": (ABSENT, 0.1),
+        "2 waiting": (ABSENT, "0.01"),
+    }
 
 
 def test_a_job_that_failed_before_it_had_a_config_says_why(sweep):

@@ -1,6 +1,7 @@
 import pytest
 
-from regraft.comparing.parameters import ABSENT, Composed, configuration_of, seeds_of, text_of, varied
+from regraft.comparing.parameters import Composed, configuration_of, seeds_of, text_of, varied
+from regraft.dotted import ABSENT
 
 
 def composed(choices=None, typed=(), **sections):

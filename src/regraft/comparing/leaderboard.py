@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regraft.arguments import value_of
 from regraft.comparing.entries import Entry
 from regraft.comparing.importance import importance
 from regraft.comparing.paired import Comparison, compare_to_leader
-from regraft.comparing.parameters import ABSENT, varied
+from regraft.comparing.parameters import varied
+from regraft.comparing.planned import only_planned, planned_value
 from regraft.comparing.statistics import Figure, figure
 from regraft.composition import unknown
 from regraft.handles import HEADLINES
@@ -93,18 +93,19 @@ def make_leaderboard(entries: Sequence[Entry], metric: str | None) -> Leaderboar
     metrics = (metric, *_beside(metric, kept))
     composed = [entry for entry in kept if entry.composed.config]
     columns = varied([entry.composed for entry in composed]) if composed else {}
+    planned = only_planned(kept, columns)
     places = {id(entry): place for place, entry in enumerate(composed)}
     rows = []
     for group in _by_configuration(kept):
         place = next((places[id(entry)] for entry in group if id(entry) in places), None)
-        values = [_planned(name, group[0]) if place is None else column[place] for name, column in columns.items()]
-        rows.append(_row(values, group, metrics))
+        values = [planned_value(name, group[0]) if place is None else column[place] for name, column in columns.items()]
+        rows.append(_row([*values, *(planned_value(name, group[0]) for name in planned)], group, metrics))
     rows = _ranked(rows, metric)
     ranked = [row for row in rows if row.rank is not None]
     compared = iter(compare_to_leader([row.entries for row in ranked]) if ranked else [])
     rows = [replace(row, comparison=next(compared)) if row.rank is not None and row.rank > 1 else row for row in rows]
     weights = _importance(columns, composed, metric)
-    return Leaderboard(metric, metrics, tuple(columns), tuple(rows), weights, len(entries) - len(kept))
+    return Leaderboard(metric, metrics, (*columns, *planned), tuple(rows), weights, len(entries) - len(kept))
 
 
 def is_lower_better(metric: str) -> bool:
@@ -148,12 +149,6 @@ def _importance(columns: dict[str, list[Any]], entries: Sequence[Entry], metric:
     places = [place for place, entry in enumerate(entries) if entry.is_finished and metric in entry.metrics]
     parameters = {name: [column[place] for place in places] for name, column in columns.items()}
     return importance(parameters, [entries[place].metrics[metric] for place in places])
-
-
-def _planned(name: str, entry: Entry) -> Any:
-    """Returns what a job that hasn't started is to have of a parameter, if its command says so."""
-    value = value_of(name, entry.overrides)
-    return ABSENT if value is None else value
 
 
 def _row(values: Sequence[Any], entries: Sequence[Entry], metrics: Sequence[str]) -> Row:

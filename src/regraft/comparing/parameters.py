@@ -6,14 +6,9 @@ Which part of a config counts is for `sweeps.manifest.experiment_of` to say.
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-
-class Absent:
-    """What a run has in the place of a parameter that it lacks."""
-
-
-ABSENT: Final = Absent()
+from regraft.dotted import ABSENT
 
 
 @dataclass(frozen=True)
