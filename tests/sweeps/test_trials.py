@@ -218,6 +218,12 @@ def test_several_metrics_have_a_front(plan):
     assert search.conclusion().startswith("Pareto front: 2 of 2 trials, by val/acc, val/loss:\n")
 
 
+def test_costs_are_shown_as_such(plan):
+    plan = plan(LR)
+    search = begun(plan, n_trials=1, metrics=["val/acc", "seconds", "num_trained_parameters"])
+    assert run(search, plan, *search.ask()).text == "val/acc 0.5000  seconds 2.0  num_trained_parameters 10"
+
+
 def test_a_job_knows_its_trial_where_it_may_be_given_up(plan):
     plan = plan(LR)
     search = begun(plan, pruner="median", pruner_options={"n_startup_trials": 1})

@@ -117,4 +117,10 @@ class StoredTrials:
         return "\n".join(lines)
 
     def _values_text(self, trial: FrozenTrial) -> str:
-        return "  ".join(f"{name} {value:.4f}" for name, value in zip(self._metrics, trial.values, strict=True))
+        return "  ".join(
+            f"{name} {_shown(name, value)}" for name, value in zip(self._metrics, trial.values, strict=True)
+        )
+
+
+def _shown(name: str, value: float) -> str:
+    return f"{value:,.0f}" if name.startswith("num_") else f"{value:.1f}" if name == "seconds" else f"{value:.4f}"
