@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regraft.sweeps.claims import claimed
+from regraft.sweeps.claims import claimed, is_to_stop
 from regraft.sweeps.launching import Launching
 from regraft.sweeps.listed import grid
 from regraft.sweeps.outcomes import Outcome
@@ -40,11 +40,11 @@ def killed(folder, *begun):
     return launch
 
 
-def outcomes_of(plan, *batches, n_jobs=None):
+def outcomes_of(plan, *batches, n_jobs=None, **more):
     search = grid(None)
     search.begin(plan, 1)
     launcher = Launcher(*batches)
-    launching = Launching(launcher, plan.folder, n_jobs)
+    launching = Launching(launcher, plan.folder, n_jobs, **more)
     launching.run(search.ask(), search)
     return launching.outcomes, launcher.launched
 
@@ -70,6 +70,14 @@ def test_a_job_that_always_loses_its_process_is_given_up_and_those_that_waited_a
     outcomes, launched = outcomes_of(plan, *batches)
     assert launched[2] == ["hydra.sweep.subdir=1"]
     assert outcomes == {0: Outcome("stopped", "its process was lost (a worker was terminated)"), 1: FINE}
+
+
+@pytest.mark.parametrize("fail_fast", [True, False])
+def test_a_lost_job_stops_the_others_if_the_first_failure_is_to(plan, fail_fast):
+    plan = plan("a=1,2")
+    batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE]]
+    outcomes_of(plan, *batches, fail_fast=fail_fast)
+    assert is_to_stop(plan.folder) == fail_fast
 
 
 def test_a_launcher_that_never_starts_anything_is_given_up(plan):

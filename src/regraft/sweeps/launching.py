@@ -34,6 +34,7 @@ class Launching:
         launcher: Hydra's, or of a plugin.
         folder: of the sweep.
         n_jobs: how many the launcher is given at once; None for all.
+        fail_fast: whether a job whose process is lost for good stops those that haven't started.
 
     Attributes:
         folder: of the sweep.
@@ -41,8 +42,9 @@ class Launching:
         is_sequential: whether jobs run in this process, one after the other.
     """
 
-    def __init__(self, launcher: Launcher, folder: Path, n_jobs: int | None) -> None:
+    def __init__(self, launcher: Launcher, folder: Path, n_jobs: int | None, *, fail_fast: bool = False) -> None:
         self._launcher = launcher
+        self._fail_fast = fail_fast
         self.folder = folder
         self._seconds: list[float] = []
         self.outcomes: dict[int, Outcome] = {}
@@ -82,7 +84,11 @@ class Launching:
         begun = [job.number for job in lost if claims.is_begun(self.folder / str(job.number))]
         # Those that waited for another one's process haven't had their turn, unless no process came up at all.
         tries.update(begun or [job.number for job in lost])
-        return [job for job in lost if tries[job.number] < _MOST_TRIES]
+        again = [job for job in lost if tries[job.number] < _MOST_TRIES]
+        if self._fail_fast and len(again) < len(lost):
+            # A job that raises says so itself.
+            claims.ask_to_stop(self.folder)
+        return again
 
     def _launch(self, batch: Sequence[Job]) -> dict[int, Outcome]:
         """Returns what became of some jobs; a launcher that fails as a whole leaves it to their folders to say."""

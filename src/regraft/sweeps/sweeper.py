@@ -10,7 +10,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from regraft.run_state import mark_of_this_process
 from regraft.sweeps import claims
@@ -59,7 +59,8 @@ class SurvivingSweeper(Sweeper):
             SweepError: a job failed.
         """
         folder = Path(self.config.hydra.sweep.dir).resolve()
-        launching = Launching(self.launcher, folder, self._n_jobs)
+        fail_fast = bool(OmegaConf.select(self.config, "sweep.fail_fast"))
+        launching = Launching(self.launcher, folder, self._n_jobs, fail_fast=fail_fast)
         at_once = 1 if launching.is_sequential else self._n_jobs or _workers(self.config)
         earlier = self.search.begin(Plan(folder, self.config, self.hydra_context, arguments), at_once)
         launching.outcomes |= earlier
