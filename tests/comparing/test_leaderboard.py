@@ -118,10 +118,10 @@ def test_jobs_that_have_not_started_belong_to_their_kind(sweep):
 
 
 def test_what_a_sweep_is_to_vary_is_seen_from_its_first_job_on():
-    made_run("digits/sweep-a/0", state="running", overrides=["model=simple_cnn", "optimizer.lr=0.1", "seed=0"], rows=[])
+    made_run("digits/sweep-a/0", state="running", overrides=["sweep.n_jobs=2", "optimizer.lr=0.1", "seed=0"], rows=[])
     sweep = OUTPUTS / "digits" / "sweep-a"
     planned = enumerate((lr, seed) for lr in (0.1, 0.01) for seed in (0, 1))
-    overrides = [("model=simple_cnn", f"optimizer.lr={lr}", f"seed={seed}") for _, (lr, seed) in planned]
+    overrides = [("sweep.n_jobs=3", f"optimizer.lr={lr}", f"seed={seed}") for _, (lr, seed) in planned]
     manifest.write(sweep, [Job(number, each, str(number)) for number, each in enumerate(overrides)])
     made_run("digits/b", overrides=[], config={"head": {"dropout": 0.5}})
     board = leaderboard("sweep-a", "digits/b")

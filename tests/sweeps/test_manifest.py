@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from regraft.sweeps import manifest
-from regraft.sweeps.manifest import MANIFEST, Job, digest_of, numbered
+from regraft.sweeps.manifest import MANIFEST, Job, digest_of, is_of_experiment, numbered
 from written import with_overrides, written_run
 
 CONFIG = {
@@ -61,6 +61,12 @@ def test_where_a_job_lies_and_what_it_shows_makes_it_no_other_one(changed):
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"trainer": {"max_epochs": 3}}, {"features": {"cache": "off"}}])
 def test_what_its_figures_hang_on_makes_it_another_one(changed):
     assert digest_of(CONFIG | changed) != digest_of(CONFIG)
+
+
+def test_a_key_is_of_the_experiment_or_not():
+    assert all(map(is_of_experiment, ["optimizer.lr", "head", "features.cache", "trainer.max_epochs", "seed"]))
+    others = ["hydra/launcher", "hydra.sweep.dir", "sweep", "sweep.n_trials", "logger.csv", "features.dir", "report"]
+    assert not any(map(is_of_experiment, [*others, "trainer.enable_progress_bar"]))
 
 
 def test_going_on_makes_a_job_no_other_one_but_another_checkpoint_does():

@@ -88,7 +88,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     keys = [key for key in map(key_of, overrides) if key is not None]
     planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
     compared = manifest.experiment_of(config, run.path)
-    asked = tuple(override for override in overrides if not is_seed(key_of(override) or ""))
+    asked = tuple(override for override in overrides if _is_of_configuration(override))
     return Entry(
         run=run,
         name=name,
@@ -164,7 +164,12 @@ def _choices(run: Run) -> dict[str, str]:
 
 def _kind(run: Run, overrides: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
     """Returns what the jobs of a sweep that differ in their seeds alone have in common."""
-    return run.path.parent, tuple(sorted(each for each in overrides if not is_seed(key_of(each) or "")))
+    return run.path.parent, tuple(sorted(filter(_is_of_configuration, overrides)))
+
+
+def _is_of_configuration(override: str) -> bool:
+    key = key_of(override) or ""
+    return manifest.is_of_experiment(key) and not is_seed(key)
 
 
 def _fingerprint(run: Run) -> str | None:

@@ -7,6 +7,7 @@ from regraft.arguments import key_of, value_of
 from regraft.comparing.entries import Entry
 from regraft.comparing.parameters import is_seed
 from regraft.dotted import ABSENT, at
+from regraft.sweeps.manifest import is_of_experiment
 
 
 def only_planned(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
@@ -25,7 +26,7 @@ def only_planned(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
         for key in filter(None, map(key_of, waiting)):
             if len({value_of(key, job.overrides) for job in jobs}) > 1:
                 found[key] = None
-    return [key for key in found if key not in known and not is_seed(key)]
+    return [key for key in found if key not in known and is_of_experiment(key) and not is_seed(key)]
 
 
 def planned_value(name: str, entry: Entry) -> Any:

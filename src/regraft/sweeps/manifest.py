@@ -56,6 +56,12 @@ def experiment_of(config: Mapping[str, Any], folder: Path | None = None) -> dict
     return kept
 
 
+def is_of_experiment(key: str) -> bool:
+    """Whether the figures of a run may hang on a key of its command; see `experiment_of`."""
+    section, _, leaf = key.partition(".")
+    return section.partition("/")[0] not in ("hydra", *_NO_PART) and leaf not in _NO_LEAF.get(section, ())
+
+
 def digest_of(config: Mapping[str, Any], folder: Path | None = None) -> str:
     """Returns what tells a job's resolved config from another one's, hex; see `experiment_of`."""
     kept = experiment_of(config, folder)

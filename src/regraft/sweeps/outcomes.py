@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from regraft import run_state
+from regraft.arguments import key_of
 from regraft.handles import HEADLINES
 from regraft.runs import Run
-from regraft.sweeps.manifest import Job
+from regraft.sweeps.manifest import Job, is_of_experiment
 
 Word = Literal["ok", "pruned", "failed", "stopped", "skipped"]
-_NO_EXPERIMENT = ("hydra.", "sweep.")
-"""Beginnings of overrides that say how jobs are run, and not what they are."""
 _LONG_NUMBER = re.compile(r"(?<==)-?\d+\.\d{7,}(e[+-]?\d+)?$")
 
 
@@ -105,9 +104,9 @@ def counts_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def varied_of(job: Job, jobs: Sequence[Job]) -> list[str]:
-    """Returns the overrides that not all jobs of the sweep have."""
+    """Returns the overrides that not all jobs of the sweep have, and that say what a job is, not how it is run."""
     in_all = set.intersection(*(set(each.overrides) for each in jobs)) if len(jobs) > 1 else set()
-    return [each for each in job.overrides if each not in in_all and not each.startswith(_NO_EXPERIMENT)]
+    return [each for each in job.overrides if each not in in_all and is_of_experiment(key_of(each) or "")]
 
 
 def _headline(value: Any) -> str:
