@@ -26,6 +26,7 @@ def test_what_a_job_returns_is_said_by_its_metric(tmp_path):
 def test_an_error_is_its_first_line():
     assert failed(ValueError("one\ntwo")).text == "one"
     assert failed(MemoryError()).text == "MemoryError"
+    assert failed(SystemExit(3)).text == "it left with exit code 3"
 
 
 def test_a_folder_says_what_its_process_cannot(tmp_path):
@@ -50,6 +51,10 @@ def test_the_summary_has_a_line_a_job():
         ["0", "lr=0.1", "ok", "fine"],
         ["1", "lr=0.2", "skipped", "not", "started"],
     ]
+
+
+def test_one_job_is_no_jobs():
+    assert summary(JOBS[:1], {}, lambda job: [], "there").startswith("Sweep of 1 job in there: 1 skipped")
 
 
 def test_drawn_numbers_are_shown_short_and_given_ones_as_they_are():

@@ -8,6 +8,7 @@ from filelock import FileLock, Timeout
 
 _CLAIM = ".claim"
 _STOP = ".stop"
+_CHANGING = ".asking"
 
 
 @contextmanager
@@ -28,6 +29,18 @@ def claimed(folder: Path) -> Iterator[bool]:
         yield True
     finally:
         lock.release()
+
+
+@contextmanager
+def changing(sweep: Path) -> Iterator[None]:
+    """Keeps others, who go on with the sweep too, from saying at the same time which jobs it has.
+
+    Raises:
+        OSError: the folder can't be written.
+    """
+    sweep.mkdir(parents=True, exist_ok=True)
+    with FileLock(sweep / _CHANGING):
+        yield
 
 
 def ask_to_stop(sweep: Path) -> None:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
 from regraft.atomic import write_atomically
-from regraft.sweeps import manifest
+from regraft.sweeps import claims, manifest
 from regraft.sweeps.manifest import COMMAND, Job
 from regraft.sweeps.outcomes import varied_of
 from regraft.sweeps.space import with_configured
@@ -35,6 +35,7 @@ class Plan:
         self._config = config
         self._hydra_context = hydra_context
         self._arguments = arguments
+        self._is_damage_said = False
 
     def overrides(self, space: Mapping[str, Any]) -> list[Override]:
         """Returns what the command and the axes of `sweep.space` say, parsed."""
@@ -51,17 +52,19 @@ class Plan:
     def known(self) -> list[Job]:
         """Returns the jobs that the sweep has already; of a damaged manifest, those whose folders say what they are."""
         found = manifest.read(self.folder)
-        if found is None and (self.folder / manifest.MANIFEST).exists():
+        if found is None and (self.folder / manifest.MANIFEST).exists() and not self._is_damage_said:
+            self._is_damage_said = True
             log.warning("%s is damaged; it is made anew from the folders of the jobs.", self.folder / manifest.MANIFEST)
         return manifest.jobs_in(self.folder) if found is None else found
 
     def numbered(self, wanted: Sequence[Job]) -> list[Job]:
         """Returns the jobs, numbered as before where the folder is a sweep already; says what has changed."""
-        known = self.known()
-        jobs = manifest.numbered(wanted, known)
+        with claims.changing(self.folder):
+            known = self.known()
+            jobs = manifest.numbered(wanted, known)
+            self.keep(jobs)
         if known:
             _say_changes(jobs, known)
-        self.keep(jobs)
         return jobs
 
     def keep(self, jobs: Sequence[Job]) -> None:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
 from regraft.runs import Run
+from regraft.sweeps import claims
 from regraft.sweeps import storage as storages
 from regraft.sweeps import study as studies
 from regraft.sweeps.listed import require_whole
@@ -27,8 +27,6 @@ from regraft.sweeps.stored import RUN, StoredTrials
 from regraft.sweeps.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
-
-_ASKING = ".asking"
 
 
 class Trials:
@@ -96,7 +94,7 @@ class Trials:
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
         studies.require_same_kinds(self._study, self._distributions)
         self._stored = StoredTrials(self._study, plan.folder, self._metrics)
-        with self._lock():
+        with claims.changing(self._plan.folder):
             known = plan.known()
             if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
                 rebuild(self._study, plan.folder, known, self._distributions, self._metrics)
@@ -113,7 +111,7 @@ class Trials:
             if jobs := self._unfinished():
                 return jobs
         # Two who go on with the sweep at once would both ask for its last trial.
-        with self._lock():
+        with claims.changing(self._plan.folder):
             self._take_up()
             jobs = []
             while len(jobs) < self._num_at_once and self._stored.num_asked() < self.num_jobs:
@@ -157,16 +155,13 @@ class Trials:
         return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
 
     def _unfinished(self) -> list[Job]:
-        with self._lock():
+        with claims.changing(self._plan.folder):
             trials = {number: self._stored.try_again(trial) for number, trial in self._stored.failed().items()}
         trials |= {number: found[0].number for number, found in self._stored.of_the_folder(ended=False).items()}
         jobs = [job for job in self.jobs if job.number in trials]
         for job in jobs:
             self._introduce(job, trials[job.number])
         return jobs
-
-    def _lock(self) -> FileLock:
-        return FileLock(self._plan.folder / _ASKING)
 
     def _take_up(self) -> None:
         """Takes up the trials of this folder, those of others who go on with it too; call it with the lock held.
