@@ -3,6 +3,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from regraft.sweeps.claims import claimed
 from regraft.sweeps.launching import Launching
@@ -93,6 +94,18 @@ def test_a_launcher_is_given_as_many_as_are_asked_for(plan):
     outcomes, launched = outcomes_of(plan("a=1,2,3"), lambda: [FINE, FINE], lambda: [FINE], n_jobs=2)
     assert list(map(len, launched)) == [2, 1]
     assert outcomes == dict.fromkeys(range(3), FINE)
+
+
+def test_what_fails_in_this_very_process_is_no_lost_process(plan):
+    class InThisProcess(BasicLauncher):
+        def launch(self, overrides, initial_job_idx):
+            raise OSError("no space left")
+
+    search = grid(None)
+    search.begin(plan("a=1,2"), 1)
+    launching = Launching(InThisProcess(), search._folder, None)
+    launching.run(search.ask(), search)
+    assert launching.outcomes == dict.fromkeys(range(2), Outcome("failed", "no space left"))
 
 
 def test_an_interrupt_is_not_taken_for_a_lost_process(plan):

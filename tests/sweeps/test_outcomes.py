@@ -38,6 +38,9 @@ def test_a_folder_says_what_its_process_cannot(tmp_path):
         "failed": "failed",
         "pruned": "pruned",
     }
+    damaged = written_run(tmp_path / "damaged", [0.1])
+    (damaged.path / "results.json").write_text("{")
+    assert outcome_in(damaged).word == "stopped"
     killed = written_run(tmp_path / "killed", [0.1])
     killed.write_state({"state": "running", "pid": None, "host": None})
     (tmp_path / "0").mkdir()

@@ -51,6 +51,7 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
     code, out, _ = run_main(["resume", f"run={folder.name[-6:]}"], capsys)
     assert code == 0
     assert "added: job 1, seed=2" in out
+    assert [line for line in out.splitlines() if line.startswith("[")] == ["[2/2] seed=2 (1 skipped)"]
     first, second = out[out.index("Sweep of 2 jobs") :].splitlines()[1:3]
     assert "skipped" in first
     assert "finished before" in first

@@ -46,7 +46,8 @@ class Launching:
         self.folder = folder
         self._seconds: list[float] = []
         self.outcomes: dict[int, Outcome] = {}
-        self.is_sequential = isinstance(launcher, BasicLauncher)
+        # Not isinstance: Hydra loads the modules of its plugins anew, so there may be two classes of that name.
+        self.is_sequential = any(kind.__module__ == BasicLauncher.__module__ for kind in type(launcher).__mro__)
         self._at_once = 1 if self.is_sequential else n_jobs
         # `progress_line` says it better.
         logging.getLogger(BasicLauncher.__module__).setLevel(logging.WARNING)
@@ -69,10 +70,12 @@ class Launching:
                 found = self._launch(part)
             num_run = sum(outcome.word != "skipped" for outcome in found.values())
             self._seconds += [(time.monotonic() - started) / num_run] * num_run if num_run else []
-            self.outcomes |= found
             again = self._to_run_again(part, found, tries)
+            self.outcomes |= found
+            for job in again:
+                del self.outcomes[job.number]
             if again:
-                log.warning("%d jobs lost their process; they go on.", len(again))
+                log.warning("A process was lost; the %d jobs that it had, or that waited for it, go on.", len(again))
             pending = [*again, *pending[len(part) :]]
 
     def _to_run_again(self, jobs: Sequence[Job], found: dict[int, Outcome], tries: Counter[int]) -> list[Job]:
@@ -92,6 +95,8 @@ class Launching:
             return {job.number: found.return_value for job, found in zip(batch, returns, strict=True)}
         except Exception as error:
             reason = " ".join(str(error).split())[:_SHOWN_LETTERS]
+            if self.is_sequential:  # the process is this one: a folder that can't be made, a full disk
+                return {job.number: Outcome("failed", reason) for job in batch}
             self._wait_for_the_rest(batch)
             return {job.number: self._left_by(job, reason) for job in batch}
 

@@ -10,8 +10,8 @@ from hydra.core.override_parser.types import Override
 
 from regraft import run_state
 from regraft.runs import Run
-from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in
+from regraft.sweeps.manifest import Job, is_done
+from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, skipped
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.space import draw, listed_values, space_of
 
@@ -32,7 +32,7 @@ class Listed:
     def __init__(self, expand: Callable[[Sequence[Override]], list[list[str]]], space: Mapping[str, Any]) -> None:
         self._expand = expand
         self._space = space
-        self._is_asked = False
+        self._waiting: list[Job] = []
         self._taken: list[Job] = []
         self.jobs: list[Job] = []
         self.num_jobs = 0
@@ -42,7 +42,7 @@ class Listed:
         self._expand(overrides)
 
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
-        """Composes all jobs."""
+        """Composes all jobs; returns what those had come to that are finished."""
         self._folder = plan.folder
         given = plan.overrides(self._space)
         self._axes = {override.get_key_element() for override in given if override.is_sweep_override()}
@@ -51,16 +51,16 @@ class Listed:
         self.num_jobs = len(self.jobs)
         if len(wanted) > self.num_jobs:
             print(f"{len(wanted) - self.num_jobs} of {len(wanted)} jobs are like others; each config is run once.")
-        return {}
+        done = [job for job in self.jobs if is_done(self._run(job), job.digest)]
+        # A job that kills its process would keep those behind it from ever running.
+        self._waiting = sorted(set(self.jobs) - set(done), key=lambda job: (self._was_killed(job), job.number))
+        return {job.number: skipped("finished before", self._run(job)) for job in done}
 
     def ask(self) -> list[Job]:
-        """Returns all jobs at first, then those that another process had taken and was killed at."""
-        is_asked, self._is_asked = self._is_asked, True
+        """Returns all jobs that aren't done at first, then those that another process had taken and was killed at."""
+        waiting, self._waiting = self._waiting, []
         taken, self._taken = self._taken, []
-        if is_asked:
-            return [job for job in taken if run_state.was_killed(self._run(job))]
-        # A job that kills its process would keep those behind it from ever running.
-        return sorted(self.jobs, key=lambda job: run_state.was_killed(self._run(job)))
+        return waiting or [job for job in taken if self._was_killed(job)]
 
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
         """Returns the outcome as it is."""
@@ -79,6 +79,9 @@ class Listed:
     def conclusion(self) -> str:
         """Returns nothing: no metric was searched by."""
         return ""
+
+    def _was_killed(self, job: Job) -> bool:
+        return run_state.was_killed(self._run(job))
 
     def _run(self, job: Job) -> Run:
         return Run(self._folder / str(job.number))

@@ -65,7 +65,10 @@ def outcome_in(run: Run) -> Outcome | None:
         return None
     state = run_state.read(run)
     if state.state == "finished":
-        return Outcome("ok", _headline(run))
+        try:
+            return succeeded(run)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return Outcome("stopped", f"its results.json can't be read ({error})")
     if state.state in ("failed", "pruned"):
         return Outcome(state.state, state.reason or "it doesn't say why")
     if state.state == "running":

@@ -15,7 +15,7 @@ from regraft.run_state import Pruned, mark_of_this_process
 from regraft.runs import Run
 from regraft.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.sweeps import claims
-from regraft.sweeps.manifest import digest_of
+from regraft.sweeps.manifest import digest_of, is_done
 from regraft.sweeps.outcomes import TAKEN, Outcome, failed, skipped, succeeded
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
 from regraft.verbs.orphans import end_with
@@ -55,9 +55,9 @@ def _is_done(run: Run, config: DictConfig) -> bool:
     """Whether a folder holds this very job, finished."""
     try:
         asked = composition.plain(config, HydraConfig.get().overrides.task)
-        return run.is_finished and digest_of(run.config, run.path) == digest_of(asked)
-    except (OSError, ValueError, AttributeError):
+    except ValueError:  # which is said where it is trained
         return False
+    return is_done(run, digest_of(asked))
 
 
 def _join_the_sweep() -> None:
