@@ -19,7 +19,7 @@ from regraft.sweeps import study as studies
 from regraft.sweeps.listed import require_whole
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
-from regraft.sweeps.outcomes import Outcome, succeeded
+from regraft.sweeps.outcomes import Outcome, outcome_in, succeeded
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.rebuilding import rebuild
 from regraft.sweeps.space import some_values, space_of
@@ -95,9 +95,10 @@ class Trials:
         studies.require_same_kinds(self._study, self._distributions)
         self._stored = StoredTrials(self._study, plan.folder, self._metrics)
         with claims.changing(self._plan.folder):
-            known = plan.known()
-            if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
-                rebuild(self._study, plan.folder, known, self._distributions, self._metrics)
+            stored = {**self._stored.of_the_folder(ended=True), **self._stored.of_the_folder(ended=False)}
+            lost = [job for job in plan.known() if job.number not in stored]
+            if lost:
+                rebuild(self._study, plan.folder, lost, self._distributions, self._metrics)
             self._take_up()
             plan.keep(self.jobs)
         ended = self._stored.of_the_folder(ended=True)
@@ -129,7 +130,7 @@ class Trials:
             outcome = succeeded(run)
         # Someone else who goes on with this sweep has told it, or will.
         if not trials or outcome.word == "skipped":
-            return self.elsewhere(job) or outcome
+            return self._told(job) or outcome
         values = None
         if outcome.word == "ok":
             try:
@@ -141,18 +142,22 @@ class Trials:
         return self._stored.outcome(self._stored.all()[trials[0].number])
 
     def elsewhere(self, job: Job) -> Outcome | None:
-        """Returns what the study says of a trial that has ended."""
-        ended = self._stored.of_the_folder(ended=True).get(job.number)
-        return self._stored.outcome(ended[-1]) if ended else None
+        """Returns what the study says of a trial that has ended; of another job, what its folder says."""
+        return self._told(job) or outcome_in(Run(self._plan.folder / str(job.number)))
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
-        return list(job.overrides[-len(self._space.axes) :])
+        return [override for override in job.overrides if override.partition("=")[0] in self._space.axes]
 
     def conclusion(self) -> str:
         """Returns the best trials and their folders."""
         best = self._stored.best_text()
         return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
+
+    def _told(self, job: Job) -> Outcome | None:
+        """Returns what the study says of a trial that has ended."""
+        ended = self._stored.of_the_folder(ended=True).get(job.number)
+        return self._stored.outcome(ended[-1]) if ended else None
 
     def _unfinished(self) -> list[Job]:
         with claims.changing(self._plan.folder):
