@@ -6,7 +6,7 @@ import pytest
 from optuna.trial import TrialState
 
 from regraft.sweeps import manifest
-from regraft.sweeps.outcomes import Outcome, outcome_in
+from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in
 from regraft.sweeps.trial_file import read
 from regraft.sweeps.trials import Trials
 from written import written_run
@@ -101,6 +101,33 @@ def test_a_job_that_another_process_runs_is_left_to_it(plan):
     search = begun(plan(LR))
     assert search.tell(*search.ask(), Outcome("skipped", "another process runs it")).word == "skipped"
     assert states(search) == [TrialState.RUNNING]
+
+
+def killed_run(folder):
+    written_run(folder, [0.5], "stopped").write_state({"state": "running", "pid": 2**30, "host": socket.gethostname()})
+
+
+def test_a_trial_that_lost_its_process_comes_last(plan):
+    plan = plan(LR)
+    killed = begun(plan, n_trials=2)
+    (job,) = killed.ask()
+    killed_run(plan.folder / "0")
+    search = begun(plan, n_trials=2)
+    run(search, plan, *search.ask())
+    assert search.ask() == [job]
+    run(search, plan, job)
+    assert search.ask() == []
+    assert states(search) == [TrialState.COMPLETE] * 2
+
+
+def test_a_trial_is_run_that_someone_else_had_taken_and_was_killed_at(plan):
+    plan = plan(LR)
+    search = begun(plan, n_trials=1)
+    (job,) = search.ask()
+    search.tell(job, TAKEN)
+    killed_run(plan.folder / "0")
+    assert search.ask() == [job]
+    assert search.ask() == []
 
 
 def test_failed_and_pruned_trials_are_recorded_and_the_study_goes_on(plan):

@@ -12,6 +12,7 @@ import optuna
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
+from regraft import run_state
 from regraft.runs import Run
 from regraft.sweeps import claims
 from regraft.sweeps import storage as storages
@@ -19,7 +20,7 @@ from regraft.sweeps import study as studies
 from regraft.sweeps.listed import require_whole
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
-from regraft.sweeps.outcomes import Outcome, outcome_in, succeeded
+from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, succeeded
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.rebuilding import rebuild
 from regraft.sweeps.space import some_values, space_of
@@ -69,6 +70,7 @@ class Trials:
         self._pruner, self._pruner_options = pruner, dict(pruner_options or {})
         self._storage, self._name, self._configured = storage, study, space or {}
         self._is_rejoined = False
+        self._left: list[Job] = []
         self.num_jobs = n_trials
         self.jobs: list[Job] = []
 
@@ -106,10 +108,15 @@ class Trials:
         return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}
 
     def ask(self) -> list[Job]:
-        """Returns what was under way or had failed when the sweep ended, then new trials until there are enough."""
+        """Returns what was under way or had failed when the sweep ended, then new trials until there are enough.
+
+        Those whose process was killed come last: one that kills its process would keep the others from ever running.
+        """
         if not self._is_rejoined:
             self._is_rejoined = True
-            if jobs := self._unfinished():
+            unfinished = self._unfinished()
+            self._left = [job for job in unfinished if self._was_killed(job)]
+            if jobs := [job for job in unfinished if job not in self._left]:
                 return jobs
         # Two who go on with the sweep at once would both ask for its last trial.
         with claims.changing(self._plan.folder):
@@ -120,6 +127,8 @@ class Trials:
                     jobs.append(new)
             if jobs:
                 self._plan.keep(self.jobs)
+        if not jobs:
+            jobs, self._left = [job for job in self._left if self._was_killed(job)], []
         return jobs
 
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
@@ -130,6 +139,7 @@ class Trials:
             outcome = succeeded(run)
         # Someone else who goes on with this sweep has told it, or will.
         if not trials or outcome.word == "skipped":
+            self._left += [job] if outcome == TAKEN else []
             return self._told(job) or outcome
         values = None
         if outcome.word == "ok":
@@ -158,6 +168,9 @@ class Trials:
         """Returns what the study says of a trial that has ended."""
         ended = self._stored.of_the_folder(ended=True).get(job.number)
         return self._stored.outcome(ended[-1]) if ended else None
+
+    def _was_killed(self, job: Job) -> bool:
+        return run_state.was_killed(Run(self._plan.folder / str(job.number)))
 
     def _unfinished(self) -> list[Job]:
         with claims.changing(self._plan.folder):
