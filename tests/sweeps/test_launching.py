@@ -67,10 +67,18 @@ def test_what_finished_before_a_batch_was_lost_is_not_run_again(plan):
 
 def test_a_job_that_always_loses_its_process_is_given_up_and_those_that_waited_are_not(plan):
     plan = plan("a=1,2")
-    batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE]]
+    batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE], killed(plan.folder, 0)]
     outcomes, launched = outcomes_of(plan, *batches)
-    assert launched[2] == ["hydra.sweep.subdir=1"]
+    assert launched[2:] == [["hydra.sweep.subdir=1"], ["hydra.sweep.subdir=0"]]
     assert outcomes == {0: Outcome("stopped", "its process was lost (a worker was terminated)"), 1: FINE}
+
+
+def test_a_job_that_another_one_takes_along_again_and_again_is_run_alone(plan):
+    plan = plan("a=1,2")
+    together = killed(plan.folder, 0, 1)
+    outcomes, launched = outcomes_of(plan, together, together, killed(plan.folder, 0), lambda: [FINE])
+    assert [outcomes[number].word for number in (0, 1)] == ["stopped", "ok"]
+    assert list(map(len, launched)) == [2, 2, 1, 1]
 
 
 def test_a_launcher_that_never_starts_anything_is_given_up(plan):

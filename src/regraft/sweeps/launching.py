@@ -23,8 +23,8 @@ _SHOWN_LETTERS = 200
 _LOOK_SECONDS = 2.0
 _QUIET_LOOKS = 3
 """Without a running job: between two of them a worker is quiet for a moment."""
-_MOST_TRIES = 2
-"""Of a job whose process vanished: it may have been another one's fault."""
+_MOST_TRIES = 3
+"""Of a job whose process vanished; the last one alone, because it may have been another one's fault."""
 
 
 class Launching:
@@ -61,7 +61,7 @@ class Launching:
         """
         tries, pending = Counter[int](), list(batch)
         while pending:
-            part = pending[: self._at_once]
+            part = [job for job in pending if tries[job.number] < _MOST_TRIES - 1][: self._at_once] or pending[:1]
             if self.is_sequential:
                 each = sum(self._seconds) / len(self._seconds) if self._seconds else None
                 print(progress_line(search.num_jobs, self.outcomes, each, search.varied(part[0])))
@@ -76,14 +76,15 @@ class Launching:
                 del self.outcomes[job.number]
             if again:
                 log.warning("A process was lost; the %d jobs that it had, or that waited for it, go on.", len(again))
-            pending = [*again, *pending[len(part) :]]
+            pending = [*again, *(job for job in pending if job not in part)]
 
     def _to_run_again(self, jobs: Sequence[Job], found: dict[int, Outcome], tries: Counter[int]) -> list[Job]:
         lost = [job for job in jobs if found[job.number].word == "stopped"]
         begun = [job.number for job in lost if claims.is_begun(self.folder / str(job.number))]
         # Those that waited for another one's process haven't had their turn, unless no process came up at all.
         tries.update(begun or [job.number for job in lost])
-        return [job for job in lost if tries[job.number] < _MOST_TRIES]
+        # What could be launched by none of two tries would by itself be neither.
+        return [job for job in lost if tries[job.number] < _MOST_TRIES - (job.number not in begun)]
 
     def _launch(self, batch: Sequence[Job]) -> dict[int, Outcome]:
         """Returns what became of some jobs; a launcher that fails as a whole leaves it to their folders to say."""
