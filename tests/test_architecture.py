@@ -35,7 +35,7 @@ ALLOWED = {
     "startup": set(),
     "composition": {"config_files", "quoting", "shipped", "trust"},
     "faults": set(),
-    "overrides": {"arguments", "composition", "faults", "shipped", "top_level"},
+    "overrides": {"arguments", "composition", "faults", "shipped", "sweeps", "top_level"},
     "top_level": {"composition", "shipped"},
     "resuming": {"arguments", "dotted"},
     "dotted": set(),

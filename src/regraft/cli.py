@@ -28,7 +28,7 @@ from regraft.faults import FaultsError, sentences_of
 from regraft.quoting import readable
 from regraft.runs import Run
 from regraft.shipped import conf_dir
-from regraft.startup import exit_when_preempted, limit_spinning
+from regraft.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.trust import look_beside, named_in
 
 _FLAGS_WITH_VALUE = (
@@ -170,7 +170,9 @@ def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig],
             if HydraConfig.get().mode == RunMode.RUN:
                 refused.append(Run(kept.parent))
             raise
-        except Exception:
+        except Preempted:
+            raise
+        except (Exception, SystemExit):
             kept.write_text(traceback.format_exc(), encoding="utf-8")
             raise
 

@@ -6,7 +6,7 @@ What a mistake is, is decided where a value is used; here they are only gathered
 import re
 from collections.abc import Iterable
 
-_KEY = re.compile(r"([A-Za-z_][\w.]*): ")
+_KEY = re.compile(r"([A-Za-z_][\w./]*): ")
 
 
 class FaultsError(ValueError):
@@ -28,6 +28,6 @@ def sentences_of(error: BaseException) -> list[str]:
 
 
 def key_in(sentence: str) -> str | None:
-    """Returns the config key that a sentence begins with, such as `optimizer.lr`; None if it doesn't."""
+    """Returns the key that a sentence begins with, such as `optimizer.lr` or `hydra/launcher`; None without one."""
     found = _KEY.match(sentence)
     return found[1] if found else None

@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from regraft.arguments import key_of, quoted
 from regraft.composition import as_current, chosen_already, compose_once, explain, group_names, plain
 from regraft.faults import key_in
+from regraft.sweeps.space import listed_values
 from regraft.top_level import chosen_groups, no_choice, top_level_faults
 
 _NO_SECTIONS = ("hydra", "experiment")
@@ -83,8 +84,15 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
                 "for a list."
             )
             continue
-        if not isinstance(parsed.value(), Glob):  # which choices it stands for, Hydra itself finds out
-            readable.append(parsed)
+        if isinstance(parsed.value(), Glob):  # which choices it stands for, Hydra itself finds out
+            continue
+        try:
+            if parsed.is_discrete_sweep():
+                listed_values(parsed)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        readable.append(parsed)
     if not is_sweep:
         return [[str(parsed.input_line) for parsed in readable]], faults
     if _is_search(readable):

@@ -154,7 +154,7 @@ def _recording(recorder: Recorder, run: Run) -> Iterator[Recorder]:
         recorder.end("stopped", "Ctrl-C")
         raise
     except SystemExit as error:
-        recorder.end("stopped", _exit_reason(error))
+        recorder.end("stopped", exit_reason(error))
         raise
     except Pruned as pruned:
         recorder.end("pruned", str(pruned))
@@ -175,6 +175,11 @@ def read(run: Run) -> RunState:
     if state.state == "running" and not _is_alive(state, run):
         return replace(state, state="stopped", reason=_KILLED)
     return state
+
+
+def was_killed(run: Run) -> bool:
+    """Whether a run's process vanished without a word."""
+    return read(run).reason == _KILLED
 
 
 def require_not_running(run: Run) -> None:
@@ -245,7 +250,8 @@ def _ticks_of(pid: int) -> int | None:
     return None if is_dead else int(fields[19])
 
 
-def _exit_reason(error: SystemExit) -> str:
+def exit_reason(error: SystemExit) -> str:
+    """Returns why a process exits, one sentence."""
     if isinstance(error, Preempted):
         return signal.Signals(error.signum).name
     return f"it left with exit code {error.code}"

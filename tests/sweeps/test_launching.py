@@ -3,6 +3,7 @@ import socket
 from types import SimpleNamespace
 
 import pytest
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from regraft.sweeps.claims import claimed, is_to_stop
 from regraft.sweeps.launching import Launching
@@ -66,9 +67,9 @@ def test_what_finished_before_a_batch_was_lost_is_not_run_again(plan):
 
 def test_a_job_that_always_loses_its_process_is_given_up_and_those_that_waited_are_not(plan):
     plan = plan("a=1,2")
-    batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE]]
+    batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE], killed(plan.folder, 0)]
     outcomes, launched = outcomes_of(plan, *batches)
-    assert launched[2] == ["hydra.sweep.subdir=1"]
+    assert launched[2:] == [["hydra.sweep.subdir=1"], ["hydra.sweep.subdir=0"]]
     assert outcomes == {0: Outcome("stopped", "its process was lost (a worker was terminated)"), 1: FINE}
 
 
@@ -78,6 +79,14 @@ def test_a_lost_job_stops_the_others_if_the_first_failure_is_to(plan, fail_fast)
     batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE]]
     outcomes_of(plan, *batches, fail_fast=fail_fast)
     assert is_to_stop(plan.folder) == fail_fast
+
+
+def test_a_job_that_another_one_takes_along_again_and_again_is_run_alone(plan):
+    plan = plan("a=1,2")
+    together = killed(plan.folder, 0, 1)
+    outcomes, launched = outcomes_of(plan, together, together, killed(plan.folder, 0), lambda: [FINE])
+    assert [outcomes[number].word for number in (0, 1)] == ["stopped", "ok"]
+    assert list(map(len, launched)) == [2, 2, 1, 1]
 
 
 def test_a_launcher_that_never_starts_anything_is_given_up(plan):
@@ -101,6 +110,18 @@ def test_a_launcher_is_given_as_many_as_are_asked_for(plan):
     outcomes, launched = outcomes_of(plan("a=1,2,3"), lambda: [FINE, FINE], lambda: [FINE], n_jobs=2)
     assert list(map(len, launched)) == [2, 1]
     assert outcomes == dict.fromkeys(range(3), FINE)
+
+
+def test_what_fails_in_this_very_process_is_no_lost_process(plan):
+    class InThisProcess(BasicLauncher):
+        def launch(self, overrides, initial_job_idx):
+            raise OSError("no space left")
+
+    search = grid(None)
+    search.begin(plan("a=1,2"), 1)
+    launching = Launching(InThisProcess(), search._folder, None)
+    launching.run(search.ask(), search)
+    assert launching.outcomes == dict.fromkeys(range(2), Outcome("failed", "no space left"))
 
 
 def test_an_interrupt_is_not_taken_for_a_lost_process(plan):

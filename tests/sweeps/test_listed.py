@@ -1,6 +1,10 @@
+import socket
+
 import pytest
 
 from regraft.sweeps.listed import combinations, draws, grid
+from regraft.sweeps.outcomes import TAKEN
+from written import written_run
 
 
 def test_a_grid_is_every_combination(plan):
@@ -20,6 +24,43 @@ def test_what_is_listed_twice_is_one_job(plan):
     search.begin(plan("a=1,2,1"), 1)
     assert [job.number for job in search.ask()] == [0, 1]
     assert search.num_jobs == 2
+
+
+def test_what_is_varied_is_what_is_listed_even_in_a_single_job(plan, capsys):
+    search = grid(None)
+    search.begin(plan("a=1,1", "b=x"), 1)
+    assert [search.varied(job) for job in search.jobs] == [["a=1"]]
+    assert "1 of 2 jobs are like others" in capsys.readouterr().out
+
+
+def test_a_list_without_a_value_is_no_sweep_of_nothing(plan):
+    with pytest.raises(ValueError, match=r"^b: range\(1,1\) has no value to choose from"):
+        grid(None).begin(plan("a=1,2", "b=range(1,1)"), 1)
+
+
+def killed_run(folder):
+    run = written_run(folder, [0.5], "stopped")
+    run.write_state({"state": "running", "pid": 2**30, "host": socket.gethostname()})
+
+
+def test_a_job_that_lost_its_process_comes_last_and_keeps_none_from_running(plan):
+    plan = plan("a=1,2,3")
+    killed_run(plan.folder / "1")
+    search = grid(None)
+    search.begin(plan, 1)
+    assert [job.number for job in search.ask()] == [0, 2, 1]
+
+
+def test_a_job_is_run_that_someone_else_had_taken_and_was_killed_at(plan):
+    plan = plan("a=1,2,3")
+    search = grid(None)
+    search.begin(plan, 1)
+    jobs = search.ask()
+    assert search.tell(jobs[0], TAKEN) == TAKEN
+    search.tell(jobs[1], TAKEN)
+    killed_run(plan.folder / "1")
+    assert search.ask() == [jobs[1]]
+    assert search.ask() == []
 
 
 def test_a_grid_has_no_intervals(plan):

@@ -40,6 +40,16 @@ def test_jobs_are_made_out_by_their_folders(tmp_path):
     assert manifest.jobs_in(tmp_path) == [Job(3, ("a=1",), digest_of(run.config))]
 
 
+def test_a_job_is_done_if_it_is_this_one_finished_with_results(tmp_path):
+    run = written_run(tmp_path / "0", [0.1])
+    digest = digest_of(run.config)
+    assert manifest.is_done(run, digest)
+    assert not manifest.is_done(run, "another")
+    assert not manifest.is_done(written_run(tmp_path / "1", [0.1], "failed"), digest)
+    (run.path / "results.json").write_text('{"metr')
+    assert not manifest.is_done(run, digest)
+
+
 def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():
     wanted = [Job(0, ("a=3",), "z"), Job(0, ("a=2",), "y"), Job(0, ("a=3",), "z")]
     assert [(job.number, job.digest) for job in numbered(wanted, JOBS)] == [(3, "z"), (2, "y"), (3, "z")]

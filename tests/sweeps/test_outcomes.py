@@ -32,6 +32,7 @@ def test_what_a_job_returns_is_said_by_its_metric(tmp_path):
 def test_an_error_is_its_first_line():
     assert failed(ValueError("one\ntwo")).text == "one"
     assert failed(MemoryError()).text == "MemoryError"
+    assert failed(SystemExit(3)).text == "it left with exit code 3"
 
 
 def test_a_folder_says_what_its_process_cannot(tmp_path):
@@ -43,6 +44,9 @@ def test_a_folder_says_what_its_process_cannot(tmp_path):
         "failed": "failed",
         "pruned": "pruned",
     }
+    damaged = written_run(tmp_path / "damaged", [0.1])
+    (damaged.path / "results.json").write_text("{")
+    assert outcome_in(damaged).word == "stopped"
     killed = written_run(tmp_path / "killed", [0.1])
     killed.write_state({"state": "running", "pid": 2**22 + 1, "process": 1, "host": socket.gethostname()})
     assert outcome_in(killed) == Outcome("stopped", "killed, its process is gone")
@@ -68,6 +72,10 @@ def test_the_summary_has_a_line_a_job():
         ["0", "lr=0.1", "ok", "fine"],
         ["1", "lr=0.2", "skipped", "not", "started"],
     ]
+
+
+def test_one_job_is_no_jobs():
+    assert summary(JOBS[:1], {}, lambda job: [], "there").startswith("Sweep of 1 job in there: 1 skipped")
 
 
 def test_drawn_numbers_are_shown_short_and_given_ones_as_they_are():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
     code, out, _ = run_main(["resume", f"run={folder.name[-6:]}"], capsys)
     assert code == 0
     assert "added: job 1, seed=2" in out
+    assert [line for line in out.splitlines() if line.startswith("[")] == ["[2/2] seed=2 (1 skipped)"]
     first, second = out[out.index("Sweep of 2 jobs") :].splitlines()[1:3]
     assert "skipped" in first
     assert "finished before" in first
@@ -72,11 +74,37 @@ def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
     ]
 
 
+def doing(monkeypatch, deeds):
+    """Has a sweep's jobs do what is said for their seeds instead of training."""
+    monkeypatch.setattr("regraft.verbs.train.train_job", lambda composed: deeds[composed.seed]())
+
+
+def test_a_job_that_exits_fails_alone_with_its_traceback(monkeypatch, capsys):
+    doing(monkeypatch, {1: lambda: sys.exit(3), 2: dict})
+    code, out, _ = run_main(["train", "-m", *SMALL, "seed=1,2"], capsys)
+    assert code == 1
+    assert [line.split()[:3] for line in out.splitlines()[-2:]] == [["0", "seed=1", "failed"], ["1", "seed=2", "ok"]]
+    assert "SystemExit: 3" in (sweep_folder() / "0" / "traceback.txt").read_text()
+
+
+def test_an_interrupted_sweep_says_how_it_goes_on(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    doing(monkeypatch, {1: dict, 2: interrupted})
+    code, out, _ = run_main(["train", "-m", *SMALL, "seed=1,2"], capsys)
+    assert code == 130
+    assert out.splitlines()[-1] == f"To go on with the sweep: regraft resume run={sweep_folder()}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (["optimizer.lr=interval(0.1,1)"], "sweep=random or sweep=optuna"),
         (["sweep=random"], "there is nothing to search"),
+        (["seed=range(1,1)"], "seed: range(1,1) has no value to choose from"),
+        (["sweep=random", "seed=range(1,1)"], "seed: range(1,1) has no value to choose from"),
+        (["head=glob(zz*)"], "head: glob(zz*) has no value to choose from"),
         (["sweep=optuna", "optimizer.lr=interval(0.1,1)", "sweep.metrics=[test/acc]"], "Search by val/acc"),
         (["sweep=optuna", "optimizer.lr=interval(0.1,1)", "sweep.sampler=tp"], "Did you mean 'tpe'"),
         (["sweep=optuna", "head=linear,mpl"], "Did you mean 'mlp'"),

@@ -1,3 +1,4 @@
+import json
 import socket
 from typing import Any
 
@@ -6,7 +7,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
 from regraft.sweeps import manifest
-from regraft.sweeps.outcomes import Outcome, outcome_in
+from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in
 from regraft.sweeps.settings import Settings
 from regraft.sweeps.trial_file import read
 from regraft.sweeps.trials import Trials
@@ -113,6 +114,33 @@ def test_a_job_that_another_process_runs_is_left_to_it(plan):
     assert states(search) == [TrialState.RUNNING]
 
 
+def killed_run(folder):
+    written_run(folder, [0.5], "stopped").write_state({"state": "running", "pid": 2**30, "host": socket.gethostname()})
+
+
+def test_a_trial_that_lost_its_process_comes_last(plan):
+    plan = plan(LR)
+    killed = begun(plan, n_trials=2)
+    (job,) = killed.ask()
+    killed_run(plan.folder / "0")
+    search = begun(plan, n_trials=2)
+    run(search, plan, *search.ask())
+    assert search.ask() == [job]
+    run(search, plan, job)
+    assert search.ask() == []
+    assert states(search) == [TrialState.COMPLETE] * 2
+
+
+def test_a_trial_is_run_that_someone_else_had_taken_and_was_killed_at(plan):
+    plan = plan(LR)
+    search = begun(plan, n_trials=1)
+    (job,) = search.ask()
+    search.tell(job, TAKEN)
+    killed_run(plan.folder / "0")
+    assert search.ask() == [job]
+    assert search.ask() == []
+
+
 def test_failed_and_pruned_trials_are_recorded_and_the_study_goes_on(plan):
     plan = plan(LR)
     search = begun(plan)
@@ -167,6 +195,45 @@ def test_a_study_that_is_gone_is_made_anew_from_the_runs(plan):
     assert again._study.best_value == 0.8
     assert again.ask() == jobs[2:]
     assert [job.number for job in again.ask()] == [4]
+
+
+def test_what_a_damaged_study_has_lost_is_made_anew_from_the_runs(plan):
+    plan = plan(LR, "head=a,b")
+    search = begun(plan, n_trials=3)
+    for value in (0.2, 0.9):
+        run(search, plan, *search.ask(), value)
+    entries = (plan.folder / "study.journal").read_bytes().splitlines(keepends=True)
+    second = [place for place, entry in enumerate(entries) if json.loads(entry)["op_code"] == 4][1]
+    (plan.folder / "study.journal").write_bytes(b"".join(entries[:second]))
+    again = begun(plan, n_trials=3)
+    assert again.earlier == {0: Outcome("ok", "val/acc 0.2000"), 1: Outcome("ok", "val/acc 0.9000")}
+    assert [job.number for job in again.ask()] == [2]
+
+
+def test_a_job_is_shown_by_its_axes_whatever_else_has_been_given_since(plan):
+    search = begun(plan("head=a,b"))
+    (job,) = search.ask()
+    wider = begun(type(search._plan)(search._plan.folder, ["head=a,b", "seed=1,2"]))
+    assert wider.varied(job) == [job.overrides[-1]]
+
+
+def test_a_job_that_the_study_does_not_know_is_what_its_folder_says(plan):
+    plan = plan(LR)
+    search = begun(plan)
+    (job,) = search.ask()
+    assert search.elsewhere(job) is None
+    written_run(plan.folder / str(job.number), [0.5])
+    assert search.elsewhere(job).word == "ok"
+
+
+@pytest.mark.parametrize(("storage", "kept"), [("sqlite:study.db", None), ("sqlite:///study.db", "{")])
+def test_a_storage_that_is_none_is_said_to_be(storage, kept, plan):
+    plan = plan(LR)
+    if kept:
+        (plan.folder / "study.json").write_text(kept)
+    with pytest.raises(ValueError, match="study.json is damaged" if kept else "sqlite:///study.db"):
+        begun(plan, storage=storage)
+    assert not (plan.folder / "study.db").exists()
 
 
 def test_a_relative_database_is_found_from_elsewhere(plan, tmp_path, monkeypatch):

@@ -36,6 +36,17 @@ def test_a_finished_run_says_so(run, capsys):
     assert {path: path.read_bytes() for path in run.path.glob("*.json")} == before
 
 
+@pytest.mark.parametrize(("name", "content"), [("results.json", '{"metr'), ("config.yaml", "{{{")])
+def test_a_finished_run_whose_files_are_damaged_ends_anew(name, content, run):
+    (run.path / name).write_text(content)
+    before = run.results if name != "results.json" else None
+    again = regraft.resume([f"run={run.path}"])
+    assert again.is_finished
+    assert again.config["seed"] == 0
+    assert again.results["num_epochs"] == 2
+    assert before is None or again.metrics == before["metrics"]
+
+
 def test_a_finished_run_is_lengthened_in_its_folder(run, capsys):
     code, out, _ = run_main(["resume", "run=last", "trainer.max_epochs=3"], capsys)
     assert code == 0

@@ -23,8 +23,8 @@ _SHOWN_LETTERS = 200
 _LOOK_SECONDS = 2.0
 _QUIET_LOOKS = 3
 """Without a running job: between two of them a worker is quiet for a moment."""
-_MOST_TRIES = 2
-"""Of a job whose process vanished: it may have been another one's fault."""
+_MOST_TRIES = 3
+"""Of a job whose process vanished; the last one alone, because it may have been another one's fault."""
 
 
 class Launching:
@@ -48,7 +48,8 @@ class Launching:
         self.folder = folder
         self._seconds: list[float] = []
         self.outcomes: dict[int, Outcome] = {}
-        self.is_sequential = isinstance(launcher, BasicLauncher)
+        # Not isinstance: Hydra loads the modules of its plugins anew, so there may be two classes of that name.
+        self.is_sequential = any(kind.__module__ == BasicLauncher.__module__ for kind in type(launcher).__mro__)
         self._at_once = 1 if self.is_sequential else n_jobs
         # `progress_line` says it better.
         logging.getLogger(BasicLauncher.__module__).setLevel(logging.WARNING)
@@ -61,30 +62,31 @@ class Launching:
             search: that they are of.
         """
         tries, pending = Counter[int](), list(batch)
-        done_before = {job.number for job in batch if Run(self.folder / str(job.number)).is_finished}
         while pending:
-            part = pending[: self._at_once]
+            part = [job for job in pending if tries[job.number] < _MOST_TRIES - 1][: self._at_once] or pending[:1]
             each = sum(self._seconds) / len(self._seconds) if self._seconds else None
             if self.is_sequential:
-                num_left = search.num_jobs - len(done_before | self.outcomes.keys())
-                print(progress_line(search.num_jobs, self.outcomes, num_left, each, search.varied(part[0])))
+                print(progress_line(search.num_jobs, self.outcomes, each, search.varied(part[0])))
             started = time.monotonic()
             with Watch(self.folder, search.jobs, search.num_jobs, each, is_quiet=self.is_sequential):
                 found = self._launch(part)
             num_run = sum(outcome.word != "skipped" for outcome in found.values())
             self._seconds += [(time.monotonic() - started) / num_run] * num_run if num_run else []
-            self.outcomes |= found
             again = self._to_run_again(part, found, tries)
+            self.outcomes |= found
+            for job in again:
+                del self.outcomes[job.number]
             if again:
-                log.warning("%d jobs lost their process; they go on.", len(again))
-            pending = [*again, *pending[len(part) :]]
+                log.warning("A process was lost; the %d jobs that it had, or that waited for it, go on.", len(again))
+            pending = [*again, *(job for job in pending if job not in part)]
 
     def _to_run_again(self, jobs: Sequence[Job], found: dict[int, Outcome], tries: Counter[int]) -> list[Job]:
         lost = [job for job in jobs if found[job.number].word == "stopped"]
         begun = [job.number for job in lost if claims.is_begun(self.folder / str(job.number))]
         # Those that waited for another one's process haven't had their turn, unless no process came up at all.
         tries.update(begun or [job.number for job in lost])
-        again = [job for job in lost if tries[job.number] < _MOST_TRIES]
+        # What could be launched by none of two tries would by itself be neither.
+        again = [job for job in lost if tries[job.number] < _MOST_TRIES - (job.number not in begun)]
         if self._fail_fast and len(again) < len(lost):
             # A job that raises says so itself.
             claims.ask_to_stop(self.folder)
@@ -100,6 +102,8 @@ class Launching:
             return {job.number: found.return_value for job, found in zip(batch, returns, strict=True)}
         except Exception as error:
             reason = " ".join(str(error).split())[:_SHOWN_LETTERS]
+            if self.is_sequential:  # the process is this one: a folder that can't be made, a full disk
+                return {job.number: Outcome("failed", reason) for job in batch}
             self._wait_for_the_rest(batch)
             return {job.number: self._left_by(job, reason) for job in batch}
 

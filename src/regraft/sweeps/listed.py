@@ -8,11 +8,12 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
+from regraft import run_state
 from regraft.runs import Run
-from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import Outcome, outcome_in, varied_of
+from regraft.sweeps.manifest import Job, is_done
+from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, skipped
 from regraft.sweeps.planning import Plan
-from regraft.sweeps.space import draw, space_of
+from regraft.sweeps.space import draw, listed_values, space_of
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +32,8 @@ class Listed:
     def __init__(self, expand: Callable[[Sequence[Override]], list[list[str]]], space: Mapping[str, Any]) -> None:
         self._expand = expand
         self._space = space
-        self._is_asked = False
+        self._waiting: list[Job] = []
+        self._taken: list[Job] = []
         self.jobs: list[Job] = []
         self.num_jobs = 0
 
@@ -40,34 +42,49 @@ class Listed:
         self._expand(overrides)
 
     def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
-        """Composes all jobs."""
+        """Composes all jobs; returns what those had come to that are finished."""
         self._folder = plan.folder
-        wanted = [plan.job(overrides) for overrides in self._expand(plan.overrides(self._space))]
-        # One job a config, however often it is listed.
+        given = plan.overrides(self._space)
+        self._axes = {override.get_key_element() for override in given if override.is_sweep_override()}
+        wanted = [plan.job(overrides) for overrides in self._expand(given)]
         self.jobs = list({job.number: job for job in plan.numbered(wanted)}.values())
         self.num_jobs = len(self.jobs)
-        return {}
+        if len(wanted) > self.num_jobs:
+            print(f"{len(wanted) - self.num_jobs} of {len(wanted)} jobs are like others; each config is run once.")
+        done = [job for job in self.jobs if is_done(self._run(job), job.digest)]
+        # A job that kills its process would keep those behind it from ever running.
+        self._waiting = sorted(set(self.jobs) - set(done), key=lambda job: (self._was_killed(job), job.number))
+        return {job.number: skipped("finished before", self._run(job)) for job in done}
 
     def ask(self) -> list[Job]:
-        """Returns all jobs at first, and then none."""
-        is_asked, self._is_asked = self._is_asked, True
-        return [] if is_asked else self.jobs
+        """Returns all jobs that aren't done at first, then those that another process had taken and was killed at."""
+        waiting, self._waiting = self._waiting, []
+        taken, self._taken = self._taken, []
+        return waiting or [job for job in taken if self._was_killed(job)]
 
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
         """Returns the outcome as it is."""
+        if outcome == TAKEN:
+            self._taken.append(job)
         return outcome
 
     def elsewhere(self, job: Job) -> Outcome | None:
         """Returns what a job's folder says."""
-        return outcome_in(Run(self._folder / str(job.number)))
+        return outcome_in(self._run(job))
 
     def varied(self, job: Job) -> list[str]:
-        """Returns what not all jobs have."""
-        return varied_of(job, self.jobs)
+        """Returns the value of each axis."""
+        return [override for override in job.overrides if override.partition("=")[0] in self._axes]
 
     def conclusion(self) -> str:
         """Returns nothing: no metric was searched by."""
         return ""
+
+    def _was_killed(self, job: Job) -> bool:
+        return run_state.was_killed(self._run(job))
+
+    def _run(self, job: Job) -> Run:
+        return Run(self._folder / str(job.number))
 
 
 def grid(space: Mapping[str, Any] | None) -> Listed:
@@ -90,7 +107,7 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     """Returns the overrides of each combination, as Hydra's own sweeper makes them.
 
     Raises:
-        ValueError: an interval, which has no end of values.
+        ValueError: an interval, which has no end of values, or a list without any.
     """
     for override in overrides:
         if override.is_interval_sweep():
@@ -98,6 +115,8 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
                 f"{override.key_or_group}: an interval has no list of values to combine. Give choice(...) or "
                 f"range(...), or search it: sweep=random or sweep=optuna."
             )
+        if override.is_sweep_override():
+            listed_values(override)
     (batch,) = BasicSweeper.split_arguments(list(overrides), None)
     return batch
 

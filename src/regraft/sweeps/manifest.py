@@ -118,6 +118,19 @@ def jobs_in(folder: Path) -> list[Job]:
     return sorted(found, key=lambda job: job.number)
 
 
+def is_done(run: Run, digest: str) -> bool:
+    """Whether a run is this very job, finished, with results that can be read.
+
+    Args:
+        run: in the job's folder.
+        digest: of the job.
+    """
+    try:
+        return run.is_finished and "metrics" in run.results and digest_of(run.config, run.path) == digest
+    except (OSError, ValueError, TypeError, AttributeError):
+        return False
+
+
 def numbered(wanted: Sequence[Job], earlier: Sequence[Job]) -> list[Job]:
     """Returns the wanted jobs, each under the number that it had, or under the next free one.
 

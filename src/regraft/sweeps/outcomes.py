@@ -30,6 +30,10 @@ class Outcome:
     text: str
 
 
+TAKEN = Outcome("skipped", "another process runs it")
+"""The outcome of a job that someone else who goes on with the sweep has."""
+
+
 class SweepError(ValueError):
     """Jobs of a sweep have failed."""
 
@@ -39,8 +43,10 @@ def succeeded(value: Any) -> Outcome:
     return Outcome("ok", _headline(value))
 
 
-def failed(error: Exception) -> Outcome:
-    """Returns the outcome of a job that raised."""
+def failed(error: Exception | SystemExit) -> Outcome:
+    """Returns the outcome of a job that raised, or asked its process to exit."""
+    if isinstance(error, SystemExit):
+        return Outcome("failed", run_state.exit_reason(error))
     return Outcome("failed", (str(error).strip() or type(error).__name__).splitlines()[0])
 
 
@@ -89,7 +95,8 @@ def summary(
         f"{job.number:>3}  {what:<{widths[0]}}  {outcome.word:<{widths[1]}}  {outcome.text}"
         for job, what, outcome in zip(jobs, special, found, strict=True)
     ]
-    return "\n".join([f"Sweep of {len(jobs)} jobs in {folder}: {counts_text(found)}", *lines])
+    number = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
+    return "\n".join([f"Sweep of {number} in {folder}: {counts_text(found)}", *lines])
 
 
 def shown(overrides: Sequence[str]) -> str:

@@ -15,18 +15,18 @@ _LOOK_SECONDS = 2.0
 
 
 def progress_line(
-    num_jobs: int, outcomes: Mapping[int, Outcome], num_left: int, seconds_each: float | None, varied: Sequence[str]
+    num_jobs: int, outcomes: Mapping[int, Outcome], seconds_each: float | None, varied: Sequence[str]
 ) -> str:
     """Returns the line above a job that starts: `[3/24] optimizer.lr=0.1 (2 ok; about 40 s left)`.
 
     Args:
         num_jobs: of the sweep.
         outcomes: of those that have ended.
-        num_left: how many are still to be run.
         seconds_each: that one took so far; None before there is one.
         varied: what is special of the one that starts.
     """
-    said = [part for part in (counts_text(list(outcomes.values())), _left(seconds_each, num_left)) if part]
+    left = _left(seconds_each, num_jobs - len(outcomes))
+    said = [part for part in (counts_text(list(outcomes.values())), left) if part]
     notes = f" ({'; '.join(said)})" if said else ""
     return f"[{len(outcomes) + 1}/{num_jobs}] {shown(varied)}{notes}"
 

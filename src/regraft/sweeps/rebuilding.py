@@ -31,7 +31,7 @@ def rebuild(
     """Adds a trial for each job of a sweep.
 
     Args:
-        study: one without any trial of the sweep's.
+        study: that has no trial of these jobs.
         folder: of the sweep.
         jobs: of the sweep.
         distributions: of the axes; a job that lacks one of them is left out.
@@ -41,7 +41,7 @@ def rebuild(
     trials = [trial for trial in found if trial is not None]
     for trial in trials:
         study.add_trial(trial)
-    log.warning("The study had no trials of %s; %d are made anew from its runs.", folder, len(trials))
+    log.warning("The study had no trials of %d jobs; %d are made anew from their runs.", len(jobs), len(trials))
 
 
 def _trial(

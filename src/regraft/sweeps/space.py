@@ -154,6 +154,19 @@ def draw(axis: Axis, generator: random.Random) -> Any:
     return min(max(float(f"{value:.{_SHOWN_DIGITS}g}"), axis.low), axis.high)
 
 
+def listed_values(override: Override) -> tuple[str, ...]:
+    """Returns the different values that an override lists, as it spells them.
+
+    Raises:
+        ValueError: it lists none, as `range(1,1)` and a glob that matches nothing do.
+    """
+    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        key, _, spelt = str(override.input_line).partition("=")
+        raise ValueError(f"{key}: {spelt} has no value to choose from. Allowed: {_ALLOWED}.")
+    return values
+
+
 def _axis(key: str, override: Override) -> Axis:
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
@@ -170,10 +183,7 @@ def _axis(key: str, override: Override) -> Axis:
             is_whole = not isinstance(sweep.range(), FloatRange)
             low, high = min(numbers), max(numbers)
             return _checked(key, Numbers(low, high, abs(sweep.step), "log" in sweep.tags, is_whole))
-    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
-    if not values:
-        raise ValueError(f"{key}: there is no value to choose from. Allowed: {_ALLOWED}.")
-    return Choices(values)
+    return Choices(listed_values(override))
 
 
 def _checked(key: str, axis: Numbers) -> Numbers:

@@ -21,9 +21,17 @@ def address(storage: str | None, folder: Path) -> str:
     Args:
         storage: what the user says; None for a file in the sweep's folder.
         folder: the sweep's.
+
+    Raises:
+        ValueError: it is half a URL.
     """
     if storage is None:
         return str(folder / JOURNAL)
+    if storage.startswith(("sqlite:", "postgresql:", "mysql:")) and "://" not in storage:
+        raise ValueError(
+            f"sweep.storage: got {storage!r}; allowed: a URL such as sqlite:///study.db or postgresql://host/db, or a "
+            f"journal's path."
+        )
     relative = "sqlite:///"
     if storage.startswith(relative) and not storage.startswith("sqlite:////") and storage != "sqlite:///:memory:":
         return f"{relative}{Path(storage.removeprefix(relative)).resolve()}"
@@ -31,10 +39,17 @@ def address(storage: str | None, folder: Path) -> str:
 
 
 def kept_address(storage: str | None, folder: Path) -> str:
-    """Returns `address`, which of a relative path stays what it was when the sweep was started."""
+    """Returns `address`, which of a relative path stays what it was when the sweep was started.
+
+    Raises:
+        ValueError: the file that says so is damaged.
+    """
     kept = folder / _ADDRESS
     if kept.is_file():
-        said, place = json.loads(kept.read_text(encoding="utf-8"))
+        try:
+            said, place = json.loads(kept.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{kept} is damaged; remove it, and go on from where the sweep was started.") from error
         if said == storage:
             return str(place)
     place = address(storage, folder)

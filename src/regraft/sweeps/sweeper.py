@@ -16,7 +16,7 @@ from regraft.run_state import mark_of_this_process
 from regraft.sweeps import claims
 from regraft.sweeps.launching import Launching
 from regraft.sweeps.listed import require_whole
-from regraft.sweeps.outcomes import Outcome, SweepError, summary
+from regraft.sweeps.outcomes import TAKEN, Outcome, SweepError, summary
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.search import Search
 
@@ -72,12 +72,21 @@ class SurvivingSweeper(Sweeper):
                 launching.outcomes |= {
                     job.number: self.search.tell(job, launching.outcomes[job.number]) for job in jobs
                 }
-        finally:
-            said = {job.number: self.search.elsewhere(job) for job in self.search.jobs}
-            found = {number: outcome for number, outcome in said.items() if outcome} | launching.outcomes
-            print(summary(self.search.jobs, found, self.search.varied, str(folder)))
-            print(self.search.conclusion(), end="")
+        except BaseException:
+            self._report(launching)
+            print(f"To go on with the sweep: regraft resume run={folder}")
+            raise
+        self._report(launching)
         self._require_success({number: found for number, found in launching.outcomes.items() if number not in earlier})
+
+    def _report(self, launching: Launching) -> None:
+        # What others have taken, and what this process was stopped at, has gone on or ended since.
+        for job in self.search.jobs:
+            outcome = launching.outcomes.get(job.number, TAKEN)
+            if outcome == TAKEN and (found := self.search.elsewhere(job)):
+                launching.outcomes[job.number] = found
+        print(summary(self.search.jobs, launching.outcomes, self.search.varied, str(launching.folder)))
+        print(self.search.conclusion(), end="")
 
     def _require_success(self, outcomes: dict[int, Outcome]) -> None:
         failed = sum(outcome.word in ("failed", "stopped") for outcome in outcomes.values())

@@ -11,13 +11,14 @@ import optuna
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
+from regraft import run_state
 from regraft.runs import Run
 from regraft.sweeps import claims
 from regraft.sweeps import storage as storages
 from regraft.sweeps import study as studies
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
-from regraft.sweeps.outcomes import Outcome, succeeded
+from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, succeeded
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.rebuilding import rebuild
 from regraft.sweeps.settings import Settings
@@ -42,6 +43,7 @@ class Trials:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._is_rejoined = False
+        self._left: list[Job] = []
         self.num_jobs = settings.n_trials
         self.jobs: list[Job] = []
 
@@ -68,8 +70,10 @@ class Trials:
         self._stored = StoredTrials(self._study, plan.folder, settings.metrics)
         with claims.changing(self._plan.folder):
             known = plan.known()
-            if known and not any(self._stored.of_the_folder(ended=ended) for ended in (True, False)):
-                rebuild(self._study, plan.folder, known, self._distributions, settings.metrics)
+            stored = {**self._stored.of_the_folder(ended=True), **self._stored.of_the_folder(ended=False)}
+            lost = [job for job in known if job.number not in stored]
+            if lost:
+                rebuild(self._study, plan.folder, lost, self._distributions, settings.metrics)
             self._take_up(known)
             plan.keep(self.jobs)
         if settings.pruner is not None and not settings.is_pruning:
@@ -80,10 +84,15 @@ class Trials:
         return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}
 
     def ask(self) -> list[Job]:
-        """Returns what was under way or had failed when the sweep ended, then new trials until there are enough."""
+        """Returns what was under way or had failed when the sweep ended, then new trials until there are enough.
+
+        Those whose process was killed come last: one that kills its process would keep the others from ever running.
+        """
         if not self._is_rejoined:
             self._is_rejoined = True
-            if jobs := self._unfinished():
+            unfinished = self._unfinished()
+            self._left = [job for job in unfinished if self._was_killed(job)]
+            if jobs := [job for job in unfinished if job not in self._left]:
                 return jobs
         # Two who go on with the sweep at once would both ask for its last trial.
         with claims.changing(self._plan.folder):
@@ -94,6 +103,8 @@ class Trials:
                     jobs.append(new)
             if jobs:
                 self._plan.keep(self.jobs)
+        if not jobs:
+            jobs, self._left = [job for job in self._left if self._was_killed(job)], []
         return jobs
 
     def tell(self, job: Job, outcome: Outcome) -> Outcome:
@@ -104,7 +115,8 @@ class Trials:
             outcome = succeeded(run)
         # Someone else who goes on with this sweep has told it, or will.
         if not trials or outcome.word == "skipped":
-            return self.elsewhere(job) or outcome
+            self._left += [job] if outcome == TAKEN else []
+            return self._told(job) or outcome
         values = None
         if outcome.word == "ok":
             try:
@@ -116,9 +128,8 @@ class Trials:
         return self._stored.outcome(self._stored.all()[trials[0].number])
 
     def elsewhere(self, job: Job) -> Outcome | None:
-        """Returns what the study says of a trial that has ended."""
-        ended = self._stored.of_the_folder(ended=True).get(job.number)
-        return self._stored.outcome(ended[-1]) if ended else None
+        """Returns what the study says of a trial that has ended; of another job, what its folder says."""
+        return self._told(job) or outcome_in(Run(self._plan.folder / str(job.number)))
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
@@ -128,6 +139,14 @@ class Trials:
         """Returns the best trials and their folders."""
         best = self._stored.best_text()
         return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
+
+    def _told(self, job: Job) -> Outcome | None:
+        """Returns what the study says of a trial that has ended."""
+        ended = self._stored.of_the_folder(ended=True).get(job.number)
+        return self._stored.outcome(ended[-1]) if ended else None
+
+    def _was_killed(self, job: Job) -> bool:
+        return run_state.was_killed(Run(self._plan.folder / str(job.number)))
 
     def _unfinished(self) -> list[Job]:
         with claims.changing(self._plan.folder):

@@ -167,8 +167,10 @@ def _take_sweep(command: argparse.Namespace) -> None:
 def _composed(job: Sequence[str], config_dir: str | None) -> Composed:
     found = compose_sound(_CONFIG_NAME, job, config_dir)
     if found.config is not None:
-        key = "hydra.run.dir" if value_of("hydra.run.dir", job) else "output_dir"
-        fault = folder_fault(found.folder, key)
+        is_named = value_of("hydra.run.dir", job) is not None
+        # A job's own folder would make one fault as many as there are jobs.
+        folder, key = (found.folder, "hydra.run.dir") if is_named else (found.folder.parent, "output_dir")
+        fault = folder_fault(folder, key)
         if fault is not None:
             found.faults.append(fault)
             found.blocked.add("output_dir")

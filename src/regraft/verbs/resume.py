@@ -65,9 +65,13 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
         config: what the run would go on with.
         run: where it is kept.
     """
-    if not run.is_finished or not (run.path / "config.yaml").is_file():
+    if not run.is_finished:
         return False
-    earlier, results = run.config, run.results
+    try:
+        earlier, results = run.config, run.results
+    except (OSError, ValueError) as error:
+        log.warning("%s says that it has finished, but not of what or with what, and ends anew: %s", run.path, error)
+        return False
     limits = {key: config["trainer"][key] for key in _LIMITS}
     is_longer = any(
         limits[key] != earlier["trainer"][key] and _is_beyond(limits[key], results[counted])

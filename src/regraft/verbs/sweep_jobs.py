@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from regraft import composition
 from regraft.run_state import Pruned, mark_of_this_process
 from regraft.runs import Run
-from regraft.startup import exit_when_preempted, limit_spinning
+from regraft.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.sweeps import claims
-from regraft.sweeps.manifest import digest_of
-from regraft.sweeps.outcomes import Outcome, failed, skipped, succeeded
+from regraft.sweeps.manifest import digest_of, is_done
+from regraft.sweeps.outcomes import TAKEN, Outcome, failed, skipped, succeeded
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
 from regraft.verbs.orphans import end_with
 
@@ -34,7 +34,7 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
     _join_the_sweep()
     with claims.claimed(folder) as is_ours:
         if not is_ours:
-            return skipped("another process runs it")
+            return TAKEN
         if _is_done(Run(folder), config):
             return skipped("finished before", Run(folder))
         if claims.is_to_stop(folder.parent):
@@ -43,7 +43,9 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
             return succeeded(job())
         except Pruned as pruned:
             return Outcome("pruned", str(pruned))
-        except Exception as error:
+        except (KeyboardInterrupt, Preempted):
+            raise
+        except (Exception, SystemExit) as error:  # a library that exits ends its own job alone
             if OmegaConf.select(config, "sweep.fail_fast"):
                 claims.ask_to_stop(folder.parent)
             return failed(error)
@@ -53,9 +55,9 @@ def _is_done(run: Run, config: DictConfig) -> bool:
     """Whether a folder holds this very job, finished."""
     try:
         asked = composition.plain(config, HydraConfig.get().overrides.task)
-        return run.is_finished and digest_of(run.config, run.path) == digest_of(asked)
-    except (OSError, ValueError, AttributeError):
+    except ValueError:  # which is said where it is trained
         return False
+    return is_done(run, digest_of(asked))
 
 
 def _join_the_sweep() -> None:
