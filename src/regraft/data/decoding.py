@@ -32,6 +32,8 @@ from that of the whole one by 0.1 to 0.4 gray levels on average and by 5 at most
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NUM_START_BYTES = 64
+_PROGRAMS = ("EPS",)
+"""Formats whose pictures are what a program of theirs draws: Pillow has Ghostscript run it."""
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
@@ -120,7 +122,9 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
     allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
         with _opened("", file, None) as picture:
-            num_pixels = picture.width * picture.height
+            num_pixels, kind = picture.width * picture.height, picture.format
+        if kind in _PROGRAMS:
+            raise ValueError(f"it is a program that draws ({kind}), which isn't run")
         if num_pixels <= max_pixels:
             file.seek(0)
             with _opened("", file, least_side) as picture:

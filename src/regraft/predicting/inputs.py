@@ -120,8 +120,9 @@ def _of_folder(folder: Path) -> Inputs:
 def _of_glob(pattern: str) -> Inputs:
     """Returns the files that a pattern matches, whatever their names end with."""
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib's takes relative patterns only)
-    folders = [name for name in found if Path(name).is_dir()]
-    files = [name for name in found if not Path(name).is_dir()]
+    # pathlib's is_dir raises where a folder mustn't be looked into.
+    folders = [name for name in found if os.path.isdir(name)]  # noqa: PTH112
+    files = [name for name in found if not os.path.isdir(name)]  # noqa: PTH112
     if not found:
         raise ValueError(f"input: nothing matches {readable(pattern)}. In a glob, ** stands for folders at any depth.")
     matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from regraft.serving.answers import Answerer, Answers, RefusedError
@@ -125,6 +126,8 @@ async def _form(request: Request, limits: Limits) -> Any:
             return await request.form(
                 max_files=limits.max_photos, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
             )
+    except ClientDisconnect as error:  # which nobody is left to read, but the log needs no more than that
+        raise HTTPException(400, "The request ended before it was whole.") from error
     except TimeoutError as error:
         raise HTTPException(408, f"It took more than {limits.upload_seconds:g} seconds to be sent.") from error
     except HTTPException as error:
