@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -66,7 +64,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
-    """Returns the application.
+    """Returns the application; who has served it closes its `state.answerer`.
 
     Args:
         model: to ask.
@@ -76,13 +74,8 @@ def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hos
         hosts: by which names it may be called.
     """
     answerer = Answerer(model, limits.max_pixels)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        answerer.close()
-
-    app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None)
+    app.state.answerer = answerer
     app.add_middleware(Gate, limits=limits, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)

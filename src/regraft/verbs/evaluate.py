@@ -143,7 +143,13 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
             fitted.temperature,
         )
     else:
-        calibration.write(run, fitted)
+        try:
+            calibration.write(run, fitted)
+        except OSError as error:
+            log.warning(
+                "The temperature %.4f can't be kept in %s (%s), so it holds for this evaluation only.",
+                *(fitted.temperature, run.path, error.strerror),
+            )
     return fitted
 
 
