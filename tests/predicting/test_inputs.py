@@ -123,5 +123,5 @@ def test_a_tilde_is_a_home_unless_a_file_is_called_so(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert found("~draft.jpg") == ["~draft.jpg"]
     assert found("~/a.jpg") == [str(tmp_path / "home/a.jpg")]
-    with pytest.raises(FileNotFoundError, match=r"^input: there is no file or folder ~nobody/a\.jpg"):
-        find_inputs("~nobody/a.jpg")
+    with pytest.raises(FileNotFoundError, match=r"^input: there is no file or folder ~no.such.user/a\.jpg"):
+        find_inputs("~no.such.user/a.jpg")

@@ -53,6 +53,7 @@ def test_keys_of_the_run_can_be_overridden(small_run):
         ("trainer.limit_test_batches=0", "it leaves no batch to measure on"),
         ("calibrate=platt", "calibrate: got 'platt'; allowed: temperature, null"),
         ("robustness=noise", "robustness: got 'noise'; allowed: corruptions, null"),
+        ("trainer.limit_test_batches=few", "trainer.limit_test_batches: got 'few'; allowed: a number, null."),
         ("+foo=1", "eval: unknown key 'foo'"),
         ("baseline=last", "baseline: it normalises errors on corrupted pictures"),
     ],

@@ -133,6 +133,8 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["ckpt_path=RUN", "input=.", "top_k=0"], "top_k: got 0; allowed: 1, 2, 3, ..."),
         (["ckpt_path=RUN", "input=.", "batch_size=1.5"], "batch_size: got 1.5"),
         (["ckpt_path=RUN", "input=.", "device=gpux"], "device: got 'gpux'"),
+        (["ckpt_path=RUN", "input=.", "device=meta"], "device: got 'meta'"),
+        (["ckpt_path=~no.such.user/run", "input=."], "a path begins with ~ and what is no user's name"),
         (["ckpt_path=RUN", "input=-"], "input: no path came on stdin"),
     ],
 )

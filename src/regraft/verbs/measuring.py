@@ -43,6 +43,7 @@ class Measuring:
         self.checkpoint = checkpoint
         self._config = config
         self._is_insisted = is_insisted
+        build.require_types(config)
         self._backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
         self._data = build.datamodule(config, checkpoint.input_spec, checkpoint)
         for split in splits:
