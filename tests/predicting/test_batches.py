@@ -38,6 +38,9 @@ def test_a_picture_without_memory_costs_nothing_but_itself(monkeypatch):
     found = colour_model().predict([RED, np.zeros((30, 30, 3), np.uint8), RED])
     assert [each.class_name for each in found] == ["red", None, "red"]
     assert found[1].error == "it takes more memory than there is"
+    Image.fromarray(RED).save("red.png")
+    monkeypatch.setattr("regraft.data.decoding.pixels_of", failing(MemoryError()))
+    assert colour_model().predict(["red.png"])[0].error == found[1].error
 
 
 def test_large_pictures_are_in_memory_one_at_a_time(monkeypatch):

@@ -109,11 +109,18 @@ def test_what_is_under_way_when_the_server_ends_is_told(app):
     assert b"The server is being ended." in body["body"]
 
 
-def test_a_photo_without_memory_is_turned_away(ask, monkeypatch):
-    def view(*given):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("regraft.trained.TrainedModel.view", RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes.")),
+        ("regraft.data.decoding.pixels_of", MemoryError()),
+    ],
+)
+def test_a_photo_without_memory_is_turned_away(ask, monkeypatch, place, error):
+    def fail(*given):
+        raise error
 
-    monkeypatch.setattr("regraft.trained.TrainedModel.view", view)
+    monkeypatch.setattr(place, fail)
     answer = ask("POST", "/predict", files={"photos": ("a.png", photo())})
     assert answer.status_code == 503
     assert "The server has no memory for it now" in answer.json()["detail"]

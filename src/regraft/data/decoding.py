@@ -118,6 +118,7 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
     Raises:
         TooManyPixelsError: it has more.
         ValueError: it can't be decoded; the reason is short and names no file.
+        MemoryError: there is no memory for it.
     """
     allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
@@ -131,6 +132,8 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
                 return pixels_of(picture, num_channels)
     except ValueError as error:
         cause = error.__cause__
+        if isinstance(cause, MemoryError):  # which is no fault of the picture's
+            raise cause from error
         if isinstance(cause, Image.DecompressionBombError):
             raise TooManyPixelsError(f"it has more than {allowed} megapixels") from error
         if isinstance(cause, ImportError):

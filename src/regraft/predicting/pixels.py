@@ -40,6 +40,7 @@ def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> 
 
     Raises:
         ValueError: it can't be read or decoded; the reason is short and doesn't name the file.
+        MemoryError: there is no memory for it.
     """
     if isinstance(picture, Path):
         return _of_file(picture, num_channels, least_side)
@@ -122,6 +123,8 @@ def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
     try:
         return decode_image(path, num_channels, least_side=least_side)
     except ValueError as error:
+        if isinstance(error.__cause__, MemoryError):  # which is no fault of the picture's
+            raise error.__cause__ from error
         facts, detail = read_facts(str(path))
         problem = facts["problem"].item().decode()
         # What can be decoded now may have changed since, or is nothing that is looked for there.
