@@ -1,6 +1,13 @@
 import pytest
 
-from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
+from regraft.arguments import (
+    handle_in,
+    in_its_folder,
+    require_run,
+    to_resume,
+    with_appended_sections,
+    with_checkpoint,
+)
 from regraft.runs import Run
 
 
@@ -99,3 +106,15 @@ def test_a_sweep_of_evaluations_names_several_runs(run):
     (found, flag) = with_checkpoint([f"run={run.path},{run.path}", "-m"])
     assert flag == "-m"
     assert found.count("it\\'s a run',") == 1
+
+
+@pytest.mark.parametrize("read", [with_checkpoint, handle_in])
+def test_a_run_is_named_once(run, read):
+    with pytest.raises(ValueError, match="run: it is given 2 times"):
+        read([f"run={run.path}", "run=last"])
+
+
+def test_a_command_needs_a_run_or_a_checkpoint():
+    require_run(["ckpt_path=x"])
+    with pytest.raises(ValueError, match="run: it has no value yet"):
+        require_run(["format=onnx"])

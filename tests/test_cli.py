@@ -52,7 +52,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["eval", "ckpt_path=x", "optimizer.lr=3"], "optimizer: an evaluation takes the run's own"),
         (["train", "hydra=foo"], "foo"),
         (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),
-        (["eval"], "ckpt_path: it has no value yet"),
+        (["eval"], "run: it has no value yet"),
         (["eval", "run=nowhere"], "run: got 'nowhere', but there is no run in"),
         (["resume"], "run: it has no value yet; add run=last"),
         (["train", "run=last"], "regraft resume run=..."),

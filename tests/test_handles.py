@@ -76,11 +76,17 @@ def test_several_matches_are_listed_the_newest_first(runs):
         find_run("aa", "outputs")
 
 
+def test_a_folder_of_runs_names_them(runs):
+    inside = "outputs/flowers/sweep-2030/1, outputs/flowers/sweep-2030/10"
+    with pytest.raises(ValueError, match=rf"outputs/flowers is a folder of 2 runs: {inside}\. Give one of them"):
+        find_run("outputs/flowers", "outputs")
+
+
 @pytest.mark.parametrize(
     ("handle", "sentence"),
     [
         ("2030-01-01-aax", "The nearest is 'digits/2030-01-01-aaa'. `regraft runs` lists them"),
-        ("outputs/flowers", "outputs/flowers is no run's folder: it holds no config.yaml. Runs lie below it, such as"),
+        ("outputs/eval", "outputs/eval is no run's folder"),
         ("", "there is no run ''"),
     ],
 )

@@ -11,6 +11,13 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"metrics": 1}', "[" * 100_000])
+def test_damaged_results_are_named(run, content):
+    (run.path / "results.json").write_text(content)
+    with pytest.raises(ValueError, match=r"results\.json is damaged"):
+        _ = run.metrics
+
+
 def test_config_and_results_come_back_as_written(run):
     run.write_results({"metrics": {"test/acc": 0.5}})
     assert run.config == {"seed": 3, "data": {"root": "x"}}

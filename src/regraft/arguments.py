@@ -102,12 +102,29 @@ def handle_in(arguments: Sequence[str]) -> str:
     handle = value_of("run", arguments)
     if handle is None:
         raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    _require_once("run", arguments)
     return handle
+
+
+def require_run(arguments: Sequence[str]) -> None:
+    """Checks that a command names a run, or a checkpoint's file with `ckpt_path=`.
+
+    Raises:
+        ValueError: it names neither.
+    """
+    if "ckpt_path" not in map(key_of, arguments):
+        handle_in(arguments)
 
 
 def without_handle(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments without those that only say which run is meant."""
     return [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
+
+
+def _require_once(key: str, arguments: Sequence[str]) -> None:
+    num = list(map(key_of, arguments)).count(key)
+    if num > 1:
+        raise ValueError(f"{key}: it is given {num} times; give it once.")
 
 
 def with_checkpoint(arguments: Sequence[str]) -> list[str]:
@@ -122,6 +139,7 @@ def with_checkpoint(arguments: Sequence[str]) -> list[str]:
         raise ValueError("run: it has no value; give a run's folder, a part of its name, last or best.")
     if handle is None:
         return list(arguments)
+    _require_once("run", arguments)
     if value_of("ckpt_path", arguments) is not None:
         raise ValueError("run: it is given together with ckpt_path; leave one of them out.")
     handles = handle.split(",") if not _MULTIRUN.isdisjoint(arguments) else [handle]

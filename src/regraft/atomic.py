@@ -25,8 +25,10 @@ def atomically(path: Path) -> Iterator[BufferedRandom]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename == str(temporary):
+            error.filename = str(path)  # which is what one asked for
         raise
     # The new name is an entry of the folder, which reaches the disk on its own.
     descriptor = os.open(path.parent, os.O_RDONLY)

@@ -35,6 +35,7 @@ _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
     *("--config-path", "-cp", "--package", "-p"),
 )
+_NO_HOME = "Could not determine home directory"  # pathlib's words
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -51,11 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BrokenPipeError:  # `regraft list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        # Of the system's own errors the number is of no use.
+        is_of_system = error.filename is not None and error.strerror
+        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}." if is_of_system else str(error), error)
+    except ValueError as error:
         _fail(str(error), error)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
+        if _NO_HOME in str(error):
+            _fail("a path begins with ~ and what is no user's name; ./~ is a file that is called so.", error)
         first_line = (str(error).strip() or "no message").splitlines()[0]
         _fail(f"{type(error).__name__}: {first_line} (REGRAFT_DEBUG=1 shows where.)", error)
     sys.exit(0)

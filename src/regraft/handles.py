@@ -148,17 +148,23 @@ def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
     if len(matches) == 1:
         return names[matches[0]]
     if matches:
-        more = f" and {len(matches) - _MAX_LISTED} more" if len(matches) > _MAX_LISTED else ""
         raise ValueError(
-            f"run: {handle!r} is a part of {len(matches)} names: {', '.join(matches[:_MAX_LISTED])}{more}. "
+            f"run: {handle!r} is a part of {len(matches)} names: {_listed(matches)}. "
             f"Give more of one of them; run=last is the newest."
         )
-    if Path(handle).expanduser().is_dir() and handle:
-        below = next(_run_folders(Path(handle).expanduser()), None)
-        hint = _ELSE if below is None else f"Runs lie below it, such as {below}."
-        raise FileNotFoundError(f"run: {handle} is no run's folder: it holds no config.yaml. {hint}")
+    folder = Path(handle).expanduser()
+    if handle and folder.is_dir():
+        inside = [str(folder / name_of(run, folder)) for run in all_runs(folder)]
+        if inside:
+            raise ValueError(f"run: {handle} is a folder of {len(inside)} runs: {_listed(inside)}. Give one of them.")
+        raise FileNotFoundError(f"run: {handle} is no run's folder: it holds no config.yaml. {_ELSE}")
     near = _nearest(handle, list(names))
     raise FileNotFoundError(f"run: there is no run {handle!r}. The nearest is {near!r}. {_ELSE}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _nearest(handle: str, names: Sequence[str]) -> str:

@@ -56,8 +56,18 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """What the finished run found: metrics, seconds, parameters; see `verbs.train`."""
-        results: dict[str, Any] = json.loads((self.path / "results.json").read_text(encoding="utf-8"))
+        """What the finished run found: metrics, seconds, parameters; see `verbs.train`.
+
+        Raises:
+            ValueError: it is damaged.
+        """
+        path = self.path / "results.json"
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError):
+            results = None
+        if not (isinstance(results, dict) and isinstance(results.get("metrics"), dict)):
+            raise ValueError(f"{path} is damaged. Fix: copy it again.")
         return results
 
     @property

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from regraft.predicting.test_time import Tta
 
 
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory for a tensor, here or on a device."""
+    # On the CPU torch has no class of its own for it.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 class Network(nn.Module):
     """From normalised images to logits; its tensors have the names that they have in a run's checkpoints.
 

@@ -25,7 +25,14 @@ def test_an_earlier_export_comes_back_if_the_new_one_cant_take_its_place(tmp_pat
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fails_once)
-    with pytest.raises(OSError, match="no"), whole_folder(place):
+    with pytest.raises(OSError, match="no"), whole_folder(place, overwrite=True):
         pass
     assert (place / "config.json").read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [place]
+
+
+def test_a_folder_that_has_come_meanwhile_stays(tmp_path):
+    place = tmp_path / "hf"
+    with pytest.raises(FileExistsError, match="is there already"), whole_folder(place, overwrite=False):
+        place.mkdir()
     assert list(tmp_path.iterdir()) == [place]

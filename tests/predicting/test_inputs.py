@@ -98,7 +98,11 @@ def test_stdin_is_read_as_it_is_wanted(monkeypatch):
 
 @pytest.mark.parametrize(
     ("text", "sentence"),
-    [("nowhere.jpg", "no file or folder"), ("http://x/a.jpg", "files only"), ("x" * 300, "no file")],
+    [
+        ("nowhere.jpg", "no file or folder"),
+        ("http://x/a.jpg", "files only"),
+        ("x" * 300, r"can't read x+ \(File name too long\)"),
+    ],
 )
 def test_what_names_nothing(text, sentence):
     with pytest.raises((FileNotFoundError, ValueError), match=sentence):
@@ -112,3 +116,12 @@ def test_zero_bytes_may_come_after_a_slow_writers_first_words(monkeypatch):
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Slow(b"first.jpg\0second\nline.jpg\0")))
     assert [picture.name for picture in find_inputs("-").pictures] == ["first.jpg", "second\nline.jpg"]
+
+
+def test_a_tilde_is_a_home_unless_a_file_is_called_so(monkeypatch, tmp_path):
+    write("~draft.jpg", "home/a.jpg")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert found("~draft.jpg") == ["~draft.jpg"]
+    assert found("~/a.jpg") == [str(tmp_path / "home/a.jpg")]
+    with pytest.raises(FileNotFoundError, match=r"^input: there is no file or folder ~no.such.user/a\.jpg"):
+        find_inputs("~no.such.user/a.jpg")

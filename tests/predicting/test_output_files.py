@@ -1,7 +1,9 @@
 """Predictions as files."""
 
 import csv
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,3 +104,13 @@ def test_a_tally_stays_small():
     assert (tally.num, tally.num_bad, len(tally.first), len(tally.bad)) == (250, 50, NUM_FIRST, NUM_BAD)
     assert tally.counts == {"ant": 100, "b,e\ne": 50, "cat": 50}
     assert tally.confidences["cat"] == pytest.approx(35)
+
+
+def test_a_disk_that_is_full_is_named_with_the_file(monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"^output: can't write o\.csv \(No space left on device\)"):
+        written("o.csv")
+    assert not list(Path().iterdir())

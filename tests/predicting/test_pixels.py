@@ -56,6 +56,7 @@ def test_each_fault_has_its_own_few_words():
     assert reason("folder.jpg") == "not opened (a folder)"
     assert reason("vanished.jpg") == "unreadable (No such file or directory)"
     assert reason("zero\0byte.jpg").startswith("unreadable")
+    assert reason(f"{'a' * 300}.jpg") == "unreadable (File name too long)"
 
 
 def test_a_file_that_is_too_large_is_not_read(monkeypatch):
@@ -81,6 +82,7 @@ def test_pictures_in_memory():
         (torch.zeros(3, 2, 2), "a tensor of torch.float32, (3, 2, 2)"),
         (torch.zeros(2, 2, 3, dtype=torch.uint8), "a tensor of torch.uint8, (2, 2, 3)"),
         (7, "'int'"),
+        (b"photo.jpg", "'bytes'"),
     ],
 )
 def test_what_is_no_picture(picture, sentence):

@@ -48,8 +48,8 @@ def test_photos_are_decoded_large_enough_for_the_crops():
     assert least_side(model("square"), "ten_crop") is None
 
 
-def test_what_would_fill_memory_when_resized_is_refused():
+@pytest.mark.parametrize(("tta", "num"), [("none", 1), ("ten_crop", 10)])
+@pytest.mark.parametrize("eval_view", ["center_crop", "square"])
+def test_a_strip_of_pixels_is_seen_as_evaluation_sees_it(tta, num, eval_view):
     thin = torch.zeros(3, 1, 1_000_000, dtype=torch.uint8)
-    with pytest.raises(ValueError, match=r"too long and thin \(1,000,000 x 1 pixels\)"):
-        views_of(thin, model(), "none")
-    assert views_of(thin, model("square"), "none").shape == (1, 3, 28, 28)
+    assert views_of(thin, model(eval_view), tta).shape == (num, 3, 28, 28)

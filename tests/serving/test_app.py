@@ -1,4 +1,5 @@
 import asyncio
+import io
 import re
 import threading
 from dataclasses import replace
@@ -60,7 +61,84 @@ def test_a_body_without_a_length_is_counted_while_it_comes(ask):
 
     answer = ask("POST", "/predict", content=endless(), headers=FORM)
     assert answer.status_code == 413
-    assert len(sent) < 25
+    assert len(sent) < 250  # ten times what is allowed: then it is broken off
+
+
+def test_a_request_that_is_refused_is_heard_to_its_end(ask):
+    """Whoever sends with Python's urllib or requests would see a broken connection and no answer."""
+    sent = []
+
+    async def parts():
+        for _ in range(50):
+            sent.append(1)
+            yield b"x" * 10_000
+
+    answer = ask("POST", "/predict", content=parts(), headers=FORM | {"content-length": "500000"})
+    assert (answer.status_code, len(sent)) == (413, 50)
+
+
+async def answer_of(app, receive) -> list[dict]:
+    """Returns what a client is sent whose body comes from a function."""
+    headers = [(b"host", b"127.0.0.1"), (b"content-type", FORM["content-type"].encode())]
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": headers, "query_string": b""}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    await app(scope, receive, send)
+    return sent
+
+
+def test_a_client_that_goes_away_is_no_error_of_the_server(app):
+    async def gone():
+        return {"type": "http.disconnect"}
+
+    assert asyncio.run(answer_of(app, gone))[0]["status"] == 400
+
+
+def test_what_is_under_way_when_the_server_ends_is_told(app):
+    async def ended():
+        task = asyncio.create_task(answer_of(app, asyncio.Event().wait))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        return await task
+
+    answer, body = asyncio.run(ended())
+    assert answer["status"] == 503
+    assert b"The server is being ended." in body["body"]
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("regraft.trained.TrainedModel.view", RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes.")),
+        ("regraft.data.decoding.pixels_of", MemoryError()),
+    ],
+)
+def test_a_photo_without_memory_is_turned_away(ask, monkeypatch, place, error):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr(place, fail)
+    answer = ask("POST", "/predict", files={"photos": ("a.png", photo())})
+    assert answer.status_code == 503
+    assert "The server has no memory for it now" in answer.json()["detail"]
+
+
+def test_a_strip_of_pixels_is_answered_by_its_middle():
+    # Resized whole, its shorter side to that of the model, it would take gigabytes.
+    strip = photo("blue", (6_000_000, 1))
+    (answer,) = asyncio.run(Answerer(colour_model(), 6_000_000).answers([("strip.png", io.BytesIO(strip))]))
+    assert answer.class_name == "blue"
+
+
+def test_a_program_that_draws_is_not_run(ask, monkeypatch):
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **named: 1 / 0)
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+    answer = ask("POST", "/predict", files={"photos": ("a.jpg", program)})
+    assert answer.status_code == 415
+    assert "isn't run" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize(

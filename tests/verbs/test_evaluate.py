@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 import shutil
 from dataclasses import replace
@@ -52,6 +53,8 @@ def test_keys_of_the_run_can_be_overridden(small_run):
         ("trainer.limit_test_batches=0", "it leaves no batch to measure on"),
         ("calibrate=platt", "calibrate: got 'platt'; allowed: temperature, null"),
         ("robustness=noise", "robustness: got 'noise'; allowed: corruptions, null"),
+        ("trainer.limit_test_batches=few", "trainer.limit_test_batches: got 'few'; allowed: a number, null."),
+        ("+foo=1", "eval: unknown key 'foo'"),
         ("baseline=last", "baseline: it normalises errors on corrupted pictures"),
     ],
 )
@@ -67,10 +70,13 @@ def test_other_classes_are_refused_with_both_sides(small_run, tmp_path):
         regraft.evaluate([f"ckpt_path={small_run.path}", "data=folder", f"data.root={tmp_path / 'few'}"])
 
 
-def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, monkeypatch):
+def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, monkeypatch, caplog):
     digits_folder(tmp_path / "all", {label: str(label) for label in range(10)})
     there = [f"ckpt_path={small_run.path}", "data=folder", f"data.root={tmp_path / 'all'}", "data.num_workers=0"]
     expected = regraft.evaluate(there)
+    assert "of its own" not in caplog.text
+    regraft.evaluate([*there, "split=val"])
+    assert "The data has no val split of its own: 10 of its 120 images, drawn for one, are measured." in caplog.text
     read = FolderSource.splits
 
     def last_class_first(source: FolderSource) -> Splits:
@@ -141,3 +147,18 @@ def test_a_temperature_of_a_part_of_the_validation_is_not_kept(run, caplog):
     regraft.evaluate(["run=last", "split=val", "calibrate=temperature", "trainer.limit_val_batches=1"])
     assert not (run.path / "calibration.json").exists()
     assert "holds for this evaluation only" in caplog.text
+
+
+def test_a_temperature_that_cant_be_kept_costs_nothing_else(run, caplog, monkeypatch):
+    def read_only(*given):
+        raise PermissionError(errno.EACCES, "Permission denied", "calibration.json")
+
+    monkeypatch.setattr("regraft.calibration.write_atomically", read_only)
+    assert "val/acc" in regraft.evaluate(["run=last", "split=val", "calibrate=temperature"])
+    assert "can't be kept in" in caplog.text
+    assert "(Permission denied), so it holds for this evaluation only" in caplog.text
+
+
+def test_without_a_run_it_says_how_one_is_named():
+    with pytest.raises(ValueError, match="run: it has no value yet; add run=last"):
+        regraft.evaluate([])

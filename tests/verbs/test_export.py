@@ -1,3 +1,4 @@
+import errno
 import json
 import shutil
 import subprocess
@@ -93,6 +94,29 @@ def test_nothing_is_overwritten_unasked(run):
     assert target.stat().st_size > 1000
 
 
+def test_what_has_come_meanwhile_is_not_overwritten(run, monkeypatch):
+    target = run.path / "exports" / "model.safetensors"
+
+    def comes(*given, **named):
+        target.write_text("another's")
+        return deployed(*given, **named)
+
+    deployed = weights_file.to_bytes
+    monkeypatch.setattr(weights_file, "to_bytes", comes)
+    with pytest.raises(FileExistsError, match="is there already"):
+        regraft.export([f"run={run.path}", "format=safetensors"])
+    assert target.read_text() == "another's"
+
+
+def test_a_disk_that_is_full_is_named_with_the_file(run, monkeypatch):
+    def full(*given):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("regraft.atomic.write_atomically", full)
+    with pytest.raises(OSError, match=r"output: can't write .*model\.safetensors \(No space left on device\)"):
+        regraft.export([f"run={run.path}", "format=safetensors"])
+
+
 def test_a_folder_with_other_files_is_never_replaced(run, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").touch()
@@ -119,6 +143,11 @@ def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeyp
         (["format=onnx", "images=nowhere"], "images: there is no folder nowhere"),
         (["format=onnx", "class_names=[a]"], "class_names: got 1; the run has 10 classes"),
         (["format=onnx", "class_names=[a,a,c,d,e,f,g,h,i,j]"], "one and the same label"),
+        (["format=onnx", "class_names=[a,b,c,d,e,f,g,h,i,null]"], "class_names: got .*; allowed: a list of names"),
+        (["format=onnx", "output=a.onnx", "output=b.onnx"], "output: it is given 2 times"),
+        (["format=onnx", "format=safetensors"], "format: it is given 2 times"),
+        (["format=onnx", "run=other"], "run: it is given 2 times"),
+        (["format=onnx", "+foo=1"], "export: unknown key 'foo'"),
         (["format=hf"], "it takes timm's models, and torchvision's that timm has too"),
     ],
 )

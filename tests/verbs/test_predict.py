@@ -125,6 +125,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["run=last", "input=x.jpg", "y.jpg"], "predict: got 'y.jpg'; allowed: regraft predict run="),
         (["run=last", "input=x.jpg", "-m"], "predict: got '-m'"),
         (["run=last", "inptu=x.jpg"], "predict: unknown key 'inptu'. Did you mean 'input'? Allowed: run, ckpt_path, "),
+        (["ckpt_path=RUN", "input=x.jpg", "top_k=1", "top_k=2"], "top_k: it is given 2 times; give it once."),
         (["ckpt_path=RUN", "input=x.jpg", "output=o.json"], "output: got 'o.json'"),
         (["run=nowhere", "input=x.jpg"], "run: got 'nowhere', but there is no run"),
         (["ckpt_path=RUN", "input=x.jpg"], "input: there is no file or folder x.jpg"),
@@ -132,6 +133,8 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["ckpt_path=RUN", "input=.", "top_k=0"], "top_k: got 0; allowed: 1, 2, 3, ..."),
         (["ckpt_path=RUN", "input=.", "batch_size=1.5"], "batch_size: got 1.5"),
         (["ckpt_path=RUN", "input=.", "device=gpux"], "device: got 'gpux'"),
+        (["ckpt_path=RUN", "input=.", "device=meta"], "device: got 'meta'"),
+        (["ckpt_path=~no.such.user/run", "input=."], "a path begins with ~ and what is no user's name"),
         (["ckpt_path=RUN", "input=-"], "input: no path came on stdin"),
     ],
 )

@@ -76,7 +76,9 @@ def load_safely(path: Path) -> Any:
     except OSError:
         raise
     except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
-        raise ValueError(f"{path} is no file that torch.save wrote whole ({error}). Copy it again.") from error
+        raise ValueError(
+            f"{path} is no file that torch.save wrote whole ({str(error) or type(error).__name__}). Copy it again."
+        ) from error
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:

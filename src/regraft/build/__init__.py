@@ -6,7 +6,7 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 from regraft.build.backbones import bare_backbone
 from regraft.build.data import datamodule, unread_datamodule
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
-from regraft.build.evaluating import another_domain, evaluation_data
+from regraft.build.evaluating import another_domain, evaluation_data, require_types
 from regraft.build.features import FeaturePlan, feature_plan, model_name, store
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
@@ -43,6 +43,7 @@ __all__ = [
     "preflight",
     "require_fitting_data",
     "require_sound",
+    "require_types",
     "steps_per_epoch",
     "store",
     "store_pixels",

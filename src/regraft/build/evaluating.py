@@ -8,6 +8,7 @@ import torch
 
 from regraft.build.features import model_name, run_phases_of
 from regraft.build.pixels import read_stored_pixels
+from regraft.build.signatures import hints_of, misfits
 from regraft.build.storable import trains_head_only
 from regraft.build.targets import Config, factory
 from regraft.checkpoints.reading import Checkpoint
@@ -15,6 +16,7 @@ from regraft.contracts import Backbone
 from regraft.data.another_domain import AnotherDomain
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.folder import FolderSource
+from regraft.faults import FaultsError
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
 from regraft.features.frozen import FrozenFeatures
@@ -23,6 +25,17 @@ from regraft.features.plan import frozen_depth, stretches
 from regraft.features.settings import Settings
 from regraft.features.shelf import NoFolderError, NoRoomError
 from regraft.freezing.strategies import FreezingStrategy
+
+
+def require_types(config: Config) -> None:
+    """Checks the types of what the command line of an evaluation may change.
+
+    Raises:
+        ValueError: a value has another one.
+    """
+    faults = misfits(config["data"], "data", hints_of(ImageDataModule)) + misfits(config["trainer"], "trainer", {})
+    if faults:
+        raise FaultsError(faults)
 
 
 def evaluation_data(

@@ -10,10 +10,10 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 
 from regraft.composition import unknown
+from regraft.trained import lacks_memory
 
 Config = dict[str, Any]
 
-_CPU_ALLOCATOR = "DefaultCPUAllocator"  # torch's, whose complaint is a plain RuntimeError
 _EXTRAS = ("wandb", "mlflow")
 
 
@@ -96,7 +96,7 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
                 f"{section}: got {shown}; one of these has a type that it can't have ({error})."
             ) from error
         except (RuntimeError, MemoryError) as error:
-            if not isinstance(error, MemoryError) and _CPU_ALLOCATOR not in str(error):
+            if not lacks_memory(error):
                 raise
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
             raise ValueError(f"{section}: this takes more memory than there is: {shown}.") from error

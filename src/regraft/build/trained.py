@@ -54,8 +54,10 @@ def device_named(name: str) -> torch.device | None:
     if name == "auto":
         return None
     try:
-        return torch.empty(0, device=torch.device(name)).device
+        found = torch.ones(1, device=torch.device(name))
+        found.item()  # which `meta` can't tell
     except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
         raise ValueError(
             f"device: got {name!r}; allowed: auto, cpu, or what this machine has of cuda, cuda:1, mps, ..."
         ) from error
+    return found.device

@@ -32,6 +32,8 @@ from that of the whole one by 0.1 to 0.4 gray levels on average and by 5 at most
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NUM_START_BYTES = 64
+_PROGRAMS = ("EPS",)
+"""Formats whose pictures are what a program of theirs draws: Pillow has Ghostscript run it."""
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
@@ -116,17 +118,22 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
     Raises:
         TooManyPixelsError: it has more.
         ValueError: it can't be decoded; the reason is short and names no file.
+        MemoryError: there is no memory for it.
     """
     allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
         with _opened("", file, None) as picture:
-            num_pixels = picture.width * picture.height
+            num_pixels, kind = picture.width * picture.height, picture.format
+        if kind in _PROGRAMS:
+            raise ValueError(f"it is a program that draws ({kind}), which isn't run")
         if num_pixels <= max_pixels:
             file.seek(0)
             with _opened("", file, least_side) as picture:
                 return pixels_of(picture, num_channels)
     except ValueError as error:
         cause = error.__cause__
+        if isinstance(cause, MemoryError):  # which is no fault of the picture's
+            raise cause from error
         if isinstance(cause, Image.DecompressionBombError):
             raise TooManyPixelsError(f"it has more than {allowed} megapixels") from error
         if isinstance(cause, ImportError):

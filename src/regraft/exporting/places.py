@@ -48,12 +48,21 @@ def make_folder(path: Path) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Gives a folder to write into, which takes the path's place once everything has worked; else it is removed."""
+def whole_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Gives a folder to write into, which takes the path's place once everything has worked; else it is removed.
+
+    Args:
+        path: of the folder to be.
+        overwrite: see `require_free`, which is asked again: much may have come there in the meantime.
+
+    Raises:
+        FileExistsError: see `require_free`.
+    """
     temporary = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
     temporary.mkdir()
     try:
         yield temporary
+        require_free(path, overwrite=overwrite, is_folder=True)
         _take_place(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.predicting.inputs import STDIN, find_inputs
-from regraft.predicting.pixels import Picture, read_pixels, require_picture
+from regraft.predicting.pixels import Picture, alone_if_large, read_pixels, require_picture
 from regraft.predicting.prediction import Prediction, answers
 from regraft.predicting.test_time import NUM_VIEWS, TTAS, Tta, least_side, views_of
-from regraft.trained import TrainedModel
+from regraft.trained import TrainedModel, lacks_memory
 
 _MAX_THREADS = 8
 
@@ -61,10 +61,13 @@ def predicted(
     def see(named: tuple[str | None, Picture]) -> Seen:
         name, picture = named
         try:
-            return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), None)
+            with alone_if_large(picture, side):
+                return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), None)
         except ValueError as error:
             return Seen(name, None, str(error))
-        except MemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not lacks_memory(error):
+                raise
             return Seen(name, None, "it takes more memory than there is")
 
     num_pictures = max(1, batch_size // NUM_VIEWS[tta])
@@ -112,10 +115,27 @@ def _answered(model: TrainedModel, batch: list[Seen], top_k: int) -> list[Predic
     seen = [(each.name, each.views) for each in batch if each.views is not None]
     told: Iterator[Prediction] = iter(())
     if seen:
-        views = torch.stack([views for _, views in seen])
-        of_views = model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2])
-        told = iter(answers([name for name, _ in seen], of_views.mean(1).numpy(), model.class_names, top_k))
+        probabilities = _probabilities(model, [views for _, views in seen])
+        told = iter(answers([name for name, _ in seen], probabilities.numpy(), model.class_names, top_k))
     return [next(told) if each.error is None else Prediction(each.name, error=each.error) for each in batch]
+
+
+def _probabilities(model: TrainedModel, pictures: list[Tensor]) -> Tensor:
+    """Returns those of pictures, (num_pictures, num_classes), averaged over the views of each.
+
+    Raises:
+        ValueError: there isn't enough memory for them at once.
+    """
+    num_views = sum(map(len, pictures))
+    try:
+        views = torch.stack(pictures)
+        return model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2]).mean(1)
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise ValueError(
+            f"batch_size: there is no memory for {num_views} views at once. Fix: batch_size={num_views // 2 or 1}."
+        ) from error
 
 
 def _ahead(function: Callable[[_Item], _Result], items: Iterable[_Item], num_ahead: int) -> Iterator[_Result]:
@@ -136,7 +156,7 @@ def _ahead(function: Callable[[_Item], _Result], items: Iterable[_Item], num_ahe
 def _several(images: object) -> list[object]:
     """Returns single images as a list of one."""
     is_batch = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
-    is_one = isinstance(images, str | os.PathLike | Image.Image | np.ndarray | Tensor)
+    is_one = isinstance(images, str | bytes | os.PathLike | Image.Image | np.ndarray | Tensor)
     if is_batch or (not is_one and isinstance(images, Iterable)):
         return list(images)  # type: ignore[call-overload]
     return [images]

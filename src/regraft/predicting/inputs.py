@@ -70,16 +70,26 @@ def find_inputs(text: str) -> Inputs:
         return Inputs(_from_stdin(), None)
     if "://" in text:
         raise ValueError(f"input: got {text}; pictures are read from files only. Download it first.")
-    path = Path(text).expanduser()
-    if not os.path.lexists(path):
+    path = Path(expanded(text))
+    try:
+        path.lstat()
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
         if glob.has_magic(text):
             return _of_glob(str(path))
+        if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise ValueError(f"input: can't read {readable(text)} ({error.strerror}).") from error
         raise FileNotFoundError(
             f"input: there is no file or folder {readable(text)}. Give a photo, a folder, a glob, a list.txt, or -."
-        )
+        ) from error
     if path.is_dir():
         return _of_folder(path)
     return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
+
+
+def expanded(path: str) -> str:
+    """Returns a path with a user's home folder in the place of `~`; a file of that very name comes first."""
+    # pathlib's raises where there is no such user, and ~draft.jpg is none.
+    return path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111
 
 
 def _inputs(pictures: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
@@ -110,8 +120,9 @@ def _of_folder(folder: Path) -> Inputs:
 def _of_glob(pattern: str) -> Inputs:
     """Returns the files that a pattern matches, whatever their names end with."""
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib's takes relative patterns only)
-    folders = [name for name in found if Path(name).is_dir()]
-    files = [name for name in found if not Path(name).is_dir()]
+    # pathlib's is_dir raises where a folder mustn't be looked into.
+    folders = [name for name in found if os.path.isdir(name)]  # noqa: PTH112
+    files = [name for name in found if not os.path.isdir(name)]  # noqa: PTH112
     if not found:
         raise ValueError(f"input: nothing matches {readable(pattern)}. In a glob, ** stands for folders at any depth.")
     matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"
@@ -130,8 +141,11 @@ def _of_list(place: Path) -> Inputs:
     """
     if not place.is_file():
         raise ValueError(f"input: {readable(str(place))} is no plain file. Fix: give its lines on stdin, with input=-.")
-    with place.open("rb") as file:
-        pictures = [_listed(entry, place.parent) for entry in _entries(file, str(place))]
+    try:
+        with place.open("rb") as file:
+            pictures = [_listed(entry, place.parent) for entry in _entries(file, str(place))]
+    except OSError as error:
+        raise ValueError(f"input: can't read {readable(str(place))} ({error.strerror}).") from error
     if not pictures:
         raise ValueError(f"input: {readable(str(place))} lists no path. Expected: a path a line.")
     relative = next((each for each in pictures if not Path(each.name).is_absolute()), None)

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -51,13 +51,15 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
     Raises:
         OSError: it can't be written.
     """
-    with ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context(atomically(path))
-        except OSError as error:
-            raise OSError(f"output: can't write {path} ({error.strerror}). Fix: name another folder.") from error
-        yield stack.enter_context(_FORMATS[path.suffix.lower()](file, top_k))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomically(path) as file, _FORMATS[path.suffix.lower()](file, top_k) as write:
+            yield write
+    except BrokenPipeError:  # of what is shown meanwhile
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"output: can't write {path} ({reason}). Fix: name another folder.") from error
 
 
 def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:

@@ -1,9 +1,10 @@
 """A picture, in a file or in memory, as pixels; or what is wrong with it, in a few words."""
 
-import contextlib
 import os
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from regraft.data.checking.facts import read_facts
 from regraft.data.checking.problems import told
 from regraft.data.decoding import decode_image, decoded_size, pixels_of
 from regraft.data.scanning import why_closed
+from regraft.predicting.inputs import expanded
 
 Picture = Path | Image.Image | np.ndarray | Tensor
 
@@ -38,6 +40,7 @@ def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> 
 
     Raises:
         ValueError: it can't be read or decoded; the reason is short and doesn't name the file.
+        MemoryError: there is no memory for it.
     """
     if isinstance(picture, Path):
         return _of_file(picture, num_channels, least_side)
@@ -57,7 +60,7 @@ def require_picture(picture: object) -> Picture:
         ValueError: it is no path, PIL image, uint8 array (height, width, 3) or uint8 tensor (3, height, width).
     """
     if isinstance(picture, str | os.PathLike):
-        return Path(os.fsdecode(picture)).expanduser()
+        return Path(expanded(os.fsdecode(picture)))
     if isinstance(picture, Image.Image):
         return picture
     if isinstance(picture, np.ndarray):
@@ -78,6 +81,32 @@ def require_picture(picture: object) -> Picture:
     return picture  # type: ignore[return-value]
 
 
+@contextmanager
+def alone_if_large(picture: Picture, least_side: int | None) -> Iterator[None]:
+    """Lets a picture of many pixels be in memory only while no other such one is.
+
+    Args:
+        picture: that is read, and brought to its views, inside the block.
+        least_side: see `decode_image`.
+    """
+    with _one_large if _num_pixels(picture, least_side) > _LARGE_PIXELS else nullcontext():
+        yield
+
+
+def _num_pixels(picture: Picture, least_side: int | None) -> int:
+    """Returns how many pixels reading a picture takes; 0 if it can't be read, which `read_pixels` says."""
+    if isinstance(picture, Image.Image):
+        return picture.width * picture.height
+    if not isinstance(picture, Path):  # it is in memory as it is
+        return 0
+    try:
+        _require_readable(picture)
+        width, height = decoded_size(picture, least_side)
+    except ValueError:
+        return 0
+    return width * height
+
+
 def _of_picture(picture: Image.Image, num_channels: int) -> Tensor:
     try:
         with _one_lazy:
@@ -92,10 +121,10 @@ def _of_picture(picture: Image.Image, num_channels: int) -> Tensor:
 def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
     _require_readable(path)
     try:
-        width, height = decoded_size(path, least_side)
-        with _one_large if width * height > _LARGE_PIXELS else contextlib.nullcontext():
-            return decode_image(path, num_channels, least_side=least_side)
+        return decode_image(path, num_channels, least_side=least_side)
     except ValueError as error:
+        if isinstance(error.__cause__, MemoryError):  # which is no fault of the picture's
+            raise error.__cause__ from error
         facts, detail = read_facts(str(path))
         problem = facts["problem"].item().decode()
         # What can be decoded now may have changed since, or is nothing that is looked for there.
@@ -107,7 +136,7 @@ def _require_readable(path: Path) -> None:
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte
-        if path.is_symlink():
+        if os.path.islink(path):  # noqa: PTH114 (pathlib's raises where a folder mustn't be looked into)
             raise ValueError(told("closed", why_closed(path))) from error
         raise ValueError(told("unreadable", getattr(error, "strerror", None) or str(error))) from error
     if not stat.S_ISREG(found.st_mode):

@@ -21,9 +21,6 @@ _CROP_FRACTION = 224 / 256
 """Side of a crop over that of the picture at most: that of Krizhevsky et al., "ImageNet classification with deep
 convolutional neural networks", 2012, whose ten crops these are. Without a rest there would be one crop only."""
 
-_MAX_PIXELS = 179_000_000
-"""Of a resized picture; as many as Pillow takes for safe to decode."""
-
 
 def views_of(picture: Tensor, model: TrainedModel, tta: Tta) -> Tensor:
     """Returns the views of a picture, (num_views, num_channels, image_size, image_size), uint8.
@@ -35,9 +32,10 @@ def views_of(picture: Tensor, model: TrainedModel, tta: Tta) -> Tensor:
             centre of the picture; `ten_crop` for these and their mirror images.
 
     Raises:
-        ValueError: the picture is too long and thin to be resized.
+        ValueError: the picture has no pixels.
     """
-    _require_bounded(picture, model)
+    if not picture.numel():
+        raise ValueError("no pixels")
     if tta in ("none", "flip"):
         view = model.view(picture)
         return view[None] if tta == "none" else torch.stack([view, view.flip(-1)])
@@ -64,12 +62,3 @@ def _resized(picture: Tensor, model: TrainedModel) -> Tensor:
 
 def _wide_side(spec: InputSpec) -> int:
     return round(spec.image_size / min(spec.crop_fraction, _CROP_FRACTION))
-
-
-def _require_bounded(picture: Tensor, model: TrainedModel) -> None:
-    """Refuses what would fill memory once its shorter side has the size that the model wants."""
-    height, width = picture.shape[-2:]
-    shorter, longer = sorted((height, width))
-    side = _wide_side(model.input_spec)
-    if not shorter or (model.eval_view == "center_crop" and side * side * longer // shorter > _MAX_PIXELS):
-        raise ValueError(f"too long and thin ({width:,} x {height:,} pixels)")

@@ -1,15 +1,16 @@
 """What is said of photos: one request after the other, in one thread, so that memory is bounded by one photo's."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import torch
 from pydantic import BaseModel, Field
 
 from regraft.data.decoding import TooManyPixelsError, decode_stream
-from regraft.trained import TrainedModel
+from regraft.trained import TrainedModel, lacks_memory
 
 TOP = 5
 _BATCH = 8
@@ -90,7 +91,8 @@ class Answerer:
             sentence = answers[0].error or ""
             raise RefusedError(statuses[0], sentence if len(photos) == 1 else f"None is a photo. The first: {sentence}")
         batches = [views[start : start + _BATCH] for start in range(0, len(views), _BATCH)]
-        rows = (row for batch in batches for row in self._model.probabilities(torch.stack(batch)))
+        with _told_of_memory():
+            rows = iter([row for batch in batches for row in self._model.probabilities(torch.stack(batch))])
         return [answer if answer.error else self._filled(answer, next(rows)) for answer in answers]
 
     def _view(self, file: BinaryIO) -> torch.Tensor:
@@ -99,12 +101,13 @@ class Answerer:
         file.seek(0)
         model = self._model
         try:
-            picture = decode_stream(file, model.input_spec.num_channels, model.least_side, self._max_pixels)
+            with _told_of_memory():
+                picture = decode_stream(file, model.input_spec.num_channels, model.least_side, self._max_pixels)
+                return model.view(picture)
         except TooManyPixelsError as error:
             raise RefusedError(413, f"The photo is too large: {error}.") from error
         except ValueError as error:
             raise RefusedError(415, f"The file can't be read as a photo: {error}.") from error
-        return model.view(picture)
 
     def _filled(self, answer: Answer, probabilities: torch.Tensor) -> Answer:
         if not probabilities.isfinite().all():
@@ -116,3 +119,14 @@ class Answerer:
             for name, value in zip(names, values.tolist(), strict=True)
         ]
         return Answer(name=answer.name, class_name=top[0].class_name, confidence=top[0].probability, top=top)
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """Turns what there is no memory for away, in a sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise RefusedError(503, "The server has no memory for it now; send fewer photos, or smaller ones.") from error

@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import BaseModel
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from regraft.serving.answers import Answerer, Answers, RefusedError
@@ -65,7 +64,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
-    """Returns the application.
+    """Returns the application; who has served it closes its `state.answerer`.
 
     Args:
         model: to ask.
@@ -75,13 +74,8 @@ def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hos
         hosts: by which names it may be called.
     """
     answerer = Answerer(model, limits.max_pixels)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
-        answerer.close()
-
-    app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None)
+    app.state.answerer = answerer
     app.add_middleware(Gate, limits=limits, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
@@ -125,6 +119,8 @@ async def _form(request: Request, limits: Limits) -> Any:
             return await request.form(
                 max_files=limits.max_photos, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
             )
+    except ClientDisconnect as error:  # which nobody is left to read, but the log needs no more than that
+        raise HTTPException(400, "The request ended before it was whole.") from error
     except TimeoutError as error:
         raise HTTPException(408, f"It took more than {limits.upload_seconds:g} seconds to be sent.") from error
     except HTTPException as error:

@@ -1,5 +1,8 @@
 """What stands before the application: how many requests, how large, from which pages; and what browsers may do."""
 
+import asyncio
+import contextlib
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -15,6 +18,12 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+
+
+_SECONDS_TO_FINISH, _SECONDS_OF_SILENCE = 10, 1
+"""That a request which is refused may go on to be sent, in all and without a word."""
+_TIMES_TOO_LARGE = 10
+"""How often what is allowed it may be large, to be heard to its end."""
 
 
 class Gate:
@@ -38,22 +47,31 @@ class Gate:
             await self._app(scope, receive, send)
             return
 
+        headers, has_body = Headers(scope=scope), scope["method"] not in ("GET", "HEAD")
+        body, is_answered = _Body(receive, _TIMES_TOO_LARGE * self._limits.max_bytes), False
+
         async def send_safely(message: Message) -> None:
+            nonlocal is_answered
             if message["type"] == "http.response.start":
+                if has_body and message["status"] >= 400:
+                    await body.discard()
+                is_answered = True
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        headers, has_body = Headers(scope=scope), scope["method"] not in ("GET", "HEAD")
         refusal = self._refusal_of_host(headers) or (self._refusal(headers) if has_body else None)
         if refusal is not None:
-            await refusal(scope, receive, send_safely)
+            await refusal(scope, body.receive, send_safely)
             return
         if not has_body:
             await self._app(scope, receive, send_safely)
             return
         self._num_inside += 1
         try:
-            await self._app(scope, self._counted(receive), send_safely)
+            await self._app(scope, self._counted(body.receive), send_safely)
+        except asyncio.CancelledError:  # the server ends, and waits no longer
+            if not is_answered:
+                await _answer(503, "The server is being ended.")(scope, body.receive, send)
         finally:
             self._num_inside -= 1
 
@@ -92,6 +110,35 @@ class Gate:
             return message
 
         return counted
+
+
+class _Body:
+    """A request's body as it comes.
+
+    Args:
+        receive: gives its parts.
+        most_bytes: that are taken in before it is broken off.
+    """
+
+    def __init__(self, receive: Receive, most_bytes: int) -> None:
+        self._receive = receive
+        self._num_bytes_left = most_bytes
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """Returns the next part."""
+        message = await self._receive()
+        self._num_bytes_left -= len(message.get("body", b""))
+        self._is_whole = self._is_whole or message["type"] == "http.disconnect" or not message.get("more_body")
+        return message
+
+    async def discard(self) -> None:
+        """Lets the sender finish, within bounds: most read an answer only then, and see a broken connection else."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS_TO_FINISH):
+                while not self._is_whole and self._num_bytes_left > 0:
+                    async with asyncio.timeout(_SECONDS_OF_SILENCE):
+                        await self.receive()
 
 
 def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:

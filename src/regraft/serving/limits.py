@@ -34,8 +34,7 @@ class Limits:
             value, is_whole = getattr(self, field.name), field.type is int
             is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
             if not (is_number and value > 0):
-                raise ValueError(f"{field.name}: got {value!r}; allowed: {'1, 2, 3, ...' if is_whole else 'above 0'}.")
-
+                raise ValueError(f"{field.name}: got {value!r}; allowed: {'1, 2, 3, ...' if is_whole else 'above 0.'}")
         if self.max_pixels > MOST_PIXELS:
             raise ValueError(
                 f"max_megapixels: got {self.max_megapixels:g}; allowed: at most {MOST_PIXELS // 10**6}, as "

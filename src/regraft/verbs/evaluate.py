@@ -85,11 +85,13 @@ def _measured(measuring: "Measuring", what: Asked, there: Any, trust: Sequence[s
     from regraft.shift import shift
 
     path, class_names = measuring.checkpoint.path, measuring.checkpoint.class_names
+    # Before anything is computed: it may be damaged.
+    temperature = 1.0 if what.calibrates else temperature_of(run_of(path), path)
     logged, logits = measuring.split(what.split)
     calibration = None
     if what.calibrates:
         calibration = _calibrated(logits if what.split == "val" else measuring.split("val")[1], measuring)
-    temperature = temperature_of(run_of(path), path) if calibration is None else calibration.temperature
+        temperature = calibration.temperature
     found = logits.scores(temperature, class_names)
     metrics = logged | _prefixed(found.metrics, what.split, logged)
     undefined = _prefixed(found.undefined, what.split)
@@ -143,7 +145,13 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
             fitted.temperature,
         )
     else:
-        calibration.write(run, fitted)
+        try:
+            calibration.write(run, fitted)
+        except OSError as error:
+            log.warning(
+                "The temperature %.4f can't be kept in %s (%s), so it holds for this evaluation only.",
+                *(fitted.temperature, run.path, error.strerror),
+            )
     return fitted
 
 

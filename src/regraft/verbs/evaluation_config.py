@@ -8,9 +8,11 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
+from regraft.arguments import require_run
 from regraft.composition import unknown
 from regraft.handles import find_run
 from regraft.runs import find_checkpoint
+from regraft.verbs.keys import keys_of
 
 SPLITS = ("test", "val")
 _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
@@ -42,6 +44,12 @@ def asked(composed: DictConfig) -> Asked:
         FileNotFoundError: there is no such baseline, or folder.
         ValueError: a value is none of those that are allowed.
     """
+    if OmegaConf.is_missing(composed, "ckpt_path"):
+        require_run([])
+    known = keys_of("eval")
+    for key in composed:  # Hydra lets a + add anything
+        if key not in (*known, "hydra"):
+            raise ValueError(f"eval: {unknown('key', str(key), known)}")
     if composed.split not in SPLITS:
         raise ValueError(f"split: {unknown('split', str(composed.split), SPLITS)}")
     for key, allowed in (("calibrate", "temperature"), ("robustness", "corruptions")):

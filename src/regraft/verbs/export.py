@@ -90,11 +90,11 @@ def _write(
     """
     from regraft.atomic import write_atomically
     from regraft.exporting import hub_folder
-    from regraft.exporting.places import whole_folder
+    from regraft.exporting.places import require_free, whole_folder
 
     checked = pictures.spread(_NUM_CHECKED)
     if what.format == "hf":
-        with whole_folder(target) as folder:
+        with whole_folder(target, overwrite=what.overwrite) as folder:
             hub_folder.write(model, description, folder)
             return _require_parity(model, hub_folder.runner(folder), checked), None
     content, run = _converted(what, model, description.metadata())
@@ -106,7 +106,11 @@ def _write(
         content = onnx_file.quantised(content)
         more = pictures.spread(_NUM_MEASURED)
         measured = compare(model, onnx_file.runner(content), more, preprocessing=what.preprocessing)
-    write_atomically(target, content)
+    require_free(target, overwrite=what.overwrite)  # again: it took its time
+    try:
+        write_atomically(target, content)
+    except OSError as error:
+        raise OSError(f"output: can't write {target} ({error.strerror}). Fix: another output=.") from error
     return answers, measured
 
 

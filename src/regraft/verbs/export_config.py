@@ -8,11 +8,12 @@ from typing import Literal, cast
 from omegaconf import DictConfig, ListConfig
 
 from regraft import composition, run_state
-from regraft.arguments import key_of, value_of, with_checkpoint
+from regraft.arguments import key_of, require_run, value_of, with_checkpoint
 from regraft.composition import unknown
 from regraft.exporting.places import require_free
 from regraft.runs import Run, find_checkpoint, run_of
 from regraft.trust import look_beside, named_in
+from regraft.verbs.keys import keys_of, require_keys
 
 Format = Literal["safetensors", "onnx", "torch_export", "hf"]
 FORMATS = ("safetensors", "onnx", "torch_export", "hf")
@@ -77,15 +78,11 @@ def asked(arguments: Sequence[str]) -> Asked:
         FileNotFoundError: there is no such run or folder, or the run has no best checkpoint.
         ValueError: something else is wrong with it.
     """
-    for argument in arguments:
-        if argument.startswith("-"):
-            raise ValueError(f"export: got {argument!r}; allowed: {USAGE}")
-    keys = [key_of(argument) for argument in arguments]
-    if not {"run", "ckpt_path"} & set(keys):
-        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    require_keys("export", arguments, keys_of("export"), USAGE)
+    require_run(arguments)
     if value_of("format", arguments) is None:
         raise ValueError(f"format: it has no value yet; add format={'|'.join(FORMATS)}.")
-    others = [argument for argument, key in zip(arguments, keys, strict=True) if key not in _VERBATIM]
+    others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
     look_beside(named_in(others))
     config = composition.compose_once("export", with_checkpoint(others), None)
     _require_options(config)
@@ -146,8 +143,13 @@ def _require_options(config: DictConfig) -> None:
         raise ValueError(
             f"preprocessing: format={config.format} holds weights, no graph. Fix: format=onnx or format=torch_export."
         )
-    if config.class_names is not None and not isinstance(config.class_names, ListConfig):
+    if config.class_names is not None and not _is_names(config.class_names):
         raise ValueError(f"class_names: got {config.class_names!r}; allowed: a list of names, [ant,bee].")
+
+
+def _is_names(value: object) -> bool:
+    """Whether a value is a list of names; those of digits are numbers."""
+    return isinstance(value, ListConfig) and all(isinstance(name, str | int | float) for name in value)
 
 
 def _checkpoint(path: Path) -> tuple[Path, Run | None]:

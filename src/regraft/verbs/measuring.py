@@ -1,5 +1,6 @@
 """A checkpoint asked about images: of a split of its run's data, of another domain's folder, of corrupted pictures."""
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+log = logging.getLogger(__name__)
+
+
 class Measuring:
     """What an evaluation needs, made once; data that can't be measured is refused before anything is computed.
 
@@ -39,6 +43,7 @@ class Measuring:
         self.checkpoint = checkpoint
         self._config = config
         self._is_insisted = is_insisted
+        build.require_types(config)
         self._backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
         self._data = build.datamodule(config, checkpoint.input_spec, checkpoint)
         for split in splits:
@@ -46,6 +51,7 @@ class Measuring:
                 others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
                 fix = f"Use {others or 'data that has one'}." if split == splits[0] else "It is needed to fit on."
                 raise ValueError(f"split: got {split!r}, which the data lacks. {fix}")
+        self._tell_of_part(splits[0])
         self._module = build.transfer_module(config, self._backbone, checkpoint.class_counts, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
         self._logits = TakeLogits()
@@ -54,6 +60,18 @@ class Measuring:
         )
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+
+    def _tell_of_part(self, split: str) -> None:
+        """Says so if other data is measured in part: nobody has chosen that part, where a run's own is its test."""
+        given, own = self._config["data"], self.checkpoint.config["data"]
+        is_carved = self._data.part(split).images is self._data.part("train").images
+        is_named_otherwise = any(given.get(key) != own.get(key) for key in ("_target_", "root"))
+        if is_carved and is_named_otherwise and self._data.fingerprint != self.checkpoint.fingerprint:
+            log.warning(
+                "The data has no %s split of its own: %s of its %s images, drawn for one, are measured. shift=FOLDER "
+                "measures all of a folder.",
+                *(split, f"{self._data.sizes[split]:,}", f"{sum(self._data.sizes.values()):,}"),
+            )
 
     @property
     def is_on_all_own_data(self) -> bool:

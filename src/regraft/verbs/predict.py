@@ -7,14 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 
 from regraft import composition
-from regraft.arguments import key_of, value_of, with_checkpoint
-from regraft.composition import unknown
+from regraft.arguments import key_of, require_run, value_of, with_checkpoint
 from regraft.startup import keep_freed_memory, quick_imports
 from regraft.trust import look_beside, named_in
+from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
     from regraft.predicting.inputs import Inputs
@@ -72,23 +71,11 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: a flag, a key that is unknown, given twice or lacking.
     """
-    for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
-            raise ValueError(f"predict: got {argument!r}; allowed: {_USAGE}")
-    keys = [key_of(argument) or argument for argument in arguments]
-    text = (composition.conf_dir() / "predict.yaml").read_text(encoding="utf-8")
-    known = ["run", *(key for key in yaml.safe_load(text) if key != "defaults")]
-    for key in keys:
-        if key not in known:
-            raise ValueError(f"predict: {unknown('key', key, known)}")
-    for key in _VERBATIM:
-        if keys.count(key) > 1:
-            raise ValueError(f"{key}: it is given {keys.count(key)} times; give one, or a list.txt or a glob of many.")
+    require_keys("predict", arguments, keys_of("predict"), _USAGE)
     if value_of("input", arguments) is None:
         raise ValueError("input: it has no value yet; add input=PHOTO, a folder, a glob, a list.txt, or - for stdin.")
-    if not {"run", "ckpt_path"} & set(keys):
-        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
-    others = [argument for argument, key in zip(arguments, keys, strict=True) if key not in _VERBATIM]
+    require_run(arguments)
+    others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
     trust = named_in(others)
     look_beside(trust)
     composed = composition.compose_once("predict", with_checkpoint(others), None)

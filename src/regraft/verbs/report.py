@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from regraft.arguments import handle_in, key_of, output_dir, value_of
+from regraft.arguments import handle_in, output_dir, value_of
 from regraft.cli_words import USAGES
-from regraft.composition import unknown
 from regraft.handles import find_run
 from regraft.startup import quick_imports
 from regraft.trust import look_beside, named_in
+from regraft.verbs.keys import require_keys
 from regraft.verbs.mistakes import NEEDS_EXTRA, thorough
 
 _KEYS = ("run", "output_dir", "data.root", "trust")
@@ -20,11 +20,7 @@ def report(arguments: Sequence[str]) -> None:
         FileNotFoundError: there is no such run.
         ValueError: something is wrong with the command.
     """
-    for argument in arguments:
-        if argument.startswith("-") or "=" not in argument:
-            raise ValueError(f"report: got {argument!r}; allowed: {USAGES['report']}")
-        if key_of(argument) not in _KEYS:
-            raise ValueError(f"report: {unknown('key', str(key_of(argument)), _KEYS)}")
+    require_keys("report", arguments, _KEYS, USAGES["report"])
     run = find_run(handle_in(arguments), output_dir(arguments), needs_checkpoint=False)
     trust = named_in(arguments)
     look_beside(trust)
@@ -33,7 +29,10 @@ def report(arguments: Sequence[str]) -> None:
         from regraft.report.run.writing import findings_of, write_report
 
     found = findings_of(run)
-    page = write_report(found, thorough(run, value_of("data.root", arguments), trust))
+    try:
+        page = write_report(found, thorough(run, value_of("data.root", arguments), trust))
+    except OSError as error:
+        raise OSError(f"report: it can't be written into {run.path} ({error.strerror or error}).") from error
     print(f"Wrote {page}, and report.md beside it")
     try:
         for path in write_figures(found.record, found.errors, run.path):

@@ -1,6 +1,5 @@
 """`regraft serve`: a page and an endpoint of this machine that say what photos show."""
 
-import contextlib
 import errno
 import socket
 from collections.abc import Sequence
@@ -9,10 +8,11 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from regraft import __version__, composition
-from regraft.arguments import key_of, with_checkpoint
+from regraft.arguments import require_run, with_checkpoint
 from regraft.runs import run_of
 from regraft.startup import quick_imports
 from regraft.trust import look_beside, named_in
+from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -68,11 +68,8 @@ def serve(arguments: Sequence[str]) -> None:
 
 
 def _composed(arguments: Sequence[str]) -> DictConfig:
-    for argument in arguments:
-        if argument.startswith("-"):
-            raise ValueError(f"serve: got {argument!r}; allowed: {_USAGE}")
-    if not {"run", "ckpt_path"} & set(map(key_of, arguments)):
-        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+    require_keys("serve", arguments, keys_of("serve"), _USAGE)
+    require_run(arguments)
     look_beside(named_in(arguments))
     config = composition.compose_once("serve", with_checkpoint(arguments), None)
     if not isinstance(config.host, str) or not config.host:
@@ -142,11 +139,16 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
+            lifespan="off",  # a second Ctrl-C would be told with its traceback
             timeout_graceful_shutdown=_SECONDS_TO_END,
         )
     )
-    with contextlib.suppress(KeyboardInterrupt):  # what it is ended by
+    try:
         server.run(sockets=[listener])
+    except KeyboardInterrupt:  # what it is ended by
+        pass
+    finally:
+        app.state.answerer.close()
     print("Ended.")
 
 
