@@ -51,3 +51,8 @@ def test_numbers_without_an_end_stand_evenly():
 def test_long_labels_keep_their_end():
     assert shortened("regraft.freezing.LPFT", 10) == "…zing.LPFT"
     assert shortened("short", 10) == "short"
+
+
+def test_counts_are_written_out():
+    assert texts(axis_of("parameters", [94_762, 129_066])) == ["94,762", "129,066"]
+    assert texts(axis_of("parameters", [1e4, 1e6, 1e9])) == ["10,000", "1,000,000", "1e+09"]

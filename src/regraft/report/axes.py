@@ -10,6 +10,8 @@ _LOG_RATIO = 30
 _NUM_TICKS = 5
 _MARGIN = 0.06
 _LABEL_LETTERS = 16
+_LEAST_LONG, _LEAST_HUGE = 1e4, 1e8
+"""Whole numbers between them are written out, with their thousands apart; beyond, powers of ten are shorter."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,12 @@ def numeric_axis(
     distinct = sorted(set(values))
     marks = distinct if few and len(distinct) <= _NUM_TICKS + 2 else _marks(low, high, is_log=is_log)
     label = f"{name} (log)" if is_log else name
-    return Axis(label, tuple(Tick(place(mark), f"{mark:.4g}") for mark in marks), place)
+    return Axis(label, tuple(Tick(place(mark), _text(mark)) for mark in marks), place)
+
+
+def _text(mark: float) -> str:
+    is_long = _LEAST_LONG <= abs(mark) < _LEAST_HUGE and float(mark).is_integer()
+    return f"{mark:,.0f}" if is_long else f"{mark:.4g}"
 
 
 def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
