@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from regraft.data.checking.facts import read_facts
 from regraft.data.decoding import decode_image
 from regraft.data.images import FileImages
 
@@ -72,3 +73,14 @@ def test_paths_survive_being_stored_compactly(tmp_path: Path) -> None:
 
     assert [images.path(index) for index in range(3)] == [tmp_path / name for name in names]
     assert len(images) == 3
+
+
+def test_a_program_that_draws_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **named: pytest.fail("it was run"))
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+    with pytest.raises(ValueError, match=r"photo\.jpg \(it is a program that draws \(EPS\), which isn't run\)"):
+        decode_image(path, 3)
+    row, detail = read_facts(str(path))
+    assert row["problem"] == b"undecodable"
+    assert "isn't run" in detail

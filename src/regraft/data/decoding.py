@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from regraft.data.checking.problems import UnknownRangeError
+from regraft.data.checking.problems import ProgramError, UnknownRangeError, refuse_program
 from regraft.data.digests import digest_of
 
 _LEAST_PIXELS_TO_SHRINK = 2_000 * 1_500
@@ -32,8 +32,6 @@ from that of the whole one by 0.1 to 0.4 gray levels on average and by 5 at most
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NUM_START_BYTES = 64
-_PROGRAMS = ("EPS",)
-"""Formats whose pictures are what a program of theirs draws: Pillow has Ghostscript run it."""
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
@@ -123,9 +121,7 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
     allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
         with _opened("", file, None) as picture:
-            num_pixels, kind = picture.width * picture.height, picture.format
-        if kind in _PROGRAMS:
-            raise ValueError(f"it is a program that draws ({kind}), which isn't run")
+            num_pixels = picture.width * picture.height
         if num_pixels <= max_pixels:
             file.seek(0)
             with _opened("", file, least_side) as picture:
@@ -173,6 +169,7 @@ def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterat
             # doesn't change a pixel, and whatever does change them raises.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             with Image.open(file) as picture:
+                refuse_program(picture.format)
                 shrink = shrink_of(picture.size, least_side)
                 if shrink > 1:  # nothing happens to what is no JPEG
                     picture.draft(None, (picture.width // shrink, picture.height // shrink))
@@ -185,6 +182,8 @@ def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterat
 
 def _reason(error: Exception) -> str:
     """Returns what is wrong with a picture, for people."""
+    if isinstance(error, ProgramError):
+        return str(error)
     if isinstance(error, UnidentifiedImageError):
         return "it is no picture, or of a format that Pillow doesn't know"
     if isinstance(error, Image.DecompressionBombError):

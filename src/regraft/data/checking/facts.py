@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.checking.problems import UnknownRangeError
+from regraft.data.checking.problems import UnknownRangeError, refuse_program
 from regraft.data.checking.sniffing import is_cut, is_heic, kind_of
 from regraft.data.digests import DIGEST_BYTES, digest_of
 
@@ -97,6 +97,7 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
         return "needs_plugin", ""
     try:
         with Image.open(io.BytesIO(content)) as image:
+            refuse_program(image.format)
             row["width"], row["height"] = image.size
             row["format"], row["mode"] = (image.format or "").encode(), image.mode.encode()
             lock = _one_large if image.width * image.height > _LARGE_PIXELS else contextlib.nullcontext()

@@ -23,6 +23,23 @@ class UnknownRangeError(ValueError):
     """A picture's numbers, such as floats, may mean any brightness."""
 
 
+class ProgramError(ValueError):
+    """A picture is what a program draws, which whoever made the file wrote."""
+
+
+def refuse_program(kind: str | None) -> None:
+    """Refuses a format whose pictures Pillow would have Ghostscript draw.
+
+    Args:
+        kind: Pillow's name of the format.
+
+    Raises:
+        ProgramError: it is one.
+    """
+    if kind == "EPS":
+        raise ProgramError(f"it is a program that draws ({kind}), which isn't run")
+
+
 PROBLEMS = {
     "empty": Problem("zero bytes", _REPLACE),
     "truncated": Problem("truncated", _REPLACE),
