@@ -60,11 +60,17 @@ def test_the_verdict_says_what_chance_can_explain():
 
 
 @pytest.mark.parametrize(
-    ("validation", "word"), [((1.0, 0.5, 0.9), "overfits"), ((1.0, 0.8, 0.5), "still learning"), ((1.0, 0.5, 0.5), "")]
+    ("validation", "state", "word"),
+    [
+        ((1.0, 0.5, 0.9), "finished", "overfits"),
+        ((1.0, 0.8, 0.5), "finished", "still learning"),
+        ((1.0, 0.8, 0.5), "stopped", ""),
+        ((1.0, 0.5, 0.5), "finished", ""),
+    ],
 )
-def test_curves_are_read(validation, word):
+def test_curves_are_read(validation, state, word):
     epochs = [{"epoch": each, "val/loss": loss, "train/loss": 1 - each / 4} for each, loss in enumerate(validation)]
-    sentences = verdict(replace(read_record(made_run("curves")), epochs=epochs), None)[1:]
+    sentences = verdict(replace(read_record(made_run("curves", state=state)), epochs=epochs), None)[1:]
     assert bool(sentences) == bool(word)
     assert all(word in sentence for sentence in sentences)
 

@@ -13,7 +13,7 @@ _FALL = 0.95
 
 def verdict(record: Record, errors: Errors | None) -> list[str]:
     """Returns one sentence on the result, and others where the curves say more."""
-    return [_result(record, errors), *_curves(record.epochs)]
+    return [_result(record, errors), *_curves(record.epochs, has_ended=record.state == "finished")]
 
 
 def _result(record: Record, errors: Errors | None) -> str:
@@ -38,7 +38,7 @@ def _result(record: Record, errors: Errors | None) -> str:
     return sentence
 
 
-def _curves(epochs: Sequence[Row]) -> list[str]:
+def _curves(epochs: Sequence[Row], *, has_ended: bool) -> list[str]:
     validated = [row for row in epochs if "val/loss" in row]
     if len(validated) < 2:
         return []
@@ -51,7 +51,7 @@ def _curves(epochs: Sequence[Row]) -> list[str]:
             f"{int(validated[lowest]['epoch'])} to {losses[-1]:.3g} in the last one, while the training loss fell. "
             "More data, augmentation (augment=basic) or callbacks=early_stopping may help."
         ]
-    if lowest == len(losses) - 1 and losses[-1] < _FALL * losses[-2]:
+    if has_ended and lowest == len(losses) - 1 and losses[-1] < _FALL * losses[-2]:
         return [
             f"It was still learning: the validation loss fell from {losses[-2]:.3g} to {losses[-1]:.3g} in the last "
             "epoch. A higher trainer.max_epochs may help."
