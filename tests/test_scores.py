@@ -4,7 +4,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from regraft.metrics import classification_metrics
-from regraft.scores import reliability, scores, wilson
+from regraft.scores import scores
 
 NAMES = tuple("abcdefg")
 
@@ -42,18 +42,6 @@ def test_the_calibration_error_is_the_fields_own(drawn):
     probabilities, targets = map(torch.from_numpy, drawn)
     expected = multiclass_calibration_error(probabilities, targets, num_classes=7, n_bins=15)
     assert scores(*drawn, NAMES).metrics["ece"] == pytest.approx(float(expected), abs=1e-6)
-
-
-def test_the_bins_hold_every_image_and_both_ends():
-    bins = reliability(np.array([1e-9, 0.5, 0.5, 1.0]), np.array([False, True, False, True]), num_bins=2)
-    assert bins.counts.tolist() == [3, 1]
-    assert bins.accuracy.tolist() == pytest.approx([1 / 3, 1])
-    assert bins.ece == pytest.approx(0, abs=1e-9)
-
-
-def test_the_interval_is_wilsons():
-    assert wilson(8, 10) == pytest.approx((0.4901625, 0.9433178), abs=1e-6)
-    assert wilson(0, 1)[0] == 0 < wilson(0, 1)[1] < 1
 
 
 def test_what_an_absent_class_leaves_undefined_is_said(drawn):

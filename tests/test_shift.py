@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from regraft.scores import wilson
+from regraft.reliability import wilson
 from regraft.shift import shift
 
 NAMES = ("a", "b", "c")

@@ -1,6 +1,6 @@
-"""How good a classifier's probabilities are: figures of a split and of each class, and how far they can be trusted.
+"""How good a classifier's probabilities are: figures of a split and of each class.
 
-Pure functions of arrays, computed by scikit-learn and scipy; no torch. Where probabilities come from belongs in
+Pure functions of arrays, computed by scikit-learn; no torch. Where probabilities come from belongs in
 `predictions`, what is logged while training in `metrics`.
 """
 
@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 from sklearn.metrics import (
     confusion_matrix,
     log_loss,
@@ -18,10 +17,8 @@ from sklearn.metrics import (
     top_k_accuracy_score,
 )
 
-NUM_BINS = 15
-"""Of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
+from regraft.reliability import Bins, reliability, wilson
 
-CONFIDENCE_LEVEL = 0.95
 _TOP = 5
 _MAX_NAMES = 10
 
@@ -64,27 +61,7 @@ class Scores:
     undefined: dict[str, str]
     per_class: list[ClassScores]
     confusion: np.ndarray
-    bins: "Bins"
-
-
-@dataclass(frozen=True, eq=False)
-class Bins:
-    """A reliability diagram: images in bins of equal width by their confidence, `(0, 1/n], ..., (1 - 1/n, 1]`.
-
-    Attributes:
-        counts: (num_bins,), int64, images.
-        confidence: (num_bins,), float64, their mean confidence; 0 in empty bins.
-        accuracy: (num_bins,), float64, the share of them that is right; 0 in empty bins.
-    """
-
-    counts: np.ndarray
-    confidence: np.ndarray
-    accuracy: np.ndarray
-
-    @property
-    def ece(self) -> float:
-        """The expected calibration error, in [0, 1]: the mean over images of |accuracy - confidence| of their bins."""
-        return float(np.average(np.abs(self.accuracy - self.confidence), weights=self.counts))
+    bins: Bins
 
 
 def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> Scores:
@@ -152,27 +129,6 @@ def require_numbers(outputs: np.ndarray) -> None:
             f"eval: the model's output is no number for {len(bad):,} of {len(outputs):,} images (the first is number "
             f"{bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another checkpoint."
         )
-
-
-def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = NUM_BINS) -> Bins:
-    """Returns how often a classifier is right, by how sure it is (Guo et al., 2017).
-
-    Args:
-        confidences: (num_images,), the probability of each predicted class, in (0, 1].
-        is_right: (num_images,), bool.
-        num_bins: how many.
-    """
-    places = np.clip(np.ceil(confidences * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
-    counts = np.bincount(places, minlength=num_bins)
-    sums = [np.bincount(places, values, minlength=num_bins) for values in (confidences, is_right)]
-    confidence, accuracy = (total / np.maximum(counts, 1) for total in sums)
-    return Bins(counts, confidence, accuracy)
-
-
-def wilson(num_right: int, num_images: int) -> tuple[float, float]:
-    """Returns the ends of an accuracy's 95 % interval (Wilson, 1927)."""
-    interval = binomtest(num_right, num_images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _per_class(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from regraft.scores import wilson
+from regraft.reliability import wilson
 
 
 class Accuracy(NamedTuple):

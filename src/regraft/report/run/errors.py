@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_array
 
 from regraft.predictions.files import Predictions
-from regraft.scores import Bins, reliability, wilson
+from regraft.reliability import Bins, reliability, wilson
 
 MAX_MATRIX_CLASSES = 100
 """Beyond it the matrix shows the classes with the most mistakes only."""

@@ -1,0 +1,52 @@
+"""How far an accuracy, and the confidence of each answer, can be trusted; by numpy and scipy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binomtest
+
+NUM_BINS = 15
+"""Of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
+
+CONFIDENCE_LEVEL = 0.95
+
+
+@dataclass(frozen=True, eq=False)
+class Bins:
+    """A reliability diagram: images in bins of equal width by their confidence, `(0, 1/n], ..., (1 - 1/n, 1]`.
+
+    Attributes:
+        counts: (num_bins,), int64, images.
+        confidence: (num_bins,), float64, their mean confidence; 0 in empty bins.
+        accuracy: (num_bins,), float64, the share of them that is right; 0 in empty bins.
+    """
+
+    counts: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    @property
+    def ece(self) -> float:
+        """The expected calibration error, in [0, 1]: the mean over images of |accuracy - confidence| of their bins."""
+        return float(np.average(np.abs(self.accuracy - self.confidence), weights=self.counts))
+
+
+def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = NUM_BINS) -> Bins:
+    """Returns how often a classifier is right, by how sure it is (Guo et al., 2017).
+
+    Args:
+        confidences: (num_images,), the probability of each predicted class, in (0, 1].
+        is_right: (num_images,), bool.
+        num_bins: how many.
+    """
+    places = np.clip(np.ceil(confidences * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    counts = np.bincount(places, minlength=num_bins)
+    sums = [np.bincount(places, values, minlength=num_bins) for values in (confidences, is_right)]
+    confidence, accuracy = (total / np.maximum(counts, 1) for total in sums)
+    return Bins(counts, confidence, accuracy)
+
+
+def wilson(num_right: int, num_images: int) -> tuple[float, float]:
+    """Returns the ends of an accuracy's 95 % interval (Wilson, 1927)."""
+    interval = binomtest(num_right, num_images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    return float(interval.low), float(interval.high)
