@@ -313,9 +313,11 @@ def child(name: str, scratch: Path) -> None:
     """Measures one case in this process and prints it."""
     import pytorch_lightning  # noqa: F401
     import timm  # noqa: F401
-    import torch  # noqa: F401
+    import torch.utils.tensorboard  # noqa: F401
 
+    import regraft.report.run.writing  # noqa: F401
     from regraft import build  # noqa: F401
+    from regraft.verbs import fitting  # noqa: F401
 
     before, started = cpu_seconds(), time.perf_counter()
     result = CASES[name](scratch)
