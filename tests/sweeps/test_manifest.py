@@ -46,8 +46,9 @@ def test_a_job_is_done_if_it_is_this_one_finished_with_results(tmp_path):
     assert manifest.is_done(run, digest)
     assert not manifest.is_done(run, "another")
     assert not manifest.is_done(written_run(tmp_path / "1", [0.1], "failed"), digest)
-    (run.path / "results.json").write_text('{"metr')
-    assert not manifest.is_done(run, digest)
+    for damaged in ('{"metr', '{"metrics": {"test/acc": 0.5}}'):
+        (run.path / "results.json").write_text(damaged)
+        assert not manifest.is_done(run, digest)
 
 
 def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():

@@ -126,7 +126,8 @@ def is_done(run: Run, digest: str) -> bool:
         digest: of the job.
     """
     try:
-        return run.is_finished and "metrics" in run.results and digest_of(run.config, run.path) == digest
+        has_all = run.is_finished and {"metrics", "seconds"} <= run.results.keys()
+        return has_all and digest_of(run.config, run.path) == digest
     except (OSError, ValueError, TypeError, AttributeError):
         return False
 
