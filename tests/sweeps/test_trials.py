@@ -226,7 +226,9 @@ def test_a_job_that_the_study_does_not_know_is_what_its_folder_says(plan):
     assert search.elsewhere(job).word == "ok"
 
 
-@pytest.mark.parametrize(("storage", "kept"), [("sqlite:study.db", None), ("sqlite:///study.db", "{")])
+@pytest.mark.parametrize(
+    ("storage", "kept"), [("sqlite:study.db", None), ("sqlite:///study.db", "{"), ("sqlite:///study.db", "3")]
+)
 def test_a_storage_that_is_none_is_said_to_be(storage, kept, plan):
     plan = plan(LR)
     if kept:

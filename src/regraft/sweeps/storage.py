@@ -48,7 +48,7 @@ def kept_address(storage: str | None, folder: Path) -> str:
     if kept.is_file():
         try:
             said, place = json.loads(kept.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{kept} is damaged; remove it, and go on from where the sweep was started.") from error
         if said == storage:
             return str(place)
