@@ -60,13 +60,19 @@ def test_a_flag_takes_no_other_ones_place(sweep):
     assert arguments[-4:-1] == ["-m", "--config-dir", "/other"]
 
 
-def test_a_sweep_goes_on_where_it_was_started(sweep, tmp_path, monkeypatch):
+def test_a_sweep_goes_on_where_it_was_started(sweep, tmp_path, monkeypatch, caplog):
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert to_resume_sweep([f"run={sweep}"]).directory == tmp_path
     text = (sweep / COMMAND).read_text()
     (sweep / COMMAND).write_text(text.replace(f"cwd: {tmp_path}", "cwd: /nowhere/any/more"))
     assert to_resume_sweep([f"run={sweep}"]).directory == tmp_path / "elsewhere"
+    assert "/nowhere/any/more, where the sweep was started, is gone; relative paths are taken from" in caplog.text
+
+
+def test_a_sweep_is_named_once(sweep):
+    with pytest.raises(ValueError, match="run: it is given 2 times"):
+        to_resume_sweep([f"run={sweep}", "run=last"])
 
 
 def test_what_is_no_sweep_is_left_to_others(sweep):

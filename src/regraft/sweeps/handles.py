@@ -1,5 +1,6 @@
 """A sweep as a handle: how it is found, and the command that goes on with it."""
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import yaml
 
-from regraft.arguments import key_of, output_dir, quoted, value_of, without_handle
+from regraft.arguments import handle_in, key_of, output_dir, quoted, value_of, without_handle
 from regraft.handles import all_runs, name_of
 from regraft.runs import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
+
+log = logging.getLogger(__name__)
 
 _MAX_DEPTH = 3
 _RUNS_ONLY = ("last", "best")
@@ -27,8 +30,8 @@ class SweepCommand:
     Attributes:
         verb: of the command line.
         arguments: of that.
-        directory: where the sweep was started, which relative paths in its command hang on; where this process is, if
-            there is no such folder any more.
+        directory: where the sweep was started, which relative paths in its command are relative to; if that folder is
+            gone, where this process is.
     """
 
     verb: str
@@ -64,15 +67,23 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
     What else the arguments say takes the place of what the sweep's own command said of the same key.
 
     Raises:
-        ValueError: what the sweep was made from can't be read, or a run may be meant as well.
+        ValueError: what the sweep was made from can't be read, a run may be meant as well, or `run=` is given twice.
     """
-    handle = value_of("run", arguments)
-    sweep = None if handle is None else find_sweep(handle, output_dir(arguments))
-    if handle is None or sweep is None:
+    if value_of("run", arguments) is None:
+        return None
+    handle = handle_in(arguments)
+    sweep = find_sweep(handle, output_dir(arguments))
+    if sweep is None:
         return None
     _require_no_run(handle, sweep, output_dir(arguments))
     given = without_handle(arguments)
     command = _command_of(sweep)
+    if not command.directory.is_dir():
+        here = Path.cwd()
+        log.warning(
+            "%s, where the sweep was started, is gone; relative paths are taken from %s.", command.directory, here
+        )
+        command = replace(command, directory=here)
     keys = {key for argument in given if (key := key_of(argument)) is not None}
     kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
     return replace(command, arguments=["--multirun", *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])
@@ -103,7 +114,7 @@ def _command_of(sweep: Path) -> SweepCommand:
         if verb not in _VERBS:
             raise ValueError(f"got {verb!r}; allowed: {', '.join(_VERBS)}.")
         directory = Path(hydra["runtime"]["cwd"])
-        return SweepCommand(verb, [*flags, *map(str, overrides)], directory if directory.is_dir() else Path.cwd())
+        return SweepCommand(verb, [*flags, *map(str, overrides)], directory)
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ValueError(
             f"run: {sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
