@@ -45,7 +45,7 @@ def attention(model: TrainedModel, view: Tensor, class_index: int) -> Tensor:
     else:
         raise ValueError("The class hangs on no place of any stage's output.")
     size = model.input_spec.image_size
-    heat = LayerAttribution.interpolate(found, (size, size), interpolate_mode="bilinear")[0, 0].relu().float().cpu()
+    heat = LayerAttribution.interpolate(found.relu(), (size, size), interpolate_mode="bilinear")[0, 0].float().cpu()
     highest = heat.max()
     return heat / highest if highest > 0 else heat
 

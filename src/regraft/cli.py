@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
     except Exception as error:
         if _NO_HOME in str(error):
-            _fail("a path begins with ~ and what is no user's name; ./~ is a file that is called so.", error)
+            _fail("a path begins with ~ and a name that no user has; write ./~... if the file is called so.", error)
         first_line = (str(error).strip() or "no message").splitlines()[0]
         _fail(f"{type(error).__name__}: {first_line} (REGRAFT_DEBUG=1 shows where.)", error)
     sys.exit(0)

@@ -67,7 +67,7 @@ class Run:
         except (ValueError, RecursionError):
             results = None
         if not (isinstance(results, dict) and isinstance(results.get("metrics"), dict)):
-            raise ValueError(f"{path} is damaged. Fix: copy it again.")
+            raise ValueError(f"{path} is damaged. Fix: copy it again, or have it made anew: regraft resume run=...")
         return results
 
     @property

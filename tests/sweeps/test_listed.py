@@ -30,7 +30,7 @@ def test_what_is_varied_is_what_is_listed_even_in_a_single_job(plan, capsys):
     search = grid(None)
     search.begin(plan("a=1,1", "b=x"), 1)
     assert [search.varied(job) for job in search.jobs] == [["a=1"]]
-    assert "1 of 2 jobs are like others" in capsys.readouterr().out
+    assert "1 of 2 jobs repeat another one's config" in capsys.readouterr().out
 
 
 def test_a_list_without_a_value_is_no_sweep_of_nothing(plan):

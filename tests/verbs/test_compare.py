@@ -166,6 +166,8 @@ def test_python_is_given_the_leaderboard_and_the_file(runs, capsys):
         regraft.compare("digits")
     with pytest.raises(ValueError, match="Did you mean 'metric'"):
         regraft.compare(["metirc=val/acc"])
+    with pytest.raises(ValueError, match="format: got 'csv', but nothing is printed here"):
+        regraft.compare(["format=csv"])
 
 
 def test_help_says_how(capsys):

@@ -134,7 +134,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["ckpt_path=RUN", "input=.", "batch_size=1.5"], "batch_size: got 1.5"),
         (["ckpt_path=RUN", "input=.", "device=gpux"], "device: got 'gpux'"),
         (["ckpt_path=RUN", "input=.", "device=meta"], "device: got 'meta'"),
-        (["ckpt_path=~no.such.user/run", "input=."], "a path begins with ~ and what is no user's name"),
+        (["ckpt_path=~no.such.user/run", "input=."], "a path begins with ~ and a name that no user has"),
         (["ckpt_path=RUN", "input=-"], "input: no path came on stdin"),
     ],
 )

@@ -1,3 +1,4 @@
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from made_runs import made_run
 from regraft.cli import main
 from regraft.module import TransferModule
 from regraft.predictions.files import read
+from regraft.startup import Preempted
 from regraft.verbs.final_report import show_findings
 from regraft.verbs.mistakes import thorough
 from regraft.verbs.report import report
@@ -84,7 +86,12 @@ def test_a_run_without_a_checkpoint_has_its_report(capsys):
 
 @pytest.mark.parametrize(
     ("error", "epoch", "said"),
-    [(KeyboardInterrupt, 1, "Ctrl-C"), (OSError("no room"), 1, "failed: no room"), (KeyboardInterrupt, 0, None)],
+    [
+        (KeyboardInterrupt, 1, "Ctrl-C"),
+        (OSError("no room"), 1, "failed: no room"),
+        (Preempted(signal.SIGTERM), 1, "stopped at step"),
+        (KeyboardInterrupt, 0, None),
+    ],
 )
 def test_a_run_that_ends_early_has_a_report_of_its_epochs(monkeypatch, error, epoch, said):
     start = TransferModule.on_train_epoch_start
@@ -95,7 +102,7 @@ def test_a_run_that_ends_early_has_a_report_of_its_epochs(monkeypatch, error, ep
             raise error
 
     monkeypatch.setattr(TransferModule, "on_train_epoch_start", ending)
-    with pytest.raises((KeyboardInterrupt, OSError)):
+    with pytest.raises((KeyboardInterrupt, OSError, Preempted)):
         regraft.train([*SMALL, "hydra.run.dir=early"])
     page = Path("early", "report.html")
     assert page.exists() == (said is not None)

@@ -21,9 +21,9 @@ _HEADERS = {
 
 
 _SECONDS_TO_FINISH, _SECONDS_OF_SILENCE = 10, 1
-"""That a request which is refused may go on to be sent, in all and without a word."""
+"""For how long the rest of a refused request is read: in all, and while nothing comes."""
 _TIMES_TOO_LARGE = 10
-"""How often what is allowed it may be large, to be heard to its end."""
+"""Up to how many times the allowed size a refused request is read to its end."""
 
 
 class Gate:
@@ -133,7 +133,7 @@ class _Body:
         return message
 
     async def discard(self) -> None:
-        """Lets the sender finish, within bounds: most read an answer only then, and see a broken connection else."""
+        """Lets the sender finish, within bounds: most read an answer only then, and else see a broken connection."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SECONDS_TO_FINISH):
                 while not self._is_whole and self._num_bytes_left > 0:

@@ -50,7 +50,8 @@ class Listed:
         self.jobs = list({job.number: job for job in plan.numbered(wanted)}.values())
         self.num_jobs = len(self.jobs)
         if len(wanted) > self.num_jobs:
-            print(f"{len(wanted) - self.num_jobs} of {len(wanted)} jobs are like others; each config is run once.")
+            num_repeated = len(wanted) - self.num_jobs
+            print(f"{num_repeated} of {len(wanted)} jobs repeat another one's config, which is run once.")
         done = [job for job in self.jobs if is_done(self._run(job), job.digest)]
         # A job that kills its process would keep those behind it from ever running.
         self._waiting = sorted(set(self.jobs) - set(done), key=lambda job: (self._was_killed(job), job.number))

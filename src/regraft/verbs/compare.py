@@ -53,6 +53,8 @@ def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     if isinstance(arguments, str):
         raise ValueError(f"compare: got the text {arguments!r}; give a list, such as [{arguments!r}].")
     form, output, board = _compared(list(map(str, arguments)))
+    if output is None and form != "table":
+        raise ValueError(f"format: got {form!r}, but nothing is printed here; add output=FILE, or leave it out.")
     if output is not None:
         _write(_text(board, form), output)
     return board

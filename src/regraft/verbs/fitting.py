@@ -56,13 +56,12 @@ def fit(
             if config["ckpt_path"] is not None and (checkpoint is None or not checkpoint.is_current):
                 checkpoint = checkpoint_of(config)
             _fit(config, run, session, recorder, checked, checkpoint)
-    except Preempted as notice:
-        if notice.signum == signal.SIGUSR1 and is_first_process():
-            slurm.requeue()
-        raise
-    except (Exception, KeyboardInterrupt):
-        if is_first_process() and not config["trainer"].get("fast_dev_run") and _wants_report(config):
-            show_so_far(run)
+    except BaseException as error:
+        if is_first_process():
+            if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
+                slurm.requeue()
+            if _wants_report(config) and not config["trainer"].get("fast_dev_run"):
+                show_so_far(run)
         raise
     finally:
         if is_first_process():

@@ -70,7 +70,9 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
     try:
         earlier, results = run.config, run.results
     except (OSError, ValueError) as error:
-        log.warning("%s says that it has finished, but not of what or with what, and ends anew: %s", run.path, error)
+        log.warning(
+            "%s has finished, but its config or its results can't be read, so it ends anew: %s", run.path, error
+        )
         return False
     limits = {key: config["trainer"][key] for key in _LIMITS}
     is_longer = any(
