@@ -1,6 +1,5 @@
 """The network as it is deployed: from images or pictures to logits and probabilities, as one exported program."""
 
-import warnings
 from collections.abc import Callable
 
 import torch
@@ -64,9 +63,7 @@ def deployed_program(model: TrainedModel, *, preprocessing: bool) -> ExportedPro
         example = torch.zeros(2, spec.num_channels, spec.image_size, spec.image_size)
         sizes = {0: Dim("batch")}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # Torch's words on its own internals.
-            warnings.simplefilter("ignore")
+        with torch.no_grad():
             return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # what an arbitrary network's tracing raises is open-ended
         raise ValueError(

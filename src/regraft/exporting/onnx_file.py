@@ -7,7 +7,6 @@ import contextlib
 import io
 import logging
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -120,8 +119,7 @@ def _silenced() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
+        with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.disable(before)

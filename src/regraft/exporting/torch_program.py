@@ -1,7 +1,6 @@
 """A trained model as torch's own program, `torch.export.load(FILE).module()(images)`, without Regraft."""
 
 import io
-import warnings
 from collections.abc import Mapping
 
 import torch
@@ -30,9 +29,7 @@ def to_bytes(model: TrainedModel, metadata: Mapping[str, str], *, preprocessing:
 
 def runner(content: bytes) -> Runner:
     """Returns what runs a file's content with torch."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's words on its own reader
-        module = torch.export.load(io.BytesIO(content)).module()
+    module = torch.export.load(io.BytesIO(content)).module()
 
     @torch.inference_mode()
     def run(batch: Tensor) -> Tensor:
