@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from regraft import run_lock, slurm
 from regraft.atomic import write_atomically
+from regraft.process_marks import is_there, ticks_of
 from regraft.runs import STATE, Run
 from regraft.startup import Preempted
 
@@ -71,7 +71,7 @@ class Recorder:
         self._earlier = _Earlier(run)
         self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._state = RunState(
-            "running", os.getpid(), _ticks_of(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job()
+            "running", os.getpid(), ticks_of(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job()
         )
 
     def start(self) -> None:
@@ -196,17 +196,6 @@ def require_not_running(run: Run) -> None:
         )
 
 
-def mark_of_this_process() -> str:
-    """Returns what tells this process from all others, for `is_process_there`."""
-    return f"{socket.gethostname()} {os.getpid()} {_ticks_of(os.getpid())}"
-
-
-def is_process_there(mark: str) -> bool:
-    """Whether a marked process lives; one of another machine, which can't be seen from here, counts as such."""
-    host, pid, ticks = mark.rsplit(" ", 2)
-    return host != socket.gethostname() or _is_there(int(pid), int(ticks) if ticks != "None" else None)
-
-
 def _parsed(record: dict[str, Any]) -> RunState | None:
     known = {key: value for key, value in record.items() if key in RunState.__dataclass_fields__}
     if known.get("state") not in get_args(Word):
@@ -220,34 +209,7 @@ def _is_alive(state: RunState, run: Run) -> bool:
     """Whether a run's process is still there; one of another machine is known by its lock alone."""
     if state.host != socket.gethostname() or state.pid is None:
         return run_lock.is_held(run.path)
-    return _is_there(state.pid, state.process)
-
-
-def _is_there(pid: int, started: int | None) -> bool:
-    """Whether a process of this machine lives, if it is the one that started at that tick."""
-    if Path("/proc/self/stat").exists():
-        ticks = _ticks_of(pid)
-        return ticks is not None and started in (None, ticks)
-    if os.name == "nt":  # there a signal 0 would end it
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _ticks_of(pid: int) -> int | None:
-    """Returns when a living process started, in ticks since the machine did; None without one. See proc(5)."""
-    try:
-        # The name in brackets may hold spaces and brackets.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return None
-    is_dead = fields[0] in "ZX"
-    return None if is_dead else int(fields[19])
+    return is_there(state.pid, state.process)
 
 
 def exit_reason(error: SystemExit) -> str:

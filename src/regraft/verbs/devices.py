@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from regraft import plain_data, run_state
+from regraft.process_marks import mark_of_this_process
 from regraft.provenance import Session
 from regraft.runs import Run
 from regraft.startup import Preempted
@@ -57,7 +58,7 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     handed_over = run.path / _HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
     # -m would look for modules in the current folder first, whatever lies there.
-    environment = os.environ | {"PYTHONSAFEPATH": "1", _LAUNCHED_BY: run_state.mark_of_this_process()}
+    environment = os.environ | {"PYTHONSAFEPATH": "1", _LAUNCHED_BY: mark_of_this_process()}
     group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
     try:
         exit_code = group.wait()

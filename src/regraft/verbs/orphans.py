@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from regraft.run_state import is_process_there
+from regraft.process_marks import is_process_there
 
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 22.0
@@ -16,7 +16,7 @@ def end_with(mark: str) -> None:
     """Has this process end with another one; looks from a thread of its own, once however often it is asked.
 
     Args:
-        mark: of that process; see `run_state.mark_of_this_process`.
+        mark: of that process; see `process_marks.mark_of_this_process`.
     """
     name = f"ends with {mark}"
     if any(thread.name == name for thread in threading.enumerate()):

@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
-from regraft.run_state import Pruned, mark_of_this_process
+from regraft.process_marks import mark_of_this_process
+from regraft.run_state import Pruned
 from regraft.runs import Run
 from regraft.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.sweeps import claims
