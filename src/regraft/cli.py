@@ -6,35 +6,25 @@ Nothing heavy is imported before a config is composed, so that help, completion 
 import contextlib
 import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import hydra
 import yaml
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from regraft import __version__, config_files
+from regraft import __version__
 from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
+from regraft.cli_app import run_app
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
-from regraft.composition import explain, is_debugging, register_resolvers, unknown
+from regraft.composition import explain, is_debugging, unknown
 from regraft.faults import FaultsError, sentences_of
 from regraft.quoting import readable
-from regraft.runs import Run
-from regraft.shipped import conf_dir
-from regraft.startup import Preempted, exit_when_preempted, limit_spinning
-from regraft.trust import look_beside, named_in
+from regraft.startup import exit_when_preempted, limit_spinning
 
-_FLAGS_WITH_VALUE = (
-    *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
-    *("--config-path", "-cp", "--package", "-p"),
-)
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 
 
@@ -89,13 +79,13 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "--version":
         print(f"regraft {__version__}")
     elif verb in ("-sc", "--shell-completion"):
-        complete(rest, lambda name, words: _run_app(name, words, _train))
+        complete(rest, lambda name, words: run_app(name, words, _train))
     elif verb == "list":
         list_choices(rest)
     elif verb == "train":
         _run_training(rest)
     elif verb == "eval":
-        _run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
+        run_app("eval", with_appended_sections(with_checkpoint(rest)), _evaluate)
     elif verb in USAGES and {"-h", "--help"} & set(rest):
         print(usage_of(verb))
     elif verb == "check":
@@ -105,7 +95,7 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "reproduce":
         _reproduce(rest)
     elif verb == "probe":
-        _run_app("probe", rest, _probe)
+        run_app("probe", rest, _probe)
     elif verb == "data":
         _check_data(rest)
     elif verb == "runs":
@@ -149,65 +139,7 @@ def _run_training(arguments: list[str]) -> None:
     from regraft.verbs.check import require_sound_command
 
     require_sound_command(arguments)
-    _run_app("train", in_its_folder(arguments), _train)
-
-
-def _run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """Runs a verb's Hydra app. A job's error is kept, and that of a single one is raised past Hydra's own words."""
-    errors: list[Exception] = []
-    refused: list[Run] = []
-
-    def held(config: DictConfig) -> Any:
-        from regraft.verbs.sweep_jobs import run_job_of_sweep
-
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run_job_of_sweep(config, lambda: tried(config))
-        try:
-            return tried(config)
-        except Exception as error:
-            errors.append(error)
-            return error
-
-    def tried(config: DictConfig) -> Any:
-        kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
-        kept.unlink(missing_ok=True)  # of an earlier try in the same folder
-        try:
-            return job(config)
-        except FaultsError:
-            if HydraConfig.get().mode == RunMode.RUN:
-                refused.append(Run(kept.parent))
-            raise
-        except Preempted:
-            raise
-        except (Exception, SystemExit):
-            kept.write_text(traceback.format_exc(), encoding="utf-8")
-            raise
-
-    config_files.refuse_pickles(arguments)
-    look_beside(named_in(arguments))
-    register_resolvers()
-    sys.argv = [sys.argv[0], *_flags_first(arguments)]
-    with config_files.checked(arguments):
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
-    for run in refused:
-        run.leave_no_trace()
-    if errors:
-        raise errors[0]
-
-
-def _flags_first(arguments: list[str]) -> list[str]:
-    """Returns the arguments with flags before overrides: Hydra's parser takes overrides in one stretch only."""
-    flags: list[str] = []
-    overrides: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        if not argument.startswith("-"):
-            overrides.append(argument)
-            continue
-        flags.append(argument)
-        if argument in _FLAGS_WITH_VALUE:
-            flags += [value for value in [next(rest, None)] if value is not None]
-    return [*flags, *overrides]
+    run_app("train", in_its_folder(arguments), _train)
 
 
 def _train(config: DictConfig) -> Any:
@@ -232,7 +164,7 @@ def _resume(arguments: list[str]) -> None:
     if sweep.directory != Path.cwd():
         print(f"Going on in {sweep.directory}, where the sweep was started.")
     with contextlib.chdir(sweep.directory):
-        _run_app(sweep.verb, sweep.arguments, {"train": _train, "probe": _probe, "eval": _evaluate}[sweep.verb])
+        run_app(sweep.verb, sweep.arguments, {"train": _train, "probe": _probe, "eval": _evaluate}[sweep.verb])
 
 
 def _probe(config: DictConfig) -> Any:
@@ -246,7 +178,7 @@ def _reproduce(arguments: list[str]) -> None:
 
     source, completed = to_reproduce(arguments)
     differences: list[str | None] = []
-    _run_app("train", completed, lambda config: differences.append(reproduce_job(config, source)))
+    run_app("train", completed, lambda config: differences.append(reproduce_job(config, source)))
     for difference in filter(None, differences):
         raise ValueError(difference)
 
@@ -255,7 +187,7 @@ def _check_data(arguments: list[str]) -> None:
     from regraft.verbs.data_check import data_check_job, to_check
 
     faults: list[str | None] = []
-    _run_app("data_check", to_check(arguments), lambda config: faults.append(data_check_job(config)))
+    run_app("data_check", to_check(arguments), lambda config: faults.append(data_check_job(config)))
     for fault in filter(None, faults):
         raise ValueError(fault)
 

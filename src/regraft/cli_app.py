@@ -1,0 +1,83 @@
+"""A verb of the command line as the Hydra app that it is."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from regraft import config_files
+from regraft.composition import register_resolvers
+from regraft.faults import FaultsError
+from regraft.runs import Run
+from regraft.shipped import conf_dir
+from regraft.startup import Preempted
+from regraft.trust import look_beside, named_in
+
+_FLAGS_WITH_VALUE = (
+    *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
+    *("--config-path", "-cp", "--package", "-p"),
+)
+
+
+def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
+    """Runs a verb's Hydra app. A job's error is kept, and that of a single one is raised past Hydra's own words."""
+    errors: list[Exception] = []
+    refused: list[Run] = []
+
+    def held(config: DictConfig) -> Any:
+        from regraft.verbs.sweep_jobs import run_job_of_sweep
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            return run_job_of_sweep(config, lambda: tried(config))
+        try:
+            return tried(config)
+        except Exception as error:
+            errors.append(error)
+            return error
+
+    def tried(config: DictConfig) -> Any:
+        kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
+        kept.unlink(missing_ok=True)  # of an earlier try in the same folder
+        try:
+            return job(config)
+        except FaultsError:
+            if HydraConfig.get().mode == RunMode.RUN:
+                refused.append(Run(kept.parent))
+            raise
+        except Preempted:
+            raise
+        except (Exception, SystemExit):
+            kept.write_text(traceback.format_exc(), encoding="utf-8")
+            raise
+
+    config_files.refuse_pickles(arguments)
+    look_beside(named_in(arguments))
+    register_resolvers()
+    sys.argv = [sys.argv[0], *_flags_first(arguments)]
+    with config_files.checked(arguments):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
+    for run in refused:
+        run.leave_no_trace()
+    if errors:
+        raise errors[0]
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """Returns the arguments with flags before overrides: Hydra's parser takes overrides in one stretch only."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        if not argument.startswith("-"):
+            overrides.append(argument)
+            continue
+        flags.append(argument)
+        if argument in _FLAGS_WITH_VALUE:
+            flags += [value for value in [next(rest, None)] if value is not None]
+    return [*flags, *overrides]
