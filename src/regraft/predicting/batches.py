@@ -133,9 +133,8 @@ def _probabilities(model: TrainedModel, pictures: list[Tensor]) -> Tensor:
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        raise ValueError(
-            f"batch_size: there is no memory for {num_views} views at once. Fix: batch_size={num_views // 2 or 1}."
-        ) from error
+        fix = f"batch_size={num_views // 2}" if len(pictures) > 1 else "tta=none, or a machine with more memory"
+        raise ValueError(f"batch_size: there is no memory for {num_views} views at once. Fix: {fix}.") from error
 
 
 def _ahead(function: Callable[[_Item], _Result], items: Iterable[_Item], num_ahead: int) -> Iterator[_Result]:
