@@ -6,7 +6,7 @@ What a found run holds belongs in `runs`.
 import difflib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -84,11 +84,15 @@ def last_started(run: Run) -> float:
 def headline(run: Run) -> tuple[str, float] | None:
     """Returns the name and value of the metric that a finished run goes by; None if it has none that can be read."""
     try:
-        metrics = run.metrics
-        name = next(name for name in HEADLINES if math.isfinite(metrics.get(name, math.nan)))
-        return name, float(metrics[name])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StopIteration):
+        return headline_of(run.metrics)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def headline_of(metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """Returns the name and value of the metric that a run, or an evaluation, goes by; None if it has none."""
+    name = next((name for name in HEADLINES if math.isfinite(metrics.get(name, math.nan))), None)
+    return None if name is None else (name, float(metrics[name]))
 
 
 def name_of(run: Run, output_dir: str | Path) -> str:

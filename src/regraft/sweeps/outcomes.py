@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from regraft import run_state
 from regraft.arguments import key_of
-from regraft.handles import HEADLINES
+from regraft.handles import headline_of
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job, is_of_experiment
 
@@ -119,6 +119,6 @@ def varied_of(job: Job, jobs: Sequence[Job]) -> list[str]:
 def _headline(value: Any) -> str:
     """Returns the metric that a run, or an evaluation, goes by."""
     metrics = value.metrics if isinstance(value, Run) else value
-    name = next((name for name in HEADLINES if name in metrics), None)
-    headline = f"{name} {metrics[name]:.4f}" if name else "done"
+    found = headline_of(metrics)
+    headline = "done" if found is None else f"{found[0]} {found[1]:.4f}"
     return f"{headline}  {value.results['seconds']:.1f} s" if isinstance(value, Run) else headline
