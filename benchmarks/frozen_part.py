@@ -311,13 +311,16 @@ NOTES: dict[str, float] = {}
 
 def child(name: str, scratch: Path) -> None:
     """Measures one case in this process and prints it."""
-    import pytorch_lightning  # noqa: F401
-    import timm  # noqa: F401
-    import torch.utils.tensorboard  # noqa: F401
+    from regraft.startup import quick_imports
 
-    import regraft.report.run.writing  # noqa: F401
-    from regraft import build  # noqa: F401
-    from regraft.verbs import fitting  # noqa: F401
+    with quick_imports():  # as the command line does; the peer has it too
+        import pytorch_lightning  # noqa: F401
+        import timm  # noqa: F401
+        import torch.utils.tensorboard  # noqa: F401
+
+        import regraft.report.run.writing  # noqa: F401
+        from regraft import build  # noqa: F401
+        from regraft.verbs import fitting  # noqa: F401
 
     before, started = cpu_seconds(), time.perf_counter()
     result = CASES[name](scratch)

@@ -8,6 +8,7 @@ from PIL import Image
 
 import regraft
 from command_line import run_main
+from regraft.build.backbones import backbone
 from regraft.faults import FaultsError
 from regraft.verbs.check import check
 from small import SMALL
@@ -217,6 +218,22 @@ def test_each_job_of_a_sweep_is_checked():
         "last_stages, layerwise, linear_probe, lp_ft, none, up_to.",
         "job 2, 3 (optimizer.lr=-1): optimizer.lr: got -1; it must be a number above 0, such as 1e-3.",
     )
+
+
+def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch):
+    made = []
+
+    def counted(model, trust):
+        made.append(model["_target_"])
+        return backbone(model, trust)
+
+    monkeypatch.setattr(sys.modules["regraft.build.preflight"], "backbone", counted)
+    said = faults_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
+    assert len(made) == len(set(made)) == 2
+    assert [line.partition(":")[0] for line in said] == [
+        "job 2, 3, 6, 7 (optimizer.lr=-1)",
+        "job 4, 5, 6, 7 (seed=-1)",
+    ]
 
 
 def experiment(tmp_path, text: str) -> list[str]:

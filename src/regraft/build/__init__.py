@@ -3,7 +3,7 @@
 Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
 """
 
-from regraft.build.backbones import bare_backbone
+from regraft.build.backbones import LastBackbone, bare_backbone
 from regraft.build.data import datamodule, unread_datamodule
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
 from regraft.build.evaluating import another_domain, evaluation_data, require_types
@@ -22,6 +22,7 @@ from regraft.build.trained import device_named, model_of, trained_model
 __all__ = [
     "Checked",
     "FeaturePlan",
+    "LastBackbone",
     "Parts",
     "Point",
     "another_domain",

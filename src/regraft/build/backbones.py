@@ -1,13 +1,38 @@
 """The backbone of a config, with its weights or without."""
 
+import copy
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from regraft.build.targets import Config, factory, target_of
 from regraft.contracts import Backbone, InputSpec
 from regraft.trust import require_known_targets
+
+Built = tuple[Backbone, Config | None]
+"""A backbone and its architecture; one without weights, and None, where those are yet to be downloaded."""
+
+
+class LastBackbone:
+    """Makes backbones, but not the same one twice in a row: most jobs of a sweep differ in something else."""
+
+    def __init__(self) -> None:
+        self._made: tuple[list[Any], Built] | None = None
+
+    def of(self, model: Config, trust: Sequence[str], make: Callable[[], Built]) -> Built:
+        """Returns what `make` gives; without calling it, if that was made last.
+
+        Args:
+            model: the config's section.
+            trust: see `backbone`.
+            make: makes it of the two.
+        """
+        key = [model, trust]
+        if self._made is None or self._made[0] != key:
+            self._made = None  # or two would be in memory while the next one is made
+            self._made = copy.deepcopy(key), make()
+        return self._made[1]
 
 
 def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:

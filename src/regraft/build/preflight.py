@@ -22,7 +22,7 @@ from regraft.build.attempts import (
     replace_shapeless,
     weightless_head,
 )
-from regraft.build.backbones import backbone, bare_backbone
+from regraft.build.backbones import Built, LastBackbone, backbone, bare_backbone
 from regraft.build.data import unread_datamodule
 from regraft.build.features import require_storable_if_wanted
 from regraft.build.heads import head_source
@@ -77,6 +77,7 @@ def preflight(
     continued: Checkpoint | None = None,
     reference: Callable[[], Config] | None = None,
     blocked: Collection[str] = (),
+    backbones: LastBackbone | None = None,
 ) -> Checked:
     """Returns what is wrong with a config, as far as that can be told without its data.
 
@@ -86,7 +87,9 @@ def preflight(
         continued: what the run goes on from.
         reference: gives the config of the same choices without any other override.
         blocked: sections that aren't looked at, because what is wrong with them has been said.
+        backbones: for jobs of a sweep, of which none is trained with the backbone that is made here.
     """
+    backbones = LastBackbone() if backbones is None else backbones
     reference = None if reference is None else cache(reference)
     mending = Mending(config, reference, set(blocked))
     if not replace_shapeless(mending, set(blocked)):
@@ -101,7 +104,12 @@ def preflight(
     made_trainer = mending.attempt("trainer", lambda: _bare_trainer(now))
     if lacking_keys(now["trainer"]):
         return Checked(mending.faults, now, reference, None, None, None, None, is_data_made=False)
-    made = mending.attempt("model", lambda: _backbone(now, continued))
+    made = mending.attempt(
+        "model",
+        lambda: (
+            _continued(continued) if continued else backbones.of(now["model"], now["trust"], lambda: _backbone(now))
+        ),
+    )
     body, architecture = (None, None) if made is None else made
     is_data_made = _attempt_data(mending, body)
     strategy = mending.attempt("freezing", lambda: unasked_freezing(now))
@@ -125,10 +133,11 @@ def _bare_trainer(config: Config) -> Any:
     return trainer(config, has_val=True, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
-def _backbone(config: Config, continued: Checkpoint | None) -> tuple[Backbone, Config | None]:
-    """Returns the backbone and its architecture; one without weights, and None, if they are yet to be downloaded."""
-    if continued is not None:
-        return bare_backbone(continued.architecture, continued.input_spec), None
+def _continued(checkpoint: Checkpoint) -> Built:
+    return bare_backbone(checkpoint.architecture, checkpoint.input_spec), None
+
+
+def _backbone(config: Config) -> Built:
     model = config["model"]
     factory(model, "model")  # says of an unknown key before anything else
     source = import_module(get_object(model["_target_"]).__module__)

@@ -5,7 +5,7 @@
 
 import argparse
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from regraft.trust import look_beside, named_in
 from regraft.verbs.train import settle
 
 if TYPE_CHECKING:
-    from regraft.build import Checked
+    from regraft.build import Checked, LastBackbone
 
 _CONFIG_NAME = "train"
 _FLAGS = "-m, --multirun and --config-dir FOLDER"
@@ -40,15 +40,14 @@ def check(arguments: Sequence[str]) -> None:
         raise ValueError(f"check: unknown flag {command.other_flags[0]}; it takes the overrides of train, {_FLAGS}.")
     _take_sweep(command)
     faults = _SweepFaults(command.jobs, command.faults)
-    lines = []
-    for place, job in enumerate(command.jobs):
-        composed = _composed(job, command.config_dir)
-        checked, found = _checked(composed)
+    lines: dict[int, list[str]] = {}
+    composed = [_composed(job, command.config_dir) for job in command.jobs]
+    for place, checked, found in _each_checked(composed):
         found_in_data, data = ([], None) if checked is None else _data(checked)
-        faults.add(place, [*composed.faults, *found, *found_in_data])
-        lines += [] if checked is None else _summary(checked, data)
+        faults.add(place, [*composed[place].faults, *found, *found_in_data])
+        lines[place] = [] if checked is None else _summary(checked, data)
     faults.require_none()
-    print("\n".join(["Nothing is wrong.", *dict.fromkeys(lines)]))
+    print("\n".join(["Nothing is wrong.", *dict.fromkeys(line for place in sorted(lines) for line in lines[place])]))
 
 
 def require_sound_command(arguments: Sequence[str]) -> None:
@@ -67,10 +66,9 @@ def require_sound_command(arguments: Sequence[str]) -> None:
     if len(composed) == 1 and not (command.faults or composed[0].faults):
         return
     faults = _SweepFaults(command.jobs, command.faults)
-    for place, job in enumerate(composed):
-        checked, found = _checked(job)
+    for place, checked, found in _each_checked(composed):
         found_in_data = _data(checked)[0] if checked is not None and len(composed) == 1 else []
-        faults.add(place, [*job.faults, *found, *found_in_data])
+        faults.add(place, [*composed[place].faults, *found, *found_in_data])
     faults.require_none()
 
 
@@ -94,11 +92,12 @@ class _SweepFaults:
     def require_none(self) -> None:
         """Raises FaultsError if there is any."""
         if self._places:
-            raise FaultsError(map(self._said, self._places))
+            in_order = sorted(self._places, key=lambda sentence: min(self._places[sentence]))
+            raise FaultsError(map(self._said, in_order))
 
     def _said(self, sentence: str) -> str:
         """Returns a sentence with the jobs that it is about, if those aren't all."""
-        places = self._places[sentence]
+        places = sorted(self._places[sentence])
         if len(places) >= len(self._jobs):
             return sentence
         # What these jobs have in common, and not all of them have.
@@ -177,17 +176,30 @@ def _composed(job: Sequence[str], config_dir: str | None) -> Composed:
     return found
 
 
-def _checked(composed: Composed) -> tuple["Checked | None", list[str]]:
-    """Returns a job's config looked through without data, and what is wrong with it."""
-    if composed.node is None or composed.config is None:
-        return None, []
+def _each_checked(jobs: Sequence[Composed]) -> Iterator[tuple[int, "Checked | None", list[str]]]:
+    """Yields each job's place, its config looked through without data, and what is wrong with it; not in order."""
+    configs = {place: job.config for place, job in enumerate(jobs) if job.node is not None and job.config is not None}
+    yield from ((place, None, []) for place in range(len(jobs)) if place not in configs)
+    if not configs:
+        return
     with quick_imports():
-        import pytorch_lightning as pl
-
         from regraft import build
         from regraft.verbs.quiet import quiet_lightning
 
     quiet_lightning()
+    backbones = build.LastBackbone()
+    # Those of one backbone after each other: making it, or reading its weights, is most of the work.
+    for place in sorted(configs, key=lambda place: str(configs[place].get("model"))):
+        yield place, *_checked(jobs[place], backbones)
+
+
+def _checked(composed: Composed, backbones: "LastBackbone") -> tuple["Checked | None", list[str]]:
+    import pytorch_lightning as pl
+
+    from regraft import build
+
+    assert composed.node is not None, "it could be composed"
+    assert composed.config is not None, "it could be composed"
     try:
         config, checkpoint = settle(composed.config, composed.overrides, Run(composed.folder))
     except (ValueError, OSError) as error:
@@ -195,7 +207,12 @@ def _checked(composed: Composed) -> tuple["Checked | None", list[str]]:
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     choices = partial(reference, composed.node.hydra) if checkpoint is None else None
     checked = build.preflight(
-        config, composed.folder, continued=checkpoint, reference=choices, blocked=composed.blocked
+        config,
+        composed.folder,
+        continued=checkpoint,
+        reference=choices,
+        blocked=composed.blocked,
+        backbones=backbones,
     )
     return checked, checked.faults
 
