@@ -19,6 +19,7 @@ from typing import Any
 from interleaved import measure, parsed, rounds, tell
 
 NUM_TRAIN, NUM_VAL, NUM_EPOCHS, IMAGE_SIZE = 2_000, 1_000, 20, 96
+PEERS_OPTIMIZER = ("optimizer.lr=1e-3", "optimizer.weight_decay=0.01", "scheduler=constant")
 CASES: dict[str, Callable[[Path], Any]] = {}
 
 
@@ -42,7 +43,7 @@ def overrides_of_a_run(scratch: Path) -> list[str]:
         "data.num_workers=2",
         "model=efficientnet_lite0",
         f"model.image_size={IMAGE_SIZE}",
-        "scheduler=constant",
+        *PEERS_OPTIMIZER,
         "trainer=cpu",
         f"trainer.max_epochs={NUM_EPOCHS}",
         "trainer.enable_progress_bar=false",

@@ -46,3 +46,17 @@ def test_two_runs_of_one_second_have_folders_of_their_own():
 def test_an_id_is_drawn_once_per_config():
     composed = composition.compose_once("train", ["+name=${regraft.id:}", "+again=${regraft.id:}"], None)
     assert composed.name == composed.again
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rate", "decay"),
+    [
+        ([], 0.01, 1.0),
+        (["freezing=lp_ft"], 0.001, 0.01),
+        (["freezing=none", "optimizer.weight_decay=0.5"], 0.001, 0.5),
+        (["optimizer.lr=0.2"], 0.2, 1.0),
+    ],
+)
+def test_a_head_alone_takes_a_higher_rate_and_more_decay_unless_told_otherwise(overrides, rate, decay):
+    config = composition.plain(composition.compose_once("train", overrides, None))
+    assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (rate, decay)

@@ -25,17 +25,26 @@ from regraft.shipped import conf_dir
 from regraft.trust import named_in, require_known_targets
 
 
+_HEAD_ALONE = "regraft.freezing.strategies.LinearProbe"
+
+
 def register_resolvers() -> None:
-    """Teaches OmegaConf the names that a run's folder is made of, and what help prints of the groups.
+    """Teaches OmegaConf the names that a run's folder is made of, and what configs and help say by their choices.
 
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
+    `regraft.if_head_alone` is the first of two values where the freezing strategy trains the head alone, else the other.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
         "regraft.experiment", lambda experiment, data, model: experiment or f"{data}-{model}", replace=True
     )
+    OmegaConf.register_new_resolver("regraft.if_head_alone", _if_head_alone, replace=True)
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
+
+
+def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
+    return yes if OmegaConf.select(_root_, "freezing._target_") == _HEAD_ALONE else no
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:

@@ -44,7 +44,8 @@ _HOMES = {"torchmetrics": ("torchmetrics.classification.", "torchmetrics.aggrega
 # Resolvers that give what the config or the clock says; oc.env isn't one of them, nor is what builds a node from text.
 _RESOLVERS = frozenset(
     {
-        *("now", "hydra", "python_version", "regraft.id", "regraft.experiment", "regraft.groups"),
+        *("now", "hydra", "python_version"),
+        *("regraft.id", "regraft.experiment", "regraft.groups", "regraft.if_head_alone"),
         *("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated"),
     }
 )

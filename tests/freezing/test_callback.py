@@ -124,6 +124,30 @@ def test_frozen_dropout_and_statistics_make_the_prefix_a_pure_function(make_modu
     assert torch.equal(prefix(images), prefix(images))
 
 
+@pytest.mark.parametrize("keeps", [True, False])
+def test_statistics_of_stages_that_train_stand_still_where_they_are_kept(make_module, make_trainer, loader, keeps):
+    class Modes(pl.Callback):
+        def __init__(self):
+            self.of_dropout = []
+
+        def on_train_batch_start(self, _trainer, pl_module, *_):
+            self.of_dropout += [
+                module.training for module in pl_module.backbone.modules() if isinstance(module, torch.nn.Dropout)
+            ]
+
+    module, seen = make_module(), Modes()
+    before = copy.deepcopy(module.state_dict())
+    strategy = LPFT(1, finetune_factor=0.1, keeps_statistics=keeps)
+    make_trainer(FreezingCallback(strategy), seen, max_epochs=2).fit(module, loader, loader)
+    after = module.state_dict()
+    moved = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {"backbone.stages.stem.1.weight", "backbone.stages.stem.0.weight"} <= moved
+    statistics = {key for key in before if key.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert statistics
+    assert statistics & moved == (set() if keeps else statistics)
+    assert True in seen.of_dropout  # in the second epoch they train
+
+
 def test_apply_tells_whether_what_trains_has_changed(make_module):
     module = make_module()
     optimizer = torch.optim.SGD(parameter_groups(module.backbone, module.head, 0.1, decay_norm_and_bias=False))

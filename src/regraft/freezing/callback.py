@@ -7,12 +7,13 @@ import sys
 
 import pytorch_lightning as pl
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from regraft.contracts import Backbone
 from regraft.freezing.phases import factors_at
-from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress
+from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress, keeps_statistics
 
 
 def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:
@@ -31,10 +32,22 @@ def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Mo
     return is_changed
 
 
-def set_modes(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> None:
-    """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout stand still; the rest into train."""
+def set_modes(
+    factors: dict[str, float], backbone: Backbone, head: nn.Module, *, keeps_statistics: bool = False
+) -> None:
+    """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout stand still; the rest into train.
+
+    Args:
+        factors: 0 is frozen.
+        backbone: whose stages they name.
+        head: is a stage of its own.
+        keeps_statistics: whether those of the backbone's BatchNorms stand still everywhere.
+    """
     for name, module in _named_modules(backbone, head):
         module.train(factors[name] > 0)
+    for module in backbone.modules() if keeps_statistics else ():
+        if isinstance(module, _BatchNorm):
+            module.training = False
 
 
 def set_group_factors(factors: dict[str, float], optimizer: Optimizer) -> None:
@@ -43,10 +56,17 @@ def set_group_factors(factors: dict[str, float], optimizer: Optimizer) -> None:
         group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
 
 
-def apply(factors: dict[str, float], backbone: Backbone, head: nn.Module, optimizers: list[Optimizer]) -> bool:
+def apply(
+    factors: dict[str, float],
+    backbone: Backbone,
+    head: nn.Module,
+    optimizers: list[Optimizer],
+    *,
+    keeps_statistics: bool = False,
+) -> bool:
     """Applies factors to modules and optimizers; returns whether the set of training parameters changed."""
     is_changed = set_requires_grad(factors, backbone, head)
-    set_modes(factors, backbone, head)
+    set_modes(factors, backbone, head, keeps_statistics=keeps_statistics)
     for optimizer in optimizers:
         set_group_factors(factors, optimizer)
     return is_changed
@@ -81,7 +101,8 @@ class FreezingCallback(pl.Callback):
 
     def _apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         backbone, head = _parts(pl_module)
-        if apply(self._factors(trainer, backbone), backbone, head, trainer.optimizers):
+        factors, keeps = self._factors(trainer, backbone), keeps_statistics(self.strategy)
+        if apply(factors, backbone, head, trainer.optimizers, keeps_statistics=keeps):
             _rebuild_ddp(trainer)
 
     def _factors(self, trainer: pl.Trainer, backbone: Backbone) -> dict[str, float]:

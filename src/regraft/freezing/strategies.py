@@ -38,6 +38,15 @@ class FreezingStrategy(Protocol):
         """
 
 
+def keeps_statistics(strategy: FreezingStrategy) -> bool:
+    """Whether BatchNorm keeps the statistics that it came with in stages that train, too; a strategy may say so.
+
+    Weights follow what they see in training. Statistics that are averaged over too few steps don't, and evaluation goes
+    by them; at small rates those of the pretraining serve both.
+    """
+    return bool(getattr(strategy, "keeps_statistics", False))
+
+
 @dataclass(frozen=True)
 class NoFreezing:
     """Trains everything from the first step."""
@@ -117,10 +126,12 @@ class LPFT:
     Attributes:
         probe_epochs: epochs of the head alone; None is half of the run, at least 1 if the run has more than one.
         finetune_factor: factor of the base learning rate, for everything, once the backbone trains.
+        keeps_statistics: see `keeps_statistics`.
     """
 
     probe_epochs: int | None
     finetune_factor: float
+    keeps_statistics: bool = False  # as runs of earlier versions did, whose configs don't say
 
     def __post_init__(self) -> None:
         if self.probe_epochs is not None and self.probe_epochs < 1:
