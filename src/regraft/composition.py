@@ -24,7 +24,6 @@ from regraft.quoting import readable
 from regraft.shipped import conf_dir
 from regraft.trust import named_in, require_known_targets
 
-
 _HEAD_ALONE = "regraft.freezing.strategies.LinearProbe"
 
 
@@ -33,7 +32,7 @@ def register_resolvers() -> None:
 
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
-    `regraft.if_head_alone` is the first of two values where the freezing strategy trains the head alone, else the other.
+    `regraft.if_head_alone` is the first of two values if the freezing strategy trains the head alone, else the other.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
@@ -122,7 +121,8 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
         if isinstance(value, str) and value and (key != "weights" or Path(value).expanduser().is_file()):
-            resolved[section][key] = str(Path(value).expanduser().resolve())
+            # Unlike Path.resolve() it takes a link to itself, which is then said where the path is used.
+            resolved[section][key] = os.path.realpath(Path(value).expanduser())
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved.get("seed", 0)  # an evaluation has none

@@ -113,6 +113,7 @@ class Batch(TypedDict):
         indices: (batch,), int64, each sample's place in its own split's source.
         draw_seed: only in training batches: f(seed, epoch, step), for whatever randomness the step still needs.
         depth: only where stored activations stand for the images: how many stages have been computed already.
+        is_exact: only in training batches of those; see `EpochBatch`.
     """
 
     images: Tensor
@@ -120,6 +121,7 @@ class Batch(TypedDict):
     indices: Tensor
     draw_seed: NotRequired[int]
     depth: NotRequired[int]
+    is_exact: NotRequired[bool]
 
 
 @final

@@ -1,4 +1,6 @@
-"""An epoch that is one batch for Lightning, and holds all steps of the head: a step takes less time than its loop.
+"""Steps of the head alone, on stored features; where it can be, an epoch is one batch for Lightning.
+
+Such a step takes less time than Lightning's loop.
 
 How steps are taken one after the other belongs in `head_steps`.
 """
@@ -34,7 +36,7 @@ class LastStep(NamedTuple):
 
 
 class HeadEpoch:
-    """Takes the steps of such epochs.
+    """Takes the steps of epochs that are one batch, and sees to the threads of others.
 
     Args:
         loss_of: see `LossOf`.
@@ -44,6 +46,13 @@ class HeadEpoch:
         self._loss_of = loss_of
         self._threads = ExitStack()
         self._batch: EpochBatch | None = None
+        self._is_narrow = False
+
+    def narrow(self, batch_size: int, optimizer: Optimizer) -> None:
+        """Computes the steps of a small head on one thread, until the epoch has ended; see `head_steps.threads_for`."""
+        if not self._is_narrow:
+            self._threads.enter_context(threads_for(batch_size, optimizer))
+            self._is_narrow = True
 
     def begin(
         self,
@@ -52,12 +61,21 @@ class HeadEpoch:
         after_step: Callable[[], None],
         seed_draws: Callable[[int], None],
     ) -> Sums:
-        """Takes all steps but the last, and returns what is logged of them; see `head_steps.take_steps`."""
+        """Takes all steps but the last, and returns what is logged of them; see `head_steps.take_steps`.
+
+        Raises:
+            ValueError: gradients are to be accumulated over several steps by now.
+        """
+        if trainer.accumulate_grad_batches != 1:
+            raise ValueError(
+                f"callbacks: one has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches} during "
+                "training, which steps on stored features can't follow; use features.cache=off."
+            )
         self._batch = batch
         num_steps = len(batch["steps"]) - 1
         optimizer: Optimizer = trainer.optimizers[0]
-        # Until the epoch has ended, its validation included.
-        self._threads.enter_context(threads_for(batch, optimizer))
+        if not batch["is_exact"]:
+            self.narrow(len(batch["steps"][0]), optimizer)
         taken = take_steps(batch, num_steps, self._loss_of, optimizer, after_step, seed_draws)
         _count_steps(trainer, num_steps)
         seed_draws(batch["draw_seeds"][-1])
@@ -72,8 +90,10 @@ class HeadEpoch:
         return LastStep(loss, logits, targets, self._batch["indices"][rows])
 
     def end(self) -> None:
-        """Computes on as many threads as before."""
+        """Computes on as many threads as before, and lets go of the features."""
         self._threads.close()
+        self._is_narrow = False
+        self._batch = None
 
 
 def _count_steps(trainer: Any, num_steps: int) -> None:

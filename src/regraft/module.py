@@ -98,6 +98,8 @@ class TransferModule(pl.LightningModule):
         """
         if "steps" not in batch:
             self._seed_draws(batch["draw_seed"])
+            if not batch.get("is_exact", True):
+                self._head_epoch.narrow(len(batch["targets"]), self.trainer.optimizers[0])
             return
         self._earlier_steps = self._head_epoch.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
 

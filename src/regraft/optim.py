@@ -102,6 +102,9 @@ class LBFGS(torch.optim.LBFGS):
         history_size: pairs that the curvature is estimated from.
         line_search_fn: `strong_wolfe`, or None for steps of length `lr`.
         weight_decay: of the head's weights, not of its biases.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -115,6 +118,9 @@ class LBFGS(torch.optim.LBFGS):
     ) -> None:
         if line_search_fn not in ("strong_wolfe", None):
             raise ValueError(f"optimizer.line_search_fn: got {line_search_fn!r}; allowed: strong_wolfe, null.")
+        for key, value in (("max_iter", max_iter), ("history_size", history_size)):
+            if value < 1:
+                raise ValueError(f"optimizer.{key}: got {value}; allowed: 1, 2, 3, ...")
         groups = [group for group in params if group["name"].startswith("head/")]
         everything = [parameter for group in groups for parameter in group["params"]]
         super().__init__(everything, lr, max_iter, history_size=history_size, line_search_fn=line_search_fn)

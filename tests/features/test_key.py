@@ -1,6 +1,7 @@
 """The hash of what stages compute: it changes with whatever changes their output, and with nothing else."""
 
 import copy
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -126,6 +127,67 @@ class Scaled(nn.Module):
 def test_attributes_that_a_representation_does_not_show_count(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert stage_digests({"a": Scaled(**one)}) == stage_digests({"a": Scaled(**copy.deepcopy(one))})
     assert stage_digests({"a": Scaled(**one)}) != stage_digests({"a": Scaled(**other)})
+
+
+def scaled(factor: float):
+    return lambda images: factor * images
+
+
+def shifted(images: Tensor, by: float = 1.0) -> Tensor:
+    return images + by
+
+
+class Scale:
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.factor * images
+
+
+def with_default(by: float):
+    function = types.FunctionType(shifted.__code__, globals(), "shifted", (by,))
+    function.__module__, function.__qualname__ = shifted.__module__, "shifted"
+    return function
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (scaled(2.0), scaled(3.0)),
+        (with_default(2.0), with_default(3.0)),
+        (Scale(2.0).__call__, Scale(3.0).__call__),
+        (functools.partial(shifted, by=2.0), functools.partial(shifted, by=3.0)),
+        (functools.partial(scaled(2.0)), functools.partial(scaled(3.0))),
+    ],
+    ids=["closure", "default", "method", "partial", "partial of a closure"],
+)
+def test_what_a_function_carries_counts(one, other) -> None:
+    digests = []
+    for function in (one, one, other):
+        stages = small()
+        stages["conv1"].act = function
+        digests.append(stage_digests(stages))
+    assert digests[0] == digests[1]
+    assert digests[0][0] != digests[2][0]
+    assert digests[0][1] == digests[2][1]
+
+
+def test_forward_hooks_count_and_are_the_same_however_often_they_were_set() -> None:
+    digests = []
+    for _ in range(2):
+        stages = small()
+        stages["conv2"].register_forward_hook(lambda _module, _inputs, output: 2 * output)
+        digests.append(stage_digests(stages))
+    assert digests[0] == digests[1]
+    assert digests[0][0] == stage_digests(small())[0]
+    assert digests[0][1] != stage_digests(small())[1]
+
+
+def test_a_module_that_holds_its_own_method_can_be_described() -> None:
+    stages = small()
+    stages["conv1"].run = stages["conv1"].forward
+    assert changed(stages) == [True, False]
 
 
 def test_an_object_that_refers_to_itself_is_refused() -> None:

@@ -65,7 +65,7 @@ def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any
         summary["seconds"],
         rate,
         f"{summary['num_reused']:,}",
-        plan.frozen.place(views["train"], plan.depths[-1]),
+        plan.frozen.place([view for split in views.values() for view in split], plan.depths[-1]),
     )
     saved = summary["seconds_saved"]
     if saved is not None and saved >= 1:

@@ -10,8 +10,8 @@ from hydra.utils import get_object
 
 from regraft.build import feature_summary
 from regraft.build.storable import (
+    between_steps,
     draws_views,
-    is_amortised,
     obstacle,
     require_full_batch,
     trains_head_only,
@@ -127,7 +127,7 @@ def feature_plan(
             parts = stretches(phases, names, max_epochs, start_epoch, frozen.costs)
             # A checkpoint from between two steps of an epoch is none from between two batches of one step.
             was_amortised = earlier is None or earlier.get("is_amortised", False)
-            is_whole = is_full_batch or (is_amortised(config) and was_amortised)
+            is_whole = is_full_batch or (between_steps(config) is None and was_amortised)
             plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
             if start_epoch and not plan.depths and stretches(phases, names, max_epochs, 0, frozen.costs)[0].depth:
                 # No reason to refuse a run that has been accepted when it started.
@@ -135,11 +135,20 @@ def feature_plan(
                 return None
             reason = _drawback(config, plan, is_decided=earlier is not None)
     if reason is None:
+        _say_between_steps(config, plan)
         return plan
     _require_not_wanted(settings, data.augment, reason, is_full_batch=is_full_batch)
     if settings.cache == "auto":
         log.info("Features aren't stored: %s", reason)
     return None
+
+
+def _say_between_steps(config: Config, plan: FeaturePlan | None) -> None:
+    if plan is None or not any(part.depth == len(plan.frozen.stage_names) for part in plan.stretches):
+        return
+    key = between_steps(config)
+    if key is not None:
+        log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
 
 
 def require_storable_if_wanted(
@@ -217,6 +226,7 @@ def store(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
     splits = {"train": plan.depths, "val": plan.depths, "test": [plan.eval_depth] if plan.eval_depth else []}
     views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}
     try:
+        plan.frozen.make_room([(views[split], splits[split]) for split in views])
         filled = [plan.frozen.ensure(views[split], splits[split]) for split in views]
     except NoRoomError as error:
         if plan.is_required:

@@ -102,12 +102,13 @@ class Mending:
         found = self._misfits(section)
         if found:
             return found
+        if key is not None and key != section and key in self.config:
+            return [line]  # which is about another section
         line = line.removeprefix(f"{section}: ")
         name = self._blamed(section, line)
         if name is not None:
             return [f"{section}.{name}: got {at(self.config, section)[name]!r}; {line}"]
-        is_anothers = key is not None and key != section and key in self.config
-        return [line if is_anothers else f"{section}: {line}"]
+        return [f"{section}: {line}"]
 
     def _blamed(self, section: str, line: str) -> str | None:
         """Returns the changed key that a complaint speaks of, or the only changed one; None if that can't be told."""

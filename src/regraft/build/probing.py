@@ -16,7 +16,7 @@ from regraft.build.features import feature_plan, store
 from regraft.build.heads import head
 from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer_factory
-from regraft.build.storable import is_amortised
+from regraft.build.storable import between_steps, is_all
 from regraft.build.strategies import freezing
 from regraft.build.targets import Config, factory, require_numbers
 from regraft.contracts import Backbone, InputSpec
@@ -180,11 +180,11 @@ def _require_a_linear_head(config: Config) -> None:
          "there is no grid to choose from; use optimizer=adamw or sgd"),
         (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
         (config["trainer"]["max_epochs"] < 1, "give trainer.max_epochs"),
-        (trainer["check_val_every_n_epoch"] != 1 or trainer["limit_val_batches"], "every epoch is validated on all "
-         "images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
+        (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "
+         "validated on all images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
         (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
-        (not is_amortised(config), "it takes its steps without Lightning; leave limits, clipping, accumulation and "
-         "other precisions of trainer out"),
+        (between_steps(config) is not None, "it takes its steps without Lightning; leave limits, clipping, "
+         "accumulation and other precisions of trainer out"),
         (best.get("monitor", "val/acc") != "val/acc", "it picks by val/acc; leave callbacks.best.monitor as it is"),
         ("early_stopping" in callbacks, "every head is fitted for all epochs; use callbacks=default"),
     ]  # fmt: skip

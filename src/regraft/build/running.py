@@ -40,6 +40,7 @@ _OURS = {
     "use_distributed_sampler": "each process draws its own batches",
     "enable_model_summary": "a table of what trains is printed",
     "enable_checkpointing": "what is kept is chosen with callbacks.checkpoint and callbacks.best",
+    "overfit_batches": "which images there are is chosen with data.fraction and data.shots",
 }
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 

@@ -5,7 +5,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 from hydra.utils import get_object
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ModelPruning,
+    StochasticWeightAveraging,
+)
 
 from regraft.build.targets import Config
 from regraft.checkpoints.keeping import BestCheckpoint, LastCheckpoint
@@ -27,35 +33,52 @@ _STEP_HOOKS = (
     *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
     *("on_before_optimizer_step", "on_before_zero_grad"),
 )
+# Of these, the first looks at an epoch's last step alone, and that one is always Lightning's.
+_AT_ENDS_OF_EPOCHS = (Stability, EarlyStopping)
+_CHANGE_WHAT_IS_FROZEN = (StochasticWeightAveraging, ModelPruning)
 
 
-def is_amortised(config: Config) -> bool:
-    """Whether nothing that the config asks of Lightning is between two steps, so that an epoch may be one batch."""
-    trainer = config["trainer"]
-    plain = {"max_steps": -1, "limit_train_batches": None, "val_check_interval": None, "fast_dev_run": False}
-    plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "overfit_batches": 0, "num_nodes": 1}
-    return (
-        all(trainer.get(key, value) == value for key, value in plain.items())
-        and trainer["precision"] in SINGLE_PRECISIONS
-        and config["callbacks"].get("nan", "stop") == "stop"
-        and not any(_acts_between_steps(node) for name, node in config["callbacks"].items() if node and name != "nan")
-    )
+def between_steps(config: Config) -> str | None:
+    """Returns a key by which the config asks something of Lightning between two steps; None if an epoch may be a batch.
+
+    Args:
+        config: the resolved config.
+    """
+    trainer, callbacks = config["trainer"], config["callbacks"]
+    plain = {"max_steps": -1, "val_check_interval": None, "fast_dev_run": False}
+    plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "num_nodes": 1}
+    acting = {f"trainer.{key}": trainer.get(key, value) != value for key, value in plain.items()}
+    acting["trainer.limit_train_batches"] = not is_all(trainer["limit_train_batches"])
+    acting["trainer.precision"] = trainer["precision"] not in SINGLE_PRECISIONS
+    acting["callbacks.nan"] = callbacks.get("nan", "stop") != "stop"
+    acting |= {f"callbacks.{name}": _acts_between_steps(node) for name, node in callbacks.items() if _is_node(node)}
+    return next((key for key, is_acting in acting.items() if is_acting), None)
+
+
+def _is_node(node: Any) -> bool:
+    return isinstance(node, Mapping)
 
 
 def _acts_between_steps(node: Config) -> bool:
     callback = get_object(node["_target_"])
     if callback in _CHECKPOINTS:
         return any(node.get(key) for key in _BETWEEN_STEPS)
-    if callback is Stability:  # which looks at an epoch's last step alone; that one is always Lightning's
+    if callback is LearningRateMonitor:
+        return bool(node.get("logging_interval") != "epoch")
+    if callback in _AT_ENDS_OF_EPOCHS:
         return False
-    return not isinstance(callback, type) or any(
-        getattr(callback, hook, None) is not getattr(pl.Callback, hook) for hook in _STEP_HOOKS
+    # Lightning's others may change how steps are taken where no hook tells of it.
+    is_lightnings = callback.__module__.startswith("pytorch_lightning.")
+    return (
+        is_lightnings
+        or not isinstance(callback, type)
+        or any(getattr(callback, hook, None) is not getattr(pl.Callback, hook) for hook in _STEP_HOOKS)
     )
 
 
 def draws_views(settings: Settings, augment: Augment) -> bool:
     """Whether stored views are asked for that are another augmentation than drawing anew in each epoch."""
-    return settings.views > 0 and not augment.is_mixing and not (is_none(augment) or is_flip_only(augment))
+    return settings.views > 0 and not (is_none(augment) or is_flip_only(augment))
 
 
 def obstacle(settings: Settings, config: Config, augment: Augment, first_frozen_depth: int) -> str | None:
@@ -71,8 +94,11 @@ def obstacle(settings: Settings, config: Config, augment: Augment, first_frozen_
             "the augmentation draws anew in each epoch; features.views=8 stores 8 views of each image and draws one, "
             "which is another, smaller augmentation."
         )
+    for name, node in config["callbacks"].items():
+        if _is_node(node) and get_object(node["_target_"]) in _CHANGE_WHAT_IS_FROZEN:
+            return f"callbacks.{name} changes stages that are frozen, too; leave it out, or use callbacks=ema."
     precision = config["trainer"]["precision"]
-    if precision not in SINGLE_PRECISIONS and settings.precision == "auto":
+    if precision not in SINGLE_PRECISIONS and settings.precision in ("auto", "exact"):
         return (
             f"trainer.precision={precision} computes the frozen part in another precision than the store would; say "
             "which one the store takes with features.precision=float32 or bfloat16, or use trainer.precision=32-true."
@@ -110,7 +136,13 @@ def waste(
 
 def limit_of(trainer: Config) -> str | None:
     """Returns the key by which a run looks at some of the images only, None if it looks at all."""
-    return next((key for key in ("fast_dev_run", "limit_train_batches", "limit_val_batches") if trainer[key]), None)
+    limits = [key for key in ("limit_train_batches", "limit_val_batches") if trainer[key] and not is_all(trainer[key])]
+    return "fast_dev_run" if trainer["fast_dev_run"] else next(iter(limits), None)
+
+
+def is_all(limit: float | None) -> bool:
+    """Whether a limit of Lightning's is none: as a share, not as a number of batches."""
+    return limit is None or (isinstance(limit, float) and limit == 1.0)
 
 
 def require_full_batch(
@@ -133,7 +165,7 @@ def require_full_batch(
          "trainer.accumulate_grad_batches and trainer.gradient_clip_val have no meaning for it; leave them out"),
         (trainer["precision"] not in SINGLE_PRECISIONS, "use trainer.precision=32-true"),
         (str(trainer["devices"]) not in ("1", "auto"), "use trainer.devices=1"),
-        (trainer["limit_train_batches"] or trainer["fast_dev_run"],
+        (not is_all(trainer["limit_train_batches"]) or trainer["fast_dev_run"],
          "an epoch can't be a part of them; leave trainer.limit_train_batches and trainer.fast_dev_run out"),
     ]  # fmt: skip
     reasons = [text for is_wrong, text in wrong if is_wrong]

@@ -84,9 +84,12 @@ def read_meta(pool_folder: Path) -> dict[str, Any]:
         ValueError: it can't be read, is no description of a pool, or one of another format.
         FileNotFoundError: there is none.
     """
+    path = pool_folder / META
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{META} is no file")
     try:
-        meta = json.loads((pool_folder / META).read_bytes(), parse_constant=_refuse)
-    except ValueError as error:  # no JSON, or no text at all
+        meta = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or brackets without end
         raise ValueError(f"{META} is damaged") from error
     if not isinstance(meta, dict) or not {"fields", "label", "row_shape", "dtype", "format"} <= meta.keys():
         raise ValueError(f"{META} is damaged")

@@ -66,6 +66,7 @@ class CachedData(pl.LightningDataModule):
 
         assert self.trainer is not None
         # Among several processes gradients are averaged by Lightning's wrapper, step by step.
+        is_exact = any(part.frozen_depth < self._num_stages for part in self._plan)
         is_whole = self._is_amortised and depth == self._num_stages and self.trainer.world_size == 1
         if is_whole and self._fits(table):
             device = self.trainer.strategy.root_device
@@ -76,9 +77,9 @@ class CachedData(pl.LightningDataModule):
                 self._images.draw_seed,
                 device,
                 is_full_batch=self._is_full_batch,
-                is_exact=any(part.frozen_depth < self._num_stages for part in self._plan),
+                is_exact=is_exact,
             )
-        return FeatureBatches(table, sampler, choose, self._images.draw_seed)
+        return FeatureBatches(table, sampler, choose, self._images.draw_seed, is_exact=is_exact)
 
     def val_dataloader(self) -> Any:
         """Returns the loader of the validation batches; an empty list if there are none."""

@@ -31,9 +31,6 @@ class Store(Protocol):
     def row_bytes(self) -> int:
         """Of one row."""
 
-    def refresh(self) -> None:
-        """Reads what other processes have added."""
-
     def find(self, digests: np.ndarray) -> Tensor:
         """Returns the positions of rows, -1 where there is none."""
 
@@ -124,7 +121,6 @@ def fill(
         # In one order for all processes, so that no two wait for each other.
         for pool in sorted(pools.values(), key=lambda pool: pool.key):
             stack.enter_context(pool.lock(lambda: log.info("features: another process computes them; waiting for it.")))
-            pool.refresh()
         places = missing_places(view, pools)
         if len(places) == 0:
             return Filled(num_images, 0, 0.0)

@@ -89,6 +89,31 @@ class FrozenFeatures:
         """Whether every row of a depth is stored already."""
         return all(self._is_there(view, depth) for view in views) and self.num_missing(views, [depth]) == 0
 
+    def make_room(self, splits: Sequence[tuple[Sequence[Any], Sequence[int]]]) -> None:
+        """Decides of all that a run lacks where it will lie, before any of it is computed.
+
+        Args:
+            splits: of each split its views, and the depths of its cuts.
+
+        Raises:
+            NoRoomError: the rows fit neither the disk nor memory.
+        """
+        reserved = 0
+        for view, depths in [(view, depths) for views, depths in splits for view in views]:
+            pools = self._wanted(view, depths)
+            lacking = sum(len(missing_places(view, {0: pool})) * pool.row_bytes for pool in pools.values())
+            if not lacking:
+                continue
+            try:
+                self._shelf.make_room(reserved + lacking, pools.values())
+                reserved += lacking
+            except NoRoomError:
+                raise
+            except OSError as error:
+                if not self._shelf.is_any_in_memory:
+                    log.warning("features: %s They are kept in memory for this run.", error)
+                self._shelf.move_to_memory(view, pools.values())
+
     def ensure(self, views: Sequence[Any], depths: Sequence[int]) -> Filled:
         """Computes what is missing and returns what was done.
 
@@ -106,7 +131,7 @@ class FrozenFeatures:
             except NoRoomError:
                 raise
             except OSError as error:
-                # There is no room, or the disk filled up or the folder went away after it was found.
+                # The disk filled up, or the folder went away, after room was found.
                 log.warning("features: %s They are kept in memory for this run.", error)
                 self._shelf.move_to_memory(view, self._wanted(view, depths).values())
                 filled.append(self._fill(view, depths))
@@ -139,9 +164,10 @@ class FrozenFeatures:
         return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
 
     def place(self, views: Sequence[Any], depth: int) -> str:
-        """Returns where the rows of a depth lie, for people."""
-        pool = self._pool(views[0], depth)
-        return "memory" if isinstance(pool, MemoryPool) else str(self._shelf.folder)
+        """Returns where the rows of some views lie, for people."""
+        pools = [self._pool(view, depth) for view in views]
+        places = ["memory" if isinstance(pool, MemoryPool) else str(self._shelf.folder) for pool in pools]
+        return " and ".join(dict.fromkeys(places))
 
     def row_text(self, depth: int) -> str:
         """Returns what is stored at a depth, for people."""

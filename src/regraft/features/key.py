@@ -9,10 +9,11 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,8 @@ def stage_digests(stages: Mapping[str, nn.Module]) -> list[str]:
     """Returns for each stage 32 hex digits over all that its eval-mode output depends on but its input.
 
     That is every parameter and buffer, by name, dtype, shape and bytes; the structure, the modules' classes and their
-    attributes, what `torch.fx` generated; the source files of classes and functions that are not torch's,
+    attributes and forward hooks, what `torch.fx` generated; what functions carry (closures, defaults, the object of a
+    method); the source files of classes and functions that are not torch's,
     torchvision's or timm's, and the versions of those that are. What such a source file imports isn't followed. Device,
     strides, mode, `requires_grad` and the stages' names don't count.
 
@@ -86,17 +88,30 @@ def source_digest(*modules: ModuleType) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """What is found while a stage is described.
+
+    Attributes:
+        modules: of the stage, each of which is described where it stands.
+        code: whatever has source code.
+    """
+
+    modules: frozenset[nn.Module]
+    code: set[type | FunctionType] = field(default_factory=set)
+
+
 def _stage_digest(stage: nn.Module) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    code: set[type | FunctionType] = set()
-    for line in _structure(stage, code):
+    found = _Stage(frozenset(stage.modules()))
+    for line in _structure(stage, found):
         digest.update(line.encode())
         digest.update(b"\n")
     tensors = [*stage.named_parameters(remove_duplicate=False), *stage.named_buffers(remove_duplicate=False)]
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(_bytes(tensor))
-    for line in _origins(code):
+    for line in _origins(found.code):
         digest.update(line.encode())
     return digest.hexdigest()
 
@@ -106,46 +121,92 @@ def _bytes(tensor: Tensor) -> memoryview:
     return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
 
 
-def _structure(stage: nn.Module, code: set[type | FunctionType]) -> Iterator[str]:
-    """Yields the structure of a stage in words, and adds to `code` whatever has source code."""
+def _structure(stage: nn.Module, found: _Stage) -> Iterator[str]:
+    """Yields the structure of a stage in words."""
     yield _ADDRESS.sub("", repr(stage))
     for name, module in stage.named_modules(remove_duplicate=False):
-        code.update(type(module).__mro__)
+        found.code.update(type(module).__mro__)
         yield f"{name}: {_qualified(type(module))}"
         for attribute, value in sorted(vars(module).items()):
             if attribute not in _OWN_ATTRIBUTES | _PROVENANCE:
-                yield f"{name}.{attribute} = {_described(value, code)}"
+                yield f"{name}.{attribute} = {_described(value, found)}"
+        hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+        if hooks:
+            yield f"{name} calls {_described(hooks, found)}"
         if isinstance(module, fx.GraphModule):
-            code.update(node.target for node in module.graph.nodes if isinstance(node.target, type | FunctionType))
+            found.code.update(
+                node.target for node in module.graph.nodes if isinstance(node.target, type | FunctionType)
+            )
             yield module.code
 
 
-def _described(value: Any, code: set[type | FunctionType]) -> str:
-    """Returns a value in words that are the same in every process, and adds to `code` whatever has source code."""
+def _described(value: Any, found: _Stage) -> str:
+    """Returns a value in words that are the same in every process, and notes whatever has source code."""
     if isinstance(value, Tensor):
         return f"{value.dtype} {tuple(value.shape)} {hashlib.blake2b(_bytes(value)).hexdigest()}"
     if isinstance(value, np.ndarray):
         return f"{value.dtype} {value.shape} {hashlib.blake2b(np.ascontiguousarray(value).tobytes()).hexdigest()}"
-    if isinstance(value, type | FunctionType):
-        code.add(value)
+    if isinstance(value, nn.Module):
+        return _qualified(type(value)) + ("" if value in found.modules else f" {_stage_digest(value)}")
+    if isinstance(value, FunctionType | MethodType | partial):
+        return _described_callable(value, found)
+    if isinstance(value, type):
+        found.code.add(value)
         return _qualified(value)
     if isinstance(value, Mapping):
-        return str([(str(key), _described(item, code)) for key, item in value.items()])
+        return str([(str(key), _described(item, found)) for key, item in value.items()])
     if isinstance(value, list | tuple):
-        return str([_described(item, code) for item in value])
+        return str([_described(item, found) for item in value])
     if isinstance(value, set | frozenset):
-        return str(sorted(_described(item, code) for item in value))
+        return str(sorted(_described(item, found) for item in value))
     if _may_hide(value):
         # What its repr says of it may not be all that it computes with.
-        code.update(type(value).__mro__)
-        return f"{_qualified(type(value))} {_described(vars(value), code)}"
+        found.code.update(type(value).__mro__)
+        return f"{_qualified(type(value))} {_described(_attributes(value), found)}"
     return _ADDRESS.sub("", repr(value))
+
+
+def _described_callable(value: Any, found: _Stage) -> str:
+    """Returns a function in words, with what it carries: its closure and defaults, a method's object, a partial's all.
+
+    What one of a library carries is the library's own, which its version tells.
+    """
+    if isinstance(value, partial):
+        return f"partial {_described([value.func, value.args, value.keywords], found)}"
+    if isinstance(value, MethodType):
+        return f"{_described(value.__func__, found)} of {_described(value.__self__, found)}"
+    found.code.add(value)
+    if _package(value) in (*_LIBRARIES, *sys.stdlib_module_names):
+        return _qualified(value)
+    cells = [_content(cell) for cell in value.__closure__ or ()]
+    return f"{_qualified(value)} {_described([value.__defaults__, value.__kwdefaults__, cells], found)}"
+
+
+def _content(cell: CellType) -> Any:
+    """Returns what a closure's variable holds; None of one that has nothing yet."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return None
 
 
 def _may_hide(value: Any) -> bool:
     """Whether a value is an object of somebody's own class; torch and the standard library show all that matters."""
-    package = type(value).__module__.partition(".")[0]
-    return hasattr(value, "__dict__") and package != "torch" and package not in sys.stdlib_module_names
+    kind = type(value)
+    is_empty = not (hasattr(value, "__dict__") or any(hasattr(each, "__slots__") for each in kind.__mro__))
+    return not is_empty and _package(kind) not in ("torch", *sys.stdlib_module_names)
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    """Returns what an object holds, in its slots too."""
+    slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
+    names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
+    held = {name: getattr(value, name) for name in names if name != "__dict__" and hasattr(value, name)}
+    return held | getattr(value, "__dict__", {})
+
+
+def _package(code: type | FunctionType) -> str:
+    return (code.__module__ or "").partition(".")[0]
 
 
 def _qualified(code: type | FunctionType) -> str:
@@ -156,8 +217,7 @@ def _origins(code: set[type | FunctionType]) -> list[str]:
     """Returns for each package of `code` its version, or for a file of the user's its hash, sorted."""
     origins = {f"torch {torch.__version__}"}
     for item in code:
-        module = item.__module__ or ""
-        package = module.partition(".")[0]
+        module, package = item.__module__ or "", _package(item)
         if package in _LIBRARIES:
             origins.add(f"{package} {sys.modules[package].__version__}")
         elif package not in sys.stdlib_module_names:

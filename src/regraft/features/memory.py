@@ -46,9 +46,6 @@ class MemoryPool:
         """What computing a row took; None if there is none."""
         return sum(segment.seconds for segment in self._segments) / self.num_rows if self.num_rows else None
 
-    def refresh(self) -> None:
-        """Does nothing: no other process adds rows."""
-
     def lock(self, on_wait: Callable[[], None]) -> nullcontext[None]:
         """Does nothing: no other process adds rows."""
         return nullcontext()

@@ -52,6 +52,12 @@ class Shelf:
         self._dtype = settings.torch_dtype
         self._pools: dict[str, Pool | MemoryPool] = {}
         self._in_memory: dict[tuple[Any, str], MemoryPool] = {}
+        self._promised_bytes = 0
+
+    @property
+    def is_any_in_memory(self) -> bool:
+        """Whether rows of a view were moved to memory."""
+        return bool(self._in_memory)
 
     def holds(self, fields: Mapping[str, Any]) -> bool:
         """Whether the store has a pool of these fields; a folder that can't be looked into has none."""
@@ -87,9 +93,10 @@ class Shelf:
             NoRoomError: memory can't take it.
             OSError: the disk can't.
         """
-        if any(isinstance(pool, MemoryPool) for pool in pools):
+        in_memory = [pool for pool in pools if isinstance(pool, MemoryPool)]
+        if any(pool not in self._in_memory.values() for pool in in_memory):
             self._require_memory(num_bytes)
-        else:
+        elif not in_memory:
             # All that this run has opened stays: rows of another split may lie there.
             make_room(self.folder, num_bytes, self._max_bytes, [pool.key for pool in self._pools.values()])
 
@@ -101,7 +108,9 @@ class Shelf:
         """
         stored_pools = [pool for pool in pools if isinstance(pool, Pool)]
         moved = [pool for pool in stored_pools if len(missing_places(view, {0: pool}))]
-        self._require_memory(len(view.digests) * sum(pool.row_bytes for pool in moved))
+        num_bytes = len(view.digests) * sum(pool.row_bytes for pool in moved)
+        self._require_memory(num_bytes)
+        self._promised_bytes += num_bytes
         for pool in moved:
             rows = MemoryPool(pool.row_shape, self._dtype)
             positions = pool.find(view.digests)
@@ -118,8 +127,8 @@ class Shelf:
         Raises:
             NoRoomError: it can't.
         """
-        held = [pool for pool in (*self._pools.values(), *self._in_memory.values()) if isinstance(pool, MemoryPool)]
-        num_bytes = num_more_bytes + sum(pool.num_rows * pool.row_bytes for pool in held)
+        held = [pool for pool in self._pools.values() if isinstance(pool, MemoryPool)]
+        num_bytes = num_more_bytes + self._promised_bytes + sum(pool.num_rows * pool.row_bytes for pool in held)
         limit = memory_limit()
         if num_more_bytes and num_bytes > limit:
             raise NoRoomError(

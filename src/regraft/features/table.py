@@ -122,6 +122,7 @@ class FeatureBatches:
         sampler: what each batch is of.
         choose_views: which view each sample shows, from a key; None for evaluation.
         draw_seed: what a training step's own randomness is seeded by, from a key; None for evaluation.
+        is_exact: of training batches, see `EpochBatch`.
     """
 
     def __init__(
@@ -130,12 +131,15 @@ class FeatureBatches:
         sampler: Keys,
         choose_views: Callable[[Key], Tensor] | None = None,
         draw_seed: Callable[[Key], int] | None = None,
+        *,
+        is_exact: bool = True,
     ) -> None:
         self.sampler = sampler
         self.batch_sampler = None  # Lightning asks for it where there is a sampler
         self._table = table
         self._choose_views = choose_views
         self._draw_seed = draw_seed
+        self._is_exact = is_exact
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -158,7 +162,7 @@ class FeatureBatches:
                 "depth": self._table.depth,
             }
             if self._draw_seed is not None:
-                batch["draw_seed"] = self._draw_seed(key)
+                batch |= {"draw_seed": self._draw_seed(key), "is_exact": self._is_exact}
             yield batch
 
 
