@@ -82,7 +82,8 @@ ALLOWED = {
     "freezing": {"contracts", "seeding", "optim"},
     "caches": set(),
     "data": {"atomic", "caches", "contracts", "seeding"},
-    "features": {"atomic", "caches", "contracts", "seeding"},
+    "machine_memory": set(),
+    "features": {"atomic", "caches", "contracts", "machine_memory", "seeding"},
     "attention": {"data", "trained"},
     "report": {
         "atomic",

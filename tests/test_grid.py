@@ -213,7 +213,7 @@ def test_the_first_of_equally_good_epochs_is_kept():
 
 def test_validation_in_parts_counts_every_sample(monkeypatch):
     whole = fit(SPECS)
-    monkeypatch.setattr("regraft.grid._ROWS_AT_ONCE", 10)
+    monkeypatch.setattr("regraft.grid._LOGITS_AT_ONCE", 100)
     for found, expected in zip(fit(SPECS), whole, strict=True):
         assert (found.val_acc, found.best_epoch) == (expected.val_acc, expected.best_epoch)
         assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-5)

@@ -133,7 +133,8 @@ def test_a_run_can_start_with_the_head_of_another(tmp_path):
         regraft.train([*kept, *grafted, "head=mlp", "output_dir=third"])
 
 
-def test_a_small_head_trains_on_one_thread_and_leaves_as_many_as_there_were(monkeypatch):
+@pytest.mark.parametrize("steps", [[], ["trainer.gradient_clip_val=1.0"]], ids=["together", "one by one"])
+def test_a_small_head_trains_on_one_thread_and_leaves_as_many_as_there_were(monkeypatch, steps):
     before, seen = torch.get_num_threads(), []
 
     def watched(self, batch, batch_idx):
@@ -145,7 +146,7 @@ def test_a_small_head_trains_on_one_thread_and_leaves_as_many_as_there_were(monk
         with monkeypatch.context() as patch:
             patch.setattr(TransferModule, "validation_step", watched)
             with pytest.raises(ValueError, match="on purpose"):
-                regraft.train([*without("freezing"), "freezing=linear_probe", "features.cache=on"])
+                regraft.train([*without("freezing"), "freezing=linear_probe", "features.cache=on", *steps])
         assert seen == [1]
         assert torch.get_num_threads() == 2
     finally:

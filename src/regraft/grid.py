@@ -5,7 +5,7 @@ the pass over the features and the optimizer's step. Where features, batches and
 business.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,8 @@ _ALLOWED = (Adagrad, Adam, AdamW, RMSprop, SGD)
 _ALLOWED_NAMES = ", ".join(allowed.__name__ for allowed in _ALLOWED)
 _FUSED = (Adam, AdamW, SGD)
 
-_ROWS_AT_ONCE = 4096
+_LOGITS_AT_ONCE = 2**23
+"""Of all heads together, 32 MB; so that many heads of many classes don't fill memory."""
 
 
 def fit_heads(
@@ -138,10 +139,16 @@ def _loss_of_each(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
         )
 
 
+def _chunks(heads: Heads, features: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields features and targets of as many samples as are evaluated at once."""
+    num_rows = max(1, _LOGITS_AT_ONCE // heads.bias.numel())
+    yield from zip(features.split(num_rows), targets.split(num_rows), strict=True)
+
+
 def _num_correct(heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
     """Returns how many samples each head classifies rightly, (num_seeds, num_heads), int64, on CPU."""
     counts = torch.zeros_like(heads.places)
-    for rows, labels in zip(features.split(_ROWS_AT_ONCE), targets.split(_ROWS_AT_ONCE), strict=True):
+    for rows, labels in _chunks(heads, features, targets):
         counts += (heads.logits(rows).argmax(-1) == labels[:, None, None]).sum(0).cpu()
     return counts
 
@@ -150,7 +157,7 @@ def _mean_loss_of_each(loss: Any, heads: Heads, features: Tensor, targets: Tenso
     """Returns each head's mean loss of all samples, summed loss over summed normaliser, (num_seeds, num_heads)."""
     sums = torch.zeros(2, heads.places.numel(), device=features.device)
     with torch.no_grad():
-        for rows, labels in zip(features.split(_ROWS_AT_ONCE), targets.split(_ROWS_AT_ONCE), strict=True):
+        for rows, labels in _chunks(heads, features, targets):
             of_each = [loss.total(logits, labels) for logits in heads.logits(rows).flatten(1, 2).unbind(1)]
             sums += torch.tensor(of_each, device=features.device).T
     return (sums[0] / sums[1].clamp_min(torch.finfo(torch.float32).tiny)).view(heads.places.shape)

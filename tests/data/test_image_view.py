@@ -1,6 +1,8 @@
 """Views of a split: which there are, what makes them, and that an image's draws are of its content alone."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +10,9 @@ import torch
 from torch import Tensor
 
 from regraft.contracts import InputSpec
+from regraft.data import decoded, image_view
 from regraft.data.augment import Augment
+from regraft.data.decoded import code_digest
 from regraft.data.fingerprint import image_digests
 from regraft.data.image_view import ImageView, augmentations_of_views, choose_views, is_flip_only, is_none
 from regraft.data.images import ArrayImages
@@ -30,6 +34,45 @@ NONE = Augment(
 FLIP = replace(NONE, flip_probability=0.5)
 BASIC = replace(FLIP, crop="resized")
 SPEC = InputSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+
+
+NO_PIXELS = {
+    "augment.py": "described by its values",
+    "digests.py": "what an image is known by, not how it looks",
+    "loader.py": "which process decodes",
+    "sampler.py": "which images, in which order",
+    "splits.py": "which images",
+}
+"""Files of `data` that the pixels of a view don't hang on, though `image_view` imports them."""
+
+
+def imported_of_data(path: Path) -> set[str]:
+    """Returns the files of `data` that one of them imports, itself or by way of others, itself included."""
+    root = Path(image_view.__file__).parent
+    found, waiting = set(), [path]
+    while waiting:
+        file = waiting.pop()
+        name = file.relative_to(root).as_posix()
+        if name in found | NO_PIXELS.keys():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("regraft.data."):
+                waiting.append(root / f"{node.module.removeprefix('regraft.data.').replace('.', '/')}.py")
+    return found
+
+
+def test_all_code_that_makes_pixels_is_in_the_key():
+    assert imported_of_data(Path(image_view.__file__)) <= set(image_view._CODE)
+
+
+def test_changed_code_is_another_digest(tmp_path, monkeypatch):
+    for name in ("a.py", "b.py"):
+        (tmp_path / name).write_text("x = 1\n")
+    monkeypatch.setattr(decoded, "__file__", str(tmp_path / "decoded.py"))
+    before = code_digest.__wrapped__("a.py", "b.py")
+    (tmp_path / "b.py").write_text("x = 2\n")
+    assert code_digest.__wrapped__("a.py", "b.py") != before
 
 
 def part_of(pixels: Tensor) -> Part:

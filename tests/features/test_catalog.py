@@ -75,12 +75,19 @@ def test_a_store_that_is_not_there_is_empty(tmp_path):
 
 
 def test_what_is_wrong_with_a_pool_is_said(tmp_path):
-    for name, content in (("a", None), ("b", b"\xff{"), ("c", b"[]"), ("d", b'{"format": 1}')):
+    for name, content in (("a", None), ("b", b"\xff{"), ("c", b"[]"), ("d", b'{"format": 1}'), ("e", b"[" * 200_000)):
         key = make_pool(tmp_path, name)
         path = tmp_path / key / "meta.json"
         path.unlink() if content is None else path.write_bytes(content)
     problems = [entry.problem for entry in catalog.entries(tmp_path)]
-    assert sorted(problems) == ["meta.json is damaged"] * 3 + ["meta.json is missing"]
+    assert sorted(problems) == ["meta.json is damaged"] * 4 + ["meta.json is missing"]
+
+
+def test_a_pipe_in_the_place_of_a_description_isnt_waited_for(tmp_path):
+    path = tmp_path / make_pool(tmp_path, "a") / "meta.json"
+    path.unlink()
+    os.mkfifo(path)
+    assert [entry.problem for entry in catalog.entries(tmp_path)] == ["meta.json is no file"]
 
 
 def test_clear_removes_pools_and_nothing_else(tmp_path):

@@ -250,6 +250,44 @@ def test_views_are_stored_whether_or_not_it_pays():
     assert num_computed(full) == 0
     with pytest.raises(ValueError, match=r"features\.views: got 8, but the first stage trains from the start"):
         train(*views, "freezing=none")
+    with pytest.raises(ValueError, match=r"features\.views: got 8, but mixup and CutMix mix images"):
+        train(*views, "augment.mixup_alpha=0.2")
+
+
+def test_room_for_all_views_is_looked_for_before_one_of_them_is_computed(monkeypatch):
+    views = ["augment=basic", "features.views=8", "features.max_gb=1e-5"]
+    monkeypatch.setattr("regraft.features.shelf.memory_limit", lambda: 5_000.0)
+    with pytest.raises(ValueError, match="fit neither the store nor a quarter of memory"):
+        train(*views)
+    assert segments() == []
+
+
+def test_where_only_some_of_it_fits_the_log_says_both_places(caplog):
+    caplog.set_level(logging.INFO)
+    views = ["augment=basic", "features.views=4"]
+    run = train_pretrained(*views, "features.max_gb=3.3e-4")
+    assert f"kept in {catalog.default_dir()} and memory." in caplog.text
+    assert caplog.text.count("They are kept in memory for this run.") == 1
+    assert run.metrics == train_pretrained(*views, "features.dir=elsewhere").metrics
+
+
+def test_a_store_that_is_a_link_to_itself_is_no_store(caplog):
+    Path("loop").symlink_to("loop")
+    assert_right(train("features.cache=on", "features.dir=loop"))
+    assert "loop" in caplog.text
+
+
+# Lightning notes that optimizer_step is ours.
+@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")
+def test_steps_that_are_changed_during_training_are_seen():
+    accumulated = [
+        "+callbacks.mine._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
+        "+callbacks.mine.scheduling={0:2}",
+        "data.batch_size=4",
+    ]
+    stored, fresh = (train(f"features.cache={cache}", *accumulated) for cache in ("on", "off"))
+    assert stored.results["num_steps"] == fresh.results["num_steps"]
+    assert stored.metrics["test/loss"] == pytest.approx(fresh.metrics["test/loss"], abs=1e-4)
 
 
 def test_another_precision_of_the_trainer_is_an_obstacle(caplog):

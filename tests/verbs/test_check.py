@@ -346,6 +346,14 @@ def test_classes_of_ones_own_are_no_fault(named, tmp_path, capsys, monkeypatch):
     sys.modules.pop("my_heads")
 
 
+def test_what_is_wrong_with_one_section_isnt_laid_on_the_only_changed_key_of_another():
+    said = faults_of(command(["optimizer=lbfgs", "augment=flip", "features.dtype=float16"]))
+    assert said == (
+        "optimizer: LBFGS takes one step an epoch on all training features: it needs the same images in each epoch; "
+        "use augment=none.",
+    )
+
+
 @pytest.mark.parametrize("empty", ["output_dir=", "data.root="])
 def test_an_empty_path_is_no_folder(empty):
     said = faults_of(command(["data=folder", empty] if "root" in empty else [empty]))

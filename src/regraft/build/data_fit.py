@@ -17,7 +17,7 @@ from regraft.contracts import Backbone
 from regraft.dotted import at
 from regraft.faults import FaultsError, sentences_of
 
-_LIMITS = ("limit_train_batches", "overfit_batches", "fast_dev_run", "val_check_interval")
+_LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
 
 
 def require_sound(

@@ -3,7 +3,6 @@
 Predictions are lower bounds: what they refuse can't work, and what they let pass may still be too much.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.contracts import Backbone, InputSpec
+from regraft.machine_memory import memory_bytes
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
-
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -170,18 +168,6 @@ def require_memory(
         f"{bytes_text(sizes.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
         f"{bytes_text(there)} of memory; {fix}, or freeze more stages."
     )
-
-
-def memory_bytes(device: torch.device) -> int:
-    """Returns the memory of a GPU, or of this machine as far as the process may use it."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        limit = _CGROUP_LIMIT.read_text(encoding="ascii").strip()
-    except OSError:
-        return physical
-    return min(physical, int(limit)) if limit.isdigit() else physical
 
 
 def bytes_text(num_bytes: float) -> str:

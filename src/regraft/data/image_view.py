@@ -27,7 +27,7 @@ from regraft.seeding import derive_seed, uniform
 
 _CODE = (
     *("images.py", "decoding.py", "decoded.py", "decoded_rows.py", "dataset.py", "views.py", "file_views.py"),
-    *("batch_crops.py", "mixing.py", "../seeding.py"),
+    *("batch_crops.py", "mixing.py", "image_view.py", "checking/problems.py", "../seeding.py"),
 )
 
 

@@ -4,16 +4,18 @@ What rows there are, and how they are computed, belongs in `frozen`.
 """
 
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from regraft.features.catalog import default_dir, key_of, make_room
 from regraft.features.fill import missing_places
 from regraft.features.memory import MemoryPool
 from regraft.features.pool import Pool
 from regraft.features.settings import Settings
+from regraft.machine_memory import memory_bytes
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ class NoFolderError(ValueError):
 
 def memory_limit() -> float:
     """Returns the bytes of features that a run may hold in memory: a quarter of it."""
-    return _SHARE_OF_MEMORY * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return _SHARE_OF_MEMORY * memory_bytes(torch.device("cpu"))
 
 
 class Shelf:
