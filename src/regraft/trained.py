@@ -39,13 +39,15 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
         """Returns logits, (batch, num_classes).
 
         Args:
-            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec.
+            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the
+                activations at a cut, see `Backbone.forward`.
+            depth: how many stages have been computed already.
         """
-        logits: Tensor = self.head(self.backbone(images))
+        logits: Tensor = self.head(self.backbone(images, depth))
         return logits
 
 
@@ -108,6 +110,17 @@ class TrainedModel:
     def probabilities(self, views: Tensor) -> Tensor:
         """Returns (batch, num_classes), float32, rows that sum to 1; see `logits`."""
         return (self.logits(views) / self.temperature).softmax(1)
+
+    @torch.inference_mode()
+    def probabilities_above(self, rows: Tensor, depth: int) -> Tensor:
+        """Returns (batch, num_classes), float32, on the CPU, rows that sum to 1.
+
+        Args:
+            rows: the activations at a cut, (batch, ...).
+            depth: of the cut: how many stages have been computed already.
+        """
+        logits: Tensor = self.network(rows.to(self.device, next(self.network.parameters()).dtype), depth)
+        return (logits.float().cpu() / self.temperature).softmax(1)
 
     def predict(
         self, images: object, *, top_k: int = 5, tta: "Tta" = "none", batch_size: int = 32

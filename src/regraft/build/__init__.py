@@ -11,6 +11,7 @@ from regraft.build.features import FeaturePlan, feature_plan, model_name, store
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
 from regraft.build.parts import Parts, assemble
+from regraft.build.picture_features import model_and_features
 from regraft.build.pixels import store_pixels
 from regraft.build.preflight import Checked, preflight
 from regraft.build.probing import Point, fit_grid
@@ -38,6 +39,7 @@ __all__ = [
     "fit_grid",
     "freezing",
     "loggers",
+    "model_and_features",
     "model_name",
     "model_of",
     "optimizer_groups",

@@ -73,7 +73,7 @@ def evaluation_data(
         return None
     reason, found = "the run trained every stage, or all that is worth storing.", None
     try:
-        found = _frozen(config, settings, backbone, strategy, device, progress)
+        found = frozen_part(config, settings, backbone, strategy, device, progress)
     except (UnreadableSourceError, NoFolderError) as error:
         reason = str(error)
     if found is not None:
@@ -127,7 +127,7 @@ def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
     return module
 
 
-def _frozen(
+def frozen_part(
     config: Config,
     settings: Settings,
     backbone: Backbone,

@@ -76,8 +76,7 @@ class ImageView:
     def transform(self) -> dict[str, Any]:
         """What is done to an image before it is normalised, as plain types: all that its pixels depend on."""
         is_array = isinstance(self._part.images, ArrayImages)
-        kind = {"kind": "array"} if is_array else {"kind": "file", "heif": heif_version()}
-        fields: dict[str, Any] = kind | {"code": code_digest(*_CODE)}
+        fields = {"kind": "array", "code": code_digest(*_CODE)} if is_array else file_transform()
         if self._augment is None:
             return fields
         draws = {} if _is_fixed(self._augment) else {"view": self._view, "seed": self._seed}
@@ -107,6 +106,11 @@ class ImageView:
         dataset = BatchDataset(self._part.images, self._spec, self._augment, self._seed, self._decoded)
         for batch in in_order(dataset, keys, 0 if dataset.is_copied_only else self._num_workers):
             yield normalise(batch["images"].to(device), self._spec)
+
+
+def file_transform() -> dict[str, Any]:
+    """Returns what evaluation does to each file's picture before it is normalised; see `ImageView.transform`."""
+    return {"kind": "file", "heif": heif_version(), "code": code_digest(*_CODE)}
 
 
 def is_flip_only(augment: Augment) -> bool:

@@ -89,6 +89,46 @@ class FrozenFeatures:
         """Whether every row of a depth is stored already."""
         return all(self._is_there(view, depth) for view in views) and self.num_missing(views, [depth]) == 0
 
+    def pool(self, view: Any, depth: int) -> Pool | MemoryPool:
+        """Returns the rows that there are of a depth, whatever images they are of.
+
+        Args:
+            view: has the `transform` that images go through.
+            depth: of the cut.
+        """
+        return self._pool(view, depth)
+
+    def prefer_existing(self, view: Any, depth: int) -> bool:
+        """Takes the first precision that will do in which the store has rows of a depth; returns whether there is one.
+
+        Args:
+            view: see `pool`.
+            depth: of the cut.
+        """
+        for precision in self._precisions:
+            self._precision = precision
+            if self._is_there(view, depth):
+                return True
+        self._precision = self._precisions[0]
+        return False
+
+    def compute(self, images: Tensor, depth: int) -> Tensor:
+        """Returns the rows of images, (batch, *row_shape), which aren't looked for in the store, nor kept.
+
+        Args:
+            images: (batch, num_channels, image_size, image_size), float, normalised.
+            depth: of the cut.
+        """
+        return self._prefix(depth)(images, 0, [depth])[depth]
+
+    def reserve(self, num_bytes: int, view: Any, depth: int) -> None:
+        """Makes room for so many bytes of rows.
+
+        Raises:
+            OSError: there is none.
+        """
+        self._shelf.make_room(num_bytes, [self._pool(view, depth)])
+
     def make_room(self, splits: Sequence[tuple[Sequence[Any], Sequence[int]]]) -> None:
         """Decides of all that a run lacks where it will lie, before any of it is computed.
 

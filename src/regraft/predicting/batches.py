@@ -8,17 +8,19 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from regraft.data.mixing import normalise
 from regraft.predicting.inputs import STDIN, find_inputs
-from regraft.predicting.pixels import Picture, alone_if_large, read_pixels, require_picture
+from regraft.predicting.pixels import Picture, alone_if_large, content_digest, read_pixels, require_picture
 from regraft.predicting.prediction import Prediction, answers
 from regraft.predicting.test_time import NUM_VIEWS, TTAS, Tta, least_side, views_of
 from regraft.trained import TrainedModel, lacks_memory
@@ -29,12 +31,34 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
+class StoredFeatures(Protocol):
+    """Features of pictures between runs; see `features.pictures`."""
+
+    depth: int
+
+    def find(self, digest: bytes) -> Tensor | None:
+        """Returns a picture's row, if there is one."""
+
+    def compute(self, images: Tensor, digests: list[bytes]) -> Tensor:
+        """Returns the rows of normalised images, and keeps them."""
+
+
 class Seen(NamedTuple):
-    """A picture's views, or why there are none."""
+    """A picture's views, or its stored features, or why there are neither.
+
+    Attributes:
+        name: of the picture.
+        views: (num_views, num_channels, image_size, image_size), uint8.
+        error: why it couldn't be seen.
+        digest: of its file's content, where features are stored.
+        row: its stored features.
+    """
 
     name: str | None
-    views: Tensor | None
-    error: str | None
+    views: Tensor | None = None
+    error: str | None = None
+    digest: bytes | None = None
+    row: Tensor | None = None
 
 
 def predicted(
@@ -44,6 +68,7 @@ def predicted(
     top_k: int,
     tta: Tta,
     batch_size: int,
+    features: StoredFeatures | None = None,
 ) -> Iterator[list[Prediction]]:
     """Yields what a model says of pictures, in their order, a batch at a time.
 
@@ -55,20 +80,29 @@ def predicted(
         top_k: how many classes are named, at most.
         tta: the views whose probabilities are averaged, see `test_time.views_of`.
         batch_size: views that the network takes at once.
+        features: of the model's frozen part, if all pictures are in files and `tta` is none.
     """
+    assert features is None or tta == "none", "what is stored is evaluation's view"
     num_channels, side = model.input_spec.num_channels, least_side(model, tta)
 
     def see(named: tuple[str | None, Picture]) -> Seen:
         name, picture = named
         try:
+            digest = None
+            if features is not None:
+                assert isinstance(picture, Path), "pictures that are looked up are in files"
+                digest = content_digest(picture)
+                row = features.find(digest)
+                if row is not None:
+                    return Seen(name, row=row)
             with alone_if_large(picture, side):
-                return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), None)
+                return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), digest=digest)
         except ValueError as error:
-            return Seen(name, None, str(error))
+            return Seen(name, error=str(error))
         except (MemoryError, RuntimeError) as error:
             if not lacks_memory(error):
                 raise
-            return Seen(name, None, "it takes more memory than there is")
+            return Seen(name, error="it takes more memory than there is")
 
     num_pictures = max(1, batch_size // NUM_VIEWS[tta])
     with warnings.catch_warnings():
@@ -77,7 +111,7 @@ def predicted(
         warnings.filterwarnings("ignore", module=r"PIL\.")
         seen = _ahead(see, pictures, num_pictures)
         while batch := list(islice(seen, num_pictures)):
-            yield _answered(model, batch, top_k)
+            yield _answered(model, batch, top_k, features)
 
 
 def predict_images(model: TrainedModel, images: object, *, top_k: int, tta: Tta, batch_size: int) -> list[Prediction]:
@@ -110,30 +144,49 @@ def require_options(top_k: object, tta: object, batch_size: object) -> None:
         raise ValueError(f"tta: got {tta!r}; allowed: {', '.join(TTAS)}.")
 
 
-def _answered(model: TrainedModel, batch: list[Seen], top_k: int) -> list[Prediction]:
+def _answered(model: TrainedModel, batch: list[Seen], top_k: int, features: StoredFeatures | None) -> list[Prediction]:
     """Returns what the model says of a batch; the probabilities of a picture's views are averaged."""
-    seen = [(each.name, each.views) for each in batch if each.views is not None]
+    seen = [each for each in batch if each.error is None]
     told: Iterator[Prediction] = iter(())
     if seen:
-        probabilities = _probabilities(model, [views for _, views in seen])
-        told = iter(answers([name for name, _ in seen], probabilities.numpy(), model.class_names, top_k))
+        ask = partial(_by_views, model) if features is None else partial(_by_features, model, features)
+        probabilities = _with_memory(ask, seen)
+        told = iter(answers([each.name for each in seen], probabilities.numpy(), model.class_names, top_k))
     return [next(told) if each.error is None else Prediction(each.name, error=each.error) for each in batch]
 
 
-def _probabilities(model: TrainedModel, pictures: list[Tensor]) -> Tensor:
-    """Returns those of pictures, (num_pictures, num_classes), averaged over the views of each.
+def _by_views(model: TrainedModel, seen: list[Seen]) -> Tensor:
+    """Returns the probabilities of pictures, (num_pictures, num_classes), averaged over the views of each."""
+    views = torch.stack([each.views for each in seen if each.views is not None])
+    return model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2]).mean(1)
+
+
+def _by_features(model: TrainedModel, features: StoredFeatures, seen: list[Seen]) -> Tensor:
+    """Returns the probabilities of pictures, (num_pictures, num_classes), by features that are there or computed."""
+    rows = [each.row for each in seen]
+    new = [place for place, row in enumerate(rows) if row is None]
+    if new:
+        views = torch.cat([each.views for each in seen if each.views is not None])
+        digests = [each.digest for each in seen if each.row is None and each.digest is not None]
+        computed = features.compute(normalise(views.to(model.device), model.input_spec), digests)
+        for place, row in zip(new, computed.cpu(), strict=True):
+            rows[place] = row
+    return model.probabilities_above(torch.stack([row for row in rows if row is not None]), features.depth)
+
+
+def _with_memory(probabilities: Callable[[list[Seen]], Tensor], seen: list[Seen]) -> Tensor:
+    """Returns what a function gives of pictures.
 
     Raises:
         ValueError: there isn't enough memory for them at once.
     """
-    num_views = sum(map(len, pictures))
     try:
-        views = torch.stack(pictures)
-        return model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2]).mean(1)
+        return probabilities(seen)
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        fix = f"batch_size={num_views // 2}" if len(pictures) > 1 else "tta=none, or a machine with more memory"
+        num_views = sum(len(each.views) for each in seen if each.views is not None)
+        fix = f"batch_size={num_views // 2}" if len(seen) > 1 else "tta=none, or a machine with more memory"
         raise ValueError(f"batch_size: there is no memory for {num_views} views at once. Fix: {fix}.") from error
 
 

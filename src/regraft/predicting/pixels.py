@@ -15,6 +15,7 @@ from torch import Tensor
 from regraft.data.checking.facts import read_facts
 from regraft.data.checking.problems import told
 from regraft.data.decoding import decode_image, decoded_size, pixels_of
+from regraft.data.digests import digest_of
 from regraft.data.scanning import why_closed
 from regraft.predicting.inputs import expanded
 
@@ -51,6 +52,19 @@ def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> 
         pixels = torch.from_numpy(picture.copy())
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     return picture.cpu()
+
+
+def content_digest(path: Path) -> bytes:
+    """Returns the digest of a file's content, by which stored features are found.
+
+    Raises:
+        ValueError: it can't be read; see `read_pixels`.
+    """
+    _require_readable(path)
+    try:
+        return digest_of(path.read_bytes())
+    except OSError as error:
+        raise ValueError(told("unreadable", error.strerror or str(error))) from error
 
 
 def require_picture(picture: object) -> Picture:

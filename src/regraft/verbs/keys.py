@@ -12,7 +12,9 @@ def keys_of(verb: str) -> list[str]:
     """Returns the keys that a verb's YAML has, its groups among them, and `run`."""
     content = yaml.safe_load((conf_dir() / f"{verb}.yaml").read_text(encoding="utf-8"))
     groups = [group for entry in content["defaults"] if isinstance(entry, dict) for group in entry]
-    return ["run", *(key for key in [*content, *groups] if key not in ("defaults", "hydra"))]
+    inner = [f"{key}.{name}" for key, value in content.items() if isinstance(value, dict) for name in value]
+    plain = [key for key, value in content.items() if not isinstance(value, dict)]
+    return ["run", *(key for key in [*plain, *inner, *groups] if key not in ("defaults", "hydra"))]
 
 
 def require_keys(verb: str, arguments: Sequence[str], known: Sequence[str], usage: str) -> None:

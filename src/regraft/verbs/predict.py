@@ -34,6 +34,8 @@ top_k=5        how many classes are named for each picture, the most probable fi
 tta=none       views whose probabilities are averaged: flip (2), five_crop (5), ten_crop (10)
 batch_size=32  views that the network takes at once
 device=auto    cpu, cuda, cuda:1, mps, ...
+features.cache=auto  reads what the store of features has of a picture, and adds what it lacks, if the run's backbone is
+               in it; on puts it there, off computes everything anew. features.dir=PATH: another store than the run's
 trust=[...]    modules of yours that the checkpoint may name
 output_dir=    where runs are looked for (outputs)
 
@@ -80,6 +82,7 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     look_beside(trust)
     composed = composition.compose_once("predict", with_checkpoint(others), None)
     given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
+    given["features"] = dict(composed.features)
     return given | {"trust": trust} | {key: value_of(key, arguments) for key in _VERBATIM}
 
 
@@ -97,7 +100,13 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(**options)
     output, top_k = config["output"], config["top_k"]
-    model = build.trained_model(config["ckpt_path"], trust=config["trust"], device=build.device_named(config["device"]))
+    model, features = build.model_and_features(
+        config["ckpt_path"],
+        trust=config["trust"],
+        device=build.device_named(config["device"]),
+        settings=config["features"],
+        tta=config["tta"],
+    )
     if model.device.type == "cpu":
         keep_freed_memory()
     # What is shown besides the answers mustn't be mixed with them.
@@ -106,12 +115,18 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     tally = Tally()
     pictures = ((picture.name, picture.path) for picture in inputs.pictures)
     with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:
-        for batch in predicted(model, pictures, **options):
-            write(batch)
-            tally.add(batch)
-            count(len(batch))
+        try:
+            for batch in predicted(model, pictures, features=features, **options):
+                write(batch)
+                tally.add(batch)
+                count(len(batch))
+        finally:  # what has been computed before an error or Ctrl-C is kept
+            if features is not None:
+                features.flush()
     if output != STDOUT:
         prediction_table.show(tally, is_kept=output is not None)
+    if features is not None and features.num_found:
+        said.print(f"Features of {counted(features.num_found, 'picture')} were read from {features.place}.")
     prediction_table.show_rest(tally, inputs.notes, said)
     if output not in (None, STDOUT):
         print(f"Wrote {counted(tally.num, 'row')}: {Path(output).expanduser().resolve()}")
