@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from regraft.features.datamodule import CachedData
+from regraft.features.loaders import FeatureBatches, FeatureEpochs
 from regraft.features.memory import MemoryPool
 from regraft.features.plan import Stretch
-from regraft.features.table import FeatureBatches, FeatureEpochs, FeatureTable
+from regraft.features.table import FeatureTable
 
 
 class Images:

@@ -21,8 +21,9 @@ from regraft.build.strategies import freezing
 from regraft.build.targets import Config, factory, require_numbers
 from regraft.contracts import Backbone, InputSpec
 from regraft.features.fill import Progress
+from regraft.features.loaders import FeatureEpochs
 from regraft.features.shelf import memory_limit
-from regraft.features.table import FeatureEpochs, FeatureTable
+from regraft.features.table import FeatureTable
 from regraft.freezing.phases import phases
 from regraft.freezing.strategies import HEAD
 from regraft.grid import fit_heads
