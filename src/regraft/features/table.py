@@ -1,4 +1,7 @@
-"""The stored activations of one split at one cut. How they are dealt out in the place of images belongs in `loaders`."""
+"""The stored activations of one split at one cut.
+
+How they are dealt out in the place of images belongs in `loaders`.
+"""
 
 import math
 from collections.abc import Sequence
