@@ -35,6 +35,7 @@ def main() -> None:
             for precision, dtype in CHOICES:
                 shutil.rmtree(Path(folder, "store"), ignore_errors=True)
                 options = [f"features.precision={precision}", f"features.dtype={dtype}", "features.cache=on"]
+                options += ["optimizer.lr=1e-3", "optimizer.weight_decay=0.01"]
                 runs = [regraft.train([*data, *model, *options, f"seed={seed}"]) for seed in SEEDS]
                 accuracies = [100 * run.metrics["test/acc"] for run in runs]
                 error = errors["bfloat16"] if precision == "bfloat16" else errors["float32"]
