@@ -1,6 +1,7 @@
 """`regraft predict`: what a run says of pictures, on the command line and from Python."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from PIL import Image
 import regraft
 from command_line import run_main
 from regraft.data.folder import FolderSource
+from regraft.features.pool import Pool
 from regraft.predictions.files import read
 from regraft.runs import Run
 from small import digits_folder, without
@@ -265,10 +267,26 @@ def test_features_that_are_insisted_on_and_cant_be_are_refused(photo_run, tmp_pa
     assert predict(capsys, run, "input=one.png", *overrides)[0] == 0
 
 
-def test_a_store_that_is_full_or_closed_keeps_nothing_and_predicts_all_the_same(photo_run, capsys):
+def test_a_store_that_is_none_is_left_alone_unless_it_is_insisted_on(photo_run, capsys):
     another_photo("one.png", seed=4)
     Path("store").write_text("a file")
-    code, _, _ = predict(capsys, photo_run, "input=one.png", "features.cache=on", "features.dir=store", "output=a.csv")
-    assert code == 0
+    asked = ("input=one.png", "features.dir=store")
+    code, _, err = predict(capsys, photo_run, *asked, "features.cache=on")
+    assert code == 1
+    assert "features.cache: got 'on', but nothing can be kept in store; give another folder" in " ".join(err.split())
+    assert predict(capsys, photo_run, *asked, "output=a.csv")[0] == 0
+    predict(capsys, photo_run, *asked, "features.cache=off", "output=b.csv")
+    assert_alike("a.csv", "b.csv")
+
+
+def test_a_store_that_is_full_by_then_keeps_nothing_and_predicts_all_the_same(photo_run, capsys, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    another_photo("one.png", seed=5)
+    monkeypatch.setattr(Pool, "append", full)
+    asked = ("input=one.png", "features.cache=on", "features.dir=store")
+    assert predict(capsys, photo_run, *asked, "output=a.csv")[0] == 0
+    assert "Those of the pictures aren't kept." in caplog.text
     predict(capsys, photo_run, "input=one.png", "features.cache=off", "output=b.csv")
     assert_alike("a.csv", "b.csv")

@@ -65,8 +65,11 @@ def _features(
         return "features.cache=off."
     if tta != "none":
         return f"only what tta=none sees of a picture is stored; got tta={tta}."
-    if checkpoint.eval_view == "square" or own.dtype != "float32" or own.precision == "bfloat16":
-        return "the run saw no photos, or has coarser features than a prediction takes."
+    if checkpoint.eval_view == "square":
+        return "the run saw no photos, but images of one size; use features.cache=auto."
+    if own.dtype != "float32" or own.precision == "bfloat16":
+        key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"
+        return f"the run's features.{key} is coarser than what a prediction takes; use features.cache=auto."
     try:
         found = frozen_part(
             config,
@@ -84,4 +87,7 @@ def _features(
     transform = Transform(file_transform())
     if not frozen.prefer_existing(transform, depth) and own.cache != "on":
         return "the store has none of this backbone."
-    return PictureFeatures(frozen, transform, depth)
+    features = PictureFeatures(frozen, transform, depth)
+    if features.is_kept:
+        return features
+    return f"nothing can be kept in {own.dir or 'the store'}; give another folder with features.dir=PATH."

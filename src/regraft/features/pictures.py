@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from regraft.features.frozen import FrozenFeatures
+from regraft.features.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,11 @@ class PictureFeatures:
         self._new: list[tuple[np.ndarray, Tensor]] = []
         self._seconds = 0.0
         self.num_found = 0
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether rows outlive this process."""
+        return isinstance(self._pool, Pool)
 
     @property
     def place(self) -> str:
