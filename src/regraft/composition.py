@@ -32,7 +32,7 @@ def register_resolvers() -> None:
 
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
-    `regraft.if_head_alone` is the first of two values if the freezing strategy trains the head alone, else the other.
+    `regraft.if_head_alone` is the first of two values where freezing is linear_probe, else the other.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver(

@@ -1,5 +1,6 @@
 """The hash of what stages compute: it changes with whatever changes their output, and with nothing else."""
 
+import collections
 import copy
 import functools
 import importlib.util
@@ -159,8 +160,12 @@ def with_default(by: float):
         (Scale(2.0).__call__, Scale(3.0).__call__),
         (functools.partial(shifted, by=2.0), functools.partial(shifted, by=3.0)),
         (functools.partial(scaled(2.0)), functools.partial(scaled(3.0))),
+        (functools.lru_cache(scaled(2.0)), functools.lru_cache(scaled(3.0))),
+        (types.SimpleNamespace(scale=torch.full((2000,), 2.0)), types.SimpleNamespace(scale=torch.full((2000,), 3.0))),
+        (collections.deque([torch.full((2000,), 2.0)]), collections.deque([torch.full((2000,), 3.0)])),
+        (torch.distributions.Normal(torch.zeros(2), 2.0), torch.distributions.Normal(torch.zeros(2), 3.0)),
     ],
-    ids=["closure", "default", "method", "partial", "partial of a closure"],
+    ids=["closure", "default", "method", "partial", "partial of a closure", "cached", "names", "deque", "distribution"],
 )
 def test_what_a_function_carries_counts(one, other) -> None:
     digests = []

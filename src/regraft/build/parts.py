@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from regraft.build.backbones import backbone, bare_backbone
 from regraft.build.data import datamodule, require_same_data
 from regraft.build.heads import head_source as find_head_source
@@ -19,7 +21,7 @@ from regraft.build.targets import Config, require_numbers
 from regraft.checkpoints.reading import Checkpoint
 from regraft.contracts import Backbone
 from regraft.freezing import table
-from regraft.freezing.strategies import FreezingStrategy
+from regraft.freezing.strategies import FreezingStrategy, keeps_statistics
 from regraft.freezing.table import StageRow
 
 log = logging.getLogger(__name__)
@@ -82,6 +84,7 @@ def assemble(
     rows = table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
     if checkpoint is None:
         _warn_of_random_stages(config, rows)
+        _warn_of_empty_statistics(config, body, strategy)
     return Parts(module, data, strategy, rows)
 
 
@@ -102,3 +105,13 @@ def _warn_of_random_stages(config: Config, rows: Sequence[StageRow]) -> None:
     waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
     if waiting and "weights" in config["model"] and config["model"]["weights"] is None:
         log.warning("These stages have random weights and never train: %s.", ", ".join(waiting))
+
+
+def _warn_of_empty_statistics(config: Config, body: Backbone, strategy: FreezingStrategy) -> None:
+    is_random = "weights" in config["model"] and config["model"]["weights"] is None
+    has_norms = any(isinstance(module, _BatchNorm) for module in body.modules())
+    if is_random and has_norms and keeps_statistics(strategy):
+        log.warning(
+            "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "
+            "use freezing.keeps_statistics=false."
+        )

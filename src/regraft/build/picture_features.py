@@ -87,7 +87,7 @@ def _features(
     transform = Transform(file_transform())
     if not frozen.prefer_existing(transform, depth) and own.cache != "on":
         return "the store has none of this backbone."
-    features = PictureFeatures(frozen, transform, depth)
-    if features.is_kept:
-        return features
-    return f"nothing can be kept in {own.dir or 'the store'}; give another folder with features.dir=PATH."
+    try:
+        return PictureFeatures(frozen, transform, depth)
+    except NoFolderError as error:
+        return str(error)

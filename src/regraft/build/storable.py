@@ -67,12 +67,12 @@ def _acts_between_steps(node: Config) -> bool:
         return bool(node.get("logging_interval") != "epoch")
     if callback in _AT_ENDS_OF_EPOCHS:
         return False
-    # Lightning's others may change how steps are taken where no hook tells of it.
-    is_lightnings = callback.__module__.startswith("pytorch_lightning.")
-    return (
-        is_lightnings
-        or not isinstance(callback, type)
-        or any(getattr(callback, hook, None) is not getattr(pl.Callback, hook) for hook in _STEP_HOOKS)
+    if not isinstance(callback, type):
+        return True
+    # Lightning's others, and what builds on them, may change how steps are taken where no hook tells of it.
+    bases = [base for base in callback.__mro__ if base is not pl.Callback]
+    return any(base.__module__.startswith("pytorch_lightning.") for base in bases) or any(
+        getattr(callback, hook, None) is not getattr(pl.Callback, hook) for hook in _STEP_HOOKS
     )
 
 
@@ -95,7 +95,8 @@ def obstacle(settings: Settings, config: Config, augment: Augment, first_frozen_
             "which is another, smaller augmentation."
         )
     for name, node in config["callbacks"].items():
-        if _is_node(node) and get_object(node["_target_"]) in _CHANGE_WHAT_IS_FROZEN:
+        callback = get_object(node["_target_"]) if _is_node(node) else None
+        if isinstance(callback, type) and issubclass(callback, _CHANGE_WHAT_IS_FROZEN):
             return f"callbacks.{name} changes stages that are frozen, too; leave it out, or use callbacks=ema."
     precision = config["trainer"]["precision"]
     if precision not in SINGLE_PRECISIONS and settings.precision in ("auto", "exact"):

@@ -133,10 +133,9 @@ def fill(
         stack.enter_context(closing(writers))
         batches = _inputs(view, places, {**sources, **pools}.get(start), device)
         for batch_places, inputs in zip(places.split(BATCH_SIZE), batches, strict=True):
-            # One row alone is computed by other kernels, whose last bits differ from those of a training's batch.
-            rows = prefix(torch.cat([inputs, inputs]) if len(inputs) == 1 else inputs, start, list(writers))
+            rows = prefix(inputs, start, list(writers))
             for depth, writer in writers.items():
-                writer.add(view.digests[batch_places.numpy()], rows[depth][: len(batch_places)])
+                writer.add(view.digests[batch_places.numpy()], rows[depth])
             report(len(batch_places))
     return Filled(num_images, len(places), time.perf_counter() - started)
 

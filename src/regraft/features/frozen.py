@@ -5,6 +5,7 @@ Where a run is cut is decided in `plan`, what is missing is computed in `fill`, 
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +63,11 @@ class FrozenFeatures:
         self._shelf = Shelf(settings)
         self._prefixes: dict[int, Prefix] = {}
         self.costs = self._measure()
+
+    @property
+    def folder(self) -> Path:
+        """Of the store."""
+        return self._shelf.folder
 
     @property
     def stage_names(self) -> list[str]:
@@ -139,8 +145,9 @@ class FrozenFeatures:
             NoRoomError: the rows fit neither the disk nor memory.
         """
         reserved = 0
-        for view, depths in [(view, depths) for views, depths in splits for view in views]:
-            pools = self._wanted(view, depths)
+        # All are opened first: what makes room is none that this run has opened.
+        wanted = [(view, self._wanted(view, depths)) for views, depths in splits for view in views]
+        for view, pools in wanted:
             lacking = sum(len(missing_places(view, {0: pool})) * pool.row_bytes for pool in pools.values())
             if not lacking:
                 continue

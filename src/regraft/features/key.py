@@ -7,18 +7,20 @@ import hashlib
 import inspect
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.distributions import Distribution
 
 from regraft.contracts import InputSpec
 
@@ -118,7 +120,7 @@ def _stage_digest(stage: nn.Module) -> str:
 
 def _bytes(tensor: Tensor) -> memoryview:
     """Returns the elements' bytes in row-major order, whatever the strides and the device."""
-    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _structure(stage: nn.Module, found: _Stage) -> Iterator[str]:
@@ -155,7 +157,11 @@ def _described(value: Any, found: _Stage) -> str:
         return _qualified(value)
     if isinstance(value, Mapping):
         return str([(str(key), _described(item, found)) for key, item in value.items()])
-    if isinstance(value, list | tuple):
+    if hasattr(value, "__wrapped__"):  # by lru_cache and the like
+        return f"{_qualified(type(value))} of {_described(value.__wrapped__, found)}"
+    if isinstance(value, SimpleNamespace | Distribution):
+        return f"{_qualified(type(value))} {_described(vars(value), found)}"
+    if isinstance(value, list | tuple | deque):
         return str([_described(item, found) for item in value])
     if isinstance(value, set | frozenset):
         return str(sorted(_described(item, found) for item in value))
@@ -191,7 +197,7 @@ def _content(cell: CellType) -> Any:
 
 
 def _may_hide(value: Any) -> bool:
-    """Whether a value is an object of somebody's own class; torch and the standard library show all that matters."""
+    """Whether a value is of somebody's own class; what those of torch and the standard library print is all of them."""
     kind = type(value)
     is_empty = not (hasattr(value, "__dict__") or any(hasattr(each, "__slots__") for each in kind.__mro__))
     return not is_empty and _package(kind) not in ("torch", *sys.stdlib_module_names)

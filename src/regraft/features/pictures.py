@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.features.files import try_lock
 from regraft.features.frozen import FrozenFeatures
 from regraft.features.pool import Pool
+from regraft.features.shelf import NoFolderError
 
 log = logging.getLogger(__name__)
 
@@ -43,23 +45,24 @@ class PictureFeatures:
     Attributes:
         depth: as given.
         num_found: pictures whose rows were there.
+
+    Raises:
+        NoFolderError: the store can't be used.
     """
 
     def __init__(self, frozen: FrozenFeatures, transform: Transform, depth: int) -> None:
         self.depth = depth
         self._frozen = frozen
         self._transform = transform
-        self._pool = frozen.pool(transform, depth)
+        pool = frozen.pool(transform, depth)
+        if not isinstance(pool, Pool):
+            raise NoFolderError(f"nothing can be kept in {frozen.folder}; give another folder with features.dir=PATH.")
+        self._pool = pool
         # Pictures are looked up by several threads while rows are added by another.
         self._lock = threading.Lock()
         self._new: list[tuple[np.ndarray, Tensor]] = []
         self._seconds = 0.0
         self.num_found = 0
-
-    @property
-    def is_kept(self) -> bool:
-        """Whether rows outlive this process."""
-        return isinstance(self._pool, Pool)
 
     @property
     def place(self) -> str:
@@ -79,29 +82,36 @@ class PictureFeatures:
             self.num_found += 1
             return self._pool.gather(position)[0].float()
 
-    def compute(self, images: Tensor, digests: list[bytes]) -> Tensor:
+    def compute(self, images: Tensor, digests: list[bytes | None]) -> Tensor:
         """Returns the rows of pictures, (batch, *row_shape), float32, and keeps them.
 
         Args:
             images: (batch, num_channels, image_size, image_size), float, normalised, on the device.
-            digests: of their files' contents.
+            digests: of their files' contents; None for what isn't to be kept.
         """
         started = time.perf_counter()
         rows = self._frozen.compute(images, self.depth)
         self._seconds += time.perf_counter() - started
-        self._new.append((np.stack([np.frombuffer(digest, np.uint8) for digest in digests]), rows.cpu()))
+        kept = [
+            (np.frombuffer(digest, np.uint8), row) for digest, row in zip(digests, rows.cpu(), strict=True) if digest
+        ]
+        if kept:
+            self._new.append((np.stack([digest for digest, _ in kept]), torch.stack([row for _, row in kept])))
         if sum(len(each) for each, _ in self._new) * self._pool.row_bytes > _FLUSH_BYTES:
             self.flush()
         return rows.float()
 
     def flush(self) -> None:
-        """Adds the new rows to the store; where it can't take them, the log says so, and they are gone."""
+        """Adds the new rows to the store; where it can't take them now, the log says so, and they are gone."""
         if not self._new:
             return
         digests = np.concatenate([each for each, _ in self._new])
         rows = torch.cat([each for _, each in self._new])
         try:
-            with self._lock, self._pool.lock(lambda: None):
+            # Not waited for: a training that fills the pool holds it until it is through.
+            with try_lock(self._pool.folder) as reason, self._lock:
+                if reason:
+                    raise OSError(f"{reason}.")
                 self._frozen.reserve(len(rows) * self._pool.row_bytes, self._transform, self.depth)
                 self._pool.append(digests, rows, self._seconds)
         except OSError as error:

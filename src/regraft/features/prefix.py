@@ -76,6 +76,10 @@ class Prefix:
         last = max(taps)
         assert start < min(taps), (start, taps)
         assert last <= len(self._stages), (last, len(self._stages))
+        # One row alone is computed by other kernels, whose last bits differ from those of a batch.
+        is_alone = len(inputs) == 1
+        if is_alone:
+            inputs = torch.cat([inputs, inputs])
         # Always a copy: a stage may begin with an in-place operation.
         layout = self._layout if inputs.dim() == 4 else torch.preserve_format
         values = inputs.to(self._device, self._precision, copy=True, memory_format=layout)
@@ -84,7 +88,7 @@ class Prefix:
             values = stage(values)
             if depth in taps:
                 activations[depth] = _own_rows(values, is_last=depth == last)
-        return activations
+        return {depth: rows[:1] for depth, rows in activations.items()} if is_alone else activations
 
 
 def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int, tuple[int, ...]], list[int]]:

@@ -39,7 +39,7 @@ class StoredFeatures(Protocol):
     def find(self, digest: bytes) -> Tensor | None:
         """Returns a picture's row, if there is one."""
 
-    def compute(self, images: Tensor, digests: list[bytes]) -> Tensor:
+    def compute(self, images: Tensor, digests: list[bytes | None]) -> Tensor:
         """Returns the rows of normalised images, and keeps them."""
 
 
@@ -50,7 +50,7 @@ class Seen(NamedTuple):
         name: of the picture.
         views: (num_views, num_channels, image_size, image_size), uint8.
         error: why it couldn't be seen.
-        digest: of its file's content, where features are stored.
+        digest: of its file's content, where features are stored, and that is certain.
         row: its stored features.
     """
 
@@ -90,13 +90,15 @@ def predicted(
         try:
             digest = None
             if features is not None:
-                assert isinstance(picture, Path), "pictures that are looked up are in files"
-                digest = content_digest(picture)
+                digest = _digest(picture)
                 row = features.find(digest)
                 if row is not None:
                     return Seen(name, row=row)
             with alone_if_large(picture, side):
-                return Seen(name, views_of(read_pixels(picture, num_channels, side), model, tta), digest=digest)
+                views = views_of(read_pixels(picture, num_channels, side), model, tta)
+            if digest is not None and _digest(picture) != digest:
+                digest = None  # it has changed in between: which of the two was seen can't be told
+            return Seen(name, views, digest=digest)
         except ValueError as error:
             return Seen(name, error=str(error))
         except (MemoryError, RuntimeError) as error:
@@ -112,6 +114,11 @@ def predicted(
         seen = _ahead(see, pictures, num_pictures)
         while batch := list(islice(seen, num_pictures)):
             yield _answered(model, batch, top_k, features)
+
+
+def _digest(picture: Picture) -> bytes:
+    assert isinstance(picture, Path), "pictures that are looked up are in files"
+    return content_digest(picture)
 
 
 def predict_images(model: TrainedModel, images: object, *, top_k: int, tta: Tta, batch_size: int) -> list[Prediction]:
@@ -167,7 +174,7 @@ def _by_features(model: TrainedModel, features: StoredFeatures, seen: list[Seen]
     new = [place for place, row in enumerate(rows) if row is None]
     if new:
         views = torch.cat([each.views for each in seen if each.views is not None])
-        digests = [each.digest for each in seen if each.row is None and each.digest is not None]
+        digests = [each.digest for each in seen if each.row is None]
         computed = features.compute(normalise(views.to(model.device), model.input_spec), digests)
         for place, row in zip(new, computed.cpu(), strict=True):
             rows[place] = row
@@ -185,7 +192,7 @@ def _with_memory(probabilities: Callable[[list[Seen]], Tensor], seen: list[Seen]
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        num_views = sum(len(each.views) for each in seen if each.views is not None)
+        num_views = sum(1 if each.views is None else len(each.views) for each in seen)
         fix = f"batch_size={num_views // 2}" if len(seen) > 1 else "tta=none, or a machine with more memory"
         raise ValueError(f"batch_size: there is no memory for {num_views} views at once. Fix: {fix}.") from error
 
