@@ -60,12 +60,12 @@ def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any
     rate = f", {summary['num_computed'] / summary['seconds']:.0f} images/s" if summary["num_computed"] else ""
     log.info(
         "Features: %s: %s computed (%.1f s%s), %s reused; kept in %s.",
-        "; ".join(map(plan.frozen.row_text, plan.depths)),
+        "; ".join(map(plan.frozen.rows.row_text, plan.depths)),
         f"{summary['num_computed']:,}",
         summary["seconds"],
         rate,
         f"{summary['num_reused']:,}",
-        plan.frozen.place([view for split in views.values() for view in split], plan.depths[-1]),
+        plan.frozen.rows.place([view for split in views.values() for view in split], plan.depths[-1]),
     )
     saved = summary["seconds_saved"]
     if saved is not None and saved >= 1:

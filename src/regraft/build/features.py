@@ -234,7 +234,7 @@ def store(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
         log.warning("features: %s They are computed anew in each epoch.", error)
         return None
     finally:
-        plan.frozen.release()
+        plan.frozen.rows.release()
     tables = {
         (split, depth): plan.frozen.table(views[split], depth, plan.images.indices(split), plan.images.labels(split))
         for split in views

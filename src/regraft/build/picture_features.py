@@ -85,9 +85,9 @@ def _features(
         return "the run trained every stage, or all that is worth storing."
     frozen, depth = found
     transform = Transform(file_transform())
-    if not frozen.prefer_existing(transform, depth) and own.cache != "on":
+    if not frozen.rows.prefer(lambda: frozen.rows.is_there(transform, depth)) and own.cache != "on":
         return "the store has none of this backbone."
     try:
-        return PictureFeatures(frozen, transform, depth)
+        return PictureFeatures(frozen.rows, transform, depth)
     except NoFolderError as error:
         return str(error)

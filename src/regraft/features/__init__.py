@@ -4,6 +4,7 @@ Where to start reading: `frozen`, which holds it together. Below it, in the orde
 
     settings   what the user has chosen
     key        the hash of what frozen stages compute
+    rows       what a row depends on, where it lies, what computes it
     plan       where to cut in each phase, and whether that pays
     prefix     the frozen stages made fast; folding: their BatchNorms
     shelf      the pools that a run has opened, on the disk or in memory

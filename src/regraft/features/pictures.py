@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from regraft.features.files import try_lock
-from regraft.features.frozen import FrozenFeatures
 from regraft.features.pool import Pool
+from regraft.features.rows import FrozenRows
 from regraft.features.shelf import NoFolderError
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class PictureFeatures:
     """Reads rows from a pool of the store, computes what it lacks, and adds that.
 
     Args:
-        frozen: where features are kept and computed.
+        rows: of the backbone.
         transform: of the pictures.
         depth: of the cut.
 
@@ -50,13 +50,14 @@ class PictureFeatures:
         NoFolderError: the store can't be used.
     """
 
-    def __init__(self, frozen: FrozenFeatures, transform: Transform, depth: int) -> None:
+    def __init__(self, rows: FrozenRows, transform: Transform, depth: int) -> None:
         self.depth = depth
-        self._frozen = frozen
-        self._transform = transform
-        pool = frozen.pool(transform, depth)
+        self._rows = rows
+        pool = rows.pool(transform, depth)
         if not isinstance(pool, Pool):
-            raise NoFolderError(f"nothing can be kept in {frozen.folder}; give another folder with features.dir=PATH.")
+            raise NoFolderError(
+                f"nothing can be kept in {rows.shelf.folder}; give another folder with features.dir=PATH."
+            )
         self._pool = pool
         # Pictures are looked up by several threads while rows are added by another.
         self._lock = threading.Lock()
@@ -67,7 +68,7 @@ class PictureFeatures:
     @property
     def place(self) -> str:
         """Where the rows lie, for people."""
-        return self._frozen.place([self._transform], self.depth)
+        return str(self._rows.shelf.folder)
 
     def find(self, digest: bytes) -> Tensor | None:
         """Returns a picture's row, (*row_shape), float32, or None; any thread may ask.
@@ -90,7 +91,7 @@ class PictureFeatures:
             digests: of their files' contents; None for what isn't to be kept.
         """
         started = time.perf_counter()
-        rows = self._frozen.compute(images, self.depth)
+        rows = self._rows.prefix(self.depth)(images, 0, [self.depth])[self.depth]
         self._seconds += time.perf_counter() - started
         kept = [
             (np.frombuffer(digest, np.uint8), row) for digest, row in zip(digests, rows.cpu(), strict=True) if digest
@@ -112,7 +113,7 @@ class PictureFeatures:
             with try_lock(self._pool.folder) as reason, self._lock:
                 if reason:
                     raise OSError(f"{reason}.")
-                self._frozen.reserve(len(rows) * self._pool.row_bytes, self._transform, self.depth)
+                self._rows.shelf.make_room(len(rows) * self._pool.row_bytes, [self._pool])
                 self._pool.append(digests, rows, self._seconds)
         except OSError as error:
             log.warning("features: %s Those of the pictures aren't kept.", error)
