@@ -20,6 +20,7 @@ from regraft.head_steps import Sums, may_draw
 from regraft.losses import penalty
 from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
+from regraft.run_progress import RunProgress
 from regraft.run_schedule import RunSchedule
 from regraft.seeding import derive_seed
 from regraft.train_metrics import TrainMetrics
@@ -66,11 +67,11 @@ class TransferModule(pl.LightningModule):
         self.save_hyperparameters(record, logger=False)
         metrics = classification_metrics(num_classes)
         self.train_metrics = TrainMetrics(num_classes)
+        self._progress = RunProgress(self.train_metrics, self._schedule)
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self._skips_nan = skips_nan
-        self._resumed: dict[str, Any] | None = None
         self._earlier_steps: Sums | None = None
         self._head_draws = any(may_draw(part) for part in head.modules())
 
@@ -184,21 +185,9 @@ class TransferModule(pl.LightningModule):
         Raises:
             ValueError: another number of processes can't go on from there, or batches can't be skipped by several.
         """
-        world_size, rank = self.trainer.world_size, self.trainer.global_rank
-        if self._skips_nan and world_size > 1:
+        if self._skips_nan and self.trainer.world_size > 1:
             raise ValueError("callbacks.nan: got 'skip', but with several processes all must step together; use stop.")
-        if self._resumed is None:
-            return
-        states = self._resumed["metrics"]
-        if len(states) == world_size:
-            self.train_metrics.load(states[rank])
-        elif self.trainer.fit_loop.restarted_mid_epoch:
-            raise ValueError(
-                f"trainer.devices: got {world_size}, but the checkpoint was written in the middle of an epoch by "
-                f"{len(states)}. Go on with as many until an epoch has ended."
-            )
-        self._schedule.take_up(self.trainer)
-        self._resumed = None
+        self._progress.take_up(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
@@ -225,17 +214,11 @@ class TransferModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the epoch adds up to so far, of each process."""
-        states = [self.train_metrics.state()]
-        if self.trainer.world_size > 1:
-            gathered: list[Any] = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(gathered, states[0])
-            states = gathered
-        checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state()
+        checkpoint["train_metrics"] = self._progress.state(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what an epoch had added up to until training starts."""
-        self._resumed = checkpoint.get("train_metrics")
-        self._schedule.load(self._resumed or {})
+        self._progress.load(checkpoint.get("train_metrics"))
 
     def start_schedule_at(self, step: int) -> None:
         """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""

@@ -73,7 +73,8 @@ class FrozenRows:
         Args:
             is_stored: whether it is, in the precision that is taken then.
         """
-        for self.precision in self._precisions:
+        for precision in self._precisions:
+            self.precision = precision
             if is_stored():
                 return True
         self.precision = self._precisions[0]
