@@ -52,8 +52,8 @@ class RunProgress:
             self._metrics.load(states[trainer.global_rank])
         elif trainer.fit_loop.restarted_mid_epoch:
             raise ValueError(
-                f"trainer.devices: got {trainer.world_size}, but the checkpoint was written in the middle of an epoch by "
-                f"{len(states)}. Go on with as many until an epoch has ended."
+                f"trainer.devices: got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "
+                f"by {len(states)}. Go on with as many until an epoch has ended."
             )
         self._schedule.take_up(trainer)
         self._resumed = None
