@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import regraft
+from helpers.small import SMALL
 from regraft.runs import Run
-from small import SMALL
 
 # Tiny models: threads cost more than they bring, and tests share the machine.
 torch.set_num_threads(1)

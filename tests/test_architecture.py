@@ -1,149 +1,31 @@
-"""The arrows of the house: who may import whom, and what stays light."""
+"""The house: which room stands above which, who may see a config, and what stays light."""
 
 import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from command_line import HEAVY, imported_by
+from helpers.command_line import HEAVY, imported_by
 
 SOURCE = Path(__file__).parents[1] / "src" / "regraft"
 
-# What each room may import of ours, itself aside. A room that isn't named may import contracts and seeding only.
-ALLOWED = {
-    "contracts": set(),
-    "seeding": set(),
-    "reliability": set(),
-    "scores": {"reliability"},
-    "calibration": {"atomic", "runs"},
-    "evaluation": {"atomic", "calibration", "robustness", "scores", "shift"},
-    "robustness": {"seeding"},
-    "shift": {"reliability"},
-    "stability": {"atomic"},
-    "atomic": set(),
-    "plain_data": set(),
-    "shipped": set(),
-    "trust": {"plain_data", "quoting", "shipped"},
-    "quoting": set(),
-    "config_files": {"plain_data", "shipped", "trust"},
-    "runs": {"atomic", "plain_data"},
-    "handles": {"runs"},
-    "slurm": set(),
-    "arguments": {"handles", "runs", "slurm"},
-    "run_lock": set(),
-    "process_marks": set(),
-    "run_state": {"atomic", "process_marks", "run_lock", "runs", "slurm", "startup"},
-    "provenance": {"atomic", "runs"},
-    "startup": set(),
-    "composition": {"config_files", "quoting", "shipped", "trust"},
-    "faults": set(),
-    "overrides": {"arguments", "composition", "faults", "shipped", "sweeps", "top_level"},
-    "top_level": {"composition", "shipped"},
-    "resuming": {"arguments", "dotted"},
-    "dotted": set(),
-    "checkpoints": {"atomic", "backbones", "contracts", "plain_data", "runs", "trust"},
-    "backbones": {"contracts", "plain_data", "runs", "seeding"},
-    "sweeps": {"arguments", "atomic", "composition", "handles", "process_marks", "provenance", "run_state", "runs"},
-    "predictions": {"atomic", "scores"},
-    "predicting": {"atomic", "contracts", "data", "trained"},
-    "exporting": {"atomic", "contracts", "data", "heads", "seeding", "trained"},
-    "serving": {"contracts", "data", "trained"},
-    "comparing": {
-        "arguments",
-        "composition",
-        "dotted",
-        "handles",
-        "predictions",
-        "provenance",
-        "run_state",
-        "runs",
-        "sweeps",
-    },
-    "grid": {"grid_heads"},
-    "grid_heads": set(),
-    "head_steps": {"contracts", "optim"},
-    "head_epoch": {"contracts", "head_steps"},
-    "run_schedule": {"plateau", "schedulers"},
-    "run_progress": {"run_schedule", "train_metrics"},
-    "interrupts": {"checkpoints", "slurm"},
-    "train_metrics": {"metrics"},
-    "trained": {"contracts", "data", "predicting"},
-    "module": {
-        "contracts",
-        "divergence",
-        "head_epoch",
-        "head_steps",
-        "losses",
-        "metrics",
-        "optim",
-        "run_progress",
-        "run_schedule",
-        "seeding",
-        "train_metrics",
-    },
-    "freezing": {"contracts", "seeding", "optim"},
-    "caches": set(),
-    "data": {"atomic", "caches", "contracts", "seeding"},
-    "machine_memory": set(),
-    "features": {"atomic", "caches", "contracts", "machine_memory", "seeding"},
-    "attention": {"data", "trained"},
-    "report": {
-        "atomic",
-        "calibration",
-        "comparing",
-        "contracts",
-        "data",
-        "dotted",
-        "evaluation",
-        "exporting",
-        "features",
-        "freezing",
-        "handles",
-        "predicting",
-        "predictions",
-        "provenance",
-        "reliability",
-        "robustness",
-        "run_state",
-        "runs",
-        "shift",
-    },
-    "build": {"*"},
-    "verbs": {"*"},
-    "cli": {
-        "arguments",
-        "cli_app",
-        "cli_completion",
-        "cli_words",
-        "composition",
-        "faults",
-        "quoting",
-        "startup",
-        "sweeps",
-        "verbs",
-        "*version",
-    },
-    "cli_app": {"composition", "config_files", "faults", "runs", "shipped", "startup", "trust", "verbs"},
-    "cli_completion": {"cli_words", "composition", "handles"},
-    "cli_words": {"composition", "*version"},
-    "__init__": {"build", "comparing", "handles", "runs", "trained", "verbs"},
-    "__main__": {"cli"},
-}
-MAY_SEE_CONFIGS = {
-    *(
-        "cli",
-        "cli_app",
-        "composition",
-        "config_files",
-        "overrides",
-        "quoting",
-        "trust",
-        "sweeps",
-        "top_level",
-        "build",
-        "verbs",
-    ),
-}
+FLOORS = (
+    ("core",),
+    ("tasks",),
+    ("config",),
+    ("runs",),
+    ("models", "data", "sweeps", "features"),
+    ("training",),
+    ("deployment",),
+    ("evaluation",),
+    ("report",),
+    ("cli",),
+)
+"""Rooms from the ground up: a file imports its own room and lower floors; rooms of one floor stand apart."""
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+MAY_SEE_CONFIGS = ("config", "cli", "sweeps")
+"""Rooms that may import Hydra and OmegaConf, beside files called from_config.py."""
 
 
 def modules() -> list[Path]:
@@ -152,6 +34,10 @@ def modules() -> list[Path]:
 
 def room_of(path: Path) -> str:
     return path.relative_to(SOURCE).with_suffix("").parts[0]
+
+
+def dotted(path: Path) -> str:
+    return ".".join(("regraft", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
 
 
 def imports_of(path: Path) -> set[str]:
@@ -167,19 +53,55 @@ def imports_of(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_room_imports_only_what_it_may(path):
+def test_a_room_imports_itself_and_lower_floors_only(path):
     room = room_of(path)
-    allowed = ALLOWED.get(room, {"contracts", "seeding"})
-    ours = {name.split(".")[1] for name in imports_of(path) if name.startswith("regraft.")}
-    if "*version" in allowed:
-        ours.discard("__version__")
-    assert "*" in allowed or ours - {room} <= allowed
+    if room not in FLOOR_OF:
+        return
+    rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("regraft.")} - {room}
+    assert not {other for other in rooms if FLOOR_OF.get(other, -1) >= FLOOR_OF[room]}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_configs_are_seen_only_where_they_are_composed_or_built(path):
     sees = {name.split(".")[0] for name in imports_of(path)} & {"hydra", "omegaconf"}
-    assert not sees or room_of(path) in MAY_SEE_CONFIGS
+    assert not sees or room_of(path) not in FLOOR_OF or room_of(path) in MAY_SEE_CONFIGS or path.stem == "from_config"
+
+
+@pytest.mark.xfail(reason="check and train call each other until their plan is one", strict=True)
+def test_no_files_import_each_other_in_a_circle():
+    arrows = {dotted(path): set(imported_files(path)) for path in modules() if path.name != "__init__.py"}
+    assert not circle_in(arrows)
+
+
+def imported_files(path: Path) -> Iterator[str]:
+    """Yields the modules of ours that a file imports; a package stands for its own `__init__`, which isn't one."""
+    known = {dotted(each) for each in modules() if each.name != "__init__.py"}
+    for name in imports_of(path):
+        yield from {name, name.rpartition(".")[0]} & known
+
+
+def circle_in(arrows: dict[str, set[str]]) -> list[str]:
+    """Returns the nodes of one circle in the order of its arrows; empty if there is none."""
+    done: set[str] = set()
+
+    def follow(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return way[way.index(node) :]
+        if node in done:
+            return []
+        for after in sorted(arrows.get(node, ())):
+            found = follow(after, [*way, node])
+            if found:
+                return found
+        done.add(node)
+        return []
+
+    return next((found for node in sorted(arrows) if (found := follow(node, []))), [])
+
+
+def test_circles_are_found():
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert not circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()})
 
 
 def test_no_room_without_a_purpose_in_its_name():

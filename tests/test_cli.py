@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import without
 from regraft import __version__
 from regraft.cli import main
-from small import without
 
 
 def test_help_names_verbs_groups_and_choices(capsys):

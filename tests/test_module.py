@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import regraft
+from helpers.small import SMALL, without
 from regraft import build, composition
 from regraft.losses import penalty
 from regraft.module import TransferModule
-from small import SMALL, without
 
 
 def parts_of(*overrides: str) -> tuple[dict[str, Any], build.Parts]:

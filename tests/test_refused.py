@@ -10,8 +10,8 @@ import torch
 import yaml
 from PIL import Image
 
-import evil
-from command_line import run_main
+from helpers import evil
+from helpers.command_line import run_main
 from regraft.data.ants_bees import unpack
 
 TRAIN = ["train", "data=digits", "model=simple_cnn", "freezing=none", "trainer=cpu", "logger=csv"]

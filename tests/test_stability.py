@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file
 
 import regraft
+from helpers.small import without
+from helpers.stopping import stopped_run
 from regraft.runs import Run
-from small import without
-from stopping import stopped_run
 
 PHASES = [*without("freezing", "trainer.max_epochs"), "freezing=lp_ft", "trainer.max_epochs=2"]
 STAGES = ("conv1", "conv2", "conv3", "head")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import torch
 
 import regraft
+from helpers.small import digits_folder, without
 from regraft.data.decoding import decode_image
 from regraft.data.digits import DigitsSource
 from regraft.data.folder import FolderSource
 from regraft.predictions.files import read
 from regraft.runs import Run
-from small import digits_folder, without
 
 
 def test_pictures_in_memory_are_seen_as_in_the_final_test(small_run):

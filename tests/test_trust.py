@@ -6,8 +6,8 @@ import torch
 import yaml
 from hydra.utils import get_object
 
-import evil
 import regraft
+from helpers import evil
 from regraft import composition
 from regraft.backbones import checkpoint as grafted
 from regraft.backbones import weights

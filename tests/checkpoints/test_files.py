@@ -8,7 +8,7 @@ import zipfile
 import pytest
 import torch
 
-from processes import start, write_checkpoints
+from helpers.processes import start, write_checkpoints
 from regraft.checkpoints import files
 from regraft.checkpoints.files import CheckpointFiles, DamagedCheckpointError
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from made_runs import made_run
+from helpers.made_runs import made_run
 from regraft.comparing.entries import read_entries
 from regraft.comparing.finding import find_runs
 from regraft.comparing.leaderboard import make_leaderboard

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from planted import encoded, photo, write
+from helpers.planted import encoded, photo, write
 from regraft.data.checking.index import Index
 from regraft.data.fingerprint import fingerprint, image_digests
 from regraft.data.folder import FolderSource

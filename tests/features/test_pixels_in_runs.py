@@ -8,9 +8,9 @@ import pytest
 from PIL import Image
 
 import regraft
+from helpers.stopping import assert_same_end, stopped_run
 from regraft.data import decoded
 from regraft.features import catalog
-from stopping import assert_same_end, stopped_run
 
 OPTIONS = [
     *("data=folder", "data.root=photos", "data.num_workers=0", "data.batch_size=8", "model=simple_cnn"),

@@ -4,8 +4,8 @@ import itertools
 import pytest
 import torch
 
-from ddp_runs import fit_all
-from processes import start
+from helpers.ddp_runs import fit_all
+from helpers.processes import start
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers.serving_photos import colour_model
 from regraft.predicting import batches, pixels
 from regraft.trained import TrainedModel
-from serving_photos import colour_model
 
 RED = np.full((9, 9, 3), (255, 0, 0), np.uint8)
 NO_MEMORY = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from planted import encoded, photo, write
+from helpers.planted import encoded, photo, write
 from regraft.data.checking.check import Check
 from regraft.data.checking.facts import picture
 from regraft.data.checking.findings import Finding, Item

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from helpers.serving_photos import LIMITS, colour_model
 from regraft.serving.app import make_app
 from regraft.serving.hosts import Hosts
-from serving_photos import LIMITS, colour_model
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from dataclasses import replace
 import httpx
 import pytest
 
+from helpers.serving_photos import LIMITS, colour_model, photo
 from regraft.serving.answers import Answerer
 from regraft.serving.app import make_app
 from regraft.serving.hosts import Hosts
-from serving_photos import LIMITS, colour_model, photo
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}
 

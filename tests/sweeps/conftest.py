@@ -2,7 +2,7 @@
 
 import pytest
 
-from written import WrittenPlan
+from helpers.written import WrittenPlan
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run_main
-from small import SMALL, without
+from helpers.command_line import run_main
+from helpers.small import SMALL, without
 
 GOLDEN = Path(__file__).with_name("slurm_script.sh")
 _SBATCH = """#!/bin/sh

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
+from helpers.written import written_run
 from regraft.sweeps.claims import claimed, is_to_stop
 from regraft.sweeps.launching import Launching
 from regraft.sweeps.listed import grid
 from regraft.sweeps.outcomes import Outcome
-from written import written_run
 
 FINE = Outcome("ok", "fine")
 

@@ -2,9 +2,9 @@ import socket
 
 import pytest
 
+from helpers.written import written_run
 from regraft.sweeps.listed import combinations, draws, grid
 from regraft.sweeps.outcomes import TAKEN
-from written import written_run
 
 
 def test_a_grid_is_every_combination(plan):

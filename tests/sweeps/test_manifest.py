@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.written import with_overrides, written_run
 from regraft.sweeps import manifest
 from regraft.sweeps.manifest import MANIFEST, Job, digest_of, is_of_experiment, numbered
-from written import with_overrides, written_run
 
 CONFIG = {
     "seed": 0,

@@ -1,7 +1,7 @@
 import pytest
 
+from helpers.written import written_run
 from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
-from written import written_run
 
 
 def test_a_search_goes_by_validation_and_costs():

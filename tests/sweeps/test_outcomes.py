@@ -3,6 +3,7 @@ import socket
 
 import pytest
 
+from helpers.written import written_run
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import (
@@ -16,7 +17,6 @@ from regraft.sweeps.outcomes import (
     summary,
     varied_of,
 )
-from written import written_run
 
 JOBS = [Job(0, ("x=1", "lr=0.1", "hydra.verbose=true", "sweep.n_jobs=2"), "a"), Job(1, ("x=1", "lr=0.2"), "b")]
 

@@ -2,10 +2,10 @@ import time
 
 import pytest
 
+from helpers.written import written_run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome
 from regraft.sweeps.progress import Watch, counts_line, progress_line
-from written import written_run
 
 OK, FAILED, RUNNING = Outcome("ok", ""), Outcome("failed", ""), Outcome("skipped", "it runs as process 1 on here")
 

@@ -1,9 +1,9 @@
 import pytest
 import yaml
 
+from helpers.written import written_run
 from regraft.sweeps.handles import find_sweep, to_resume_sweep
 from regraft.sweeps.manifest import COMMAND, MANIFEST
-from written import written_run
 
 
 @pytest.fixture

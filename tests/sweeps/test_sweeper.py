@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import SMALL
 from regraft.sweeps.manifest import MANIFEST
-from small import SMALL
 
 OPTUNA = [
     "sweep=optuna",

@@ -6,12 +6,12 @@ import pytest
 from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 
+from helpers.written import written_run
 from regraft.sweeps import manifest
 from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in
 from regraft.sweeps.settings import Settings
 from regraft.sweeps.trial_file import read
 from regraft.sweeps.trials import Trials
-from written import written_run
 
 LR = "lr=tag(log,interval(1e-5,1e-1))"
 SETTINGS: dict[str, Any] = {

@@ -2,7 +2,7 @@ import pytest
 import torch
 from rich.filesize import decimal
 
-from command_line import imported_by, run_main
+from helpers.command_line import imported_by, run_main
 from regraft.features.pool import Pool
 
 

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 
 import regraft
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import SMALL
 from regraft.build.backbones import backbone
 from regraft.faults import FaultsError
 from regraft.verbs.check import check
-from small import SMALL
 
 BASE = {"model": "simple_cnn", "model.image_size": "16", "trainer": "cpu"}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import regraft
-from command_line import imported_by, run_main
-from made_runs import made_run
+from helpers.command_line import imported_by, run_main
+from helpers.made_runs import made_run
 
 EVIL = "<script>alert('x')</script>|`*_"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from command_line import imported_by, run_main
-from planted import bomb, encoded, photo, write
+from helpers.command_line import imported_by, run_main
+from helpers.planted import bomb, encoded, photo, write
 
 EVIL = '<img src=x onerror="alert(1)">&'
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import regraft
+from helpers.small import without
 from regraft.checkpoints.files import CheckpointFiles
 from regraft.runs import Run
 from regraft.verbs import devices
-from small import without
 
 ONE = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}
 

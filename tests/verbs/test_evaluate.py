@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import regraft
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import digits_folder, without
 from regraft.data.folder import FolderSource
 from regraft.data.images import Splits
-from small import digits_folder, without
 
 
 def test_a_run_gives_the_metrics_that_training_printed(small_run):

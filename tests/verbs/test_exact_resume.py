@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 import regraft
-from processes import start_regraft
+from helpers.processes import start_regraft
+from helpers.small import without
+from helpers.stopping import StoppedError, assert_same_end, content_of, stopped_run
 from regraft.module import TransferModule
 from regraft.runs import Run
-from small import without
-from stopping import StoppedError, assert_same_end, content_of, stopped_run
 
 KEPT = [
     *without("data", "freezing", "trainer.max_epochs"),

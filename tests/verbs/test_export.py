@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import regraft
+from helpers.small import without
 from regraft.exporting import weights_file
 from regraft.run_state import Recorder
 from regraft.runs import Run
-from small import without
 
 WITHOUT_TORCH = """
 import json, sys

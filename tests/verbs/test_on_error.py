@@ -3,8 +3,8 @@ import json
 import pytest
 
 import regraft
-from planted import encoded, photo, write
-from small import without
+from helpers.planted import encoded, photo, write
+from helpers.small import without
 
 TRAINING = [*without("data"), "data=folder", "data.root=photos", "data.num_workers=0", "trainer.max_epochs=1"]
 SKIPPED = {"ant/cut.png": "truncated", "bee/empty.jpg": "zero bytes"}

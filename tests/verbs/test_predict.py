@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 import regraft
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import digits_folder, without
 from regraft.data.folder import FolderSource
 from regraft.features.pool import Pool
 from regraft.predictions.files import read
 from regraft.runs import Run
-from small import digits_folder, without
 
 
 @pytest.fixture(scope="module")

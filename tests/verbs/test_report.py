@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import regraft
-from made_runs import made_run
+from helpers.made_runs import made_run
+from helpers.small import SMALL
 from regraft.cli import main
 from regraft.module import TransferModule
 from regraft.predictions.files import read
@@ -13,7 +14,6 @@ from regraft.startup import Preempted
 from regraft.verbs.final_report import show_findings
 from regraft.verbs.mistakes import thorough
 from regraft.verbs.report import report
-from small import SMALL
 
 
 def test_a_run_writes_its_report_and_where_its_time_went(small_run):

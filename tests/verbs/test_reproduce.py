@@ -4,10 +4,10 @@ import pytest
 import torch
 
 import regraft
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import without
 from regraft import provenance
 from regraft.runs import Run
-from small import without
 
 
 def photos(folder, shift=0):

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import regraft
-from command_line import run_main
+from helpers.command_line import run_main
+from helpers.small import SMALL, without
+from helpers.stopping import content_of, stopped_run
 from regraft import provenance
 from regraft.backbones.weights import load_safely
 from regraft.checkpoints import reading
 from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.runs import Run
-from small import SMALL, without
-from stopping import content_of, stopped_run
 
 
 def test_a_run_says_what_it_came_to(small_run):

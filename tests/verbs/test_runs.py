@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from command_line import imported_by, run_main
+from helpers.command_line import imported_by, run_main
 from regraft.runs import Run
 
 

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from command_line import run_main
+from helpers.command_line import run_main
 
 
 def test_it_answers_until_ctrl_c(small_run):

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 import regraft
+from helpers.small import SMALL, without
+from helpers.stopping import assert_same_end, stopped_run
 from regraft import build, composition
 from regraft.checkpoints.files import write
 from regraft.runs import Run
-from small import SMALL, without
-from stopping import assert_same_end, stopped_run
 
 
 def state_of(path):

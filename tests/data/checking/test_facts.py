@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import planted
-from planted import encoded, photo
+from helpers import planted
+from helpers.planted import encoded, photo
 from regraft.data.checking.facts import FACTS, read_facts
 from regraft.data.decoding import decode_image
 from regraft.data.digests import digest_of

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from planted import photo
+from helpers.planted import photo
 from regraft.data.checking import likeness
 from regraft.data.checking.facts import THUMB, thumbnail
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planted import encoded, photo, write
+from helpers.planted import encoded, photo, write
 from regraft.caches import cache_dir
 from regraft.data.checking import reading
 from regraft.data.checking.index import near_pairs_of

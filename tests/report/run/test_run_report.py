@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from made_runs import made_run
+from helpers.made_runs import made_run
 from regraft.predictions.files import Predictions, write
 from regraft.report.run.curves import charts, phase_starts, stages_of, training_map
 from regraft.report.run.errors import errors_of
