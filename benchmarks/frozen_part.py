@@ -84,7 +84,7 @@ def peer(scratch: Path) -> float:
 
 @case
 def tuned_peer(scratch: Path) -> float:
-    from regraft.startup import keep_freed_memory
+    from regraft.core.startup import keep_freed_memory
 
     assert keep_freed_memory()
     return naive(scratch, num_workers=0)
@@ -92,7 +92,7 @@ def tuned_peer(scratch: Path) -> float:
 
 @case
 def real_tuned_peer(scratch: Path) -> float:
-    from regraft.startup import keep_freed_memory
+    from regraft.core.startup import keep_freed_memory
 
     assert keep_freed_memory()
     return naive(scratch, num_workers=0, photos="real", image_size=224)
@@ -209,8 +209,8 @@ def prefix(precision: str) -> Callable[[Any], Callable[[Any], Any]]:
     def prepare(backbone: Any) -> Callable[[Any], Any]:
         import torch
 
+        from regraft.core.startup import keep_freed_memory
         from regraft.features.prefix import Prefix
-        from regraft.startup import keep_freed_memory
 
         keep_freed_memory()
         example = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
@@ -231,7 +231,7 @@ def extract_eager(scratch: Path) -> None:
 def extract_eager_keeping_memory(scratch: Path) -> None:
     import torch
 
-    from regraft.startup import keep_freed_memory
+    from regraft.core.startup import keep_freed_memory
 
     keep_freed_memory()
     extract(torch.no_grad())
@@ -312,7 +312,7 @@ NOTES: dict[str, float] = {}
 
 def child(name: str, scratch: Path) -> None:
     """Measures one case in this process and prints it."""
-    from regraft.startup import quick_imports
+    from regraft.core.startup import quick_imports
 
     with quick_imports():  # as the command line does; the peer has it too
         import pytorch_lightning  # noqa: F401

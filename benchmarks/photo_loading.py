@@ -61,10 +61,10 @@ def image_folder(root: Path) -> Any:
 
 def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_workers: int) -> Any:
     """Returns Regraft's datamodule, as `regraft train` makes it on a CPU."""
-    from regraft.contracts import InputSpec
+    from regraft.core.startup import keep_freed_memory
+    from regraft.core.types import InputSpec
     from regraft.data.augment import Augment
     from regraft.data.datamodule import ImageDataModule
-    from regraft.startup import keep_freed_memory
 
     keep_freed_memory()
     data = ImageDataModule(
@@ -93,9 +93,9 @@ def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:
 
 def store(data: Any, folder: Path) -> None:
     """Decodes what the store in a folder lacks, and has the training images read from there."""
+    from regraft.core.console import image_progress
     from regraft.features.pixels import PixelStore
     from regraft.features.settings import Settings
-    from regraft.report.progress import image_progress
 
     choices = {"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto"}
     settings = Settings(**choices, dir=str(folder), max_gb=20.0)

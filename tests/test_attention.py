@@ -7,7 +7,7 @@ from torch import nn
 
 from regraft.attention import attention
 from regraft.backbones import timm
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.trained import Network, TrainedModel
 
 SPEC = InputSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)

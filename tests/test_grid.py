@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from regraft import schedulers
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.grid import fit_heads
 from regraft.grid_heads import HeadSpec
 from regraft.losses import MSE, CrossEntropy, Focal

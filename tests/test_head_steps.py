@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from regraft.contracts import EpochBatch
+from regraft.core.types import EpochBatch
 from regraft.head_steps import take_steps
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.optim import effective_learning_rates, parameter_groups, scaled_learning_rates
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from regraft import run_state
+from regraft.core.startup import Preempted
 from regraft.run_state import read, recorded, require_not_running
 from regraft.runs import Run
-from regraft.startup import Preempted
 
 
 @pytest.fixture

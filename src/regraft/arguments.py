@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft import slurm
+from regraft.core import slurm
 from regraft.handles import find_run, run_of_job
 from regraft.runs import Run, find_checkpoint, run_of
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.runs import Run
 
 CALIBRATION = "calibration.json"

@@ -21,9 +21,9 @@ from regraft.cli_app import run_app
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
 from regraft.composition import explain, is_debugging, unknown
+from regraft.core.startup import exit_when_preempted, limit_spinning
 from regraft.faults import FaultsError, sentences_of
 from regraft.quoting import readable
-from regraft.startup import exit_when_preempted, limit_spinning
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 

@@ -13,10 +13,10 @@ from omegaconf import DictConfig
 
 from regraft import config_files
 from regraft.composition import register_resolvers
+from regraft.core.startup import Preempted
 from regraft.faults import FaultsError
 from regraft.runs import Run
 from regraft.shipped import conf_dir
-from regraft.startup import Preempted
 from regraft.trust import look_beside, named_in
 
 _FLAGS_WITH_VALUE = (

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from regraft.atomic import write_atomically
 from regraft.calibration import Calibration
+from regraft.core.atomic import write_atomically
 from regraft.robustness.errors import CorruptionErrors
 from regraft.scores import ClassScores, Scores
 from regraft.shift import Shift

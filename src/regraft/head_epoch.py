@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from torch.optim import Optimizer
 
-from regraft.contracts import EpochBatch
+from regraft.core.types import EpochBatch
 from regraft.head_steps import Sums, take_steps, threads_for
 
 LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

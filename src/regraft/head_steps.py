@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regraft.contracts import EpochBatch
+from regraft.core.types import EpochBatch
 from regraft.optim import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from regraft.contracts import Backbone, Batch, EpochBatch
+from regraft.core.seeding import derive_seed
+from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.divergence import DivergedError, divergence
 from regraft.head_epoch import HeadEpoch
 from regraft.head_steps import Sums, may_draw
@@ -22,7 +23,6 @@ from regraft.metrics import MeanLoss, classification_metrics
 from regraft.optim import LBFGS, effective_learning_rates, scaled_learning_rates
 from regraft.run_progress import RunProgress
 from regraft.run_schedule import RunSchedule
-from regraft.seeding import derive_seed
 from regraft.train_metrics import TrainMetrics
 
 

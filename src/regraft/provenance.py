@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.runs import Run
 
 log = logging.getLogger(__name__)

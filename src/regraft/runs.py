@@ -16,7 +16,7 @@ from typing import Any, Literal
 import yaml
 
 from regraft import plain_data
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"

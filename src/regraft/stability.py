@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 
 INITIAL = "initial.safetensors"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from regraft.contracts import Backbone, EvalView, InputSpec
+from regraft.core.types import Backbone, EvalView, InputSpec
 from regraft.data.mixing import normalise
 from regraft.data.views import eval_view_of_arrays, match_channels
 

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from regraft.backbones import bundled, cifar_resnet, plain
 from regraft.backbones import timm as timm_source
 from regraft.backbones import torchvision as torchvision_source
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 
 SMALL = 64
 

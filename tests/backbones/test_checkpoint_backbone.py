@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from regraft.backbones import checkpoint, plain
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 
 ARCHITECTURE = {
     "_target_": "regraft.backbones.plain.simple_cnn",

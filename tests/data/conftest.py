@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.images import ArrayImages, Splits

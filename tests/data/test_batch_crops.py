@@ -3,8 +3,8 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from regraft.core.seeding import uniform
 from regraft.data.batch_crops import NUM_ATTEMPTS, flip_rows, padded_crops, random_boxes, resized_crops
-from regraft.seeding import uniform
 
 
 def make_images(*shape: int) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.decoding import decode_image
 from regraft.data.file_views import eval_view_of_file

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.decoding import decode_image, decoded_size, shrink_of
 from regraft.data.folder import EXTENSIONS, FolderSource
 

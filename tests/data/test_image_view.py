@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.seeding import derive_seed
+from regraft.core.types import InputSpec
 from regraft.data import decoded, image_view
 from regraft.data.augment import Augment
 from regraft.data.decoded import code_digest
@@ -18,7 +19,6 @@ from regraft.data.image_view import ImageView, augmentations_of_views, choose_vi
 from regraft.data.images import ArrayImages
 from regraft.data.splits import Part
 from regraft.data.views import eval_view_of_arrays, train_view_of_arrays
-from regraft.seeding import derive_seed
 
 NONE = Augment(
     crop=None,

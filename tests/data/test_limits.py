@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.folder import FolderSource
 from regraft.data.prepared import PreparedData
 

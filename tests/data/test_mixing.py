@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.mixing import mix, normalise
 

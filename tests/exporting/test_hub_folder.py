@@ -5,7 +5,7 @@ import timm
 import torch
 
 from regraft.backbones import timm as timm_backbones
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.exporting import hub_folder
 from regraft.exporting.description import Description
 from regraft.heads import Cosine, Linear

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.file_views import eval_view_of_file
 from regraft.data.mixing import normalise
 from regraft.data.views import eval_view_of_arrays

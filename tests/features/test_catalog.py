@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.features import catalog, files
 
 

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from regraft.backbones import bundled, plain
 from regraft.backbones import torchvision as torchvision_backbones
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.features.key import UnreadableSourceError, image_fields, stage_digests
 
 RESNET = """

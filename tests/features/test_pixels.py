@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.console import image_progress
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.folder import FolderSource
 from regraft.features import catalog, files, pixels
 from regraft.features.pixels import PixelStore, StoredPixels
 from regraft.features.settings import Settings
-from regraft.report.progress import image_progress
 
 SETTINGS: dict[str, Any] = {
     **{"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto", "dir": None},

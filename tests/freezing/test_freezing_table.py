@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from torch import nn
 
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.strategies import LPFT, Gradual, LinearProbe
 from regraft.freezing.table import StageRow, render, stage_rows
 from regraft.optim import parameter_groups

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.callback import FreezingCallback
 from regraft.freezing.strategies import Gradual
 from regraft.optim import parameter_groups, scaled_learning_rates

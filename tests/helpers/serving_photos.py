@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.serving.limits import Limits
 from regraft.trained import Network, TrainedModel
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.file_views import eval_view_of_file
 from regraft.predicting.test_time import NUM_VIEWS, TTAS, least_side, views_of
 from regraft.trained import TrainedModel

@@ -112,7 +112,7 @@ def test_a_disk_that_is_full_is_named_with_the_file(run, monkeypatch):
     def full(*given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("regraft.atomic.write_atomically", full)
+    monkeypatch.setattr("regraft.core.atomic.write_atomically", full)
     with pytest.raises(OSError, match=r"output: can't write .*model\.safetensors \(No space left on device\)"):
         regraft.export([f"run={run.path}", "format=safetensors"])
 

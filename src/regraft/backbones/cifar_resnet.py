@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.backbones.weights import load_tensors, read_file
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 
 _DEFAULT_IMAGE_SIZE = 32
 _WIDTHS = (16, 32, 64)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from regraft.backbones.weights import load_tensors, read_file
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 
 _DEFAULT_IMAGE_SIZE = 32
 

@@ -23,7 +23,7 @@ from regraft.backbones.weights import (
     unknown_name_error,
     without,
 )
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 
 
 def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:

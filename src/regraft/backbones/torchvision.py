@@ -25,7 +25,7 @@ from regraft.backbones.weights import (
     unknown_name_error,
     without,
 )
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 
 # torchvision turns ImageNet's statistics into these inside googlenet and inception_v3 (`transform_input`). Asking for
 # them instead is the same function, and works for grayscale.

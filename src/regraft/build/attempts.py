@@ -17,7 +17,7 @@ from regraft.build.modules import skips_nan
 from regraft.build.optimizers import optimizer, optimizer_factory, optimizer_groups
 from regraft.build.running import require_watchable, watchers, why_unvalidated
 from regraft.build.targets import Config, factory, target_of
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.strategies import HEAD, FreezingStrategy
 from regraft.freezing.table import StageRow, stage_rows
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from regraft.build.targets import Config, factory, target_of
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.trust import require_known_targets
 
 Built = tuple[Backbone, Config | None]

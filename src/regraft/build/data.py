@@ -5,7 +5,7 @@ from typing import Any
 
 from regraft.build.targets import Config, checked_call, factory
 from regraft.checkpoints.reading import Checkpoint
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 
 _LATER_KEYS = {"cache": "off"}
 """Of the section `data`, which runs of older versions lack."""

@@ -13,7 +13,7 @@ from regraft.build.optimizers import optimizer
 from regraft.build.preflight import Checked, preflight
 from regraft.build.targets import Config
 from regraft.checkpoints.reading import Checkpoint
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.dotted import at
 from regraft.faults import FaultsError, sentences_of
 

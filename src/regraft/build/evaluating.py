@@ -12,7 +12,7 @@ from regraft.build.signatures import hints_of, misfits
 from regraft.build.storable import trains_head_only
 from regraft.build.targets import Config, factory
 from regraft.checkpoints.reading import Checkpoint
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.data.another_domain import AnotherDomain
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.folder import FolderSource

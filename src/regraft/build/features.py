@@ -18,7 +18,7 @@ from regraft.build.storable import (
     waste,
 )
 from regraft.build.targets import Config, factory
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.data.augment import Augment
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress

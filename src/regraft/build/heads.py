@@ -6,8 +6,8 @@ from torch import nn
 from regraft.build.targets import Config, factory
 from regraft.checkpoints.reading import Checkpoint
 from regraft.checkpoints.reading import read as read_checkpoint
+from regraft.core.seeding import derive_seed
 from regraft.runs import find_checkpoint
-from regraft.seeding import derive_seed
 
 
 def head(config: Config, num_features: int, num_classes: int) -> nn.Module:

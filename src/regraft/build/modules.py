@@ -9,7 +9,7 @@ from torch import nn
 from regraft.build.heads import head
 from regraft.build.optimizers import optimizer
 from regraft.build.targets import Config, factory
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 
 
 def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:

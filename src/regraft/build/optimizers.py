@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from regraft.build.targets import Config, factory
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.optim import parameter_groups
 
 

@@ -19,7 +19,7 @@ from regraft.build.optimizers import optimizer_groups
 from regraft.build.strategies import freezing
 from regraft.build.targets import Config, require_numbers
 from regraft.checkpoints.reading import Checkpoint
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.freezing import table
 from regraft.freezing.strategies import FreezingStrategy, keeps_statistics
 from regraft.freezing.table import StageRow

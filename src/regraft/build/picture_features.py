@@ -11,12 +11,12 @@ from regraft.build.strategies import freezing
 from regraft.build.targets import factory
 from regraft.build.trained import model_of
 from regraft.checkpoints.reading import Checkpoint, read
+from regraft.core.console import image_progress
 from regraft.data.image_view import file_transform
 from regraft.features.key import UnreadableSourceError
 from regraft.features.pictures import PictureFeatures, Transform
 from regraft.features.settings import Settings
 from regraft.features.shelf import NoFolderError
-from regraft.report.progress import image_progress
 from regraft.runs import find_checkpoint
 from regraft.trained import TrainedModel
 

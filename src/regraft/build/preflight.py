@@ -33,7 +33,7 @@ from regraft.build.signatures import hints_of
 from regraft.build.strategies import freezing, require_length, unasked_freezing
 from regraft.build.targets import Config, checked_call, factory, require_numbers
 from regraft.checkpoints.reading import Checkpoint
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.table import StageRow
 
 _ANY_FEATURES = 8

@@ -19,7 +19,7 @@ from regraft.build.optimizers import optimizer_factory
 from regraft.build.storable import between_steps, is_all
 from regraft.build.strategies import freezing
 from regraft.build.targets import Config, factory, require_numbers
-from regraft.contracts import Backbone, InputSpec
+from regraft.core.types import Backbone, InputSpec
 from regraft.features.fill import Progress
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.shelf import memory_limit

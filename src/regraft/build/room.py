@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from regraft.contracts import Backbone, InputSpec
-from regraft.machine_memory import memory_bytes
+from regraft.core.memory import memory_bytes
+from regraft.core.types import Backbone, InputSpec
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""

@@ -15,7 +15,7 @@ from pytorch_lightning.callbacks import (
 
 from regraft.build.targets import Config
 from regraft.checkpoints.keeping import BestCheckpoint, LastCheckpoint
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.data.augment import Augment
 from regraft.data.image_view import is_flip_only, is_none
 from regraft.faults import FaultsError

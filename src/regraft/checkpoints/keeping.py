@@ -13,8 +13,8 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from regraft.atomic import remove_leftovers
 from regraft.checkpoints.files import CheckpointFiles, keep_previous, remove_damaged
+from regraft.core.atomic import remove_leftovers
 from regraft.runs import PREVIOUS
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from regraft.backbones.weights import load_safely
 from regraft.checkpoints.files import whole_or_previous
-from regraft.contracts import EvalView, InputSpec
+from regraft.core.types import EvalView, InputSpec
 from regraft.plain_data import require_bounded_tree
 from regraft.runs import run_of
 from regraft.trust import require_known_targets

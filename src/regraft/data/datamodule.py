@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.sampler import Sampler
 
-from regraft.contracts import Batch, EvalView, InputSpec
+from regraft.core.types import Batch, EvalView, InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
 from regraft.data.fixed_views import FixedViews

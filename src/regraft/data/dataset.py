@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regraft.contracts import InputSpec
+from regraft.core.seeding import derive_seed
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.batch_crops import flip_rows
 from regraft.data.decoded import Decoded, DecodedFiles
 from regraft.data.images import ArrayImages, Images
 from regraft.data.sampler import BatchKey
 from regraft.data.views import eval_view_of_arrays, flips_of, train_view_of_arrays
-from regraft.seeding import derive_seed
 
 
 class RawBatch(TypedDict, total=False):

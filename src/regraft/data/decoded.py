@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.decoding import decode_image
 from regraft.data.images import FileImages

@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.decoded import DecodedFiles, by_index, code_digest
 from regraft.data.decoding import decoded_size, heif_version

@@ -10,9 +10,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.contracts import InputSpec
+from regraft.core.seeding import derive_seed
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
-from regraft.seeding import derive_seed
 
 _MAX_RATIO = 64
 """Of a picture's sides; beyond it the ends are cut off before it is resized."""

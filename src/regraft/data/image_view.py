@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.seeding import derive_seed, uniform
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset
 from regraft.data.decoded import Decoded, DecodedFiles, by_index, code_digest
@@ -23,7 +24,6 @@ from regraft.data.mixing import normalise
 from regraft.data.sampler import BatchKey
 from regraft.data.splits import Part
 from regraft.data.views import flips_of
-from regraft.seeding import derive_seed, uniform
 
 _CODE = (
     *("images.py", "decoding.py", "decoded.py", "decoded_rows.py", "dataset.py", "views.py", "file_views.py"),

@@ -6,7 +6,7 @@ uint8 crosses the bus, a quarter of what float32 would take.
 import torch
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 
 

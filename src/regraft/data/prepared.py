@@ -6,7 +6,7 @@ How they become batches belongs in `datamodule`.
 import numpy as np
 import torch
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.fingerprint import fingerprint, image_digests
 from regraft.data.images import FileImages, Source, Splits
 from regraft.data.splits import Part, carve_splits, subset_of_train

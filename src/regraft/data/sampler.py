@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from regraft.seeding import derive_seed
+from regraft.core.seeding import derive_seed
 
 Order = Callable[[int], Tensor]
 """Gives the order of an epoch's samples, (num_samples,), int64."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regraft.core.seeding import derive_seed
 from regraft.data.images import Images, Splits
-from regraft.seeding import derive_seed
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from regraft.contracts import InputSpec
+from regraft.core.seeding import derive_seed
+from regraft.core.types import InputSpec
 from regraft.data.decoded import DecodedFiles
 from regraft.data.images import ArrayImages
 from regraft.data.splits import Part
 from regraft.data.views import match_channels
-from regraft.seeding import derive_seed
 
 MAX_FILES = 2_000
 

@@ -7,10 +7,10 @@ torchvision's transforms would add to the start of every run is not needed here.
 from torch import Tensor
 from torch.nn import functional
 
-from regraft.contracts import InputSpec
+from regraft.core.seeding import derive_seed, uniform
+from regraft.core.types import InputSpec
 from regraft.data.augment import Augment
 from regraft.data.batch_crops import NUM_ATTEMPTS, flip_rows, padded_crops, random_boxes, resized_crops
-from regraft.seeding import derive_seed, uniform
 
 
 def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:

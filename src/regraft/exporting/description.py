@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regraft.contracts import EvalView, InputSpec
+from regraft.core.types import EvalView, InputSpec
 
 _MAX_NAMES = 5
 

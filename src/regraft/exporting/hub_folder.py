@@ -12,7 +12,7 @@ import torch
 from timm.models import save_for_hf
 from torch import Tensor
 
-from regraft.contracts import EvalView, InputSpec
+from regraft.core.types import EvalView, InputSpec
 from regraft.exporting.deployed import Runner
 from regraft.exporting.description import Description
 from regraft.exporting.model_card import model_card

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from regraft.core.seeding import derive_seed
 from regraft.data.decoding import decode_image
 from regraft.data.folder import EXTENSIONS
 from regraft.data.images import ArrayImages, FileImages
 from regraft.data.splits import Part
-from regraft.seeding import derive_seed
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from regraft.atomic import TEMPORARY_SUFFIX
+from regraft.core.atomic import TEMPORARY_SUFFIX
 
 HUB_FILES = {"README.md", "config.json", "model.safetensors"}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from regraft.contracts import EvalView, InputSpec
+from regraft.core.types import EvalView, InputSpec
 
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
 _MAX_WEIGHT = 2**15

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from regraft.atomic import remove_leftovers
+from regraft.core.atomic import remove_leftovers
 
 META = "meta.json"
 SEGMENT_SUFFIX = ".safetensors"

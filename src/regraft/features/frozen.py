@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.features.fill import Filled, Progress, View, fill, missing_places
 from regraft.features.memory import MemoryPool
 from regraft.features.plan import Costs

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.distributions import Distribution
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 
 # Their code is known by their versions.
 _LIBRARIES = ("torch", "torchvision", "timm")

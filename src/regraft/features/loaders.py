@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.contracts import Batch, EpochBatch
+from regraft.core.types import Batch, EpochBatch
 from regraft.features.table import FeatureTable
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.atomic import remove_leftovers, write_atomically
+from regraft.core.atomic import remove_leftovers, write_atomically
 from regraft.features import catalog, files
 from regraft.features.memory import MemoryPool
 from regraft.features.segments import DamagedError, Segment, read, write

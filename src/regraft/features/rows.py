@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.features import folding, prefix
 from regraft.features.key import image_fields, source_digest, stage_digests
 from regraft.features.memory import MemoryPool

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.features.files import SEGMENT_SUFFIX
 
 DIGEST_BYTES = 16

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
+from regraft.core.memory import memory_bytes
 from regraft.features.catalog import default_dir, key_of, make_room
 from regraft.features.fill import missing_places
 from regraft.features.memory import MemoryPool
 from regraft.features.pool import Pool
 from regraft.features.settings import Settings
-from regraft.machine_memory import memory_bytes
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from regraft.contracts import Backbone
+from regraft.core.types import Backbone
 from regraft.freezing.phases import factors_at
 from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress, keeps_statistics
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
-from regraft.atomic import atomically
+from regraft.core.atomic import atomically
 from regraft.predicting.prediction import Prediction
 
 STDOUT = "-"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.contracts import InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.file_views import resized_to_crop
 from regraft.data.views import eval_view_of_arrays, match_channels
 from regraft.trained import TrainedModel

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 
 PREDICTIONS = "predictions.safetensors"
 _COLUMNS = ("indices", "targets", "predicted", "confidences")

@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.data.checking.check import Check
 from regraft.data.checking.findings import SEVERITIES, Finding, readable
 from regraft.report.check_table import name_of, summary

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from regraft.core.seeding import derive_seed
 from regraft.robustness import blur, digital, noise, weather
-from regraft.seeding import derive_seed
 
 NUM_SEVERITIES = 5
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.runs import Run
 
 MANIFEST = "manifest.json"

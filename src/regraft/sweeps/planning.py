@@ -11,7 +11,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.sweeps import claims, manifest
 from regraft.sweeps.manifest import COMMAND, Job
 from regraft.sweeps.outcomes import varied_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 

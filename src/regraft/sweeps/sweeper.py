@@ -12,7 +12,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from regraft.process_marks import mark_of_this_process
+from regraft.core.processes import mark_of_this_process
 from regraft.sweeps import claims
 from regraft.sweeps.launching import Launching
 from regraft.sweeps.listed import require_whole

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 
 log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from hydra.utils import instantiate
 
 from regraft.arguments import in_its_folder, key_of, value_of
 from regraft.composition import as_current, explain, require_config_dir
+from regraft.core.startup import quick_imports
 from regraft.faults import FaultsError, sentences_of
 from regraft.overrides import Composed, compose_sound, folder_fault, jobs_of, parsed_overrides, reference
 from regraft.runs import Run
-from regraft.startup import quick_imports
 from regraft.sweeps.space import configured_lines
 from regraft.trust import look_beside, named_in
 from regraft.verbs.train import settle

@@ -119,7 +119,7 @@ def _text(board: "Leaderboard", form: str) -> str:
 
 
 def _write(text: str, output: Path) -> None:
-    from regraft.atomic import write_atomically
+    from regraft.core.atomic import write_atomically
 
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, text.encode())

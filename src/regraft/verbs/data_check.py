@@ -76,10 +76,10 @@ def data_check_job(composed: DictConfig) -> str | None:
 
 def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     """Returns what there is to say of a data set, and what shows its images."""
+    from regraft.core.console import image_progress
     from regraft.data.checking.check import check_samples, check_tree
     from regraft.data.checking.facts import picture
     from regraft.report import check_page
-    from regraft.report.progress import image_progress
 
     source = _source(node)
     started = time.perf_counter()

@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 
 from regraft import plain_data, run_state
-from regraft.process_marks import mark_of_this_process
+from regraft.core.orphans import end_with
+from regraft.core.processes import mark_of_this_process
+from regraft.core.startup import Preempted
 from regraft.provenance import Session
 from regraft.runs import Run
-from regraft.startup import Preempted
 from regraft.trust import look_beside
-from regraft.verbs.orphans import end_with
 
 _HANDED_OVER = ".processes.yaml"
 _LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"

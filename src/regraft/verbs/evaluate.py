@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
 from regraft.arguments import with_appended_sections, with_checkpoint
+from regraft.core.startup import quick_imports
 from regraft.runs import find_checkpoint, run_of
-from regraft.startup import quick_imports
 from regraft.trust import named_in
 from regraft.verbs.evaluation_config import Asked, asked, with_overrides
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import __version__
+from regraft.core.startup import quick_imports
 from regraft.exporting.places import make_folder
-from regraft.startup import quick_imports
 from regraft.trust import named_in
 from regraft.verbs.export_config import HELP, Asked, asked, place_of
 
@@ -88,7 +88,7 @@ def _write(
     Returns:
         What model and file said of some pictures; and of more of them model and quantised file, if it is one.
     """
-    from regraft.atomic import write_atomically
+    from regraft.core.atomic import write_atomically
     from regraft.exporting import hub_folder
     from regraft.exporting.places import require_free, whole_folder
 

@@ -8,11 +8,12 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from regraft import provenance, slurm
+from regraft import provenance
+from regraft.core import slurm
+from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.provenance import Session
 from regraft.run_state import Recorder, is_first_process, recorded
 from regraft.runs import Run, find_checkpoint
-from regraft.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.trust import require_known_targets
 from regraft.verbs.final_report import show_findings, show_so_far
 from regraft.verbs.outcome import (
@@ -220,7 +221,7 @@ def _start_epoch(checkpoint: "Checkpoint | None") -> int:
 
 
 def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
-    from regraft.report.progress import image_progress
+    from regraft.core.console import image_progress
 
     return image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
 

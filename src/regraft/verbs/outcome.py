@@ -4,7 +4,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.runs import Run
 from regraft.verbs.quiet import interruptible
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from regraft import composition
 from regraft.arguments import key_of, require_run, value_of, with_checkpoint
-from regraft.startup import keep_freed_memory, quick_imports
+from regraft.core.startup import keep_freed_memory, quick_imports
 from regraft.trust import look_beside, named_in
 from regraft.verbs.keys import keys_of, require_keys
 
@@ -90,12 +90,12 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
     with quick_imports():
         from regraft import build
+        from regraft.core.console import image_progress
         from regraft.data.checking.findings import counted
         from regraft.predicting.batches import predicted, require_options
         from regraft.predicting.output_files import STDOUT
         from regraft.predicting.tally import Tally
         from regraft.report import prediction_table
-        from regraft.report.progress import image_progress
 
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(**options)

@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition, provenance
 from regraft.arguments import key_of
+from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import Run
-from regraft.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.verbs.fitting import fit
 from regraft.verbs.quiet import quiet_lightning
 from regraft.verbs.train import keep_overrides
@@ -54,8 +54,8 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         import torch
 
         from regraft import build
+        from regraft.core.console import image_progress
         from regraft.report import grid_table
-        from regraft.report.progress import image_progress
 
     quiet_lightning()
     configs = {point: _config_of(composed, point, overrides) for point in _points(composed)}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from regraft.startup import quick_imports
+from regraft.core.startup import quick_imports
 
 
 @contextmanager

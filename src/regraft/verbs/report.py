@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from regraft.arguments import handle_in, output_dir, value_of
 from regraft.cli_words import USAGES
+from regraft.core.startup import quick_imports
 from regraft.handles import find_run
-from regraft.startup import quick_imports
 from regraft.trust import look_beside, named_in
 from regraft.verbs.keys import require_keys
 from regraft.verbs.mistakes import NEEDS_EXTRA, thorough

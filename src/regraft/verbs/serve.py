@@ -9,8 +9,8 @@ from omegaconf import DictConfig, ListConfig
 
 from regraft import __version__, composition
 from regraft.arguments import require_run, with_checkpoint
+from regraft.core.startup import quick_imports
 from regraft.runs import run_of
-from regraft.startup import quick_imports
 from regraft.trust import look_beside, named_in
 from regraft.verbs.keys import keys_of, require_keys
 

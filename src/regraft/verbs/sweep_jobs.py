@@ -11,15 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition
-from regraft.process_marks import mark_of_this_process
+from regraft.core.orphans import end_with
+from regraft.core.processes import mark_of_this_process
+from regraft.core.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.run_state import Pruned
 from regraft.runs import Run
-from regraft.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.sweeps import claims
 from regraft.sweeps.manifest import digest_of, is_done
 from regraft.sweeps.outcomes import TAKEN, Outcome, failed, skipped, succeeded
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
-from regraft.verbs.orphans import end_with
 
 
 def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:

@@ -14,13 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft import composition, provenance
 from regraft.arguments import in_its_folder
+from regraft.core.startup import quick_imports
 from regraft.faults import FaultsError
 from regraft.overrides import reference
 from regraft.provenance import Session
 from regraft.resuming import continued, reset_parts
 from regraft.run_state import require_not_running
 from regraft.runs import Run, run_of
-from regraft.startup import quick_imports
 from regraft.trust import require_known_targets
 from regraft.verbs import devices
 from regraft.verbs.fitting import checkpoint_of, fit

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from helpers.planted import encoded, photo, write
-from regraft.caches import cache_dir
+from regraft.core.paths import cache_dir
 from regraft.data.checking import reading
 from regraft.data.checking.index import near_pairs_of
 from regraft.data.checking.reading import Read, logged_progress, read_all

@@ -21,8 +21,8 @@ import numpy as np
 import PIL
 from filelock import FileLock
 
-from regraft.atomic import atomically
-from regraft.caches import cache_dir
+from regraft.core.atomic import atomically
+from regraft.core.paths import cache_dir
 from regraft.data.checking.facts import FACTS
 from regraft.data.checking.likeness import near_pairs
 from regraft.data.digests import digest_of

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.atomic import write_atomically
+from regraft.core.atomic import write_atomically
 from regraft.predictions.files import Predictions
 from regraft.report.run.errors import Errors, errors_of
 from regraft.report.run.markdown import to_markdown

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-from regraft.process_marks import is_process_there
+from regraft.core.processes import is_process_there
 
 _LOOK_SECONDS = 2.0
 _PATIENCE_SECONDS = 22.0

@@ -4,14 +4,14 @@ import sys
 
 _WORKER = """
 import sys, time
-from regraft.process_marks import mark_of_this_process
-from regraft.verbs.orphans import end_with
+from regraft.core.processes import mark_of_this_process
+from regraft.core.orphans import end_with
 end_with(mark_of_this_process())
 end_with(sys.argv[1])
 print("working", flush=True)
 time.sleep(60)
 """
-_OTHER = "from regraft.process_marks import mark_of_this_process as mark; print(mark(), flush=True); input()"
+_OTHER = "from regraft.core.processes import mark_of_this_process as mark; print(mark(), flush=True); input()"
 
 
 def test_a_worker_ends_once_the_process_that_it_works_for_is_killed():

@@ -1,6 +1,6 @@
 import pytest
 
-from regraft import slurm
+from regraft.core import slurm
 
 
 @pytest.mark.parametrize(

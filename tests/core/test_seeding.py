@@ -1,6 +1,6 @@
 import torch
 
-from regraft.seeding import derive_seed, uniform
+from regraft.core.seeding import derive_seed, uniform
 
 
 def test_a_seed_hangs_on_every_part_and_their_order():
