@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 import regraft
-from regraft import build, composition
+from regraft import build
+from regraft.config import compose
 from regraft.features.prefix import Prefix
 
 CHOICES = [("float32", "float32"), ("float32", "float16"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]
@@ -61,7 +62,7 @@ def backbones(data: list[str]) -> dict[str, list[str]]:
 
 def error_of(precision: str, overrides: list[str]) -> float:
     """Returns the relative error of 256 images' features."""
-    config = composition.plain(composition.compose_once("train", overrides, None))
+    config = compose.plain(compose.compose_once("train", overrides, None))
     parts: Any = build.assemble(config, None)
     backbone = parts.module.backbone.eval()
     (view,) = parts.data.views("val", 0)

@@ -8,14 +8,15 @@ import torch
 
 import regraft
 from helpers.small import SMALL, without
-from regraft import build, composition
+from regraft import build
+from regraft.config import compose
 from regraft.losses import penalty
 from regraft.module import TransferModule
 
 
 def parts_of(*overrides: str) -> tuple[dict[str, Any], build.Parts]:
     """Returns the config and the parts of a training that hasn't started."""
-    config = composition.plain(composition.compose_once("train", [*without("data"), "data=digits", *overrides], None))
+    config = compose.plain(compose.compose_once("train", [*without("data"), "data=digits", *overrides], None))
     torch.manual_seed(0)
     return config, build.assemble(config, None)
 

@@ -6,23 +6,31 @@ Strings only; what a resumed run may change is decided in `resuming`.
 import logging
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
+from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core import slurm
 from regraft.handles import find_run, run_of_job
 from regraft.runs import Run, find_checkpoint, run_of
 
 log = logging.getLogger(__name__)
 
-_OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
+
 _RUN_ONLY = (
     *("model", "head", "augment", "loss", "penalty", "freezing", "optimizer", "scheduler"),
     *("callbacks", "logger", "seed"),
 )
+
+
 _RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
+
+
 # Sections whose keys hang on what was chosen for them.
 _CHOSEN = re.compile(r"^(data|model|head|loss|freezing|optimizer|scheduler|callbacks|logger)\.[^=]+=")
+
+
 _MULTIRUN = {"-m", "--multirun"}
+
+
 _OUTPUTS = "outputs"  # as in conf/train.yaml
 
 
@@ -168,32 +176,6 @@ def with_appended_sections(arguments: list[str]) -> list[str]:
                 f"{section}: an evaluation takes the run's own. What can be changed: data, trainer, features."
             )
     return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
-
-
-def key_of(argument: str) -> str | None:
-    """Returns the key of an override such as `++data.root=x`; None for a flag."""
-    match = _OVERRIDE.match(argument)
-    return None if match is None or argument.startswith("-") else match["key"]
-
-
-def value_of(key: str, arguments: Sequence[str]) -> str | None:
-    """Returns the last value that a key is given, quotes off; None if there is none, or it is null."""
-    values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
-    value = _unquoted(values[-1]) if values else "null"
-    return None if value in ("null", "") else value
-
-
-def quoted(path: Path) -> str:
-    """Returns a path as a value that Hydra reads as it is."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
-def _unquoted(value: str) -> str:
-    """Returns a value as Hydra reads it; `quoted` the other way round."""
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return re.sub(rf"\\([\\{value[0]}])", r"\1", value[1:-1])
-    return value
 
 
 def output_dir(arguments: Sequence[str]) -> str:

@@ -20,10 +20,10 @@ from regraft.arguments import in_its_folder, to_resume, with_appended_sections, 
 from regraft.cli_app import run_app
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
-from regraft.composition import explain, is_debugging, unknown
+from regraft.config.compose import explain, is_debugging, unknown
+from regraft.config.errors import FaultsError, sentences_of
+from regraft.config.quoting import readable
 from regraft.core.startup import exit_when_preempted, limit_spinning
-from regraft.faults import FaultsError, sentences_of
-from regraft.quoting import readable
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 

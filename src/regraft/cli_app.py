@@ -11,13 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from regraft import config_files
-from regraft.composition import register_resolvers
+from regraft.config import sources
+from regraft.config.compose import register_resolvers
+from regraft.config.errors import FaultsError
+from regraft.config.shipped import conf_dir
+from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import Preempted
-from regraft.faults import FaultsError
 from regraft.runs import Run
-from regraft.shipped import conf_dir
-from regraft.trust import look_beside, named_in
 
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
@@ -56,11 +56,11 @@ def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], 
             kept.write_text(traceback.format_exc(), encoding="utf-8")
             raise
 
-    config_files.refuse_pickles(arguments)
+    sources.refuse_pickles(arguments)
     look_beside(named_in(arguments))
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
-    with config_files.checked(arguments):
+    with sources.checked(arguments):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
     for run in refused:
         run.leave_no_trace()

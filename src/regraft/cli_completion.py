@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from regraft.cli_words import VERBS
-from regraft.composition import group_names
+from regraft.config.compose import group_names
 
 RunApp = Callable[[str, list[str]], Any]
 _TAKE_A_RUN = ("eval", "export", "predict", "report", "resume", "reproduce", "serve")

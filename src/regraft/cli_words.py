@@ -1,7 +1,7 @@
 """What the command line says of itself: the verbs, their help, and what can be chosen."""
 
 from regraft import __version__
-from regraft.composition import group_choices, group_names, groups_text, unknown
+from regraft.config.compose import group_choices, group_names, groups_text, unknown
 
 VERBS = {
     "train": "fine-tune a backbone: compose, train, test, keep everything in one run folder",

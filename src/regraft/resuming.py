@@ -8,8 +8,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from regraft.arguments import key_of
-from regraft.dotted import ABSENT, at
+from regraft.config.nested import ABSENT, at
+from regraft.config.quoting import key_of
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from regraft import plain_data
+from regraft.config import safe_yaml
 from regraft.core.atomic import write_atomically
 
 STATE = "state.json"
@@ -39,7 +39,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config, plain types."""
-        config: dict[str, Any] = plain_data.load(self.path / "config.yaml")
+        config: dict[str, Any] = safe_yaml.load(self.path / "config.yaml")
         return config
 
     def write_config(self, config: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Run:
     @property
     def overrides(self) -> list[str]:
         """What the command line asked for."""
-        return list(plain_data.load(self.path / ".hydra" / "overrides.yaml"))
+        return list(safe_yaml.load(self.path / ".hydra" / "overrides.yaml"))
 
     @property
     def results(self) -> dict[str, Any]:

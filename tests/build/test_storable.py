@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from regraft import composition
 from regraft.build.storable import between_steps, limit_of, obstacle
+from regraft.config import compose
 from regraft.data.augment import Augment
 from regraft.features.settings import Settings
 
@@ -13,7 +13,7 @@ LIGHTNINGS = "pytorch_lightning.callbacks"
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    return composition.plain(composition.compose_once("train", list(overrides), None), overrides)
+    return compose.plain(compose.compose_once("train", list(overrides), None), overrides)
 
 
 def callback(name: str, *arguments: str) -> list[str]:

@@ -6,7 +6,7 @@ import torch
 
 import regraft
 from regraft.checkpoints.reading import read
-from regraft.trust import require_known_targets
+from regraft.config.trust import require_known_targets
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.comparing.importance import importance
-from regraft.dotted import ABSENT
+from regraft.config.nested import ABSENT
 
 GRID = list(itertools.product([1e-4, 1e-3, 1e-2], ["none", "flip"], [ABSENT, 2], range(2)))
 PARAMETERS = {

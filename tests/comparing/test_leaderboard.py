@@ -7,7 +7,7 @@ from helpers.made_runs import made_run
 from regraft.comparing.entries import read_entries
 from regraft.comparing.finding import find_runs
 from regraft.comparing.leaderboard import make_leaderboard
-from regraft.dotted import ABSENT
+from regraft.config.nested import ABSENT
 from regraft.sweeps import manifest
 from regraft.sweeps.manifest import Job
 

@@ -1,7 +1,7 @@
 import pytest
 
 from regraft.comparing.parameters import Composed, configuration_of, seeds_of, text_of, varied
-from regraft.dotted import ABSENT
+from regraft.config.nested import ABSENT
 
 
 def composed(choices=None, typed=(), **sections):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from regraft.dotted import ABSENT
+from regraft.config.nested import ABSENT
 from regraft.report.axes import shortened
 from regraft.report.leaderboard_plots import axis_of
 

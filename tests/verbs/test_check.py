@@ -10,7 +10,7 @@ import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL
 from regraft.build.backbones import backbone
-from regraft.faults import FaultsError
+from regraft.config.errors import FaultsError
 from regraft.verbs.check import check
 
 BASE = {"model": "simple_cnn", "model.image_size": "16", "trainer": "cpu"}

@@ -7,8 +7,9 @@ import torch
 import regraft
 from helpers.small import SMALL, without
 from helpers.stopping import assert_same_end, stopped_run
-from regraft import build, composition
+from regraft import build
 from regraft.checkpoints.files import write
+from regraft.config import compose
 from regraft.runs import Run
 
 
@@ -54,7 +55,7 @@ def test_the_same_seed_gives_the_same_run(small_run):
 def test_another_seed_keeps_the_test_split():
     indices = []
     for seed in (0, 7):
-        config = composition.plain(composition.compose_once("train", [*SMALL, f"seed={seed}"], None))
+        config = compose.plain(compose.compose_once("train", [*SMALL, f"seed={seed}"], None))
         data = build.assemble(config, None).data
         indices.append(
             [

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from regraft.backbones.weights import load_safely, load_tensors, read_safetensors
+from regraft.config.safe_yaml import require_bounded_tree
 from regraft.core.types import Backbone, InputSpec
-from regraft.plain_data import require_bounded_tree
 from regraft.runs import find_checkpoint
 
 _PREFIX = "backbone."

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from regraft.build.targets import Config, factory, target_of
+from regraft.config.instantiate import Config, factory, target_of
+from regraft.config.trust import require_known_targets
 from regraft.core.types import Backbone, InputSpec
-from regraft.trust import require_known_targets
 
 Built = tuple[Backbone, Config | None]
 """A backbone and its architecture; one without weights, and None, where those are yet to be downloaded."""

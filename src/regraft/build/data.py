@@ -3,8 +3,8 @@
 import inspect
 from typing import Any
 
-from regraft.build.targets import Config, checked_call, factory
 from regraft.checkpoints.reading import Checkpoint
+from regraft.config.instantiate import Config, checked_call, factory
 from regraft.core.types import InputSpec
 
 _LATER_KEYS = {"cache": "off"}

@@ -8,15 +8,15 @@ import torch
 
 from regraft.build.features import model_name, run_phases_of
 from regraft.build.pixels import read_stored_pixels
-from regraft.build.signatures import hints_of, misfits
 from regraft.build.storable import trains_head_only
-from regraft.build.targets import Config, factory
 from regraft.checkpoints.reading import Checkpoint
+from regraft.config.errors import FaultsError
+from regraft.config.instantiate import Config, factory
+from regraft.config.signatures import hints_of, misfits
 from regraft.core.types import Backbone
 from regraft.data.another_domain import AnotherDomain
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.folder import FolderSource
-from regraft.faults import FaultsError
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
 from regraft.features.frozen import FrozenFeatures

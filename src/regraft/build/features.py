@@ -17,7 +17,7 @@ from regraft.build.storable import (
     trains_head_only,
     waste,
 )
-from regraft.build.targets import Config, factory
+from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
 from regraft.data.augment import Augment
 from regraft.features.datamodule import CachedData

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from regraft.build.targets import Config, factory
 from regraft.checkpoints.reading import Checkpoint
 from regraft.checkpoints.reading import read as read_checkpoint
+from regraft.config.instantiate import Config, factory
 from regraft.core.seeding import derive_seed
 from regraft.runs import find_checkpoint
 

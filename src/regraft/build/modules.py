@@ -8,7 +8,7 @@ from torch import nn
 
 from regraft.build.heads import head
 from regraft.build.optimizers import optimizer
-from regraft.build.targets import Config, factory
+from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
 
 

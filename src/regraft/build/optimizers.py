@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from regraft.build.targets import Config, factory
+from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
 from regraft.optim import parameter_groups
 

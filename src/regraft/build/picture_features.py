@@ -8,9 +8,9 @@ import torch
 
 from regraft.build.evaluating import frozen_part
 from regraft.build.strategies import freezing
-from regraft.build.targets import factory
 from regraft.build.trained import model_of
 from regraft.checkpoints.reading import Checkpoint, read
+from regraft.config.instantiate import factory
 from regraft.core.console import image_progress
 from regraft.data.image_view import file_transform
 from regraft.features.key import UnreadableSourceError

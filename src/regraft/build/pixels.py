@@ -6,7 +6,7 @@ from typing import Any
 
 from regraft.build.features import FeaturePlan
 from regraft.build.storable import limit_of
-from regraft.build.targets import Config, factory
+from regraft.config.instantiate import Config, factory
 from regraft.features.fill import Progress
 from regraft.features.pixels import PixelStore
 from regraft.features.settings import Settings

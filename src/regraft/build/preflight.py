@@ -26,13 +26,13 @@ from regraft.build.backbones import Built, LastBackbone, backbone, bare_backbone
 from regraft.build.data import unread_datamodule
 from regraft.build.features import require_storable_if_wanted
 from regraft.build.heads import head_source
-from regraft.build.mending import Mending
 from regraft.build.modules import loss
 from regraft.build.running import lacking_keys, trainer
-from regraft.build.signatures import hints_of
 from regraft.build.strategies import freezing, require_length, unasked_freezing
-from regraft.build.targets import Config, checked_call, factory, require_numbers
 from regraft.checkpoints.reading import Checkpoint
+from regraft.config.instantiate import Config, checked_call, factory, require_numbers
+from regraft.config.repair import Mending
+from regraft.config.signatures import hints_of
 from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.table import StageRow
 

@@ -18,7 +18,7 @@ from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer_factory
 from regraft.build.storable import between_steps, is_all
 from regraft.build.strategies import freezing
-from regraft.build.targets import Config, factory, require_numbers
+from regraft.config.instantiate import Config, factory, require_numbers
 from regraft.core.types import Backbone, InputSpec
 from regraft.features.fill import Progress
 from regraft.features.loaders import FeatureEpochs

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any
 
 from regraft.build.parts import Parts
-from regraft.build.targets import Config, factory, target_of
 from regraft.checkpoints.files import CheckpointFiles
 from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.checkpoints.restoring import EarlyStop, EpochEnd, History, StartAfresh
-from regraft.composition import unknown
+from regraft.config.compose import unknown
+from regraft.config.instantiate import Config, factory, target_of
 from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
 from regraft.metrics import metric_names

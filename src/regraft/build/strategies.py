@@ -1,6 +1,6 @@
 """The freezing strategy of a config, and how long it has."""
 
-from regraft.build.targets import Config, factory
+from regraft.config.instantiate import Config, factory
 from regraft.freezing.phases import phases
 from regraft.freezing.strategies import FreezingStrategy
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from regraft.backbones.weights import load_safely
 from regraft.checkpoints.files import whole_or_previous
+from regraft.config.safe_yaml import require_bounded_tree
+from regraft.config.trust import require_known_targets
 from regraft.core.types import EvalView, InputSpec
-from regraft.plain_data import require_bounded_tree
 from regraft.runs import run_of
-from regraft.trust import require_known_targets
 
 _NEEDED = ("config", "architecture", "input_spec", "class_names", "class_counts", "fingerprint")
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from regraft.comparing.parameters import comparable, is_number
-from regraft.dotted import ABSENT
+from regraft.config.nested import ABSENT
 
 _FEWEST_RUNS = 12
 _RUNS_A_PARAMETER = 4

@@ -11,7 +11,7 @@ from regraft.comparing.paired import Comparison, compare_to_leader
 from regraft.comparing.parameters import varied
 from regraft.comparing.planned import only_planned, planned_value
 from regraft.comparing.statistics import Figure, figure
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.handles import HEADLINES
 
 _STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")

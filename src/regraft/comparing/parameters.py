@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regraft.dotted import ABSENT
+from regraft.config.nested import ABSENT
 
 
 @dataclass(frozen=True)

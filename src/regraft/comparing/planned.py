@@ -3,10 +3,10 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from regraft.arguments import key_of, value_of
 from regraft.comparing.entries import Entry
 from regraft.comparing.parameters import is_seed
-from regraft.dotted import ABSENT, at
+from regraft.config.nested import ABSENT, at
+from regraft.config.quoting import key_of, value_of
 from regraft.sweeps.manifest import is_of_experiment
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from regraft.arguments import handle_in, key_of, output_dir, quoted, value_of, without_handle
+from regraft.arguments import handle_in, output_dir, without_handle
+from regraft.config.quoting import key_of, quoted, value_of
 from regraft.handles import all_runs, name_of
 from regraft.runs import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST

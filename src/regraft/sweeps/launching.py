@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
-from regraft.arguments import quoted
+from regraft.config.quoting import quoted
 from regraft.runs import Run
 from regraft.sweeps import claims
 from regraft.sweeps.manifest import Job

@@ -9,11 +9,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
 from regraft import run_state
+from regraft.config.quoting import listed_values
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job, is_done
 from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, skipped
 from regraft.sweeps.planning import Plan
-from regraft.sweeps.space import draw, listed_values, space_of
+from regraft.sweeps.space import draw, space_of
 
 log = logging.getLogger(__name__)
 

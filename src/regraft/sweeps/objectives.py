@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from regraft import provenance
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.runs import Run
 
 Direction = Literal["maximize", "minimize"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from regraft import run_state
-from regraft.arguments import key_of
+from regraft.config.quoting import key_of
 from regraft.handles import headline_of
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job, is_of_experiment

@@ -10,7 +10,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition
+from regraft.config import compose
 from regraft.core.atomic import write_atomically
 from regraft.sweeps import claims, manifest
 from regraft.sweeps.manifest import COMMAND, Job
@@ -44,9 +44,9 @@ class Plan:
     def job(self, overrides: Sequence[str], number: int = 0) -> Job:
         """Returns a job by the config that it composes to, which also finds mistakes before anything runs."""
         composed = self._hydra_context.config_loader.load_sweep_config(self._config, list(overrides))
-        with composition.as_current(composed):
+        with compose.as_current(composed):
             OmegaConf.set_readonly(composed.hydra, False)
-            return Job(number, tuple(overrides), manifest.digest_of(composition.plain(composed, overrides)))
+            return Job(number, tuple(overrides), manifest.digest_of(compose.plain(composed, overrides)))
 
     def known(self) -> list[Job]:
         """Returns the jobs that the sweep has already; of a damaged manifest, those whose folders say what they are."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytorch_lightning as pl
 from torch import Tensor
 
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.run_state import Pruned
 from regraft.runs import Run
 from regraft.sweeps import trial_file

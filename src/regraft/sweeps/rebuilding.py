@@ -9,7 +9,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from regraft.arguments import key_of
+from regraft.config.quoting import key_of
 from regraft.runs import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of

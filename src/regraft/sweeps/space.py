@@ -10,9 +10,14 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override, RangeSweep
 
-_ALLOWED = "choice(a,b), range(1,10), interval(0,1) or tag(log,interval(1e-5,1e-1))"
+from regraft.config.quoting import _ALLOWED, listed_values
+
 _PLAIN = (str, int, float)
+
+
 _SHOWN_DIGITS = 4
+
+
 """Of a number that is drawn; more of them make no other experiment."""
 
 
@@ -152,19 +157,6 @@ def draw(axis: Axis, generator: random.Random) -> Any:
     if axis.is_whole:
         return min(max(round(value), int(axis.low)), int(axis.high))
     return min(max(float(f"{value:.{_SHOWN_DIGITS}g}"), axis.low), axis.high)
-
-
-def listed_values(override: Override) -> tuple[str, ...]:
-    """Returns the different values that an override lists, as it spells them.
-
-    Raises:
-        ValueError: it lists none, as `range(1,1)` and a glob that matches nothing do.
-    """
-    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
-    if not values:
-        key, _, spelt = str(override.input_line).partition("=")
-        raise ValueError(f"{key}: {spelt} has no value to choose from. Allowed: {_ALLOWED}.")
-    return values
 
 
 def _axis(key: str, override: Override) -> Axis:

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.sweeps.objectives import Direction
 from regraft.sweeps.space import Axis, Choices, Space, listed
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.features import catalog
 
 _ACTIONS = ("ls", "size", "clear")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.arguments import output_dir
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 
 if TYPE_CHECKING:
     from regraft.comparing.leaderboard import Leaderboard

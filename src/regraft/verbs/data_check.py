@@ -13,10 +13,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from regraft.arguments import key_of, output_dir, quoted
-from regraft.composition import conf_dir, explain, group_names, plain, unknown
-from regraft.faults import FaultsError
-from regraft.overrides import folder_fault
+from regraft.arguments import output_dir
+from regraft.config.check import folder_fault
+from regraft.config.compose import conf_dir, explain, group_names, plain, unknown
+from regraft.config.errors import FaultsError
+from regraft.config.quoting import key_of, quoted
 
 if TYPE_CHECKING:
     from regraft.data.checking.check import Check
@@ -108,7 +109,7 @@ def _source(node: dict[str, Any]) -> Any:
     shared = yaml.safe_load((conf_dir() / "data" / "_common.yaml").read_text(encoding="utf-8"))
     options = {key: value for key, value in node.items() if key not in shared}
     if node["_target_"] != _FOLDER:
-        from regraft.build.targets import factory
+        from regraft.config.instantiate import factory
 
         return factory(options, "data")()
     # Without what config becomes elsewhere: a folder is looked at again in less time than torch takes to import.

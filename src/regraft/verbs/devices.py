@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
-from regraft import plain_data, run_state
+from regraft import run_state
+from regraft.config import safe_yaml
+from regraft.config.trust import look_beside
 from regraft.core.orphans import end_with
 from regraft.core.processes import mark_of_this_process
 from regraft.core.startup import Preempted
 from regraft.provenance import Session
 from regraft.runs import Run
-from regraft.trust import look_beside
 
 _HANDED_OVER = ".processes.yaml"
 _LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
@@ -93,7 +94,7 @@ def join(run_path: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     quiet_lightning()
     run = Run(Path(run_path))
-    config, session = plain_data.load(run.path / _HANDED_OVER)
+    config, session = safe_yaml.load(run.path / _HANDED_OVER)
     look_beside(config.get("trust", []))
     with suppress(run_state.Pruned):  # which its state says
         fit(config, run, session)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition
 from regraft.arguments import with_appended_sections, with_checkpoint
+from regraft.config import compose
+from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
 from regraft.runs import find_checkpoint, run_of
-from regraft.trust import named_in
 from regraft.verbs.evaluation_config import Asked, asked, with_overrides
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 def evaluate_once(overrides: Sequence[str], config_dir: str | None) -> dict[str, float]:
     """Composes a config as the command line does and evaluates; see `regraft.evaluate`."""
-    composed = composition.compose_once("eval", with_appended_sections(with_checkpoint(overrides)), config_dir)
+    composed = compose.compose_once("eval", with_appended_sections(with_checkpoint(overrides)), config_dir)
     return _evaluate(composed, overrides).metrics
 
 

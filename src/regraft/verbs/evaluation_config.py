@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition
 from regraft.arguments import require_run
-from regraft.composition import unknown
+from regraft.config import compose
+from regraft.config.compose import unknown
 from regraft.handles import find_run
 from regraft.runs import find_checkpoint
 from regraft.verbs.keys import keys_of
@@ -91,7 +91,7 @@ def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequ
         config[section] = given if is_whole else _merged(config.get(section, {}), given, section)
     if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
         raise ValueError("trainer.devices: an evaluation runs on one device, so that each image counts once.")
-    return composition.plain(OmegaConf.create(config), overrides)
+    return compose.plain(OmegaConf.create(config), overrides)
 
 
 def _merged(section: dict[str, Any], given: dict[Any, Any], name: str) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import __version__
+from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
 from regraft.exporting.places import make_folder
-from regraft.trust import named_in
 from regraft.verbs.export_config import HELP, Asked, asked, place_of
 
 if TYPE_CHECKING:

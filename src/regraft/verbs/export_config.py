@@ -7,12 +7,14 @@ from typing import Literal, cast
 
 from omegaconf import DictConfig, ListConfig
 
-from regraft import composition, run_state
-from regraft.arguments import key_of, require_run, value_of, with_checkpoint
-from regraft.composition import unknown
+from regraft import run_state
+from regraft.arguments import require_run, with_checkpoint
+from regraft.config import compose
+from regraft.config.compose import unknown
+from regraft.config.quoting import key_of, value_of
+from regraft.config.trust import look_beside, named_in
 from regraft.exporting.places import require_free
 from regraft.runs import Run, find_checkpoint, run_of
-from regraft.trust import look_beside, named_in
 from regraft.verbs.keys import keys_of, require_keys
 
 Format = Literal["safetensors", "onnx", "torch_export", "hf"]
@@ -84,7 +86,7 @@ def asked(arguments: Sequence[str]) -> Asked:
         raise ValueError(f"format: it has no value yet; add format={'|'.join(FORMATS)}.")
     others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
     look_beside(named_in(others))
-    config = composition.compose_once("export", with_checkpoint(others), None)
+    config = compose.compose_once("export", with_checkpoint(others), None)
     _require_options(config)
     output, images = (value_of(key, arguments) for key in _VERBATIM)
     folder = None if images is None else Path(images).expanduser()

@@ -9,12 +9,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from regraft import provenance
+from regraft.config.trust import require_known_targets
 from regraft.core import slurm
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.provenance import Session
 from regraft.run_state import Recorder, is_first_process, recorded
 from regraft.runs import Run, find_checkpoint
-from regraft.trust import require_known_targets
 from regraft.verbs.final_report import show_findings, show_so_far
 from regraft.verbs.outcome import (
     final_metrics,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import yaml
 
-from regraft.arguments import key_of
-from regraft.composition import conf_dir, unknown
+from regraft.config.compose import conf_dir, unknown
+from regraft.config.quoting import key_of
 
 
 def keys_of(verb: str) -> list[str]:

@@ -33,7 +33,7 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
     Args:
         run: the run.
         root: where its data lies now; None for where it lay.
-        trust: see `regraft.trust`.
+        trust: see `regraft.config.trust`.
     """
 
     def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, Seen], Mapping[str, str]]":

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from regraft import composition
-from regraft.arguments import key_of, require_run, value_of, with_checkpoint
+from regraft.arguments import require_run, with_checkpoint
+from regraft.config import compose
+from regraft.config.quoting import key_of, value_of
+from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import keep_freed_memory, quick_imports
-from regraft.trust import look_beside, named_in
 from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
     trust = named_in(others)
     look_beside(trust)
-    composed = composition.compose_once("predict", with_checkpoint(others), None)
+    composed = compose.compose_once("predict", with_checkpoint(others), None)
     given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
     given["features"] = dict(composed.features)
     return given | {"trust": trust} | {key: value_of(key, arguments) for key in _VERBATIM}

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition, provenance
-from regraft.arguments import key_of
+from regraft import provenance
+from regraft.config import compose
+from regraft.config.quoting import key_of
 from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import Run
 from regraft.verbs.fitting import fit
@@ -30,8 +31,8 @@ _TABLE = "grid.csv"
 
 def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Composes a config as the command line does and probes; see `regraft.probe`."""
-    composed = composition.compose_once("probe", list(overrides), config_dir)
-    with composition.as_current(composed):
+    composed = compose.compose_once("probe", list(overrides), config_dir)
+    with compose.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         keep_overrides(run, overrides)
         return _probe(composed, run, overrides)
@@ -146,6 +147,6 @@ def _config_of(composed: DictConfig, point: "Point", overrides: Sequence[str]) -
     own.data.shots = point.shots
     own.optimizer.lr = point.lr
     own.optimizer.weight_decay = point.weight_decay
-    config = composition.plain(own, overrides)
+    config = compose.plain(own, overrides)
     del config["grid"]
     return config

@@ -10,12 +10,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from regraft import composition, provenance
-from regraft.arguments import handle_in, key_of, output_dir, quoted, value_of, with_keys_of_the_run, without_handle
+from regraft import provenance
+from regraft.arguments import handle_in, output_dir, with_keys_of_the_run, without_handle
+from regraft.config import compose
+from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.trust import require_known_targets
 from regraft.handles import find_run
 from regraft.resuming import WHERE_THINGS_LIE, continued
 from regraft.runs import Run, find_checkpoint
-from regraft.trust import require_known_targets
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +53,10 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
 def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Trains a run again as the command line does; see `regraft.reproduce`."""
     source, completed = to_reproduce(list(overrides))
-    composed = composition.compose_once("train", completed, config_dir)
-    with composition.as_current(composed):
+    composed = compose.compose_once("train", completed, config_dir)
+    with compose.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
-        _reproduce(source, composition.plain(composed, completed), completed, run)
+        _reproduce(source, compose.plain(composed, completed), completed, run)
     return run
 
 
@@ -63,7 +65,7 @@ def reproduce_job(composed: DictConfig, source: Run) -> str | None:
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
-    return _reproduce(source, composition.plain(composed, overrides), overrides, run)
+    return _reproduce(source, compose.plain(composed, overrides), overrides, run)
 
 
 def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> str | None:

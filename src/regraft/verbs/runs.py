@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.arguments import output_dir
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.handles import all_runs
 
 _USAGE = "regraft runs [WORD]... [output_dir=PATH]"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
-from regraft import __version__, composition
+from regraft import __version__
 from regraft.arguments import require_run, with_checkpoint
+from regraft.config import compose
+from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
 from regraft.runs import run_of
-from regraft.trust import look_beside, named_in
 from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def _composed(arguments: Sequence[str]) -> DictConfig:
     require_keys("serve", arguments, keys_of("serve"), _USAGE)
     require_run(arguments)
     look_beside(named_in(arguments))
-    config = composition.compose_once("serve", with_checkpoint(arguments), None)
+    config = compose.compose_once("serve", with_checkpoint(arguments), None)
     if not isinstance(config.host, str) or not config.host:
         raise ValueError(f"host: got {config.host!r}; allowed: 127.0.0.1, or another address of this machine.")
     if not isinstance(config.port, int) or isinstance(config.port, bool) or not 0 <= config.port < 2**16:

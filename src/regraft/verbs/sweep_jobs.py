@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition
+from regraft.config import compose
 from regraft.core.orphans import end_with
 from regraft.core.processes import mark_of_this_process
 from regraft.core.startup import Preempted, exit_when_preempted, limit_spinning
@@ -55,7 +55,7 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
 def _is_done(run: Run, config: DictConfig) -> bool:
     """Whether a folder holds this very job, finished."""
     try:
-        asked = composition.plain(config, HydraConfig.get().overrides.task)
+        asked = compose.plain(config, HydraConfig.get().overrides.task)
     except ValueError:  # which is said where it is trained
         return False
     return is_done(run, digest_of(asked))
@@ -66,7 +66,7 @@ def _join_the_sweep() -> None:
     sweep = os.environ.get(SWEEP_VARIABLE, mark_of_this_process())
     if sweep == mark_of_this_process() or threading.current_thread() is not threading.main_thread():
         return
-    composition.register_resolvers()
+    compose.register_resolvers()
     limit_spinning()
     exit_when_preempted()
     if str(Path.cwd()) not in sys.path:

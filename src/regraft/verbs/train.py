@@ -12,16 +12,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import composition, provenance
+from regraft import provenance
 from regraft.arguments import in_its_folder
+from regraft.config import compose
+from regraft.config.check import reference
+from regraft.config.errors import FaultsError
+from regraft.config.trust import require_known_targets
 from regraft.core.startup import quick_imports
-from regraft.faults import FaultsError
-from regraft.overrides import reference
 from regraft.provenance import Session
 from regraft.resuming import continued, reset_parts
 from regraft.run_state import require_not_running
 from regraft.runs import Run, run_of
-from regraft.trust import require_known_targets
 from regraft.verbs import devices
 from regraft.verbs.fitting import checkpoint_of, fit
 from regraft.verbs.quiet import quiet_lightning
@@ -37,15 +38,15 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Composes a config as the command line does and trains it; see `regraft.train`."""
     completed = in_its_folder(list(overrides))
     try:
-        composed = composition.compose_once("train", completed, config_dir)
+        composed = compose.compose_once("train", completed, config_dir)
     except ValueError:
         from regraft.verbs.check import require_sound_command
 
         require_sound_command([*overrides, *([] if config_dir is None else ["--config-dir", config_dir])])
         raise
-    with composition.as_current(composed):
+    with compose.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
-        config = composition.plain(composed, overrides)
+        config = compose.plain(composed, overrides)
     try:
         return _start(config, overrides, run, partial(reference, composed.hydra))
     except FaultsError:
@@ -58,7 +59,7 @@ def train_job(composed: DictConfig) -> Run:
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
-    config = composition.plain(composed, overrides)
+    config = compose.plain(composed, overrides)
     if hydra.mode == RunMode.MULTIRUN and run.can_go_on and config["ckpt_path"] is None:
         config["ckpt_path"] = str(run.path)
     # By its value: a sweep's next job has a config of its own.

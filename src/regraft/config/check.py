@@ -18,11 +18,10 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from regraft.arguments import key_of, quoted
-from regraft.composition import as_current, chosen_already, compose_once, explain, group_names, plain
-from regraft.faults import key_in
-from regraft.sweeps.space import listed_values
-from regraft.top_level import chosen_groups, no_choice, top_level_faults
+from regraft.config.compose import as_current, chosen_already, compose_once, explain, group_names, plain
+from regraft.config.errors import key_in
+from regraft.config.quoting import key_of, listed_values, quoted
+from regraft.config.top_level import chosen_groups, no_choice, top_level_faults
 
 _NO_SECTIONS = ("hydra", "experiment")
 _MISTAKES = (ValueError, OmegaConfBaseException, yaml.YAMLError)

@@ -9,7 +9,7 @@ from typing import Any
 
 from hydra.utils import get_object, instantiate
 
-from regraft.composition import unknown
+from regraft.config.compose import unknown
 from regraft.trained import lacks_memory
 
 Config = dict[str, Any]

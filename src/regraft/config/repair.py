@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 from hydra.errors import HydraException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from regraft.build.signatures import misfits
-from regraft.build.targets import Config
-from regraft.dotted import ABSENT, at
-from regraft.faults import key_in, sentences_of
+from regraft.config.errors import key_in, sentences_of
+from regraft.config.instantiate import Config
+from regraft.config.nested import ABSENT, at
+from regraft.config.signatures import misfits
 
 Made = TypeVar("Made")
 

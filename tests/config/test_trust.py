@@ -8,13 +8,13 @@ from hydra.utils import get_object
 
 import regraft
 from helpers import evil
-from regraft import composition
 from regraft.backbones import checkpoint as grafted
 from regraft.backbones import weights
 from regraft.checkpoints.reading import read
-from regraft.config_files import package_of, require_harmless
-from regraft.shipped import shipped_targets
-from regraft.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
+from regraft.config import compose
+from regraft.config.shipped import shipped_targets
+from regraft.config.sources import package_of, require_harmless
+from regraft.config.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_run_of_a_stranger_runs_nothing(small_run, canary, tmp_path):
 def test_what_a_file_may_not_say(content, sentence, canary, tmp_path):
     text = "# @package _global_\n" + yaml.safe_dump(content)
     with pytest.raises(ValueError, match=sentence):
-        composition.compose_once("train", ["experiment=evil"], config_dir(tmp_path, "experiment/evil", text))
+        compose.compose_once("train", ["experiment=evil"], config_dir(tmp_path, "experiment/evil", text))
     assert not canary.exists()
 
 
@@ -161,26 +161,26 @@ def test_what_is_of_hydra_is_known_wherever_it_stands(name, header):
 def test_a_file_may_say_where_runs_lie(tmp_path):
     content = {"hydra": {"run": {"dir": "here/${now:%Y}"}, "job": {"chdir": False}}, "optimizer": {"lr": 0.5}}
     folder = config_dir(tmp_path, "experiment/mine", "# @package _global_\n" + yaml.safe_dump(content))
-    assert composition.compose_once("train", ["experiment=mine"], folder).optimizer.lr == 0.5
+    assert compose.compose_once("train", ["experiment=mine"], folder).optimizer.lr == 0.5
 
 
 def test_a_module_of_ones_own_is_one_word(tmp_path):
     folder = config_dir(tmp_path, "head/mine", {"_target_": "my_heads.Scaled", "temperature": 2.0})
     for overrides in (["head=mine", "trust=[my_heads]"], ["head=mine", "trust=my_heads.Scaled"]):
-        composed = composition.compose_once("train", overrides, folder)
-        assert composition.plain(composed, overrides)["head"]["_target_"] == "my_heads.Scaled"
+        composed = compose.compose_once("train", overrides, folder)
+        assert compose.plain(composed, overrides)["head"]["_target_"] == "my_heads.Scaled"
     typed = ["+callbacks.x._target_=mymodule.MyCallback", "+callbacks.y={_target_: mymodule.Other, a: [1]}"]
-    composed = composition.compose_once("train", typed, None)
-    assert composition.plain(composed, typed)["trust"] == ["mymodule.MyCallback", "mymodule.Other"]
+    composed = compose.compose_once("train", typed, None)
+    assert compose.plain(composed, typed)["trust"] == ["mymodule.MyCallback", "mymodule.Other"]
 
 
 def test_what_is_trusted_is_what_was_typed():
     assert named_in(["trust=[a,b.c]", "data.root=trust", "-m", "head._target_=x.A,y.B"]) == ["a", "b.c", "x.A", "y.B"]
-    composed = composition.compose_once("train", [], None)
+    composed = compose.compose_once("train", [], None)
     composed.trust = ["os"]
     composed.head = {"_target_": "os.system"}
     with pytest.raises(ValueError, match=r"config: head\._target_ names 'os\.system'"):
-        composition.plain(composed, [])
+        compose.plain(composed, [])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
-from regraft.quoting import readable
-from regraft.trust import named_in
+from regraft.config.quoting import readable
+from regraft.config.trust import named_in
 
 
 @pytest.mark.parametrize(

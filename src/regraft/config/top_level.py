@@ -9,7 +9,7 @@ import yaml
 from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from omegaconf import DictConfig, OmegaConf
 
-from regraft.composition import conf_dir, group_choices, group_names, unknown
+from regraft.config.compose import conf_dir, group_choices, group_names, unknown
 
 _NO_SECTIONS = ("hydra", "experiment")
 _TEXTS = ("output_dir",)

@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.plain_data import MAX_DEPTH, load, require_bounded, require_bounded_tree
+from regraft.config.safe_yaml import MAX_DEPTH, load, require_bounded, require_bounded_tree
 
 
 def bomb(width: int, levels: int) -> str:

@@ -1,23 +1,21 @@
 import pytest
 
-from regraft import composition
+from regraft.config import compose
 
 
 def test_choices_carry_the_line_that_their_file_says_of_itself():
-    assert composition.group_choices("trainer")["cpu"] == "the CPU, one process"
+    assert compose.group_choices("trainer")["cpu"] == "the CPU, one process"
 
 
 def test_bases_are_no_choices():
-    assert not [
-        name for group in composition.group_names() for name in composition.group_choices(group) if name[0] == "_"
-    ]
+    assert not [name for group in compose.group_names() for name in compose.group_choices(group) if name[0] == "_"]
 
 
 def test_every_choice_says_what_it_is():
     silent = [
         f"{group}/{name}"
-        for group in composition.group_names()
-        for name, line in composition.group_choices(group).items()
+        for group in compose.group_names()
+        for name, line in compose.group_choices(group).items()
         if not line
     ]
     assert silent == []
@@ -26,25 +24,25 @@ def test_every_choice_says_what_it_is():
 def test_a_users_folder_adds_choices(tmp_path):
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "night.yaml").write_text("# all night long\nmax_epochs: 1000\n")
-    assert composition.group_choices("trainer", str(tmp_path))["night"] == "all night long"
+    assert compose.group_choices("trainer", str(tmp_path))["night"] == "all night long"
 
 
 def test_an_unknown_group_is_named_with_its_nearest():
     with pytest.raises(ValueError, match=r"unknown group 'modle'\. Did you mean 'model'\?"):
-        composition.group_choices("modle")
+        compose.group_choices("modle")
 
 
 def test_two_runs_of_one_second_have_folders_of_their_own():
     folders = set()
     for _ in range(2):
-        composed = composition.compose_once("train", ["experiment=quickstart"], None)
+        composed = compose.compose_once("train", ["experiment=quickstart"], None)
         composed.hydra.run.dir = "${regraft.id:}"
         folders.add(composed.hydra.run.dir)
     assert len(folders) == 2
 
 
 def test_an_id_is_drawn_once_per_config():
-    composed = composition.compose_once("train", ["+name=${regraft.id:}", "+again=${regraft.id:}"], None)
+    composed = compose.compose_once("train", ["+name=${regraft.id:}", "+again=${regraft.id:}"], None)
     assert composed.name == composed.again
 
 
@@ -58,5 +56,5 @@ def test_an_id_is_drawn_once_per_config():
     ],
 )
 def test_a_head_alone_takes_a_higher_rate_and_more_decay_unless_told_otherwise(overrides, rate, decay):
-    config = composition.plain(composition.compose_once("train", overrides, None))
+    config = compose.plain(compose.compose_once("train", overrides, None))
     assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (rate, decay)

@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from regraft import composition
+from regraft.config import compose
 from regraft.data.datamodule import ImageDataModule
 
 # What a choice can't do without.
@@ -29,7 +29,7 @@ GIVEN = {
 }
 VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 DATAMODULE = set(inspect.signature(ImageDataModule).parameters)
-CHOICES = [f"{group}={name}" for group in composition.group_names() for name in composition.group_choices(group)]
+CHOICES = [f"{group}={name}" for group in compose.group_names() for name in compose.group_choices(group)]
 
 
 Targets = list[tuple[str, Any, dict[str, Any]]]
@@ -37,7 +37,7 @@ Targets = list[tuple[str, Any, dict[str, Any]]]
 
 def targets_of(choice: str) -> Targets:
     """Returns (section, target, keys) of each node that a choice puts into the config."""
-    composed = composition.compose_once("train", [choice, *NEEDED.get(choice, [])], None)
+    composed = compose.compose_once("train", [choice, *NEEDED.get(choice, [])], None)
     del composed.hydra
     config = OmegaConf.to_container(composed)
     group = choice.partition("=")[0]
@@ -88,7 +88,7 @@ def test_no_config_says_what_the_data_or_the_weights_say(targets):
 
 def test_the_datamodules_keys_stand_in_every_data_config():
     given_by_build = {"source", "input_spec", "augment", "seed"}
-    for choice in composition.group_choices("data"):
+    for choice in compose.group_choices("data"):
         ((_, _, keys),) = targets_of(f"data={choice}")
         assert DATAMODULE - given_by_build <= set(keys), choice
 
@@ -96,4 +96,4 @@ def test_the_datamodules_keys_stand_in_every_data_config():
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_choice_shows_its_exact_command(choice):
     group, _, name = choice.partition("=")
-    assert "# regraft train " in (composition.conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")
+    assert "# regraft train " in (compose.conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8")

@@ -19,10 +19,10 @@ from hydra.errors import HydraException, InstantiationException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from regraft import config_files
-from regraft.quoting import readable
-from regraft.shipped import conf_dir
-from regraft.trust import named_in, require_known_targets
+from regraft.config import sources
+from regraft.config.quoting import readable
+from regraft.config.shipped import conf_dir
+from regraft.config.trust import named_in, require_known_targets
 
 _HEAD_ALONE = "regraft.freezing.strategies.LinearProbe"
 
@@ -62,7 +62,7 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
     search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
     try:
         with (
-            config_files.checked(overrides),
+            sources.checked(overrides),
             initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name),
         ):
             return compose(config_name, [*readable(overrides), *search_path], return_hydra_config=True)

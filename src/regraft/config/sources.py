@@ -16,9 +16,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
-from regraft.plain_data import require_bounded
-from regraft.shipped import conf_dir
-from regraft.trust import is_trusted, named_in, require_known, require_known_resolvers, values
+from regraft.config.safe_yaml import require_bounded
+from regraft.config.shipped import conf_dir
+from regraft.config.trust import is_trusted, named_in, require_known, require_known_resolvers, values
 
 # What a file may say of Hydra. The rest has it import packages, set environment variables, or write a log of any words
 # into any file, before a check of ours could come.

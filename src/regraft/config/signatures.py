@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from regraft.build.targets import target_of
+from regraft.config.instantiate import target_of
 
 _LISTS = ("list", "tuple", "Sequence", "Iterable", "Collection")
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

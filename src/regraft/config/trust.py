@@ -15,9 +15,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Sweep
 from hydra.utils import get_object
 
-from regraft.plain_data import require_bounded_tree
-from regraft.quoting import readable
-from regraft.shipped import shipped_targets
+from regraft.config.quoting import readable
+from regraft.config.safe_yaml import require_bounded_tree
+from regraft.config.shipped import shipped_targets
 
 # Classes of these modules, if they are of this kind: making one reads no pickle and calls nothing that it is given.
 _KINDS = {

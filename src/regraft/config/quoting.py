@@ -1,0 +1,87 @@
+"""A command's values as Hydra's grammar reads them, without people having to quote them twice."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+_BRACKETS = ("[", "{", "'", '"')
+
+
+def readable(arguments: Sequence[str]) -> list[str]:
+    """Returns a command's words, with quotes around values that Hydra's grammar has no word for, such as `~/Photos`.
+
+    What begins as a list, a mapping or a quoted text is left as it is. With `-m` the values between commas are quoted
+    one by one.
+    """
+    is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
+    return [_readable(argument, is_sweep=is_sweep) for argument in arguments]
+
+
+def _readable(argument: str, *, is_sweep: bool) -> str:
+    key, _, value = argument.partition("=")
+    if not value or argument.startswith("-") or value.startswith(_BRACKETS) or _is_read(argument):
+        return argument
+    parts = value.split(",") if is_sweep else [value]
+    return f"{key}={','.join(part if _is_read(f'{key}={part}') else _in_quotes(part) for part in parts)}"
+
+
+def _in_quotes(text: str) -> str:
+    quote = '"' if "'" in text else "'"
+    return text if quote in text or text.endswith("\\") else f"{quote}{text}{quote}"
+
+
+def _is_read(override: str) -> bool:
+    try:
+        OverridesParser.create().parse_overrides([override])
+    except HydraException:
+        return False
+    return True
+
+
+_OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)
+
+
+def key_of(argument: str) -> str | None:
+    """Returns the key of an override such as `++data.root=x`; None for a flag."""
+    match = _OVERRIDE.match(argument)
+    return None if match is None or argument.startswith("-") else match["key"]
+
+
+def value_of(key: str, arguments: Sequence[str]) -> str | None:
+    """Returns the last value that a key is given, quotes off; None if there is none, or it is null."""
+    values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
+    value = _unquoted(values[-1]) if values else "null"
+    return None if value in ("null", "") else value
+
+
+def quoted(path: Path) -> str:
+    """Returns a path as a value that Hydra reads as it is."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _unquoted(value: str) -> str:
+    """Returns a value as Hydra reads it; `quoted` the other way round."""
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return re.sub(rf"\\([\\{value[0]}])", r"\1", value[1:-1])
+    return value
+
+
+_ALLOWED = "choice(a,b), range(1,10), interval(0,1) or tag(log,interval(1e-5,1e-1))"
+
+
+def listed_values(override: Override) -> tuple[str, ...]:
+    """Returns the different values that an override lists, as it spells them.
+
+    Raises:
+        ValueError: it lists none, as `range(1,1)` and a glob that matches nothing do.
+    """
+    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        key, _, spelt = str(override.input_line).partition("=")
+        raise ValueError(f"{key}: {spelt} has no value to choose from. Allowed: {_ALLOWED}.")
+    return values
