@@ -22,8 +22,8 @@ from typing import Any
 
 import torch
 
-from regraft.checkpoints.files import CheckpointFiles, DamagedCheckpointError
-from regraft.runs import Run
+from regraft.runs.checkpoint_io import CheckpointFiles, DamagedCheckpointError
+from regraft.runs.folder import Run
 
 COMMON = [
     *("data=digits", "data.fraction=0.2", "data.test_fraction=0.1", "data.batch_size=16", "model=simple_cnn"),

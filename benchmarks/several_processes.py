@@ -20,8 +20,8 @@ import pytorch_lightning as pl
 import torch
 
 import regraft
-from regraft.checkpoints.files import CheckpointFiles
-from regraft.runs import Run
+from regraft.runs.checkpoint_io import CheckpointFiles
+from regraft.runs.folder import Run
 
 COMMON = [
     *("data=digits", "data.fraction=0.2", "data.test_fraction=0.1", "model=simple_cnn", "model.batch_norm=false"),

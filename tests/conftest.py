@@ -9,7 +9,7 @@ import torch
 
 import regraft
 from helpers.small import SMALL
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 # Tiny models: threads cost more than they bring, and tests share the machine.
 torch.set_num_threads(1)

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 
 from regraft.calibration import CALIBRATION, fit, temperature_of, tempered, write
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 
 @pytest.fixture

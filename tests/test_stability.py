@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 import regraft
 from helpers.small import without
 from helpers.stopping import stopped_run
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 PHASES = [*without("freezing", "trainer.max_epochs"), "freezing=lp_ft", "trainer.max_epochs=2"]
 STAGES = ("conv1", "conv2", "conv3", "head")

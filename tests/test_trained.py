@@ -9,8 +9,8 @@ from helpers.small import digits_folder, without
 from regraft.data.decoding import decode_image
 from regraft.data.digits import DigitsSource
 from regraft.data.folder import FolderSource
-from regraft.predictions.files import read
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.predictions import read
 
 
 def test_pictures_in_memory_are_seen_as_in_the_final_test(small_run):

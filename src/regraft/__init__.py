@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regraft.comparing.leaderboard import Leaderboard
-    from regraft.runs import Run
+    from regraft.runs.folder import Run
     from regraft.trained import TrainedModel
 
 __version__ = "0.1.0"
@@ -42,7 +42,7 @@ def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
     Returns:
         The run's handle.
     """
-    from regraft.verbs.resume import resume_once
+    from regraft.runs.resume import resume_once
 
     return resume_once(overrides, config_dir)
 
@@ -139,7 +139,7 @@ def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str]
     from pathlib import Path
 
     from regraft.build import trained_model
-    from regraft.handles import find_run
+    from regraft.runs.find import find_run
 
     is_file = Path(run).expanduser().is_file()
     return trained_model(run if is_file else find_run(str(run), output_dir).path, trust=trust)

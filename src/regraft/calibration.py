@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from regraft.core.atomic import write_atomically
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 CALIBRATION = "calibration.json"
 _MAX_TEMPERATURE = 1e3

@@ -16,7 +16,6 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft import __version__
-from regraft.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
 from regraft.cli_app import run_app
 from regraft.cli_completion import complete
 from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
@@ -24,6 +23,7 @@ from regraft.config.compose import explain, is_debugging, unknown
 from regraft.config.errors import FaultsError, sentences_of
 from regraft.config.quoting import readable
 from regraft.core.startup import exit_when_preempted, limit_spinning
+from regraft.runs.arguments import in_its_folder, to_resume, with_appended_sections, with_checkpoint
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 

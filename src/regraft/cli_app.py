@@ -17,7 +17,7 @@ from regraft.config.errors import FaultsError
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import Preempted
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),

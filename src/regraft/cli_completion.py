@@ -54,6 +54,6 @@ def complete(arguments: list[str], run_app: RunApp) -> None:
 
 def _handles() -> list[str]:
     """Returns what can stand for a run in the folder where runs are by default."""
-    from regraft.handles import all_runs, name_of
+    from regraft.runs.find import all_runs, name_of
 
     return ["run=last", "run=best", *(f"run={name_of(run, 'outputs')}" for run in all_runs("outputs"))]

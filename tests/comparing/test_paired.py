@@ -3,7 +3,7 @@ import pytest
 from helpers.made_runs import drawn, made_run
 from regraft.comparing.entries import read_entries
 from regraft.comparing.paired import PAIRED, SEVERAL, SINGLE, compare_to_leader
-from regraft.predictions.files import PREDICTIONS, Predictions, write
+from regraft.runs.predictions import PREDICTIONS, Predictions, write
 
 
 @pytest.fixture

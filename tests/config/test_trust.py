@@ -10,11 +10,11 @@ import regraft
 from helpers import evil
 from regraft.backbones import checkpoint as grafted
 from regraft.backbones import weights
-from regraft.checkpoints.reading import read
 from regraft.config import compose
 from regraft.config.shipped import shipped_targets
 from regraft.config.sources import package_of, require_harmless
 from regraft.config.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
+from regraft.runs.checkpoint import read
 
 
 @pytest.fixture

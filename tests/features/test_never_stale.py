@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 import regraft
 from regraft.data.digits import DigitsSource
 from regraft.data.images import ArrayImages, Splits
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 OPTIONS = [
     *("trainer=cpu", "trainer.max_epochs=3", "trainer.enable_progress_bar=false", "logger=csv"),

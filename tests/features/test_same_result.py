@@ -10,8 +10,8 @@ from PIL import Image
 
 import regraft
 from regraft import build
-from regraft.checkpoints.reading import read
-from regraft.runs import Run
+from regraft.runs.checkpoint import read
+from regraft.runs.folder import Run
 
 SMALL = [
     "data=digits",

@@ -16,7 +16,7 @@ import regraft
 from helpers.processes import start_regraft
 from helpers.stopping import assert_same_end, stopped_run
 from regraft.features import catalog, files
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 RESNET = ["model=cifar_resnet", "model.depth=8"]
 """Quick; its mean and deviation come from the images, so that another image changes all rows."""

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from regraft.predictions.files import Predictions, write
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.predictions import Predictions, write
 
 NUM_IMAGES = 400
 

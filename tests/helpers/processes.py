@@ -33,10 +33,10 @@ def write_checkpoints(path: Path) -> None:
     """Writes one checkpoint after the other to the same place, until it is killed."""
     import torch
 
-    from regraft.checkpoints import files
+    from regraft.runs import checkpoint_io
 
     for step in itertools.count():
-        files.write(path, {"state_dict": torch.full((200_000,), float(step)), "global_step": step})
+        checkpoint_io.write(path, {"state_dict": torch.full((200_000,), float(step)), "global_step": step})
 
 
 def _alone(folder: str, environment: dict[str, str], function: Callable[..., None], arguments: tuple[object]) -> None:

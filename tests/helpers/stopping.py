@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import regraft
-from regraft.checkpoints.files import CheckpointFiles
 from regraft.checkpoints.keeping import LastCheckpoint
-from regraft.runs import Run
+from regraft.runs.checkpoint_io import CheckpointFiles
+from regraft.runs.folder import Run
 
 
 class StoppedError(Exception):

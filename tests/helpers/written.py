@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.sweeps import manifest
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.space import with_configured

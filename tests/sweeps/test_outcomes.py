@@ -4,7 +4,7 @@ import socket
 import pytest
 
 from helpers.written import written_run
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import (
     Outcome,

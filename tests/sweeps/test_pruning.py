@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from regraft.run_state import Pruned
+from regraft.runs.state import Pruned
 from regraft.sweeps.pruning import PruneUnpromising
 
 

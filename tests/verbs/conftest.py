@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 
 import regraft
 from helpers.small import without
-from regraft.checkpoints.files import CheckpointFiles
-from regraft.runs import Run
+from regraft.runs.checkpoint_io import CheckpointFiles
+from regraft.runs.folder import Run
 from regraft.verbs import devices
 
 ONE = {"devices": 1, "num_nodes": 1, "accelerator": "cpu"}

@@ -17,7 +17,7 @@ from helpers.processes import start_regraft
 from helpers.small import without
 from helpers.stopping import StoppedError, assert_same_end, content_of, stopped_run
 from regraft.module import TransferModule
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 KEPT = [
     *without("data", "freezing", "trainer.max_epochs"),

@@ -12,8 +12,8 @@ import torch
 import regraft
 from helpers.small import without
 from regraft.exporting import weights_file
-from regraft.run_state import Recorder
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.state import Recorder
 
 WITHOUT_TORCH = """
 import json, sys

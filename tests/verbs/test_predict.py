@@ -20,8 +20,8 @@ from helpers.command_line import run_main
 from helpers.small import digits_folder, without
 from regraft.data.folder import FolderSource
 from regraft.features.pool import Pool
-from regraft.predictions.files import read
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.predictions import read
 
 
 @pytest.fixture(scope="module")

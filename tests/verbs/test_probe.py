@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import regraft
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 OPTIONS = [
     *("data=digits", "data.fraction=0.1", "data.test_fraction=0.1", "data.subset_seed=0"),

@@ -10,7 +10,7 @@ from helpers.small import SMALL
 from regraft.cli import main
 from regraft.core.startup import Preempted
 from regraft.module import TransferModule
-from regraft.predictions.files import read
+from regraft.runs.predictions import read
 from regraft.verbs.final_report import show_findings
 from regraft.verbs.mistakes import thorough
 from regraft.verbs.report import report

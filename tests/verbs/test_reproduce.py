@@ -6,8 +6,8 @@ import torch
 import regraft
 from helpers.command_line import run_main
 from helpers.small import without
-from regraft import provenance
-from regraft.runs import Run
+from regraft.runs import provenance
+from regraft.runs.folder import Run
 
 
 def photos(folder, shift=0):

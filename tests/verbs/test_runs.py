@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from helpers.command_line import imported_by, run_main
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import regraft
 from helpers.small import SMALL, without
 from helpers.stopping import assert_same_end, stopped_run
 from regraft import build
-from regraft.checkpoints.files import write
 from regraft.config import compose
-from regraft.runs import Run
+from regraft.runs.checkpoint_io import write
+from regraft.runs.folder import Run
 
 
 def state_of(path):

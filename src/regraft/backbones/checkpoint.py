@@ -15,7 +15,7 @@ from torch import Tensor
 from regraft.backbones.weights import load_safely, load_tensors, read_safetensors
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.core.types import Backbone, InputSpec
-from regraft.runs import find_checkpoint
+from regraft.runs.folder import find_checkpoint
 
 _PREFIX = "backbone."
 

@@ -3,9 +3,9 @@
 import inspect
 from typing import Any
 
-from regraft.checkpoints.reading import Checkpoint
 from regraft.config.instantiate import Config, checked_call, factory
 from regraft.core.types import InputSpec
+from regraft.runs.checkpoint import Checkpoint
 
 _LATER_KEYS = {"cache": "off"}
 """Of the section `data`, which runs of older versions lack."""

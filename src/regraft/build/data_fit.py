@@ -10,12 +10,12 @@ from regraft.build.data import unread_datamodule
 from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer
 from regraft.build.preflight import Checked, preflight
-from regraft.checkpoints.reading import Checkpoint
 from regraft.config.errors import FaultsError, sentences_of
 from regraft.config.instantiate import Config
 from regraft.config.nested import at
 from regraft.config.repair import Mending
 from regraft.core.types import Backbone
+from regraft.runs.checkpoint import Checkpoint
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
 

@@ -9,7 +9,6 @@ import torch
 from regraft.build.features import model_name, run_phases_of
 from regraft.build.pixels import read_stored_pixels
 from regraft.build.storable import trains_head_only
-from regraft.checkpoints.reading import Checkpoint
 from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, factory
 from regraft.config.signatures import hints_of, misfits
@@ -25,6 +24,7 @@ from regraft.features.plan import frozen_depth, stretches
 from regraft.features.settings import Settings
 from regraft.features.shelf import NoFolderError, NoRoomError
 from regraft.freezing.strategies import FreezingStrategy
+from regraft.runs.checkpoint import Checkpoint
 
 
 def require_types(config: Config) -> None:

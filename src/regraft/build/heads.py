@@ -3,11 +3,11 @@
 import torch
 from torch import nn
 
-from regraft.checkpoints.reading import Checkpoint
-from regraft.checkpoints.reading import read as read_checkpoint
 from regraft.config.instantiate import Config, factory
 from regraft.core.seeding import derive_seed
-from regraft.runs import find_checkpoint
+from regraft.runs.checkpoint import Checkpoint
+from regraft.runs.checkpoint import read as read_checkpoint
+from regraft.runs.folder import find_checkpoint
 
 
 def head(config: Config, num_features: int, num_classes: int) -> nn.Module:

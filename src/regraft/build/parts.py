@@ -17,12 +17,12 @@ from regraft.build.heads import load_head
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
 from regraft.build.strategies import freezing
-from regraft.checkpoints.reading import Checkpoint
 from regraft.config.instantiate import Config, require_numbers
 from regraft.core.types import Backbone
 from regraft.freezing import table
 from regraft.freezing.strategies import FreezingStrategy, keeps_statistics
 from regraft.freezing.table import StageRow
+from regraft.runs.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 

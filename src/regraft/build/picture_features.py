@@ -9,7 +9,6 @@ import torch
 from regraft.build.evaluating import frozen_part
 from regraft.build.strategies import freezing
 from regraft.build.trained import model_of
-from regraft.checkpoints.reading import Checkpoint, read
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress
 from regraft.data.image_view import file_transform
@@ -17,7 +16,8 @@ from regraft.features.key import UnreadableSourceError
 from regraft.features.pictures import PictureFeatures, Transform
 from regraft.features.settings import Settings
 from regraft.features.shelf import NoFolderError
-from regraft.runs import find_checkpoint
+from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.folder import find_checkpoint
 from regraft.trained import TrainedModel
 
 

@@ -29,12 +29,12 @@ from regraft.build.heads import head_source
 from regraft.build.modules import loss
 from regraft.build.running import lacking_keys, trainer
 from regraft.build.strategies import freezing, require_length, unasked_freezing
-from regraft.checkpoints.reading import Checkpoint
 from regraft.config.instantiate import Config, checked_call, factory, require_numbers
 from regraft.config.repair import Mending
 from regraft.config.signatures import hints_of
 from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.table import StageRow
+from regraft.runs.checkpoint import Checkpoint
 
 _ANY_FEATURES = 8
 """Of a head that is tried out where there is no backbone."""

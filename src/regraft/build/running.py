@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from regraft.build.parts import Parts
-from regraft.checkpoints.files import CheckpointFiles
 from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.checkpoints.restoring import EarlyStop, EpochEnd, History, StartAfresh
 from regraft.config.compose import unknown
@@ -20,8 +19,9 @@ from regraft.freezing.callback import FreezingCallback
 from regraft.interrupts import StopOnSignal
 from regraft.metrics import metric_names
 from regraft.predictions.callback import KeepPredictions
-from regraft.resuming import without_state
-from regraft.runs import CHECKPOINTS, Run
+from regraft.runs.checkpoint_io import CheckpointFiles
+from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.runs.resuming import without_state
 from regraft.sweeps.pruning import pruning_of
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import torch
 from regraft.build.backbones import bare_backbone
 from regraft.build.heads import head
 from regraft.calibration import temperature_of
-from regraft.checkpoints.reading import Checkpoint, read
-from regraft.runs import find_checkpoint, run_of
+from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.folder import find_checkpoint, run_of
 from regraft.trained import Network, TrainedModel
 
 

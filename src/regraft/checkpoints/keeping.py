@@ -13,9 +13,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
-from regraft.checkpoints.files import CheckpointFiles, keep_previous, remove_damaged
 from regraft.core.atomic import remove_leftovers
-from regraft.runs import PREVIOUS
+from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
+from regraft.runs.folder import PREVIOUS
 
 
 class _Share:

@@ -7,12 +7,13 @@ from typing import Any
 
 import yaml
 
-from regraft import provenance, run_state
 from regraft.comparing.history import kept_validation, number, numbers, rows_of
 from regraft.comparing.parameters import Composed, configuration_of, is_seed, seeds_of
 from regraft.config.quoting import key_of, value_of
-from regraft.handles import last_started, name_of
-from regraft.runs import Run
+from regraft.runs import provenance
+from regraft.runs import state as run_state
+from regraft.runs.find import last_started, name_of
+from regraft.runs.folder import Run
 from regraft.sweeps import manifest
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft.handles import all_runs, find_run, is_run, name_of
-from regraft.runs import Run
+from regraft.runs.find import all_runs, find_run, is_run, name_of
+from regraft.runs.folder import Run
 from regraft.sweeps import manifest
 from regraft.sweeps.handles import find_sweep, is_sweep
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.sweeps.objectives import kept_row
 
 _VALIDATION = "val/"

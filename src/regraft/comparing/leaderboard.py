@@ -12,7 +12,7 @@ from regraft.comparing.parameters import varied
 from regraft.comparing.planned import only_planned, planned_value
 from regraft.comparing.statistics import Figure, figure
 from regraft.config.compose import unknown
-from regraft.handles import HEADLINES
+from regraft.runs.find import HEADLINES
 
 _STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")
 

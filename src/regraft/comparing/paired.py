@@ -7,7 +7,7 @@ import numpy as np
 
 from regraft.comparing.entries import Entry
 from regraft.comparing.statistics import LEVEL, Difference, difference_of_seeds, difference_of_two, holm
-from regraft.predictions.files import Predictions, read
+from regraft.runs.predictions import Predictions, read
 
 _FEWEST_PAIRS = 3
 """Of seeds; two differences say too little of how much they vary."""

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from regraft.predictions.files import MAX_PROBABILITY_BYTES, Predictions, write
+from regraft.runs.predictions import MAX_PROBABILITY_BYTES, Predictions, write
 
 log = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 
 def show(source: Run, again: Run) -> None:

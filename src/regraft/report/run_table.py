@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regraft import run_state
-from regraft.handles import headline, last_started, name_of
-from regraft.run_state import RunState
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.find import headline, last_started, name_of
+from regraft.runs.folder import Run
+from regraft.runs.state import RunState
 
 _TAIL_BYTES = 65_536
 # Without a terminal's width, lines that a program can read.

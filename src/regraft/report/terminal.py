@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regraft.freezing.table import StageRow, render
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 
 def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:

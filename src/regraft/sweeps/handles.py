@@ -8,10 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from regraft.arguments import handle_in, output_dir, without_handle
 from regraft.config.quoting import key_of, quoted, value_of
-from regraft.handles import all_runs, name_of
-from regraft.runs import CHECKPOINTS
+from regraft.runs.arguments import handle_in, output_dir, without_handle
+from regraft.runs.find import all_runs, name_of
+from regraft.runs.folder import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
 
 log = logging.getLogger(__name__)

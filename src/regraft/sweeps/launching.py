@@ -10,7 +10,7 @@ from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
 from regraft.config.quoting import quoted
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.sweeps import claims
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome, outcome_in

@@ -8,9 +8,9 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
-from regraft import run_state
 from regraft.config.quoting import listed_values
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job, is_done
 from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, skipped
 from regraft.sweeps.planning import Plan

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.atomic import write_atomically
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 MANIFEST = "manifest.json"
 COMMAND = "multirun.yaml"

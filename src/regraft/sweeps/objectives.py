@@ -5,9 +5,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from regraft import provenance
 from regraft.config.compose import unknown
-from regraft.runs import Run
+from regraft.runs import provenance
+from regraft.runs.folder import Run
 
 Direction = Literal["maximize", "minimize"]
 Row = Mapping[str, float]

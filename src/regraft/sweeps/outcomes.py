@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from regraft import run_state
 from regraft.config.quoting import key_of
-from regraft.handles import headline_of
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.find import headline_of
+from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job, is_of_experiment
 
 Word = Literal["ok", "pruned", "failed", "stopped", "skipped"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome, counts_text, outcome_in, shown
 

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from regraft.config.compose import unknown
-from regraft.run_state import Pruned
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.state import Pruned
 from regraft.sweeps import trial_file
 from regraft.sweeps.trial_file import TrialFile
 

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.trial import FrozenTrial, TrialState
 
 from regraft.config.quoting import key_of
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
 from regraft.sweeps.outcomes import outcome_in

@@ -11,8 +11,8 @@ import optuna
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
-from regraft import run_state
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
 from regraft.sweeps import claims
 from regraft.sweeps import storage as storages
 from regraft.sweeps import study as studies

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
-from regraft.arguments import in_its_folder
 from regraft.config.check import Composed, compose_sound, folder_fault, jobs_of, parsed_overrides, reference
 from regraft.config.compose import as_current, explain, require_config_dir
 from regraft.config.errors import FaultsError, sentences_of
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
-from regraft.runs import Run
+from regraft.runs.arguments import in_its_folder
+from regraft.runs.folder import Run
 from regraft.sweeps.space import configured_lines
 from regraft.verbs.train import settle
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.arguments import output_dir
 from regraft.config.compose import unknown
+from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
     from regraft.comparing.leaderboard import Leaderboard

@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
-from regraft.arguments import output_dir
 from regraft.config.check import folder_fault
 from regraft.config.compose import conf_dir, explain, group_names, plain, unknown
 from regraft.config.errors import FaultsError
 from regraft.config.quoting import key_of, quoted
+from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
     from regraft.data.checking.check import Check

@@ -13,14 +13,14 @@ from typing import Any
 
 import yaml
 
-from regraft import run_state
 from regraft.config import safe_yaml
 from regraft.config.trust import look_beside
 from regraft.core.orphans import end_with
 from regraft.core.processes import mark_of_this_process
 from regraft.core.startup import Preempted
-from regraft.provenance import Session
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
+from regraft.runs.provenance import Session
 
 _HANDED_OVER = ".processes.yaml"
 _LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft.arguments import with_appended_sections, with_checkpoint
 from regraft.config import compose
 from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
-from regraft.runs import find_checkpoint, run_of
+from regraft.runs.arguments import with_appended_sections, with_checkpoint
+from regraft.runs.folder import find_checkpoint, run_of
 from regraft.verbs.evaluation_config import Asked, asked, with_overrides
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     what = asked(composed)
     with quick_imports():
         from regraft import build
-        from regraft.checkpoints.reading import read
+        from regraft.runs.checkpoint import read
         from regraft.verbs.measuring import Measuring
         from regraft.verbs.quiet import quiet_lightning
 

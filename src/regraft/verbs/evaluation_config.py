@@ -7,11 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from regraft.arguments import require_run
 from regraft.config import compose
 from regraft.config.compose import unknown
-from regraft.handles import find_run
-from regraft.runs import find_checkpoint
+from regraft.runs.arguments import require_run
+from regraft.runs.find import find_run
+from regraft.runs.folder import find_checkpoint
 from regraft.verbs.keys import keys_of
 
 SPLITS = ("test", "val")

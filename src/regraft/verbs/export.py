@@ -11,11 +11,11 @@ from regraft.exporting.places import make_folder
 from regraft.verbs.export_config import HELP, Asked, asked, place_of
 
 if TYPE_CHECKING:
-    from regraft.checkpoints.reading import Checkpoint
     from regraft.exporting.deployed import Runner
     from regraft.exporting.description import Description
     from regraft.exporting.parity import Answers
     from regraft.exporting.pictures import Pictures
+    from regraft.runs.checkpoint import Checkpoint
     from regraft.trained import TrainedModel
 
 _NUM_CHECKED = 32
@@ -43,10 +43,10 @@ def export_once(overrides: Sequence[str]) -> Path:
         import torch
 
         from regraft import build
-        from regraft.checkpoints.reading import read
         from regraft.exporting.description import require_distinct
         from regraft.exporting.onnx_file import require_onnx
         from regraft.report import export_table
+        from regraft.runs.checkpoint import read
         from regraft.verbs.export_pictures import pictures_of
 
     if what.format == "onnx":

@@ -7,14 +7,14 @@ from typing import Literal, cast
 
 from omegaconf import DictConfig, ListConfig
 
-from regraft import run_state
-from regraft.arguments import require_run, with_checkpoint
 from regraft.config import compose
 from regraft.config.compose import unknown
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.exporting.places import require_free
-from regraft.runs import Run, find_checkpoint, run_of
+from regraft.runs import state as run_state
+from regraft.runs.arguments import require_run, with_checkpoint
+from regraft.runs.folder import Run, find_checkpoint, run_of
 from regraft.verbs.keys import keys_of, require_keys
 
 Format = Literal["safetensors", "onnx", "torch_export", "hf"]

@@ -4,9 +4,9 @@ import logging
 from pathlib import Path
 
 from regraft import build
-from regraft.checkpoints.reading import Checkpoint
 from regraft.exporting import pictures
 from regraft.exporting.pictures import Pictures
+from regraft.runs.checkpoint import Checkpoint
 from regraft.trained import TrainedModel
 
 log = logging.getLogger(__name__)

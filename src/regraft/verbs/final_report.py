@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from regraft import run_state
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
 from regraft.verbs.mistakes import quick
 from regraft.verbs.outcome import boards_of, log_confusion
 

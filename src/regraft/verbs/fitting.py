@@ -8,13 +8,13 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from regraft import provenance
 from regraft.config.trust import require_known_targets
 from regraft.core import slurm
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
-from regraft.provenance import Session
-from regraft.run_state import Recorder, is_first_process, recorded
-from regraft.runs import Run, find_checkpoint
+from regraft.runs import provenance
+from regraft.runs.folder import Run, find_checkpoint
+from regraft.runs.provenance import Session
+from regraft.runs.state import Recorder, is_first_process, recorded
 from regraft.verbs.final_report import show_findings, show_so_far
 from regraft.verbs.outcome import (
     final_metrics,
@@ -27,7 +27,7 @@ from regraft.verbs.quiet import interruptible
 
 if TYPE_CHECKING:
     from regraft.build import Checked, FeaturePlan, Parts
-    from regraft.checkpoints.reading import Checkpoint
+    from regraft.runs.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
         FileNotFoundError: there is no such checkpoint; ValueError: it is none of ours.
     """
     with quick_imports():
-        from regraft.checkpoints.reading import read
+        from regraft.runs.checkpoint import read
 
     return read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
 

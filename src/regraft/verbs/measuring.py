@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import build
-from regraft.checkpoints.reading import Checkpoint, read
 from regraft.core.console import image_progress
 from regraft.core.startup import keep_freed_memory
 from regraft.predictions.logits import Logits, TakeLogits
 from regraft.robustness.corruptions import CORRUPTIONS, NUM_SEVERITIES
 from regraft.robustness.errors import CorruptionErrors, corruption_errors
+from regraft.runs.checkpoint import Checkpoint, read
 from regraft.scores import require_numbers
 from regraft.verbs.evaluation_config import SPLITS
 from regraft.verbs.quiet import interruptible

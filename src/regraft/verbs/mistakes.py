@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from regraft.runs import Run, find_checkpoint
+from regraft.runs.folder import Run, find_checkpoint
 
 if TYPE_CHECKING:
     from regraft.data.datamodule import ImageDataModule
-    from regraft.predictions.files import Predictions
     from regraft.report.run.pictures import Seen
     from regraft.report.run.writing import Look
+    from regraft.runs.predictions import Predictions
     from regraft.trained import TrainedModel
 
 NEEDS_EXTRA = "pip install 'regraft[report]', then regraft report run=..."
@@ -38,7 +38,7 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
 
     def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, Seen], Mapping[str, str]]":
         from regraft import build
-        from regraft.checkpoints.reading import read
+        from regraft.runs.checkpoint import read
 
         try:
             checkpoint = read(find_checkpoint(run.path, prefer="best", key="run"), trust)

@@ -5,7 +5,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from regraft.core.atomic import write_atomically
-from regraft.runs import Run
+from regraft.runs.folder import Run
 from regraft.verbs.quiet import interruptible
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def saved_before(run: Run, step: int) -> str:
         run: the run.
         step: optimizer steps that had been taken when its training diverged.
     """
-    from regraft.checkpoints.files import CheckpointFiles, DamagedCheckpointError
+    from regraft.runs.checkpoint_io import CheckpointFiles, DamagedCheckpointError
 
     for path in (run.last_ckpt, run.previous_ckpt):
         try:

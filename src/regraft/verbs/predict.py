@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from regraft.arguments import require_run, with_checkpoint
 from regraft.config import compose
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import keep_freed_memory, quick_imports
+from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import provenance
 from regraft.config import compose
 from regraft.config.quoting import key_of
 from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
-from regraft.runs import Run
+from regraft.runs import provenance
+from regraft.runs.folder import Run
 from regraft.verbs.fitting import fit
 from regraft.verbs.quiet import quiet_lightning
 from regraft.verbs.train import keep_overrides

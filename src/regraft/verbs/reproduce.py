@@ -10,14 +10,14 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from regraft import provenance
-from regraft.arguments import handle_in, output_dir, with_keys_of_the_run, without_handle
 from regraft.config import compose
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.trust import require_known_targets
-from regraft.handles import find_run
-from regraft.resuming import WHERE_THINGS_LIE, continued
-from regraft.runs import Run, find_checkpoint
+from regraft.runs import provenance
+from regraft.runs.arguments import handle_in, output_dir, with_keys_of_the_run, without_handle
+from regraft.runs.find import find_run
+from regraft.runs.folder import Run, find_checkpoint
+from regraft.runs.resuming import WHERE_THINGS_LIE, continued
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ def _config_of(source: Run, composed: dict[str, Any], overrides: Sequence[str]) 
 def _fingerprint(source: Run, earlier: Sequence[provenance.Session], trust: list[str]) -> str:
     if earlier and "data" in earlier[-1]:
         return str(earlier[-1]["data"]["fingerprint"])
-    from regraft.checkpoints.reading import read
+    from regraft.runs.checkpoint import read
 
     return read(find_checkpoint(source.path, "last", key="run"), trust).fingerprint
 

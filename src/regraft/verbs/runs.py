@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from regraft.arguments import output_dir
 from regraft.config.compose import unknown
-from regraft.handles import all_runs
+from regraft.runs.arguments import output_dir
+from regraft.runs.find import all_runs
 
 _USAGE = "regraft runs [WORD]... [output_dir=PATH]"
 

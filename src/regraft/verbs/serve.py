@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from regraft import __version__
-from regraft.arguments import require_run, with_checkpoint
 from regraft.config import compose
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
-from regraft.runs import run_of
+from regraft.runs.arguments import require_run, with_checkpoint
+from regraft.runs.folder import run_of
 from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from regraft.config import compose
 from regraft.core.orphans import end_with
 from regraft.core.processes import mark_of_this_process
 from regraft.core.startup import Preempted, exit_when_preempted, limit_spinning
-from regraft.run_state import Pruned
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.state import Pruned
 from regraft.sweeps import claims
 from regraft.sweeps.manifest import digest_of, is_done
 from regraft.sweeps.outcomes import TAKEN, Outcome, failed, skipped, succeeded

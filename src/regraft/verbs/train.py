@@ -12,24 +12,24 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from regraft import provenance
-from regraft.arguments import in_its_folder
 from regraft.config import compose
 from regraft.config.check import reference
 from regraft.config.errors import FaultsError
 from regraft.config.trust import require_known_targets
 from regraft.core.startup import quick_imports
-from regraft.provenance import Session
-from regraft.resuming import continued, reset_parts
-from regraft.run_state import require_not_running
-from regraft.runs import Run, run_of
+from regraft.runs import provenance
+from regraft.runs.arguments import in_its_folder
+from regraft.runs.folder import Run, run_of
+from regraft.runs.provenance import Session
+from regraft.runs.resume import is_done, newest_record, what_to_reset
+from regraft.runs.resuming import continued, reset_parts
+from regraft.runs.state import require_not_running
 from regraft.verbs import devices
 from regraft.verbs.fitting import checkpoint_of, fit
 from regraft.verbs.quiet import quiet_lightning
-from regraft.verbs.resume import is_done, newest_record, what_to_reset
 
 if TYPE_CHECKING:
-    from regraft.checkpoints.reading import Checkpoint
+    from regraft.runs.checkpoint import Checkpoint
 
 Reference = Callable[[], dict[str, Any]]
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from helpers.made_runs import made_run
-from regraft.predictions.files import Predictions, write
 from regraft.report.run.curves import charts, phase_starts, stages_of, training_map
 from regraft.report.run.errors import errors_of
 from regraft.report.run.markdown import to_markdown
@@ -16,6 +15,7 @@ from regraft.report.run.pictures import Seen, heatmap
 from regraft.report.run.record import read_record
 from regraft.report.run.verdict import verdict
 from regraft.report.run.writing import findings_of, write_report
+from regraft.runs.predictions import Predictions, write
 
 
 def said(targets, predicted, confidences=None):

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 
-from regraft.predictions.files import Predictions
 from regraft.reliability import Bins, reliability, wilson
+from regraft.runs.predictions import Predictions
 
 MAX_MATRIX_CLASSES = 100
 """Beyond it the matrix shows the classes with the most mistakes only."""

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from regraft import calibration, provenance, run_state
-from regraft.predictions import files as predictions_files
-from regraft.predictions.files import Predictions
+from regraft import calibration
 from regraft.report.run_table import state_text
-from regraft.runs import SKIPPED, Run, find_checkpoint
+from regraft.runs import predictions as predictions_files
+from regraft.runs import provenance
+from regraft.runs import state as run_state
+from regraft.runs.folder import SKIPPED, Run, find_checkpoint
+from regraft.runs.predictions import Predictions
 
 Row = Mapping[str, float]
 

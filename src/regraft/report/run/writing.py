@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from regraft.core.atomic import write_atomically
-from regraft.predictions.files import Predictions
 from regraft.report.run.errors import Errors, errors_of
 from regraft.report.run.markdown import to_markdown
 from regraft.report.run.page import to_html
 from regraft.report.run.pictures import Seen
 from regraft.report.run.record import Record, read_record
-from regraft.runs import Run
+from regraft.runs.folder import Run
+from regraft.runs.predictions import Predictions
 
 Look = Callable[[Predictions, list[int]], tuple[Mapping[int, Seen], Mapping[str, str]]]
 """Gives pictures by their place in the predictions, and why some are missing."""

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from regraft.backbones.weights import load_safely
-from regraft.checkpoints.files import whole_or_previous
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.trust import require_known_targets
 from regraft.core.types import EvalView, InputSpec
-from regraft.runs import run_of
+from regraft.runs.checkpoint_io import whole_or_previous
+from regraft.runs.folder import run_of
 
 _NEEDED = ("config", "architecture", "input_spec", "class_names", "class_counts", "fingerprint")
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}

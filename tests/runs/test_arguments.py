@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.arguments import (
+from regraft.runs.arguments import (
     handle_in,
     in_its_folder,
     require_run,
@@ -8,7 +8,7 @@ from regraft.arguments import (
     with_appended_sections,
     with_checkpoint,
 )
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from regraft.arguments import to_resume
-from regraft.provenance import sessions
-from regraft.runs import Run
+from regraft.runs.arguments import to_resume
+from regraft.runs.folder import Run
+from regraft.runs.provenance import sessions
 
 log = logging.getLogger(__name__)
 

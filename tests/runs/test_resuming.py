@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.resuming import continued, reset_parts, without_state
+from regraft.runs.resuming import continued, reset_parts, without_state
 
 RECORD = {
     "data": {"root": "/there", "batch_size": 32, "num_workers": 0},

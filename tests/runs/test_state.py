@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from regraft import run_state
 from regraft.core.startup import Preempted
-from regraft.run_state import read, recorded, require_not_running
-from regraft.runs import Run
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
+from regraft.runs.state import read, recorded, require_not_running
 
 
 @pytest.fixture
@@ -75,8 +75,8 @@ def test_what_fails_once_a_resume_has_started_is_said(run):
 def test_a_killed_run_is_stopped(run):
     code = f"""
 import os, signal
-from regraft.run_state import recorded
-from regraft.runs import Run
+from regraft.runs.state import recorded
+from regraft.runs.folder import Run
 from pathlib import Path
 with recorded(Run(Path({str(run.path)!r}))):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -148,7 +148,7 @@ def test_what_fails_before_it_saves_anything_leaves_a_run_as_it_was(run):
 
 
 def test_a_run_is_run_once_at_a_time(run, monkeypatch):
-    monkeypatch.setattr("regraft.run_lock._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("regraft.runs.run_lock._PATIENCE_SECONDS", 0)
     with recorded(run), pytest.raises(ValueError, match=r"another process runs"), recorded(run):
         pass
 

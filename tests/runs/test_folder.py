@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.runs import Run, find_checkpoint, run_of
+from regraft.runs.folder import Run, find_checkpoint, run_of
 
 
 @pytest.fixture

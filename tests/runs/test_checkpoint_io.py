@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from helpers.processes import start, write_checkpoints
-from regraft.checkpoints import files
-from regraft.checkpoints.files import CheckpointFiles, DamagedCheckpointError
+from regraft.runs import checkpoint_io
+from regraft.runs.checkpoint_io import CheckpointFiles, DamagedCheckpointError
 
 
 def content(value: float) -> dict:
@@ -24,8 +24,8 @@ def value_of(path) -> int:
 
 def test_what_is_written_is_read_back_and_can_be_checked_by_sha256sum(tmp_path):
     path = tmp_path / "last.ckpt"
-    files.write(path, content(1))
-    files.write(path, content(2))
+    checkpoint_io.write(path, content(1))
+    checkpoint_io.write(path, content(2))
     assert value_of(path) == 2
     line = (tmp_path / "last.ckpt.sha256").read_text()
     assert line == f"{hashlib.sha256(path.read_bytes()).hexdigest()}  last.ckpt\n"
@@ -34,13 +34,13 @@ def test_what_is_written_is_read_back_and_can_be_checked_by_sha256sum(tmp_path):
 
 def test_any_flipped_bit_is_noticed_with_the_checksum_and_nearly_any_without(tmp_path):
     path = tmp_path / "last.ckpt"
-    files.write(path, content(1))
+    checkpoint_io.write(path, content(1))
     whole = path.read_bytes()
     silent = 0
     for place in range(0, len(whole), max(1, len(whole) // 200)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
         with pytest.raises(DamagedCheckpointError, match="damaged"):
-            files.require_whole(path)
+            checkpoint_io.require_whole(path)
     (tmp_path / "last.ckpt.sha256").unlink()
     for place in range(0, len(whole), max(1, len(whole) // 200)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 8]) + whole[place + 1 :])
@@ -73,8 +73,8 @@ def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
 @pytest.mark.parametrize("moment", ["before the new file", "after the new file"])
 def test_the_checksum_fits_whatever_file_stands_there(moment, tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    files.write(path, content(1))
-    write_atomically, calls = files.write_atomically, []
+    checkpoint_io.write(path, content(1))
+    write_atomically, calls = checkpoint_io.write_atomically, []
 
     def stop(target, text):
         calls.append(target)
@@ -84,9 +84,9 @@ def test_the_checksum_fits_whatever_file_stands_there(moment, tmp_path, monkeypa
         if moment == "before the new file":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "write_atomically", stop)
+    monkeypatch.setattr(checkpoint_io, "write_atomically", stop)
     with pytest.raises(KeyboardInterrupt):
-        files.write(path, content(2))
+        checkpoint_io.write(path, content(2))
     assert value_of(path) == (1 if moment == "before the new file" else 2)
 
 
@@ -106,32 +106,32 @@ def test_what_is_held_is_written_before_anything_else_and_is_a_copy(tmp_path):
 
 def test_a_damaged_or_missing_file_gives_way_to_the_one_before_it(tmp_path, caplog):
     path, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
-    files.write(path, content(1))
-    files.keep_previous(path, previous)
-    files.write(path, content(2))
-    assert files.whole_or_previous(path, previous) == path
+    checkpoint_io.write(path, content(1))
+    checkpoint_io.keep_previous(path, previous)
+    checkpoint_io.write(path, content(2))
+    assert checkpoint_io.whole_or_previous(path, previous) == path
     assert value_of(previous) == 1
     path.write_bytes(path.read_bytes()[:-100])
-    assert files.whole_or_previous(path, previous) == previous
+    assert checkpoint_io.whole_or_previous(path, previous) == previous
     assert "last.ckpt is damaged" in caplog.text
     assert "Going back to the one before it, previous.ckpt." in caplog.text
     path.unlink()
-    assert files.whole_or_previous(path, previous) == previous
+    assert checkpoint_io.whole_or_previous(path, previous) == previous
     previous.write_bytes(b"")
     with pytest.raises(DamagedCheckpointError, match=r"previous\.ckpt is damaged"):
-        files.whole_or_previous(path, previous)
+        checkpoint_io.whole_or_previous(path, previous)
 
 
 def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
-    files.write(path, content(1))
+    checkpoint_io.write(path, content(1))
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        files.write(path, content(2))
+        checkpoint_io.write(path, content(2))
     monkeypatch.undo()
     assert value_of(path) == 1
     assert len(list(tmp_path.iterdir())) == 2
@@ -139,14 +139,14 @@ def test_a_disk_that_fills_up_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_an_old_files_name_is_a_copy_where_there_are_no_links(tmp_path, monkeypatch):
     path, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
-    files.write(path, content(1))
+    checkpoint_io.write(path, content(1))
 
     def refuse(*_):
         raise OSError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    files.keep_previous(path, previous)
-    files.write(path, content(2))
+    checkpoint_io.keep_previous(path, previous)
+    checkpoint_io.write(path, content(2))
     assert value_of(previous) == 1
 
 
@@ -158,26 +158,26 @@ def test_a_file_of_another_kind_is_no_damage_that_this_could_know_of(tmp_path):
 
 def test_two_kills_in_a_row_leave_the_old_file_trusted(tmp_path, monkeypatch):
     path = tmp_path / "best.ckpt"
-    files.write(path, content(1))
-    write_atomically = files.write_atomically
+    checkpoint_io.write(path, content(1))
+    write_atomically = checkpoint_io.write_atomically
 
     def stop(target, text):
         write_atomically(target, text)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files, "write_atomically", stop)
+    monkeypatch.setattr(checkpoint_io, "write_atomically", stop)
     for value in (2, 3):
         with pytest.raises(KeyboardInterrupt):
-            files.write(path, content(value))
+            checkpoint_io.write(path, content(value))
     assert value_of(path) == 1
 
 
 def test_what_no_training_wrote_is_damaged_where_there_is_one_before_it(tmp_path):
     last, previous = tmp_path / "last.ckpt", tmp_path / "previous.ckpt"
-    files.write(previous, content(1))
+    checkpoint_io.write(previous, content(1))
     last.write_text("hello")
-    assert files.whole_or_previous(last, previous) == previous
+    assert checkpoint_io.whole_or_previous(last, previous) == previous
     last.unlink()
     last.mkdir()
     with pytest.raises(DamagedCheckpointError, match="is a folder"):
-        files.whole_or_previous(last, previous)
+        checkpoint_io.whole_or_previous(last, previous)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft import provenance
-from regraft.runs import Run
+from regraft.runs import provenance
+from regraft.runs.folder import Run
 
 DATA = {"_target_": "regraft.data.folder.FolderSource", "root": "/photos"}
 

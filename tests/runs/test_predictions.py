@@ -4,7 +4,7 @@ import torch
 
 from regraft.predictions import callback
 from regraft.predictions.callback import predictions_of
-from regraft.predictions.files import PREDICTIONS, Predictions, read, write
+from regraft.runs.predictions import PREDICTIONS, Predictions, read, write
 
 
 def test_a_run_keeps_what_its_test_said(small_run):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core import slurm
-from regraft.handles import find_run, run_of_job
-from regraft.runs import Run, find_checkpoint, run_of
+from regraft.runs.find import find_run, run_of_job
+from regraft.runs.folder import Run, find_checkpoint, run_of
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.atomic import write_atomically
-from regraft.runs import Run
+from regraft.runs.folder import Run
 
 log = logging.getLogger(__name__)
 

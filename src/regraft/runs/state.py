@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
-from regraft import run_lock
 from regraft.core import slurm
 from regraft.core.atomic import write_atomically
 from regraft.core.processes import is_there, ticks_of
 from regraft.core.startup import Preempted
-from regraft.runs import STATE, Run
+from regraft.runs import run_lock
+from regraft.runs.folder import STATE, Run
 
 Word = Literal["running", "finished", "stopped", "failed", "pruned"]
 _KILLED = "killed, its process is gone"

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import regraft
-from regraft.checkpoints.reading import read
 from regraft.config.trust import require_known_targets
+from regraft.runs.checkpoint import read
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from regraft.runs import CHECKPOINTS, Run, find_checkpoint, is_run
+from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
 _MAX_LISTED = 10

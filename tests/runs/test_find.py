@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.handles import all_runs, find_run, name_of
-from regraft.runs import Run
+from regraft.runs.find import all_runs, find_run, name_of
+from regraft.runs.folder import Run
 
 
 def made(name, day, acc=None, metric="test/acc", **state):
