@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from regraft.attention import attention
-from regraft.backbones import timm
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones import timm
 from regraft.trained import Network, TrainedModel
 
 SPEC = InputSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import regraft
-from regraft.backbones.plain import simple_cnn
+from regraft.models.backbones.small import simple_cnn
 from regraft.optim import LBFGS, parameter_groups
 
 OPTIONS = [

@@ -8,12 +8,12 @@ from hydra.utils import get_object
 
 import regraft
 from helpers import evil
-from regraft.backbones import checkpoint as grafted
-from regraft.backbones import weights
 from regraft.config import compose
 from regraft.config.shipped import shipped_targets
 from regraft.config.sources import package_of, require_harmless
 from regraft.config.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
+from regraft.models import weights
+from regraft.models.backbones import from_run as grafted
 from regraft.runs.checkpoint import read
 
 
@@ -211,7 +211,7 @@ def test_nothing_else_of_a_library_may_be_named(module):
 
 
 def test_the_shipped_configs_name_what_they_may():
-    assert {"regraft.heads.Linear", "torch.optim.SGD", "pytorch_lightning.Trainer"} <= shipped_targets()
+    assert {"regraft.models.heads.Linear", "torch.optim.SGD", "pytorch_lightning.Trainer"} <= shipped_targets()
     require_known_targets([{"_target_": name} for name in shipped_targets()], [], "some file")
 
 

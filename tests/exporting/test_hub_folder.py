@@ -4,14 +4,14 @@ import pytest
 import timm
 import torch
 
-from regraft.backbones import timm as timm_backbones
 from regraft.core.types import Backbone, InputSpec
 from regraft.exporting import hub_folder
 from regraft.exporting.description import Description
-from regraft.heads import Cosine, Linear
+from regraft.models.backbones import timm as timm_backbones
+from regraft.models.heads import Cosine, Linear
 from regraft.trained import Network, TrainedModel
 
-TIMM = {"_target_": "regraft.backbones.timm.build"}
+TIMM = {"_target_": "regraft.models.backbones.timm.build"}
 
 
 def trained(backbone: Backbone, head: torch.nn.Module) -> TrainedModel:

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.backbones import bundled, plain
-from regraft.backbones import torchvision as torchvision_backbones
 from regraft.core.types import InputSpec
 from regraft.features.key import UnreadableSourceError, image_fields, stage_digests
+from regraft.models.backbones import efficientnet_lite0
+from regraft.models.backbones import small as plain
+from regraft.models.backbones import torchvision as torchvision_backbones
 
 RESNET = """
 import torch
@@ -212,9 +213,9 @@ def test_how_the_weights_lie_and_whether_they_train_does_not_count() -> None:
 
 
 def test_weights_that_come_back_from_a_file_give_the_same() -> None:
-    source = bundled.efficientnet_lite0(weights="imagenet", image_size=64, num_channels=3).train()
+    source = efficientnet_lite0.efficientnet_lite0(weights="imagenet", image_size=64, num_channels=3).train()
     torch.save(source.state_dict(), "weights.pt")
-    target = bundled.efficientnet_lite0(weights=None, image_size=64, num_channels=3).eval()
+    target = efficientnet_lite0.efficientnet_lite0(weights=None, image_size=64, num_channels=3).eval()
     assert stage_digests(dict(source.stages.items()))[1] != stage_digests(dict(target.stages.items()))[1]
     target.load_state_dict(torch.load("weights.pt", weights_only=True))
     assert stage_digests(dict(source.stages.items())) == stage_digests(dict(target.stages.items()))

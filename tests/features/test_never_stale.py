@@ -80,7 +80,7 @@ def test_one_weight(source):
 
 
 def test_one_statistic_of_a_batch_norm_in_a_weights_file(tmp_path):
-    from regraft.backbones import cifar_resnet
+    from regraft.models.backbones import cifar_resnet
 
     stages = cifar_resnet.build(depth=8, weights=None, image_size=16, num_channels=3).stages
     tensors = {f"{stage}.{name}": value for stage in stages for name, value in stages[stage].state_dict().items()}

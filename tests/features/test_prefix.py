@@ -8,10 +8,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from regraft.backbones import bundled, plain
-from regraft.backbones import torchvision as torchvision_backbones
-from regraft.backbones.staging import cut
 from regraft.features.prefix import Prefix, measure
+from regraft.models.backbones import efficientnet_lite0, small
+from regraft.models.backbones import torchvision as torchvision_backbones
+from regraft.models.backbones.stages import cut
 
 Stages = dict[str, nn.Module]
 
@@ -34,12 +34,12 @@ def small_vit() -> Stages:
 
 
 def lite0() -> Stages:
-    backbone = bundled.efficientnet_lite0(weights=None, image_size=64, num_channels=3)
+    backbone = efficientnet_lite0.efficientnet_lite0(weights=None, image_size=64, num_channels=3)
     return dict(backbone.stages.items())
 
 
 def cnn() -> Stages:
-    backbone = plain.simple_cnn(widths=[8, 16], batch_norm=True, weights=None, image_size=32, num_channels=3)
+    backbone = small.simple_cnn(widths=[8, 16], batch_norm=True, weights=None, image_size=32, num_channels=3)
     return dict(backbone.stages.items())
 
 

@@ -6,7 +6,7 @@ import pytorch_lightning as pl
 import torch
 
 from regraft.freezing.callback import FreezingCallback, apply
-from regraft.freezing.strategies import LPFT, Gradual, LinearProbe, NoFreezing, UpTo
+from regraft.models.freezing import LPFT, Gradual, LinearProbe, NoFreezing, UpTo
 from regraft.optim import parameter_groups
 
 pytestmark = [

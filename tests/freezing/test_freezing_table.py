@@ -5,8 +5,8 @@ from rich.console import Console
 from torch import nn
 
 from regraft.core.types import Backbone, InputSpec
-from regraft.freezing.strategies import LPFT, Gradual, LinearProbe
 from regraft.freezing.table import StageRow, render, stage_rows
+from regraft.models.freezing import LPFT, Gradual, LinearProbe
 from regraft.optim import parameter_groups
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from regraft import schedulers
 from regraft.freezing.callback import FreezingCallback
-from regraft.freezing.strategies import Gradual, Layerwise, LinearProbe
+from regraft.models.freezing import Gradual, Layerwise, LinearProbe
 
 pytestmark = [
     # A handful of rows needs no worker; Lightning counts the machine's cores and advises some.

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.callback import FreezingCallback
-from regraft.freezing.strategies import Gradual
+from regraft.models.freezing import Gradual
 from regraft.optim import parameter_groups, scaled_learning_rates
 
 

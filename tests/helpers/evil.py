@@ -55,8 +55,8 @@ def targets() -> list[dict[str, Any]]:
         {"_target_": "regraft.cli.main", "arguments": ["train", "trust=[evil_module]"]},
         {"_target_": "regraft.core.atomic.write_atomically", "path": CANARY, "content": "x"},
         {"_target_": "regraft.runs.provenance._asked_git", "folder": ".", "_args_": ["-c", f"alias.x=!{touch}", "x"]},
-        {"_target_": "regraft.heads.Linear", "dropout": {"_target_": "os.system", "command": touch}},
-        {"_target_": "regraft.heads.Linear", "dropout": [{"deep": {"_target_": "evil_module.Anything"}}]},
+        {"_target_": "regraft.models.heads.Linear", "dropout": {"_target_": "os.system", "command": touch}},
+        {"_target_": "regraft.models.heads.Linear", "dropout": [{"deep": {"_target_": "evil_module.Anything"}}]},
     ]
 
 

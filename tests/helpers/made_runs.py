@@ -29,8 +29,8 @@ def made_run(name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, **mo
     run.path.mkdir(parents=True)
     config = {
         "data": {"_target_": "regraft.data.digits.DigitsSource", "subset_seed": seed, "split_seed": 0},
-        "model": {"_target_": "regraft.backbones.plain.simple_cnn", "image_size": 16},
-        "freezing": {"_target_": "regraft.freezing.strategies.NoFreezing"},
+        "model": {"_target_": "regraft.models.backbones.small.simple_cnn", "image_size": 16},
+        "freezing": {"_target_": "regraft.models.freezing.NoFreezing"},
         "optimizer": {"_target_": "torch.optim.AdamW", "lr": lr},
         "trainer": {"max_epochs": 3},
         "callbacks": {"best": {"monitor": "val/acc", "mode": "max"}},

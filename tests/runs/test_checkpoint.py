@@ -24,7 +24,7 @@ def test_what_is_not_ours_is_refused(target):
         require_known_targets({"model": [{"_target_": target}]}, [], "a file")
 
 
-@pytest.mark.parametrize("target", ["regraft.heads.Linear", "torch.optim.SGD", "pytorch_lightning.Trainer"])
+@pytest.mark.parametrize("target", ["regraft.models.heads.Linear", "torch.optim.SGD", "pytorch_lightning.Trainer"])
 def test_what_our_configs_name_is_known(target):
     require_known_targets({"_target_": target}, [], "a file")
 

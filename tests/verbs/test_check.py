@@ -9,8 +9,8 @@ from PIL import Image
 import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL
-from regraft.build.backbones import backbone
 from regraft.config.errors import FaultsError
+from regraft.models.from_config import backbone
 from regraft.verbs.check import check
 
 BASE = {"model": "simple_cnn", "model.image_size": "16", "trainer": "cpu"}

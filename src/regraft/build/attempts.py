@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from regraft.build import room
-from regraft.build.heads import head
 from regraft.build.modules import skips_nan
 from regraft.build.optimizers import optimizer, optimizer_factory, optimizer_groups
 from regraft.build.running import require_watchable, watchers, why_unvalidated
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.config.repair import Mending
 from regraft.core.types import Backbone, InputSpec
-from regraft.freezing.strategies import HEAD, FreezingStrategy
 from regraft.freezing.table import StageRow, stage_rows
+from regraft.models.build_heads import head
+from regraft.models.freezing import HEAD, FreezingStrategy
 
 _MADE_OF = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
 _GROUPS_OF_NODES = ("callbacks", "logger")

@@ -23,7 +23,7 @@ from regraft.features.key import UnreadableSourceError
 from regraft.features.plan import frozen_depth, stretches
 from regraft.features.settings import Settings
 from regraft.features.shelf import NoFolderError, NoRoomError
-from regraft.freezing.strategies import FreezingStrategy
+from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
 
 

@@ -27,8 +27,8 @@ from regraft.features.key import UnreadableSourceError
 from regraft.features.plan import Stretch, frozen_depth, stretches
 from regraft.features.settings import Settings
 from regraft.features.shelf import NoFolderError, NoRoomError
-from regraft.freezing.phases import phases as phases_of
-from regraft.freezing.strategies import FreezingStrategy
+from regraft.models.freezing import FreezingStrategy
+from regraft.models.phases import phases as phases_of
 from regraft.optim import LBFGS
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import nn
 
-from regraft.build.heads import head
 from regraft.build.optimizers import optimizer
 from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
+from regraft.models.build_heads import head
 
 
 def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:

@@ -10,18 +10,18 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from regraft.build.backbones import backbone, bare_backbone
 from regraft.build.data import datamodule, require_same_data
-from regraft.build.heads import head_source as find_head_source
-from regraft.build.heads import load_head
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
 from regraft.build.strategies import freezing
 from regraft.config.instantiate import Config, require_numbers
 from regraft.core.types import Backbone
 from regraft.freezing import table
-from regraft.freezing.strategies import FreezingStrategy, keeps_statistics
 from regraft.freezing.table import StageRow
+from regraft.models.build_heads import head_source as find_head_source
+from regraft.models.build_heads import load_head
+from regraft.models.freezing import FreezingStrategy, keeps_statistics
+from regraft.models.from_config import backbone, bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,8 @@ from regraft.build.attempts import (
     replace_shapeless,
     weightless_head,
 )
-from regraft.build.backbones import Built, LastBackbone, backbone, bare_backbone
 from regraft.build.data import unread_datamodule
 from regraft.build.features import require_storable_if_wanted
-from regraft.build.heads import head_source
 from regraft.build.modules import loss
 from regraft.build.running import lacking_keys, trainer
 from regraft.build.strategies import freezing, require_length, unasked_freezing
@@ -34,6 +32,8 @@ from regraft.config.repair import Mending
 from regraft.config.signatures import hints_of
 from regraft.core.types import Backbone, InputSpec
 from regraft.freezing.table import StageRow
+from regraft.models.build_heads import head_source
+from regraft.models.from_config import Built, LastBackbone, backbone, bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 
 _ANY_FEATURES = 8

@@ -9,11 +9,8 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from regraft import heads
-from regraft.build.backbones import backbone
 from regraft.build.data import datamodule
 from regraft.build.features import feature_plan, store
-from regraft.build.heads import head
 from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer_factory
 from regraft.build.storable import between_steps, is_all
@@ -24,10 +21,13 @@ from regraft.features.fill import Progress
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.shelf import memory_limit
 from regraft.features.table import FeatureTable
-from regraft.freezing.phases import phases
-from regraft.freezing.strategies import HEAD
 from regraft.grid import fit_heads
 from regraft.grid_heads import HeadFit, HeadSpec
+from regraft.models import heads
+from regraft.models.build_heads import head
+from regraft.models.freezing import HEAD
+from regraft.models.from_config import backbone
+from regraft.models.phases import phases
 from regraft.optim import LBFGS
 
 

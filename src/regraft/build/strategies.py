@@ -1,8 +1,8 @@
 """The freezing strategy of a config, and how long it has."""
 
 from regraft.config.instantiate import Config, factory
-from regraft.freezing.phases import phases
-from regraft.freezing.strategies import FreezingStrategy
+from regraft.models.freezing import FreezingStrategy
+from regraft.models.phases import phases
 
 
 def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from regraft.build.backbones import bare_backbone
-from regraft.build.heads import head
 from regraft.calibration import temperature_of
+from regraft.models.build_heads import head
+from regraft.models.from_config import bare_backbone
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint, run_of
 from regraft.trained import Network, TrainedModel

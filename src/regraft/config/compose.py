@@ -24,7 +24,7 @@ from regraft.config.quoting import readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
 
-_HEAD_ALONE = "regraft.freezing.strategies.LinearProbe"
+_HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
 
 def register_resolvers() -> None:

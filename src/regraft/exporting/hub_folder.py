@@ -16,11 +16,11 @@ from regraft.core.types import EvalView, InputSpec
 from regraft.exporting.deployed import Runner
 from regraft.exporting.description import Description
 from regraft.exporting.model_card import model_card
-from regraft.heads import Linear
+from regraft.models.heads import Linear
 from regraft.trained import TrainedModel
 
-_BUNDLED = "regraft.backbones.bundled.efficientnet_lite0"
-_NAMED = ("regraft.backbones.timm.build", "regraft.backbones.torchvision.build")
+_BUNDLED = "regraft.models.backbones.efficientnet_lite0.efficientnet_lite0"
+_NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _ELSE = "Fix: format=onnx or format=torch_export takes any network, format=safetensors its weights."
 
 

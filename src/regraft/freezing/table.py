@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regraft.freezing.phases import phases
-from regraft.freezing.strategies import HEAD, FreezingStrategy
+from regraft.models.freezing import HEAD, FreezingStrategy
+from regraft.models.phases import phases
 
 if TYPE_CHECKING:
     from rich.table import Table

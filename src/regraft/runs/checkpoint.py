@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from regraft.backbones.weights import load_safely
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.trust import require_known_targets
+from regraft.core.safe_load import load_safely
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import run_of

@@ -17,8 +17,8 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.plugins import CheckpointIO
 from torch import Tensor
 
-from regraft.backbones.weights import load_safely
 from regraft.core.atomic import atomically, write_atomically
+from regraft.core.safe_load import load_safely
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from regraft.backbones.weights import load_safely, load_tensors, read_safetensors
 from regraft.config.safe_yaml import require_bounded_tree
+from regraft.core.safe_load import load_safely
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.weights import load_tensors, read_safetensors
 from regraft.runs.folder import find_checkpoint
 
 _PREFIX = "backbone."

@@ -6,8 +6,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.backbones.weights import load_tensors, read_file
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.weights import load_tensors, read_file
 
 _DEFAULT_IMAGE_SIZE = 32
 _WIDTHS = (16, 32, 64)

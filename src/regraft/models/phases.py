@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from regraft.freezing.strategies import HEAD, FreezingStrategy, Progress
+from regraft.models.freezing import HEAD, FreezingStrategy, Progress
 
 _UNLIMITED_HORIZON = 1000
 """Epochs that `phases` looks ahead when the run has no limit of its own."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from regraft.backbones.weights import load_tensors, read_file
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.weights import load_tensors, read_file
 
 _DEFAULT_IMAGE_SIZE = 32
 

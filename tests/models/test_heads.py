@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft import heads
+from regraft.models import heads
 
 COMMON = {"dropout": 0.0, "init": "default", "init_std": 0.01}
 KNOBS = {

@@ -12,9 +12,10 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg, adapt_input_conv
 from torch import Tensor, nn
 
-from regraft.backbones.staging import cut
-from regraft.backbones.timm_stages import stages_of
-from regraft.backbones.weights import (
+from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones.stages import cut
+from regraft.models.backbones.timm_stages import stages_of
+from regraft.models.weights import (
     is_path,
     load_tensors,
     offline_error,
@@ -23,7 +24,6 @@ from regraft.backbones.weights import (
     unknown_name_error,
     without,
 )
-from regraft.core.types import Backbone, InputSpec
 
 
 def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:

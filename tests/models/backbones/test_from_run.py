@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from regraft.backbones import checkpoint, plain
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones import from_run, small
 
 ARCHITECTURE = {
-    "_target_": "regraft.backbones.plain.simple_cnn",
+    "_target_": "regraft.models.backbones.small.simple_cnn",
     "widths": [4, 6],
     "batch_norm": True,
     "weights": "gone.pth",
@@ -22,7 +22,7 @@ SPEC = InputSpec(16, 3, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic", 0.9)
 
 
 def construct(architecture) -> Backbone:
-    return plain.simple_cnn(**{key: value for key, value in architecture.items() if key != "_target_"})
+    return small.simple_cnn(**{key: value for key, value in architecture.items() if key != "_target_"})
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def write_safetensors(path: Path, source: Backbone) -> Path:
 
 
 def graft(path: Path, image_size: int | None = None, num_channels: int | None = None) -> Backbone:
-    return checkpoint.build(path=str(path), image_size=image_size, num_channels=num_channels, construct=construct)
+    return from_run.build(path=str(path), image_size=image_size, num_channels=num_channels, construct=construct)
 
 
 @pytest.mark.parametrize("kind", ["run", "ckpt", "safetensors"])
@@ -67,9 +67,9 @@ def test_the_backbone_is_the_earlier_runs(tmp_path, source, kind: str) -> None:
 
 def test_a_run_gives_its_best_checkpoint_else_its_last(tmp_path, source) -> None:
     last = write_ckpt(tmp_path / "checkpoints" / "last.ckpt", source)
-    assert checkpoint.read(tmp_path).path == last
+    assert from_run.read(tmp_path).path == last
     best = write_ckpt(tmp_path / "checkpoints" / "best.ckpt", source)
-    assert checkpoint.read(tmp_path).path == best
+    assert from_run.read(tmp_path).path == best
 
 
 def test_another_image_size_keeps_the_rest_of_the_spec(tmp_path, source) -> None:
@@ -80,7 +80,7 @@ def test_another_image_size_keeps_the_rest_of_the_spec(tmp_path, source) -> None
 
 def test_another_number_of_channels_lists_both_shapes(tmp_path, source) -> None:
     path = write_ckpt(tmp_path / "x.ckpt", source)
-    message = r"x.ckpt does not fit regraft.backbones.plain.simple_cnn\(widths=\[4, 6\].*"
+    message = r"x.ckpt does not fit regraft.models.backbones.small.simple_cnn\(widths=\[4, 6\].*"
     message += r"stages.conv1.conv.weight \(4, 3, 3, 3\) there, \(4, 1, 3, 3\) here"
     with pytest.raises(ValueError, match=message):
         graft(path, num_channels=1)
@@ -90,14 +90,14 @@ def test_tensors_of_another_architecture_list_both_sides(tmp_path, source) -> No
     path = write_ckpt(tmp_path / "x.ckpt", source)
     other = construct({**ARCHITECTURE, "weights": None, "widths": [4, 6, 8]})
     with pytest.raises(ValueError, match=r"Only here \(6\): stages.conv3.*Only there \(0\): none"):
-        checkpoint.graft(other, checkpoint.read(path))
+        from_run.graft(other, from_run.read(path))
 
 
 def test_a_missing_path_and_an_empty_folder_are_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model.path: .* doesn't exist"):
-        checkpoint.read(tmp_path / "nowhere")
+        from_run.read(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"holds no checkpoints/best\.ckpt or checkpoints/last\.ckpt"):
-        checkpoint.read(tmp_path)
+        from_run.read(tmp_path)
 
 
 def test_a_file_of_another_make_says_what_it_lacks(tmp_path, source) -> None:
@@ -113,7 +113,7 @@ def test_a_file_of_another_make_says_what_it_lacks(tmp_path, source) -> None:
         ("head.ckpt", r"tensors under backbone\.\*"),
     ]:
         with pytest.raises(ValueError, match=rf"is not a checkpoint of Regraft \(it lacks {lacks}\)"):
-            checkpoint.read(tmp_path / name)
+            from_run.read(tmp_path / name)
 
 
 def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, source, capsys) -> None:
@@ -123,5 +123,5 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path, source, capsys) -
 
     torch.save({"state_dict": tensors_of(source), "hyper_parameters": {"architecture": Evil()}}, tmp_path / "e.ckpt")
     with pytest.raises(ValueError, match=r"e.ckpt is refused: it is damaged, or holds pickled code"):
-        checkpoint.read(tmp_path / "e.ckpt")
+        from_run.read(tmp_path / "e.ckpt")
     assert "code ran" not in capsys.readouterr().out

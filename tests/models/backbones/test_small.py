@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from regraft.backbones import cifar_resnet, plain
+from regraft.models.backbones import cifar_resnet, small
 
 
 def resnet(depth: int = 20, weights: str | None = None):
@@ -12,13 +12,13 @@ def resnet(depth: int = 20, weights: str | None = None):
 
 
 def cnn(image_size: int | None = None, widths=(4, 6, 8), batch_norm: bool = True, weights: str | None = None):
-    return plain.simple_cnn(
+    return small.simple_cnn(
         widths=list(widths), batch_norm=batch_norm, weights=weights, image_size=image_size, num_channels=3
     )
 
 
 def mlp(hidden_sizes=(12, 8), dropout: float = 0.5, weights: str | None = None):
-    return plain.mlp(hidden_sizes=list(hidden_sizes), dropout=dropout, weights=weights, image_size=None, num_channels=3)
+    return small.mlp(hidden_sizes=list(hidden_sizes), dropout=dropout, weights=weights, image_size=None, num_channels=3)
 
 
 def count(backbone: nn.Module) -> int:

@@ -3,19 +3,19 @@
 Which tensors of a file are the backbone's is the business of each source's file; so is any download.
 """
 
-import pickle
 import urllib.error
 import urllib.request
-import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from regraft.core.safe_load import load_safely
+
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+
+
 _MAX_NAMES = 10
 
 
@@ -55,30 +55,6 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{path} is no whole .safetensors file ({error}). Copy or download it again.") from error
-
-
-def load_safely(path: Path) -> Any:
-    """Returns what `torch.save` wrote, on the CPU, without running code that the file may hold.
-
-    Raises:
-        ValueError: the file would run code, or is damaged.
-    """
-    try:
-        with warnings.catch_warnings():
-            # Of a pickle's protocol, which is no reason to refuse it.
-            warnings.filterwarnings("ignore", "Detected pickle protocol")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is refused: it is damaged, or holds pickled code that loading would run. "
-            "Load it where you trust it, and save its `state_dict()` alone."
-        ) from error
-    except OSError:
-        raise
-    except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
-        raise ValueError(
-            f"{path} is no file that torch.save wrote whole ({str(error) or type(error).__name__}). Copy it again."
-        ) from error
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:

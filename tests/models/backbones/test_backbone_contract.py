@@ -13,10 +13,10 @@ import torchvision.models
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.backbones import bundled, cifar_resnet, plain
-from regraft.backbones import timm as timm_source
-from regraft.backbones import torchvision as torchvision_source
 from regraft.core.types import Backbone
+from regraft.models.backbones import cifar_resnet, efficientnet_lite0, small
+from regraft.models.backbones import timm as timm_source
+from regraft.models.backbones import torchvision as torchvision_source
 
 SMALL = 64
 
@@ -136,7 +136,7 @@ CASES = [
     tm("pit_ti_224", ["backbone"], 256, is_sized=True),
     Case(
         "efficientnet_lite0",
-        partial(bundled.efficientnet_lite0, weights=None),
+        partial(efficientnet_lite0.efficientnet_lite0, weights=None),
         ["stem", *blocks(0, 6), "conv_head"],
         1280,
         224,
@@ -144,12 +144,12 @@ CASES = [
     Case("cifar_resnet", partial(cifar_resnet.build, depth=20, weights=None), ["stem", *blocks(1, 3, "layer")], 64, 32),
     Case(
         "simple_cnn",
-        partial(plain.simple_cnn, widths=[8, 16, 24], batch_norm=True, weights=None),
+        partial(small.simple_cnn, widths=[8, 16, 24], batch_norm=True, weights=None),
         blocks(1, 3, "conv"),
         24,
         32,
     ),
-    Case("mlp", partial(plain.mlp, hidden_sizes=[20, 10], dropout=0.5, weights=None), blocks(1, 2, "layer"), 10, 32),
+    Case("mlp", partial(small.mlp, hidden_sizes=[20, 10], dropout=0.5, weights=None), blocks(1, 2, "layer"), 10, 32),
 ]
 OF_A_LIBRARY = [case for case in CASES if case.original]
 

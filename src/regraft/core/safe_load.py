@@ -1,0 +1,32 @@
+"""Reads what `torch.save` wrote, without running code that the file may hold."""
+
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def load_safely(path: Path) -> Any:
+    """Returns what `torch.save` wrote, on the CPU, without running code that the file may hold.
+
+    Raises:
+        ValueError: the file would run code, or is damaged.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of a pickle's protocol, which is no reason to refuse it.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} is refused: it is damaged, or holds pickled code that loading would run. "
+            "Load it where you trust it, and save its `state_dict()` alone."
+        ) from error
+    except OSError:
+        raise
+    except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
+        raise ValueError(
+            f"{path} is no file that torch.save wrote whole ({str(error) or type(error).__name__}). Copy it again."
+        ) from error
