@@ -340,7 +340,7 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, arguments.scratch)
         return
-    from regraft.data.cifar import CIFAR10Source
+    from regraft.data.sources.cifar import CIFAR10Source
 
     names = arguments.only.split(",") if arguments.only else list(CASES)
     with tempfile.TemporaryDirectory() as folder:

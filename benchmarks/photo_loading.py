@@ -63,8 +63,8 @@ def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_worker
     """Returns Regraft's datamodule, as `regraft train` makes it on a CPU."""
     from regraft.core.startup import keep_freed_memory
     from regraft.core.types import InputSpec
-    from regraft.data.augment import Augment
     from regraft.data.datamodule import ImageDataModule
+    from regraft.data.images.transforms.augment import Augment
 
     keep_freed_memory()
     data = ImageDataModule(
@@ -86,7 +86,7 @@ def our_epochs(data: Any) -> Callable[[], Iterable[Any]]:
 
 
 def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:
-    from regraft.data.folder import FolderSource
+    from regraft.data.sources.folder import FolderSource
 
     return datamodule(FolderSource(root=str(root), on_error="raise"), IMAGE_SIZE, augment or {}, NUM_WORKERS)
 
@@ -177,7 +177,7 @@ def cifar_peer(scratch: Path) -> float:
 
 @case
 def cifar(scratch: Path) -> float:
-    from regraft.data.cifar import CIFAR10Source
+    from regraft.data.sources.cifar import CIFAR10Source
 
     source = CIFAR10Source(root=str(scratch / "cifar"), verify=False)
     data = datamodule(source, 32, {"crop": "padded", "flip_probability": 0.5}, num_workers=0)

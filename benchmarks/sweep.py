@@ -69,7 +69,7 @@ def main() -> None:
     if arguments.child:
         tell(CASES[arguments.child](arguments.scratch))
         return
-    from regraft.data.cifar import CIFAR100Source
+    from regraft.data.sources.cifar import CIFAR100Source
 
     names = arguments.only.split(",") if arguments.only else list(CASES)
     with tempfile.TemporaryDirectory() as folder:

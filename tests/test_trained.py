@@ -6,9 +6,9 @@ import torch
 
 import regraft
 from helpers.small import digits_folder, without
-from regraft.data.decoding import decode_image
-from regraft.data.digits import DigitsSource
-from regraft.data.folder import FolderSource
+from regraft.data.images.decoding import decode_image
+from regraft.data.sources.digits import DigitsSource
+from regraft.data.sources.folder import FolderSource
 from regraft.runs.folder import Run
 from regraft.runs.predictions import read
 

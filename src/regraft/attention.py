@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from regraft.data.mixing import normalise
+from regraft.data.images.transforms.mixing import normalise
 from regraft.trained import Network, TrainedModel
 
 Layout = Literal["channels first", "channels last", "tokens"]

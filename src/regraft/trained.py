@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.types import Backbone, EvalView, InputSpec
-from regraft.data.mixing import normalise
-from regraft.data.views import eval_view_of_arrays, match_channels
+from regraft.data.images.transforms.mixing import normalise
+from regraft.data.images.transforms.views import eval_view_of_arrays, match_channels
 
 if TYPE_CHECKING:
     from regraft.predicting.prediction import Prediction
@@ -92,7 +92,7 @@ class TrainedModel:
         """
         if self.eval_view == "square":
             return eval_view_of_arrays(picture[None], self.input_spec)[0]
-        from regraft.data.file_views import eval_view_of_file
+        from regraft.data.images.transforms.image import eval_view_of_file
 
         return eval_view_of_file(match_channels(picture, self.input_spec.num_channels), self.input_spec)
 

@@ -6,7 +6,7 @@ import pytest
 
 from regraft.build.storable import between_steps, limit_of, obstacle
 from regraft.config import compose
-from regraft.data.augment import Augment
+from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import Settings
 
 LIGHTNINGS = "pytorch_lightning.callbacks"

@@ -12,7 +12,7 @@ from PIL import Image
 
 from helpers import evil
 from helpers.command_line import run_main
-from regraft.data.ants_bees import unpack
+from regraft.data.sources.ants_bees import unpack
 
 TRAIN = ["train", "data=digits", "model=simple_cnn", "freezing=none", "trainer=cpu", "logger=csv"]
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from regraft.core.types import InputSpec
-from regraft.data.augment import Augment
 from regraft.data.datamodule import ImageDataModule
-from regraft.data.images import ArrayImages, Splits
+from regraft.data.images.transforms.augment import Augment
+from regraft.data.sources.base import ArrayImages, Splits
 
 AUGMENT: dict[str, Any] = {
     "crop": None,

@@ -6,8 +6,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from regraft.data.augment import Augment
 from regraft.data.datamodule import ImageDataModule
+from regraft.data.images.transforms.augment import Augment
 
 CONF = Path(__file__).parents[2] / "conf"
 BUILT = {"source", "input_spec", "augment", "seed"}

@@ -14,9 +14,9 @@ from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.types import InputSpec
 from regraft.data.datamodule import ImageDataModule
-from regraft.data.decoding import decode_image
-from regraft.data.file_views import eval_view_of_file
-from regraft.data.folder import FolderSource
+from regraft.data.images.decoding import decode_image
+from regraft.data.images.transforms.image import eval_view_of_file
+from regraft.data.sources.folder import FolderSource
 
 Make = Callable[..., ImageDataModule]
 WritePhotos = Callable[..., None]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from regraft.data.images import ArrayImages, Splits
+from regraft.data.sources.base import ArrayImages, Splits
 from regraft.data.splits import Part, carve_splits, stratified_split, subset_of_train
 
 

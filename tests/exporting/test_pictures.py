@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.data.images import ArrayImages
+from regraft.data.sources.base import ArrayImages
 from regraft.data.splits import Part
 from regraft.exporting import pictures
 

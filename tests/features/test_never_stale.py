@@ -12,8 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import regraft
-from regraft.data.digits import DigitsSource
-from regraft.data.images import ArrayImages, Splits
+from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.sources.digits import DigitsSource
 from regraft.runs.folder import Run
 
 OPTIONS = [

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from regraft.core.console import image_progress
 from regraft.core.types import InputSpec
-from regraft.data.augment import Augment
 from regraft.data.datamodule import ImageDataModule
-from regraft.data.folder import FolderSource
+from regraft.data.images.transforms.augment import Augment
+from regraft.data.sources.folder import FolderSource
 from regraft.features import catalog, files, pixels
 from regraft.features.pixels import PixelStore, StoredPixels
 from regraft.features.settings import Settings

@@ -9,7 +9,7 @@ from PIL import Image
 
 import regraft
 from helpers.stopping import assert_same_end, stopped_run
-from regraft.data import decoded
+from regraft.data.images import decoded_images
 from regraft.features import catalog
 
 OPTIONS = [
@@ -43,7 +43,7 @@ def test_a_run_that_decodes_is_gone_on_with_stored_images_to_the_same_bits(monke
         straight = regraft.train(options)
     assert "Images: 24 decoded" in caplog.text
     assert labels() == ["decoded images, 8 px", "decoded images, whole, 4.1 kB each"]
-    monkeypatch.setattr(decoded, "decode_image", None)
+    monkeypatch.setattr(decoded_images, "decode_image", None)
     with caplog.at_level(logging.INFO, "regraft"):
         regraft.resume([f"run={stopped.path}", "data.cache=on"])
     assert "Images: 0 decoded, 24 read from the store" in caplog.text

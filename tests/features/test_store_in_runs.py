@@ -233,7 +233,8 @@ def test_a_description_that_is_no_json_is_made_anew(content, caplog):
 
 
 def test_a_photo_that_changes_while_it_is_read_is_said(monkeypatch):
-    from regraft.data import decoding, fingerprint
+    from regraft.data import fingerprint
+    from regraft.data.images import decoding
 
     digest_of = fingerprint.digest_of
     with monkeypatch.context() as patch:

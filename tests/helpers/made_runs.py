@@ -28,7 +28,7 @@ def made_run(name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, **mo
     run = Run(Path("outputs", name).resolve())
     run.path.mkdir(parents=True)
     config = {
-        "data": {"_target_": "regraft.data.digits.DigitsSource", "subset_seed": seed, "split_seed": 0},
+        "data": {"_target_": "regraft.data.sources.digits.DigitsSource", "subset_seed": seed, "split_seed": 0},
         "model": {"_target_": "regraft.models.backbones.small.simple_cnn", "image_size": 16},
         "freezing": {"_target_": "regraft.models.freezing.NoFreezing"},
         "optimizer": {"_target_": "torch.optim.AdamW", "lr": lr},

@@ -41,7 +41,7 @@ def test_a_picture_without_memory_costs_nothing_but_itself(monkeypatch):
     assert [each.class_name for each in found] == ["red", None, "red"]
     assert found[1].error == "it takes more memory than there is"
     Image.fromarray(RED).save("red.png")
-    monkeypatch.setattr("regraft.data.decoding.pixels_of", failing(MemoryError()))
+    monkeypatch.setattr("regraft.data.images.decoding.pixels_of", failing(MemoryError()))
     assert colour_model().predict(["red.png"])[0].error == found[1].error
 
 

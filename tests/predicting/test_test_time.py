@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from regraft.core.types import InputSpec
-from regraft.data.file_views import eval_view_of_file
+from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.predicting.test_time import NUM_VIEWS, TTAS, least_side, views_of
 from regraft.trained import TrainedModel
 

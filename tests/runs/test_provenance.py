@@ -8,7 +8,7 @@ import pytest
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 
-DATA = {"_target_": "regraft.data.folder.FolderSource", "root": "/photos"}
+DATA = {"_target_": "regraft.data.sources.folder.FolderSource", "root": "/photos"}
 
 
 @pytest.fixture

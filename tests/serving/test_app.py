@@ -113,7 +113,7 @@ def test_what_is_under_way_when_the_server_ends_is_told(app):
     ("place", "error"),
     [
         ("regraft.trained.TrainedModel.view", RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes.")),
-        ("regraft.data.decoding.pixels_of", MemoryError()),
+        ("regraft.data.images.decoding.pixels_of", MemoryError()),
     ],
 )
 def test_a_photo_without_memory_is_turned_away(ask, monkeypatch, place, error):

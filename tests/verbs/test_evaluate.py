@@ -10,8 +10,8 @@ import pytest
 import regraft
 from helpers.command_line import run_main
 from helpers.small import digits_folder, without
-from regraft.data.folder import FolderSource
-from regraft.data.images import Splits
+from regraft.data.sources.base import Splits
+from regraft.data.sources.folder import FolderSource
 
 
 def test_a_run_gives_the_metrics_that_training_printed(small_run):

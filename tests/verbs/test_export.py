@@ -125,7 +125,9 @@ def test_a_folder_with_other_files_is_never_replaced(run, tmp_path):
 
 
 def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeypatch, caplog):
-    monkeypatch.setattr("regraft.data.digits._digits_file", lambda: (_ for _ in ()).throw(FileNotFoundError("gone")))
+    monkeypatch.setattr(
+        "regraft.data.sources.digits._digits_file", lambda: (_ for _ in ()).throw(FileNotFoundError("gone"))
+    )
     regraft.export([f"run={run.path}", "format=safetensors"])
     assert "(gone), so the file is checked on generated images" in caplog.text
 

@@ -3,7 +3,6 @@
 Below it nobody sees a config: every object gets plain arguments. What the objects do belongs in their own rooms.
 """
 
-from regraft.build.data import datamodule, unread_datamodule
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
 from regraft.build.evaluating import another_domain, evaluation_data, require_types
 from regraft.build.features import FeaturePlan, feature_plan, model_name, store
@@ -18,6 +17,7 @@ from regraft.build.room import bytes_text
 from regraft.build.running import callbacks, loggers, trainer
 from regraft.build.strategies import freezing
 from regraft.build.trained import device_named, model_of, trained_model
+from regraft.data.from_config import datamodule, unread_datamodule
 from regraft.models.from_config import LastBackbone, bare_backbone
 
 __all__ = [

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from regraft.build.attempts import schedule, watch_faults, weightless_head
-from regraft.build.data import unread_datamodule
 from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer
 from regraft.build.preflight import Checked, preflight
@@ -15,6 +14,7 @@ from regraft.config.instantiate import Config
 from regraft.config.nested import at
 from regraft.config.repair import Mending
 from regraft.core.types import Backbone
+from regraft.data.from_config import unread_datamodule
 from regraft.runs.checkpoint import Checkpoint
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")

@@ -13,9 +13,9 @@ from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, factory
 from regraft.config.signatures import hints_of, misfits
 from regraft.core.types import Backbone
-from regraft.data.another_domain import AnotherDomain
 from regraft.data.datamodule import ImageDataModule
-from regraft.data.folder import FolderSource
+from regraft.data.sources.another_domain import AnotherDomain
+from regraft.data.sources.folder import FolderSource
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
 from regraft.features.frozen import FrozenFeatures

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regraft.data.image_view import is_flip_only
+from regraft.data.images.deterministic_views import is_flip_only
 from regraft.features.fill import Filled
 from regraft.features.frozen import FrozenFeatures
 from regraft.features.plan import Stretch

@@ -19,7 +19,7 @@ from regraft.build.storable import (
 )
 from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
-from regraft.data.augment import Augment
+from regraft.data.images.transforms.augment import Augment
 from regraft.features.datamodule import CachedData
 from regraft.features.fill import Progress
 from regraft.features.frozen import FrozenFeatures

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from regraft.build.data import datamodule, require_same_data
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
 from regraft.build.strategies import freezing
 from regraft.config.instantiate import Config, require_numbers
 from regraft.core.types import Backbone
+from regraft.data.from_config import datamodule, require_same_data
 from regraft.freezing import table
 from regraft.freezing.table import StageRow
 from regraft.models.build_heads import head_source as find_head_source

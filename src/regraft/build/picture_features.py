@@ -11,7 +11,7 @@ from regraft.build.strategies import freezing
 from regraft.build.trained import model_of
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress
-from regraft.data.image_view import file_transform
+from regraft.data.images.deterministic_views import file_transform
 from regraft.features.key import UnreadableSourceError
 from regraft.features.pictures import PictureFeatures, Transform
 from regraft.features.settings import Settings

@@ -22,7 +22,6 @@ from regraft.build.attempts import (
     replace_shapeless,
     weightless_head,
 )
-from regraft.build.data import unread_datamodule
 from regraft.build.features import require_storable_if_wanted
 from regraft.build.modules import loss
 from regraft.build.running import lacking_keys, trainer
@@ -31,6 +30,7 @@ from regraft.config.instantiate import Config, checked_call, factory, require_nu
 from regraft.config.repair import Mending
 from regraft.config.signatures import hints_of
 from regraft.core.types import Backbone, InputSpec
+from regraft.data.from_config import unread_datamodule
 from regraft.freezing.table import StageRow
 from regraft.models.build_heads import head_source
 from regraft.models.from_config import Built, LastBackbone, backbone, bare_backbone

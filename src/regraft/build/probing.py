@@ -9,7 +9,6 @@ import torch
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from regraft.build.data import datamodule
 from regraft.build.features import feature_plan, store
 from regraft.build.modules import loss
 from regraft.build.optimizers import optimizer_factory
@@ -17,6 +16,7 @@ from regraft.build.storable import between_steps, is_all
 from regraft.build.strategies import freezing
 from regraft.config.instantiate import Config, factory, require_numbers
 from regraft.core.types import Backbone, InputSpec
+from regraft.data.from_config import datamodule
 from regraft.features.fill import Progress
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.shelf import memory_limit

@@ -17,8 +17,8 @@ from regraft.checkpoints.keeping import BestCheckpoint, LastCheckpoint
 from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config
 from regraft.core.types import Backbone
-from regraft.data.augment import Augment
-from regraft.data.image_view import is_flip_only, is_none
+from regraft.data.images.deterministic_views import is_flip_only, is_none
+from regraft.data.images.transforms.augment import Augment
 from regraft.features.frozen import FrozenFeatures
 from regraft.features.plan import Stretch, frozen_depth, saved_flops
 from regraft.features.settings import Settings

@@ -12,16 +12,16 @@ from torch.utils.data import DataLoader
 from torch.utils.data.sampler import Sampler
 
 from regraft.core.types import Batch, EvalView, InputSpec
-from regraft.data.augment import Augment
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
-from regraft.data.fixed_views import FixedViews
-from regraft.data.image_view import choose_views
-from regraft.data.images import ArrayImages, Images, Source
+from regraft.data.images.deterministic_views import choose_views
+from regraft.data.images.fixed_views import FixedViews
+from regraft.data.images.transforms.augment import Augment
+from regraft.data.images.transforms.mixing import mix, normalise
 from regraft.data.loader import late_loader
-from regraft.data.mixing import mix, normalise
 from regraft.data.options import cache_choice, require_options
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
+from regraft.data.sources.base import ArrayImages, Images, Source
 from regraft.data.splits import Part
 
 

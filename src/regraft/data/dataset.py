@@ -12,12 +12,12 @@ from torch.utils.data import Dataset
 
 from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
-from regraft.data.augment import Augment
-from regraft.data.batch_crops import flip_rows
-from regraft.data.decoded import Decoded, DecodedFiles
-from regraft.data.images import ArrayImages, Images
+from regraft.data.images.decoded_images import Decoded, DecodedFiles
+from regraft.data.images.transforms.augment import Augment
+from regraft.data.images.transforms.batch import flip_rows
+from regraft.data.images.transforms.views import eval_view_of_arrays, flips_of, train_view_of_arrays
 from regraft.data.sampler import BatchKey
-from regraft.data.views import eval_view_of_arrays, flips_of, train_view_of_arrays
+from regraft.data.sources.base import ArrayImages, Images
 
 
 class RawBatch(TypedDict, total=False):
@@ -103,7 +103,7 @@ class BatchDataset(Dataset[RawBatch]):
         images = train_view_of_arrays(images, self._spec, self._augment, seed, draw_numbers)
         if not self._augment.has_per_sample_steps:
             return images
-        from regraft.data.file_views import apply_steps, per_sample_steps, seed_sample
+        from regraft.data.images.transforms.image import apply_steps, per_sample_steps, seed_sample
 
         steps = per_sample_steps(self._spec, self._augment)
         with torch.random.fork_rng(devices=[]):
@@ -121,7 +121,7 @@ class BatchDataset(Dataset[RawBatch]):
             assert isinstance(decoded, Tensor), "pictures are whole for resized crops only"
             is_flipped = augment is not None and augment.flip_probability > 0
             return flip_rows(decoded, flips_of(augment, seed, draw_numbers)) if is_flipped else decoded
-        from regraft.data.file_views import apply_steps, crop_steps, per_sample_steps, seed_sample
+        from regraft.data.images.transforms.image import apply_steps, crop_steps, per_sample_steps, seed_sample
 
         crops, steps = crop_steps(self._spec, augment), per_sample_steps(self._spec, augment)
         flips = flips_of(augment, seed, draw_numbers)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from regraft.data.digests import DIGEST_BYTES, digest_of
-from regraft.data.images import ArrayImages, FileImages, Images, Splits
+from regraft.data.sources.base import ArrayImages, FileImages, Images, Splits
 
 _NUM_THREADS = 8
 

@@ -8,9 +8,9 @@ import torch
 
 from regraft.core.types import InputSpec
 from regraft.data.fingerprint import fingerprint, image_digests
-from regraft.data.images import FileImages, Source, Splits
+from regraft.data.images.statistics import with_statistics
+from regraft.data.sources.base import FileImages, Source, Splits
 from regraft.data.splits import Part, carve_splits, subset_of_train
-from regraft.data.statistics import with_statistics
 
 
 class PreparedData:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.dataset import BatchDataset
-from regraft.data.images import ArrayImages
 from regraft.data.sampler import BatchKey
+from regraft.data.sources.base import ArrayImages
 
 
 def shown(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.seeding import derive_seed
-from regraft.data.images import Images, Splits
+from regraft.data.sources.base import Images, Splits
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 from huggingface_hub import ModelCardData
 
-from regraft.data.checking.findings import readable
+from regraft.data.images.validation.findings import readable
 from regraft.exporting.description import Description
 
 _MAX_CLASSES = 50

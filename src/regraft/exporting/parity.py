@@ -7,7 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from regraft.data.mixing import normalise
+from regraft.data.images.transforms.mixing import normalise
 from regraft.exporting.deployed import Runner
 from regraft.trained import TrainedModel
 

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.seeding import derive_seed
-from regraft.data.decoding import decode_image
-from regraft.data.folder import EXTENSIONS
-from regraft.data.images import ArrayImages, FileImages
+from regraft.data.images.decoding import decode_image
+from regraft.data.sources.base import ArrayImages, FileImages
+from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.splits import Part
 
 log = logging.getLogger(__name__)

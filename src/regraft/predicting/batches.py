@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.data.mixing import normalise
+from regraft.data.images.transforms.mixing import normalise
 from regraft.predicting.inputs import STDIN, find_inputs
 from regraft.predicting.pixels import Picture, alone_if_large, content_digest, read_pixels, require_picture
 from regraft.predicting.prediction import Prediction, answers

@@ -9,9 +9,9 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
-from regraft.data.checking.findings import counted, readable
-from regraft.data.folder import EXTENSIONS
-from regraft.data.scanning import scan_images
+from regraft.data.images.validation.findings import counted, readable
+from regraft.data.sources.folder import EXTENSIONS
+from regraft.data.sources.folder_scan import scan_images
 
 STDIN = "-"
 _CHUNK_BYTES = 65_536

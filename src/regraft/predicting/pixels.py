@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.data.checking.facts import read_facts
-from regraft.data.checking.problems import told
-from regraft.data.decoding import decode_image, decoded_size, pixels_of
 from regraft.data.digests import digest_of
-from regraft.data.scanning import why_closed
+from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
+from regraft.data.images.file_reading.data_checking_problems import told
+from regraft.data.images.file_reading.facts import read_facts
+from regraft.data.sources.folder_scan import why_closed
 from regraft.predicting.inputs import expanded
 
 Picture = Path | Image.Image | np.ndarray | Tensor

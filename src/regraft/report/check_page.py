@@ -13,8 +13,8 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from regraft.core.atomic import write_atomically
-from regraft.data.checking.check import Check
-from regraft.data.checking.findings import SEVERITIES, Finding, readable
+from regraft.data.images.validation.check import Check
+from regraft.data.images.validation.findings import SEVERITIES, Finding, readable
 from regraft.report.check_table import name_of, summary
 from regraft.report.templates import number, template
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regraft.data.checking.check import Check
-from regraft.data.checking.findings import SEVERITIES, Finding, Item, counted, readable
+from regraft.data.images.validation.check import Check
+from regraft.data.images.validation.findings import SEVERITIES, Finding, Item, counted, readable
 
 _MAX_FILES = 5
 _MAX_CLASSES = 12

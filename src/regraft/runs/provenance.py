@@ -102,7 +102,7 @@ def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) 
 
 
 def name_of_data(data: dict[str, Any]) -> str:
-    """Returns what a data set is called: `folder`, of `regraft.data.folder.FolderSource`."""
+    """Returns what a data set is called: `folder`, of `regraft.data.sources.folder.FolderSource`."""
     return str(data.get("_target_", "data")).rpartition(".")[2].removesuffix("Source").lower()
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import torch
 from pydantic import BaseModel, Field
 
-from regraft.data.decoding import TooManyPixelsError, decode_stream
+from regraft.data.images.decoding import TooManyPixelsError, decode_stream
 from regraft.trained import TrainedModel, lacks_memory
 
 TOP = 5

@@ -20,12 +20,12 @@ from regraft.config.quoting import key_of, quoted
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
-    from regraft.data.checking.check import Check
-    from regraft.data.tree import Tree
+    from regraft.data.images.validation.check import Check
+    from regraft.data.sources.tree import Tree
     from regraft.report.check_page import Picture
 
 USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
-_FOLDER = "regraft.data.folder.FolderSource"
+_FOLDER = "regraft.data.sources.folder.FolderSource"
 
 
 def to_check(arguments: Sequence[str]) -> list[str]:
@@ -78,8 +78,8 @@ def data_check_job(composed: DictConfig) -> str | None:
 def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     """Returns what there is to say of a data set, and what shows its images."""
     from regraft.core.console import image_progress
-    from regraft.data.checking.check import check_samples, check_tree
-    from regraft.data.checking.facts import picture
+    from regraft.data.images.file_reading.facts import picture
+    from regraft.data.images.validation.check import check_samples, check_tree
     from regraft.report import check_page
 
     source = _source(node)
@@ -89,7 +89,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
         tree: Tree = source.tree()
         progress = image_progress(is_shown=Console().is_terminal, title="Reading")
         return check_tree(tree, progress, started), lambda path: picture(tree.root / path, check_page.SIDE)
-    from regraft.data.checking.in_memory import picture_of, samples_of, splits_of
+    from regraft.data.images.validation.in_memory import picture_of, samples_of, splits_of
 
     source.prepare()
     found = source.splits()
@@ -113,7 +113,7 @@ def _source(node: dict[str, Any]) -> Any:
 
         return factory(options, "data")()
     # Without what config becomes elsewhere: a folder is looked at again in less time than torch takes to import.
-    from regraft.data.folder import FolderSource
+    from regraft.data.sources.folder import FolderSource
 
     del options["_target_"]
     known = list(inspect.signature(FolderSource).parameters)

@@ -92,7 +92,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     with quick_imports():
         from regraft import build
         from regraft.core.console import image_progress
-        from regraft.data.checking.findings import counted
+        from regraft.data.images.validation.findings import counted
         from regraft.predicting.batches import predicted, require_options
         from regraft.predicting.output_files import STDOUT
         from regraft.predicting.tally import Tally
@@ -151,7 +151,7 @@ def _require_any(tally: "Tally") -> None:
     Raises:
         ValueError: no picture was given, or none could be predicted.
     """
-    from regraft.data.checking.findings import readable
+    from regraft.data.images.validation.findings import readable
 
     if not tally.num:
         raise ValueError("input: no path came on stdin. Expected: a path a line.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from regraft.data.checking.findings import readable
+from regraft.data.images.validation.findings import readable
 from regraft.report.run import facts
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import Record

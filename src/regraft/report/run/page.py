@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
-from regraft.data.checking.findings import readable
+from regraft.data.images.validation.findings import readable
 from regraft.report.axes import shortened
 from regraft.report.run import curves, facts
 from regraft.report.run.errors import Errors

@@ -1,0 +1,107 @@
+"""A whole check of a data set: a folder's, or of images in memory."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from regraft.data.images.file_reading.index import near_pairs_of
+from regraft.data.images.file_reading.read import Progress, Read, read_all
+from regraft.data.images.validation.class_findings import tree_findings
+from regraft.data.images.validation.data_checking_class_findings import Counts, class_findings
+from regraft.data.images.validation.duplicates import Samples, likeness_findings
+from regraft.data.images.validation.file_findings import file_findings
+from regraft.data.images.validation.findings import SEVERITIES, Finding, Severity
+from regraft.data.sources.tree import Tree
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check has found.
+
+    Attributes:
+        place: the folder, or the data set's name.
+        counts: images by split and class; those that can't be decoded are left out.
+        findings: the worst first.
+        num_images: that were looked at.
+        num_read: of these, looked at anew; the others were known from an earlier check.
+        seconds: that it took.
+    """
+
+    place: str
+    counts: Counts
+    findings: list[Finding]
+    num_images: int
+    num_read: int
+    seconds: float
+
+    def num(self, severity: Severity) -> int:
+        """Returns how many findings are of a severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+
+def check_tree(tree: Tree, progress: Progress, started: float) -> Check:
+    """Returns what there is to say of a scanned folder.
+
+    Args:
+        tree: what lies in it.
+        progress: shows how far the reading is.
+        started: `time.perf_counter()` before the folder was scanned.
+    """
+    paths = [path for split in tree.classes for path in tree.paths(split)]
+    read = read_all(tree.root, paths, tree.closed, progress)
+    samples = _samples(tree, paths, read)
+    counts = counts_of(samples)
+    findings = [
+        *tree_findings(tree),
+        *file_findings(paths, read.facts, read.details),
+        *class_findings(counts),
+        *likeness_findings(samples, partial(near_pairs_of, tree.root)),
+    ]
+    num_read = int(read.is_fresh.sum()) + len(tree.closed)
+    return Check(str(tree.root), counts, _worst_first(findings), len(paths), num_read, time.perf_counter() - started)
+
+
+def check_samples(name: str, samples: Samples, started: float) -> Check:
+    """Returns what there is to say of images in memory; arguments as of `check_tree`."""
+    counts = counts_of(samples)
+    findings = [*class_findings(counts), *likeness_findings(samples)]
+    num_images = len(samples.names)
+    return Check(name, counts, _worst_first(findings), num_images, num_images, time.perf_counter() - started)
+
+
+def counts_of(samples: Samples) -> dict[str, dict[str, int]]:
+    """Returns the number of images by split and class."""
+    counts = {}
+    for number, split in enumerate(samples.split_names):
+        found = np.bincount(samples.labels[samples.splits == number], minlength=len(samples.class_names))
+        counts[split] = dict(zip(samples.class_names, found.tolist(), strict=True))
+    return counts
+
+
+def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _samples(tree: Tree, paths: Sequence[str], read: Read) -> Samples:
+    """Returns the images of a folder that can be decoded."""
+    class_names = sorted({name for classes in tree.classes.values() for name in classes})
+    numbers = {name: number for number, name in enumerate(class_names)}
+    cells = [
+        (split, numbers[name], len(images))
+        for split, classes in enumerate(tree.classes.values())
+        for name, images in classes.items()
+    ]
+    splits, labels, sizes = np.array(cells, np.int64).reshape(-1, 3).T
+    kept = np.flatnonzero(read.facts["problem"] == b"")
+    return Samples(
+        [paths[place] for place in kept.tolist()],
+        list(tree.classes),
+        np.repeat(splits, sizes)[kept],
+        class_names,
+        np.repeat(labels, sizes)[kept],
+        read.facts["digest"][kept],
+        read.facts["thumb"][kept],
+    )

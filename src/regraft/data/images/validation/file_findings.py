@@ -1,0 +1,126 @@
+"""What there is to say of each image by itself: what can't be decoded, what isn't what it says, what is converted."""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from PIL import Image
+
+from regraft.data.images.file_reading.data_checking_problems import PROBLEMS
+from regraft.data.images.validation.findings import Finding, Item, Wording, counted
+
+_WORDINGS = {
+    "wrong_extension": Wording(
+        "warning",
+        "Not what the extension says",
+        "They are read as what they are. Fix: rename them, because other programs may refuse them.",
+    ),
+    "animated": Wording(
+        "warning", "Animations", "The first frame is used. Fix: remove them if that isn't what they show."
+    ),
+    "placeholder": Wording("warning", "Probably what a server shows in place of a lost image", "Fix: remove them."),
+    "large": Wording("warning", "More than 50 megapixels", "They are slow to decode. Fix: shrink them."),
+    "plain": Wording("note", "Nearly all one colour, unlike the others", "Blanks and placeholders look so."),
+    "cmyk": Wording("note", "CMYK", "They are converted to RGB; their colours are approximate."),
+    "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used."),
+    "bits_32": Wording("note", "32 bits a channel"),
+    "gray": Wording("note", "Gray", "For a model of colour pictures the channel is repeated."),
+    "palette": Wording("note", "Palette", "They are converted to RGB."),
+    "transparent": Wording("note", "Transparency", "It is dropped."),
+    "rotated": Wording("note", "Stored rotated or mirrored", "They are turned upright, as EXIF says."),
+    "heic_avif": Wording("note", "HEIC or AVIF", "Not every machine can read them."),
+}
+_LARGE_PIXELS = 50_000_000
+_PLAIN = 0.85
+"""Share of an image's area that is about as bright as its median, from which on it is called plain."""
+_FEW = 0.05
+"""Where more images than this share are plain, that is what they are like: digits on paper, cut-out products."""
+_PLACEHOLDER = re.compile(r"not.?found|unavailable|no.?(image|photo|picture)|placeholder|missing", re.IGNORECASE)
+_PLACEHOLDER_PLAIN = 0.5
+
+_ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
+"""Kinds of a format that share its extension."""
+
+
+def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str]) -> list[Finding]:
+    """Returns what is to be said of images.
+
+    Args:
+        paths: of the files.
+        facts: (num_files,), FACTS.
+        details: what is to be said of a file's problem, by its place.
+    """
+    found = []
+    for code, problem in PROBLEMS.items():
+        places = np.flatnonzero(facts["problem"] == code.encode()).tolist()
+        if places:
+            items = tuple(Item((paths[place],), details.get(place, "")) for place in places)
+            sentence = (
+                f"{counted(len(places), 'image')} can't be decoded: {problem.word}. Fix: {problem.fix}; "
+                "data.on_error=skip leaves them out."
+            )
+            found.append(Finding(code, "error", sentence, items))
+    return [*found, *_kind_findings(paths, facts)]
+
+
+def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]:
+    """Yields what is to be said of images that can be decoded."""
+    is_right = facts["problem"] == b""
+    for code, holds in _kinds(paths, facts).items():
+        places = np.flatnonzero(holds & is_right).tolist()
+        if places:
+            items = [Item((paths[place],), _detail(code, facts[place])) for place in places]
+            share = f"{len(places):,} of " if len(places) < len(paths) else "all "
+            yield _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
+
+
+def _kinds(paths: Sequence[str], facts: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns which images are of each kind, (num_files,), bool."""
+    mode, shares = facts["mode"], facts["plain"]
+    is_plain = shares >= _PLAIN
+    return {
+        "wrong_extension": _is_misnamed(paths, facts["format"]),
+        "animated": facts["is_animated"],
+        "placeholder": _is_placeholder(paths, shares),
+        "large": facts["width"].astype(np.int64) * facts["height"] > _LARGE_PIXELS,
+        "plain": is_plain & (np.count_nonzero(is_plain) <= _FEW * len(paths)),
+        "cmyk": mode == b"CMYK",
+        "bits_16": facts["bits"] == 16,
+        "bits_32": facts["bits"] == 32,
+        "gray": np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | (mode.astype("S4") == b"I;16"),
+        "palette": np.isin(mode, [b"P", b"PA"]),
+        "transparent": facts["is_transparent"],
+        "rotated": facts["orientation"] > 1,
+        "heic_avif": np.isin(facts["format"], [b"HEIF", b"AVIF"]),
+    }
+
+
+def _detail(code: str, row: np.ndarray) -> str:
+    if code == "large":
+        return f"{row['width']} x {row['height']}"
+    field = {"wrong_extension": "format", "animated": "format", "heic_avif": "format", "bits_16": "mode"}.get(code)
+    return "" if field is None else bytes(row[field]).decode()
+
+
+def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
+    """Returns which files have the extension of another format, (num_files,), bool."""
+    extensions = ["." + path.rpartition(".")[2].lower() for path in paths]
+    if not set(extensions) <= Image.EXTENSION.keys():
+        Image.init()  # all plugins, which takes longer than a check of known files
+    by_name = np.array([_one(Image.EXTENSION.get(extension, "")) for extension in extensions], "S12")
+    by_content = np.array([_one(kind.decode()) for kind in kinds], "S12")
+    misnamed: np.ndarray = (by_name != b"") & (by_name != by_content)
+    return misnamed
+
+
+def _is_placeholder(paths: Sequence[str], shares: np.ndarray) -> np.ndarray:
+    """Returns which images are named like a server's error and look like one, (num_images,), bool."""
+    found = np.zeros(len(paths), bool)
+    for place in np.flatnonzero(shares >= _PLACEHOLDER_PLAIN).tolist():
+        found[place] = _PLACEHOLDER.search(os.path.basename(paths[place])) is not None  # noqa: PTH119
+    return found
+
+
+def _one(kind: str) -> str:
+    return _ONE_FORMAT.get(kind, kind)

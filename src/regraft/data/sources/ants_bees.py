@@ -1,0 +1,111 @@
+"""The ants and bees photos of PyTorch's transfer-learning tutorial: a folder data set that is fetched by URL."""
+
+import tempfile
+import zipfile
+from pathlib import Path
+
+from torchvision.datasets.utils import download_url
+
+from regraft.data.sources.base import Splits
+from regraft.data.sources.folder import FolderSource
+from regraft.data.sources.reach import check_reachable, refuse_file
+from regraft.data.sources.tree import Tree
+
+FOLDER = "hymenoptera_data"
+NUM_TRAIN = 244
+NUM_VAL = 153
+
+
+class AntsBeesSource:
+    """244 training and 153 validation photos of 2 classes; the latter are used as the test split (see FolderSource).
+
+    Args:
+        root: a folder that has `train` and `val`, or that holds or will hold `hymenoptera_data`.
+        url: of the archive.
+        md5: of the archive, or None. PyTorch publishes none, so without it what was unpacked is checked instead: the
+            classes and the number of images in each split.
+    """
+
+    def __init__(self, *, root: str, url: str, md5: str | None) -> None:
+        self._root = Path(root).expanduser()
+        self._url = url
+        self._md5 = md5
+
+    def is_here(self) -> bool:
+        """Whether there is nothing to fetch, or nowhere to fetch it to."""
+        return self._root.is_file() or self._folder() is not None
+
+    def prepare(self) -> None:
+        """Fetches the photos, unless they are there.
+
+        Raises:
+            FileNotFoundError: they are neither there nor to be fetched, or the root is a file.
+            ValueError: what was fetched isn't the data set.
+        """
+        refuse_file(self._root)
+        if self._folder() is not None:
+            return
+        check_reachable(
+            self._url,
+            f"data.root: {self._root} holds neither train and val nor {FOLDER}",
+            "data=digits, or data=ants_bees data.root=PATH for a copy that you have",
+        )
+        self._root.mkdir(parents=True, exist_ok=True)
+        # Moved into place only when whole, so a killed download is never taken for the data set.
+        with tempfile.TemporaryDirectory(dir=self._root, prefix=f".{FOLDER}-") as folder:
+            download_url(self._url, folder, "archive.zip", self._md5)
+            unpack(Path(folder, "archive.zip"), Path(folder))
+            check_content(Path(folder, FOLDER))
+            Path(folder, FOLDER).replace(self._root / FOLDER)
+
+    def splits(self) -> Splits:
+        """Returns the splits of the folder."""
+        return self._source().splits()
+
+    def tree(self) -> Tree:
+        """Returns what lies in the folder, whatever is wrong with it."""
+        return self._source().tree()
+
+    def _source(self) -> FolderSource:
+        folder = self._folder()
+        assert folder is not None, "prepare() comes first"
+        return FolderSource(root=str(folder), on_error="raise")
+
+    def _folder(self) -> Path | None:
+        """Returns the folder that has train and val, if it is there."""
+        for folder in (self._root, self._root / FOLDER):
+            if (folder / "train").is_dir() and (folder / "val").is_dir():
+                return folder
+        return None
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a zip file.
+
+    Raises:
+        ValueError: it is no zip file, or a member would be written outside of the folder.
+    """
+    if not zipfile.is_zipfile(archive):
+        raise ValueError("data.url: what was fetched is no zip file. Fix: check data.url, or try again.")
+    with zipfile.ZipFile(archive) as file:
+        for name in file.namelist():
+            if not (folder / name).resolve().is_relative_to(folder.resolve()):
+                raise ValueError(
+                    f"data.url: archive member {name!r} would be written outside of {folder}; not unpacked."
+                )
+        file.extractall(folder)
+
+
+def check_content(folder: Path) -> None:
+    """Checks that a fetched folder holds what the tutorial's archive holds.
+
+    Raises:
+        ValueError: other classes or other numbers of images.
+    """
+    splits = FolderSource(root=str(folder), on_error="raise").splits()
+    num_test = 0 if splits.test is None else len(splits.test)
+    if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):
+        raise ValueError(
+            f"data.url: what was fetched has classes {', '.join(splits.class_names)}, {len(splits.train)} train and "
+            f"{num_test} val images; expected ants, bees, {NUM_TRAIN} and {NUM_VAL}. Fix: check data.url."
+        )

@@ -1,0 +1,155 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning multiple layers of features from tiny images", 2009).
+
+torchvision downloads and checks the files. They are pickles, so they are read here, where none can run code.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100
+from torchvision.datasets.utils import check_integrity
+
+from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.sources.reach import check_reachable, refuse_file
+
+
+class CIFAR10Source:
+    """50,000 training and 10,000 test images, 32x32 RGB, 10 classes.
+
+    Args:
+        root: folder that holds, or will hold, `cifar-10-batches-py`.
+        verify: whether the files must have the official checksums. Without, files that are there are taken as they
+            are, and nothing is downloaded; of their pickles only arrays and plain types are read.
+    """
+
+    def __init__(self, *, root: str, verify: bool) -> None:
+        self._root = Path(root).expanduser()
+        self._verify = verify
+
+    def is_here(self) -> bool:
+        """Whether `prepare` would download nothing."""
+        return not self._verify or self._root.is_file() or not _missing(CIFAR10, self._root)
+
+    def prepare(self) -> None:
+        """Downloads what is missing and checks it; see `_prepare`."""
+        _prepare(CIFAR10, self._root, self._verify)
+
+    def splits(self) -> Splits:
+        """Returns the official train and test."""
+        return _read(CIFAR10, self._root, "label_names", "labels")
+
+
+class CIFAR100Source:
+    """50,000 training and 10,000 test images, 32x32 RGB, 100 fine classes in 20 coarse ones.
+
+    Args:
+        root: folder that holds, or will hold, `cifar-100-python`.
+        verify: see CIFAR10Source.
+        labels: `fine` or `coarse`.
+    """
+
+    def __init__(self, *, root: str, verify: bool, labels: str) -> None:
+        if labels not in ("fine", "coarse"):
+            raise ValueError(f"data.labels: got {labels!r}; allowed: fine, coarse.")
+        self._root = Path(root).expanduser()
+        self._verify = verify
+        self._labels = labels
+
+    def is_here(self) -> bool:
+        """Whether `prepare` would download nothing."""
+        return not self._verify or self._root.is_file() or not _missing(CIFAR100, self._root)
+
+    def prepare(self) -> None:
+        """Downloads what is missing and checks it; see `_prepare`."""
+        _prepare(CIFAR100, self._root, self._verify)
+
+    def splits(self) -> Splits:
+        """Returns the official train and test."""
+        return _read(CIFAR100, self._root, f"{self._labels}_label_names", f"{self._labels}_labels")
+
+
+def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
+    """Makes sure that all files are there, with their official checksums if `verify`.
+
+    Raises:
+        FileNotFoundError: a file is missing and isn't to be, or can't be, downloaded; or the root is a file.
+        ValueError: all files are there, with other checksums.
+    """
+    refuse_file(root)
+    folder = root / dataset.base_folder
+    missing = _missing(dataset, root)
+    if not verify:
+        if missing:
+            raise FileNotFoundError(
+                f"data.root: {folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. "
+                f"Fix: point data.root at the folder that holds {dataset.base_folder}, or leave out data.verify=false."
+            )
+        return
+    if not missing:
+        # Downloading anew would overwrite files that may be the user's own.
+        wrong = [name for name, md5 in _checksums(dataset).items() if not check_integrity(folder / name, md5)]
+        if wrong:
+            raise ValueError(
+                f"data.root: in {folder} the official checksums don't fit {', '.join(wrong)}. "
+                "Fix: data.verify=false takes the files as they are; or remove the folder to download it anew."
+            )
+        return
+    if not check_integrity(root / dataset.filename, dataset.tgz_md5):
+        check_reachable(
+            dataset.url,
+            f"data.root: {folder} lacks {', '.join(missing)}",
+            "data=digits, or data.root=PATH data.verify=false for files that you have",
+        )
+    dataset(root, train=False, download=True)
+
+
+def _checksums(dataset: type[CIFAR10]) -> dict[str, str]:
+    """Returns the official MD5 of each file."""
+    return dict([*dataset.train_list, *dataset.test_list]) | {dataset.meta["filename"]: dataset.meta["md5"]}
+
+
+def _missing(dataset: type[CIFAR10], root: Path) -> list[str]:
+    return [name for name in _checksums(dataset) if not (root / dataset.base_folder / name).is_file()]
+
+
+def _read(dataset: type[CIFAR10], root: Path, names_key: str, labels_key: str) -> Splits:
+    """Returns both splits, read without checksums: `_prepare` has seen to them, once and not at every reading."""
+    folder = root / dataset.base_folder
+    names = tuple(_unpickled(folder / dataset.meta["filename"])[names_key])
+    parts = []
+    for files in (dataset.train_list, dataset.test_list):
+        batches = [_unpickled(folder / name) for name, _ in files]
+        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+        labels = [label for batch in batches for label in batch[labels_key]]
+        parts.append(ArrayImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64)))
+    return Splits(names, parts[0], test=parts[1])
+
+
+class _Arrays(pickle.Unpickler):
+    """Reads pickles of plain types and NumPy arrays; anything else, which could run code, is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Returns what an array is made of."""
+        made_of = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+        if (module.removeprefix("numpy.core.").removeprefix("numpy._core."), name) not in made_of:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which reading could run")
+        return super().find_class(module.replace("numpy.core.", "numpy._core."), name)
+
+
+def _unpickled(path: Path) -> dict[str, Any]:
+    """Returns what one of CIFAR's files holds.
+
+    Raises:
+        ValueError: it is damaged, or would run code.
+    """
+    try:
+        with path.open("rb") as file:
+            content: dict[str, Any] = _Arrays(file, encoding="latin1").load()
+    except OSError:
+        raise
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise ValueError(f"data.root: {path} is no file of CIFAR's ({error}). Download it again.") from error
+    return content

@@ -1,0 +1,46 @@
+"""The 1,797 handwritten digits that come with scikit-learn: real data without a network."""
+
+import gzip
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from regraft.data.sources.base import ArrayImages, Splits
+
+MAX_VALUE = 16
+
+
+class DigitsSource:
+    """scikit-learn's digits, 8x8 gray, without an official split (Alpaydin and Kaynak, 1998, test part).
+
+    The file is read directly: importing scikit-learn would take longer than everything else here.
+    """
+
+    def prepare(self) -> None:
+        """Checks that the file is there.
+
+        Raises:
+            FileNotFoundError: scikit-learn isn't installed.
+        """
+        _digits_file()
+
+    def splits(self) -> Splits:
+        """Returns all digits as train; 0..16 becomes 0..255."""
+        with gzip.open(_digits_file(), "rt") as file:
+            table = torch.from_numpy(np.loadtxt(file, delimiter=","))
+        pixels = (table[:, :-1] * 255 / MAX_VALUE).round().to(torch.uint8).view(-1, 1, 8, 8)
+        labels = table[:, -1].to(torch.int64)
+        return Splits(tuple(str(digit) for digit in range(10)), ArrayImages(pixels, labels))
+
+
+def _digits_file() -> Path:
+    spec = find_spec("sklearn")
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "datasets/data/digits.csv.gz"
+    if path is None or not path.is_file():
+        raise FileNotFoundError(
+            f"data=digits: scikit-learn's digits file isn't there ({path or 'scikit-learn is not installed'}). "
+            "Fix: pip install scikit-learn."
+        )
+    return path

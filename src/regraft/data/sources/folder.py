@@ -1,0 +1,163 @@
+"""A folder of photos: one subfolder a class, with or without split folders above them."""
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regraft.data.images.file_reading.data_checking_problems import told
+from regraft.data.images.file_reading.read import Read, logged_progress, read_all
+from regraft.data.images.validation.findings import readable
+from regraft.data.sources.folder_scan import scan
+from regraft.data.sources.reach import refuse_file
+from regraft.data.sources.tree import LAYOUT, Tree
+
+# Not before a training has been composed: a check of a folder does without torch.
+if TYPE_CHECKING:
+    from regraft.data.sources.base import FileImages, Splits
+
+EXTENSIONS = frozenset(
+    {
+        *("jpg", "jpeg", "jpe", "jfif", "mpo", "jp2", "png", "apng", "gif", "webp", "avif", "heic", "heif", "hif"),
+        *("bmp", "dib", "tif", "tiff", "tga", "ppm", "pgm", "pbm", "pnm"),
+    }
+)
+"""Pictures that Pillow decodes, HEIC with pillow-heif; of an animation, the first frame."""
+
+_MAX_LISTED = 10
+
+_log = logging.getLogger(__name__)
+
+
+class FolderSource:
+    """Images in class folders, searched to any depth; hidden files and folders are passed over.
+
+    With `train` and `val` but no `test`, `val` is the test split, so that no checkpoint is chosen on the images of the
+    final figure.
+
+    Args:
+        root: the folder.
+        on_error: what is done about images that can't be decoded: `raise`, or `skip`, as if they weren't there.
+
+    Raises:
+        ValueError: `on_error` is something else.
+    """
+
+    def __init__(self, *, root: str, on_error: str) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ValueError(f"data.on_error: got {on_error!r}; allowed: raise, skip.")
+        if not isinstance(root, str):
+            raise ValueError(f"data.root: got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
+        self._root = Path(root).expanduser()
+        self._on_error = on_error
+
+    def prepare(self) -> None:
+        """Checks that the folder exists.
+
+        Raises:
+            FileNotFoundError: it doesn't, or is a file.
+        """
+        refuse_file(self._root)
+        if not self._root.is_dir():
+            raise FileNotFoundError(f"data.root: there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
+
+    def tree(self) -> Tree:
+        """Returns what lies in the folder, whatever is wrong with it."""
+        self.prepare()
+        return scan(self._root, EXTENSIONS)
+
+    def splits(self) -> "Splits":
+        """Returns the splits that the folders define. Images that haven't been seen before are decoded once.
+
+        Raises:
+            ValueError: no class, an empty class, a class name that isn't UTF-8, other classes in one split than in
+                another; or images that can't be decoded, unless they are skipped.
+        """
+        from regraft.data.sources.base import Splits
+
+        tree = self.tree()
+        if tree.faults:
+            raise ValueError(" ".join(f"data.root: {fault.sentence}" for fault in tree.faults))
+        _say_what_is_apart(tree)
+        paths = [path for split in tree.folders for path in tree.paths(split)]
+        read = read_all(self._root, paths, tree.closed, logged_progress)
+        skipped = self._unusable(tree, paths, read)
+        digests = np.where(read.is_fresh[:, None], read.facts["digest"], 0)
+        images, start = {}, 0
+        for split in tree.folders:
+            stop = start + len(tree.paths(split))
+            images[split] = _file_images(tree, split, skipped, digests[start:stop])
+            start = stop
+        if "val" in images and "test" not in images:
+            _log.info(
+                "%s is kept as the test split, because there is no test folder; validation is carved from %s.",
+                self._root / tree.folders["val"],
+                self._root / tree.folders["train"],
+            )
+            images["test"] = images.pop("val")
+        return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
+
+    def _unusable(self, tree: Tree, paths: list[str], read: Read) -> dict[str, str]:
+        """Returns why each image is left out that can't be decoded, by its path.
+
+        Raises:
+            ValueError: there are some, and they aren't to be skipped, or nothing of their class would be left.
+        """
+        found = {}
+        for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
+            found[paths[number]] = told(read.facts["problem"][number].decode(), read.details.get(number, ""))
+        if not found:
+            return {}
+        listed = _listed([f"{readable(path)}: {reason}" for path, reason in found.items()])
+        count = f"{len(found):,} of {len(paths):,} images in {self._root}"
+        if self._on_error == "raise":
+            raise ValueError(
+                f"data.root: {count} can't be decoded: {listed}. Fix: replace or remove them, or leave them out with "
+                f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all."
+            )
+        for split, classes in tree.classes.items():
+            lost = [name for name, images in classes.items() if found.keys() >= set(images)]
+            if lost:
+                raise ValueError(
+                    f"data.root: no image of {_listed(lost)} in {split} can be decoded: {listed}. "
+                    f"Fix: replace them, or remove the class folder."
+                )
+        _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, listed)
+        return found
+
+
+def _say_what_is_apart(tree: Tree) -> None:
+    beside, runs = tree.apart["beside"], tree.apart["runs"]
+    if beside:
+        _log.info("Folders beside %s are ignored: %s.", tree.root / tree.folders["train"], ", ".join(beside))
+    for folder in runs:
+        _log.info("%s holds runs and is no class.", tree.root / folder)
+    for folder in tree.folders.values():
+        prefix = folder + os.sep if folder else ""
+        num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
+        if num_others:
+            _log.info(
+                "%d files below %s are no images by their extension and are ignored.", num_others, tree.root / folder
+            )
+
+
+def _listed(phrases: list[str]) -> str:
+    shown = "; ".join(phrases[:_MAX_LISTED])
+    return shown if len(phrases) <= _MAX_LISTED else f"{shown}; and {len(phrases) - _MAX_LISTED:,} more"
+
+
+def _file_images(tree: Tree, split: str, skipped: dict[str, str], digests: np.ndarray) -> "FileImages":
+    import torch
+
+    from regraft.data.sources.base import FileImages
+
+    classes = list(tree.classes[split].values())
+    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in classes]))
+    paths = tree.paths(split)
+    if skipped:
+        is_kept = np.array([path not in skipped for path in paths])
+        paths = [path for path in paths if path not in skipped]
+        labels, digests = labels[torch.from_numpy(is_kept)], digests[is_kept]
+    return FileImages.from_names(tree.root, paths, labels, digests if digests.any() else None)

@@ -1,0 +1,69 @@
+"""How much a folder may hold, and how little."""
+
+import io
+import resource
+
+import pytest
+import torch
+from PIL import Image
+
+from regraft.core.types import InputSpec
+from regraft.data.prepared import PreparedData
+from regraft.data.sources.folder import FolderSource
+
+
+def images(root, classes: dict[str, int]) -> None:
+    for number, (name, num_images) in enumerate(classes.items()):
+        (root / name).mkdir(parents=True)
+        for index in range(num_images):
+            Image.new("RGB", (4, 4), (number % 256, index, 0)).save(root / name / f"{index}.png")
+
+
+def prepared(root, val_fraction: float = 0.0, test_fraction: float = 0.0) -> PreparedData:
+    spec = InputSpec(4, mean=(0.5,) * 3, std=(0.2,) * 3)
+    data = PreparedData(
+        FolderSource(root=str(root), on_error="raise"), spec, val_fraction, test_fraction, 1.0, None, 0, 0
+    )
+    data.read()
+    return data
+
+
+def test_a_thousand_classes(tmp_path):
+    images(tmp_path / "photos", {f"class{number:04}": 2 for number in range(1000)})
+    data = prepared(tmp_path / "photos", test_fraction=0.5)
+    assert len(data.splits.class_names) == 1000
+    assert torch.bincount(data.parts["test"].labels).tolist() == [1] * 1000
+
+
+def test_a_class_of_one_image_trains_and_is_not_tested(tmp_path):
+    images(tmp_path / "photos", {"one": 1, "ten": 10})
+    data = prepared(tmp_path / "photos", val_fraction=0.2, test_fraction=0.2)
+    assert data.splits.class_names == ("one", "ten")
+    assert [torch.bincount(part.labels, minlength=2)[0].item() for part in data.parts.values()] == [1, 0, 0]
+
+
+def test_one_image_in_each_class_can_only_train(tmp_path):
+    images(tmp_path / "photos", {"one": 1, "two": 1})
+    assert set(prepared(tmp_path / "photos").parts) == {"train"}
+    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1, but no class has 2 or more images"):
+        prepared(tmp_path / "photos", val_fraction=0.1)
+
+
+def test_a_single_class_is_one_sentence(tmp_path):
+    images(tmp_path / "photos", {"one": 3})
+    with pytest.raises(ValueError, match="data: found a single class, 'one'"):
+        prepared(tmp_path / "photos")
+
+
+@pytest.mark.slow
+def test_two_hundred_thousand_files(tmp_path):
+    png = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(png, "PNG")
+    for number in range(10):
+        (tmp_path / "photos" / f"class{number}").mkdir(parents=True)
+        for index in range(20_000):
+            (tmp_path / "photos" / f"class{number}" / f"{index}.png").write_bytes(png.getvalue())
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    splits = FolderSource(root=str(tmp_path / "photos"), on_error="raise").splits()
+    assert len(splits.train) == 200_000
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kilobytes

@@ -1,0 +1,57 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from regraft.core.types import InputSpec
+from regraft.data.images.transforms.augment import Augment
+from regraft.data.images.transforms.mixing import mix, normalise
+
+
+def test_normalise_is_the_formula() -> None:
+    images = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    spec = InputSpec(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+
+    result = normalise(images, spec)
+
+    expected = (images.double() / 255 - torch.tensor(spec.mean)[:, None, None]) / torch.tensor(spec.std)[:, None, None]
+    assert result.dtype == torch.float32
+    torch.testing.assert_close(result.double(), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_normalise_takes_repeated_channels() -> None:
+    gray = torch.randint(0, 256, (2, 1, 4, 4), dtype=torch.uint8)
+    spec = InputSpec(4, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
+
+    assert torch.equal(normalise(gray.expand(-1, 3, -1, -1), spec), normalise(gray.repeat(1, 3, 1, 1), spec))
+
+
+@pytest.mark.parametrize("alphas", [(0.4, 0.0), (0.0, 1.0), (0.4, 1.0)])
+def test_mixed_targets_are_rows_that_sum_to_one(
+    make_augment: Callable[..., Augment], alphas: tuple[float, float]
+) -> None:
+    augment = make_augment(mixup_alpha=alphas[0], cutmix_alpha=alphas[1])
+    images, targets = torch.randn(8, 3, 16, 16), torch.arange(8) % 5
+
+    mixed, rows = mix(images, targets, augment, num_classes=5, draw_seed=11)
+
+    assert mixed.shape == images.shape
+    assert rows.shape == (8, 5)
+    torch.testing.assert_close(rows.sum(1), torch.ones(8))
+    assert not torch.equal(mixed, images)
+
+
+def test_mixing_depends_on_the_draw_seed_alone(make_augment: Callable[..., Augment]) -> None:
+    augment = make_augment(mixup_alpha=1.0)
+    images, targets = torch.randn(8, 3, 16, 16), torch.arange(8)
+    before = torch.get_rng_state()
+
+    first = mix(images, targets, augment, 8, draw_seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    again = mix(images, targets, augment, 8, draw_seed=1)
+    others = [mix(images, targets, augment, 8, draw_seed=seed)[1] for seed in range(2, 8)]
+
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(first[1], again[1])
+    assert all(not torch.equal(first[1], rows) for rows in others)

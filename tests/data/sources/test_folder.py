@@ -1,0 +1,281 @@
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.planted import encoded, photo, write
+from regraft.data.fingerprint import fingerprint, image_digests
+from regraft.data.images.file_reading.index import Index
+from regraft.data.sources.base import FileImages, Splits
+from regraft.data.sources.folder import FolderSource
+
+WritePhotos = Callable[..., None]
+
+
+def read(root: Path) -> Splits:
+    return FolderSource(root=str(root), on_error="raise").splits()
+
+
+def names(images: object, root: Path) -> list[str]:
+    assert isinstance(images, FileImages)
+    return [images.path(index).relative_to(root).as_posix() for index in range(len(images))]
+
+
+def test_flat_tree_is_all_train_sorted_by_class_and_name(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "dog", 2)
+    write_photos(tmp_path / "Cat", 1)
+    splits = read(tmp_path)
+
+    assert splits.class_names == ("Cat", "dog")
+    assert names(splits.train, tmp_path) == ["Cat/photo000.png", "dog/photo000.png", "dog/photo001.png"]
+    assert splits.train.labels.tolist() == [0, 1, 1]
+    assert splits.val is None
+    assert splits.test is None
+
+
+@pytest.mark.parametrize("alias", ["val", "valid", "validation"])
+def test_val_without_test_becomes_the_test_split(
+    tmp_path: Path, write_photos: WritePhotos, alias: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for split, count in (("train", 3), (alias, 2)):
+        write_photos(tmp_path / split / "cat", count)
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(tmp_path)
+
+    assert splits.val is None
+    assert names(splits.test, tmp_path) == [f"{alias}/cat/photo000.png", f"{alias}/cat/photo001.png"]
+    assert len([record for record in caplog.records if "is kept as the test split" in record.message]) == 1
+
+
+def test_train_val_and_test_are_taken_as_given(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for split, count in (("train", 3), ("valid", 2), ("test", 1)):
+        write_photos(tmp_path / split / "cat", count)
+    splits = read(tmp_path)
+
+    assert splits.val is not None
+    assert splits.test is not None
+    assert (len(splits.train), len(splits.val), len(splits.test)) == (3, 2, 1)
+
+
+def test_train_and_test_leave_val_to_be_carved(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for split in ("train", "test"):
+        write_photos(tmp_path / split / "cat", 2)
+    splits = read(tmp_path)
+
+    assert splits.val is None
+    assert names(splits.test, tmp_path) == ["test/cat/photo000.png", "test/cat/photo001.png"]
+
+
+def test_depth_case_of_extensions_and_what_is_ignored(
+    tmp_path: Path, write_photos: WritePhotos, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_photos(tmp_path / "cat" / "indoors" / "night", 1)
+    write_photos(tmp_path / "cat", 1, extension="JPG")
+    write_photos(tmp_path / "cat" / ".thumbnails", 1)
+    write_photos(tmp_path / "__MACOSX", 1)
+    write_photos(tmp_path / ".ipynb_checkpoints", 1)
+    (tmp_path / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "cat" / "clip.mp4").write_bytes(b"no picture")
+    (tmp_path / "cat" / ".DS_Store").write_bytes(b"")
+    (tmp_path / "cat" / "again").symlink_to(tmp_path / "cat", target_is_directory=True)
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(tmp_path)
+
+    assert splits.class_names == ("cat",)
+    assert names(splits.train, tmp_path) == ["cat/indoors/night/photo000.png", "cat/photo000.JPG"]
+    assert [record.message for record in caplog.records] == [
+        f"2 files below {tmp_path} are no images by their extension and are ignored."
+    ]
+
+
+def test_empty_class_is_named(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "cat", 1)
+    (tmp_path / "dog").mkdir()
+
+    with pytest.raises(ValueError, match=r"no image in class folder .*dog;.*Fix: add images or remove the folder"):
+        read(tmp_path)
+
+
+def test_root_without_classes_shows_the_layout(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no class folders; expected ROOT/train/CLASS"):
+        read(tmp_path)
+
+
+def test_missing_root(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere\. Fix: data\.root=PATH"):
+        FolderSource(root=str(tmp_path / "nowhere"), on_error="raise").prepare()
+
+
+def test_root_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "photos.zip").write_bytes(b"")
+    with pytest.raises(
+        FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Fix: data\.root=PATH of a folder"
+    ):
+        FolderSource(root=str(tmp_path / "photos.zip"), on_error="raise").prepare()
+
+
+def test_class_names_may_have_spaces_and_any_letters(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for name in ("two words", "ünï 文", "it's=[a]"):
+        write_photos(tmp_path / name, 1)
+
+    splits = read(tmp_path)
+
+    assert splits.class_names == ("it's=[a]", "two words", "ünï 文")
+    assert names(splits.train, tmp_path) == [f"{name}/photo000.png" for name in splits.class_names]
+
+
+def test_class_name_that_is_no_text_is_an_error(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / os.fsdecode(b"caf\xe9"), 1)
+
+    with pytest.raises(
+        ValueError, match=r"^data\.root: .*class folder b'caf\\xe9', whose name is not UTF-8.*Fix: rename"
+    ):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("empty", ["val", "test"])
+def test_empty_split_folder_is_named_with_the_fix(tmp_path: Path, write_photos: WritePhotos, empty: str) -> None:
+    for split in {"train", "val", "test"} - {empty}:
+        write_photos(tmp_path / split / "cat", 1)
+    (tmp_path / empty).mkdir()
+
+    with pytest.raises(ValueError, match=rf"{empty} has no class folders; .*Fix: add them, or remove the folder\.$"):
+        read(tmp_path)
+
+
+def test_different_classes_are_listed_from_both_sides(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/cat", "train/dog", "test/cat", "test/cow"):
+        write_photos(tmp_path / folder, 1)
+
+    with pytest.raises(ValueError, match=r"train and test .*Only in train: dog\. Only in test: cow\. Fix"):
+        read(tmp_path)
+
+
+def test_two_names_for_one_split(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/cat", "val/cat", "valid/cat"):
+        write_photos(tmp_path / folder, 1)
+
+    with pytest.raises(ValueError, match=r"has val and valid; allowed: one of them"):
+        read(tmp_path)
+
+
+def test_test_without_train(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "test" / "cat", 1)
+
+    with pytest.raises(ValueError, match=r"has test but no train; expected ROOT/train"):
+        read(tmp_path)
+
+
+def test_labels_are_int64(photo_folder: Path) -> None:
+    assert read(photo_folder).train.labels.dtype == torch.int64
+
+
+def test_splits_are_found_in_whatever_case_they_are_written(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for split in ("Train", "TEST"):
+        for name in ("ant", "bee"):
+            write_photos(tmp_path / split / name, 2)
+
+    splits = FolderSource(root=str(tmp_path), on_error="raise").splits()
+
+    assert splits.class_names == ("ant", "bee")
+    assert splits.test is not None
+
+
+def test_a_folder_of_runs_is_no_class(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for name in ("ant", "bee"):
+        write_photos(tmp_path / name, 2)
+    (tmp_path / "outputs" / "folder-resnet18" / "some-run" / ".hydra").mkdir(parents=True)
+
+    assert FolderSource(root=str(tmp_path), on_error="raise").splits().class_names == ("ant", "bee")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """Two classes of three good images each, among them a truncated file, a web page and a FIFO."""
+    for name, seed in (("ant", 0), ("bee", 10)):
+        for number in range(3):
+            write(tmp_path / "photos" / name / f"{number}.png", encoded(photo(seed + number), "PNG"))
+    write(tmp_path / "photos" / "ant" / "cut.png", encoded(photo(5), "PNG")[:200])
+    write(tmp_path / "photos" / "bee" / "page.jpg", b"<html>")
+    os.mkfifo(tmp_path / "photos" / "bee" / "pipe.jpg")
+    return tmp_path / "photos"
+
+
+def test_images_that_cannot_be_decoded_are_listed_together(damaged: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"3 of 9 images .*ant/cut\.png: truncated; .*page\.jpg.*a FIFO.*on_error=skip"
+    ):
+        read(damaged)
+
+
+def test_a_long_list_is_cut_short(tmp_path: Path) -> None:
+    for name in ("ant", "bee"):
+        for number in range(30):
+            write(tmp_path / name / f"{number:02}.jpg", b"")
+    with pytest.raises(ValueError, match=r"60 of 60 images .*ant/09\.jpg: zero bytes; and 50 more\.") as error_info:
+        read(tmp_path)
+    assert "ant/10" not in str(error_info.value)
+
+
+def test_images_that_cannot_be_decoded_are_left_out_and_named(damaged: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clean = fingerprint_of(FolderSource(root=str(damaged), on_error="skip"))
+    with caplog.at_level(logging.WARNING, "regraft"):
+        splits = FolderSource(root=str(damaged), on_error="skip").splits()
+
+    assert names(splits.train, damaged) == [f"{name}/{number}.png" for name in ("ant", "bee") for number in range(3)]
+    assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert list(splits.skipped) == ["ant/cut.png", "bee/page.jpg", "bee/pipe.jpg"]
+    assert "3 of 9 images" in caplog.text
+    for path in splits.skipped:
+        (damaged / path).unlink()
+    assert fingerprint_of(FolderSource(root=str(damaged), on_error="raise")) == clean
+
+
+def test_a_class_of_nothing_but_damaged_images_cannot_be_left_out(damaged: Path) -> None:
+    for path in (damaged / "ant").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"no image of ant in train can be decoded: .*Fix: replace"):
+        FolderSource(root=str(damaged), on_error="skip").splits()
+
+
+def test_what_was_just_read_is_not_read_again_for_its_digest(
+    photo_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise"))
+    monkeypatch.setattr("regraft.data.images.file_reading.read.load", lambda path: Index())
+    splits = read(photo_folder)
+    monkeypatch.setattr("regraft.data.fingerprint._file_digest", pytest.fail)
+    digests = {images: image_digests(images, torch.arange(len(images))) for images in (splits.train, splits.test)}
+    assert fingerprint(splits, digests) == expected
+
+
+def test_a_digest_never_goes_by_a_files_time(photo_folder: Path) -> None:
+    path = photo_folder / "train" / "cat" / "photo000.png"
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    before = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise"))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    with path.open("r+b") as file:  # the same inode, size and time
+        file.write(content)
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    assert fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise")) != before
+
+
+@pytest.mark.parametrize("value", ["ignore", True, None])
+def test_on_error_is_checked(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match=r"data\.on_error: got .*allowed: raise, skip"):
+        FolderSource(root=str(tmp_path), on_error=value)
+
+
+def test_a_root_that_looks_like_a_number_is_asked_for_as_a_path() -> None:
+    with pytest.raises(ValueError, match=r"data\.root: got 2024.*data\.root=\./2024"):
+        FolderSource(root=2024, on_error="raise")
+
+
+def fingerprint_of(source: FolderSource) -> str:
+    splits = source.splits()
+    images = [found for found in (splits.train, splits.val, splits.test) if found is not None]
+    return fingerprint(splits, {found: image_digests(found, torch.arange(len(found))) for found in images})
