@@ -210,7 +210,7 @@ def prefix(precision: str) -> Callable[[Any], Callable[[Any], Any]]:
         import torch
 
         from regraft.core.startup import keep_freed_memory
-        from regraft.features.prefix import Prefix
+        from regraft.features.extractor import Prefix
 
         keep_freed_memory()
         example = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))

@@ -94,7 +94,7 @@ def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:
 def store(data: Any, folder: Path) -> None:
     """Decodes what the store in a folder lacks, and has the training images read from there."""
     from regraft.core.console import image_progress
-    from regraft.features.pixels import PixelStore
+    from regraft.features.image_cache import PixelStore
     from regraft.features.settings import Settings
 
     choices = {"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto"}

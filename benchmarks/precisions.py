@@ -18,7 +18,7 @@ import torch
 import regraft
 from regraft import build
 from regraft.config import compose
-from regraft.features.prefix import Prefix
+from regraft.features.extractor import Prefix
 
 CHOICES = [("float32", "float32"), ("float32", "float16"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]
 SEEDS = (0, 1, 2)

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from regraft.features.cut import Stretch
 from regraft.features.datamodule import CachedData
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
-from regraft.features.memory import MemoryPool
-from regraft.features.plan import Stretch
+from regraft.features.store.memory import MemoryPool
 from regraft.features.table import FeatureTable
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 import regraft
 from helpers.processes import start_regraft
 from helpers.stopping import assert_same_end, stopped_run
-from regraft.features import catalog, files
+from regraft.features.store import catalog, files
 from regraft.runs.folder import Run
 
 RESNET = ["model=cifar_resnet", "model.depth=8"]
@@ -121,7 +121,7 @@ def test_a_store_that_cant_be_made_is_kept_in_memory(caplog):
 
 
 def test_a_disk_that_fills_up_is_no_end(caplog, monkeypatch):
-    from regraft.features import segments as written
+    from regraft.features.store import segments as written
 
     def fail(*_: Any) -> None:
         raise OSError(28, "No space left on device")
@@ -257,7 +257,7 @@ def test_views_are_stored_whether_or_not_it_pays():
 
 def test_room_for_all_views_is_looked_for_before_one_of_them_is_computed(monkeypatch):
     views = ["augment=basic", "features.views=8", "features.max_gb=1e-5"]
-    monkeypatch.setattr("regraft.features.shelf.memory_limit", lambda: 5_000.0)
+    monkeypatch.setattr("regraft.features.store.store.memory_limit", lambda: 5_000.0)
     with pytest.raises(ValueError, match="fit neither the store nor a quarter of memory"):
         train(*views)
     assert segments() == []

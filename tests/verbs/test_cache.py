@@ -3,7 +3,7 @@ import torch
 from rich.filesize import decimal
 
 from helpers.command_line import imported_by, run_main
-from regraft.features.pool import Pool
+from regraft.features.store.entry import Pool
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ import regraft
 from helpers.command_line import run_main
 from helpers.small import digits_folder, without
 from regraft.data.sources.folder import FolderSource
-from regraft.features.pool import Pool
+from regraft.features.store.entry import Pool
 from regraft.runs.folder import Run
 from regraft.runs.predictions import read
 

@@ -16,13 +16,13 @@ from regraft.core.types import Backbone
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.sources.another_domain import AnotherDomain
 from regraft.data.sources.folder import FolderSource
+from regraft.features.cache import FrozenFeatures
+from regraft.features.cut import frozen_depth, stretches
 from regraft.features.datamodule import CachedData
-from regraft.features.fill import Progress
-from regraft.features.frozen import FrozenFeatures
-from regraft.features.key import UnreadableSourceError
-from regraft.features.plan import frozen_depth, stretches
+from regraft.features.extract import Progress
+from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import Settings
-from regraft.features.shelf import NoFolderError, NoRoomError
+from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
 

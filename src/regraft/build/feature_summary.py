@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.data.images.deterministic_views import is_flip_only
-from regraft.features.fill import Filled
-from regraft.features.frozen import FrozenFeatures
-from regraft.features.plan import Stretch
+from regraft.features.cache import FrozenFeatures
+from regraft.features.cut import Stretch
+from regraft.features.extract import Filled
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from regraft.build.storable import (
 from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
 from regraft.data.images.transforms.augment import Augment
+from regraft.features.cache import FrozenFeatures
+from regraft.features.cut import Stretch, frozen_depth, stretches
 from regraft.features.datamodule import CachedData
-from regraft.features.fill import Progress
-from regraft.features.frozen import FrozenFeatures
-from regraft.features.key import UnreadableSourceError
-from regraft.features.plan import Stretch, frozen_depth, stretches
+from regraft.features.extract import Progress
+from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import Settings
-from regraft.features.shelf import NoFolderError, NoRoomError
+from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.models.phases import phases as phases_of
 from regraft.optim import LBFGS

@@ -12,10 +12,10 @@ from regraft.build.trained import model_of
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress
 from regraft.data.images.deterministic_views import file_transform
-from regraft.features.key import UnreadableSourceError
-from regraft.features.pictures import PictureFeatures, Transform
+from regraft.features.fingerprint import UnreadableSourceError
+from regraft.features.lookup import PictureFeatures, Transform
 from regraft.features.settings import Settings
-from regraft.features.shelf import NoFolderError
+from regraft.features.store.store import NoFolderError
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint
 from regraft.trained import TrainedModel

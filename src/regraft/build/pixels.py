@@ -7,10 +7,10 @@ from typing import Any
 from regraft.build.features import FeaturePlan
 from regraft.build.storable import limit_of
 from regraft.config.instantiate import Config, factory
-from regraft.features.fill import Progress
-from regraft.features.pixels import PixelStore
+from regraft.features.extract import Progress
+from regraft.features.image_cache import PixelStore
 from regraft.features.settings import Settings
-from regraft.features.shelf import NoFolderError
+from regraft.features.store.store import NoFolderError
 
 log = logging.getLogger(__name__)
 

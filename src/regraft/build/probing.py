@@ -17,9 +17,9 @@ from regraft.build.strategies import freezing
 from regraft.config.instantiate import Config, factory, require_numbers
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import datamodule
-from regraft.features.fill import Progress
+from regraft.features.extract import Progress
 from regraft.features.loaders import FeatureEpochs
-from regraft.features.shelf import memory_limit
+from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
 from regraft.grid import fit_heads
 from regraft.grid_heads import HeadFit, HeadSpec

@@ -19,8 +19,8 @@ from regraft.config.instantiate import Config
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only, is_none
 from regraft.data.images.transforms.augment import Augment
-from regraft.features.frozen import FrozenFeatures
-from regraft.features.plan import Stretch, frozen_depth, saved_flops
+from regraft.features.cache import FrozenFeatures
+from regraft.features.cut import Stretch, frozen_depth, saved_flops
 from regraft.features.settings import Settings
 from regraft.stability import Stability
 

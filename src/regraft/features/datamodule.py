@@ -6,9 +6,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from regraft.features.cut import Stretch
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
-from regraft.features.plan import Stretch
-from regraft.features.shelf import memory_limit
+from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
 
 log = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from regraft.core.types import Backbone
-from regraft.features import folding, prefix
-from regraft.features.key import image_fields, source_digest, stage_digests
-from regraft.features.memory import MemoryPool
-from regraft.features.plan import Costs
-from regraft.features.pool import Pool
-from regraft.features.prefix import Prefix, measure
+from regraft.features import batchnorm_folding, extractor
+from regraft.features.cut import Costs
+from regraft.features.extractor import Prefix, measure
+from regraft.features.fingerprint import image_fields, source_digest, stage_digests
 from regraft.features.settings import Settings
-from regraft.features.shelf import Shelf
+from regraft.features.store.entry import Pool
+from regraft.features.store.memory import MemoryPool
+from regraft.features.store.store import Shelf
 
 
 class FrozenRows:
@@ -57,7 +57,7 @@ class FrozenRows:
         self.precision = precisions[0]
         self.device = device
         self._digests = stage_digests(self._stages)
-        self._code = source_digest(prefix, folding)
+        self._code = source_digest(extractor, batchnorm_folding)
         self.shelf = Shelf(settings)
         self._prefixes: dict[int, Prefix] = {}
         self.costs = self._measure()

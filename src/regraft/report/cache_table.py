@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from regraft.features.catalog import Entry
+from regraft.features.store.catalog import Entry
 
 _KEY_DIGITS = 8
 

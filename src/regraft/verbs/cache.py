@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.config.compose import unknown
-from regraft.features import catalog
+from regraft.features.store import catalog
 
 _ACTIONS = ("ls", "size", "clear")
 _USAGE = "regraft cache ls | size | clear [KEY] [features.dir=PATH]"

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from regraft.features.folding import fold_batch_norms
+from regraft.features.batchnorm_folding import fold_batch_norms
 
 
 class Prefix:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.segments import DIGEST_BYTES, Segment
+from regraft.features.store.segments import DIGEST_BYTES, Segment
 
 
 class MemoryPool:

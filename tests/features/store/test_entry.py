@@ -10,9 +10,9 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from regraft.features import catalog, files
-from regraft.features.memory import MemoryPool
-from regraft.features.pool import Pool
+from regraft.features.store import catalog, files
+from regraft.features.store.entry import Pool
+from regraft.features.store.memory import MemoryPool
 
 FIELDS = {"stages": ["a", "b"], "size": 32}
 
@@ -225,7 +225,7 @@ def refuse(*_: object, **__: object) -> None:
 
 def make_read_only(monkeypatch) -> None:
     # What root may do isn't bound by a folder's mode.
-    monkeypatch.setattr("regraft.features.files.FileLock.acquire", refuse)
+    monkeypatch.setattr("regraft.features.store.files.FileLock.acquire", refuse)
     for name in ("mkdir", "unlink", "replace", "rmdir"):
         monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
     monkeypatch.setattr("os.utime", refuse)
@@ -304,7 +304,7 @@ def test_an_evicted_pool_is_read_on_and_written_anew(filled, tmp_path):
 
 def start(code: str, *arguments: object) -> subprocess.Popen:
     header = "import sys, os, signal, time\nimport numpy as np, torch\nfrom pathlib import Path\n"
-    header += "from regraft.features.pool import Pool\n"
+    header += "from regraft.features.store.entry import Pool\n"
     header += f"pool = Pool(Path(sys.argv[1]), {FIELDS!r}, 'a model', (3, 2), torch.float32)\n"
     return subprocess.Popen(
         [sys.executable, "-c", header + code, *map(str, arguments)],

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from regraft.core.atomic import write_atomically
-from regraft.features import catalog, files
+from regraft.features.store import catalog, files
 
 
 def size_of(store: Path) -> int:
@@ -132,7 +132,7 @@ def test_a_lock_that_is_taken_is_waited_for_and_that_is_said_once(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from regraft.features.files import lock\n"
+            "import sys; from pathlib import Path; from regraft.features.store.files import lock\n"
             "with lock(Path(sys.argv[1]), print):\n  print('held', flush=True); sys.stdin.read()",
             str(tmp_path / "pool"),
         ],
@@ -214,6 +214,6 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_the_catalog_is_light():
-    code = "import sys, regraft.features.catalog; print('torch' in sys.modules, 'numpy' in sys.modules)"
+    code = "import sys, regraft.features.store.catalog; print('torch' in sys.modules, 'numpy' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout == "False False\n"

@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.catalog import key_of, make_room
-from regraft.features.fill import Filled, Progress, Writer, closing, once_each
-from regraft.features.key import image_libraries
-from regraft.features.pool import Pool
+from regraft.features.extract import Filled, Progress, Writer, closing, once_each
+from regraft.features.fingerprint import image_libraries
 from regraft.features.settings import Settings
-from regraft.features.shelf import folder_of
+from regraft.features.store.catalog import key_of, make_room
+from regraft.features.store.entry import Pool
+from regraft.features.store.store import folder_of
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from regraft.core.atomic import write_atomically
-from regraft.features.files import SEGMENT_SUFFIX
+from regraft.features.store.files import SEGMENT_SUFFIX
 
 DIGEST_BYTES = 16
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.types import InputSpec
-from regraft.features.key import UnreadableSourceError, image_fields, stage_digests
+from regraft.features.fingerprint import UnreadableSourceError, image_fields, stage_digests
 from regraft.models.backbones import efficientnet_lite0
 from regraft.models.backbones import small as plain
 from regraft.models.backbones import torchvision as torchvision_backbones
@@ -25,7 +25,7 @@ from regraft.models.backbones import torchvision as torchvision_backbones
 RESNET = """
 import torch
 from regraft.backbones import torchvision
-from regraft.features.key import stage_digests
+from regraft.features.fingerprint import stage_digests
 torch.manual_seed(0)
 backbone = torchvision.build(name="resnet18", weights=None, image_size=32, num_channels=3)
 digests = stage_digests(dict(backbone.stages.items()))

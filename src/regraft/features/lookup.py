@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.files import try_lock
-from regraft.features.pool import Pool
 from regraft.features.rows import FrozenRows
-from regraft.features.shelf import NoFolderError
+from regraft.features.store.entry import Pool
+from regraft.features.store.files import try_lock
+from regraft.features.store.store import NoFolderError
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import torch
 from timm.layers import BatchNormAct2d, Conv2dSame, StdConv2d
 from torch import Tensor, nn
 
-from regraft.features import folding
-from regraft.features.folding import fold_batch_norms
+from regraft.features import batchnorm_folding
+from regraft.features.batchnorm_folding import fold_batch_norms
 
 
 def randomised(module: nn.Module) -> nn.Module:
@@ -162,7 +162,7 @@ def test_a_fold_that_changes_results_is_undone_and_logged(monkeypatch, caplog) -
 
     model = randomised(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4)))
     before, weight = model(images()), model[0].weight
-    monkeypatch.setattr(folding, "_folded", wrong)
+    monkeypatch.setattr(batchnorm_folding, "_folded", wrong)
     with caplog.at_level(logging.INFO):
         assert fold_batch_norms([model], images()) == 0
     assert torch.equal(model(images()), before)

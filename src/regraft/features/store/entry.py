@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers, write_atomically
-from regraft.features import catalog, files
-from regraft.features.memory import MemoryPool
-from regraft.features.segments import DamagedError, Segment, read, write
+from regraft.features.store import catalog, files
+from regraft.features.store.memory import MemoryPool
+from regraft.features.store.segments import DamagedError, Segment, read, write
 
 log = logging.getLogger(__name__)
 

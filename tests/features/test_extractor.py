@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from regraft.features.prefix import Prefix, measure
+from regraft.features.extractor import Prefix, measure
 from regraft.models.backbones import efficientnet_lite0, small
 from regraft.models.backbones import torchvision as torchvision_backbones
 from regraft.models.backbones.stages import cut

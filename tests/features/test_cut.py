@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from regraft.features.plan import Costs, Stretch, choose_cut, frozen_depth, saved_flops, stretches
+from regraft.features.cut import Costs, Stretch, choose_cut, frozen_depth, saved_flops, stretches
 
 STAGES = ("a", "b", "c")
 # Stage c is the pooled one.

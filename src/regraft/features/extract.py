@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.prefix import Prefix
+from regraft.features.extractor import Prefix
 
 log = logging.getLogger(__name__)
 

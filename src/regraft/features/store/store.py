@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from regraft.core.memory import memory_bytes
-from regraft.features.catalog import default_dir, key_of, make_room
-from regraft.features.fill import missing_places
-from regraft.features.memory import MemoryPool
-from regraft.features.pool import Pool
+from regraft.features.extract import missing_places
 from regraft.features.settings import Settings
+from regraft.features.store.catalog import default_dir, key_of, make_room
+from regraft.features.store.entry import Pool
+from regraft.features.store.memory import MemoryPool
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from regraft.core.types import InputSpec
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.sources.folder import FolderSource
-from regraft.features import catalog, files, pixels
-from regraft.features.pixels import PixelStore, StoredPixels
+from regraft.features import image_cache
+from regraft.features.image_cache import PixelStore, StoredPixels
 from regraft.features.settings import Settings
+from regraft.features.store import catalog, files
 
 SETTINGS: dict[str, Any] = {
     **{"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto", "dir": None},
@@ -42,7 +43,7 @@ SIZES = [(40, 30), (30, 40), (200, 120), (16, 16), (17, 90), (64, 64)]
 
 @pytest.fixture(autouse=True)
 def _photos(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "_BATCH_SIZE", 2)
+    monkeypatch.setattr(image_cache, "_BATCH_SIZE", 2)
     generator = np.random.default_rng(0)
     for name in ("ant", "bee"):
         Path("photos", name).mkdir(parents=True)

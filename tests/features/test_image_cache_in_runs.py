@@ -10,7 +10,7 @@ from PIL import Image
 import regraft
 from helpers.stopping import assert_same_end, stopped_run
 from regraft.data.images import decoded_images
-from regraft.features import catalog
+from regraft.features.store import catalog
 
 OPTIONS = [
     *("data=folder", "data.root=photos", "data.num_workers=0", "data.batch_size=8", "model=simple_cnn"),

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from regraft.core.types import Backbone
-from regraft.features.fill import Filled, Progress, View, fill, missing_places
-from regraft.features.memory import MemoryPool
-from regraft.features.plan import Costs
-from regraft.features.pool import Pool
+from regraft.features.cut import Costs
+from regraft.features.extract import Filled, Progress, View, fill, missing_places
 from regraft.features.rows import FrozenRows
 from regraft.features.settings import Settings
-from regraft.features.shelf import NoRoomError
+from regraft.features.store.entry import Pool
+from regraft.features.store.memory import MemoryPool
+from regraft.features.store.store import NoRoomError
 from regraft.features.table import FeatureTable
 
 log = logging.getLogger(__name__)
