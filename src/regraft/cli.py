@@ -155,7 +155,7 @@ def _check(arguments: list[str]) -> None:
 
 
 def _resume(arguments: list[str]) -> None:
-    from regraft.sweeps.handles import to_resume_sweep
+    from regraft.sweeps.find import to_resume_sweep
 
     sweep = to_resume_sweep(arguments)
     if sweep is None:

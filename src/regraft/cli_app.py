@@ -31,7 +31,7 @@ def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], 
     refused: list[Run] = []
 
     def held(config: DictConfig) -> Any:
-        from regraft.verbs.sweep_jobs import run_job_of_sweep
+        from regraft.sweeps.job import run_job_of_sweep
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return run_job_of_sweep(config, lambda: tried(config))

@@ -6,9 +6,9 @@ import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from helpers.written import written_run
-from regraft.sweeps.claims import claimed, is_to_stop
+from regraft.sweeps.grid_random import grid
 from regraft.sweeps.launching import Launching
-from regraft.sweeps.listed import grid
+from regraft.sweeps.locks import claimed, is_to_stop
 from regraft.sweeps.outcomes import Outcome
 
 FINE = Outcome("ok", "fine")

@@ -6,7 +6,7 @@ from pathlib import Path
 from regraft.runs.find import all_runs, find_run, is_run, name_of
 from regraft.runs.folder import Run
 from regraft.sweeps import manifest
-from regraft.sweeps.handles import find_sweep, is_sweep
+from regraft.sweeps.find import find_sweep, is_sweep
 
 _WORDS = ("last", "best")
 

@@ -11,7 +11,7 @@ from hydra.plugins.launcher import Launcher
 
 from regraft.config.quoting import quoted
 from regraft.runs.folder import Run
-from regraft.sweeps import claims
+from regraft.sweeps import locks
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import Outcome, outcome_in
 from regraft.sweeps.progress import Watch, progress_line
@@ -82,14 +82,14 @@ class Launching:
 
     def _to_run_again(self, jobs: Sequence[Job], found: dict[int, Outcome], tries: Counter[int]) -> list[Job]:
         lost = [job for job in jobs if found[job.number].word == "stopped"]
-        begun = [job.number for job in lost if claims.is_begun(self.folder / str(job.number))]
+        begun = [job.number for job in lost if locks.is_begun(self.folder / str(job.number))]
         # Those that waited for another one's process haven't had their turn, unless no process came up at all.
         tries.update(begun or [job.number for job in lost])
         # What could be launched by none of two tries would by itself be neither.
         again = [job for job in lost if tries[job.number] < _MOST_TRIES - (job.number not in begun)]
         if self._fail_fast and len(again) < len(lost):
             # A job that raises says so itself.
-            claims.ask_to_stop(self.folder)
+            locks.ask_to_stop(self.folder)
         return again
 
     def _launch(self, batch: Sequence[Job]) -> dict[int, Outcome]:
@@ -119,5 +119,5 @@ class Launching:
     def _left_by(self, job: Job, reason: str) -> Outcome:
         """Returns what a job's folder says of it once its launcher has failed."""
         folder = self.folder / str(job.number)
-        what = "its process was lost" if claims.is_begun(folder) else "it wasn't launched"
+        what = "its process was lost" if locks.is_begun(folder) else "it wasn't launched"
         return outcome_in(Run(folder)) or Outcome("stopped", f"{what} ({reason})")

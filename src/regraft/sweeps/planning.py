@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft.config import compose
 from regraft.core.atomic import write_atomically
-from regraft.sweeps import claims, manifest
+from regraft.sweeps import locks, manifest
 from regraft.sweeps.manifest import COMMAND, Job
 from regraft.sweeps.outcomes import varied_of
 from regraft.sweeps.space import with_configured
@@ -57,7 +57,7 @@ class Plan:
 
     def numbered(self, wanted: Sequence[Job]) -> list[Job]:
         """Returns the jobs, numbered as before where the folder is a sweep already; says what has changed."""
-        with claims.changing(self.folder):
+        with locks.changing(self.folder):
             known = self.known()
             earlier = manifest.wanted(self.folder) or known
             jobs = manifest.numbered(wanted, known)

@@ -13,8 +13,8 @@ from regraft.config.quoting import key_of
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
+from regraft.sweeps.optuna_storage import RUN
 from regraft.sweeps.outcomes import outcome_in
-from regraft.sweeps.stored import RUN
 
 log = logging.getLogger(__name__)
 

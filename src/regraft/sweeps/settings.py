@@ -5,8 +5,8 @@ from typing import Any
 
 import optuna
 
-from regraft.sweeps import study as studies
-from regraft.sweeps.listed import require_whole
+from regraft.sweeps import optuna_study as studies
+from regraft.sweeps.grid_random import require_whole
 from regraft.sweeps.objectives import checked_directions, checked_metrics
 from regraft.sweeps.space import Space
 

@@ -13,9 +13,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.core.processes import mark_of_this_process
-from regraft.sweeps import claims
+from regraft.sweeps import locks
+from regraft.sweeps.grid_random import require_whole
 from regraft.sweeps.launching import Launching
-from regraft.sweeps.listed import require_whole
 from regraft.sweeps.outcomes import TAKEN, Outcome, SweepError, summary
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.search import Search
@@ -64,10 +64,10 @@ class SurvivingSweeper(Sweeper):
         at_once = 1 if launching.is_sequential else self._n_jobs or _workers(self.config)
         earlier = self.search.begin(Plan(folder, self.config, self.hydra_context, arguments), at_once)
         launching.outcomes |= earlier
-        claims.start_over(folder)
+        locks.start_over(folder)
         os.environ[SWEEP_VARIABLE] = mark_of_this_process()
         try:
-            while not claims.is_to_stop(folder) and (jobs := self.search.ask()):
+            while not locks.is_to_stop(folder) and (jobs := self.search.ask()):
                 launching.run(jobs, self.search)
                 launching.outcomes |= {
                     job.number: self.search.tell(job, launching.outcomes[job.number]) for job in jobs

@@ -28,7 +28,7 @@ class TrialFile:
     """
 
     storage: str
-    study: str
+    optuna_study: str
     number: int
     metric: str
     pruner: str
@@ -44,14 +44,14 @@ class TrialFile:
         """Optuna's trial, to report to; None if it has ended."""
         import optuna
 
-        from regraft.sweeps import storage, study
+        from regraft.sweeps import optuna_study, storage
 
         # It is sampled by the sweep's own process.
         found = optuna.load_study(
             study_name=self.study,
             storage=storage.storage_at(self.storage),
             sampler=optuna.samplers.RandomSampler(),
-            pruner=study.pruner(self.pruner, self.pruner_options),
+            pruner=optuna_study.pruner(self.pruner, self.pruner_options),
         )
         frozen = next((trial for trial in found.get_trials(deepcopy=False) if trial.number == self.number), None)
         if frozen is None or frozen.state.is_finished():

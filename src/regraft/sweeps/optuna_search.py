@@ -13,17 +13,17 @@ from optuna.trial import TrialState
 
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
-from regraft.sweeps import claims
+from regraft.sweeps import locks
+from regraft.sweeps import optuna_study as studies
 from regraft.sweeps import storage as storages
-from regraft.sweeps import study as studies
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
+from regraft.sweeps.optuna_storage import RUN, StoredTrials
 from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, succeeded
 from regraft.sweeps.planning import Plan
 from regraft.sweeps.rebuilding import rebuild
 from regraft.sweeps.settings import Settings
 from regraft.sweeps.space import some_values, space_of
-from regraft.sweeps.stored import RUN, StoredTrials
 from regraft.sweeps.trial_file import TrialFile
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Trials:
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
         studies.require_same_kinds(self._study, self._distributions)
         self._stored = StoredTrials(self._study, plan.folder, settings.metrics)
-        with claims.changing(self._plan.folder):
+        with locks.changing(self._plan.folder):
             known = plan.known()
             stored = {**self._stored.of_the_folder(ended=True), **self._stored.of_the_folder(ended=False)}
             lost = [job for job in known if job.number not in stored]
@@ -95,7 +95,7 @@ class Trials:
             if jobs := [job for job in unfinished if job not in self._left]:
                 return jobs
         # Two who go on with the sweep at once would both ask for its last trial.
-        with claims.changing(self._plan.folder):
+        with locks.changing(self._plan.folder):
             self._take_up(self._plan.known())
             jobs = []
             while len(jobs) < self._num_at_once and self._stored.num_asked() < self.num_jobs:
@@ -149,7 +149,7 @@ class Trials:
         return run_state.was_killed(Run(self._plan.folder / str(job.number)))
 
     def _unfinished(self) -> list[Job]:
-        with claims.changing(self._plan.folder):
+        with locks.changing(self._plan.folder):
             trials = {number: self._stored.try_again(trial) for number, trial in self._stored.failed().items()}
         trials |= {number: found[0].number for number, found in self._stored.of_the_folder(ended=False).items()}
         jobs = [job for job in self.jobs if job.number in trials]

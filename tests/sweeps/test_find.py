@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from helpers.written import written_run
-from regraft.sweeps.handles import find_sweep, to_resume_sweep
+from regraft.sweeps.find import find_sweep, to_resume_sweep
 from regraft.sweeps.manifest import COMMAND, MANIFEST
 
 

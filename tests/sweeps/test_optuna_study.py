@@ -3,8 +3,8 @@ import json
 import optuna
 import pytest
 
+from regraft.sweeps import optuna_study as studies
 from regraft.sweeps import storage
-from regraft.sweeps import study as studies
 from regraft.sweeps.space import Choices, Numbers, Space
 
 LR = Numbers(1e-5, 1e-1, None, True, False)

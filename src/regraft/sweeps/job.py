@@ -16,7 +16,7 @@ from regraft.core.processes import mark_of_this_process
 from regraft.core.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.runs.folder import Run
 from regraft.runs.state import Pruned
-from regraft.sweeps import claims
+from regraft.sweeps import locks
 from regraft.sweeps.manifest import digest_of, is_done
 from regraft.sweeps.outcomes import TAKEN, Outcome, failed, skipped, succeeded
 from regraft.sweeps.sweeper import SWEEP_VARIABLE
@@ -33,12 +33,12 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
     """
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     _join_the_sweep()
-    with claims.claimed(folder) as is_ours:
+    with locks.claimed(folder) as is_ours:
         if not is_ours:
             return TAKEN
         if _is_done(Run(folder), config):
             return skipped("finished before", Run(folder))
-        if claims.is_to_stop(folder.parent):
+        if locks.is_to_stop(folder.parent):
             return skipped("not started, because a job had failed")
         try:
             return succeeded(job())
@@ -48,7 +48,7 @@ def run_job_of_sweep(config: DictConfig, job: Callable[[], Any]) -> Outcome:
             raise
         except (Exception, SystemExit) as error:  # a library that exits ends its own job alone
             if OmegaConf.select(config, "sweep.fail_fast"):
-                claims.ask_to_stop(folder.parent)
+                locks.ask_to_stop(folder.parent)
             return failed(error)
 
 

@@ -3,7 +3,7 @@ import socket
 import pytest
 
 from helpers.written import written_run
-from regraft.sweeps.listed import combinations, draws, grid
+from regraft.sweeps.grid_random import combinations, draws, grid
 from regraft.sweeps.outcomes import TAKEN
 
 
