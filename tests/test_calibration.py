@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from regraft.calibration import CALIBRATION, fit, temperature_of, tempered, write
+from regraft.calibration import fit, tempered
+from regraft.runs.calibration import CALIBRATION, temperature_of, write
 from regraft.runs.folder import Run
 
 

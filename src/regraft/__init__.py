@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regraft.comparing.leaderboard import Leaderboard
+    from regraft.deployment.classifier import TrainedModel
     from regraft.runs.folder import Run
-    from regraft.trained import TrainedModel
 
 __version__ = "0.1.0"
 __all__ = ["compare", "evaluate", "export", "load", "probe", "reproduce", "resume", "train"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from regraft.calibration import Calibration
 from regraft.core.atomic import write_atomically
 from regraft.robustness.errors import CorruptionErrors
+from regraft.runs.calibration import Calibration
 from regraft.scores import ClassScores, Scores
 from regraft.shift import Shift
 

@@ -11,7 +11,7 @@ import torch
 
 import regraft
 from helpers.small import without
-from regraft.exporting import weights_file
+from regraft.deployment.export import safetensors
 from regraft.runs.folder import Run
 from regraft.runs.state import Recorder
 
@@ -76,8 +76,8 @@ def test_torch_export_takes_any_batch(run):
 
 
 def test_a_file_that_says_something_else_isnt_kept(run, monkeypatch):
-    real = weights_file.runner
-    monkeypatch.setattr(weights_file, "runner", lambda *given: lambda batch: real(*given)(batch) + 2e-4)
+    real = safetensors.runner
+    monkeypatch.setattr(safetensors, "runner", lambda *given: lambda batch: real(*given)(batch) + 2e-4)
     with pytest.raises(ValueError, match=r"differs from the model by 0.0002 in a logit"):
         regraft.export([f"run={run.path}", "format=safetensors"])
     assert not list((run.path / "exports").iterdir())
@@ -101,8 +101,8 @@ def test_what_has_come_meanwhile_is_not_overwritten(run, monkeypatch):
         target.write_text("another's")
         return deployed(*given, **named)
 
-    deployed = weights_file.to_bytes
-    monkeypatch.setattr(weights_file, "to_bytes", comes)
+    deployed = safetensors.to_bytes
+    monkeypatch.setattr(safetensors, "to_bytes", comes)
     with pytest.raises(FileExistsError, match="is there already"):
         regraft.export([f"run={run.path}", "format=safetensors"])
     assert target.read_text() == "another's"

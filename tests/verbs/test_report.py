@@ -38,8 +38,8 @@ def test_anew_with_what_the_model_looked_at(small_run, capsys):
 
 def test_the_places_that_speak_for_a_class_are_found(small_run):
     pytest.importorskip("captum")
-    from regraft.attention import attention
     from regraft.build import trained_model
+    from regraft.deployment.attribution import attention
 
     model = trained_model(small_run.path)
     size = model.input_spec.image_size

@@ -9,15 +9,15 @@ from regraft.build.features import FeaturePlan, feature_plan, model_name, store
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
 from regraft.build.parts import Parts, assemble
-from regraft.build.picture_features import model_and_features
 from regraft.build.pixels import store_pixels
 from regraft.build.preflight import Checked, preflight
 from regraft.build.probing import Point, fit_grid
 from regraft.build.room import bytes_text
 from regraft.build.running import callbacks, loggers, trainer
 from regraft.build.strategies import freezing
-from regraft.build.trained import device_named, model_of, trained_model
 from regraft.data.from_config import datamodule, unread_datamodule
+from regraft.deployment.load import device_named, model_of, trained_model
+from regraft.deployment.predict.features import model_and_features
 from regraft.models.from_config import LastBackbone, bare_backbone
 
 __all__ = [

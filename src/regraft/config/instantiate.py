@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 
 from regraft.config.compose import unknown
-from regraft.trained import lacks_memory
+from regraft.core.memory import lacks_memory
 
 Config = dict[str, Any]
 

@@ -2,8 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    pass
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -18,3 +22,9 @@ def memory_bytes(device: torch.device) -> int:
     except OSError:
         return physical
     return min(physical, int(limit)) if limit.isdigit() else physical
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory for a tensor, here or on a device."""
+    # On the CPU torch has no class of its own for it.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

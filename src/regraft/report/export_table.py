@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from regraft.exporting.parity import Answers
-from regraft.exporting.pictures import Pictures
+from regraft.deployment.export.parity import Answers
+from regraft.deployment.export.sample_images import Pictures
 
 
 def show(target: Path, answers: Answers, measured: Answers | None, pictures: Pictures) -> None:

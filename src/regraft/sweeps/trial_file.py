@@ -28,7 +28,7 @@ class TrialFile:
     """
 
     storage: str
-    optuna_study: str
+    study: str
     number: int
     metric: str
     pruner: str

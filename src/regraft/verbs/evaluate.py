@@ -16,9 +16,9 @@ from regraft.runs.folder import find_checkpoint, run_of
 from regraft.verbs.evaluation_config import Asked, asked, with_overrides
 
 if TYPE_CHECKING:
-    from regraft.calibration import Calibration
     from regraft.evaluation import Evaluation
     from regraft.predictions.logits import Logits
+    from regraft.runs.calibration import Calibration
     from regraft.verbs.measuring import Measuring
 
 log = logging.getLogger(__name__)
@@ -79,9 +79,9 @@ def _measured(measuring: "Measuring", what: Asked, there: Any, trust: Sequence[s
         there: the datamodule of another domain; None for none.
         trust: further modules whose classes the baseline's checkpoint may name.
     """
-    from regraft.calibration import temperature_of
     from regraft.evaluation import Evaluation, Robustness
     from regraft.robustness.errors import summary
+    from regraft.runs.calibration import temperature_of
     from regraft.shift import shift
 
     path, class_names = measuring.checkpoint.path, measuring.checkpoint.class_names
@@ -129,6 +129,7 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
     One that was fitted on other data than the run's, or on a part of it, holds for this evaluation only.
     """
     from regraft import calibration
+    from regraft.runs.calibration import write
 
     checkpoint = measuring.checkpoint.path
     fitted = calibration.fit(logits.values, logits.targets, "val", checkpoint)
@@ -146,7 +147,7 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
         )
     else:
         try:
-            calibration.write(run, fitted)
+            write(run, fitted)
         except OSError as error:
             log.warning(
                 "The temperature %.4f can't be kept in %s (%s), so it holds for this evaluation only.",

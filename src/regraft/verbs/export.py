@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 from regraft import __version__
 from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
-from regraft.exporting.places import make_folder
+from regraft.deployment.export.output_path import make_folder
 from regraft.verbs.export_config import HELP, Asked, asked, place_of
 
 if TYPE_CHECKING:
-    from regraft.exporting.deployed import Runner
-    from regraft.exporting.description import Description
-    from regraft.exporting.parity import Answers
-    from regraft.exporting.pictures import Pictures
+    from regraft.deployment.classifier import TrainedModel
+    from regraft.deployment.export.deployed import Runner
+    from regraft.deployment.export.metadata import Description
+    from regraft.deployment.export.parity import Answers
+    from regraft.deployment.export.sample_images import Pictures
     from regraft.runs.checkpoint import Checkpoint
-    from regraft.trained import TrainedModel
 
 _NUM_CHECKED = 32
 _NUM_MEASURED = 1_000
@@ -43,8 +43,8 @@ def export_once(overrides: Sequence[str]) -> Path:
         import torch
 
         from regraft import build
-        from regraft.exporting.description import require_distinct
-        from regraft.exporting.onnx_file import require_onnx
+        from regraft.deployment.export.metadata import require_distinct
+        from regraft.deployment.export.onnx import require_onnx
         from regraft.report import export_table
         from regraft.runs.checkpoint import read
         from regraft.verbs.export_pictures import pictures_of
@@ -65,7 +65,7 @@ def export_once(overrides: Sequence[str]) -> Path:
 
 
 def _description(checkpoint: "Checkpoint", model: "TrainedModel", names: tuple[str, ...], what: Asked) -> "Description":
-    from regraft.exporting.description import Description
+    from regraft.deployment.export.metadata import Description
 
     run = what.run
     return Description(
@@ -89,23 +89,23 @@ def _write(
         What model and file said of some pictures; and of more of them model and quantised file, if it is one.
     """
     from regraft.core.atomic import write_atomically
-    from regraft.exporting import hub_folder
-    from regraft.exporting.places import require_free, whole_folder
+    from regraft.deployment.export import hf_hub
+    from regraft.deployment.export.output_path import require_free, whole_folder
 
     checked = pictures.spread(_NUM_CHECKED)
     if what.format == "hf":
         with whole_folder(target, overwrite=what.overwrite) as folder:
-            hub_folder.write(model, description, folder)
-            return _require_parity(model, hub_folder.runner(folder), checked), None
+            hf_hub.write(model, description, folder)
+            return _require_parity(model, hf_hub.runner(folder), checked), None
     content, run = _converted(what, model, description.metadata())
     answers, measured = _require_parity(model, run, checked, preprocessing=what.preprocessing), None
     if what.quantize is not None:
-        from regraft.exporting import onnx_file
-        from regraft.exporting.parity import compare
+        from regraft.deployment.export import onnx
+        from regraft.deployment.export.parity import compare
 
-        content = onnx_file.quantised(content)
+        content = onnx.quantised(content)
         more = pictures.spread(_NUM_MEASURED)
-        measured = compare(model, onnx_file.runner(content), more, preprocessing=what.preprocessing)
+        measured = compare(model, onnx.runner(content), more, preprocessing=what.preprocessing)
     require_free(target, overwrite=what.overwrite)  # again: it took its time
     try:
         write_atomically(target, content)
@@ -117,7 +117,7 @@ def _write(
 def _require_parity(
     model: "TrainedModel", run: "Runner", pictures: "Pictures", *, preprocessing: bool = False
 ) -> "Answers":
-    from regraft.exporting.parity import compare, require_parity
+    from regraft.deployment.export.parity import compare, require_parity
 
     answers = compare(model, run, pictures, preprocessing=preprocessing)
     require_parity(answers)
@@ -126,11 +126,11 @@ def _require_parity(
 
 def _converted(what: Asked, model: "TrainedModel", metadata: dict[str, str]) -> tuple[bytes, "Runner"]:
     """Returns the file's content, in float32, and what runs it."""
-    from regraft.exporting import onnx_file, torch_program, weights_file
+    from regraft.deployment.export import onnx, safetensors, torch_export
 
     if what.format == "safetensors":
-        content = weights_file.to_bytes(model.network, metadata)
-        return content, weights_file.runner(content, model.network)
-    module: Any = onnx_file if what.format == "onnx" else torch_program
+        content = safetensors.to_bytes(model.network, metadata)
+        return content, safetensors.runner(content, model.network)
+    module: Any = onnx if what.format == "onnx" else torch_export
     content = module.to_bytes(model, metadata, preprocessing=what.preprocessing)
     return content, module.runner(content)

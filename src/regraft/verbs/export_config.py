@@ -11,7 +11,7 @@ from regraft.config import compose
 from regraft.config.compose import unknown
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
-from regraft.exporting.places import require_free
+from regraft.deployment.export.output_path import require_free
 from regraft.runs import state as run_state
 from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.runs.folder import Run, find_checkpoint, run_of

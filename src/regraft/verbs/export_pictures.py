@@ -4,10 +4,10 @@ import logging
 from pathlib import Path
 
 from regraft import build
-from regraft.exporting import pictures
-from regraft.exporting.pictures import Pictures
+from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.export import sample_images
+from regraft.deployment.export.sample_images import Pictures
 from regraft.runs.checkpoint import Checkpoint
-from regraft.trained import TrainedModel
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ def pictures_of(checkpoint: Checkpoint, model: TrainedModel, folder: Path | None
     """
     num_channels, side = model.input_spec.num_channels, model.least_side
     if folder is not None:
-        return pictures.of_folder(folder, model.class_names, num_channels, side)
+        return sample_images.of_folder(folder, model.class_names, num_channels, side)
     try:
         data = build.unread_datamodule(checkpoint.config, checkpoint.input_spec, checkpoint)
         if not data.is_here:
@@ -41,5 +41,5 @@ def pictures_of(checkpoint: Checkpoint, model: TrainedModel, folder: Path | None
             "photos; images=FOLDER checks it on yours.",
             str(error).rstrip("."),
         )
-        return pictures.made(num_channels)
-    return pictures.of_split(split, data.part(split), num_channels, side)
+        return sample_images.made(num_channels)
+    return sample_images.of_split(split, data.part(split), num_channels, side)

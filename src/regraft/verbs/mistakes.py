@@ -7,10 +7,10 @@ from regraft.runs.folder import Run, find_checkpoint
 
 if TYPE_CHECKING:
     from regraft.data.datamodule import ImageDataModule
+    from regraft.deployment.classifier import TrainedModel
     from regraft.report.run.pictures import Seen
     from regraft.report.run.writing import Look
     from regraft.runs.predictions import Predictions
-    from regraft.trained import TrainedModel
 
 NEEDS_EXTRA = "pip install 'regraft[report]', then regraft report run=..."
 _SECONDS_AT_THE_END = 0.5
@@ -92,7 +92,7 @@ def _pictures(
 
 
 def _attention(model: "TrainedModel", view: Any, class_index: int) -> tuple[Any, dict[str, str]]:
-    from regraft.attention import attention
+    from regraft.deployment.attribution import attention
 
     try:
         return attention(model, view, class_index).numpy(), {}

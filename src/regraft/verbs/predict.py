@@ -17,8 +17,8 @@ from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
-    from regraft.predicting.inputs import Inputs
-    from regraft.predicting.tally import Tally
+    from regraft.deployment.predict.inputs import Inputs
+    from regraft.deployment.predict.tally import Tally
 
 _USAGE = (
     "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
@@ -60,8 +60,8 @@ def predict(arguments: Sequence[str]) -> None:
         return
     config = _composed(arguments)
 
-    from regraft.predicting.inputs import find_inputs
-    from regraft.predicting.output_files import require_output
+    from regraft.deployment.predict.inputs import find_inputs
+    from regraft.deployment.predict.writers import require_output
 
     if config["output"] is not None:
         require_output(config["output"])
@@ -93,9 +93,9 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         from regraft import build
         from regraft.core.console import image_progress
         from regraft.data.images.validation.findings import counted
-        from regraft.predicting.batches import predicted, require_options
-        from regraft.predicting.output_files import STDOUT
-        from regraft.predicting.tally import Tally
+        from regraft.deployment.predict.pipeline import predicted, require_options
+        from regraft.deployment.predict.tally import Tally
+        from regraft.deployment.predict.writers import STDOUT
         from regraft.report import prediction_table
 
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
@@ -136,7 +136,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
 
 def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
     """Returns what gives the function that writes predictions to where they are wanted."""
-    from regraft.predicting.output_files import STDOUT, write_lines, writing
+    from regraft.deployment.predict.writers import STDOUT, write_lines, writing
 
     if output is None:
         return nullcontext(lambda predictions: None)

@@ -110,9 +110,9 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
     """Returns the application, and what its run is called."""
     with quick_imports():
         from regraft import build
-        from regraft.serving.app import make_app
-        from regraft.serving.hosts import Hosts
-        from regraft.serving.limits import Limits
+        from regraft.deployment.serve.app import make_app
+        from regraft.deployment.serve.hosts import Hosts
+        from regraft.deployment.serve.serving_limits import Limits
 
     bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds")
     limits = Limits(**{key: config[key] for key in bounds})

@@ -15,6 +15,7 @@ from regraft.report.run_table import state_text
 from regraft.runs import predictions as predictions_files
 from regraft.runs import provenance
 from regraft.runs import state as run_state
+from regraft.runs.calibration import CALIBRATION, temperature_of
 from regraft.runs.folder import SKIPPED, Run, find_checkpoint
 from regraft.runs.predictions import Predictions
 
@@ -80,7 +81,7 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
 
 def _predictions(run: Run) -> tuple[Predictions | None, str]:
     """Returns a run's predictions at its temperature, and a sentence on that."""
-    is_fitted = (run.path / calibration.CALIBRATION).is_file()
+    is_fitted = (run.path / CALIBRATION).is_file()
     predictions = predictions_files.read(run.path, with_probabilities=is_fitted)
     if predictions is None or predictions.split not in ("test", "val"):
         return None, ""
@@ -88,7 +89,7 @@ def _predictions(run: Run) -> tuple[Predictions | None, str]:
         return predictions, ""
     try:
         # The weights that were tested; see `verbs.outcome.final_metrics`.
-        temperature = calibration.temperature_of(run, find_checkpoint(run.path, prefer="best"))
+        temperature = temperature_of(run, find_checkpoint(run.path, prefer="best"))
     except (OSError, ValueError) as error:
         return predictions, f"Confidences are those without a temperature: {error}"
     if temperature == 1:

@@ -1,0 +1,107 @@
+"""Where in an image a trained model looked: Grad-CAM, by captum (the extra `regraft[report]`)."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from regraft.data.images.transforms.mixing import normalise
+from regraft.deployment.classifier import Network, TrainedModel
+
+Layout = Literal["channels first", "channels last", "tokens"]
+
+_MAX_OTHER_TOKENS = 8
+"""Of a class, of a teacher, registers: they come before the patches and have no place."""
+
+
+def attention(model: TrainedModel, view: Tensor, class_index: int) -> Tensor:
+    """Returns how much each place spoke for a class, (image_size, image_size), float32 in [0, 1].
+
+    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017; at
+    the last stage whose places the class hangs on: those of a map of features, or the patches of a transformer. Of
+    one that reads its class token alone that is the last stage but one: what comes after sees no patch any more.
+
+    Args:
+        model: what looks.
+        view: (num_channels, image_size, image_size), uint8; see `TrainedModel.view`.
+        class_index: the class.
+
+    Raises:
+        ImportError: captum isn't installed.
+        ValueError: no stage of the backbone gives places, or the class hangs on none of them.
+    """
+    from captum.attr import LayerAttribution
+
+    images = normalise(view[None].to(model.device), model.input_spec).to(next(model.network.parameters()).dtype)
+    images.requires_grad_()  # frozen stages pass a gradient on only if their input has one
+    names = _with_places(model.network, images)
+    if not names:
+        raise ValueError("Grad-CAM needs a stage whose output has places, and this backbone has none.")
+    for name in reversed(names):
+        found = _grad_cam(model.network, name, images, class_index)
+        if found.any():
+            break
+    else:
+        raise ValueError("The class hangs on no place of any stage's output.")
+    size = model.input_spec.image_size
+    heat = LayerAttribution.interpolate(found.relu(), (size, size), interpolate_mode="bilinear")[0, 0].float().cpu()
+    highest = heat.max()
+    return heat / highest if highest > 0 else heat
+
+
+def _with_places(network: Network, images: Tensor) -> list[str]:
+    """Returns the stages whose outputs have places, from the input up."""
+    found = []
+    with torch.no_grad():
+        for name, stage in network.backbone.stages.items():
+            images = stage(images)
+            if isinstance(images, Tensor) and _layout(images.shape) is not None:
+                found.append(name)
+    return found
+
+
+def _grad_cam(network: Network, name: str, images: Tensor, class_index: int) -> Tensor:
+    """Returns how much each place of a stage's output spoke for a class, (1, 1, height, width), below 0 against it."""
+    from captum.attr import LayerGradCam
+
+    stages = network.backbone.stages
+    stage, placed = stages[name], _Placed(stages[name])
+    stages[name] = placed
+    try:
+        found: Tensor = LayerGradCam(network, placed.map).attribute(images, target=class_index)
+    finally:
+        stages[name] = stage
+    return found.detach()
+
+
+class _Placed(nn.Module):
+    """A stage whose output passes through `map` as (batch, channels, height, width), and leaves as it was."""
+
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+        self.map = nn.Identity()
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        output: Tensor = self.stage(inputs)
+        layout = _layout(output.shape)
+        assert layout is not None, "stages without places aren't wrapped"
+        if layout == "channels first":
+            return self.map(output)
+        if layout == "channels last":
+            return self.map(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        side = math.isqrt(output.shape[1])
+        others, patches = output.split([output.shape[1] - side**2, side**2], 1)
+        patches = self.map(patches.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
+        return torch.cat([others, patches], 1)
+
+
+def _layout(shape: torch.Size) -> Layout | None:
+    """Returns how an output of square images lays out its places; None if it has none, or only one."""
+    if len(shape) == 4 and min(shape[2:]) > 1:
+        return "channels last" if shape[1] == shape[2] != shape[3] else "channels first"
+    if len(shape) == 3:
+        side = math.isqrt(shape[1])
+        return "tokens" if side > 1 and shape[1] - side**2 <= _MAX_OTHER_TOKENS else None
+    return None

@@ -1,0 +1,121 @@
+"""A trained model as a folder in the layout of the Hugging Face hub's timm models; nothing is uploaded.
+
+`timm.create_model("local-dir:FOLDER", pretrained=True)` loads it, and so does `hf-hub:` once it has been pushed.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import save_for_hf
+from torch import Tensor
+
+from regraft.core.types import EvalView, InputSpec
+from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.export.deployed import Runner
+from regraft.deployment.export.metadata import Description
+from regraft.deployment.export.model_card import model_card
+from regraft.models.heads import Linear
+
+_BUNDLED = "regraft.models.backbones.efficientnet_lite0.efficientnet_lite0"
+_NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
+_ELSE = "Fix: format=onnx or format=torch_export takes any network, format=safetensors its weights."
+
+
+def write(model: TrainedModel, description: Description, folder: Path) -> None:
+    """Writes weights, config.json and a model card.
+
+    Args:
+        model: on the CPU.
+        description: of it.
+        folder: an empty one.
+
+    Raises:
+        ValueError: it is no model of timm's with a single linear layer as its head.
+    """
+    converted = _timm_model(model, description)
+    save_for_hf(
+        converted,
+        str(folder),
+        model_config={
+            "label_names": list(description.class_names),
+            "pretrained_cfg": {"tag": ""},  # not that of the weights that it began with
+            "regraft": _extra(description),
+        },
+        safe_serialization=True,
+        data_config=_data_config(model.input_spec, model.eval_view),
+    )
+    # safetensors lets none but the owner read what it writes.
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
+    (folder / "README.md").write_text(model_card(description), encoding="utf-8")
+
+
+def runner(folder: Path) -> Runner:
+    """Returns what runs a folder's model as timm loads it."""
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        logits: Tensor = model(images)
+        return logits
+
+    return run
+
+
+def _timm_model(model: TrainedModel, description: Description) -> Any:
+    """Returns timm's model with the trained weights."""
+    name = _timm_name(description)
+    head = model.network.head
+    if not isinstance(head, Linear):
+        raise ValueError(
+            f"format=hf: timm's models end in one linear layer, this head is {type(head).__name__}. {_ELSE}"
+        )
+    spec = model.input_spec
+    options: dict[str, Any] = {"num_classes": len(model.class_names), "in_chans": spec.num_channels}
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.fixed_input_size and config.input_size[-1] != spec.image_size:
+        options["img_size"] = spec.image_size
+    converted: Any = timm.create_model(name, **options)
+    classifier = converted.pretrained_cfg.get("classifier")
+    tensors = {
+        key.split(".", 2)[2]: tensor for key, tensor in model.network.backbone.state_dict().items()
+    }  # stages.<stage>.<timm's name>
+    tensors |= {f"{classifier}.{key}": tensor for key, tensor in head.classifier.state_dict().items()}
+    try:
+        converted.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"format=hf: the weights aren't those of timm's {name} with a linear head. {_ELSE}") from error
+    return converted.eval()
+
+
+def _timm_name(description: Description) -> str:
+    target, name = description.architecture["_target_"], str(description.architecture.get("name"))
+    if target == _BUNDLED:
+        return "tf_efficientnet_lite0"
+    if target in _NAMED and timm.is_model(name.partition(".")[0]):
+        return name.partition(".")[0]
+    what = name if target in _NAMED else target
+    raise ValueError(f"format=hf: it takes timm's models, and torchvision's that timm has too; got {what}. {_ELSE}")
+
+
+def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
+    """Returns the preprocessing in timm's words."""
+    shorter = round(spec.image_size / spec.crop_fraction)
+    fraction = spec.crop_fraction
+    if math.floor(spec.image_size / fraction) != shorter:  # timm rounds down
+        fraction = spec.image_size / (shorter + 0.5)
+    return {
+        "input_size": (spec.num_channels, spec.image_size, spec.image_size),
+        "mean": spec.mean,
+        "std": spec.std,
+        "interpolation": spec.interpolation,
+        "crop_pct": 1.0 if eval_view == "square" else fraction,
+        "crop_mode": "squash" if eval_view == "square" else "center",
+    }
+
+
+def _extra(description: Description) -> dict[str, Any]:
+    """Returns what timm has no words for."""
+    return {"version": description.version, "run": description.run, "temperature": description.temperature}

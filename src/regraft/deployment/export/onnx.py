@@ -1,0 +1,125 @@
+"""A trained model as an ONNX file, its preprocessing inside if wanted, and in 8-bit integers if wanted.
+
+Runs wherever ONNX Runtime does, without torch.
+"""
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.export.deployed import IMAGES, LOGITS, PICTURES, PROBABILITIES, Runner, deployed_program
+
+_MAX_BYTES = 2**31 - 1
+_QUANTISED = ("Conv", "Gemm", "MatMul")
+
+
+def require_onnx() -> None:
+    """Refuses to go on without what ONNX takes.
+
+    Raises:
+        ValueError: one of the packages isn't installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"format=onnx: it needs {error.name}. Fix: pip install 'regraft[onnx]'.") from error
+
+
+def to_bytes(model: TrainedModel, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
+    """Returns the file's content.
+
+    Its input is `images`, (batch, num_channels, image_size, image_size), float32, normalised; with the preprocessing
+    `pictures`, (batch, height, width, 3), uint8, RGB, of any size. Its outputs are `logits` and `probabilities`.
+
+    Args:
+        model: on the CPU.
+        metadata: what is kept with it.
+        preprocessing: whether it takes pictures.
+
+    Raises:
+        ValueError: the network can't be exported, or is too large for one file.
+    """
+    import onnx
+
+    program = deployed_program(model, preprocessing=preprocessing)
+    try:
+        with _silenced():
+            exported = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=[PICTURES if preprocessing else IMAGES],
+                output_names=[LOGITS, PROBABILITIES],
+            )
+            assert exported is not None, "it is, if no path is given"
+            proto = exported.model_proto
+    except Exception as error:  # an operator that ONNX lacks, or what its conversion makes of an odd network
+        reason = " ".join(str(error.__cause__ or error).split())[:300]
+        raise ValueError(
+            f"format=onnx: this network can't be converted ({reason}). Fix: format=torch_export."
+        ) from error
+    onnx.helper.set_model_props(proto, dict(metadata))
+    if proto.ByteSize() > _MAX_BYTES:
+        raise ValueError(
+            "format=onnx: the file would be larger than the 2 GB that ONNX allows. Fix: format=torch_export."
+        )
+    return proto.SerializeToString()
+
+
+def quantised(content: bytes) -> bytes:
+    """Returns a file's content with the weights of its convolutions and linear layers as 8-bit integers.
+
+    Activations are quantised as they come (dynamically), each tensor by its own range.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    source = onnx.load_from_string(content)
+    weights = {initializer.name for initializer in source.graph.initializer}
+    kept = [node.name for node in source.graph.node if node.op_type == "MatMul" and not weights & set(node.input)]
+    with tempfile.TemporaryDirectory() as folder, _silenced():
+        path = Path(folder, "quantised.onnx")
+        quantize_dynamic(
+            source,
+            path,
+            op_types_to_quantize=list(_QUANTISED),
+            weight_type=QuantType.QUInt8,  # what ONNX Runtime's integer convolution takes
+            nodes_to_exclude=kept,
+        )
+        return path.read_bytes()
+
+
+def runner(content: bytes) -> Runner:
+    """Returns what runs a file's content with ONNX Runtime on the CPU."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def run(batch: Tensor) -> Tensor:
+        return torch.from_numpy(session.run([LOGITS], {name: batch.numpy()})[0])
+
+    return run
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Holds back what the converters say of their own insides; what goes wrong is raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

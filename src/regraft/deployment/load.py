@@ -1,0 +1,63 @@
+"""A checkpoint as the model that was trained, without its data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from regraft.deployment.classifier import Network, TrainedModel
+from regraft.models.build_heads import head
+from regraft.models.from_config import bare_backbone
+from regraft.runs.calibration import temperature_of
+from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.folder import find_checkpoint, run_of
+
+
+def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> TrainedModel:
+    """Returns the model of a run, in eval mode, with the temperature that was fitted; the run's data isn't looked for.
+
+    Args:
+        path: a run's folder (its best checkpoint, else its last) or a checkpoint's file.
+        trust: further modules whose classes its config may name.
+        device: where it is to compute; None for the accelerator of this machine, or the CPU.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: not a checkpoint of ours, or one that would run code; or a damaged calibration.
+    """
+    return model_of(read(find_checkpoint(path, prefer="best"), trust), device)
+
+
+def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> TrainedModel:
+    """Returns the model that a checkpoint holds; see `trained_model`."""
+    backbone = bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+    network = Network(backbone, head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
+    prefixes = tuple(f"{name}." for name, _ in network.named_children())
+    tensors = checkpoint.content["state_dict"]
+    network.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)})
+    return TrainedModel(
+        network=network.eval().to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu"),
+        class_names=tuple(checkpoint.class_names),
+        input_spec=checkpoint.input_spec,
+        eval_view=checkpoint.eval_view,
+        temperature=temperature_of(run_of(checkpoint.path), checkpoint.path),
+        checkpoint=checkpoint.path,
+    )
+
+
+def device_named(name: str) -> torch.device | None:
+    """Returns a device by its name; None for `auto`.
+
+    Raises:
+        ValueError: there is no such device in this machine.
+    """
+    if name == "auto":
+        return None
+    try:
+        found = torch.ones(1, device=torch.device(name))
+        found.item()  # which `meta` can't tell
+    except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
+        raise ValueError(
+            f"device: got {name!r}; allowed: auto, cpu, or what this machine has of cuda, cuda:1, mps, ..."
+        ) from error
+    return found.device

@@ -1,0 +1,93 @@
+"""A trained model, and what the store of features has, or is to have, of the pictures that it is asked about."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from regraft.build.evaluating import frozen_part
+from regraft.build.strategies import freezing
+from regraft.config.instantiate import factory
+from regraft.core.console import image_progress
+from regraft.data.images.deterministic_views import file_transform
+from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.load import model_of
+from regraft.features.fingerprint import UnreadableSourceError
+from regraft.features.lookup import PictureFeatures, Transform
+from regraft.features.settings import Settings
+from regraft.features.store.store import NoFolderError
+from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.folder import find_checkpoint
+
+
+def model_and_features(
+    path: str | Path,
+    *,
+    trust: Sequence[str],
+    device: torch.device | None,
+    settings: Mapping[str, Any],
+    tta: str,
+) -> tuple[TrainedModel, PictureFeatures | None]:
+    """Returns the model of a run, and the features of pictures in files; None where it computes them all itself.
+
+    Args:
+        path: see `trained_model`.
+        trust: see there.
+        device: see there.
+        settings: `cache` (auto, on, off) and `dir`, of the prediction.
+        tta: what is seen of each picture; only of `none` features are stored.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: it can't be used; or features are insisted on and can't be stored.
+    """
+    checkpoint = read(find_checkpoint(path, prefer="best"), trust)
+    model = model_of(checkpoint, device)
+    found = _features(checkpoint, model, settings, tta)
+    if isinstance(found, PictureFeatures):
+        return model, found
+    if settings["cache"] == "on":
+        raise ValueError(f"features.cache: got 'on', but {found}")
+    return model, None
+
+
+def _features(
+    checkpoint: Checkpoint, model: TrainedModel, settings: Mapping[str, Any], tta: str
+) -> PictureFeatures | str:
+    """Returns the features, or why there are none, a sentence."""
+    config = checkpoint.config
+    if "features" not in config:
+        return "the run is of a version that stored none."
+    given = {"cache": settings["cache"]} | ({} if settings["dir"] is None else {"dir": settings["dir"]})
+    own: Settings = factory(config["features"] | given, "features")()
+    if own.cache == "off":
+        return "features.cache=off."
+    if tta != "none":
+        return f"only what tta=none sees of a picture is stored; got tta={tta}."
+    if checkpoint.eval_view == "square":
+        return "the run saw no photos, but images of one size; use features.cache=auto."
+    if own.dtype != "float32" or own.precision == "bfloat16":
+        key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"
+        return f"the run's features.{key} is coarser than what a prediction takes; use features.cache=auto."
+    try:
+        found = frozen_part(
+            config,
+            own,
+            model.network.backbone,
+            freezing(config, model.network.backbone.stage_names),
+            model.device,
+            image_progress(is_shown=False, title=""),
+        )
+    except (UnreadableSourceError, NoFolderError) as error:
+        return str(error)
+    if found is None:
+        return "the run trained every stage, or all that is worth storing."
+    frozen, depth = found
+    transform = Transform(file_transform())
+    if not frozen.rows.prefer(lambda: frozen.rows.is_there(transform, depth)) and own.cache != "on":
+        return "the store has none of this backbone."
+    try:
+        return PictureFeatures(frozen.rows, transform, depth)
+    except NoFolderError as error:
+        return str(error)

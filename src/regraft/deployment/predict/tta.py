@@ -1,0 +1,64 @@
+"""Test-time augmentation: the views of one picture whose probabilities are averaged."""
+
+from dataclasses import replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from regraft.core.types import InputSpec
+from regraft.data.images.transforms.image import resized_to_crop
+from regraft.data.images.transforms.views import eval_view_of_arrays, match_channels
+from regraft.deployment.classifier import TrainedModel
+
+Tta = Literal["none", "flip", "five_crop", "ten_crop"]
+TTAS: tuple[Tta, ...] = get_args(Tta)
+
+NUM_VIEWS: dict[Tta, int] = {"none": 1, "flip": 2, "five_crop": 5, "ten_crop": 10}
+
+_CROP_FRACTION = 224 / 256
+"""Side of a crop over that of the picture at most: that of Krizhevsky et al., "ImageNet classification with deep
+convolutional neural networks", 2012, whose ten crops these are. Without a rest there would be one crop only."""
+
+
+def views_of(picture: Tensor, model: TrainedModel, tta: Tta) -> Tensor:
+    """Returns the views of a picture, (num_views, num_channels, image_size, image_size), uint8.
+
+    Args:
+        picture: (channels, height, width), uint8, any size; 1 channel or 3.
+        model: that sees them.
+        tta: `none` for evaluation's view; `flip` for that and its mirror image; `five_crop` for the corners and the
+            centre of the picture; `ten_crop` for these and their mirror images.
+
+    Raises:
+        ValueError: the picture has no pixels.
+    """
+    if not picture.numel():
+        raise ValueError("no pixels")
+    if tta in ("none", "flip"):
+        view = model.view(picture)
+        return view[None] if tta == "none" else torch.stack([view, view.flip(-1)])
+    wide = _resized(picture, model)
+    crop = tv.five_crop if tta == "five_crop" else tv.ten_crop
+    return torch.stack(crop(wide, [model.input_spec.image_size] * 2))
+
+
+def least_side(model: TrainedModel, tta: Tta) -> int | None:
+    """Returns how many pixels a picture's shorter side must keep when it is decoded, see `decoding.decode_image`."""
+    if tta in ("none", "flip") or model.least_side is None:
+        return model.least_side
+    return _wide_side(model.input_spec)
+
+
+def _resized(picture: Tensor, model: TrainedModel) -> Tensor:
+    """Returns the picture as it is cropped: brought to its size as evaluation does, but larger than a crop."""
+    spec = model.input_spec
+    if model.eval_view == "square":
+        return eval_view_of_arrays(picture[None], replace(spec, image_size=_wide_side(spec)))[0]
+    spec = replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION))
+    return resized_to_crop(match_channels(picture, spec.num_channels), spec)
+
+
+def _wide_side(spec: InputSpec) -> int:
+    return round(spec.image_size / min(spec.crop_fraction, _CROP_FRACTION))

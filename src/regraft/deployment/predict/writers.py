@@ -1,0 +1,140 @@
+"""Predictions as files: CSV, JSON lines, Parquet. Rows are written as they come, and never all in memory."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from regraft.core.atomic import atomically
+from regraft.deployment.predict.results import Prediction
+
+STDOUT = "-"
+_DIGITS = 7  # a float32 has no more
+_ROWS_A_GROUP = 8_192
+
+Write = Callable[[Sequence[Prediction]], None]
+"""Adds predictions to a file."""
+
+
+def require_output(output: str) -> None:
+    """Checks where predictions are to be written, before any is made.
+
+    Args:
+        output: a file's name, or `-` for JSON lines on stdout.
+
+    Raises:
+        ValueError: its name says none of the formats, it is a folder, or Parquet can't be written.
+    """
+    path = Path(output).expanduser()
+    if output != STDOUT and path.suffix.lower() not in _FORMATS:
+        raise ValueError(
+            f"output: got {output!r}; its name must end in {', '.join(_FORMATS)}, or be - for JSON lines on stdout."
+        )
+    if path.is_dir():
+        raise ValueError(f"output: {output} is a folder; give a file in it.")
+    if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
+        raise ValueError("output: Parquet needs pyarrow. Fix: pip install 'regraft[parquet]', or output=FILE.csv.")
+
+
+@contextmanager
+def writing(path: Path, top_k: int) -> Iterator[Write]:
+    """Gives what writes predictions to a file, which is there once it is whole, and not before.
+
+    Args:
+        path: the file; what it held is kept until then.
+        top_k: how many classes a row names.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomically(path) as file, _FORMATS[path.suffix.lower()](file, top_k) as write:
+            yield write
+    except BrokenPipeError:  # of what is shown meanwhile
+        raise
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"output: can't write {path} ({reason}). Fix: name another folder.") from error
+
+
+def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:
+    """Writes JSON lines, a picture each."""
+    lines = [json.dumps(_fields(prediction), ensure_ascii=False) + "\n" for prediction in predictions]
+    file.write("".join(lines).encode())
+    file.flush()
+
+
+def _fields(prediction: Prediction) -> dict[str, Any]:
+    top = [{"class": guess.class_name, "probability": _rounded(guess.probability)} for guess in prediction.top]
+    best = top[0] if top else {"class": None, "probability": None}
+    return {"path": prediction.text_of_name, **best, "top": top, "error": prediction.error}
+
+
+@contextmanager
+def _json_lines(file: IO[bytes], top_k: int) -> Iterator[Write]:
+    yield lambda predictions: write_lines(file, predictions)
+
+
+@contextmanager
+def _csv(file: IO[bytes], top_k: int) -> Iterator[Write]:
+    def write(rows: Sequence[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        file.write(text.getvalue().encode())
+
+    write([_columns(top_k)])
+    yield lambda predictions: write([_row(prediction, top_k) for prediction in predictions])
+
+
+@contextmanager
+def _parquet(file: IO[bytes], top_k: int) -> Iterator[Write]:
+    import pyarrow
+    from pyarrow import parquet
+
+    kinds = [pyarrow.float32() if name.startswith("probability") else pyarrow.string() for name in _columns(top_k)]
+    schema = pyarrow.schema(list(zip(_columns(top_k), kinds, strict=True)))
+    rows: list[Sequence[Any]] = []
+
+    with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
+
+        def flush() -> None:
+            columns = [list(column) for column in zip(*rows, strict=True)]
+            arrays = [pyarrow.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+            writer.write_table(pyarrow.Table.from_arrays(arrays, schema=schema))
+            rows.clear()
+
+        def write(predictions: Sequence[Prediction]) -> None:
+            rows.extend(_row(prediction, top_k) for prediction in predictions)
+            if len(rows) >= _ROWS_A_GROUP:
+                flush()
+
+        yield write
+        if rows:
+            flush()
+
+
+def _columns(top_k: int) -> list[str]:
+    """Returns the names of the columns: path, class, probability, class_2, probability_2, ..., error."""
+    more = [f"{name}_{place}" for place in range(2, top_k + 1) for name in ("class", "probability")]
+    return ["path", "class", "probability", *more, "error"]
+
+
+def _row(prediction: Prediction, top_k: int) -> list[Any]:
+    cells: list[Any] = [cell for guess in prediction.top for cell in (guess.class_name, _rounded(guess.probability))]
+    return [prediction.text_of_name, *(cells or [None] * (2 * top_k)), prediction.error]
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.{_DIGITS}g}")
+
+
+_FORMATS: dict[str, Callable[[IO[bytes], int], AbstractContextManager[Write]]] = {
+    ".csv": _csv,
+    ".jsonl": _json_lines,
+    ".parquet": _parquet,
+}

@@ -1,0 +1,145 @@
+"""What stands before the application: how many requests, how large, from which pages; and what browsers may do."""
+
+import asyncio
+import contextlib
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from regraft.deployment.serve.hosts import Hosts
+from regraft.deployment.serve.serving_limits import Limits
+
+# Nothing is loaded from elsewhere, and no other page may show this one.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+
+_SECONDS_TO_FINISH, _SECONDS_OF_SILENCE = 10, 1
+"""For how long the rest of a refused request is read: in all, and while nothing comes."""
+_TIMES_TOO_LARGE = 10
+"""Up to how many times the allowed size a refused request is read to its end."""
+
+
+class Gate:
+    """Turns away what is too much before it is read, and counts what is read while it comes.
+
+    Args:
+        app: behind it.
+        limits: on requests that have a body.
+        hosts: by which it may be called.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Hosts) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._limits = limits
+        self._num_inside = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request through, or answers it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        headers, has_body = Headers(scope=scope), scope["method"] not in ("GET", "HEAD")
+        body, is_answered = _Body(receive, _TIMES_TOO_LARGE * self._limits.max_bytes), False
+
+        async def send_safely(message: Message) -> None:
+            nonlocal is_answered
+            if message["type"] == "http.response.start":
+                if has_body and message["status"] >= 400:
+                    await body.discard()
+                is_answered = True
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
+
+        refusal = self._refusal_of_host(headers) or (self._refusal(headers) if has_body else None)
+        if refusal is not None:
+            await refusal(scope, body.receive, send_safely)
+            return
+        if not has_body:
+            await self._app(scope, receive, send_safely)
+            return
+        self._num_inside += 1
+        try:
+            await self._app(scope, self._counted(body.receive), send_safely)
+        except asyncio.CancelledError:  # the server ends, and waits no longer
+            if not is_answered:
+                await _answer(503, "The server is being ended.")(scope, body.receive, send)
+        finally:
+            self._num_inside -= 1
+
+    def _refusal_of_host(self, headers: Headers) -> JSONResponse | None:
+        if self._hosts.allow(headers.get("host", "")):
+            return None
+        return _answer(400, "This server isn't called by that name; who runs it can add it with allowed_hosts=[NAME].")
+
+    def _refusal(self, headers: Headers) -> JSONResponse | None:
+        """Returns the answer to a request that isn't let in."""
+        if headers.get("sec-fetch-site") == "cross-site":
+            return _answer(403, "Other sites' pages may not send requests here.")
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            return _answer(400, "The request's Content-Length is no number.")
+        if len(length) > 18 or int(length) > self._limits.max_bytes:
+            return _answer(413, self._too_large)
+        if self._num_inside >= self._limits.max_waiting:
+            return _answer(503, "Too many requests are waiting; try again in a moment.", {"Retry-After": "1"})
+        return None
+
+    @property
+    def _too_large(self) -> str:
+        return f"The request is too large; allowed: {self._limits.max_megabytes:g} MB in all."
+
+    def _counted(self, receive: Receive) -> Receive:
+        """Returns what gives the body's parts until they are too many, be its length announced or not."""
+        num_bytes = 0
+
+        async def counted() -> Message:
+            nonlocal num_bytes
+            message = await receive()
+            num_bytes += len(message.get("body", b""))
+            if num_bytes > self._limits.max_bytes:
+                raise HTTPException(413, self._too_large)
+            return message
+
+        return counted
+
+
+class _Body:
+    """A request's body as it comes.
+
+    Args:
+        receive: gives its parts.
+        most_bytes: that are taken in before it is broken off.
+    """
+
+    def __init__(self, receive: Receive, most_bytes: int) -> None:
+        self._receive = receive
+        self._num_bytes_left = most_bytes
+        self._is_whole = False
+
+    async def receive(self) -> Message:
+        """Returns the next part."""
+        message = await self._receive()
+        self._num_bytes_left -= len(message.get("body", b""))
+        self._is_whole = self._is_whole or message["type"] == "http.disconnect" or not message.get("more_body")
+        return message
+
+    async def discard(self) -> None:
+        """Lets the sender finish, within bounds: most read an answer only then, and else see a broken connection."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SECONDS_TO_FINISH):
+                while not self._is_whole and self._num_bytes_left > 0:
+                    async with asyncio.timeout(_SECONDS_OF_SILENCE):
+                        await self.receive()
+
+
+def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"detail": sentence}, status, headers)

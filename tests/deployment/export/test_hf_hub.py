@@ -1,0 +1,60 @@
+import json
+
+import pytest
+import timm
+import torch
+
+from regraft.core.types import Backbone, InputSpec
+from regraft.deployment.classifier import Network, TrainedModel
+from regraft.deployment.export import hf_hub
+from regraft.deployment.export.metadata import Description
+from regraft.models.backbones import timm as timm_backbones
+from regraft.models.heads import Cosine, Linear
+
+TIMM = {"_target_": "regraft.models.backbones.timm.build"}
+
+
+def trained(backbone: Backbone, head: torch.nn.Module) -> TrainedModel:
+    num_channels = backbone.input_spec.num_channels
+    spec = backbone.input_spec.with_statistics((0.4,) * num_channels, (0.2,) * num_channels)
+    return TrainedModel(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, "center_crop", 1.5, None)
+
+
+def described(model: TrainedModel, architecture: dict) -> Description:
+    return Description(
+        architecture, model.input_spec, model.eval_view, model.class_names, 1.5, "1", "bugs/1", {"test/acc": 0.5}
+    )
+
+
+def linear(backbone: Backbone) -> Linear:
+    return Linear(backbone.num_features, 3, dropout=0.0, init="default", init_std=0.01)
+
+
+@pytest.mark.parametrize(("name", "size", "num_channels"), [("test_resnet", 160, 3), ("test_vit", 96, 1)])
+def test_timm_loads_the_folder_and_gives_the_same_logits(tmp_path, name, size, num_channels):
+    backbone = timm_backbones.build(name=name, weights=None, image_size=size, num_channels=num_channels)
+    model = trained(backbone, linear(backbone))
+    hf_hub.write(model, described(model, TIMM | {"name": name}), tmp_path)
+
+    loaded = timm.create_model(f"local-dir:{tmp_path}", pretrained=True).eval()
+    images = torch.randn(2, num_channels, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), model.network(images))
+    config = timm.data.resolve_model_data_config(loaded)
+    assert config["input_size"] == (num_channels, size, size)
+    assert [*config["mean"], *config["std"]] == [0.4] * num_channels + [0.2] * num_channels
+    assert json.loads((tmp_path / "config.json").read_text())["label_names"] == ["ant", "bee", "wasp"]
+    assert "| test/acc | 0.5000 |" in (tmp_path / "README.md").read_text()
+
+
+def test_a_head_that_is_no_linear_layer_is_refused(tmp_path):
+    backbone = timm_backbones.build(name="test_resnet", weights=None, image_size=None, num_channels=3)
+    model = trained(backbone, Cosine(64, 3, scale=10.0, dropout=0.0, init="default", init_std=0.01))
+    with pytest.raises(ValueError, match=r"this head is Cosine. Fix: format=onnx"):
+        hf_hub.write(model, described(model, TIMM | {"name": "test_resnet"}), tmp_path)
+
+
+def test_the_crop_is_the_runs_though_timm_rounds_down():
+    spec = InputSpec(150, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9)
+    assert round(150 / spec.crop_fraction) == 167 != int(150 / spec.crop_fraction)
+    assert int(150 / hf_hub._data_config(spec, "center_crop")["crop_pct"]) == 167

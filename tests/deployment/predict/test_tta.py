@@ -1,0 +1,55 @@
+"""The views of test-time augmentation."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.core.types import InputSpec
+from regraft.data.images.transforms.image import eval_view_of_file
+from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, least_side, views_of
+
+
+def model(eval_view="center_crop", crop_fraction=0.875) -> TrainedModel:
+    spec = InputSpec(28, mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=crop_fraction)
+    return TrainedModel(nn.Linear(1, 1), ("a", "b"), spec, eval_view, 1.0, Path("x"))
+
+
+@pytest.mark.parametrize("eval_view", ["center_crop", "square"])
+@pytest.mark.parametrize("tta", TTAS)
+def test_each_kind_has_its_number_of_views(tta, eval_view):
+    picture = torch.randint(0, 256, (1, 40, 60), dtype=torch.uint8)
+    views = views_of(picture, model(eval_view), tta)
+    assert views.shape == (NUM_VIEWS[tta], 3, 28, 28)
+    assert views.dtype == torch.uint8
+    assert len({view.numpy().tobytes() for view in views}) == NUM_VIEWS[tta]
+    if tta in ("flip", "ten_crop"):
+        first, second = views.chunk(2)
+        assert tta == "ten_crop" or torch.equal(first.flip(-1), second)
+
+
+def test_one_of_five_crops_is_what_evaluation_sees():
+    picture = torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8)
+    views = views_of(picture, model(), "five_crop")
+    assert torch.equal(views[4], eval_view_of_file(picture, model().input_spec))
+
+
+def test_crops_differ_also_where_evaluation_sees_the_whole_picture():
+    picture = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8)
+    views = views_of(picture, model(crop_fraction=1.0), "five_crop")
+    assert len({view.numpy().tobytes() for view in views}) == 5
+
+
+def test_photos_are_decoded_large_enough_for_the_crops():
+    assert least_side(model(crop_fraction=1.0), "none") == 28
+    assert least_side(model(crop_fraction=1.0), "ten_crop") == 32
+    assert least_side(model("square"), "ten_crop") is None
+
+
+@pytest.mark.parametrize(("tta", "num"), [("none", 1), ("ten_crop", 10)])
+@pytest.mark.parametrize("eval_view", ["center_crop", "square"])
+def test_a_strip_of_pixels_is_seen_as_evaluation_sees_it(tta, num, eval_view):
+    thin = torch.zeros(3, 1, 1_000_000, dtype=torch.uint8)
+    assert views_of(thin, model(eval_view), tta).shape == (num, 3, 28, 28)
