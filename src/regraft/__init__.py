@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regraft.comparing.leaderboard import Leaderboard
     from regraft.deployment.classifier import TrainedModel
+    from regraft.evaluation.compare.leaderboard import Leaderboard
     from regraft.runs.folder import Run
 
 __version__ = "0.1.0"

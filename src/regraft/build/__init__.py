@@ -4,7 +4,6 @@ Below it nobody sees a config: every object gets plain arguments. What the objec
 """
 
 from regraft.build.data_fit import data_faults, require_fitting_data, require_sound, steps_per_epoch
-from regraft.build.evaluating import another_domain, evaluation_data, require_types
 from regraft.build.features import FeaturePlan, feature_plan, model_name, store
 from regraft.build.modules import transfer_module
 from regraft.build.optimizers import optimizer_groups
@@ -18,6 +17,7 @@ from regraft.build.strategies import freezing
 from regraft.data.from_config import datamodule, unread_datamodule
 from regraft.deployment.load import device_named, model_of, trained_model
 from regraft.deployment.predict.features import model_and_features
+from regraft.evaluation.from_config import another_domain, evaluation_data, require_types
 from regraft.models.from_config import LastBackbone, bare_backbone
 
 __all__ = [

@@ -252,3 +252,22 @@ def store(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
     summary = feature_summary.summary(plan.frozen, plan.stretches, views, filled)
     feature_summary.say(plan, views, summary)
     return data, summary
+
+
+def frozen_part(
+    config: Config,
+    settings: Settings,
+    backbone: Backbone,
+    strategy: FreezingStrategy,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[FrozenFeatures, int] | None:
+    """Returns what never trained in any phase, and its cut; None if there is no such thing."""
+    names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
+    phases = run_phases_of(strategy, names, max_epochs)
+    if not all(frozen_depth(factors, names) for _, factors in phases):
+        return None
+    precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
+    frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+    depth = stretches(phases, names, max_epochs, 0, frozen.costs)[-1].depth
+    return (frozen, depth) if depth else None

@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from regraft.evaluation import PER_CLASS, RESULTS, Evaluation, Robustness
+from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
+from regraft.evaluation.domain_shift import Shift
+from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.report.terminal import print_line
-from regraft.robustness.corruptions import NUM_SEVERITIES
-from regraft.shift import Shift
 
 _MAX_CLASSES = 20
 

@@ -1,6 +1,6 @@
 """A leaderboard as one HTML page that needs no network; what it looks like is in `pages/leaderboard.html`."""
 
-from regraft.comparing.leaderboard import Leaderboard
+from regraft.evaluation.compare.leaderboard import Leaderboard
 from regraft.report.axes import shortened
 from regraft.report.leaderboard_plots import against_cost, parallel
 from regraft.report.leaderboard_text import cells, headings, reasons, sentences, verdict

@@ -7,10 +7,10 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regraft.comparing.leaderboard import Leaderboard, Row, is_lower_better
-from regraft.comparing.parameters import comparable, is_number, text_of
-from regraft.comparing.statistics import Figure
 from regraft.config.nested import ABSENT
+from regraft.evaluation.compare.leaderboard import Leaderboard, Row, is_lower_better
+from regraft.evaluation.compare.parameters import comparable, is_number, text_of
+from regraft.evaluation.compare.statistics import Figure
 from regraft.report.axes import Axis, Tick, numeric_axis, shortened
 from regraft.report.leaderboard_text import name_of_row
 

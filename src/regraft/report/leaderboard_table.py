@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from regraft.comparing.leaderboard import Leaderboard, Row
+from regraft.evaluation.compare.leaderboard import Leaderboard, Row
 from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences
 from regraft.report.run_table import plain_cell
 

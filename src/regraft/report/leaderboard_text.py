@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from regraft.comparing.leaderboard import Leaderboard, Row
-from regraft.comparing.paired import Comparison
-from regraft.comparing.parameters import text_of
-from regraft.comparing.statistics import LEVEL, Figure
+from regraft.evaluation.compare.leaderboard import Leaderboard, Row
+from regraft.evaluation.compare.paired import Comparison
+from regraft.evaluation.compare.parameters import text_of
+from regraft.evaluation.compare.statistics import LEVEL, Figure
 
 _VERDICTS = ("worse", "better", "not told apart", "not compared")
 

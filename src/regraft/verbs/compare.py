@@ -9,7 +9,7 @@ from regraft.config.compose import unknown
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
-    from regraft.comparing.leaderboard import Leaderboard
+    from regraft.evaluation.compare.leaderboard import Leaderboard
 
 _KEYS = ("run", "metric", "format", "output", "output_dir")
 _FORMATS = ("table", "csv", "md", "html")
@@ -67,9 +67,9 @@ def _compared(arguments: Sequence[str]) -> tuple[str, Path | None, "Leaderboard"
     form = _format(given.get("format"), output)
     folder = Path(output_dir(arguments)).expanduser().resolve()
 
-    from regraft.comparing.entries import read_entries
-    from regraft.comparing.finding import find_runs
-    from regraft.comparing.leaderboard import make_leaderboard
+    from regraft.evaluation.compare.entries import read_entries
+    from regraft.evaluation.compare.finding import find_runs
+    from regraft.evaluation.compare.leaderboard import make_leaderboard
 
     entries = read_entries(find_runs(handles, folder), folder)
     if not entries:

@@ -16,10 +16,10 @@ from regraft.runs.folder import find_checkpoint, run_of
 from regraft.verbs.evaluation_config import Asked, asked, with_overrides
 
 if TYPE_CHECKING:
-    from regraft.evaluation import Evaluation
-    from regraft.predictions.logits import Logits
+    from regraft.evaluation.evaluator import Measuring
+    from regraft.evaluation.logits import Logits
+    from regraft.evaluation.results import Evaluation
     from regraft.runs.calibration import Calibration
-    from regraft.verbs.measuring import Measuring
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def evaluate_job(composed: DictConfig) -> dict[str, float]:
     """Evaluates the config that Hydra composed; prints what was found and keeps it in the folder that Hydra made."""
     hydra = HydraConfig.get()
     found = _evaluate(composed, hydra.overrides.task)
-    from regraft.evaluation import keep
+    from regraft.evaluation.results import keep
     from regraft.report import evaluation_table
 
     folder = Path(hydra.runtime.output_dir)
@@ -55,8 +55,8 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     what = asked(composed)
     with quick_imports():
         from regraft import build
+        from regraft.evaluation.evaluator import Measuring
         from regraft.runs.checkpoint import read
-        from regraft.verbs.measuring import Measuring
         from regraft.verbs.quiet import quiet_lightning
 
     trust = named_in(overrides)
@@ -79,10 +79,10 @@ def _measured(measuring: "Measuring", what: Asked, there: Any, trust: Sequence[s
         there: the datamodule of another domain; None for none.
         trust: further modules whose classes the baseline's checkpoint may name.
     """
-    from regraft.evaluation import Evaluation, Robustness
-    from regraft.robustness.errors import summary
+    from regraft.evaluation.corruptions.errors import summary
+    from regraft.evaluation.domain_shift import shift
+    from regraft.evaluation.results import Evaluation, Robustness
     from regraft.runs.calibration import temperature_of
-    from regraft.shift import shift
 
     path, class_names = measuring.checkpoint.path, measuring.checkpoint.class_names
     # Before anything is computed: it may be damaged.
@@ -128,7 +128,7 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
 
     One that was fitted on other data than the run's, or on a part of it, holds for this evaluation only.
     """
-    from regraft import calibration
+    from regraft.evaluation import temperature as calibration
     from regraft.runs.calibration import write
 
     checkpoint = measuring.checkpoint.path

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from regraft.build.evaluating import frozen_part
+from regraft.build.features import frozen_part
 from regraft.build.strategies import freezing
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress

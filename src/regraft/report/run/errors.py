@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import coo_array
 
-from regraft.reliability import Bins, reliability, wilson
+from regraft.evaluation.reliability import Bins, reliability, wilson
 from regraft.runs.predictions import Predictions
 
 MAX_MATRIX_CLASSES = 100

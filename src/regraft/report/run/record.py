@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from regraft import calibration
+from regraft.evaluation import temperature as calibration
 from regraft.report.run_table import state_text
 from regraft.runs import predictions as predictions_files
 from regraft.runs import provenance

@@ -1,0 +1,188 @@
+"""What a run's folder says of it, for a comparison; damaged, unfinished and unstarted ones are shown as such."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from regraft.config.quoting import key_of, value_of
+from regraft.evaluation.compare.history import kept_validation, number, numbers, rows_of
+from regraft.evaluation.compare.parameters import Composed, configuration_of, is_seed, seeds_of
+from regraft.runs import provenance
+from regraft.runs import state as run_state
+from regraft.runs.find import last_started, name_of
+from regraft.runs.folder import Run
+from regraft.sweeps import manifest
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run in a comparison.
+
+    Attributes:
+        run: the run.
+        name: as people know it.
+        state: `finished`, `pruned`, `running`, `stopped`, `failed`, `waiting` (of a sweep, not started) or `damaged`.
+        reason: why it is in that state, or how far it is; empty if there is nothing to say.
+        overrides: what it was asked for, or is to be.
+        composed: what it was made from; without a config of one that hasn't got as far.
+        configuration: equal for runs that differ in their seeds alone.
+        seeds: by key.
+        metrics: of a finished run the final ones; validation's are those of the epoch whose weights it keeps so far.
+        seconds: that it took, earlier sessions included; None if it hasn't finished.
+        num_trained: parameters that were trained, likewise.
+        fingerprint: of its data; None if it doesn't say.
+        started: when it was started last, Unix time, seconds.
+    """
+
+    run: Run
+    name: str
+    state: str
+    reason: str
+    overrides: tuple[str, ...]
+    composed: Composed
+    configuration: Hashable
+    seeds: tuple[tuple[str, Hashable], ...]
+    metrics: Mapping[str, float]
+    seconds: float | None
+    num_trained: float | None
+    fingerprint: str | None
+    started: float
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self.state == "finished"
+
+
+def read_entries(runs: Sequence[Run], output_dir: Path) -> list[Entry]:
+    """Returns what each run says, in their order; a job that hasn't started belongs to the others of its kind.
+
+    Args:
+        runs: to be compared.
+        output_dir: what their names are relative to.
+    """
+    overrides = {run: _overrides(run) for run in runs}
+    configs = {run: _config(run) for run in runs}
+    known = {_kind(run, overrides[run]): config for run, config in configs.items() if config}
+    entries = []
+    for run in runs:
+        entry = _entry(run, name_of(run, output_dir), configs[run], overrides[run])
+        sibling = known.get(_kind(run, overrides[run]))
+        if sibling is not None and not configs[run]:
+            entry = replace(entry, configuration=configuration_of(manifest.experiment_of(sibling, run.path)))
+        entries.append(entry)
+    return entries
+
+
+def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ...]) -> Entry:
+    rows = rows_of(run)
+    state, reason = _state(run, config, rows)
+    results = _results(run) if state == "finished" else {}
+    if state == "finished" and not results:
+        state, reason = "damaged", "results.json can't be read"
+    seconds = number(results.get("seconds"))
+    keys = [key for key in map(key_of, overrides) if key is not None]
+    planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
+    compared = manifest.experiment_of(config, run.path)
+    asked = tuple(override for override in overrides if _is_of_configuration(override))
+    return Entry(
+        run=run,
+        name=name,
+        state=state,
+        reason=reason,
+        overrides=overrides,
+        composed=Composed(compared, _choices(run), frozenset(keys)),
+        configuration=configuration_of(compared) if compared else ("not composed", asked or name),
+        seeds=seeds_of(compared) if compared else planned_seeds,
+        metrics=kept_validation(config, rows) | numbers(results.get("metrics")),
+        seconds=None if seconds is None else seconds + provenance.seconds_before(run),
+        num_trained=number(results.get("num_trained_parameters")),
+        fingerprint=_fingerprint(run),
+        started=last_started(run),
+    )
+
+
+def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> tuple[str, str]:
+    """Returns the word for a run's state, and what there is to say of it."""
+    if (run.path / "config.yaml").exists() and not config:
+        return "damaged", "config.yaml can't be read"
+    if not run.state and not run.has_results:
+        failure = _last_line(run.path / "traceback.txt")
+        if failure:
+            return "failed", failure
+        if not (run.path / "config.yaml").exists():
+            return "waiting", ""
+    state = run_state.read(run)
+    if state.state != "running":
+        return state.state, state.reason or ""
+    trainer = config.get("trainer")
+    max_epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
+    epoch = max((int(row["epoch"]) + 1 for row in rows if "epoch" in row), default=0)
+    return "running", f"epoch {epoch} of {max_epochs}" if max_epochs else f"epoch {epoch}"
+
+
+def _config(run: Run) -> dict[str, Any]:
+    """Returns a run's config; empty if there is none, or it can't be read."""
+    try:
+        config = run.config
+    except Exception:  # whatever a foreign file makes a parser raise
+        return {}
+    is_ours = isinstance(config, dict) and isinstance(config.get("model"), dict)
+    return config if is_ours else {}
+
+
+def _results(run: Run) -> dict[str, Any]:
+    try:
+        results = run.results
+    except (OSError, ValueError):
+        return {}
+    return results if isinstance(results, dict) else {}
+
+
+def _overrides(run: Run) -> tuple[str, ...]:
+    """Returns what a run was asked for, or what its sweep has planned it to be."""
+    try:
+        return tuple(map(str, run.overrides))
+    except (OSError, ValueError, TypeError, yaml.YAMLError):
+        jobs = manifest.read(run.path.parent) or ()
+    return next((job.overrides for job in jobs if str(job.number) == run.path.name), ())
+
+
+def _choices(run: Run) -> dict[str, str]:
+    """Returns what was chosen in each group, as Hydra keeps it; empty if it doesn't."""
+    try:
+        text = (run.path / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
+        choices = yaml.load(text, Loader=_LOADER)["hydra"]["runtime"]["choices"]
+        return {str(group): str(choice) for group, choice in choices.items()}
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _kind(run: Run, overrides: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
+    """Returns what the jobs of a sweep that differ in their seeds alone have in common."""
+    return run.path.parent, tuple(sorted(filter(_is_of_configuration, overrides)))
+
+
+def _is_of_configuration(override: str) -> bool:
+    key = key_of(override) or ""
+    return manifest.is_of_experiment(key) and not is_seed(key)
+
+
+def _fingerprint(run: Run) -> str | None:
+    sessions = provenance.sessions(run)
+    data = sessions[-1].get("data") if sessions else None
+    fingerprint = data.get("fingerprint") if isinstance(data, dict) else None
+    return fingerprint if isinstance(fingerprint, str) else None
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""

@@ -1,0 +1,185 @@
+"""Configurations by a metric: seeds grouped, what was varied as columns, what each one cost."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from regraft.config.compose import unknown
+from regraft.evaluation.compare.entries import Entry
+from regraft.evaluation.compare.importance import importance
+from regraft.evaluation.compare.paired import Comparison, compare_to_leader
+from regraft.evaluation.compare.parameters import varied
+from regraft.evaluation.compare.planned import only_planned, planned_value
+from regraft.evaluation.compare.statistics import Figure, figure
+from regraft.runs.find import HEADLINES
+
+_STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A configuration.
+
+    Attributes:
+        rank: from 1; None if no run of it has finished with the metric.
+        values: of the varied parameters, in the leaderboard's order; ABSENT for what it lacks.
+        figures: by metric: of its finished runs, or if there are none of the others.
+        seconds: that a run took.
+        num_trained: parameters that a run trained.
+        entries: its runs, by seed.
+        comparison: with the leader; None of the leader itself, and where nothing has finished.
+    """
+
+    rank: int | None
+    values: tuple[Any, ...]
+    figures: dict[str, Figure]
+    seconds: Figure | None
+    num_trained: Figure | None
+    entries: tuple[Entry, ...]
+    comparison: Comparison | None = None
+
+    @property
+    def state(self) -> str:
+        """The states of its runs, with the first reason of each: `2 finished, 1 failed: disk full`."""
+        reasons = {entry.state: f": {entry.reason}" for entry in reversed(self.entries) if entry.reason}
+        return self._states(reasons)
+
+    @property
+    def short_state(self) -> str:
+        """The states of its runs, without reasons: `2 finished, 1 failed`."""
+        return self._states({})
+
+    def _states(self, reasons: Mapping[str, str]) -> str:
+        counts = Counter(entry.state for entry in self.entries)
+        assert counts.keys() <= set(_STATES), "a state without a place would be left out"
+        numbers = {state: f"{counts[state]} " if len(self.entries) > 1 else "" for state in _STATES}
+        return ", ".join(f"{numbers[state]}{state}{reasons.get(state, '')}" for state in _STATES if counts[state])
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows, the best first.
+
+    Attributes:
+        metric: that ranks.
+        metrics: what is shown, `metric` first.
+        parameters: names of what was varied.
+        rows: a configuration each.
+        importance: of the parameters, see `importance`; or why there is none.
+        num_repeated: runs left out, because a newer one has their configuration and seeds.
+    """
+
+    metric: str
+    metrics: tuple[str, ...]
+    parameters: tuple[str, ...]
+    rows: tuple[Row, ...]
+    importance: dict[str, float] | str
+    num_repeated: int
+
+
+def make_leaderboard(entries: Sequence[Entry], metric: str | None) -> Leaderboard:
+    """Returns the leaderboard of some runs.
+
+    Args:
+        entries: the runs; at least one.
+        metric: that ranks, such as `val/loss`; None for test/acc, else val/acc.
+
+    Raises:
+        ValueError: no run has the metric.
+    """
+    metric = _metric(entries, metric)
+    kept = _without_repetitions(entries)
+    metrics = (metric, *_beside(metric, kept))
+    composed = [entry for entry in kept if entry.composed.config]
+    columns = varied([entry.composed for entry in composed]) if composed else {}
+    planned = only_planned(kept, columns)
+    places = {id(entry): place for place, entry in enumerate(composed)}
+    rows = []
+    for group in _by_configuration(kept):
+        place = next((places[id(entry)] for entry in group if id(entry) in places), None)
+        values = [planned_value(name, group[0]) if place is None else column[place] for name, column in columns.items()]
+        rows.append(_row([*values, *(planned_value(name, group[0]) for name in planned)], group, metrics))
+    rows = _ranked(rows, metric)
+    ranked = [row for row in rows if row.rank is not None]
+    compared = iter(compare_to_leader([row.entries for row in ranked]) if ranked else [])
+    rows = [replace(row, comparison=next(compared)) if row.rank is not None and row.rank > 1 else row for row in rows]
+    weights = _importance(columns, composed, metric)
+    return Leaderboard(metric, metrics, (*columns, *planned), tuple(rows), weights, len(entries) - len(kept))
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether less of a metric is better."""
+    return metric.endswith("/loss")
+
+
+def _metric(entries: Sequence[Entry], wanted: str | None) -> str:
+    names = sorted({name for entry in entries for name in entry.metrics})
+    if wanted is None:
+        return next((name for name in HEADLINES if name in names), HEADLINES[-1])
+    if wanted not in names:
+        raise ValueError(f"metric: {unknown('metric', wanted, names)}")
+    return wanted
+
+
+def _beside(metric: str, entries: Sequence[Entry]) -> list[str]:
+    """Returns the same metric of the other split, if a run has it."""
+    split, _, name = metric.partition("/")
+    other = f"{'val' if split == 'test' else 'test'}/{name}"
+    return [other] if any(other in entry.metrics for entry in entries) else []
+
+
+def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:
+    """Returns the entries without those that a newer one repeats: the same configuration and seeds."""
+    newest: dict[Any, Entry] = {}
+    for entry in sorted(entries, key=lambda entry: (entry.is_finished, entry.started)):
+        newest[(entry.configuration, entry.seeds) if entry.composed.config else entry.name] = entry
+    kept = {id(entry) for entry in newest.values()}
+    return [entry for entry in entries if id(entry) in kept]
+
+
+def _by_configuration(entries: Sequence[Entry]) -> list[list[Entry]]:
+    groups: dict[Any, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.configuration, []).append(entry)
+    return [sorted(group, key=lambda entry: str(entry.seeds)) for group in groups.values()]
+
+
+def _importance(columns: dict[str, list[Any]], entries: Sequence[Entry], metric: str) -> dict[str, float] | str:
+    places = [place for place, entry in enumerate(entries) if entry.is_finished and metric in entry.metrics]
+    parameters = {name: [column[place] for place in places] for name, column in columns.items()}
+    return importance(parameters, [entries[place].metrics[metric] for place in places])
+
+
+def _row(values: Sequence[Any], entries: Sequence[Entry], metrics: Sequence[str]) -> Row:
+    finished = [entry for entry in entries if entry.is_finished]
+    figures = {}
+    for metric in metrics:
+        found = [entry.metrics[metric] for entry in finished or entries if metric in entry.metrics]
+        if found:
+            figures[metric] = figure(found)
+    return Row(
+        rank=None,
+        values=tuple(values),
+        figures=figures,
+        seconds=_cost([entry.seconds for entry in finished]),
+        num_trained=_cost([entry.num_trained for entry in finished]),
+        entries=tuple(entries),
+    )
+
+
+def _cost(values: Sequence[float | None]) -> Figure | None:
+    known = [value for value in values if value is not None]
+    return figure(known) if known else None
+
+
+def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
+    sign = 1 if is_lower_better(metric) else -1
+
+    def order(row: Row) -> tuple[bool, bool, float]:
+        found = row.figures.get(metric)
+        has_finished = any(entry.is_finished for entry in row.entries)
+        return found is None or not has_finished, found is None, sign * found.mean if found else 0.0
+
+    ordered = sorted(rows, key=order)
+    return [replace(row, rank=None if order(row)[0] else place) for place, row in enumerate(ordered, 1)]

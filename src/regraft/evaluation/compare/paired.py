@@ -1,0 +1,108 @@
+"""The leader against each other configuration, image by image, where both were tested on the same images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from regraft.evaluation.compare.entries import Entry
+from regraft.evaluation.compare.statistics import LEVEL, Difference, difference_of_seeds, difference_of_two, holm
+from regraft.runs.predictions import Predictions, read
+
+_FEWEST_PAIRS = 3
+"""Of seeds; two differences say too little of how much they vary."""
+SINGLE = "exact McNemar test, interval by Bonett and Price"
+SEVERAL = "t test and interval over images and seeds"
+PAIRED = "t test and interval over images and paired seeds"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A configuration against the leader.
+
+    Attributes:
+        difference: its accuracy less the leader's, on the images that both were tested on; None if there are none.
+        p: of the difference, adjusted for the number of comparisons.
+        split: of those images.
+        method: how it was found.
+        problem: why there is no difference; empty if there is one.
+    """
+
+    difference: Difference | None = None
+    p: float | None = None
+    split: str = ""
+    method: str = ""
+    problem: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.difference is None or self.p is None:
+            return f"not compared: {self.problem}"
+        if self.p >= 1 - LEVEL:
+            return "not told apart"
+        return "worse" if self.difference.value < 0 else "better"
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the runs of a configuration said: whether each image was right, (num_runs, num_images), and of which."""
+
+    is_right: np.ndarray
+    images: Predictions
+    fingerprint: str
+    seeds: tuple[object, ...]
+
+
+def compare_to_leader(groups: Sequence[Sequence[Entry]]) -> list[Comparison]:
+    """Returns how each configuration but the first compares with the first.
+
+    Args:
+        groups: the runs of each configuration.
+    """
+    tested = [_tested(group) for group in groups]
+    found = [_compared(other, tested[0]) for other in tested[1:]]
+    p_values = [each.difference.p for each in found if each.difference is not None]
+    adjusted = iter(holm(p_values))
+    return [each if each.difference is None else replace(each, p=next(adjusted)) for each in found]
+
+
+def _tested(entries: Sequence[Entry]) -> _Tested | str:
+    """Returns what the finished runs of a configuration said, or why that can't be compared."""
+    finished = [entry for entry in entries if entry.is_finished]
+    read_of = [read(entry.run.path) for entry in finished]
+    kept = [predictions for predictions in read_of if predictions is not None]
+    if len(kept) < len(finished):
+        return "predictions weren't kept, or are damaged"
+    if any(not _is_same(finished[0].fingerprint, entry.fingerprint) for entry in finished):
+        return "its runs had different data"
+    if any(not _has_same_images(kept[0], other) for other in kept):
+        return "its seeds were tested on different images"
+    is_right = np.stack([each.predicted == each.targets for each in kept])
+    return _Tested(is_right, kept[0], str(finished[0].fingerprint), tuple(entry.seeds for entry in finished))
+
+
+def _compared(other: _Tested | str, leader: _Tested | str) -> Comparison:
+    if isinstance(other, str):
+        return Comparison(problem=other)
+    if isinstance(leader, str):
+        return Comparison(problem=f"of the leader, {leader}")
+    if other.fingerprint != leader.fingerprint:
+        return Comparison(problem="other data than the leader's")
+    if not _has_same_images(other.images, leader.images):
+        return Comparison(problem="tested on other images than the leader")
+    split = other.images.split
+    if len(other.is_right) == len(leader.is_right) == 1:
+        return Comparison(difference_of_two(other.is_right[0], leader.is_right[0]), None, split, SINGLE)
+    is_paired = other.seeds == leader.seeds and len(other.seeds) >= _FEWEST_PAIRS
+    difference = difference_of_seeds(other.is_right, leader.is_right, is_paired=is_paired)
+    return Comparison(difference, None, split, PAIRED if is_paired else SEVERAL)
+
+
+def _is_same(first: str | None, second: str | None) -> bool:
+    return first is not None and first == second
+
+
+def _has_same_images(first: Predictions, second: Predictions) -> bool:
+    is_same = np.array_equal(first.indices, second.indices) and np.array_equal(first.targets, second.targets)
+    return is_same and first.split == second.split

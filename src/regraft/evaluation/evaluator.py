@@ -1,0 +1,145 @@
+"""A checkpoint asked about images: of a split of its run's data, of another domain's folder, of corrupted pictures."""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft import build
+from regraft.core.console import image_progress
+from regraft.core.startup import keep_freed_memory
+from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES
+from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors
+from regraft.evaluation.logits import Logits, TakeLogits
+from regraft.evaluation.metrics import require_numbers
+from regraft.evaluation.results import SPLITS
+from regraft.runs.checkpoint import Checkpoint, read
+from regraft.verbs.quiet import interruptible
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+log = logging.getLogger(__name__)
+
+
+class Measuring:
+    """What an evaluation needs, made once; data that can't be measured is refused before anything is computed.
+
+    Args:
+        config: the run's, with what the command line says on top.
+        checkpoint: what is evaluated.
+        splits: of the data, which will be asked for.
+        is_insisted: see `build.evaluation_data`.
+
+    Raises:
+        ValueError: the data can't be read, has other classes than the run, or lacks a split.
+    """
+
+    def __init__(self, config: dict[str, Any], checkpoint: Checkpoint, splits: list[str], *, is_insisted: bool) -> None:
+        self.checkpoint = checkpoint
+        self._config = config
+        self._is_insisted = is_insisted
+        build.require_types(config)
+        self._backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+        self._data = build.datamodule(config, checkpoint.input_spec, checkpoint)
+        for split in splits:
+            if split not in self._data.sizes:
+                others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
+                fix = f"Use {others or 'data that has one'}." if split == splits[0] else "It is needed to fit on."
+                raise ValueError(f"split: got {split!r}, which the data lacks. {fix}")
+        self._tell_of_part(splits[0])
+        self._module = build.transfer_module(config, self._backbone, checkpoint.class_counts, record={})
+        self._module.load_state_dict(checkpoint.content["state_dict"])
+        self._logits = TakeLogits()
+        self._trainer = build.trainer(
+            config, has_val=self._data.has_val, logger=False, callbacks=[self._logits], enable_checkpointing=False
+        )
+        if self._trainer.strategy.root_device.type == "cpu":
+            keep_freed_memory()
+
+    def _tell_of_part(self, split: str) -> None:
+        """Says so if other data is measured in part: nobody has chosen that part, where a run's own is its test."""
+        given, own = self._config["data"], self.checkpoint.config["data"]
+        is_carved = self._data.part(split).images is self._data.part("train").images
+        is_named_otherwise = any(given.get(key) != own.get(key) for key in ("_target_", "root"))
+        if is_carved and is_named_otherwise and self._data.fingerprint != self.checkpoint.fingerprint:
+            log.warning(
+                "The data has no %s split of its own: %s of its %s images, drawn for one, are measured. shift=FOLDER "
+                "measures all of a folder.",
+                *(split, f"{self._data.sizes[split]:,}", f"{sum(self._data.sizes.values()):,}"),
+            )
+
+    @property
+    def is_on_all_own_data(self) -> bool:
+        """Whether the data is the run's own, and nothing of its validation is left out."""
+        limit = self._config["trainer"]["limit_val_batches"]
+        is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # 1 is a single batch
+        return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
+
+    def split(self, split: str) -> tuple[dict[str, float], Logits]:
+        """Returns what the module logs of a split of the run's data, such as its loss, and the logits."""
+        stored = build.evaluation_data(
+            self._config,
+            self._backbone,
+            self._data,
+            split,
+            build.freezing(self._config, self._backbone.stage_names),
+            self._trainer.strategy.root_device,
+            self._progress("Features"),
+            is_insisted=self._is_insisted,
+        )
+        return self._measure(split, stored or self._data)
+
+    def other(self, data: Any) -> Logits:
+        """Returns the logits of the test split of a datamodule that has the run's classes."""
+        return self._measure("test", data)[1]
+
+    def corruptions(self, split: str) -> CorruptionErrors:
+        """Returns the run's errors on corrupted pictures of a split of its data."""
+        return self._corruptions(split, self.checkpoint, self._data)
+
+    def corruptions_of(self, split: str, baseline: Path, trust: Sequence[str]) -> CorruptionErrors:
+        """Returns another run's errors on the same pictures, at its own image size.
+
+        Raises:
+            ValueError: it has other classes.
+        """
+        checkpoint = read(baseline, trust)
+        return self._corruptions(split, checkpoint, build.datamodule(self._config, checkpoint.input_spec, checkpoint))
+
+    def _measure(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
+        measure = self._trainer.test if split == "test" else self._trainer.validate
+        with interruptible(self._trainer):
+            found = measure(self._module, datamodule=data, verbose=False)
+        logits = self._logits.take()
+        if logits is None:
+            raise ValueError(f"trainer.limit_{split}_batches: it leaves no batch to measure on. Raise it, or null.")
+        require_numbers(logits.values)
+        return dict(found[0]), logits
+
+    def _corruptions(self, split: str, checkpoint: Checkpoint, data: Any) -> CorruptionErrors:
+        # In float32 and without Lightning: a batch is decoded once for all that is done to it.
+        model = build.model_of(checkpoint, self._trainer.strategy.root_device)
+        loader = getattr(data, f"{split}_dataloader")()
+        num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
+        num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
+
+        def batches() -> Iterator[tuple["Tensor", "Tensor"]]:
+            for batch in islice(loader, num_batches):
+                yield batch["images"], batch["targets"]
+
+        title = f"Corruptions, {checkpoint.path.parent.parent.name}"
+        with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
+            return corruption_errors(batches(), lambda pictures: model.logits(pictures).argmax(1), count)
+
+    def _progress(self, title: str) -> partial[Any] | Any:
+        return image_progress(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
+
+
+def _limited(num_batches: int, limit: int | float) -> int:
+    """Returns how many batches Lightning would take: a whole number is that many, a float a share of them."""
+    return min(num_batches, limit) if isinstance(limit, int) else math.floor(num_batches * limit)

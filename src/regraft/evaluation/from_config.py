@@ -1,0 +1,124 @@
+"""The data of an evaluation: what a run's training has stored of it, and that of another domain."""
+
+import inspect
+import re
+from typing import Any
+
+import torch
+
+from regraft.build.features import frozen_part
+from regraft.build.pixels import read_stored_pixels
+from regraft.config.errors import FaultsError
+from regraft.config.instantiate import Config, factory
+from regraft.config.signatures import hints_of, misfits
+from regraft.core.types import Backbone
+from regraft.data.datamodule import ImageDataModule
+from regraft.data.sources.another_domain import AnotherDomain
+from regraft.data.sources.folder import FolderSource
+from regraft.features.datamodule import CachedData
+from regraft.features.extract import Progress
+from regraft.features.fingerprint import UnreadableSourceError
+from regraft.features.settings import Settings
+from regraft.features.store.store import NoFolderError, NoRoomError
+from regraft.models.freezing import FreezingStrategy
+from regraft.runs.checkpoint import Checkpoint
+
+
+def require_types(config: Config) -> None:
+    """Checks the types of what the command line of an evaluation may change.
+
+    Raises:
+        ValueError: a value has another one.
+    """
+    faults = misfits(config["data"], "data", hints_of(ImageDataModule)) + misfits(config["trainer"], "trainer", {})
+    if faults:
+        raise FaultsError(faults)
+
+
+def evaluation_data(
+    config: Config,
+    backbone: Backbone,
+    images: Any,
+    split: str,
+    strategy: FreezingStrategy,
+    device: torch.device,
+    progress: Progress,
+    *,
+    is_insisted: bool,
+) -> CachedData | None:
+    """Returns the data of an evaluation that reads what the run's training stored, None if it didn't.
+
+    Args:
+        config: the run's.
+        backbone: with the weights to evaluate.
+        images: the prepared datamodule.
+        split: `val` or `test`.
+        strategy: what trained when.
+        device: to evaluate on.
+        progress: see `fill.Progress`.
+        is_insisted: whether what is missing is to be computed and stored; the run's own `features.cache=on` was for its
+            training.
+
+    Raises:
+        ValueError: it is insisted on and can't be.
+    """
+    if "features" not in config:  # a run of an older version
+        return None
+    read_stored_pixels(config, images, [split], progress)
+    settings: Settings = factory(config["features"], "features")()
+    if settings.cache == "off":
+        return None
+    reason, found = "the run trained every stage, or all that is worth storing.", None
+    try:
+        found = frozen_part(config, settings, backbone, strategy, device, progress)
+    except (UnreadableSourceError, NoFolderError) as error:
+        reason = str(error)
+    if found is not None:
+        frozen, depth = found
+        views = images.fixed.views(split, settings.views, settings.views_seed)
+        frozen.prefer_stored(views, depth)
+        if is_insisted or frozen.has_all(views, depth):
+            try:
+                frozen.ensure(views, [depth])
+            except NoRoomError as error:
+                raise ValueError(f"features.cache: {error}") from error
+            table = frozen.table(views, depth, images.indices(split), images.labels(split))
+            tables, stages = {(split, depth): table}, len(backbone.stages)
+            return CachedData(images, tables, [], depth, num_stages=stages, is_amortised=False, is_full_batch=False)
+    if is_insisted:
+        raise ValueError(f"features.cache: got 'on', but {reason}")
+    return None
+
+
+def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
+    """Returns the prepared datamodule of a folder of photos, whose test split is all that there is to measure on.
+
+    Args:
+        config: the run's.
+        trained: the run's checkpoint, whose classes the folder may have in part.
+        folder: see `data.folder`.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: it can't be read, or has a class that the run doesn't know.
+    """
+    own = inspect.signature(ImageDataModule).parameters
+    options = {key: value for key, value in config["data"].items() if key in own}
+    # Of what one trains on, which here is nothing.
+    options |= {"fraction": 1.0, "shots": None, "cache": "off", "val_fraction": 0, "test_fraction": 0}
+    try:
+        source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"))
+        module = ImageDataModule(
+            source=AnotherDomain(source, trained.class_names, str(trained.path)),
+            input_spec=trained.input_spec,
+            augment=factory(config["augment"], "augment")(),
+            seed=config["seed"],
+            **options,
+        )
+        module.prepare_data()
+        module.setup()
+    except (ValueError, FileNotFoundError) as error:
+        # A folder is otherwise what data.root names.
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(re.sub(r"data\.root(?=: )|(?<=Fix: )data\.root(?==)", "shift", str(error))) from error
+    return module

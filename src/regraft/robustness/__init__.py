@@ -1,1 +1,0 @@
-"""How a classifier stands corrupted images: the common-corruptions protocol of Hendrycks & Dietterich (ICLR 2019)."""

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
+
+
+def picture(side, channels):
+    rows, columns = np.mgrid[:side, :side]
+    waves = 100 + 60 * np.sin(rows / 3) + 60 * np.cos(columns / 5)
+    return np.repeat(waves[:, :, None], channels, 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_each_severity_takes_a_picture_further_away(name):
+    original = picture(64, 3)
+    distances = [
+        np.abs(corrupted(original, name, severity).astype(int) - original).mean()
+        for severity in range(1, NUM_SEVERITIES + 1)
+    ]
+    assert min(distances) > 0
+    if name not in ("fog", "snow", "rotation"):  # which aren't ordered by distance on a picture of waves
+        assert distances == sorted(distances)
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize(("side", "channels"), [(1, 3), (8, 1)])
+def test_small_and_gray_pictures_stay_what_they_are(name, side, channels):
+    for severity in range(1, NUM_SEVERITIES + 1):
+        found = corrupted(picture(side, channels), name, severity)
+        assert (found.shape, found.dtype) == ((side, side, channels), np.uint8)
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "snow", "rotation"])
+def test_draws_hang_on_the_picture_alone(name):
+    first, second = picture(16, 3), picture(16, 3) + 1
+    once = corrupted(first, name, 3)
+    corrupted(second, name, 3)
+    assert (corrupted(first, name, 3) == once).all()
+
+
+def test_noise_is_drawn_anew_for_each_picture():
+    gray = [np.full((16, 16, 1), value, np.uint8) for value in (128, 129)]
+    noises = [corrupted(pixels, "gaussian_noise", 1).astype(int) - pixels for pixels in gray]
+    assert (noises[0] != noises[1]).any()
+
+
+def test_known_changes():
+    gray = np.full((8, 8, 3), 100, np.uint8)
+    assert (corrupted(gray, "brightness", 2) == 100 + 51).all()
+    assert (corrupted(gray, "contrast", 5) == 100).all()
+    assert (corrupted(gray, "pixelate", 5) == 100).all()
+    assert (corrupted(gray, "defocus_blur", 3) == 100).all()
+    assert abs(int(corrupted(np.full((64, 64, 3), 100, np.uint8), "shot_noise", 1).mean()) - 100) <= 2

@@ -1,0 +1,44 @@
+import pytest
+import torch
+
+from regraft.evaluation.corruptions.corruptions import CORRUPTIONS
+from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors, summary
+
+
+def made(clean, **errors):
+    return CorruptionErrors(10, clean, {name: [value] * 5 for name, value in errors.items()})
+
+
+def test_without_a_baseline_nothing_is_normalised():
+    metrics, undefined = summary(made(0.1, fog=0.4, snow=0.2), None)
+    assert metrics == pytest.approx({"corruption_error": 0.3, "relative_corruption_error": 0.2})
+    assert undefined == {}
+
+
+def test_with_one_each_corruption_weighs_the_same():
+    metrics, _ = summary(made(0.1, fog=0.4, snow=0.2), made(0.2, fog=0.8, snow=0.25))
+    assert metrics["mce"] == pytest.approx((0.4 / 0.8 + 0.2 / 0.25) / 2)
+    assert metrics["relative_mce"] == pytest.approx((0.3 / 0.6 + 0.1 / 0.05) / 2)
+
+
+def test_a_baseline_that_does_not_mind_a_corruption_gives_no_ratio():
+    metrics, undefined = summary(made(0.1, fog=0.4), made(0.2, fog=0.2))
+    assert "relative_mce" not in metrics
+    assert metrics["mce"] == pytest.approx(2)
+    assert "errs no more with fog than without" in undefined["relative_mce"]
+
+
+def test_errors_do_not_hang_on_the_batches():
+    pictures = torch.randint(0, 256, (6, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    targets = (pictures.float().mean((1, 2, 3)) > 127).long()
+    counted = []
+
+    def classify(some):
+        return (some.float().mean((1, 2, 3)) > 127).long()
+
+    one = corruption_errors([(pictures, targets)], classify, counted.append)
+    two = corruption_errors([(pictures[:2], targets[:2]), (pictures[2:], targets[2:])], classify, lambda number: None)
+    assert one == two
+    assert one.clean == 0
+    assert max(one.errors["brightness"]) > 0
+    assert sum(counted) == 6 * (1 + 5 * len(CORRUPTIONS))
