@@ -10,9 +10,9 @@ from helpers.small import SMALL
 from regraft.cli import main
 from regraft.core.startup import Preempted
 from regraft.module import TransferModule
+from regraft.report.run.finish import show_findings
+from regraft.report.run.mistakes import thorough
 from regraft.runs.predictions import read
-from regraft.verbs.final_report import show_findings
-from regraft.verbs.mistakes import thorough
 from regraft.verbs.report import report
 
 
@@ -58,9 +58,9 @@ def test_off_and_failing_reports_leave_the_run_whole(monkeypatch, caplog, tmp_pa
 
 
 def test_a_board_that_fails_leaves_the_report(monkeypatch, caplog, small_run):
-    monkeypatch.setattr("regraft.verbs.final_report.boards_of", lambda loggers: loggers)
-    monkeypatch.setattr("regraft.verbs.final_report.log_confusion", lambda loggers, found: 1 / 0)
-    monkeypatch.setattr("regraft.verbs.final_report.quick", lambda data: lambda predictions, places: ({}, {}))
+    monkeypatch.setattr("regraft.report.run.finish.boards_of", lambda loggers: loggers)
+    monkeypatch.setattr("regraft.report.run.finish.log_confusion", lambda loggers, found: 1 / 0)
+    monkeypatch.setattr("regraft.report.run.finish.quick", lambda data: lambda predictions, places: ({}, {}))
     (small_run.path / "report.html").unlink()
     show_findings(small_run, None, ["board"], with_report=True)
     assert "no confusion matrix in TensorBoard: ZeroDivisionError" in caplog.text

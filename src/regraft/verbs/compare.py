@@ -38,9 +38,9 @@ def compare(arguments: Sequence[str]) -> None:
         return
     form, output, board = _compared(arguments)
     if form == "table":
-        from regraft.report import leaderboard_table
+        from regraft.report import leaderboard
 
-        leaderboard_table.show(board)
+        leaderboard.show(board)
     elif output is None:
         sys.stdout.write(_text(board, form))
     else:

@@ -22,7 +22,7 @@ from regraft.runs.arguments import output_dir
 if TYPE_CHECKING:
     from regraft.data.images.validation.check import Check
     from regraft.data.sources.tree import Tree
-    from regraft.report.check_page import Picture
+    from regraft.report.data_check import Picture
 
 USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
 _FOLDER = "regraft.data.sources.folder.FolderSource"
@@ -56,7 +56,7 @@ def to_check(arguments: Sequence[str]) -> list[str]:
 
 def data_check_job(composed: DictConfig) -> str | None:
     """Checks the data that Hydra composed and shows what it found; returns a sentence if some of it are errors."""
-    from regraft.report import check_page, check_table
+    from regraft.report import check_table, data_check
 
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     try:
@@ -65,7 +65,7 @@ def data_check_job(composed: DictConfig) -> str | None:
         raise FaultsError([explain(error)]) from error
     except (ValueError, FileNotFoundError) as error:
         raise FaultsError([str(error)]) from error
-    check_page.write(check, folder, picture)
+    data_check.write(check, folder, picture)
     check_table.show(check, folder)
     num_errors = check.num("error")
     if not num_errors:
@@ -80,7 +80,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     from regraft.core.console import image_progress
     from regraft.data.images.file_reading.facts import picture
     from regraft.data.images.validation.check import check_samples, check_tree
-    from regraft.report import check_page
+    from regraft.report import data_check
 
     source = _source(node)
     started = time.perf_counter()
@@ -88,7 +88,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
         source.prepare()
         tree: Tree = source.tree()
         progress = image_progress(is_shown=Console().is_terminal, title="Reading")
-        return check_tree(tree, progress, started), lambda path: picture(tree.root / path, check_page.SIDE)
+        return check_tree(tree, progress, started), lambda path: picture(tree.root / path, data_check.SIDE)
     from regraft.data.images.validation.in_memory import picture_of, samples_of, splits_of
 
     source.prepare()

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from regraft.config.trust import require_known_targets
 from regraft.core import slurm
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.report.run.finish import show_findings, show_so_far
 from regraft.runs import provenance
 from regraft.runs.folder import Run, find_checkpoint
 from regraft.runs.provenance import Session
 from regraft.runs.state import Recorder, is_first_process, recorded
-from regraft.verbs.final_report import show_findings, show_so_far
 from regraft.verbs.outcome import (
     final_metrics,
     keep_tensors,

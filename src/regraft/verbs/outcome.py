@@ -10,7 +10,6 @@ from regraft.verbs.quiet import interruptible
 
 if TYPE_CHECKING:
     from regraft.build import Parts
-    from regraft.report.run.writing import Findings
 
 log = logging.getLogger(__name__)
 
@@ -92,23 +91,3 @@ def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dic
             logger.save()
         elif not isinstance(logger, CSVLogger):
             logger.log_hyperparams(config)
-
-
-def boards_of(loggers: list[Any]) -> list[Any]:
-    """Returns the loggers of TensorBoard."""
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
-
-
-def log_confusion(loggers: list[Any], found: "Findings") -> None:
-    """Shows TensorBoard the confusion matrix of a run's predictions, shares of each true class, as a picture."""
-    predictions, errors = found.record.predictions, found.errors
-    if predictions is None or errors is None:
-        return
-    from regraft.report.run.pictures import heatmap
-
-    for board in boards_of(loggers):
-        name, step = f"{predictions.split}/confusion", found.record.results["num_steps"]
-        board.experiment.add_image(name, heatmap(errors.shares), step, dataformats="HWC")
-        board.save()

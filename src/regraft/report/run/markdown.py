@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from regraft.data.images.validation.findings import readable
-from regraft.report.run import facts
+from regraft.report.run import summary
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import Record
 from regraft.report.run.verdict import verdict
@@ -21,23 +21,23 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     for sentence in verdict(record, errors):
         yield f"{_plain(sentence)}\n"
     metrics = [(name, f"{value:.4f}") for name, value in record.results.get("metrics", {}).items()]
-    yield from _table(("what was run", ""), [*facts.what_ran(record), *metrics])
+    yield from _table(("what was run", ""), [*summary.what_ran(record), *metrics])
     if errors is not None:
         names = record.class_names
         yield (
-            f"Expected calibration error: {facts.percent(errors.bins.ece)} %. {_plain(record.calibration)}".rstrip()
+            f"Expected calibration error: {summary.percent(errors.bins.ece)} %. {_plain(record.calibration)}".rstrip()
             + "\n"
         )
-        rows = [(row.name, f"{row.num_images:,}", *map(facts.percent, (row.precision, row.recall, row.f1)))
+        rows = [(row.name, f"{row.num_images:,}", *map(summary.percent, (row.precision, row.recall, row.f1)))
                 for row in errors.classes]  # fmt: skip
         pairs = [(names[true], names[taken], f"{num:,}") for true, taken, num in errors.pairs[:_MAX_PAIRS]]
         if pairs:
             yield from _table(("true class", "taken for", "images"), pairs)
         yield from _table(("class", "images", "precision, %", "recall, %", "F1, %"), rows)
-    counts = facts.class_counts(record)
-    sizes = [(split, f"{sum(each):,}", facts.balance(each)) for split, each in counts.items()]
+    counts = summary.class_counts(record)
+    sizes = [(split, f"{sum(each):,}", summary.balance(each)) for split, each in counts.items()]
     yield from _table(("split", "images", "balance"), sizes)
-    times = [(name, f"{seconds:.1f}") for name, seconds, _ in facts.where_time_went(record.results)]
+    times = [(name, f"{seconds:.1f}") for name, seconds, _ in summary.where_time_went(record.results)]
     yield from _table(("time", "seconds"), times)
     yield from ["Again:", "", *(f"    {readable(each)}" for each in (*record.commands[-1:], record.reproducing))]
 

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from regraft.data.images.validation.findings import readable
 from regraft.report.axes import shortened
-from regraft.report.run import curves, facts
+from regraft.report.run import curves, summary
 from regraft.report.run.errors import Errors
-from regraft.report.run.pictures import Seen, address, overlaid
 from regraft.report.run.record import Record
+from regraft.report.run.render import Seen, address, overlaid
 from regraft.report.run.verdict import verdict
 from regraft.report.templates import number, source, template
 
@@ -29,7 +29,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], not
         notes: why pictures (`gallery`) or where the model looked (`attention`) are missing, if they are.
     """
     page = template(
-        "run.html", readable=readable, number=number, shortened=shortened, percent=facts.percent, address=address,
+        "run.html", readable=readable, number=number, shortened=shortened, percent=summary.percent, address=address,
         overlaid=overlaid,
     )  # fmt: skip
     script = source("sort.js")
@@ -43,10 +43,10 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], not
         script=Markup(script),  # our own file
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sentences=verdict(record, errors),
-        ran=facts.what_ran(record),
-        times=facts.where_time_went(record.results),
-        counts=facts.class_counts(record),
-        balance=facts.balance,
+        ran=summary.what_ran(record),
+        times=summary.where_time_went(record.results),
+        counts=summary.class_counts(record),
+        balance=summary.balance,
         charts=curves.charts(record.epochs, stages),
         trained=curves.training_map(record.epochs, stages),
         max_skipped=_MAX_SKIPPED,

@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from regraft.report.run.mistakes import quick
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
-from regraft.verbs.mistakes import quick
-from regraft.verbs.outcome import boards_of, log_confusion
 
 if TYPE_CHECKING:
     from regraft.data.datamodule import ImageDataModule
+    from regraft.report.run.writing import Findings
 
 log = logging.getLogger(__name__)
 
@@ -54,3 +54,23 @@ def _warned(lacking: str, run: Run) -> Iterator[None]:
         yield
     except Exception as error:
         log.warning("There is %s: %s: %s. regraft report run=%s", lacking, type(error).__name__, error, run.path)
+
+
+def boards_of(loggers: list[Any]) -> list[Any]:
+    """Returns the loggers of TensorBoard."""
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def log_confusion(loggers: list[Any], found: "Findings") -> None:
+    """Shows TensorBoard the confusion matrix of a run's predictions, shares of each true class, as a picture."""
+    predictions, errors = found.record.predictions, found.errors
+    if predictions is None or errors is None:
+        return
+    from regraft.report.run.render import heatmap
+
+    for board in boards_of(loggers):
+        name, step = f"{predictions.split}/confusion", found.record.results["num_steps"]
+        board.experiment.add_image(name, heatmap(errors.shares), step, dataformats="HWC")
+        board.save()

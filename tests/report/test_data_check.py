@@ -9,13 +9,13 @@ from helpers.planted import encoded, photo, write
 from regraft.data.images.file_reading.facts import picture
 from regraft.data.images.validation.check import Check
 from regraft.data.images.validation.findings import Finding, Item
-from regraft.report import check_page
+from regraft.report import data_check
 
 
 def page_of(path, num_items=1):
     items = tuple(Item((path.name,), "<i>") for _ in range(num_items))
     check = Check("<b>photos", {"train": {"a&b": 3}}, [Finding("x", "note", "So <it> is.", items, True)], 3, 3, 0.1)
-    return check_page.page(check, lambda name: picture(path.parent / name, check_page.SIDE))
+    return data_check.page(check, lambda name: picture(path.parent / name, data_check.SIDE))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from regraft.runs.folder import Run, find_checkpoint
 if TYPE_CHECKING:
     from regraft.data.datamodule import ImageDataModule
     from regraft.deployment.classifier import TrainedModel
-    from regraft.report.run.pictures import Seen
+    from regraft.report.run.render import Seen
     from regraft.report.run.writing import Look
     from regraft.runs.predictions import Predictions
 
@@ -70,7 +70,7 @@ def _pictures(
 ) -> "tuple[dict[int, Seen], dict[str, str]]":
     """Returns the pictures at some places of the predictions, and why some, or where the model looked, are missing."""
     from regraft.data.showing import shown
-    from regraft.report.run.pictures import Seen
+    from regraft.report.run.render import Seen
 
     split = predictions.split
     if split not in data.sizes:

@@ -11,8 +11,8 @@ from regraft.report.run.curves import charts, phase_starts, stages_of, training_
 from regraft.report.run.errors import errors_of
 from regraft.report.run.markdown import to_markdown
 from regraft.report.run.page import to_html
-from regraft.report.run.pictures import Seen, heatmap
 from regraft.report.run.record import read_record
+from regraft.report.run.render import Seen, heatmap
 from regraft.report.run.verdict import verdict
 from regraft.report.run.writing import findings_of, write_report
 from regraft.runs.predictions import Predictions, write
