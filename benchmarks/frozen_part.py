@@ -321,7 +321,7 @@ def child(name: str, scratch: Path) -> None:
 
         import regraft.report.run.writing  # noqa: F401
         from regraft import build  # noqa: F401
-        from regraft.verbs import fitting  # noqa: F401
+        from regraft.training import fit  # noqa: F401
 
     before, started = cpu_seconds(), time.perf_counter()
     result = CASES[name](scratch)

@@ -115,5 +115,5 @@ def test_the_command_line_is_light():
 
 def test_a_training_worker_has_no_words_of_the_command_line():
     assert not imported_by(
-        "import regraft.verbs.fitting", ["regraft.cli_words", "regraft.comparing", "regraft.runs.find"]
+        "import regraft.training.fit", ["regraft.cli_words", "regraft.comparing", "regraft.runs.find"]
     )

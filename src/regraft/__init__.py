@@ -27,7 +27,7 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     Raises:
         ValueError: a mistake in the overrides or the data; the message says what, what is allowed and the fix.
     """
-    from regraft.verbs.train import train_once
+    from regraft.verbs.train_command import train_once
 
     return train_once(overrides, config_dir)
 
@@ -42,7 +42,7 @@ def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
     Returns:
         The run's handle.
     """
-    from regraft.runs.resume import resume_once
+    from regraft.verbs.train_command import resume_once
 
     return resume_once(overrides, config_dir)
 

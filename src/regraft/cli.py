@@ -127,7 +127,7 @@ def _dispatch(arguments: list[str]) -> None:
 
         cache(rest)
     elif verb == "_join":  # one process of a training on several devices; see verbs/devices.py
-        from regraft.verbs.devices import join
+        from regraft.verbs.join import join
 
         join(rest[0])
     else:
@@ -143,7 +143,7 @@ def _run_training(arguments: list[str]) -> None:
 
 
 def _train(config: DictConfig) -> Any:
-    from regraft.verbs.train import train_job
+    from regraft.verbs.train_command import train_job
 
     return train_job(config)
 

@@ -4,7 +4,7 @@ import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from regraft.evaluation.metrics import scores
-from regraft.metrics import classification_metrics
+from regraft.training.metrics import classification_metrics
 
 NAMES = tuple("abcdefg")
 

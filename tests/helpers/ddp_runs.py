@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 from regraft.core.types import Backbone, InputSpec
-from regraft.freezing.callback import FreezingCallback
 from regraft.models.freezing import Gradual
-from regraft.optim import parameter_groups, scaled_learning_rates
+from regraft.training.callbacks.freezing import FreezingCallback
+from regraft.training.optim import parameter_groups, scaled_learning_rates
 
 
 class Module(pl.LightningModule):

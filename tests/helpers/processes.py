@@ -9,7 +9,9 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["regraft.build.parts", "regraft.module", "regraft.verbs.train", "sklearn.datasets"])
+_CONTEXT.set_forkserver_preload(
+    ["regraft.training.from_config", "regraft.training.module", "regraft.training.launch", "sklearn.datasets"]
+)
 
 
 def start(function: Callable[..., None], *arguments: object) -> BaseProcess:

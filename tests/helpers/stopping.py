@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import regraft
-from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
+from regraft.training.callbacks.checkpoint import LastCheckpoint
 
 
 class StoppedError(Exception):

@@ -14,7 +14,7 @@ from regraft.runs.checkpoint import read
     [
         "shutil.copy",
         "os.system",
-        "regraft.verbs.devices.subprocess.run",
+        "regraft.training.multi_process.subprocess.run",
         "torch.hub.load",
         "pytorch_lightning.os.system",
     ],

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from regraft.predictions import callback
-from regraft.predictions.callback import predictions_of
 from regraft.runs.predictions import PREDICTIONS, Predictions, read, write
+from regraft.training.callbacks import predictions as callback
+from regraft.training.callbacks.predictions import predictions_of
 
 
 def test_a_run_keeps_what_its_test_said(small_run):

@@ -76,7 +76,7 @@ def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
 
 def doing(monkeypatch, deeds):
     """Has a sweep's jobs do what is said for their seeds instead of training."""
-    monkeypatch.setattr("regraft.verbs.train.train_job", lambda composed: deeds[composed.seed]())
+    monkeypatch.setattr("regraft.verbs.train_command.train_job", lambda composed: deeds[composed.seed]())
 
 
 def test_a_job_that_exits_fails_alone_with_its_traceback(monkeypatch, capsys):

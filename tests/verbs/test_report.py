@@ -9,10 +9,10 @@ from helpers.made_runs import made_run
 from helpers.small import SMALL
 from regraft.cli import main
 from regraft.core.startup import Preempted
-from regraft.module import TransferModule
 from regraft.report.run.finish import show_findings
 from regraft.report.run.mistakes import thorough
 from regraft.runs.predictions import read
+from regraft.training.module import TransferModule
 from regraft.verbs.report import report
 
 

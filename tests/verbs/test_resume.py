@@ -10,11 +10,11 @@ import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL, without
 from helpers.stopping import content_of, stopped_run
-from regraft.checkpoints.keeping import LastCheckpoint
 from regraft.core.safe_load import load_safely
 from regraft.runs import checkpoint as reading
 from regraft.runs import provenance
 from regraft.runs.folder import Run
+from regraft.training.callbacks.checkpoint import LastCheckpoint
 
 
 def test_a_run_says_what_it_came_to(small_run):

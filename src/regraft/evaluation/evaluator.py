@@ -17,7 +17,7 @@ from regraft.evaluation.logits import Logits, TakeLogits
 from regraft.evaluation.metrics import require_numbers
 from regraft.evaluation.results import SPLITS
 from regraft.runs.checkpoint import Checkpoint, read
-from regraft.verbs.quiet import interruptible
+from regraft.training.lightning import interruptible
 
 if TYPE_CHECKING:
     from torch import Tensor

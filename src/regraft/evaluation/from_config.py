@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-from regraft.build.features import frozen_part
-from regraft.build.pixels import read_stored_pixels
 from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, factory
 from regraft.config.signatures import hints_of, misfits
@@ -22,6 +20,8 @@ from regraft.features.settings import Settings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
+from regraft.training.feature_plan import frozen_part
+from regraft.training.image_cache import read_stored_pixels
 
 
 def require_types(config: Config) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from regraft.freezing.table import StageRow, render
 from regraft.runs.folder import Run
+from regraft.training.stage_table import StageRow, render
 
 
 def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:

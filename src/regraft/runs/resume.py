@@ -1,23 +1,15 @@
 """`regraft resume`: go on with a run in its own folder; the training itself is `verbs.train`'s."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
-from regraft.runs.arguments import to_resume
 from regraft.runs.folder import Run
 from regraft.runs.provenance import sessions
 
 log = logging.getLogger(__name__)
 
+
 _LIMITS = ("max_epochs", "max_steps")
-
-
-def resume_once(overrides: Sequence[str], config_dir: str | None) -> Run:
-    """Goes on with a run as the command line does; see `regraft.resume`."""
-    from regraft.verbs.train import train_once
-
-    return train_once(to_resume(overrides), config_dir)
 
 
 def newest_record(run: Run, of_checkpoint: dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from regraft.core.startup import quick_imports
 from regraft.runs.arguments import in_its_folder
 from regraft.runs.folder import Run
 from regraft.sweeps.space import configured_lines
-from regraft.verbs.train import settle
+from regraft.training.launch import settle
 
 if TYPE_CHECKING:
     from regraft.build import Checked, LastBackbone
@@ -185,7 +185,7 @@ def _each_checked(jobs: Sequence[Composed]) -> Iterator[tuple[int, "Checked | No
         return
     with quick_imports():
         from regraft import build
-        from regraft.verbs.quiet import quiet_lightning
+        from regraft.training.lightning import quiet_lightning
 
     quiet_lightning()
     backbones = build.LastBackbone()

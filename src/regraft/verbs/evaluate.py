@@ -57,7 +57,7 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
         from regraft import build
         from regraft.evaluation.evaluator import Measuring
         from regraft.runs.checkpoint import read
-        from regraft.verbs.quiet import quiet_lightning
+        from regraft.training.lightning import quiet_lightning
 
     trust = named_in(overrides)
     checkpoint = read(find_checkpoint(composed.ckpt_path, prefer="best"), trust)

@@ -16,13 +16,13 @@ from regraft.config.quoting import key_of
 from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
 from regraft.runs.folder import Run
-from regraft.verbs.fitting import fit
-from regraft.verbs.quiet import quiet_lightning
-from regraft.verbs.train import keep_overrides
+from regraft.training.fit import fit
+from regraft.training.launch import keep_overrides
+from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
     from regraft.build import Point
-    from regraft.grid_heads import HeadFit
+    from regraft.training.probe.fit import HeadFit
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         from regraft import build
         from regraft.core.console import image_progress
         from regraft.report import grid_table
+        from regraft.report.run.finish import RunDisplay
 
     quiet_lightning()
     configs = {point: _config_of(composed, point, overrides) for point in _points(composed)}
@@ -75,7 +76,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     log.info(
         "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
     )
-    fit(configs[best], run, session)
+    fit(configs[best], run, session, RunDisplay())
     return run
 
 

@@ -70,7 +70,8 @@ def reproduce_job(composed: DictConfig, source: Run) -> str | None:
 
 def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> str | None:
     from regraft.report import comparison_table
-    from regraft.verbs import train
+    from regraft.report.run.finish import RunDisplay
+    from regraft.training import launch
 
     config = _config_of(source, composed, overrides)
     earlier = provenance.sessions(source)
@@ -78,7 +79,7 @@ def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], 
     _warn_of_sessions(source, earlier)
     session = provenance.new_session(overrides)
     session["reproduces"] = {"run": str(source.path), "fingerprint": _fingerprint(source, earlier, config["trust"])}
-    train.launch(config, run, session, overrides)
+    launch.launch(config, run, session, overrides, RunDisplay())
     comparison_table.show(source, run)
     differing = different(source.metrics, run.metrics)
     if not differing:

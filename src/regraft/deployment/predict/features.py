@@ -6,8 +6,6 @@ from typing import Any
 
 import torch
 
-from regraft.build.features import frozen_part
-from regraft.build.strategies import freezing
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress
 from regraft.data.images.deterministic_views import file_transform
@@ -19,6 +17,8 @@ from regraft.features.settings import Settings
 from regraft.features.store.store import NoFolderError
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint
+from regraft.training.feature_plan import frozen_part
+from regraft.training.strategies import freezing
 
 
 def model_and_features(

@@ -3,9 +3,10 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from regraft.report import terminal
 from regraft.report.run.mistakes import quick
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
@@ -13,12 +14,32 @@ from regraft.runs.folder import Run
 if TYPE_CHECKING:
     from regraft.data.datamodule import ImageDataModule
     from regraft.report.run.writing import Findings
+    from regraft.training.stage_table import StageRow
 
 log = logging.getLogger(__name__)
 
 
+class RunDisplay:
+    """Shows a run on the terminal, and writes its report; see `fit`."""
+
+    def show_start(self, run: Run, rows: "Sequence[StageRow]", data: "ImageDataModule") -> None:
+        """Prints what trains from which epoch on, on what, and where the run lies."""
+        terminal.show_start(rows, data.sizes, data.class_names, run)
+
+    def show_end(
+        self, run: Run, results: dict[str, Any], data: "ImageDataModule", loggers: list[Any], *, with_report: bool
+    ) -> None:
+        """Prints the results, logs the confusion matrix to TensorBoard, and writes the report if that is wanted."""
+        show_findings(run, data, loggers, with_report=with_report)
+        terminal.show_results(results, run)
+
+    def show_so_far(self, run: Run) -> None:
+        """Writes the report of a run that ended early, if it reached the end of an epoch."""
+        show_so_far(run)
+
+
 def show_findings(run: Run, data: "ImageDataModule", loggers: list[Any], *, with_report: bool) -> None:
-    """Shows TensorBoard, if it is among the loggers, the confusion matrix, and writes the report if that is wanted."""
+    """Logs the confusion matrix to TensorBoard, if it is among the loggers; writes the report if that is wanted."""
     if not with_report and not boards_of(loggers):
         return
     no_board = "no confusion matrix in TensorBoard"

@@ -1,0 +1,272 @@
+"""What of a run is stored instead of computed again and again: asked for, possible, worth it; then done."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from regraft.config.instantiate import Config, factory, target_of
+from regraft.core.types import Backbone
+from regraft.data.images.transforms.augment import Augment
+from regraft.features.cache import FrozenFeatures
+from regraft.features.cut import Stretch, frozen_depth, stretches
+from regraft.features.datamodule import CachedData
+from regraft.features.extract import Progress
+from regraft.features.fingerprint import UnreadableSourceError
+from regraft.features.settings import Settings
+from regraft.features.store.store import NoFolderError, NoRoomError
+from regraft.models.freezing import FreezingStrategy
+from regraft.models.phases import phases as phases_of
+from regraft.training import feature_summary
+from regraft.training.feature_policy import (
+    between_steps,
+    draws_views,
+    obstacle,
+    require_full_batch,
+    trains_head_only,
+    waste,
+)
+from regraft.training.optim import LBFGS
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FeaturePlan:
+    """What is going to be stored for a run.
+
+    Attributes:
+        settings: the user's choices.
+        images: the datamodule of the images.
+        frozen: where features are kept and computed.
+        stretches: the run's epochs and their cuts.
+        is_amortised: whether an epoch that trains the head alone is one batch.
+        is_full_batch: whether such an epoch is a single step.
+    """
+
+    settings: Settings
+    images: Any
+    frozen: FrozenFeatures
+    stretches: list[Stretch]
+    is_amortised: bool
+    is_full_batch: bool
+
+    @property
+    def depths(self) -> list[int]:
+        """The cuts, ascending."""
+        return sorted({part.depth for part in self.stretches if part.depth})
+
+    @property
+    def eval_depth(self) -> int:
+        """The cut for what is measured after training, below which nothing has ever trained; 0 for none."""
+        return self.stretches[-1].depth if self.stretches else 0
+
+    @property
+    def is_required(self) -> bool:
+        """Whether the run would be another one without the store."""
+        return self.settings.cache == "on" or self.is_full_batch or draws_views(self.settings, self.images.augment)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What a resumed run must know, to go on in the same way whatever the store holds by then."""
+        return {"precision": self.frozen.precision, "is_amortised": self.is_amortised}
+
+    def views(self, split: str) -> list[Any]:
+        """Returns the images of a split, under each transform."""
+        views: list[Any] = self.images.fixed.views(split, self.settings.views, self.settings.views_seed)
+        return views
+
+
+def feature_plan(
+    config: Config,
+    backbone: Backbone,
+    data: Any,
+    strategy: FreezingStrategy,
+    device: torch.device,
+    *,
+    start_epoch: int,
+    progress: Progress,
+    earlier: Mapping[str, Any] | None = None,
+) -> FeaturePlan | None:
+    """Returns what to store for a training, None if nothing; the log says why.
+
+    Args:
+        config: the resolved config.
+        backbone: with the weights that the run starts or goes on with.
+        data: the prepared datamodule of the images.
+        strategy: what trains when.
+        device: of the run.
+        start_epoch: where the run starts or goes on.
+        progress: see `fill.Progress`.
+        earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored; a
+            run whose epochs weren't one batch keeps to that.
+
+    Raises:
+        ValueError: `features.cache=on`, `features.views` or an optimizer wants what can't be.
+    """
+    settings: Settings = factory(config["features"], "features")()
+    names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
+    phases = run_phases_of(strategy, names, max_epochs)
+    is_full_batch = _is_full_batch(config)
+    plan = None
+    reason = require_storable_if_wanted(config, backbone, data.augment, strategy)
+    if reason is None and earlier is not None and earlier["precision"] is None and settings.cache != "on":
+        reason = "the run didn't store them when it began."
+    if reason is None:
+        precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
+        if earlier is not None and earlier["precision"] in precisions:
+            precisions = (earlier["precision"],)
+        try:
+            frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+        except (UnreadableSourceError, NoFolderError) as error:
+            reason = str(error)
+        else:
+            parts = stretches(phases, names, max_epochs, start_epoch, frozen.costs)
+            # A checkpoint from between two steps of an epoch is none from between two batches of one step.
+            was_amortised = earlier is None or earlier.get("is_amortised", False)
+            is_whole = is_full_batch or (between_steps(config) is None and was_amortised)
+            plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
+            if start_epoch and not plan.depths and stretches(phases, names, max_epochs, 0, frozen.costs)[0].depth:
+                # No reason to refuse a run that has been accepted when it started.
+                log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")
+                return None
+            reason = _drawback(config, plan, is_decided=earlier is not None)
+    if reason is None:
+        _say_between_steps(config, plan)
+        return plan
+    _require_not_wanted(settings, data.augment, reason, is_full_batch=is_full_batch)
+    if settings.cache == "auto":
+        log.info("Features aren't stored: %s", reason)
+    return None
+
+
+def _say_between_steps(config: Config, plan: FeaturePlan | None) -> None:
+    if plan is None or not any(part.depth == len(plan.frozen.stage_names) for part in plan.stretches):
+        return
+    key = between_steps(config)
+    if key is not None:
+        log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
+
+
+def require_storable_if_wanted(
+    config: Config, backbone: Backbone, augment: Augment, strategy: FreezingStrategy
+) -> str | None:
+    """Returns why the features of a run can't be stored, None if they can, going by its config and stages alone.
+
+    Raises:
+        ValueError: the user wants them stored, or an optimizer that works on them.
+    """
+    settings: Settings = factory(config["features"], "features")()
+    phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
+    is_full_batch = _is_full_batch(config)
+    if is_full_batch:
+        require_full_batch(config, backbone, augment, [factors for _, factors in phases])
+    reason = obstacle(settings, config, augment, frozen_depth(phases[0][1], backbone.stage_names))
+    if reason is not None:
+        _require_not_wanted(settings, augment, reason, is_full_batch=is_full_batch)
+    return reason
+
+
+def _is_full_batch(config: Config) -> bool:
+    return issubclass(target_of(config["optimizer"], "optimizer"), LBFGS)
+
+
+def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | None:
+    """Returns why a plan isn't worth it, None if it is; chooses the precision that the store has already."""
+    if not plan.depths:
+        return "no cut below the frozen stages makes an epoch at least 1.3 times as fast."
+    plan.frozen.prefer_stored(plan.views("train"), plan.depths[-1])
+    # What is trained on must not hang on what the store holds: views are stored whether or not that saves time.
+    if is_decided or plan.is_required:
+        return None
+    views = {split: plan.views(split) for split in plan.images.sizes if split != "test"}
+    return waste(config, plan.frozen, plan.stretches, views)
+
+
+def _require_not_wanted(settings: Settings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
+    """Returns unless what can't be stored for some reason is to be.
+
+    Raises:
+        ValueError: the user wants it stored.
+    """
+    if settings.cache == "on":
+        raise ValueError(f"features.cache: got 'on', but {reason}")
+    if is_full_batch:
+        raise ValueError(f"optimizer: LBFGS works on stored features, but {reason}")
+    if draws_views(settings, augment):
+        raise ValueError(
+            f"features.views: got {settings.views}, but {reason} features.views=0 draws anew in each epoch."
+        )
+
+
+def run_phases_of(
+    strategy: FreezingStrategy, stage_names: tuple[str, ...], max_epochs: int
+) -> list[tuple[int, dict[str, float]]]:
+    """Returns each phase's first epoch and its factors of the learning rate."""
+    return [(phase.start_epoch, phase.factors) for phase in phases_of(strategy, stage_names, max_epochs)]
+
+
+def model_name(config: Config) -> str:
+    """Returns what people call the backbone."""
+    node = config["model"]
+    return str(node.get("name") or node["_target_"].rpartition(".")[2])
+
+
+def store(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
+    """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
+
+    None if neither the disk nor memory can hold it and the user didn't insist; the log says so.
+
+    Raises:
+        ValueError: the user did insist.
+    """
+    splits = {"train": plan.depths, "val": plan.depths, "test": [plan.eval_depth] if plan.eval_depth else []}
+    views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}
+    try:
+        plan.frozen.make_room([(views[split], splits[split]) for split in views])
+        filled = [plan.frozen.ensure(views[split], splits[split]) for split in views]
+    except NoRoomError as error:
+        if plan.is_required:
+            raise ValueError(f"features.cache: {error}") from error
+        log.warning("features: %s They are computed anew in each epoch.", error)
+        return None
+    finally:
+        plan.frozen.rows.release()
+    tables = {
+        (split, depth): plan.frozen.table(views[split], depth, plan.images.indices(split), plan.images.labels(split))
+        for split in views
+        for depth in splits[split]
+    }
+    data = CachedData(
+        plan.images,
+        tables,
+        plan.stretches,
+        plan.eval_depth,
+        num_stages=len(plan.frozen.stage_names),
+        is_amortised=plan.is_amortised,
+        is_full_batch=plan.is_full_batch,
+    )
+    summary = feature_summary.summary(plan.frozen, plan.stretches, views, filled)
+    feature_summary.say(plan, views, summary)
+    return data, summary
+
+
+def frozen_part(
+    config: Config,
+    settings: Settings,
+    backbone: Backbone,
+    strategy: FreezingStrategy,
+    device: torch.device,
+    progress: Progress,
+) -> tuple[FrozenFeatures, int] | None:
+    """Returns what never trained in any phase, and its cut; None if there is no such thing."""
+    names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
+    phases = run_phases_of(strategy, names, max_epochs)
+    if not all(frozen_depth(factors, names) for _, factors in phases):
+        return None
+    precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
+    frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+    depth = stretches(phases, names, max_epochs, 0, frozen.costs)[-1].depth
+    return (frozen, depth) if depth else None

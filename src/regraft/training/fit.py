@@ -1,0 +1,263 @@
+"""Trains and tests one run in this process, and keeps what became of it.
+
+Which config it has, and in which process it runs, is decided in `train`.
+"""
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from regraft.config.trust import require_known_targets
+from regraft.core import slurm
+from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.runs import provenance
+from regraft.runs.folder import Run, find_checkpoint
+from regraft.runs.provenance import Session
+from regraft.runs.state import Recorder, is_first_process, recorded
+from regraft.training.lightning import interruptible
+from regraft.training.results import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
+
+if TYPE_CHECKING:
+    from regraft.build import Checked, FeaturePlan, Parts
+    from regraft.runs.checkpoint import Checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class Display(Protocol):
+    """Shows a run while this process trains it."""
+
+    def show_start(self, run: Run, rows: Sequence[Any], data: Any) -> None:
+        """Shows what trains from which epoch on, and on what.
+
+        Args:
+            run: the run.
+            rows: a `StageRow` a stage.
+            data: the prepared datamodule.
+        """
+
+    def show_end(self, run: Run, results: dict[str, Any], data: Any, loggers: list[Any], *, with_report: bool) -> None:
+        """Shows what the run has found, to the loggers too, and writes its report."""
+
+    def show_so_far(self, run: Run) -> None:
+        """Writes the report of a run that ends early."""
+
+
+def fit(
+    config: dict[str, Any],
+    run: Run,
+    session: Session,
+    display: Display,
+    checked: "Checked | None" = None,
+    checkpoint: "Checkpoint | None" = None,
+) -> None:
+    """Trains and tests one run in this process, and keeps what became of it.
+
+    Args:
+        config: the resolved config, plain types.
+        run: where everything is kept.
+        session: where it comes from; see `provenance.new_session`.
+        display: shows the run.
+        checked: what checking the config has made, if it has been checked in this process.
+        checkpoint: what the run goes on from, if it has been read already.
+    """
+    # A resumed or reproduced run's own files had a say in it.
+    require_known_targets(config, config.get("trust", []), str(run.path))
+    started = time.perf_counter()
+    try:
+        with recorded(run) as recorder:
+            # Another process may have gone on with the run until now that it is held.
+            if config["ckpt_path"] is not None and (checkpoint is None or not checkpoint.is_current):
+                checkpoint = checkpoint_of(config)
+            _fit(config, run, session, display, recorder, checked, checkpoint)
+    except BaseException as error:
+        if is_first_process():
+            if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
+                slurm.requeue()
+            if _wants_report(config) and not config["trainer"].get("fast_dev_run"):
+                display.show_so_far(run)
+        raise
+    finally:
+        if is_first_process():
+            provenance.end_session(run, session, time.perf_counter() - started)
+
+
+def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
+    """Returns what a run goes on from.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint; ValueError: it is none of ours.
+    """
+    with quick_imports():
+        from regraft.runs.checkpoint import read
+
+    return read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
+
+
+def _fit(
+    config: dict[str, Any],
+    run: Run,
+    session: Session,
+    display: Display,
+    recorder: Recorder,
+    checked: "Checked | None",
+    checkpoint: "Checkpoint | None",
+) -> None:
+    started = time.perf_counter()
+    with quick_imports():
+        import pytorch_lightning as pl
+
+        from regraft import build
+
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    parts = build.assemble(
+        config,
+        checkpoint,
+        None if checked is None else checked.made,
+        lambda data, body: build.require_fitting_data(config, data, body, checked),
+    )
+    provenance.require_same_data(session, config["data"], parts.data.fingerprint)
+    loggers = build.loggers(config, run)
+    trainer = build.trainer(
+        config,
+        has_val=parts.data.has_val,
+        callbacks=build.callbacks(config, run, parts, recorder.note),
+        logger=loggers,
+        default_root_dir=run.path,
+    )
+    plan = _feature_plan(config, parts, trainer, checkpoint)
+    _settle_process(trainer)
+    if trainer.is_global_zero:
+        # Not before now: what is refused above must leave a run that it would have gone on with as it was.
+        _begin(config, run, session, recorder, parts, trainer)
+        display.show_start(run, parts.rows, parts.data)
+        if checkpoint is not None:
+            _go_on_from(checkpoint, run, loggers)
+    laps = {"start": time.perf_counter() - started}
+    build.store_pixels(config, parts.data, plan, _start_epoch(checkpoint), _image_progress(config, trainer, "Images"))
+    stored = None if plan is None else build.store(plan)
+    data, summary = (parts.data, None) if stored is None else stored
+    laps["images and features"] = time.perf_counter() - started - sum(laps.values())
+    parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
+    _run_fit(trainer, parts.module, data, config["ckpt_path"], run)
+    laps["training"] = time.perf_counter() - started - sum(laps.values())
+    metrics = final_metrics(trainer, parts, data, run)
+    laps["final test"] = time.perf_counter() - started - sum(laps.values())
+    if trainer.is_global_zero:
+        seconds = {"seconds": time.perf_counter() - started, "seconds_of": laps}
+        results = results_of(trainer, parts) | {"metrics": metrics} | seconds
+        if summary is not None:
+            results["features"] = summary
+        _end(config, run, results, parts, trainer, loggers)
+        with_report = _wants_report(config) and not trainer.fast_dev_run
+        display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
+
+
+def _settle_process(trainer: Any) -> None:
+    """Makes this process quick at what it is to do, now that its device is known."""
+    import torch
+
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
+    if trainer.strategy.root_device.type == "cpu" and keep_freed_memory():
+        log.info("Freed memory is kept for the next batch (glibc's mallopt; REGRAFT_MALLOC=default turns it off).")
+
+
+def _begin(
+    config: dict[str, Any], run: Run, session: Session, recorder: Recorder, parts: "Parts", trainer: Any
+) -> None:
+    """Writes down that the run is under way, and what it is."""
+    recorder.follow(lambda: (trainer.global_step, trainer.current_epoch))
+    recorder.start()
+    run.write_config(config)
+    provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
+    if parts.data.skipped:
+        run.write_skipped(parts.data.skipped)
+
+
+def _go_on_from(checkpoint: "Checkpoint", run: Run, loggers: list[Any]) -> None:
+    """Has metrics.csv go on from the rows before the checkpoint."""
+    from regraft.training.callbacks.resume import history_of, take_up_history
+
+    log.info("Going on from %s.", checkpoint.path)
+    rows = history_of(checkpoint.content)
+    take_up_history(loggers, run.history(checkpoint.content["global_step"]) if rows is None else rows)
+
+
+def _end(
+    config: dict[str, Any], run: Run, results: dict[str, Any], parts: "Parts", trainer: Any, loggers: list[Any]
+) -> None:
+    """Writes down what the run has found."""
+    if parts.data.skipped:
+        results["num_skipped_images"] = len(parts.data.skipped)
+    if not trainer.fast_dev_run:
+        keep_tensors(parts.module, run)
+    run.write_results(results)
+    log_hyperparameters(loggers, config, results)
+
+
+def _wants_report(config: dict[str, Any]) -> bool:
+    # A run of an older version that is continued has no such key.
+    return bool(config.get("report", "default") == "default")
+
+
+def _feature_plan(
+    config: dict[str, Any], parts: "Parts", trainer: Any, checkpoint: "Checkpoint | None"
+) -> "FeaturePlan | None":
+    """Returns what is stored of the run; reloads loaders at each epoch if its phases differ in it."""
+    from regraft import build
+
+    if checkpoint is not None:
+        # Before Lightning restores it all: what is stored hangs on the weights.
+        parts.module.load_state_dict(checkpoint.content["state_dict"])
+    plan = build.feature_plan(
+        config,
+        parts.module.backbone,
+        parts.data,
+        parts.strategy,
+        trainer.strategy.root_device,
+        start_epoch=_start_epoch(checkpoint),
+        progress=_image_progress(config, trainer, "Features"),
+        earlier=None if checkpoint is None else checkpoint.features,
+    )
+    if plan is not None and len({stretch.depth for stretch in plan.stretches}) > 1:
+        trainer.reload_dataloaders_every_n_epochs = 1
+    return plan
+
+
+def _start_epoch(checkpoint: "Checkpoint | None") -> int:
+    return 0 if checkpoint is None else int(checkpoint.content["epoch"])
+
+
+def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
+    from regraft.core.console import image_progress
+
+    return image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
+
+
+def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
+    """Fits; what a signal ends leaves as the interrupt or the exit that it is."""
+    from regraft.training.callbacks.signals import StoppedBySignal
+    from regraft.training.divergence import DivergedError
+
+    try:
+        with interruptible(trainer):
+            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+    except DivergedError as error:
+        raise ValueError(f"{error} {saved_before(run, error.step)}") from error
+    except StoppedBySignal as stopped:
+        saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
+        log.info(
+            "Stopped by %s in epoch %d at step %d (%s). To go on: regraft resume run=%s",
+            *(stopped, trainer.current_epoch, trainer.global_step, saved, run.path),
+        )
+        if not trainer.is_global_zero:
+            # Lightning kills the first process as soon as another one fails, though it may not have ended yet.
+            raise SystemExit(0) from None
+        if stopped.exit_code == 130:
+            raise KeyboardInterrupt from None
+        raise Preempted(stopped.signum) from None
+    finally:
+        module.teardown("fit")  # which Lightning leaves out where training failed

@@ -1,0 +1,265 @@
+"""TransferModule: backbone + head + loss + metrics, as Lightning runs them.
+
+What trains when is the freezing callback's business, and which objects these are is `build`'s.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MetricCollection
+
+from regraft.core.seeding import derive_seed
+from regraft.core.types import Backbone, Batch, EpochBatch
+from regraft.training.divergence import DivergedError, divergence
+from regraft.training.epoch_metrics import TrainMetrics
+from regraft.training.head_epoch import HeadEpoch
+from regraft.training.head_loop import Sums, may_draw
+from regraft.training.losses import penalty
+from regraft.training.metrics import MeanLoss, classification_metrics
+from regraft.training.optim import LBFGS, effective_learning_rates, scaled_learning_rates
+from regraft.training.run_progress import RunProgress
+from regraft.training.schedule import RunSchedule
+
+
+class TransferModule(pl.LightningModule):
+    """A pretrained backbone with a new head.
+
+    Args:
+        backbone: gives features of shape (batch, num_features).
+        head: gives logits of shape (batch, num_classes) from features.
+        loss: see `losses`; targets are class indices, or rows that sum to 1.
+        num_classes: how many classes there are.
+        make_optimizer: an optimizer over every parameter, in named groups.
+        make_scheduler: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
+        l1: factor of the sum of absolute weights in the loss.
+        l2: factor of half the sum of squared weights in the loss.
+        record: plain types that make the checkpoint a handle: config, architecture, input spec, class names.
+        skips_nan: whether a batch whose loss isn't finite is left out and counted, instead of ending the run.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        head: nn.Module,
+        loss: nn.Module,
+        num_classes: int,
+        make_optimizer: Callable[[Backbone, nn.Module], Optimizer],
+        make_scheduler: Callable[..., dict[str, Any]],
+        l1: float,
+        l2: float,
+        record: dict[str, Any],
+        skips_nan: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.loss: Any = loss
+        self._make_optimizer = make_optimizer
+        self._schedule = RunSchedule(make_scheduler)
+        self._head_epoch = HeadEpoch(self._loss_on_features)
+        self._l1, self._l2 = l1, l2
+        self.save_hyperparameters(record, logger=False)
+        metrics = classification_metrics(num_classes)
+        self.train_metrics = TrainMetrics(num_classes)
+        self._progress = RunProgress(self.train_metrics, self._schedule)
+        self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
+        self.val_metrics = metrics.clone(prefix="val/")
+        self.test_metrics = metrics.clone(prefix="test/")
+        self._skips_nan = skips_nan
+        self._earlier_steps: Sums | None = None
+        self._head_draws = any(may_draw(part) for part in head.modules())
+
+    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
+        """Returns logits.
+
+        Args:
+            images: (batch, num_channels, height, width), normalised; or the activations at a cut, see
+                `Backbone.forward`.
+            depth: how many stages have been computed already.
+
+        Returns:
+            (batch, num_classes).
+        """
+        # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
+        images = images.to(next(self.parameters()).dtype)
+        logits: Tensor = self.head(self.backbone(images, depth))
+        return logits
+
+    def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
+        """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks.
+
+        Of an epoch that is one batch all steps but the last are taken here: a linear head's step takes less time than
+        what Lightning adds to it.
+        """
+        if "steps" not in batch:
+            self._seed_draws(batch["draw_seed"])
+            if not batch.get("is_exact", True):
+                self._head_epoch.narrow(len(batch["targets"]), self.trainer.optimizers[0])
+            return
+        self._earlier_steps = self._head_epoch.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
+
+    def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
+        """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's.
+
+        None for a batch that is skipped.
+
+        Raises:
+            DivergedError: the loss isn't finite, and such batches aren't skipped.
+        """
+        if "steps" in batch:
+            loss, logits, targets, indices = self._head_epoch.last_step()
+            assert self._earlier_steps is not None, "on_train_batch_start has taken them"
+            self._require_finite(self._earlier_steps, batch)
+            if len(self._earlier_steps.losses):
+                self.train_metrics.update(*self._earlier_steps[:3])
+        else:
+            targets, indices = batch["targets"], batch["indices"]
+            loss, logits = self._loss_of(self(batch["images"], batch.get("depth", 0)), targets)
+        if not torch.isfinite(loss):
+            if not self._skips_nan:
+                raise self._divergence(loss.detach(), indices, self.global_step)
+            self.train_metrics.num_skipped += 1
+            return None
+        true = targets if targets.ndim == 1 else targets.argmax(1)
+        self.train_metrics.update(loss.detach() * len(true), logits.detach().argmax(1), true)
+        return loss
+
+    def _require_finite(self, steps: Sums, batch: EpochBatch) -> None:
+        """Checks the losses of the steps that a batch held before its last one."""
+        bad = (~steps.losses.isfinite()).nonzero()
+        if len(bad):
+            place = int(bad[0])
+            step = self.global_step - len(steps.losses) + place
+            raise self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step)
+
+    def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> DivergedError:
+        return divergence(float(loss), self.current_epoch, step, indices.tolist(), self.trainer.callback_metrics)
+
+    def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        return self._loss_of(self.head(features), targets)
+
+    def _loss_of(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the mean loss, penalties included, and the logits."""
+        loss: Tensor = self.loss(logits, targets)
+        if self._l1 or self._l2:
+            loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
+        return loss, logits
+
+    def _seed_draws(self, draw_seed: int) -> None:
+        torch.manual_seed(derive_seed(draw_seed, "step", self.global_rank))
+
+    def _seed_dropout(self, draw_seed: int) -> None:
+        """Seeds a step of the head alone, if it draws at all: seeding takes as long as a small head's step."""
+        if self._head_draws:
+            self._seed_draws(draw_seed)
+
+    def _step_schedule(self) -> None:
+        self._schedule.step_once(self.trainer)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Accumulates the validation loss and metrics; returns logits, (batch, num_classes)."""
+        return self._evaluate("val", self.val_loss, self.val_metrics, batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Accumulates the test loss and metrics; returns logits, (batch, num_classes)."""
+        return self._evaluate("test", self.test_loss, self.test_metrics, batch)
+
+    def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> Tensor:
+        logits: Tensor = self(batch["images"], batch.get("depth", 0))
+        metrics.update(logits, batch["targets"])
+        mean_loss.update(*self.loss.total(logits, batch["targets"]))
+        options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}
+        self.log(f"{split}/loss", mean_loss, prog_bar=split == "val", **options)
+        self.log_dict(metrics, **options)
+        return logits
+
+    def on_train_start(self) -> None:
+        """Takes up what the epoch had added up to when the checkpoint was written, if that was in its middle.
+
+        Raises:
+            ValueError: another number of processes can't go on from there, or batches can't be skipped by several.
+        """
+        if self._skips_nan and self.trainer.world_size > 1:
+            raise ValueError("callbacks.nan: got 'skip', but with several processes all must step together; use stop.")
+        self._progress.take_up(self.trainer)
+
+    def on_train_epoch_start(self) -> None:
+        """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
+        self._head_epoch.end()
+        rates = effective_learning_rates(self.trainer.optimizers[0])
+        self.train_metrics.start({f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()})
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the epoch's training, and steps a schedule that watches a metric.
+
+        Here, and not where Lightning steps it: a checkpoint is written right after, and would lack the step for good.
+        """
+        has_samples = not self._skips_nan or self.train_metrics.num_samples > 0
+        self.log("train/loss", self.train_metrics.loss if has_samples else math.nan, prog_bar=True)
+        self.log("train/acc", self.train_metrics.acc if has_samples else math.nan, prog_bar=True)
+        self.log_dict(self.train_metrics.rates, sync_dist=True)
+        if self._skips_nan:
+            self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
+        self._schedule.end_epoch(self.current_epoch, self.trainer.callback_metrics)
+
+    def teardown(self, stage: str) -> None:
+        """Computes as before the training."""
+        self._head_epoch.end()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what the epoch adds up to so far, of each process."""
+        checkpoint["train_metrics"] = self._progress.state(self.trainer)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps what an epoch had added up to until training starts."""
+        self._progress.load(checkpoint.get("train_metrics"))
+
+    def start_schedule_at(self, step: int) -> None:
+        """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
+        self._schedule.begin_at(step)
+
+    def on_validation_end(self) -> None:
+        """Lets a schedule that watches a metric know what was found."""
+        self._schedule.note_validation(self.current_epoch, self.trainer.callback_metrics)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
+        if not self._schedule.watches_metric:
+            super().lr_scheduler_step(scheduler, metric)
+
+    def configure_optimizers(self) -> Any:
+        """Returns the optimizer over named groups and its schedule, which sees the unscaled rate only."""
+        optimizer = self._make_optimizer(self.backbone, self.head)
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule.config(optimizer, self.trainer)}
+
+    def optimizer_step(
+        self,
+        epoch: int,
+        batch_idx: int,
+        optimizer: Any,
+        optimizer_closure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Steps with each group's factor applied to its learning rate, and only for the step itself.
+
+        L-BFGS evaluates the loss many times a step; only the evaluation after it is logged.
+        """
+        with scaled_learning_rates(optimizer):
+            if isinstance(optimizer.optimizer, LBFGS):
+                optimizer.optimizer.step(self._full_batch_loss)
+                assert optimizer_closure is not None, "Lightning optimizes by closures"
+                optimizer_closure()
+            else:
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+
+    def _full_batch_loss(self) -> Tensor:
+        """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
+        loss = self._head_epoch.last_step().loss
+        self.head.zero_grad()
+        loss.backward()
+        return loss.detach()

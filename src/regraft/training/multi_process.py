@@ -1,0 +1,90 @@
+"""Training on several devices: a process group of its own, started from a run's folder.
+
+Lightning starts rank 1 and up by repeating the command line of rank 0. Inside a Hydra job that would repeat the whole
+command, sweep included; so the job starts `python -m regraft _join RUN`, which knows nothing but the run.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import yaml
+
+from regraft.core.processes import mark_of_this_process
+from regraft.core.startup import Preempted
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
+from regraft.runs.provenance import Session
+
+HANDED_OVER = ".processes.yaml"
+
+
+LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
+
+
+_PATIENCE_SECONDS = 30
+
+
+_STOPPED = (130, 143)  # by Ctrl-C, by preemption
+
+
+def needs_processes(trainer: dict[str, Any]) -> bool:
+    """Whether the trainer config asks for more than one process."""
+    devices = trainer["devices"]
+    if trainer["num_nodes"] > 1:
+        return True
+    if isinstance(devices, list):
+        return len(devices) > 1
+    if isinstance(devices, str) and "," in devices:
+        return len([device for device in devices.split(",") if device.strip()]) > 1
+    if str(devices) in ("auto", "-1"):
+        return trainer["accelerator"] != "cpu" and _num_gpus() > 1
+    # What is no number is refused where the trainer is made.
+    return str(devices).isdigit() and int(devices) > 1
+
+
+def launch(config: dict[str, Any], run: Run, session: Session) -> None:
+    """Trains the run in a process group of its own and waits for it.
+
+    Args:
+        config: the resolved config.
+        run: the run's folder, through which the group's processes are given the config.
+        session: where the run comes from, given likewise.
+
+    Raises:
+        ChildProcessError: the group failed; what failed stands above it on the terminal.
+        SystemExit: a signal ended it.
+        run_state.Pruned: a search gave it up.
+    """
+    handed_over = run.path / HANDED_OVER
+    handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
+    # -m would look for modules in the current folder first, whatever lies there.
+    environment = os.environ | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: mark_of_this_process()}
+    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
+    try:
+        exit_code = group.wait()
+    except BaseException as error:
+        # A signal to this process alone; the group saves the run before it ends, and may want to know which it was.
+        group.send_signal(error.signum if isinstance(error, Preempted) else signal.SIGTERM)
+        try:
+            group.wait(timeout=_PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            group.kill()
+        raise
+    finally:
+        handed_over.unlink()
+    if exit_code in _STOPPED:
+        raise SystemExit(exit_code)
+    if exit_code:
+        raise ChildProcessError(f"the training processes of {run.path} ended with exit code {exit_code}; see above.")
+    state = run_state.read(run)
+    if state.state == "pruned":
+        raise run_state.Pruned(state.reason)
+
+
+def _num_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,193 @@
+"""The grid of linear heads that `regraft probe` fits: the features of each head, and what it is fitted by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from regraft.config.instantiate import Config, factory, require_numbers, target_of
+from regraft.core.types import Backbone, InputSpec
+from regraft.data.from_config import datamodule
+from regraft.features.extract import Progress
+from regraft.features.loaders import FeatureEpochs
+from regraft.features.store.store import memory_limit
+from regraft.features.table import FeatureTable
+from regraft.models import heads
+from regraft.models.build_heads import head
+from regraft.models.freezing import HEAD
+from regraft.models.from_config import backbone
+from regraft.models.phases import phases
+from regraft.training.feature_plan import feature_plan, store
+from regraft.training.feature_policy import between_steps, is_all
+from regraft.training.modules import loss
+from regraft.training.optim import LBFGS
+from regraft.training.optimizers import optimizer_factory
+from regraft.training.probe.fit import HeadFit, HeadSpec
+from regraft.training.probe.grid import fit_heads
+from regraft.training.strategies import freezing
+
+
+class Point(NamedTuple):
+    """A head of the grid: its place on each axis."""
+
+    lr: float
+    weight_decay: float
+    seed: int
+    shots: int | None
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Heads that are fitted together, because they have the same training images.
+
+    Attributes:
+        points: of its heads.
+        data: by seed, the datamodule, which gives the order of the images.
+    """
+
+    points: list[Point]
+    data: dict[int, Any]
+
+
+def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Progress) -> dict[Point, HeadFit]:
+    """Returns each head as it would be at the best epoch of a run of its own.
+
+    Args:
+        configs: of those runs; they differ in the grid's axes only.
+        device: to compute on.
+        progress: of the pass over the images, see `fill.Progress`.
+
+    Raises:
+        ValueError: something in the config isn't the same for a head alone and for one among many.
+    """
+    for config in configs.values():
+        require_numbers(config)
+    some_config = next(iter(configs.values()))
+    _require_a_linear_head(some_config)
+    body, _ = backbone(some_config["model"], some_config["trust"])
+    strategy = freezing(some_config, body.stage_names)
+    run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
+    if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
+        raise ValueError("probe: it fits heads on a frozen backbone; use freezing=linear_probe.")
+    fits: dict[Point, HeadFit] = {}
+    for bench in _benches(configs, body):
+        config = configs[bench.points[0]] | {"features": some_config["features"] | {"cache": "on"}}
+        data = next(iter(bench.data.values()))
+        if not data.has_val:
+            raise ValueError("data.val_fraction: got 0, but a probe picks by validation. Give one, such as 0.1.")
+        body.input_spec = data.input_spec
+        plan = feature_plan(config, body, data, strategy, device, start_epoch=0, progress=progress)
+        stored = None if plan is None else store(plan)
+        assert stored is not None, "features.cache=on stores or raises"
+        train, val = (stored[0].tables[split, len(body.stages)] for split in ("train", "val"))
+        _require_memory(train, val)
+        found = _fit(configs, bench, body, train, val, device)
+        fits |= dict(zip(bench.points, found, strict=True))
+    return {point: fits[point] for point in configs}
+
+
+def _require_memory(*tables: FeatureTable) -> None:
+    needed, limit = sum(table.matrix_bytes for table in tables) / 1e9, memory_limit() / 1e9
+    if needed > limit:
+        raise ValueError(
+            f"probe: it works on all features at once: {needed:.3g} GB, over a quarter of memory ({limit:.3g} GB). "
+            "Use a smaller data.fraction, or `regraft train -m`."
+        )
+
+
+def _fit(
+    configs: Mapping[Point, Config],
+    bench: _Bench,
+    body: Backbone,
+    train: FeatureTable,
+    val: FeatureTable,
+    device: torch.device,
+) -> list[HeadFit]:
+    config = configs[bench.points[0]]
+    by_seed = {point.seed: configs[point] for point in bench.points}
+    data = bench.data[bench.points[0].seed]
+    num_classes = data.num_classes
+    epochs = {
+        seed: FeatureEpochs(
+            train,
+            images.train_batches(),
+            partial(images.choose_views, train.num_views),
+            images.draw_seed,
+            device,
+            is_full_batch=False,
+            is_exact=False,
+        )
+        for seed, images in bench.data.items()
+    }
+
+    def initial(seed: int) -> tuple[Tensor, Tensor]:
+        classifier = head(by_seed[seed], body.num_features, num_classes).classifier
+        assert isinstance(classifier, nn.Linear)
+        return classifier.weight.detach(), classifier.bias.detach()
+
+    def epoch_batches(seed: int, epoch: int) -> list[Tensor]:
+        epochs[seed].sampler.set_epoch(epoch)
+        return next(iter(epochs[seed]))["steps"]
+
+    return fit_heads(
+        train.matrix(device),
+        train.targets.repeat(train.num_views).to(device),
+        val.matrix(device),
+        val.targets.to(device),
+        [HeadSpec(point.lr, point.weight_decay, point.seed) for point in bench.points],
+        initial=initial,
+        epoch_batches=epoch_batches,
+        make_optimizer=lambda groups: optimizer_factory(config)(params=groups),
+        make_scheduler=factory(config["scheduler"], "scheduler"),
+        loss=loss(config, data.class_counts.tolist()).to(device),
+        max_epochs=config["trainer"]["max_epochs"],
+        decay_bias=config["optimizer"].get("decay_norm_and_bias", False),
+    )
+
+
+def _benches(configs: Mapping[Point, Config], body: Backbone) -> list[_Bench]:
+    """Returns the heads by their training images."""
+    benches: dict[tuple[int | None, bytes, InputSpec], _Bench] = {}
+    data_of: dict[tuple[int, int | None], Any] = {}
+    for point, config in configs.items():
+        place = point.seed, point.shots
+        if place not in data_of:
+            data_of[place] = datamodule(config, body.input_spec)
+        images = data_of[place].indices("train").numpy().tobytes()
+        bench = benches.setdefault((point.shots, images, data_of[place].input_spec), _Bench([], {}))
+        bench.points.append(point)
+        bench.data[point.seed] = data_of[place]
+    return list(benches.values())
+
+
+def _require_a_linear_head(config: Config) -> None:
+    """Checks that nothing but learning rate, weight decay, seed and shots sets the heads apart from each other."""
+    weights, trainer = config["model"].get("weights", "given"), config["trainer"]
+    callbacks = {name: node for name, node in config["callbacks"].items() if node and name != "nan"}
+    best = callbacks.get("best", {})
+    wrong = [
+        (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),
+        (target_of(config["head"], "head") is not heads.Linear or config["head"]["dropout"] > 0,
+         "its heads are linear; use head=linear head.dropout=0"),
+        (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use grid.weight_decay in the place of penalty"),
+        (weights is None, "a backbone with random weights isn't worth a probe; give model.weights"),
+        (config["ckpt_path"] is not None, "a probe starts anew; leave ckpt_path out"),
+        (config["head_from"] is not None, "its heads start from their own seeds; leave head_from out"),
+        (issubclass(target_of(config["optimizer"], "optimizer"), LBFGS), "L-BFGS fits one head to convergence, so that "
+         "there is no grid to choose from; use optimizer=adamw or sgd"),
+        (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
+        (config["trainer"]["max_epochs"] < 1, "give trainer.max_epochs"),
+        (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "
+         "validated on all images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
+        (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
+        (between_steps(config) is not None, "it takes its steps without Lightning; leave limits, clipping, "
+         "accumulation and other precisions of trainer out"),
+        (best.get("monitor", "val/acc") != "val/acc", "it picks by val/acc; leave callbacks.best.monitor as it is"),
+        ("early_stopping" in callbacks, "every head is fitted for all epochs; use callbacks=default"),
+    ]  # fmt: skip
+    reason = next((text for is_wrong, text in wrong if is_wrong), None)
+    if reason is not None:
+        raise ValueError(f"probe: {reason}. For anything else there is `regraft train -m`.")

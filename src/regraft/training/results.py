@@ -1,0 +1,93 @@
+"""What a training ended with: its final metrics, what was trained, and the weights that were tested."""
+
+import json
+import logging
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.atomic import write_atomically
+from regraft.runs.folder import Run
+from regraft.training.lightning import interruptible
+
+if TYPE_CHECKING:
+    from regraft.build import Parts
+
+log = logging.getLogger(__name__)
+
+
+def final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str, float]:
+    """Returns the metrics of the best checkpoint: on test, else on validation, else what training last logged."""
+    if not (parts.data.has_test or parts.data.has_val):
+        return {name: float(value) for name, value in trainer.callback_metrics.items()}
+    checkpoint = next((path for path in (run.best_ckpt, run.last_ckpt) if path.is_file()), None)
+    measure = trainer.test if parts.data.has_test else trainer.validate
+    if checkpoint is not None and not trainer.fast_dev_run:
+        # Not by Lightning, which of an average of the weights would load what it is the average of.
+        parts.module.load_state_dict(trainer.strategy.load_checkpoint(checkpoint, weights_only=True)["state_dict"])
+    with interruptible(trainer):
+        found = measure(parts.module, datamodule=data, verbose=False)
+    # Empty if the trainer's limits leave no batch to measure on.
+    return dict(found[0]) if found else {}
+
+
+def saved_before(run: Run, step: int) -> str:
+    """Returns which checkpoint of a run is from before a step's weights, one sentence.
+
+    Args:
+        run: the run.
+        step: optimizer steps that had been taken when its training diverged.
+    """
+    from regraft.runs.checkpoint_io import CheckpointFiles, DamagedCheckpointError
+
+    for path in (run.last_ckpt, run.previous_ckpt):
+        try:
+            saved = CheckpointFiles().load_checkpoint(path)["global_step"] if path.is_file() else step
+        except DamagedCheckpointError:
+            continue
+        if saved < step:
+            return f"{path} is from before it, of step {saved}."
+    return "No checkpoint had been written before it."
+
+
+def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
+    """Returns what was trained, for how long; what the strategy had planned beyond the last epoch doesn't count."""
+    starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}
+    trained = [row for row in parts.rows if starts.get(row.stage, trainer.current_epoch) < trainer.current_epoch]
+    waiting = [stage for stage, epoch in starts.items() if epoch >= trainer.current_epoch]
+    if waiting and not trainer.fast_dev_run:
+        log.warning(
+            "The run ended after epoch %d, before these stages were to train: %s.",
+            trainer.current_epoch - 1,
+            ", ".join(waiting),
+        )
+    return {
+        "num_trained_parameters": sum(row.num_parameters for row in trained),
+        "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),
+        "num_epochs": trainer.current_epoch,
+        "num_steps": trainer.global_step,
+        "stages": [row.stage for row in parts.rows],
+        "class_counts": {
+            split: parts.data.labels(split).bincount(minlength=parts.data.num_classes).tolist()
+            for split in parts.data.sizes
+        },
+    }
+
+
+def keep_tensors(module: Any, run: Run) -> None:
+    """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
+    record = {key: module.hparams[key] for key in ("architecture", "input_spec", "eval_view", "class_names")}
+    write_atomically(run.tensors, save(tensors, {key: json.dumps(value) for key, value in record.items()}))
+
+
+def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dict[str, Any]) -> None:
+    """Hands config and final metrics to the loggers that show them side by side; metrics.csv has config.yaml."""
+    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(config, results["metrics"], results["num_steps"])
+            logger.save()
+        elif not isinstance(logger, CSVLogger):
+            logger.log_hyperparams(config)

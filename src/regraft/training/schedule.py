@@ -1,0 +1,97 @@
+"""A run's learning-rate schedule: as long as the run, in its place after a resume, and stepped when it should be.
+
+Which schedules there are belongs in `schedulers`; what a metric does to one, in `plateau`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from regraft.training.plateau import Plateau
+from regraft.training.schedulers import follow_schedules
+
+
+class RunSchedule:
+    """The schedule of one training.
+
+    Args:
+        make: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
+    """
+
+    def __init__(self, make: Callable[..., dict[str, Any]]) -> None:
+        self._make = make
+        self._plateau: Plateau | None = None
+        self._start_step = 0
+        self._steps_per_epoch = 0
+        self._resumed: Mapping[str, Any] = {}
+
+    def begin_at(self, step: int) -> None:
+        """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
+        self._start_step = step
+
+    def config(self, optimizer: Optimizer, trainer: Any) -> dict[str, Any]:
+        """Returns Lightning's config of the schedule on an optimizer."""
+        # Lightning counts batches only when asked for steps, and not even then if there is no limit to the epochs.
+        trainer.fit_loop.setup_data()
+        # Where an epoch is one batch, that batch holds several steps.
+        steps_per_batch = getattr(trainer.train_dataloader, "steps_per_batch", 1)
+        total_steps = trainer.estimated_stepping_batches * steps_per_batch
+        batches = trainer.num_training_batches * steps_per_batch
+        self._steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
+        total_steps -= round(self._start_step * self._growth_of_epochs)
+        config = self._make(optimizer, total_steps=total_steps, steps_per_epoch=self._steps_per_epoch)
+        if isinstance(config["scheduler"], ReduceLROnPlateau):
+            self._plateau = Plateau(config["scheduler"], config["monitor"])
+            config = config | {"reduce_on_plateau": False}
+        return config
+
+    @property
+    def watches_metric(self) -> bool:
+        """Whether the schedule is stepped by a metric, at the end of epochs; Lightning steps the others."""
+        return self._plateau is not None
+
+    def step_once(self, trainer: Any) -> None:
+        """Steps the schedule as Lightning does after each batch, if it is one of steps."""
+        for config in trainer.lr_scheduler_configs:
+            if config.interval == "step" and not self.watches_metric:
+                config.scheduler.step()
+
+    def note_validation(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Lets a schedule that watches a metric know what was found."""
+        if self._plateau is not None:
+            self._plateau.note_validation(epoch, metrics)
+
+    def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Steps a schedule that watches a metric."""
+        if self._plateau is not None:
+            self._plateau.step(epoch, metrics)
+
+    def state(self) -> dict[str, Any]:
+        """Returns what a checkpoint keeps, plain types; the scheduler's own state is Lightning's to keep."""
+        return {
+            "plateau": None if self._plateau is None else self._plateau.state(),
+            "schedule_start_step": self._start_step,
+            "steps_per_epoch": self._steps_per_epoch,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Takes what `state` gave, before the schedule is made."""
+        self._resumed = state
+        self._start_step = state.get("schedule_start_step", 0)
+
+    def take_up(self, trainer: Any) -> None:
+        """Puts the restored schedule where the run stands: other devices and other accumulation make other steps."""
+        if self._plateau is not None and self._resumed.get("plateau") is not None:
+            self._plateau.load(self._resumed["plateau"])
+        follow_schedules([config.scheduler for config in trainer.lr_scheduler_configs], self._growth_of_epochs)
+        self._start_step = round(self._start_step * self._growth_of_epochs)
+        self._resumed = {}
+
+    @property
+    def _growth_of_epochs(self) -> float:
+        """Steps of an epoch, in those of an epoch of the run that is resumed."""
+        before = self._resumed.get("steps_per_epoch", 0)
+        return self._steps_per_epoch / before if before else 1.0

@@ -1,0 +1,219 @@
+"""What runs a training: callbacks, loggers and the trainer."""
+
+import inspect
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from regraft.config.compose import unknown
+from regraft.config.instantiate import Config, factory, target_of
+from regraft.runs.checkpoint_io import CheckpointFiles
+from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.runs.resuming import without_state
+from regraft.training.callbacks.checkpoint import LastCheckpoint
+from regraft.training.callbacks.freezing import FreezingCallback
+from regraft.training.callbacks.predictions import KeepPredictions
+from regraft.training.callbacks.pruning import pruning_of
+from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, StartAfresh
+from regraft.training.callbacks.signals import StopOnSignal
+from regraft.training.from_config import Parts
+from regraft.training.metrics import metric_names
+
+log = logging.getLogger(__name__)
+
+_NEEDED = (
+    *("accelerator", "devices", "num_nodes", "precision", "max_epochs", "max_steps", "accumulate_grad_batches"),
+    *("gradient_clip_val", "fast_dev_run", "limit_train_batches", "limit_val_batches", "enable_progress_bar"),
+)
+# Lightning takes less than these, and fails in the middle of a run, or does without.
+_LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
+_OURS = {
+    "callbacks": "callbacks are chosen with callbacks=... and +callbacks.NAME._target_=...",
+    "logger": "loggers are chosen with logger=...",
+    "default_root_dir": "a run's folder is made in output_dir",
+    "plugins": "checkpoints are written by Regraft's own",
+    "use_distributed_sampler": "each process draws its own batches",
+    "enable_model_summary": "a table of what trains is printed",
+    "enable_checkpointing": "what is kept is chosen with callbacks.checkpoint and callbacks.best",
+    "overfit_batches": "which images there are is chosen with data.fraction and data.shots",
+}
+_HALF_PRECISIONS = ("16-mixed", "16-true", "16")
+
+
+def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], None]) -> list[Any]:
+    """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
+
+    Args:
+        config: the resolved config.
+        run: the run's folder.
+        parts: what is trained.
+        on_saved: called after each write of the last checkpoint.
+
+    """
+    made: list[Any] = [EpochEnd(), EarlyStop(), FreezingCallback(parts.strategy)]
+    nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
+    for name, node in nodes.items():
+        parameters = inspect.signature(target_of(node, f"callbacks.{name}")).parameters
+        takes_folder = "dirpath" in parameters
+        if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
+            log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
+            continue
+        make = factory(node, f"callbacks.{name}")
+        given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
+        made.append(make(**{key: value for key, value in given.items() if key in parameters}))
+    made += [*pruning_of(run), KeepPredictions(run.path)]
+    made.append(History(partial(run.history, sys.maxsize)))
+    parts_to_reset = config.get("resume", {}).get("reset", [])
+    if parts_to_reset and config["ckpt_path"] is not None:
+        made.append(StartAfresh(partial(without_state, parts=parts_to_reset), parts.module.start_schedule_at))
+    made.append(StopOnSignal(next((callback for callback in made if isinstance(callback, LastCheckpoint)), None)))
+    return made
+
+
+def watchers(config: Config) -> dict[str, Config]:
+    """Returns the nodes that watch a metric, by where they stand in the config."""
+    nodes = {"scheduler": config["scheduler"]}
+    nodes |= {f"callbacks.{name}": node for name, node in config["callbacks"].items() if isinstance(node, dict)}
+    return {section: node for section, node in nodes.items() if node.get("monitor") is not None}
+
+
+def why_unvalidated(config: Config, *, has_val: bool) -> str | None:
+    """Returns why a run is never validated, and the fix; None if it is.
+
+    Args:
+        config: the resolved config.
+        has_val: whether there is a validation split.
+    """
+    node = config["trainer"]
+    if not has_val:
+        return "there is no validation split. Give one (data.val_fraction=0.1)."
+    if node["limit_val_batches"] == 0:
+        return "trainer.limit_val_batches=0 leaves nothing to validate on. Leave that out."
+    return None
+
+
+def require_watchable(node: Config, section: str, num_classes: int | None, unvalidated: str | None) -> None:
+    """Checks that what a node watches is logged, and that it watches it the right way up.
+
+    Args:
+        node: see `watchers`.
+        section: where it stands.
+        num_classes: of the data; None as long as that isn't known.
+        unvalidated: see `why_unvalidated`.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    monitor = node["monitor"]
+    known = metric_names(sys.maxsize if num_classes is None else num_classes)
+    if monitor not in known:
+        if num_classes is not None and monitor in metric_names(sys.maxsize):
+            raise ValueError(
+                f"{section}.monitor: got {monitor!r}, which isn't measured with {num_classes} classes. "
+                f"Allowed: {', '.join(known)}."
+            )
+        raise ValueError(f"{section}.monitor: {unknown('metric', str(monitor), known)}")
+    # What keeps checkpoints keeps none then, and the last epoch is tested.
+    if monitor.startswith("val/") and unvalidated is not None and not _takes_folder(node, section):
+        raise ValueError(f"{section}.monitor: got {monitor!r}, but {unvalidated}")
+    patience = node.get("patience", 0)
+    if isinstance(patience, int) and patience < 0:
+        raise ValueError(f"{section}.patience: got {patience}; it must be at least 0.")
+    mode = node.get("mode", "min")  # what Lightning's callbacks take it for
+    right = "min" if monitor.endswith("/loss") else "max"
+    if mode != right:
+        raise ValueError(f"{section}.mode: got {mode!r} for {monitor}; it must be {right}.")
+
+
+def _takes_folder(node: Config, section: str) -> bool:
+    return "dirpath" in inspect.signature(target_of(node, section)).parameters
+
+
+def loggers(config: Config, run: Run) -> list[Any]:
+    """Returns the loggers of the config, each writing into the run's folder."""
+    nodes = {name: node for name, node in config["logger"].items() if node is not None}
+    return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
+
+
+def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
+    """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning.
+
+    Raises:
+        ValueError: Lightning refuses the combination, or the machine lacks the accelerator.
+    """
+    from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+    node = config["trainer"]
+    _require_supported(node)
+    node = {key: value for key, value in node.items() if key not in given}
+    make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
+    try:
+        with warnings.catch_warnings():
+            # Refused below: Lightning would take another precision than it was told to.
+            warnings.filterwarnings("ignore", message=".*precision='16-mixed'.*AMP with fp16 is not supported on CPU")
+            made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
+    except (MisconfigurationException, ValueError) as error:
+        reason = " ".join(str(error).split())
+        if re.search("accelerator|backend|machine", reason):
+            raise ValueError(
+                f"trainer.accelerator: got {node['accelerator']!r}; {reason} For the CPU: trainer=cpu."
+            ) from error
+        raise ValueError(f"trainer: {reason}") from error
+    if made.strategy.root_device.type == "cpu":
+        _require_fit_for_cpu(node, made.num_devices)
+    return made
+
+
+def lacking_keys(node: Config) -> list[str]:
+    """Returns the keys that a trainer's section can't do without and lacks."""
+    return [key for key in _NEEDED if key not in node]
+
+
+def _require_supported(node: Config) -> None:
+    lacking = lacking_keys(node)
+    if lacking:
+        raise ValueError(
+            f"trainer: it lacks {', '.join(lacking)}. A trainer config starts with `defaults: [_base, _self_]`, which "
+            "brings them."
+        )
+    for key in _OURS.keys() & node.keys():
+        raise ValueError(f"trainer.{key}: a run sets it itself: {_OURS[key]}. Leave it out.")
+    devices = node["devices"]
+    names = devices if isinstance(devices, list) else str(devices).split(",")
+    if str(devices) not in ("auto", "-1") and not (names and all(str(name).strip().isdigit() for name in names)):
+        raise ValueError(f"trainer.devices: got {devices!r}; allowed: a number, a list such as [0,1], or auto.")
+    for key, least in _LEAST.items():
+        value = node.get(key)
+        if value is not None and not (isinstance(value, int | float) and value >= least):
+            raise ValueError(f"trainer.{key}: got {value!r}; allowed: {least} or more.")
+    every, max_epochs = node.get("check_val_every_n_epoch"), node["max_epochs"]
+    if isinstance(every, int) and isinstance(max_epochs, int) and every > max_epochs >= 1:
+        raise ValueError(
+            f"trainer.check_val_every_n_epoch: got {every}, but the run has {max_epochs} epochs, so that none is "
+            f"validated; allowed: 1 to {max_epochs}."
+        )
+    if node["num_nodes"] != 1:
+        raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
+    if node["limit_train_batches"] == 0:
+        raise ValueError(
+            "trainer.limit_train_batches: got 0; allowed: 1 or more, a share of the batches, or null for all."
+        )
+
+
+def _require_fit_for_cpu(node: Config, num_devices: int) -> None:
+    if str(node["precision"]) in _HALF_PRECISIONS:
+        raise ValueError(
+            f"trainer.precision: got {node['precision']!r}, which needs a GPU, and the run is on the CPU; use "
+            "trainer.precision=bf16-mixed or 32-true."
+        )
+    num_cores = os.cpu_count() or 1
+    if num_devices > num_cores:
+        raise ValueError(
+            f"trainer.devices: got {node['devices']!r}, but the run is on the CPU, which has {num_cores} cores, "
+            f"one for each process; use trainer.devices={num_cores} or fewer."
+        )

@@ -1,0 +1,31 @@
+"""Trains a run as one process of the group that `training.multi_process` started."""
+
+import os
+import sys
+from contextlib import suppress
+
+from regraft.config import safe_yaml
+from regraft.config.trust import look_beside
+from regraft.core.orphans import end_with
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run
+from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY
+
+
+def join(run_path: str) -> None:
+    """Trains the run of this folder as one process of its group; Lightning starts the other ones."""
+    import logging
+    from pathlib import Path
+
+    from regraft.report.run.finish import RunDisplay
+    from regraft.training.fit import fit
+    from regraft.training.lightning import quiet_lightning
+
+    end_with(os.environ[LAUNCHED_BY])
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    quiet_lightning()
+    run = Run(Path(run_path))
+    config, session = safe_yaml.load(run.path / HANDED_OVER)
+    look_beside(config.get("trust", []))
+    with suppress(run_state.Pruned):  # which its state says
+        fit(config, run, session, RunDisplay())

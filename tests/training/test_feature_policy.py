@@ -1,0 +1,81 @@
+"""What a config asks of Lightning between two steps, and what keeps features from being stored."""
+
+from typing import Any
+
+import pytest
+
+from regraft.config import compose
+from regraft.data.images.transforms.augment import Augment
+from regraft.features.settings import Settings
+from regraft.training.feature_policy import between_steps, limit_of, obstacle
+
+LIGHTNINGS = "pytorch_lightning.callbacks"
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    return compose.plain(compose.compose_once("train", list(overrides), None), overrides)
+
+
+def callback(name: str, *arguments: str) -> list[str]:
+    return [f"+callbacks.mine._target_={name}", *(f"+callbacks.mine.{argument}" for argument in arguments)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        ([], None),
+        (["callbacks=early_stopping"], None),
+        (["trainer.limit_train_batches=1.0"], None),
+        (callback(f"{LIGHTNINGS}.LearningRateMonitor", "logging_interval=epoch"), None),
+        (["trainer.limit_train_batches=1"], "trainer.limit_train_batches"),
+        (["trainer.gradient_clip_val=1.0"], "trainer.gradient_clip_val"),
+        (["trainer.precision=bf16-mixed"], "trainer.precision"),
+        (["callbacks.nan=skip"], "callbacks.nan"),
+        (["callbacks.checkpoint.every_n_steps=3"], "callbacks.checkpoint"),
+        (["callbacks=ema"], "callbacks.ema"),
+        (callback(f"{LIGHTNINGS}.LearningRateMonitor"), "callbacks.mine"),
+        # These change how steps are taken, and no hook of theirs at a step tells of it.
+        (callback(f"{LIGHTNINGS}.GradientAccumulationScheduler", "scheduling={0:4}"), "callbacks.mine"),
+        (callback(f"{LIGHTNINGS}.LambdaCallback"), "callbacks.mine"),
+    ],
+)
+def test_what_lightning_is_asked_for_between_two_steps(overrides, key):
+    assert between_steps(composed(*overrides)) == key
+
+
+@pytest.mark.parametrize(
+    ("overrides", "key"),
+    [
+        (["trainer.limit_train_batches=1.0", "trainer.limit_val_batches=1.0"], None),
+        (["trainer.limit_val_batches=1"], "limit_val_batches"),
+        (["trainer.limit_train_batches=0.5"], "limit_train_batches"),
+        (["trainer.fast_dev_run=true"], "fast_dev_run"),
+    ],
+)
+def test_all_of_the_batches_is_no_limit(overrides, key):
+    assert limit_of(composed(*overrides)["trainer"]) == key
+
+
+def why_not(*overrides: str) -> str | None:
+    config = composed(*overrides)
+    settings, augment = (
+        made(**{key: value for key, value in config[name].items() if key != "_target_"})
+        for made, name in ((Settings, "features"), (Augment, "augment"))
+    )
+    return obstacle(settings, config, augment, first_frozen_depth=3)
+
+
+@pytest.mark.parametrize("precision", ["auto", "exact"])
+def test_what_training_computes_in_another_precision_isnt_exact(precision):
+    said = why_not("trainer.precision=bf16-mixed", f"features.precision={precision}")
+    assert said is not None
+    assert "features.precision=float32 or bfloat16" in said
+    assert why_not("trainer.precision=bf16-mixed", "features.precision=bfloat16") is None
+
+
+def test_what_changes_frozen_weights_keeps_features_from_being_stored():
+    swa = callback(f"{LIGHTNINGS}.StochasticWeightAveraging", "swa_lrs=0.01")
+    said = why_not(*swa)
+    assert said is not None
+    assert said.startswith("callbacks.mine changes stages that are frozen, too;")
+    assert why_not() is None

@@ -1,0 +1,104 @@
+import pytest
+import torch
+from torch import nn
+
+from regraft.core.types import Backbone, InputSpec
+from regraft.training.optim import effective_learning_rates, parameter_groups, scaled_learning_rates
+
+
+class Tokens(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.pos_embedding = nn.Parameter(torch.zeros(1, 3, 4))
+        self.layer_scale = nn.Parameter(torch.ones(4, 1, 1))
+        self.weight = nn.Parameter(torch.zeros(4, 4))
+
+
+@pytest.fixture
+def backbone():
+    conv = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GroupNorm(2, 4))
+    norm_of_a_map = nn.LayerNorm((4, 2, 2))
+    stages = {"stem": conv, "tokens": Tokens(), "norm": norm_of_a_map, "pool": nn.AdaptiveAvgPool2d(1)}
+    return Backbone(stages, num_features=4, input_spec=InputSpec(8))
+
+
+@pytest.fixture
+def head():
+    return nn.Linear(4, 2)
+
+
+def by_name(groups):
+    return {group["name"]: group for group in groups}
+
+
+def test_groups_follow_stages_and_leave_empty_ones_out(backbone, head):
+    groups = parameter_groups(backbone, head, 0.1, decay_norm_and_bias=False)
+    names = ["stem/decay", "stem/no_decay", "tokens/decay", "tokens/no_decay", "norm/no_decay"]
+    assert [group["name"] for group in groups] == [*names, "head/decay", "head/no_decay"]
+    assert all(group["lr_factor"] == 1.0 for group in groups)
+
+
+def test_norms_biases_and_tokens_do_not_decay(backbone, head):
+    groups = by_name(parameter_groups(backbone, head, 0.1, decay_norm_and_bias=False))
+    assert groups["stem/decay"]["params"] == [backbone.stages["stem"][0].weight]
+    assert groups["tokens/decay"]["params"] == [backbone.stages["tokens"].weight]
+    assert groups["head/decay"]["params"] == [head.weight]
+    assert {name: group["weight_decay"] for name, group in groups.items()} == {
+        name: 0.1 if name.endswith("/decay") else 0.0 for name in groups
+    }
+
+
+def test_everything_decays_when_asked(backbone, head):
+    groups = parameter_groups(backbone, head, 0.1, decay_norm_and_bias=True)
+    assert [group["name"] for group in groups] == ["stem/decay", "tokens/decay", "norm/decay", "head/decay"]
+
+
+@pytest.mark.parametrize("decay_norm_and_bias", [True, False])
+def test_every_parameter_sits_in_exactly_one_group(backbone, head, decay_norm_and_bias):
+    groups = parameter_groups(backbone, head, 0.1, decay_norm_and_bias=decay_norm_and_bias)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(p) for p in [*backbone.parameters(), *head.parameters()])
+
+
+def test_a_parameter_in_two_stages_is_caught(backbone, head):
+    head.weight = backbone.stages["tokens"].weight
+    with pytest.raises(AssertionError, match="two stages"):
+        parameter_groups(backbone, head, 0.1, decay_norm_and_bias=False)
+
+
+def test_negative_weight_decay_is_refused(backbone, head):
+    with pytest.raises(ValueError, match=r"optimizer\.weight_decay: got -1"):
+        parameter_groups(backbone, head, -1, decay_norm_and_bias=False)
+
+
+@pytest.fixture
+def optimizer(backbone, head):
+    return torch.optim.SGD(parameter_groups(backbone, head, 0.0, decay_norm_and_bias=True), lr=0.1)
+
+
+def test_factors_scale_the_step_and_the_rate_comes_back_exactly(optimizer, backbone):
+    factors = {"stem/decay": 0.0, "tokens/decay": 0.3, "norm/decay": 1 / 3, "head/decay": 1.0}
+    for group in optimizer.param_groups:
+        group["lr_factor"] = factors[group["name"]]
+    weight = backbone.stages["norm"].weight
+    weight.grad = torch.ones_like(weight)
+    before = weight.detach().clone()
+    with scaled_learning_rates(optimizer):
+        optimizer.step()
+    torch.testing.assert_close(before - weight.detach(), torch.full_like(weight, 0.1 / 3))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.1] * 4
+    assert effective_learning_rates(optimizer) == {name: 0.1 * factor for name, factor in factors.items()}
+
+
+def test_the_rate_comes_back_after_a_failed_step(optimizer):
+    optimizer.param_groups[0]["lr_factor"] = 0.0
+    with pytest.raises(RuntimeError, match="boom"), scaled_learning_rates(optimizer):
+        raise RuntimeError("boom")
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_groups_load_with_weights_only(optimizer, tmp_path):
+    torch.save(optimizer.state_dict(), tmp_path / "optimizer.pt")
+    state = torch.load(tmp_path / "optimizer.pt", weights_only=True)
+    assert [group["name"] for group in state["param_groups"]] == [g["name"] for g in optimizer.param_groups]

@@ -1,0 +1,39 @@
+import pytest
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from regraft.training.plateau import Plateau
+
+
+def make(monitor: str) -> tuple[Plateau, ReduceLROnPlateau]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.0)
+    return Plateau(scheduler, monitor), scheduler
+
+
+def test_it_steps_only_in_an_epoch_that_was_validated():
+    plateau, scheduler = make("val/loss")
+    plateau.note_validation(0, {"val/loss": torch.tensor(1.0)})
+    plateau.step(0, {"val/loss": torch.tensor(1.0)})
+    plateau.step(1, {"val/loss": torch.tensor(1.0)})
+    assert scheduler.last_epoch == 1
+    plateau.note_validation(2, {"val/loss": torch.tensor(2.0)})
+    plateau.step(2, {"val/loss": torch.tensor(2.0)})
+    assert scheduler.get_last_lr() == [0.5]
+
+
+def test_a_training_metric_is_of_every_epoch():
+    plateau, scheduler = make("train/loss")
+    for epoch in range(3):
+        plateau.step(epoch, {"train/loss": torch.tensor(1.0)})
+    assert scheduler.last_epoch == 3
+
+
+@pytest.mark.parametrize("epoch", [4, 5])
+def test_a_validation_before_the_checkpoint_is_known_after_it(epoch):
+    before, _ = make("val/loss")
+    before.note_validation(4, {"val/loss": torch.tensor(0.25)})
+    after, scheduler = make("val/loss")
+    after.load(before.state())
+    after.step(epoch, {})
+    assert scheduler.best == (0.25 if epoch == 4 else float("inf"))
