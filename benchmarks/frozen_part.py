@@ -320,7 +320,6 @@ def child(name: str, scratch: Path) -> None:
         import torch.utils.tensorboard  # noqa: F401
 
         import regraft.report.run.writing  # noqa: F401
-        from regraft import build  # noqa: F401
         from regraft.training import fit  # noqa: F401
 
     before, started = cpu_seconds(), time.perf_counter()

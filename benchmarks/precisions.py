@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 import regraft
-from regraft import build
 from regraft.config import compose
 from regraft.features.extractor import Prefix
+from regraft.training.from_config import assemble
 
 CHOICES = [("float32", "float32"), ("float32", "float16"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]
 SEEDS = (0, 1, 2)
@@ -63,7 +63,7 @@ def backbones(data: list[str]) -> dict[str, list[str]]:
 def error_of(precision: str, overrides: list[str]) -> float:
     """Returns the relative error of 256 images' features."""
     config = compose.plain(compose.compose_once("train", overrides, None))
-    parts: Any = build.assemble(config, None)
+    parts: Any = assemble(config, None)
     backbone = parts.module.backbone.eval()
     (view,) = parts.data.views("val", 0)
     images = torch.cat(list(view.batches(torch.arange(min(256, len(view))), 64, torch.device("cpu"))))

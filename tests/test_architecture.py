@@ -110,10 +110,10 @@ def test_no_room_without_a_purpose_in_its_name():
 
 
 def test_the_command_line_is_light():
-    assert not imported_by("import regraft, regraft.cli", [*HEAVY, "numpy"])
+    assert not imported_by("import regraft, regraft.cli.main", [*HEAVY, "numpy"])
 
 
 def test_a_training_worker_has_no_words_of_the_command_line():
     assert not imported_by(
-        "import regraft.training.fit", ["regraft.cli_words", "regraft.comparing", "regraft.runs.find"]
+        "import regraft.training.fit", ["regraft.cli.help", "regraft.comparing", "regraft.runs.find"]
     )

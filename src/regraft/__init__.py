@@ -27,7 +27,7 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     Raises:
         ValueError: a mistake in the overrides or the data; the message says what, what is allowed and the fix.
     """
-    from regraft.verbs.train_command import train_once
+    from regraft.cli.commands.train import train_once
 
     return train_once(overrides, config_dir)
 
@@ -42,7 +42,7 @@ def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
     Returns:
         The run's handle.
     """
-    from regraft.verbs.train_command import resume_once
+    from regraft.cli.commands.train import resume_once
 
     return resume_once(overrides, config_dir)
 
@@ -60,7 +60,7 @@ def reproduce(overrides: Sequence[str], *, config_dir: str | None = None) -> "Ru
     Raises:
         ValueError: the run's data has changed.
     """
-    from regraft.verbs.reproduce import reproduce_once
+    from regraft.cli.commands.reproduce import reproduce_once
 
     return reproduce_once(overrides, config_dir)
 
@@ -75,7 +75,7 @@ def probe(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     Returns:
         The handle of the best head's run; its folder also holds `grid.csv`.
     """
-    from regraft.verbs.probe import probe_once
+    from regraft.cli.commands.probe import probe_once
 
     return probe_once(overrides, config_dir)
 
@@ -87,7 +87,7 @@ def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict
         overrides: Hydra overrides; `run=` or `ckpt_path=<run or file>` is required.
         config_dir: a folder of your own configs, added to Regraft's.
     """
-    from regraft.verbs.evaluate import evaluate_once
+    from regraft.cli.commands.evaluate import evaluate_once
 
     return evaluate_once(overrides, config_dir)
 
@@ -103,7 +103,7 @@ def compare(arguments: "Sequence[str | Path]" = ()) -> "Leaderboard":
         FileNotFoundError: there is no such run.
         ValueError: an unknown key, metric or format.
     """
-    from regraft.verbs.compare import compare_once
+    from regraft.cli.commands.compare import compare_once
 
     return compare_once(arguments)
 
@@ -119,7 +119,7 @@ def export(overrides: Sequence[str]) -> "Path":
         FileExistsError: the place is taken.
         ValueError: something else is wrong; nothing is left of the file then.
     """
-    from regraft.verbs.export import export_once
+    from regraft.cli.commands.verbs_export import export_once
 
     return export_once(overrides)
 
@@ -138,7 +138,7 @@ def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str]
     """
     from pathlib import Path
 
-    from regraft.build import trained_model
+    from regraft.deployment.load import trained_model
     from regraft.runs.find import find_run
 
     is_file = Path(run).expanduser().is_file()

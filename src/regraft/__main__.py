@@ -1,6 +1,6 @@
 """`python -m regraft` is `regraft`."""
 
-from regraft.cli import main
+from regraft.cli.main import main
 
 if __name__ == "__main__":
     main()

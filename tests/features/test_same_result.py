@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 import regraft
-from regraft import build
+from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import read
 from regraft.runs.folder import Run
+from regraft.training.modules import build_module
 
 SMALL = [
     "data=digits",
@@ -44,8 +45,8 @@ def train(*overrides: str) -> Run:
 def logits_of(run: Run, images: torch.Tensor) -> torch.Tensor:
     """Returns what the run's last weights make of images, computed without any store."""
     checkpoint = read(run.last_ckpt, [])
-    backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
-    module = build.transfer_module(checkpoint.config, backbone, checkpoint.class_counts, record={})
+    backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+    module = build_module(checkpoint.config, backbone, checkpoint.class_counts, record={})
     module.load_state_dict(checkpoint.content["state_dict"])
     with torch.no_grad():
         logits: torch.Tensor = module.eval()(images)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from regraft.cli import main
+from regraft.cli.main import main
 
 
 def run_main(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[object, str, str]:

@@ -54,7 +54,7 @@ def _alone(folder: str, environment: dict[str, str], function: Callable[..., Non
 def _regraft(words: list[str]) -> None:
     import torch
 
-    from regraft.cli import main
+    from regraft.cli.main import main
 
     torch.set_num_threads(1)
     sys.argv = ["regraft", *words]

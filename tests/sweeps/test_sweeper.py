@@ -59,7 +59,7 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
 
 
 def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
-    monkeypatch.setattr("regraft.cli._evaluate", lambda config: {f"{config.split}/acc": 0.5})
+    monkeypatch.setattr("regraft.cli.main._evaluate", lambda config: {f"{config.split}/acc": 0.5})
     assert run_main(["eval", "-m", "ckpt_path=x", "split=test,val", "hydra.sweep.dir=outputs/sweep-1"], capsys)[0] == 0
     place = Path.cwd()
     (place / "elsewhere").mkdir()
@@ -76,7 +76,7 @@ def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
 
 def doing(monkeypatch, deeds):
     """Has a sweep's jobs do what is said for their seeds instead of training."""
-    monkeypatch.setattr("regraft.verbs.train_command.train_job", lambda composed: deeds[composed.seed]())
+    monkeypatch.setattr("regraft.cli.commands.train.train_job", lambda composed: deeds[composed.seed]())
 
 
 def test_a_job_that_exits_fails_alone_with_its_traceback(monkeypatch, capsys):

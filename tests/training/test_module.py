@@ -8,17 +8,18 @@ import torch
 
 import regraft
 from helpers.small import SMALL, without
-from regraft import build
 from regraft.config import compose
+from regraft.training.from_config import Parts, assemble
 from regraft.training.losses import penalty
 from regraft.training.module import TransferModule
+from regraft.training.optimizers import optimizer_groups
 
 
-def parts_of(*overrides: str) -> tuple[dict[str, Any], build.Parts]:
+def parts_of(*overrides: str) -> tuple[dict[str, Any], Parts]:
     """Returns the config and the parts of a training that hasn't started."""
     config = compose.plain(compose.compose_once("train", [*without("data"), "data=digits", *overrides], None))
     torch.manual_seed(0)
-    return config, build.assemble(config, None)
+    return config, assemble(config, None)
 
 
 def rates_of(run: Any, stage: str = "head") -> list[float]:
@@ -96,7 +97,7 @@ def test_penalties_are_in_the_training_loss():
         module.log = lambda *_, **__: None
         module._trainer = type("Trainer", (), {"optimizers": [optimizer]})()
         losses.append(module.eval().training_step(batch, 0).item())
-    groups = build.optimizer_groups(config, plain.module.backbone, plain.module.head)
+    groups = optimizer_groups(config, plain.module.backbone, plain.module.head)
     assert losses[0] - losses[1] == pytest.approx(penalty(groups, 1e-3, 1e-2).item(), rel=1e-4)
 
 

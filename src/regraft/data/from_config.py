@@ -11,7 +11,7 @@ _LATER_KEYS = {"cache": "off"}
 """Of the section `data`, which runs of older versions lack."""
 
 
-def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
+def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
     """Returns the prepared datamodule: data read, splits made, classes known.
 
     Args:
@@ -22,14 +22,14 @@ def datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None
     Raises:
         ValueError: the data can't be read or split as asked, or has other classes.
     """
-    module = unread_datamodule(config, input_spec, trained)
+    module = build_unread_datamodule(config, input_spec, trained)
     module.prepare_data()
     module.setup("fit")
     return module
 
 
-def unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
-    """Returns the datamodule, its data not looked for yet; see `datamodule`."""
+def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
+    """Returns the datamodule, its data not looked for yet; see `build_datamodule`."""
     from regraft.data.datamodule import ImageDataModule
     from regraft.data.sources.class_mapping import InOrderOf
 

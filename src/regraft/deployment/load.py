@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from regraft.deployment.classifier import Network, TrainedModel
-from regraft.models.build_heads import head
-from regraft.models.from_config import bare_backbone
+from regraft.models.build_heads import build_head
+from regraft.models.from_config import build_bare_backbone
 from regraft.runs.calibration import temperature_of
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint, run_of
@@ -30,8 +30,8 @@ def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.
 
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> TrainedModel:
     """Returns the model that a checkpoint holds; see `trained_model`."""
-    backbone = bare_backbone(checkpoint.architecture, checkpoint.input_spec)
-    network = Network(backbone, head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
+    backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+    network = Network(backbone, build_head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
     tensors = checkpoint.content["state_dict"]
     network.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)})

@@ -8,16 +8,22 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft import build
 from regraft.core.console import image_progress
 from regraft.core.startup import keep_freed_memory
+from regraft.data.from_config import build_datamodule
+from regraft.deployment.load import model_of
 from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES
 from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors
+from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.logits import Logits, TakeLogits
 from regraft.evaluation.metrics import require_numbers
 from regraft.evaluation.results import SPLITS
+from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.training.lightning import interruptible
+from regraft.training.modules import build_module
+from regraft.training.strategies import build_freezing
+from regraft.training.trainer import build_trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,19 +49,19 @@ class Measuring:
         self.checkpoint = checkpoint
         self._config = config
         self._is_insisted = is_insisted
-        build.require_types(config)
-        self._backbone = build.bare_backbone(checkpoint.architecture, checkpoint.input_spec)
-        self._data = build.datamodule(config, checkpoint.input_spec, checkpoint)
+        require_types(config)
+        self._backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
+        self._data = build_datamodule(config, checkpoint.input_spec, checkpoint)
         for split in splits:
             if split not in self._data.sizes:
                 others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
                 fix = f"Use {others or 'data that has one'}." if split == splits[0] else "It is needed to fit on."
                 raise ValueError(f"split: got {split!r}, which the data lacks. {fix}")
         self._tell_of_part(splits[0])
-        self._module = build.transfer_module(config, self._backbone, checkpoint.class_counts, record={})
+        self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
         self._logits = TakeLogits()
-        self._trainer = build.trainer(
+        self._trainer = build_trainer(
             config, has_val=self._data.has_val, logger=False, callbacks=[self._logits], enable_checkpointing=False
         )
         if self._trainer.strategy.root_device.type == "cpu":
@@ -76,18 +82,18 @@ class Measuring:
     @property
     def is_on_all_own_data(self) -> bool:
         """Whether the data is the run's own, and nothing of its validation is left out."""
-        limit = self._config["trainer"]["limit_val_batches"]
+        limit = self._config["build_trainer"]["limit_val_batches"]
         is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # 1 is a single batch
         return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
 
     def split(self, split: str) -> tuple[dict[str, float], Logits]:
         """Returns what the module logs of a split of the run's data, such as its loss, and the logits."""
-        stored = build.evaluation_data(
+        stored = evaluation_data(
             self._config,
             self._backbone,
             self._data,
             split,
-            build.freezing(self._config, self._backbone.stage_names),
+            build_freezing(self._config, self._backbone.stage_names),
             self._trainer.strategy.root_device,
             self._progress("Features"),
             is_insisted=self._is_insisted,
@@ -109,7 +115,7 @@ class Measuring:
             ValueError: it has other classes.
         """
         checkpoint = read(baseline, trust)
-        return self._corruptions(split, checkpoint, build.datamodule(self._config, checkpoint.input_spec, checkpoint))
+        return self._corruptions(split, checkpoint, build_datamodule(self._config, checkpoint.input_spec, checkpoint))
 
     def _measure(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
         measure = self._trainer.test if split == "test" else self._trainer.validate
@@ -123,7 +129,7 @@ class Measuring:
 
     def _corruptions(self, split: str, checkpoint: Checkpoint, data: Any) -> CorruptionErrors:
         # In float32 and without Lightning: a batch is decoded once for all that is done to it.
-        model = build.model_of(checkpoint, self._trainer.strategy.root_device)
+        model = model_of(checkpoint, self._trainer.strategy.root_device)
         loader = getattr(data, f"{split}_dataloader")()
         num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
         num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
@@ -137,7 +143,7 @@ class Measuring:
             return corruption_errors(batches(), lambda pictures: model.logits(pictures).argmax(1), count)
 
     def _progress(self, title: str) -> partial[Any] | Any:
-        return image_progress(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
+        return image_progress(is_shown=self._config["build_trainer"]["enable_progress_bar"], title=title)
 
 
 def _limited(num_batches: int, limit: int | float) -> int:

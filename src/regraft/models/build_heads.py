@@ -10,7 +10,7 @@ from regraft.runs.checkpoint import read as read_checkpoint
 from regraft.runs.folder import find_checkpoint
 
 
-def head(config: Config, num_features: int, num_classes: int) -> nn.Module:
+def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
     """Returns the head on features of (batch, num_features), giving logits of (batch, num_classes).
 
     Its weights are drawn from the run's seed alone, whatever the backbone drew before.

@@ -25,7 +25,7 @@ class LastBackbone:
 
         Args:
             model: the config's section.
-            trust: see `backbone`.
+            trust: see `build_backbone`.
             make: makes it of the two.
         """
         key = [model, trust]
@@ -35,7 +35,7 @@ class LastBackbone:
         return self._made[1]
 
 
-def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
+def build_backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
     """Returns the backbone and its architecture: the config that builds it again, without weights.
 
     Args:
@@ -53,7 +53,7 @@ def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
             nonlocal architecture
             architecture = dict(found)
             require_known_targets(architecture, trust, str(model.get("path")))
-            return bare_backbone(architecture)
+            return build_bare_backbone(architecture)
 
         make = partial(make, construct=construct)
     built: Backbone = make()
@@ -61,7 +61,7 @@ def backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
     return built, architecture | {"weights": None} | size
 
 
-def bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
+def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
     """Returns a backbone with random weights, for a checkpoint to fill."""
     built: Backbone = factory(architecture, "model")()
     if input_spec is not None:

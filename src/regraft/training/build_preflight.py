@@ -14,13 +14,13 @@ from regraft.config.instantiate import Config, checked_call, factory, require_nu
 from regraft.config.repair import Mending
 from regraft.config.signatures import hints_of
 from regraft.core.types import Backbone, InputSpec
-from regraft.data.from_config import unread_datamodule
+from regraft.data.from_config import build_unread_datamodule
 from regraft.models.build_heads import head_source
-from regraft.models.from_config import Built, LastBackbone, backbone, bare_backbone
+from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training import resources
 from regraft.training.feature_plan import require_storable_if_wanted
-from regraft.training.modules import loss
+from regraft.training.modules import build_loss
 from regraft.training.preflight import (
     ANY_CLASSES,
     attempt_nodes,
@@ -31,8 +31,8 @@ from regraft.training.preflight import (
     weightless_head,
 )
 from regraft.training.stage_table import StageRow
-from regraft.training.strategies import freezing, require_length, unasked_freezing
-from regraft.training.trainer import lacking_keys, trainer
+from regraft.training.strategies import build_freezing, build_strategy, require_length
+from regraft.training.trainer import build_trainer, lacking_keys
 
 _ANY_FEATURES = 8
 """Of a head that is tried out where there is no backbone."""
@@ -110,13 +110,13 @@ def preflight(
     )
     body, architecture = (None, None) if made is None else made
     is_data_made = _attempt_data(mending, body)
-    strategy = mending.attempt("freezing", lambda: unasked_freezing(now))
+    strategy = mending.attempt("freezing", lambda: build_strategy(now))
     if body is not None and strategy is not None:
-        strategy = mending.attempt("freezing", lambda: freezing(now, body.stage_names))
+        strategy = mending.attempt("freezing", lambda: build_freezing(now, body.stage_names))
     if continued is None and isinstance(now.get("head_from"), str):
         mending.attempt("head_from", lambda: head_source(now))
     made_head = mending.attempt("head", lambda: weightless_head(now, _num_features(body), ANY_CLASSES))
-    mending.attempt("loss", lambda: loss(now, class_counts_to_try(now)))
+    mending.attempt("loss", lambda: build_loss(now, class_counts_to_try(now)))
     rows, sizes = None, None
     if made_head is not None:
         rows, sizes = attempt_training(mending, body, made_head, strategy)
@@ -128,11 +128,11 @@ def preflight(
 
 
 def _bare_trainer(config: Config) -> Any:
-    return trainer(config, has_val=True, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    return build_trainer(config, has_val=True, logger=False, enable_checkpointing=False, enable_progress_bar=False)
 
 
 def _continued(checkpoint: Checkpoint) -> Built:
-    return bare_backbone(checkpoint.architecture, checkpoint.input_spec), None
+    return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), None
 
 
 def _backbone(config: Config) -> Built:
@@ -145,8 +145,8 @@ def _backbone(config: Config) -> Built:
         has_weights is None
         or checked_call(has_weights, "model", {key: model.get(key) for key in ("name", "weights")})()
     ):
-        return backbone(model, config["trust"])
-    return bare_backbone(model | {"weights": None}), None
+        return build_backbone(model, config["trust"])
+    return build_bare_backbone(model | {"weights": None}), None
 
 
 def _attempt_data(mending: Mending, body: Backbone | None) -> bool:
@@ -156,7 +156,7 @@ def _attempt_data(mending: Mending, body: Backbone | None) -> bool:
     now = mending.config
     mending.know_types("data", hints_of(ImageDataModule))
     spec = InputSpec(1) if body is None else body.input_spec
-    return mending.attempt("data", lambda: unread_datamodule(now, spec)) is not None
+    return mending.attempt("data", lambda: build_unread_datamodule(now, spec)) is not None
 
 
 def _num_features(body: Backbone | None) -> int:

@@ -10,12 +10,12 @@ from regraft.config.instantiate import Config
 from regraft.config.nested import at
 from regraft.config.repair import Mending
 from regraft.core.types import Backbone
-from regraft.data.from_config import unread_datamodule
+from regraft.data.from_config import build_unread_datamodule
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training.build_preflight import Checked, preflight
-from regraft.training.modules import loss
-from regraft.training.optimizers import optimizer
-from regraft.training.preflight import schedule, watch_faults, weightless_head
+from regraft.training.modules import build_loss
+from regraft.training.optimizers import build_optimizer
+from regraft.training.preflight import build_scheduler, watch_faults, weightless_head
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
 
@@ -46,7 +46,7 @@ def data_faults(checked: Checked) -> tuple[list[str], Any]:
     if body is None or not checked.is_data_made:
         return [], None
     try:
-        data = unread_datamodule(config, body.input_spec)
+        data = build_unread_datamodule(config, body.input_spec)
         if not data.is_here:
             return [], None
         data.prepare_data()
@@ -72,7 +72,7 @@ def require_fitting_data(config: Config, data: Any, body: Backbone, checked: Che
     """
     mending = Mending(config, None, set())
     watch_faults(mending, data.num_classes, has_val=data.has_val)
-    mending.attempt("loss", lambda: loss(config, data.class_counts.tolist()))
+    mending.attempt("loss", lambda: build_loss(config, data.class_counts.tolist()))
     if checked is not None:
         mending.attempt("data", lambda: _require_filled_batch(config, data, checked))
     mending.attempt("trainer", lambda: _require_reached_validation(config, data))
@@ -125,6 +125,9 @@ def _try_schedule(config: Config, data: Any, body: Backbone) -> None:
     steps = steps_per_epoch(config, data.num_train_samples)
     lengths = [trainer["max_steps"], trainer["max_epochs"] * steps]
     total = min((length for length in lengths if length >= 0), default=math.inf)
-    schedule(
-        config, optimizer(config, body, weightless_head(config, body.num_features, data.num_classes)), steps, total
+    build_scheduler(
+        config,
+        build_optimizer(config, body, weightless_head(config, body.num_features, data.num_classes)),
+        steps,
+        total,
     )

@@ -214,7 +214,7 @@ def model_name(config: Config) -> str:
     return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
 
-def store(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
+def store_features(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
     """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
 
     None if neither the disk nor memory can hold it and the user didn't insist; the log says so.

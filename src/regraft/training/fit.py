@@ -20,8 +20,10 @@ from regraft.training.lightning import interruptible
 from regraft.training.results import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
 
 if TYPE_CHECKING:
-    from regraft.build import Checked, FeaturePlan, Parts
     from regraft.runs.checkpoint import Checkpoint
+    from regraft.training.build_preflight import Checked
+    from regraft.training.feature_plan import FeaturePlan
+    from regraft.training.from_config import Parts
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +78,7 @@ def fit(
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
                 slurm.requeue()
-            if _wants_report(config) and not config["trainer"].get("fast_dev_run"):
+            if _wants_report(config) and not config["build_trainer"].get("fast_dev_run"):
                 display.show_so_far(run)
         raise
     finally:
@@ -109,21 +111,25 @@ def _fit(
     with quick_imports():
         import pytorch_lightning as pl
 
-        from regraft import build
+        from regraft.training.data_fit import require_fitting_data
+        from regraft.training.feature_plan import store_features
+        from regraft.training.from_config import assemble
+        from regraft.training.image_cache import store_pixels
+        from regraft.training.trainer import build_callbacks, build_loggers, build_trainer
 
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    parts = build.assemble(
+    parts = assemble(
         config,
         checkpoint,
         None if checked is None else checked.made,
-        lambda data, body: build.require_fitting_data(config, data, body, checked),
+        lambda data, body: require_fitting_data(config, data, body, checked),
     )
     provenance.require_same_data(session, config["data"], parts.data.fingerprint)
-    loggers = build.loggers(config, run)
-    trainer = build.trainer(
+    loggers = build_loggers(config, run)
+    trainer = build_trainer(
         config,
         has_val=parts.data.has_val,
-        callbacks=build.callbacks(config, run, parts, recorder.note),
+        callbacks=build_callbacks(config, run, parts, recorder.note),
         logger=loggers,
         default_root_dir=run.path,
     )
@@ -136,8 +142,8 @@ def _fit(
         if checkpoint is not None:
             _go_on_from(checkpoint, run, loggers)
     laps = {"start": time.perf_counter() - started}
-    build.store_pixels(config, parts.data, plan, _start_epoch(checkpoint), _image_progress(config, trainer, "Images"))
-    stored = None if plan is None else build.store(plan)
+    store_pixels(config, parts.data, plan, _start_epoch(checkpoint), _image_progress(config, trainer, "Images"))
+    stored = None if plan is None else store_features(plan)
     data, summary = (parts.data, None) if stored is None else stored
     laps["images and features"] = time.perf_counter() - started - sum(laps.values())
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
@@ -207,12 +213,12 @@ def _feature_plan(
     config: dict[str, Any], parts: "Parts", trainer: Any, checkpoint: "Checkpoint | None"
 ) -> "FeaturePlan | None":
     """Returns what is stored of the run; reloads loaders at each epoch if its phases differ in it."""
-    from regraft import build
+    from regraft.training.feature_plan import feature_plan
 
     if checkpoint is not None:
         # Before Lightning restores it all: what is stored hangs on the weights.
         parts.module.load_state_dict(checkpoint.content["state_dict"])
-    plan = build.feature_plan(
+    plan = feature_plan(
         config,
         parts.module.backbone,
         parts.data,
@@ -234,7 +240,9 @@ def _start_epoch(checkpoint: "Checkpoint | None") -> int:
 def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
     from regraft.core.console import image_progress
 
-    return image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
+    return image_progress(
+        is_shown=config["build_trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title
+    )
 
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:

@@ -12,17 +12,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from regraft.config.instantiate import Config, require_numbers
 from regraft.core.types import Backbone
-from regraft.data.from_config import datamodule, require_same_data
+from regraft.data.from_config import build_datamodule, require_same_data
 from regraft.models.build_heads import head_source as find_head_source
 from regraft.models.build_heads import load_head
 from regraft.models.freezing import FreezingStrategy, keeps_statistics
-from regraft.models.from_config import backbone, bare_backbone
+from regraft.models.from_config import build_backbone, build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training import stage_table
-from regraft.training.modules import transfer_module
+from regraft.training.modules import build_module
 from regraft.training.optimizers import optimizer_groups
 from regraft.training.stage_table import StageRow
-from regraft.training.strategies import freezing
+from regraft.training.strategies import build_freezing
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +62,21 @@ def assemble(
         ValueError: parts that don't fit, or data that isn't what the run was started with.
     """
     if checkpoint is None:
-        body, architecture = backbone(config["model"], config["trust"]) if made is None else made
+        body, architecture = build_backbone(config["model"], config["trust"]) if made is None else made
     else:
         architecture = checkpoint.architecture
-        body = bare_backbone(architecture, checkpoint.input_spec)
+        body = build_bare_backbone(architecture, checkpoint.input_spec)
     require_numbers(config)
-    strategy = freezing(config, body.stage_names)
+    strategy = build_freezing(config, body.stage_names)
     head_source = None if checkpoint is not None else find_head_source(config)
-    data = datamodule(config, body.input_spec, checkpoint or head_source)
+    data = build_datamodule(config, body.input_spec, checkpoint or head_source)
     if require_fitting is not None:
         require_fitting(data, body)
     if checkpoint is not None:
         require_same_data(data, checkpoint)
     body.input_spec = data.input_spec
     record = _record(config, architecture, data)
-    module = transfer_module(config, body, record["class_counts"], record)
+    module = build_module(config, body, record["class_counts"], record)
     if head_source is not None:
         load_head(module.head, head_source)
     groups = optimizer_groups(config, module.backbone, module.head)

@@ -74,13 +74,13 @@ def launch(
     with quick_imports():
         import pytorch_lightning as pl
 
-        from regraft import build
+        from regraft.training.data_fit import require_sound
 
     quiet_lightning()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    checked = build.require_sound(config, run.path, checkpoint, choices)
+    checked = require_sound(config, run.path, checkpoint, choices)
     keep_overrides(run, overrides)
-    if multi_process.needs_processes(config["trainer"]):
+    if multi_process.needs_processes(config["build_trainer"]):
         if checkpoint is not None:
             # The group reads it itself; here it would fill memory as long as this process waits.
             checkpoint.content.clear()

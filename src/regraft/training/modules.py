@@ -8,11 +8,11 @@ from torch import nn
 
 from regraft.config.instantiate import Config, factory
 from regraft.core.types import Backbone
-from regraft.models.build_heads import head
-from regraft.training.optimizers import optimizer
+from regraft.models.build_heads import build_head
+from regraft.training.optimizers import build_optimizer
 
 
-def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:
+def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:
     """Returns the LightningModule.
 
     Args:
@@ -26,10 +26,10 @@ def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[i
     num_classes = len(class_counts)
     return TransferModule(
         backbone=backbone,
-        head=head(config, backbone.num_features, num_classes),
-        loss=loss(config, class_counts),
+        head=build_head(config, backbone.num_features, num_classes),
+        loss=build_loss(config, class_counts),
         num_classes=num_classes,
-        make_optimizer=partial(optimizer, config),
+        make_optimizer=partial(build_optimizer, config),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         l1=config["penalty"]["l1"],
         l2=config["penalty"]["l2"],
@@ -38,7 +38,7 @@ def transfer_module(config: Config, backbone: Backbone, class_counts: Sequence[i
     )
 
 
-def loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
+def build_loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
     """Returns the loss; `class_counts` are the training images of each class."""
     made: nn.Module = factory(config["loss"], "loss")(num_classes=len(class_counts), class_counts=class_counts)
     return made

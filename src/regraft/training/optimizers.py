@@ -10,7 +10,7 @@ from regraft.core.types import Backbone
 from regraft.training.optim import parameter_groups
 
 
-def optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
+def build_optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
     """Returns the config's optimizer on named groups."""
     return optimizer_factory(config)(params=optimizer_groups(config, backbone, head))
 

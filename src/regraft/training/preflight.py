@@ -13,11 +13,11 @@ from torch import nn
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.config.repair import Mending
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.build_heads import head
+from regraft.models.build_heads import build_head
 from regraft.models.freezing import HEAD, FreezingStrategy
 from regraft.training import resources
 from regraft.training.modules import skips_nan
-from regraft.training.optimizers import optimizer, optimizer_factory, optimizer_groups
+from regraft.training.optimizers import build_optimizer, optimizer_factory, optimizer_groups
 from regraft.training.stage_table import StageRow, stage_rows
 from regraft.training.trainer import require_watchable, watchers, why_unvalidated
 
@@ -41,7 +41,7 @@ def watch_faults(mending: Mending, num_classes: int | None, *, has_val: bool) ->
         )
 
 
-def schedule(config: Config, made_optimizer: Any, steps_per_epoch: int, total_steps: float) -> Any:
+def build_scheduler(config: Config, made_optimizer: Any, steps_per_epoch: int, total_steps: float) -> Any:
     """Returns the config's schedule on an optimizer."""
     make = factory(config["scheduler"], "scheduler")
     return make(made_optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
@@ -102,9 +102,9 @@ def weightless_head(config: Config, num_features: int, num_classes: int) -> nn.M
     """
     try:
         with torch.device("meta"):
-            return head(config, num_features, num_classes)
+            return build_head(config, num_features, num_classes)
     except (NotImplementedError, RuntimeError):
-        return head(config, num_features, num_classes)
+        return build_head(config, num_features, num_classes)
 
 
 def class_counts_to_try(config: Config) -> list[int]:
@@ -119,11 +119,13 @@ def attempt_training(
     """Makes optimizer and schedule; returns what trains, and how much that is."""
     now = mending.config
     parts = Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)) if body is None else body
-    made_optimizer = mending.attempt("optimizer", lambda: optimizer(now, parts, made_head))
+    made_optimizer = mending.attempt("optimizer", lambda: build_optimizer(now, parts, made_head))
     if made_optimizer is None:
         return None, None
     total = _any_total_steps(now["trainer"])
-    mending.attempt("scheduler", lambda: schedule(now, optimizer(now, parts, made_head), _STEPS_AN_EPOCH, total))
+    mending.attempt(
+        "scheduler", lambda: build_scheduler(now, build_optimizer(now, parts, made_head), _STEPS_AN_EPOCH, total)
+    )
     if body is None or strategy is None:
         return None, None
     groups = optimizer_groups(now, body, made_head)

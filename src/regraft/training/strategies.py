@@ -5,14 +5,14 @@ from regraft.models.freezing import FreezingStrategy
 from regraft.models.phases import phases
 
 
-def freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
+def build_freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
     """Returns the strategy, having asked it about every epoch, so that a misnamed stage is said before data is read."""
-    strategy = unasked_freezing(config)
+    strategy = build_strategy(config)
     phases(strategy, stage_names, config["trainer"]["max_epochs"])
     return strategy
 
 
-def unasked_freezing(config: Config) -> FreezingStrategy:
+def build_strategy(config: Config) -> FreezingStrategy:
     """Returns the strategy, which may still not fit the backbone's stages, or the length of the run."""
     require_length(config)
     strategy: FreezingStrategy = factory(config["freezing"], "freezing")()

@@ -45,7 +45,7 @@ _OURS = {
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
-def callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], None]) -> list[Any]:
+def build_callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], None]) -> list[Any]:
     """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
 
     Args:
@@ -134,13 +134,13 @@ def _takes_folder(node: Config, section: str) -> bool:
     return "dirpath" in inspect.signature(target_of(node, section)).parameters
 
 
-def loggers(config: Config, run: Run) -> list[Any]:
+def build_loggers(config: Config, run: Run) -> list[Any]:
     """Returns the loggers of the config, each writing into the run's folder."""
     nodes = {name: node for name, node in config["logger"].items() if node is not None}
     return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
 
 
-def trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
+def build_trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning.
 
     Raises:

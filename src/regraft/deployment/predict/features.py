@@ -18,7 +18,7 @@ from regraft.features.store.store import NoFolderError
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint
 from regraft.training.feature_plan import frozen_part
-from regraft.training.strategies import freezing
+from regraft.training.strategies import build_freezing
 
 
 def model_and_features(
@@ -75,7 +75,7 @@ def _features(
             config,
             own,
             model.network.backbone,
-            freezing(config, model.network.backbone.stage_names),
+            build_freezing(config, model.network.backbone.stage_names),
             model.device,
             image_progress(is_shown=False, title=""),
         )

@@ -37,7 +37,8 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
     """
 
     def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, Seen], Mapping[str, str]]":
-        from regraft import build
+        from regraft.data.from_config import build_unread_datamodule
+        from regraft.deployment.load import model_of
         from regraft.runs.checkpoint import read
 
         try:
@@ -45,7 +46,7 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
             config: dict[str, Any] = checkpoint.config
             if root is not None:
                 config = config | {"data": config["data"] | {"root": root}}
-            data = build.unread_datamodule(config, checkpoint.input_spec, checkpoint)
+            data = build_unread_datamodule(config, checkpoint.input_spec, checkpoint)
             if not data.is_here:
                 raise FileNotFoundError("the data would have to be downloaded. data.root=PATH looks elsewhere.")
             data.prepare_data()
@@ -53,7 +54,7 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
             # Labels alone would let a file that was replaced pass for the one that was mistaken.
             if data.fingerprint != checkpoint.fingerprint:
                 raise ValueError("the data isn't what it was: its images, labels or classes have changed.")
-            model = build.model_of(checkpoint)
+            model = model_of(checkpoint)
         except (OSError, ValueError) as error:
             return {}, {"gallery": f"The pictures can't be shown: {error}"}
         return _pictures(data, predictions, places, model)

@@ -10,24 +10,24 @@ from torch import Tensor, nn
 
 from regraft.config.instantiate import Config, factory, require_numbers, target_of
 from regraft.core.types import Backbone, InputSpec
-from regraft.data.from_config import datamodule
+from regraft.data.from_config import build_datamodule
 from regraft.features.extract import Progress
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
 from regraft.models import heads
-from regraft.models.build_heads import head
+from regraft.models.build_heads import build_head
 from regraft.models.freezing import HEAD
-from regraft.models.from_config import backbone
+from regraft.models.from_config import build_backbone
 from regraft.models.phases import phases
-from regraft.training.feature_plan import feature_plan, store
+from regraft.training.feature_plan import feature_plan, store_features
 from regraft.training.feature_policy import between_steps, is_all
-from regraft.training.modules import loss
+from regraft.training.modules import build_loss
 from regraft.training.optim import LBFGS
 from regraft.training.optimizers import optimizer_factory
 from regraft.training.probe.fit import HeadFit, HeadSpec
 from regraft.training.probe.grid import fit_heads
-from regraft.training.strategies import freezing
+from regraft.training.strategies import build_freezing
 
 
 class Point(NamedTuple):
@@ -67,8 +67,8 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
         require_numbers(config)
     some_config = next(iter(configs.values()))
     _require_a_linear_head(some_config)
-    body, _ = backbone(some_config["model"], some_config["trust"])
-    strategy = freezing(some_config, body.stage_names)
+    body, _ = build_backbone(some_config["model"], some_config["trust"])
+    strategy = build_freezing(some_config, body.stage_names)
     run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
     if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
         raise ValueError("probe: it fits heads on a frozen backbone; use freezing=linear_probe.")
@@ -80,7 +80,7 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
             raise ValueError("data.val_fraction: got 0, but a probe picks by validation. Give one, such as 0.1.")
         body.input_spec = data.input_spec
         plan = feature_plan(config, body, data, strategy, device, start_epoch=0, progress=progress)
-        stored = None if plan is None else store(plan)
+        stored = None if plan is None else store_features(plan)
         assert stored is not None, "features.cache=on stores or raises"
         train, val = (stored[0].tables[split, len(body.stages)] for split in ("train", "val"))
         _require_memory(train, val)
@@ -124,7 +124,7 @@ def _fit(
     }
 
     def initial(seed: int) -> tuple[Tensor, Tensor]:
-        classifier = head(by_seed[seed], body.num_features, num_classes).classifier
+        classifier = build_head(by_seed[seed], body.num_features, num_classes).classifier
         assert isinstance(classifier, nn.Linear)
         return classifier.weight.detach(), classifier.bias.detach()
 
@@ -142,7 +142,7 @@ def _fit(
         epoch_batches=epoch_batches,
         make_optimizer=lambda groups: optimizer_factory(config)(params=groups),
         make_scheduler=factory(config["scheduler"], "scheduler"),
-        loss=loss(config, data.class_counts.tolist()).to(device),
+        loss=build_loss(config, data.class_counts.tolist()).to(device),
         max_epochs=config["trainer"]["max_epochs"],
         decay_bias=config["optimizer"].get("decay_norm_and_bias", False),
     )
@@ -155,7 +155,7 @@ def _benches(configs: Mapping[Point, Config], body: Backbone) -> list[_Bench]:
     for point, config in configs.items():
         place = point.seed, point.shots
         if place not in data_of:
-            data_of[place] = datamodule(config, body.input_spec)
+            data_of[place] = build_datamodule(config, body.input_spec)
         images = data_of[place].indices("train").numpy().tobytes()
         bench = benches.setdefault((point.shots, images, data_of[place].input_spec), _Bench([], {}))
         bench.points.append(point)

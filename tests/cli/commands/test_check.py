@@ -9,9 +9,9 @@ from PIL import Image
 import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL
+from regraft.cli.commands.check import check
 from regraft.config.errors import FaultsError
-from regraft.models.from_config import backbone
-from regraft.verbs.check import check
+from regraft.models.from_config import build_backbone
 
 BASE = {"model": "simple_cnn", "model.image_size": "16", "trainer": "cpu"}
 
@@ -225,7 +225,7 @@ def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch)
 
     def counted(model, trust):
         made.append(model["_target_"])
-        return backbone(model, trust)
+        return build_backbone(model, trust)
 
     monkeypatch.setattr(sys.modules["regraft.training.build_preflight"], "backbone", counted)
     said = faults_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from regraft.cli.commands.evaluation_config import Asked, asked, with_overrides
 from regraft.config import compose
 from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
 from regraft.runs.arguments import with_appended_sections, with_checkpoint
 from regraft.runs.folder import find_checkpoint, run_of
-from regraft.verbs.evaluation_config import Asked, asked, with_overrides
 
 if TYPE_CHECKING:
     from regraft.evaluation.evaluator import Measuring
@@ -54,8 +54,8 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     """
     what = asked(composed)
     with quick_imports():
-        from regraft import build
         from regraft.evaluation.evaluator import Measuring
+        from regraft.evaluation.from_config import another_domain
         from regraft.runs.checkpoint import read
         from regraft.training.lightning import quiet_lightning
 
@@ -66,7 +66,7 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     splits = [what.split, *(["val"] if what.calibrates and what.split != "val" else [])]
     is_insisted = OmegaConf.select(composed, "features.cache") in ("on", True)
     measuring = Measuring(config, checkpoint, splits, is_insisted=is_insisted)
-    there = None if what.shift is None else build.another_domain(config, checkpoint, what.shift)
+    there = None if what.shift is None else another_domain(config, checkpoint, what.shift)
     return _measured(measuring, what, there, trust)
 
 

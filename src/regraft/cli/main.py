@@ -16,9 +16,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft import __version__
-from regraft.cli_app import run_app
-from regraft.cli_completion import complete
-from regraft.cli_words import USAGES, VERBS, help_text, list_choices, usage_of
+from regraft.cli.completion import complete
+from regraft.cli.help import USAGES, VERBS, help_text, list_choices, usage_of
+from regraft.cli.hydra_app import run_app
 from regraft.config.compose import explain, is_debugging, unknown
 from regraft.config.errors import FaultsError, sentences_of
 from regraft.config.quoting import readable
@@ -99,35 +99,35 @@ def _dispatch(arguments: list[str]) -> None:
     elif verb == "data":
         _check_data(rest)
     elif verb == "runs":
-        from regraft.verbs.runs import runs
+        from regraft.cli.commands.runs import runs
 
         runs(rest)
     elif verb == "compare":
-        from regraft.verbs.compare import compare
+        from regraft.cli.commands.compare import compare
 
         compare(rest)
     elif verb == "report":
-        from regraft.verbs.report import report
+        from regraft.cli.commands.report import report
 
         report(rest)
     elif verb == "predict":
-        from regraft.verbs.predict import predict
+        from regraft.cli.commands.predict import predict
 
         predict(rest)
     elif verb == "export":
-        from regraft.verbs.export import export
+        from regraft.cli.commands.verbs_export import export
 
         export(rest)
     elif verb == "serve":
-        from regraft.verbs.serve import serve
+        from regraft.cli.commands.serve import serve
 
         serve(rest)
     elif verb == "cache":
-        from regraft.verbs.cache import cache
+        from regraft.cli.commands.cache import cache
 
         cache(rest)
     elif verb == "_join":  # one process of a training on several devices; see verbs/devices.py
-        from regraft.verbs.join import join
+        from regraft.cli.commands.join import join
 
         join(rest[0])
     else:
@@ -136,20 +136,20 @@ def _dispatch(arguments: list[str]) -> None:
 
 def _run_training(arguments: list[str]) -> None:
     """Trains, unless something is wrong with the command."""
-    from regraft.verbs.check import require_sound_command
+    from regraft.cli.commands.check import require_sound_command
 
     require_sound_command(arguments)
     run_app("train", in_its_folder(arguments), _train)
 
 
 def _train(config: DictConfig) -> Any:
-    from regraft.verbs.train_command import train_job
+    from regraft.cli.commands.train import train_job
 
     return train_job(config)
 
 
 def _check(arguments: list[str]) -> None:
-    from regraft.verbs.check import check
+    from regraft.cli.commands.check import check
 
     check(arguments)
 
@@ -168,13 +168,13 @@ def _resume(arguments: list[str]) -> None:
 
 
 def _probe(config: DictConfig) -> Any:
-    from regraft.verbs.probe import probe_job
+    from regraft.cli.commands.probe import probe_job
 
     return probe_job(config)
 
 
 def _reproduce(arguments: list[str]) -> None:
-    from regraft.verbs.reproduce import reproduce_job, to_reproduce
+    from regraft.cli.commands.reproduce import reproduce_job, to_reproduce
 
     source, completed = to_reproduce(arguments)
     differences: list[str | None] = []
@@ -184,7 +184,7 @@ def _reproduce(arguments: list[str]) -> None:
 
 
 def _check_data(arguments: list[str]) -> None:
-    from regraft.verbs.data_check import data_check_job, to_check
+    from regraft.cli.commands.data_check import data_check_job, to_check
 
     faults: list[str | None] = []
     run_app("data_check", to_check(arguments), lambda config: faults.append(data_check_job(config)))
@@ -193,6 +193,6 @@ def _check_data(arguments: list[str]) -> None:
 
 
 def _evaluate(config: DictConfig) -> Any:
-    from regraft.verbs.evaluate import evaluate_job
+    from regraft.cli.commands.evaluate import evaluate_job
 
     return evaluate_job(config)

@@ -152,7 +152,7 @@ def test_a_mistake_is_one_sentence(arguments, sentence, photo_run, capsys, monke
 
 def test_help_needs_nothing_heavy():
     code = (
-        "import sys; from regraft.cli import main\n"
+        "import sys; from regraft.cli.main import main\n"
         "try: main(['predict', '--help'])\n"
         "finally: print('torch' in sys.modules)"
     )

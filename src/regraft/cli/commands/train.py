@@ -26,7 +26,7 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     try:
         composed = compose.compose_once("train", completed, config_dir)
     except ValueError:
-        from regraft.verbs.check import require_sound_command
+        from regraft.cli.commands.check import require_sound_command
 
         require_sound_command([*overrides, *([] if config_dir is None else ["--config-dir", config_dir])])
         raise

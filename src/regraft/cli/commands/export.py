@@ -7,6 +7,7 @@ from typing import Literal, cast
 
 from omegaconf import DictConfig, ListConfig
 
+from regraft.cli.keys import keys_of, require_keys
 from regraft.config import compose
 from regraft.config.compose import unknown
 from regraft.config.quoting import key_of, value_of
@@ -15,7 +16,6 @@ from regraft.deployment.export.output_path import require_free
 from regraft.runs import state as run_state
 from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.runs.folder import Run, find_checkpoint, run_of
-from regraft.verbs.keys import keys_of, require_keys
 
 Format = Literal["safetensors", "onnx", "torch_export", "hf"]
 FORMATS = ("safetensors", "onnx", "torch_export", "hf")

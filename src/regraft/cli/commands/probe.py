@@ -21,8 +21,8 @@ from regraft.training.launch import keep_overrides
 from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
-    from regraft.build import Point
     from regraft.training.probe.fit import HeadFit
+    from regraft.training.probe.setup import Point
 
 log = logging.getLogger(__name__)
 
@@ -54,22 +54,23 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         import pytorch_lightning as pl
         import torch
 
-        from regraft import build
         from regraft.core.console import image_progress
         from regraft.report import grid_table
         from regraft.report.run.finish import RunDisplay
+        from regraft.training.probe.setup import fit_grid
+        from regraft.training.trainer import build_trainer
 
     quiet_lightning()
     configs = {point: _config_of(composed, point, overrides) for point in _points(composed)}
     some_config = next(iter(configs.values()))
-    device = build.trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device
+    device = build_trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device
     if device.type == "cpu":
         keep_freed_memory()
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
     pl.seed_everything(some_config["seed"], workers=True, verbose=False)
-    progress = image_progress(is_shown=some_config["trainer"]["enable_progress_bar"])
-    fits = build.fit_grid(configs, device, progress)
+    progress = image_progress(is_shown=some_config["build_trainer"]["enable_progress_bar"])
+    fits = fit_grid(configs, device, progress)
     best = best_of(fits)
     grid_table.write(run.path / _TABLE, fits)
     grid_table.show(fits, best)
@@ -98,7 +99,7 @@ def _points(composed: DictConfig) -> "list[Point]":
     Raises:
         ValueError: an axis is unknown, missing or empty, or holds something twice or something that it can't.
     """
-    from regraft.build import Point
+    from regraft.training.probe.setup import Point
 
     grid = OmegaConf.to_container(composed.grid, resolve=True) if OmegaConf.is_dict(composed.grid) else None
     if not isinstance(grid, dict) or set(grid) != set(_AXES):

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from regraft.cli_words import USAGES
+from regraft.cli.help import USAGES
+from regraft.cli.keys import require_keys
 from regraft.config.quoting import value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
 from regraft.report.run.mistakes import NEEDS_EXTRA, thorough
 from regraft.runs.arguments import handle_in, output_dir
 from regraft.runs.find import find_run
-from regraft.verbs.keys import require_keys
 
 _KEYS = ("run", "output_dir", "data.root", "trust")
 

@@ -7,10 +7,10 @@ import torch
 import regraft
 from helpers.small import SMALL, without
 from helpers.stopping import assert_same_end, stopped_run
-from regraft import build
 from regraft.config import compose
 from regraft.runs.checkpoint_io import write
 from regraft.runs.folder import Run
+from regraft.training.from_config import assemble
 
 
 def state_of(path):
@@ -56,7 +56,7 @@ def test_another_seed_keeps_the_test_split():
     indices = []
     for seed in (0, 7):
         config = compose.plain(compose.compose_once("train", [*SMALL, f"seed={seed}"], None))
-        data = build.assemble(config, None).data
+        data = assemble(config, None).data
         indices.append(
             [
                 torch.cat([batch["indices"] for batch in loader()])

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regraft import __version__
+from regraft.cli.commands.export import HELP, Asked, asked, place_of
 from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
 from regraft.deployment.export.output_path import make_folder
-from regraft.verbs.export_config import HELP, Asked, asked, place_of
 
 if TYPE_CHECKING:
     from regraft.deployment.classifier import TrainedModel
@@ -42,12 +42,12 @@ def export_once(overrides: Sequence[str]) -> Path:
     with quick_imports():
         import torch
 
-        from regraft import build
+        from regraft.cli.commands.export_pictures import pictures_of
         from regraft.deployment.export.metadata import require_distinct
         from regraft.deployment.export.onnx import require_onnx
+        from regraft.deployment.load import model_of
         from regraft.report import export_table
         from regraft.runs.checkpoint import read
-        from regraft.verbs.export_pictures import pictures_of
 
     if what.format == "onnx":
         require_onnx()
@@ -56,7 +56,7 @@ def export_once(overrides: Sequence[str]) -> Path:
     if len(names) != len(checkpoint.class_names):
         raise ValueError(f"class_names: got {len(names)}; the run has {len(checkpoint.class_names)} classes.")
     require_distinct(names)
-    model = build.model_of(checkpoint, device=torch.device("cpu"))
+    model = model_of(checkpoint, device=torch.device("cpu"))
     pictures = pictures_of(checkpoint, model, what.images)
     description = _description(checkpoint, model, names, what)
     answers, measured = _write(what, target, model, description, pictures)

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from regraft import build
+from regraft.data.from_config import build_unread_datamodule
 from regraft.deployment.classifier import TrainedModel
 from regraft.deployment.export import sample_images
 from regraft.deployment.export.sample_images import Pictures
@@ -27,7 +27,7 @@ def pictures_of(checkpoint: Checkpoint, model: TrainedModel, folder: Path | None
     if folder is not None:
         return sample_images.of_folder(folder, model.class_names, num_channels, side)
     try:
-        data = build.unread_datamodule(checkpoint.config, checkpoint.input_spec, checkpoint)
+        data = build_unread_datamodule(checkpoint.config, checkpoint.input_spec, checkpoint)
         if not data.is_here:
             raise FileNotFoundError("it would have to be downloaded")
         data.prepare_data()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from regraft.cli.keys import keys_of, require_keys
 from regraft.config import compose
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import keep_freed_memory, quick_imports
 from regraft.runs.arguments import require_run, with_checkpoint
-from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
     from regraft.deployment.predict.inputs import Inputs
@@ -90,9 +90,10 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
 def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
     with quick_imports():
-        from regraft import build
         from regraft.core.console import image_progress
         from regraft.data.images.validation.findings import counted
+        from regraft.deployment.load import device_named
+        from regraft.deployment.predict.features import model_and_features
         from regraft.deployment.predict.pipeline import predicted, require_options
         from regraft.deployment.predict.tally import Tally
         from regraft.deployment.predict.writers import STDOUT
@@ -101,10 +102,10 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(**options)
     output, top_k = config["output"], config["top_k"]
-    model, features = build.model_and_features(
+    model, features = model_and_features(
         config["ckpt_path"],
         trust=config["trust"],
-        device=build.device_named(config["device"]),
+        device=device_named(config["device"]),
         settings=config["features"],
         tta=config["tta"],
     )

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from regraft import __version__
+from regraft.cli.keys import keys_of, require_keys
 from regraft.config import compose
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
 from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.runs.folder import run_of
-from regraft.verbs.keys import keys_of, require_keys
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -109,7 +109,7 @@ def _listening(host: str, port: int) -> socket.socket:
 def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
     """Returns the application, and what its run is called."""
     with quick_imports():
-        from regraft import build
+        from regraft.deployment.load import device_named, trained_model
         from regraft.deployment.serve.app import make_app
         from regraft.deployment.serve.hosts import Hosts
         from regraft.deployment.serve.serving_limits import Limits
@@ -118,7 +118,7 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
     limits = Limits(**{key: config[key] for key in bounds})
     names = [*_LOCAL, socket.gethostname(), config.host, *config.allowed_hosts]
     hosts = Hosts([name.strip("[]") for name in names], takes_addresses=config.host in _EVERYWHERE)
-    model = build.trained_model(config.ckpt_path, trust=trust, device=build.device_named(config.device))
+    model = trained_model(config.ckpt_path, trust=trust, device=device_named(config.device))
     run = run_of(model.checkpoint)
     name = model.checkpoint.stem if run is None else f"{run.path.parent.name}/{run.path.name}"
     return make_app(model, run=name, version=__version__, limits=limits, hosts=hosts), name

@@ -7,13 +7,13 @@ import torch
 import regraft
 from helpers.made_runs import made_run
 from helpers.small import SMALL
-from regraft.cli import main
+from regraft.cli.commands.report import report
+from regraft.cli.main import main
 from regraft.core.startup import Preempted
 from regraft.report.run.finish import show_findings
 from regraft.report.run.mistakes import thorough
 from regraft.runs.predictions import read
 from regraft.training.module import TransferModule
-from regraft.verbs.report import report
 
 
 def test_a_run_writes_its_report_and_where_its_time_went(small_run):
@@ -38,8 +38,8 @@ def test_anew_with_what_the_model_looked_at(small_run, capsys):
 
 def test_the_places_that_speak_for_a_class_are_found(small_run):
     pytest.importorskip("captum")
-    from regraft.build import trained_model
     from regraft.deployment.attribution import attention
+    from regraft.deployment.load import trained_model
 
     model = trained_model(small_run.path)
     size = model.input_spec.image_size

@@ -186,5 +186,5 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
 
 def test_a_folder_is_checked_without_torch(tmp_path):
     write(tmp_path / "photos" / "a" / "1.png", encoded(photo(1), "PNG"))
-    code = "from regraft.cli import main\ntry: main(['data', 'check', 'photos'])\nexcept SystemExit: pass"
+    code = "from regraft.cli.main import main\ntry: main(['data', 'check', 'photos'])\nexcept SystemExit: pass"
     assert not imported_by(code, ["torch", "pytorch_lightning"])

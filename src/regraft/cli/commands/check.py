@@ -24,7 +24,8 @@ from regraft.sweeps.space import configured_lines
 from regraft.training.launch import settle
 
 if TYPE_CHECKING:
-    from regraft.build import Checked, LastBackbone
+    from regraft.models.from_config import LastBackbone
+    from regraft.training.build_preflight import Checked
 
 _CONFIG_NAME = "train"
 _FLAGS = "-m, --multirun and --config-dir FOLDER"
@@ -184,11 +185,11 @@ def _each_checked(jobs: Sequence[Composed]) -> Iterator[tuple[int, "Checked | No
     if not configs:
         return
     with quick_imports():
-        from regraft import build
+        from regraft.models.from_config import LastBackbone
         from regraft.training.lightning import quiet_lightning
 
     quiet_lightning()
-    backbones = build.LastBackbone()
+    backbones = LastBackbone()
     # Those of one backbone after each other: making it, or reading its weights, is most of the work.
     for place in sorted(configs, key=lambda place: str(configs[place].get("model"))):
         yield place, *_checked(jobs[place], backbones)
@@ -197,7 +198,7 @@ def _each_checked(jobs: Sequence[Composed]) -> Iterator[tuple[int, "Checked | No
 def _checked(composed: Composed, backbones: "LastBackbone") -> tuple["Checked | None", list[str]]:
     import pytorch_lightning as pl
 
-    from regraft import build
+    from regraft.training.build_preflight import preflight
 
     assert composed.node is not None, "it could be composed"
     assert composed.config is not None, "it could be composed"
@@ -207,7 +208,7 @@ def _checked(composed: Composed, backbones: "LastBackbone") -> tuple["Checked | 
         return None, sentences_of(error)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     choices = partial(reference, composed.node.hydra) if checkpoint is None else None
-    checked = build.preflight(
+    checked = preflight(
         config,
         composed.folder,
         continued=checkpoint,
@@ -219,26 +220,28 @@ def _checked(composed: Composed, backbones: "LastBackbone") -> tuple["Checked | 
 
 
 def _data(checked: "Checked") -> tuple[list[str], Any]:
-    from regraft import build
+    from regraft.training.data_fit import data_faults
 
-    return build.data_faults(checked)
+    return data_faults(checked)
 
 
 def _summary(checked: "Checked", data: Any) -> list[str]:
     """Returns what would be trained, and on what."""
-    from regraft import build
     from regraft.report import terminal
+    from regraft.training.data_fit import steps_per_epoch
+    from regraft.training.feature_plan import model_name
+    from regraft.training.resources import bytes_text
 
     if checked.rows is None or checked.sizes is None or checked.backbone is None:
         return []
     trained = [row.stage for row in checked.rows if row.lr_by_epoch]
     num_parameters = sum(parameter.numel() for parameter in checked.backbone.parameters())
     lines = [
-        f"{build.model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
+        f"{model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
         f"parameters; what trains: {', '.join(trained)}; a checkpoint takes about "
-        f"{build.bytes_text(checked.sizes.checkpoint_bytes)}."
+        f"{bytes_text(checked.sizes.checkpoint_bytes)}."
     ]
     if data is None:
         return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]
-    steps = build.steps_per_epoch(checked.config, data.num_train_samples)
+    steps = steps_per_epoch(checked.config, data.num_train_samples)
     return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from regraft.cli_words import VERBS
+from regraft.cli.help import VERBS
 from regraft.config.compose import group_names
 
 RunApp = Callable[[str, list[str]], Any]

@@ -7,13 +7,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from regraft.cli.keys import keys_of
 from regraft.config import compose
 from regraft.config.compose import unknown
 from regraft.evaluation.results import SPLITS
 from regraft.runs.arguments import require_run
 from regraft.runs.find import find_run
 from regraft.runs.folder import find_checkpoint
-from regraft.verbs.keys import keys_of
 
 _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 

@@ -8,7 +8,7 @@ import pytest
 from helpers.command_line import run_main
 from helpers.small import without
 from regraft import __version__
-from regraft.cli import main
+from regraft.cli.main import main
 
 
 def test_help_names_verbs_groups_and_choices(capsys):
