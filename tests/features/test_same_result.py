@@ -12,7 +12,7 @@ import regraft
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import read
 from regraft.runs.folder import Run
-from regraft.training.modules import build_module
+from regraft.training.from_config import build_module
 
 SMALL = [
     "data=digits",

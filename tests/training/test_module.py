@@ -9,10 +9,9 @@ import torch
 import regraft
 from helpers.small import SMALL, without
 from regraft.config import compose
-from regraft.training.from_config import Parts, assemble
+from regraft.training.from_config import Parts, assemble, optimizer_groups
 from regraft.training.losses import penalty
 from regraft.training.module import TransferModule
-from regraft.training.optimizers import optimizer_groups
 
 
 def parts_of(*overrides: str) -> tuple[dict[str, Any], Parts]:

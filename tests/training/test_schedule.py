@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from regraft.training.plateau import Plateau
+from regraft.training.schedule import Plateau
 
 
 def make(monitor: str) -> tuple[Plateau, ReduceLROnPlateau]:

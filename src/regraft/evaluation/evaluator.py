@@ -20,9 +20,8 @@ from regraft.evaluation.metrics import require_numbers
 from regraft.evaluation.results import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint, read
+from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
-from regraft.training.modules import build_module
-from regraft.training.strategies import build_freezing
 from regraft.training.trainer import build_trainer
 
 if TYPE_CHECKING:

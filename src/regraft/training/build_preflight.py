@@ -20,7 +20,7 @@ from regraft.models.from_config import Built, LastBackbone, build_backbone, buil
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training import resources
 from regraft.training.feature_plan import require_storable_if_wanted
-from regraft.training.modules import build_loss
+from regraft.training.from_config import build_freezing, build_loss, build_strategy, require_length
 from regraft.training.preflight import (
     ANY_CLASSES,
     attempt_nodes,
@@ -31,7 +31,6 @@ from regraft.training.preflight import (
     weightless_head,
 )
 from regraft.training.stage_table import StageRow
-from regraft.training.strategies import build_freezing, build_strategy, require_length
 from regraft.training.trainer import build_trainer, lacking_keys
 
 _ANY_FEATURES = 8

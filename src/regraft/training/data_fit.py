@@ -13,8 +13,7 @@ from regraft.core.types import Backbone
 from regraft.data.from_config import build_unread_datamodule
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training.build_preflight import Checked, preflight
-from regraft.training.modules import build_loss
-from regraft.training.optimizers import build_optimizer
+from regraft.training.from_config import build_loss, build_optimizer
 from regraft.training.preflight import build_scheduler, watch_faults, weightless_head
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from regraft.training.metrics import MeanLoss, classification_metrics
+from regraft.training.schedule import RunSchedule
 
 
 class TrainMetrics(nn.Module):
@@ -79,3 +80,50 @@ def _tensors(metric: Metric) -> dict[str, Tensor]:
     states = dict(metric.metric_state)
     assert all(isinstance(value, Tensor) for value in states.values()), "these metrics keep no lists"
     return states  # type: ignore[return-value]
+
+
+class RunProgress:
+    """What a checkpoint keeps, and a resumed training takes up.
+
+    Args:
+        metrics: of the epoch, on this process.
+        schedule: of the run.
+    """
+
+    def __init__(self, metrics: TrainMetrics, schedule: RunSchedule) -> None:
+        self._metrics = metrics
+        self._schedule = schedule
+        self._resumed: Mapping[str, Any] | None = None
+
+    def state(self, trainer: Any) -> dict[str, Any]:
+        """Returns what the epoch adds up to so far, of each process, and the schedule's state; every process asks."""
+        states = [self._metrics.state()]
+        if trainer.world_size > 1:
+            gathered: list[Any] = [None] * trainer.world_size
+            torch.distributed.all_gather_object(gathered, states[0])
+            states = gathered
+        return {"metrics": states} | self._schedule.state()
+
+    def load(self, state: Mapping[str, Any] | None) -> None:
+        """Keeps what `state` gave until training starts; None of a checkpoint that has none."""
+        self._resumed = state
+        self._schedule.load(state or {})
+
+    def take_up(self, trainer: Any) -> None:
+        """Goes on from what was loaded, if anything was.
+
+        Raises:
+            ValueError: another number of processes can't go on in the middle of an epoch.
+        """
+        if self._resumed is None:
+            return
+        states = self._resumed["metrics"]
+        if len(states) == trainer.world_size:
+            self._metrics.load(states[trainer.global_rank])
+        elif trainer.fit_loop.restarted_mid_epoch:
+            raise ValueError(
+                f"trainer.devices: got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "
+                f"by {len(states)}. Go on with as many until an epoch has ended."
+            )
+        self._schedule.take_up(trainer)
+        self._resumed = None

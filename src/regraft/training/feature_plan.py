@@ -1,7 +1,8 @@
 """What of a run is stored instead of computed again and again: asked for, possible, worth it; then done."""
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,17 +10,17 @@ import torch
 
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.types import Backbone
+from regraft.data.images.deterministic_views import is_flip_only
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.cache import FrozenFeatures
 from regraft.features.cut import Stretch, frozen_depth, stretches
 from regraft.features.datamodule import CachedData
-from regraft.features.extract import Progress
+from regraft.features.extract import Filled, Progress
 from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import Settings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.models.phases import phases as phases_of
-from regraft.training import feature_summary
 from regraft.training.feature_policy import (
     between_steps,
     draws_views,
@@ -248,8 +249,8 @@ def store_features(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | Non
         is_amortised=plan.is_amortised,
         is_full_batch=plan.is_full_batch,
     )
-    summary = feature_summary.summary(plan.frozen, plan.stretches, views, filled)
-    feature_summary.say(plan, views, summary)
+    summary = summary_of(plan.frozen, plan.stretches, views, filled)
+    say(plan, views, summary)
     return data, summary
 
 
@@ -270,3 +271,62 @@ def frozen_part(
     frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
     depth = stretches(phases, names, max_epochs, 0, frozen.costs)[-1].depth
     return (frozen, depth) if depth else None
+
+
+def summary_of(
+    frozen: FrozenFeatures,
+    stretches: Sequence[Stretch],
+    views: Mapping[str, Sequence[Any]],
+    filled: Sequence[Filled],
+) -> dict[str, Any]:
+    """Returns what was stored, reused and saved, in plain types.
+
+    Args:
+        frozen: where features are kept and computed.
+        stretches: the run's epochs and their cuts.
+        views: of each split.
+        filled: what was done.
+    """
+    depths = sorted({part.depth for part in stretches if part.depth})
+    num_computed, seconds = sum(one.num_computed for one in filled), sum(one.seconds for one in filled)
+    per_flop = frozen.seconds_per_flop(views["train"], depths)
+    num_images = sum(len(views[split][0]) for split in ("train", "val") if split in views)
+    flops = sum(part.num_epochs * frozen.costs.prefix(part.depth) for part in stretches if part.depth) * num_images
+    is_known = per_flop is not None and math.isfinite(flops)
+    return {
+        "cuts": [frozen.stage_names[depth - 1] for depth in depths],
+        "num_computed": num_computed,
+        "num_reused": sum(one.num_images for one in filled) - num_computed,
+        "seconds": seconds,
+        "seconds_saved": flops * per_flop - seconds if is_known and per_flop is not None else None,
+    }
+
+
+def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> None:
+    """Logs what is stored, what of it was there, and what it saves.
+
+    Args:
+        plan: see `features.FeaturePlan`.
+        views: of each split.
+        summary: see `summary_of`.
+    """
+    num_views = len(views["train"])
+    if num_views > 1:
+        exactly = is_flip_only(plan.images.augment)
+        log.info(
+            "Features: %s of each training image; each epoch draws one.",
+            "the image and its mirror image" if exactly else f"{num_views} augmented views, drawn once,",
+        )
+    rate = f", {summary['num_computed'] / summary['seconds']:.0f} images/s" if summary["num_computed"] else ""
+    log.info(
+        "Features: %s: %s computed (%.1f s%s), %s reused; kept in %s.",
+        "; ".join(map(plan.frozen.rows.row_text, plan.depths)),
+        f"{summary['num_computed']:,}",
+        summary["seconds"],
+        rate,
+        f"{summary['num_reused']:,}",
+        plan.frozen.rows.place([view for split in views.values() for view in split], plan.depths[-1]),
+    )
+    saved = summary["seconds_saved"]
+    if saved is not None and saved >= 1:
+        log.info("Features: computed anew in each epoch, they would take about %.0f s more.", saved)

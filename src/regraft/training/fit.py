@@ -248,7 +248,7 @@ def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
     """Fits; what a signal ends leaves as the interrupt or the exit that it is."""
     from regraft.training.callbacks.signals import StoppedBySignal
-    from regraft.training.divergence import DivergedError
+    from regraft.training.module import DivergedError
 
     try:
         with interruptible(trainer):

@@ -4,7 +4,7 @@ What trains when is the freezing callback's business, and which objects these ar
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,15 +15,48 @@ from torchmetrics import MetricCollection
 
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
-from regraft.training.divergence import DivergedError, divergence
-from regraft.training.epoch_metrics import TrainMetrics
-from regraft.training.head_epoch import HeadEpoch
-from regraft.training.head_loop import Sums, may_draw
+from regraft.training.epoch_metrics import RunProgress, TrainMetrics
+from regraft.training.head_loop import HeadEpoch, Sums, may_draw
 from regraft.training.losses import penalty
 from regraft.training.metrics import MeanLoss, classification_metrics
 from regraft.training.optim import LBFGS, effective_learning_rates, scaled_learning_rates
-from regraft.training.run_progress import RunProgress
 from regraft.training.schedule import RunSchedule
+
+_NUM_SHOWN = 16
+
+
+class DivergedError(ValueError):
+    """A loss isn't finite.
+
+    Attributes:
+        step: optimizer steps before it.
+    """
+
+    def __init__(self, message: str, step: int) -> None:
+        super().__init__(message)
+        self.step = step
+
+
+def divergence(loss: float, epoch: int, step: int, indices: Sequence[int], metrics: Mapping[str, Any]) -> DivergedError:
+    """Returns the error that says what is to be known of a loss that isn't finite.
+
+    Args:
+        loss: the loss.
+        epoch: from 0.
+        step: optimizer steps before it.
+        indices: the batch's images, by their place in the training data.
+        metrics: what was last logged.
+    """
+    shown = ", ".join(map(str, indices[:_NUM_SHOWN])) + (", ..." if len(indices) > _NUM_SHOWN else "")
+    known = {name: float(value) for name, value in metrics.items()}
+    earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
+    message = (
+        f"train/loss: got {loss} in epoch {epoch}, step {step}, on the images {shown} (places in the training data); "
+        f"training has diverged. Last metrics: {earlier or 'none yet'}. Lower optimizer.lr, add "
+        "scheduler.warmup_epochs, clip (trainer.gradient_clip_val=1.0), or leave such batches out with "
+        "callbacks.nan=skip."
+    )
+    return DivergedError(message, step)
 
 
 class TransferModule(pl.LightningModule):

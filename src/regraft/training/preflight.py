@@ -16,8 +16,7 @@ from regraft.core.types import Backbone, InputSpec
 from regraft.models.build_heads import build_head
 from regraft.models.freezing import HEAD, FreezingStrategy
 from regraft.training import resources
-from regraft.training.modules import skips_nan
-from regraft.training.optimizers import build_optimizer, optimizer_factory, optimizer_groups
+from regraft.training.from_config import build_optimizer, optimizer_factory, optimizer_groups, skips_nan
 from regraft.training.stage_table import StageRow, stage_rows
 from regraft.training.trainer import require_watchable, watchers, why_unvalidated
 

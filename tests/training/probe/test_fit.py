@@ -10,8 +10,7 @@ from regraft.core.types import Backbone, InputSpec
 from regraft.training import schedulers
 from regraft.training.losses import MSE, CrossEntropy, Focal
 from regraft.training.optim import parameter_groups
-from regraft.training.probe.fit import HeadSpec
-from regraft.training.probe.grid import fit_heads
+from regraft.training.probe.fit import HeadSpec, fit_heads
 
 NUM_SAMPLES, NUM_FEATURES, NUM_CLASSES, MAX_EPOCHS = 60, 8, 3, 3
 
@@ -143,7 +142,7 @@ def _last_epoch_is_best(monkeypatch):
     """Counts the epochs as what validation counts, so that the weights of the last one are kept."""
     calls = iter(range(MAX_EPOCHS))
     monkeypatch.setattr(
-        "regraft.training.probe.grid._num_correct", lambda heads, *_: torch.full_like(heads.places, next(calls))
+        "regraft.training.probe.fit._num_correct", lambda heads, *_: torch.full_like(heads.places, next(calls))
     )
 
 
@@ -215,7 +214,7 @@ def test_the_first_of_equally_good_epochs_is_kept():
 
 def test_validation_in_parts_counts_every_sample(monkeypatch):
     whole = fit(SPECS)
-    monkeypatch.setattr("regraft.training.probe.grid._LOGITS_AT_ONCE", 100)
+    monkeypatch.setattr("regraft.training.probe.fit._LOGITS_AT_ONCE", 100)
     for found, expected in zip(fit(SPECS), whole, strict=True):
         assert (found.val_acc, found.best_epoch) == (expected.val_acc, expected.best_epoch)
         assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-5)

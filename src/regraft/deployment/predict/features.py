@@ -18,7 +18,7 @@ from regraft.features.store.store import NoFolderError
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint
 from regraft.training.feature_plan import frozen_part
-from regraft.training.strategies import build_freezing
+from regraft.training.from_config import build_freezing
 
 
 def model_and_features(

@@ -22,12 +22,9 @@ from regraft.models.from_config import build_backbone
 from regraft.models.phases import phases
 from regraft.training.feature_plan import feature_plan, store_features
 from regraft.training.feature_policy import between_steps, is_all
-from regraft.training.modules import build_loss
+from regraft.training.from_config import build_freezing, build_loss, optimizer_factory
 from regraft.training.optim import LBFGS
-from regraft.training.optimizers import optimizer_factory
-from regraft.training.probe.fit import HeadFit, HeadSpec
-from regraft.training.probe.grid import fit_heads
-from regraft.training.strategies import build_freezing
+from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
 
 class Point(NamedTuple):
