@@ -8,7 +8,7 @@ from PIL import Image
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.deployment.classifier import Network, TrainedModel
-from regraft.deployment.serve.serving_limits import Limits
+from regraft.deployment.serve.limits import Limits
 
 LIMITS = Limits(max_megabytes=0.2, max_photos=3, max_megapixels=0.01, max_waiting=2, upload_seconds=5)
 

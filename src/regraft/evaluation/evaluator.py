@@ -3,10 +3,17 @@
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from scipy.special import softmax
+from torch import Tensor
 
 from regraft.core.console import image_progress
 from regraft.core.startup import keep_freed_memory
@@ -15,8 +22,7 @@ from regraft.deployment.load import model_of
 from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES
 from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors
 from regraft.evaluation.from_config import evaluation_data, require_types
-from regraft.evaluation.logits import Logits, TakeLogits
-from regraft.evaluation.metrics import require_numbers
+from regraft.evaluation.metrics import Scores, require_numbers, scores
 from regraft.evaluation.results import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint, read
@@ -26,6 +32,29 @@ from regraft.training.trainer import build_trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Logits:
+    """What a model says of some images, in their order.
+
+    Attributes:
+        values: (num_images, num_classes), float32, not divided by a temperature.
+        targets: (num_images,), int64, the true classes.
+    """
+
+    values: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """The most probable classes, (num_images,), int64."""
+        found: np.ndarray = self.values.argmax(1)
+        return found
+
+    def scores(self, temperature: float, class_names: Sequence[str]) -> Scores:
+        """Returns how good the probabilities are that a temperature makes of them."""
+        return scores(softmax(self.values / temperature, axis=1), self.targets, class_names)
 
 
 log = logging.getLogger(__name__)
@@ -148,3 +177,26 @@ class Measuring:
 def _limited(num_batches: int, limit: int | float) -> int:
     """Returns how many batches Lightning would take: a whole number is that many, a float a share of them."""
     return min(num_batches, limit) if isinstance(limit, int) else math.floor(num_batches * limit)
+
+
+class TakeLogits(pl.Callback):
+    """Takes what a test or a validation on one device says; hand it to a trainer, and ask it after each pass."""
+
+    def __init__(self) -> None:
+        self._batches: list[tuple[Tensor, Tensor]] = []
+
+    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+        """Takes a batch."""
+        self._batches.append((outputs.detach().float().cpu(), batch["targets"].cpu()))
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+        """Takes a batch."""
+        self.on_test_batch_end(trainer, module, outputs, batch, *place)
+
+    def take(self) -> Logits | None:
+        """Returns what the last pass said, None if it had no batch; the next one starts anew."""
+        batches, self._batches = self._batches, []
+        if not batches:
+            return None
+        values, targets = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
+        return Logits(values, targets)

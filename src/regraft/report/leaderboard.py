@@ -5,11 +5,16 @@ from rich.console import Console
 from rich.table import Table
 
 from regraft.evaluation.compare.leaderboard import Leaderboard, Row
-from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences
+from regraft.report.axes import shortened
+from regraft.report.leaderboard_plots import against_cost, parallel
+from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences, verdict
 from regraft.report.run_table import plain_cell
+from regraft.report.templates import template
 
 # Without a terminal's width, lines that a program can read.
 _WIDTH = 240
+
+
 _UNBOUNDED = 10_000
 
 
@@ -54,3 +59,22 @@ def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: l
 def _style(row: Row) -> str | None:
     is_ahead = row.rank == 1 or (row.comparison is not None and row.comparison.verdict == "not told apart")
     return "bold" if is_ahead else "dim" if row.rank is None else None
+
+
+def to_html(board: Leaderboard) -> str:
+    """Returns the page; names in it are shown as they are, whatever they hold."""
+    axes, lines = parallel(board)
+    scatters = [
+        against_cost(board, "seconds", lambda row: row.seconds),
+        against_cost(board, "trained parameters", lambda row: row.num_trained),
+    ]
+    return template("leaderboard.html", shortened=shortened).render(
+        board=board,
+        headings=headings(board),
+        rows=[(row, cells(board, row), verdict(row)) for row in board.rows],
+        sentences=sentences(board),
+        reasons=reasons(board),
+        axes=axes,
+        lines=lines,
+        scatters=[scatter for scatter in scatters if scatter is not None],
+    )

@@ -6,8 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regraft.data.images.validation.findings import counted, readable
-from regraft.deployment.predict.results import Prediction
-from regraft.deployment.predict.tally import Tally
+from regraft.deployment.predict.results import Prediction, Tally
 from regraft.report.run_table import plain_cell
 
 _MAX_CLASSES = 30

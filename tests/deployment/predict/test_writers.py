@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from regraft.deployment.predict import writers
-from regraft.deployment.predict.results import Prediction, answers
-from regraft.deployment.predict.tally import NUM_BAD, NUM_FIRST, Tally
+from regraft.deployment.predict.results import NUM_BAD, NUM_FIRST, Prediction, Tally, answers
 from regraft.deployment.predict.writers import require_output, writing
 
 NAMES = ["a, b.jpg", "new\nline.jpg", "caf\udce9.jpg", "é.jpg"]

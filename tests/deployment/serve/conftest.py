@@ -9,7 +9,7 @@ import pytest
 
 from helpers.serving_photos import LIMITS, colour_model
 from regraft.deployment.serve.app import make_app
-from regraft.deployment.serve.hosts import Hosts
+from regraft.deployment.serve.limits import Hosts
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from helpers.serving_photos import LIMITS, colour_model, photo
 from regraft.deployment.serve.app import make_app
-from regraft.deployment.serve.hosts import Hosts
+from regraft.deployment.serve.limits import Hosts
 from regraft.deployment.serve.worker import Answerer
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.deployment.serve.hosts import Hosts
+from regraft.deployment.serve.limits import Hosts
 
 
 @pytest.mark.parametrize(

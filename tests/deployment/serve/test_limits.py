@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.deployment.serve.serving_limits import Limits
+from regraft.deployment.serve.limits import Limits
 
 SOUND = {"max_megabytes": 32, "max_photos": 16, "max_megapixels": 64, "max_waiting": 64, "upload_seconds": 60}
 

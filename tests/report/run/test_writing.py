@@ -9,11 +9,9 @@ import pytest
 from helpers.made_runs import made_run
 from regraft.report.run.curves import charts, phase_starts, stages_of, training_map
 from regraft.report.run.errors import errors_of
-from regraft.report.run.markdown import to_markdown
-from regraft.report.run.page import to_html
 from regraft.report.run.record import read_record
-from regraft.report.run.render import Seen, heatmap
-from regraft.report.run.verdict import verdict
+from regraft.report.run.render import Seen, heatmap, to_html, to_markdown
+from regraft.report.run.summary import verdict
 from regraft.report.run.writing import findings_of, write_report
 from regraft.runs.predictions import Predictions, write
 

@@ -112,7 +112,7 @@ def _format(asked: str | None, output: Path | None) -> str:
 
 def _text(board: "Leaderboard", form: str) -> str:
     from regraft.report import leaderboard_text
-    from regraft.report.leaderboard_page import to_html
+    from regraft.report.leaderboard import to_html
 
     makers = {"csv": leaderboard_text.to_csv, "md": leaderboard_text.to_markdown, "html": to_html}
     return makers[form](board)

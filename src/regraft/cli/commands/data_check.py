@@ -56,7 +56,8 @@ def to_check(arguments: Sequence[str]) -> list[str]:
 
 def data_check_job(composed: DictConfig) -> str | None:
     """Checks the data that Hydra composed and shows what it found; returns a sentence if some of it are errors."""
-    from regraft.report import check_table, data_check
+    from regraft.report import data_check
+    from regraft.report import data_check as check_table
 
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     try:

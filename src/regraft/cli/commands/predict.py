@@ -18,7 +18,7 @@ from regraft.runs.arguments import require_run, with_checkpoint
 
 if TYPE_CHECKING:
     from regraft.deployment.predict.inputs import Inputs
-    from regraft.deployment.predict.tally import Tally
+    from regraft.deployment.predict.results import Tally
 
 _USAGE = (
     "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
@@ -95,7 +95,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         from regraft.deployment.load import device_named
         from regraft.deployment.predict.features import model_and_features
         from regraft.deployment.predict.pipeline import predicted, require_options
-        from regraft.deployment.predict.tally import Tally
+        from regraft.deployment.predict.results import Tally
         from regraft.deployment.predict.writers import STDOUT
         from regraft.report import prediction_table
 

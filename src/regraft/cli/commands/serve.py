@@ -111,8 +111,7 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
     with quick_imports():
         from regraft.deployment.load import device_named, trained_model
         from regraft.deployment.serve.app import make_app
-        from regraft.deployment.serve.hosts import Hosts
-        from regraft.deployment.serve.serving_limits import Limits
+        from regraft.deployment.serve.limits import Hosts, Limits
 
     bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds")
     limits = Limits(**{key: config[key] for key in bounds})

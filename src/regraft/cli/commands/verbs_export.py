@@ -12,9 +12,9 @@ from regraft.deployment.export.output_path import make_folder
 
 if TYPE_CHECKING:
     from regraft.deployment.classifier import TrainedModel
-    from regraft.deployment.export.deployed import Runner
     from regraft.deployment.export.metadata import Description
     from regraft.deployment.export.parity import Answers
+    from regraft.deployment.export.program import Runner
     from regraft.deployment.export.sample_images import Pictures
     from regraft.runs.checkpoint import Checkpoint
 

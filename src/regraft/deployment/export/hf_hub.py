@@ -9,18 +9,23 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import ModelCardData
 from timm.models import save_for_hf
 from torch import Tensor
 
 from regraft.core.types import EvalView, InputSpec
+from regraft.data.images.validation.findings import readable
 from regraft.deployment.classifier import TrainedModel
-from regraft.deployment.export.deployed import Runner
 from regraft.deployment.export.metadata import Description
-from regraft.deployment.export.model_card import model_card
+from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
 
 _BUNDLED = "regraft.models.backbones.efficientnet_lite0.efficientnet_lite0"
+
+
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
+
+
 _ELSE = "Fix: format=onnx or format=torch_export takes any network, format=safetensors its weights."
 
 
@@ -119,3 +124,45 @@ def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
 def _extra(description: Description) -> dict[str, Any]:
     """Returns what timm has no words for."""
     return {"version": description.version, "run": description.run, "temperature": description.temperature}
+
+
+_MAX_CLASSES = 50
+
+
+def model_card(description: Description) -> str:
+    """Returns the card as Markdown, with the metadata that the Hugging Face hub reads on top."""
+    spec = description.input_spec
+    head = ModelCardData(
+        library_name="timm", pipeline_tag="image-classification", tags=["image-classification", "timm", "regraft"]
+    ).to_yaml()
+    names = description.class_names
+    more = f", and {len(names) - _MAX_CLASSES} more (config.json has them all)" if len(names) > _MAX_CLASSES else ""
+    listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(description.metrics.items()))
+    measured = f"## Metrics\n\n| metric | value |\n|---|---|\n{metrics}\n\n" if metrics else ""
+    view = "resized to a square" if description.eval_view == "square" else "resized, and its central square cut out"
+    return f"""---
+{head}
+---
+
+# `{_in_code(description.run)}`
+
+An image classifier trained with Regraft {description.version}. {len(names)} classes: {listed}.
+
+{measured}## Use
+
+    import timm
+
+    model = timm.create_model("local-dir:PATH", pretrained=True).eval()
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+    logits = model(transform(image)[None])
+    probabilities = (logits / {description.temperature:.6g}).softmax(1)
+
+A picture is {view}: {spec.image_size} x {spec.image_size} pixels, {spec.num_channels} channel(s), {spec.interpolation}.
+The class of each index stands in `config.json` under `label_names`.
+"""
+
+
+def _in_code(text: str) -> str:
+    """Returns text that stays between two backticks."""
+    return readable(text).replace("`", "'")

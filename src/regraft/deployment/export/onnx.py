@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from regraft.deployment.classifier import TrainedModel
-from regraft.deployment.export.deployed import IMAGES, LOGITS, PICTURES, PROBABILITIES, Runner, deployed_program
+from regraft.deployment.export.program import IMAGES, LOGITS, PICTURES, PROBABILITIES, Runner, deployed_program
 
 _MAX_BYTES = 2**31 - 1
 _QUANTISED = ("Conv", "Gemm", "MatMul")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import TrainedModel
-from regraft.deployment.export.deployed import Runner
+from regraft.deployment.export.program import Runner
 
 TOLERANCE = 1e-4
 """Of logits in float32."""

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from regraft.deployment.export.deployed import Runner
+from regraft.deployment.export.program import Runner
 
 
 def to_bytes(network: nn.Module, metadata: Mapping[str, str]) -> bytes:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from regraft.deployment.classifier import TrainedModel
-from regraft.deployment.export.deployed import Runner, deployed_program
+from regraft.deployment.export.program import Runner, deployed_program
 
 
 def to_bytes(model: TrainedModel, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:

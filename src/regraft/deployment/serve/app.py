@@ -13,9 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from regraft.deployment.classifier import TrainedModel
-from regraft.deployment.serve.hosts import Hosts
-from regraft.deployment.serve.limits import Gate
-from regraft.deployment.serve.serving_limits import Limits
+from regraft.deployment.serve.limits import Gate, Hosts, Limits
 from regraft.deployment.serve.worker import Answerer, Answers, RefusedError
 
 log = logging.getLogger(__name__)

@@ -2,14 +2,89 @@
 
 import asyncio
 import contextlib
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
+from PIL import Image
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from regraft.deployment.serve.hosts import Hosts
-from regraft.deployment.serve.serving_limits import Limits
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds on what is sent; all above 0.
+
+    Attributes:
+        max_megabytes: of a request's body.
+        max_photos: in a request.
+        max_megapixels: of a photo.
+        max_waiting: requests for predictions that are being sent, wait or are computed; more are turned away.
+        upload_seconds: that a request may take to be sent.
+
+    Raises:
+        ValueError: one isn't above 0.
+    """
+
+    max_megabytes: float
+    max_photos: int
+    max_megapixels: float
+    max_waiting: int
+    upload_seconds: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, is_whole = getattr(self, field.name), field.type is int
+            is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
+            if not (is_number and value > 0):
+                raise ValueError(f"{field.name}: got {value!r}; allowed: {'1, 2, 3, ...' if is_whole else 'above 0.'}")
+        if self.max_pixels > MOST_PIXELS:
+            raise ValueError(
+                f"max_megapixels: got {self.max_megapixels:g}; allowed: at most {MOST_PIXELS // 10**6}, as "
+                "Pillow decodes no more."
+            )
+
+    @property
+    def max_bytes(self) -> int:
+        """Of a request's body."""
+        return int(self.max_megabytes * 1e6)
+
+    @property
+    def max_pixels(self) -> int:
+        """Of a photo."""
+        return int(self.max_megapixels * 1e6)
+
+
+@dataclass(frozen=True)
+class Hosts:
+    """What the header `Host` may say.
+
+    Attributes:
+        names: hosts without a port, IPv6 addresses without brackets; `*.example.org` stands for what ends so.
+        takes_addresses: whether any address that is written out may be said too, as for a server on all of them.
+
+    Raises:
+        ValueError: a star stands elsewhere than at a name's start.
+    """
+
+    names: Sequence[str]
+    takes_addresses: bool
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            if "*" in name.removeprefix("*.") or not name:
+                raise ValueError(f"allowed_hosts: got {name!r}; allowed: a name, an address, or *.NAME.")
+
+    def allow(self, header: str) -> bool:
+        """Whether a request may say so."""
+        host = header.strip().lower()
+        host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+        if any(host == name.lower() or (name[:2] == "*." and host.endswith(name[1:].lower())) for name in self.names):
+            return True
+        return self.takes_addresses and _is_address(host)
+
 
 # Nothing is loaded from elsewhere, and no other page may show this one.
 _HEADERS = {
@@ -21,8 +96,14 @@ _HEADERS = {
 
 
 _SECONDS_TO_FINISH, _SECONDS_OF_SILENCE = 10, 1
+
+
 """For how long the rest of a refused request is read: in all, and while nothing comes."""
+
+
 _TIMES_TOO_LARGE = 10
+
+
 """Up to how many times the allowed size a refused request is read to its end."""
 
 
@@ -143,3 +224,17 @@ class _Body:
 
 def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"detail": sentence}, status, headers)
+
+
+MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+
+
+"""Of a picture that Pillow takes for safe to decode."""
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,20 +1,25 @@
 """What a run's folder says of it, for a comparison; damaged, unfinished and unstarted ones are shown as such."""
 
-from collections.abc import Hashable, Mapping, Sequence
+import csv
+import io
+import math
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import key_of, value_of
-from regraft.evaluation.compare.history import kept_validation, number, numbers, rows_of
 from regraft.evaluation.compare.parameters import Composed, configuration_of, is_seed, seeds_of
 from regraft.runs import provenance
 from regraft.runs import state as run_state
 from regraft.runs.find import last_started, name_of
 from regraft.runs.folder import Run
 from regraft.sweeps import manifest
+from regraft.sweeps.manifest import is_of_experiment
+from regraft.sweeps.objectives import kept_row
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -186,3 +191,66 @@ def _last_line(path: Path) -> str:
     except OSError:
         return ""
     return lines[-1] if lines else ""
+
+
+_VALIDATION = "val/"
+
+
+def kept_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Returns validation's figures of the epoch whose weights are kept; none, if there was no validation yet."""
+    seen = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
+    found = kept_row(seen, config) if seen else {}
+    return {name: value for name, value in found.items() if name.startswith(_VALIDATION)}
+
+
+def rows_of(run: Run) -> list[dict[str, float]]:
+    """Returns the rows of metrics.csv, numbers only; what can't be read, such as half a row, is left out."""
+    try:
+        text = (run.path / "metrics.csv").read_text(encoding="utf-8", errors="replace")
+        whole = text[: text.rfind("\n") + 1]
+        return [numbers(row) for row in csv.DictReader(io.StringIO(whole))]
+    except (OSError, csv.Error):
+        return []
+
+
+def numbers(fields: Any) -> dict[str, float]:
+    """Returns the finite numbers of a mapping; none of anything else."""
+    found = {key: number(value) for key, value in fields.items()} if isinstance(fields, dict) else {}
+    return {key: value for key, value in found.items() if isinstance(key, str) and value is not None}
+
+
+def number(value: Any) -> float | None:
+    """Returns a value as a finite number; None if it isn't one."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def only_planned(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
+    """Returns the parameters that differ between the jobs of a sweep, but not between those that have started.
+
+    Args:
+        entries: all of a comparison.
+        known: the parameters that differ between configs.
+    """
+    sweeps: dict[str, list[Entry]] = {}
+    for entry in entries:
+        sweeps.setdefault(str(entry.run.path.parent), []).append(entry)
+    found: dict[str, None] = {}
+    for jobs in sweeps.values():
+        waiting = [override for job in jobs if not job.composed.config for override in job.overrides]
+        for key in filter(None, map(key_of, waiting)):
+            if len({value_of(key, job.overrides) for job in jobs}) > 1:
+                found[key] = None
+    return [key for key in found if key not in known and is_of_experiment(key) and not is_seed(key)]
+
+
+def planned_value(name: str, entry: Entry) -> Any:
+    """Returns what a run has of a parameter, or is to have: by its config, its choices, or its command."""
+    value = at(entry.composed.config, name)
+    if value is not ABSENT and not isinstance(value, Mapping):
+        return value
+    asked = entry.composed.choices.get(name) or value_of(name, entry.overrides)
+    return ABSENT if asked is None else asked

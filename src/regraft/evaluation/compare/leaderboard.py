@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regraft.config.compose import unknown
-from regraft.evaluation.compare.entries import Entry
+from regraft.evaluation.compare.entries import Entry, only_planned, planned_value
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
-from regraft.evaluation.compare.planned import only_planned, planned_value
 from regraft.evaluation.compare.statistics import Figure, figure
 from regraft.runs.find import HEADLINES
 

@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from regraft.core.seeding import derive_seed
-from regraft.evaluation.corruptions import digital, functions, noise, weather
+from regraft.evaluation.corruptions import functions
+from regraft.evaluation.corruptions import functions as digital
+from regraft.evaluation.corruptions import functions as noise
+from regraft.evaluation.corruptions import functions as weather
 
 NUM_SEVERITIES = 5
 

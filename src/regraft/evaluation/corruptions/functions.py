@@ -1,12 +1,16 @@
 """Blur: of the lens, of its focus, of motion. Lengths shrink with the picture; see `noise`."""
 
+import io
 import math
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from PIL import Image
+from scipy.ndimage import gaussian_filter, rotate, zoom
 from scipy.signal import fftconvolve
 
 _REFERENCE_SIDE = 224
+
+
 _OVERSAMPLING = 8
 
 
@@ -62,3 +66,100 @@ def convolved(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def scale_of(picture: np.ndarray) -> float:
     """Returns the picture's side over that of the pictures that strengths are given for."""
     return float(min(picture.shape[:2])) / _REFERENCE_SIDE
+
+
+def fog(picture: np.ndarray, strength: tuple[float, float], generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture behind fog of (density, how much smoother it is at half the scale).
+
+    It is noise with the spectrum of the paper's diamond-square fractal, whose amplitude falls by that at each octave.
+    """
+    density, decay = strength
+    height, width = picture.shape[:2]
+    frequencies = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
+    frequencies[0, 0] = 1
+    spectrum = np.fft.rfft2(generator.normal(size=(height, width))) * frequencies ** -(1 + math.log2(decay))
+    spectrum[0, 0] = 0
+    layer = np.fft.irfft2(spectrum, (height, width))
+    layer = (layer - layer.min()) / max(np.ptp(layer), np.finfo(float).tiny)
+    brightest = picture.max()
+    return (picture + density * layer[:, :, None]) * brightest / (brightest + density)
+
+
+def snow(picture: np.ndarray, strength: tuple[float, ...], generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture in falling snow.
+
+    Args:
+        picture: see `noise`.
+        strength: (mean and standard deviation of the flakes' layer, how large they are, from what on one is seen,
+            length of its trace and its standard deviation, how much of the picture's own colours is left).
+        generator: of the draws.
+    """
+    mean, std, size, least, length, trace_std, kept = strength
+    height, width = picture.shape[:2]
+    small = generator.normal(mean, std, (math.ceil(height / size) + 1, math.ceil(width / size) + 1))
+    layer = zoom(small, size, order=1)[:height, :width]
+    layer = np.where(layer < least, 0, layer).clip(0, 1)
+    scale = scale_of(picture)
+    kernel = motion_kernel(length * scale, trace_std * scale, generator.uniform(-135, -45))
+    layer = convolved(layer[:, :, None], kernel)
+    whitened = np.maximum(picture, picture.mean(2, keepdims=True) * 1.5 + 0.5)
+    return kept * picture + (1 - kept) * whitened + layer + layer[::-1, ::-1]
+
+
+def brightness(picture: np.ndarray, added: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture with its HSV value raised; hue and saturation stay."""
+    value = picture.max(2, keepdims=True)
+    raised = (value + added).clip(0, 1)
+    return np.where(value > 0, picture / np.where(value > 0, value, 1) * raised, raised)
+
+
+def contrast(picture: np.ndarray, factor: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture with each channel's distance from its mean multiplied."""
+    mean = picture.mean((0, 1), keepdims=True)
+    return mean + factor * (picture - mean)
+
+
+def pixelate(picture: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture with its sides shrunk to a share, and brought back without smoothing."""
+    image = _image(picture)
+    small = [max(1, round(side * share)) for side in image.size]
+    return _picture(image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST), picture)
+
+
+def jpeg_compression(picture: np.ndarray, quality: int, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture as a JPEG of that quality, 1 to 95, leaves it."""
+    file = io.BytesIO()
+    _image(picture).save(file, "JPEG", quality=quality)
+    return _picture(Image.open(file), picture)
+
+
+def rotation(picture: np.ndarray, degrees: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture turned left or right; beyond its edges it is reflected."""
+    sign = generator.choice([-1, 1])
+    turned: np.ndarray = rotate(picture, sign * degrees, reshape=False, order=1, mode="reflect")
+    return turned
+
+
+def _image(picture: np.ndarray) -> Image.Image:
+    pixels = np.rint(picture * 255).astype(np.uint8)
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _picture(image: Image.Image, like: np.ndarray) -> np.ndarray:
+    return np.asarray(image, np.float64).reshape(like.shape) / 255
+
+
+def gaussian_noise(picture: np.ndarray, std: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture with normal noise, as of a sensor in low light."""
+    return picture + generator.normal(scale=std, size=picture.shape)
+
+
+def shot_noise(picture: np.ndarray, photons: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture as that many photons at full brightness make it, Poisson-distributed."""
+    return generator.poisson(picture * photons) / photons
+
+
+def impulse_noise(picture: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
+    """Returns the picture with a share of its values set to 0 or 1 (salt and pepper)."""
+    draws = generator.random(picture.shape)
+    return np.where(draws < share, (draws < share / 2).astype(np.float64), picture)

@@ -1,13 +1,26 @@
 """The pictures of a report, as a page holds them: small, and within itself."""
 
 import base64
+import hashlib
 import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
+from regraft.data.images.validation.findings import readable
+from regraft.report.axes import shortened
+from regraft.report.run import curves, summary
+from regraft.report.run.errors import Errors
+from regraft.report.run.record import Record
+from regraft.report.run.summary import verdict
+from regraft.report.templates import number, source, template
+
 _SIDE = 160
+
+
 _HEATMAP_SIDE = 480
 
 
@@ -62,3 +75,92 @@ def heatmap(shares: np.ndarray) -> np.ndarray:
     size = max(_HEATMAP_SIDE // max(shares.shape), 1)
     colours = np.array([255.0, 255.0, 255.0]) + shares[..., None] * (np.array([8.0, 48.0, 107.0]) - 255.0)
     return colours.round().astype(np.uint8).repeat(size, 0).repeat(size, 1)
+
+
+_MAX_PAIRS = 10
+
+
+def to_markdown(record: Record, errors: Errors | None) -> str:
+    """Returns the report; names in it are shown as they are, whatever they hold."""
+    return "\n".join(_lines(record, errors)) + "\n"
+
+
+def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
+    yield f"# {_plain(record.run.path.parent.name)} / {_plain(record.run.path.name)}\n"
+    for sentence in verdict(record, errors):
+        yield f"{_plain(sentence)}\n"
+    metrics = [(name, f"{value:.4f}") for name, value in record.results.get("metrics", {}).items()]
+    yield from _table(("what was run", ""), [*summary.what_ran(record), *metrics])
+    if errors is not None:
+        names = record.class_names
+        yield (
+            f"Expected calibration error: {summary.percent(errors.bins.ece)} %. {_plain(record.calibration)}".rstrip()
+            + "\n"
+        )
+        rows = [(row.name, f"{row.num_images:,}", *map(summary.percent, (row.precision, row.recall, row.f1)))
+                for row in errors.classes]  # fmt: skip
+        pairs = [(names[true], names[taken], f"{num:,}") for true, taken, num in errors.pairs[:_MAX_PAIRS]]
+        if pairs:
+            yield from _table(("true class", "taken for", "images"), pairs)
+        yield from _table(("class", "images", "precision, %", "recall, %", "F1, %"), rows)
+    counts = summary.class_counts(record)
+    sizes = [(split, f"{sum(each):,}", summary.balance(each)) for split, each in counts.items()]
+    yield from _table(("split", "images", "balance"), sizes)
+    times = [(name, f"{seconds:.1f}") for name, seconds, _ in summary.where_time_went(record.results)]
+    yield from _table(("time", "seconds"), times)
+    yield from ["Again:", "", *(f"    {readable(each)}" for each in (*record.commands[-1:], record.reproducing))]
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if rows:
+        yield f"| {' | '.join(headings)} |"
+        yield "|---" * len(headings) + "|"
+        yield from (f"| {' | '.join(map(_plain, row))} |" for row in rows)
+        yield ""
+
+
+def _plain(text: str) -> str:
+    """Returns text that Markdown takes for nothing else."""
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#&" else letter for letter in readable(text))
+
+
+_MAX_SKIPPED = 100
+
+
+_MAX_LABEL_LETTERS = 18
+
+
+def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], notes: Mapping[str, str]) -> str:
+    """Returns the page; names of classes and files are shown as they are, whatever they hold.
+
+    Args:
+        record: the run.
+        errors: what its predictions say, if it has any.
+        seen: pictures of mistakes, by their place in the predictions.
+        notes: why pictures (`gallery`) or where the model looked (`attention`) are missing, if they are.
+    """
+    page = template(
+        "run.html", readable=readable, number=number, shortened=shortened, percent=summary.percent, address=address,
+        overlaid=overlaid,
+    )  # fmt: skip
+    script = source("sort.js")
+    stages = curves.stages_of(record.epochs, record.results.get("stages", []))
+    return page.render(
+        record=record,
+        errors=errors,
+        seen=seen,
+        notes=notes,
+        is_explained=any(each.attention is not None for each in seen.values()),
+        script=Markup(script),  # our own file
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        sentences=verdict(record, errors),
+        ran=summary.what_ran(record),
+        times=summary.where_time_went(record.results),
+        counts=summary.class_counts(record),
+        balance=summary.balance,
+        charts=curves.charts(record.epochs, stages),
+        trained=curves.training_map(record.epochs, stages),
+        max_skipped=_MAX_SKIPPED,
+        label_letters=min(max(map(len, record.class_names), default=0), _MAX_LABEL_LETTERS),
+        max_label_letters=_MAX_LABEL_LETTERS,
+    )

@@ -6,10 +6,8 @@ from pathlib import Path
 
 from regraft.core.atomic import write_atomically
 from regraft.report.run.errors import Errors, errors_of
-from regraft.report.run.markdown import to_markdown
-from regraft.report.run.page import to_html
 from regraft.report.run.record import Record, read_record
-from regraft.report.run.render import Seen
+from regraft.report.run.render import Seen, to_html, to_markdown
 from regraft.runs.folder import Run
 from regraft.runs.predictions import Predictions
 
