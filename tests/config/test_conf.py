@@ -30,8 +30,6 @@ GIVEN = {
 VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 DATAMODULE = set(inspect.signature(ImageDataModule).parameters)
 CHOICES = [f"{group}={name}" for group in compose.group_names() for name in compose.group_choices(group)]
-
-
 Targets = list[tuple[str, Any, dict[str, Any]]]
 
 

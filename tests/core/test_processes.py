@@ -5,7 +5,7 @@ import sys
 _WORKER = """
 import sys, time
 from regraft.core.processes import mark_of_this_process
-from regraft.core.orphans import end_with
+from regraft.core.processes import end_with
 end_with(mark_of_this_process())
 end_with(sys.argv[1])
 print("working", flush=True)

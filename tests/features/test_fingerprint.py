@@ -24,7 +24,7 @@ from regraft.models.backbones import torchvision as torchvision_backbones
 
 RESNET = """
 import torch
-from regraft.backbones import torchvision
+from regraft.models.backbones import torchvision
 from regraft.features.fingerprint import stage_digests
 torch.manual_seed(0)
 backbone = torchvision.build(name="resnet18", weights=None, image_size=32, num_channels=3)

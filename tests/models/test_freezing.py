@@ -1,7 +1,18 @@
 import pytest
 
-from regraft.models.freezing import LPFT, Gradual, LastStages, Layerwise, LinearProbe, NoFreezing, Progress, UpTo
-from regraft.models.phases import Phase, factors_at, phases
+from regraft.models.freezing import (
+    LPFT,
+    Gradual,
+    LastStages,
+    Layerwise,
+    LinearProbe,
+    NoFreezing,
+    Phase,
+    Progress,
+    UpTo,
+    factors_at,
+    phases,
+)
 
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 

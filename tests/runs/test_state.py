@@ -148,7 +148,7 @@ def test_what_fails_before_it_saves_anything_leaves_a_run_as_it_was(run):
 
 
 def test_a_run_is_run_once_at_a_time(run, monkeypatch):
-    monkeypatch.setattr("regraft.runs.run_lock._PATIENCE_SECONDS", 0)
+    monkeypatch.setattr("regraft.runs.state._PATIENCE_SECONDS", 0)
     with recorded(run), pytest.raises(ValueError, match=r"another process runs"), recorded(run):
         pass
 

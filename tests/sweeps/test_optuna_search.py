@@ -9,8 +9,8 @@ from optuna.trial import TrialState
 from helpers.written import written_run
 from regraft.sweeps import manifest
 from regraft.sweeps.optuna_search import Trials
+from regraft.sweeps.optuna_study import Settings
 from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in
-from regraft.sweeps.settings import Settings
 from regraft.sweeps.trial_file import read
 
 LR = "lr=tag(log,interval(1e-5,1e-1))"

@@ -3,8 +3,8 @@ import json
 import optuna
 import pytest
 
+from regraft.sweeps import optuna_storage
 from regraft.sweeps import optuna_study as studies
-from regraft.sweeps import storage
 from regraft.sweeps.space import Choices, Numbers, Space
 
 LR = Numbers(1e-5, 1e-1, None, True, False)
@@ -12,44 +12,46 @@ SPACE = Space((), {"lr": LR, "head": Choices(("a", "b"))})
 
 
 def journal_of(folder, num_trials):
-    study = studies.study_at(storage.storage_at(storage.address(None, folder)), "s", ["val/acc"], ["maximize"])
+    study = studies.study_at(
+        optuna_storage.storage_at(optuna_storage.address(None, folder)), "s", ["val/acc"], ["maximize"]
+    )
     for value in range(num_trials):
         study.tell(study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}), value)
-    return folder / storage.JOURNAL
+    return folder / optuna_storage.JOURNAL
 
 
 def loaded(journal):
-    return optuna.load_study(study_name="s", storage=storage.storage_at(str(journal)))
+    return optuna.load_study(study_name="s", storage=optuna_storage.storage_at(str(journal)))
 
 
 def test_a_study_lies_in_the_sweep_or_where_it_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert storage.address(None, tmp_path / "sweep") == str(tmp_path / "sweep" / "study.journal")
-    assert storage.address("sqlite:///a.db", tmp_path) == f"sqlite:///{tmp_path}/a.db"
-    assert storage.address("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
-    assert storage.address("postgresql://host/db", tmp_path) == "postgresql://host/db"
-    assert storage.address("mine.journal", tmp_path / "x") == str(tmp_path / "mine.journal")
+    assert optuna_storage.address(None, tmp_path / "sweep") == str(tmp_path / "sweep" / "study.journal")
+    assert optuna_storage.address("sqlite:///a.db", tmp_path) == f"sqlite:///{tmp_path}/a.db"
+    assert optuna_storage.address("sqlite:////a/b.db", tmp_path) == "sqlite:////a/b.db"
+    assert optuna_storage.address("postgresql://host/db", tmp_path) == "postgresql://host/db"
+    assert optuna_storage.address("mine.journal", tmp_path / "x") == str(tmp_path / "mine.journal")
 
 
 def test_a_database_holds_a_study_too(tmp_path):
-    place = storage.address(f"sqlite:///{tmp_path}/a.db", tmp_path)
-    first = studies.study_at(storage.storage_at(place), "s", ["val/acc"], ["maximize"])
+    place = optuna_storage.address(f"sqlite:///{tmp_path}/a.db", tmp_path)
+    first = studies.study_at(optuna_storage.storage_at(place), "s", ["val/acc"], ["maximize"])
     first.tell(first.ask(), 0.5)
-    again = studies.study_at(storage.storage_at(place), "s", ["val/acc"], ["maximize"])
+    again = studies.study_at(optuna_storage.storage_at(place), "s", ["val/acc"], ["maximize"])
     assert again.best_value == 0.5
 
 
 def test_a_database_that_is_not_there_is_said_in_a_sentence():
     with pytest.raises(ValueError, match=r"sweep\.storage: nothing can't be opened"):
-        storage.storage_at("nothing://host/db")
+        optuna_storage.storage_at("nothing://host/db")
     with pytest.raises(ValueError, match=r"sweep\.storage: mssql needs a driver that isn't installed"):
-        storage.storage_at("mssql://host/db")
+        optuna_storage.storage_at("mssql://host/db")
 
 
 def test_a_study_keeps_its_metrics(tmp_path):
     journal = journal_of(tmp_path, 1)
     with pytest.raises(ValueError, match=r"is of val/acc \(maximize\)"):
-        studies.study_at(storage.storage_at(str(journal)), "s", ["val/loss"], ["minimize"])
+        studies.study_at(optuna_storage.storage_at(str(journal)), "s", ["val/loss"], ["minimize"])
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "nsgaii", "grid"])
@@ -84,7 +86,7 @@ def test_a_journal_that_a_full_disk_cut_off_is_read_again(tmp_path, cut):
     journal = journal_of(tmp_path, 3)
     whole = journal.read_bytes()
     journal.write_bytes(whole[:-cut])
-    storage.mend(journal)
+    optuna_storage.mend(journal)
     assert [trial.value for trial in loaded(journal).trials[:2]] == [0, 1]
     assert journal.read_bytes().endswith(b"\n")
     assert all(json.loads(line) for line in journal.read_bytes().splitlines())
@@ -95,13 +97,13 @@ def test_an_entry_behind_a_torn_one_is_kept(tmp_path):
     lines = journal.read_bytes().splitlines(keepends=True)
     torn = b'{"op_code":8,"worker_id":"x","tri'
     journal.write_bytes(b"".join([*lines[:-1], torn, lines[-1]]))
-    storage.mend(journal)
+    optuna_storage.mend(journal)
     assert [trial.value for trial in loaded(journal).trials] == [0, 1]
 
 
 def test_a_sound_journal_stays_as_it_is(tmp_path):
     journal = journal_of(tmp_path, 2)
     before = journal.stat()
-    storage.mend(journal)
+    optuna_storage.mend(journal)
     assert journal.stat().st_ino == before.st_ino
-    storage.mend(tmp_path / "none")
+    optuna_storage.mend(tmp_path / "none")

@@ -20,8 +20,6 @@ VERBS = {
     "cache": "stored features: regraft cache ls|size|clear",
     "list": "print what can be chosen: regraft list models|data|freezing|...",
 }
-
-
 _HANDLES = """RUN is a run's folder; last, the one that was started or continued last; best, the finished one with
 the highest test/acc, else val/acc; or a unique part of a folder's name. output_dir=PATH says where to look for it."""
 USAGES = {

@@ -13,9 +13,8 @@ from hydra.errors import HydraException
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.errors import key_in, sentences_of
-from regraft.config.instantiate import Config
+from regraft.config.instantiate import Config, misfits
 from regraft.config.nested import ABSENT, at
-from regraft.config.signatures import misfits
 
 Made = TypeVar("Made")
 

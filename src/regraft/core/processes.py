@@ -1,7 +1,10 @@
 """Which process is meant, and whether it still lives: its number alone may be another one's by now."""
 
 import os
+import signal
 import socket
+import threading
+import time
 from pathlib import Path
 
 
@@ -41,3 +44,29 @@ def ticks_of(pid: int) -> int | None:
         return None
     is_dead = fields[0] in "ZX"
     return None if is_dead else int(fields[19])
+
+
+_LOOK_SECONDS = 2.0
+_PATIENCE_SECONDS = 22.0
+"""For a run to be saved; see `interrupts.DEADLINE_SECONDS`."""
+
+
+def end_with(mark: str) -> None:
+    """Has this process end with another one; looks from a thread of its own, once however often it is asked.
+
+    Args:
+        mark: of that process; see `process_marks.mark_of_this_process`.
+    """
+    name = f"ends with {mark}"
+    if any(thread.name == name for thread in threading.enumerate()):
+        return
+
+    def look() -> None:
+        while is_process_there(mark):
+            time.sleep(_LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+        # A launcher's pool may catch the exit and wait for work that never comes.
+        time.sleep(_PATIENCE_SECONDS)
+        os._exit(143)
+
+    threading.Thread(target=look, name=name, daemon=True).start()

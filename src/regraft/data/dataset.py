@@ -14,8 +14,7 @@ from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
 from regraft.data.images.decoded_images import Decoded, DecodedFiles
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.images.transforms.batch import flip_rows
-from regraft.data.images.transforms.views import eval_view_of_arrays, flips_of, train_view_of_arrays
+from regraft.data.images.transforms.batch import eval_view_of_arrays, flip_rows, flips_of, train_view_of_arrays
 from regraft.data.sampler import BatchKey
 from regraft.data.sources.base import ArrayImages, Images
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.types import Backbone, EvalView, InputSpec
+from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.mixing import normalise
-from regraft.data.images.transforms.views import eval_view_of_arrays, match_channels
 
 if TYPE_CHECKING:
     from regraft.deployment.predict.results import Prediction

@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 
 from regraft.deployment.classifier import Network, TrainedModel
-from regraft.models.build_heads import build_head
-from regraft.models.from_config import build_bare_backbone
+from regraft.models.from_config import build_bare_backbone, build_head
 from regraft.runs.calibration import temperature_of
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint, run_of

@@ -110,7 +110,7 @@ class Measuring:
     @property
     def is_on_all_own_data(self) -> bool:
         """Whether the data is the run's own, and nothing of its validation is left out."""
-        limit = self._config["build_trainer"]["limit_val_batches"]
+        limit = self._config["trainer"]["limit_val_batches"]
         is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # 1 is a single batch
         return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
 
@@ -171,7 +171,7 @@ class Measuring:
             return corruption_errors(batches(), lambda pictures: model.logits(pictures).argmax(1), count)
 
     def _progress(self, title: str) -> partial[Any] | Any:
-        return image_progress(is_shown=self._config["build_trainer"]["enable_progress_bar"], title=title)
+        return image_progress(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
 
 
 def _limited(num_batches: int, limit: int | float) -> int:

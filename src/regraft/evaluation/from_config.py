@@ -7,11 +7,10 @@ from typing import Any
 import torch
 
 from regraft.config.errors import FaultsError
-from regraft.config.instantiate import Config, factory
-from regraft.config.signatures import hints_of, misfits
+from regraft.config.instantiate import Config, factory, hints_of, misfits
 from regraft.core.types import Backbone
 from regraft.data.datamodule import ImageDataModule
-from regraft.data.sources.another_domain import AnotherDomain
+from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
 from regraft.features.datamodule import CachedData
 from regraft.features.extract import Progress

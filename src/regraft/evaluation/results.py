@@ -20,8 +20,6 @@ from regraft.evaluation.metrics import ClassScores, Scores
 from regraft.runs.calibration import Calibration
 
 RESULTS = "results.json"
-
-
 PER_CLASS = "per_class.csv"
 
 

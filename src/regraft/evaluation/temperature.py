@@ -15,8 +15,6 @@ from scipy.special import log_softmax
 from regraft.runs.calibration import Calibration, checksum
 
 _MAX_TEMPERATURE = 1e3
-
-
 log = logging.getLogger(__name__)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.rows import FrozenRows
+from regraft.features.cache import FrozenRows
 from regraft.features.store.entry import Pool
-from regraft.features.store.files import try_lock
+from regraft.features.store.segments import try_lock
 from regraft.features.store.store import NoFolderError
 
 log = logging.getLogger(__name__)

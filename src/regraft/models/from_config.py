@@ -6,9 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
+from torch import nn
+
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.config.trust import require_known_targets
+from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, InputSpec
+from regraft.runs.checkpoint import Checkpoint
+from regraft.runs.checkpoint import read as read_checkpoint
+from regraft.runs.folder import find_checkpoint
 
 Built = tuple[Backbone, Config | None]
 """A backbone and its architecture; one without weights, and None, where those are yet to be downloaded."""
@@ -67,3 +74,40 @@ def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = Non
     if input_spec is not None:
         built.input_spec = input_spec
     return built
+
+
+def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
+    """Returns the head on features of (batch, num_features), giving logits of (batch, num_classes).
+
+    Its weights are drawn from the run's seed alone, whatever the backbone drew before.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
+        made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
+    return made
+
+
+def head_source(config: Config) -> Checkpoint | None:
+    """Returns the checkpoint whose head a run starts with, None if it starts with one of its own."""
+    path = config.get("head_from")
+    if path is None:
+        return None
+    return read_checkpoint(find_checkpoint(path, prefer="best", key="head_from"), config["trust"])
+
+
+def load_head(head: nn.Module, earlier: Checkpoint) -> None:
+    """Fills a head with the weights of an earlier run's, whose classes the data has in the same order.
+
+    Raises:
+        ValueError: the run had another head.
+    """
+    states = earlier.content["state_dict"]
+    found = {key.removeprefix("head."): value for key, value in states.items() if key.startswith("head.")}
+    wanted = {key: tuple(value.shape) for key, value in head.state_dict().items()}
+    shapes = {key: tuple(value.shape) for key, value in found.items()}
+    if shapes != wanted:
+        raise ValueError(
+            f"head_from: the head of {earlier.path} has {shapes}, this run's has {wanted}. Choose the same head=, and "
+            f"a model with as many features."
+        )
+    head.load_state_dict(found)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from regraft.core.safe_load import load_safely
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-
-
 _MAX_NAMES = 10
 
 

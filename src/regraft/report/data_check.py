@@ -21,23 +21,11 @@ from regraft.data.images.validation.findings import SEVERITIES, Finding, Item, c
 from regraft.report.templates import number, template
 
 Picture = Callable[[str], Image.Image]
-
-
 """Gives the image that a path in a finding names."""
-
-
 SIDE = 112
-
-
 """Pixels of a picture on the page."""
-
-
 _MAX_PICTURED = {"error": 24, "warning": 24, "note": 6}
-
-
 _MAX_PER_ITEM = 4
-
-
 _MAX_LISTED = 1_000
 
 
@@ -98,11 +86,7 @@ def _address(image: Image.Image) -> str:
 
 
 _MAX_FILES = 5
-
-
 _MAX_CLASSES = 12
-
-
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 
 

@@ -13,8 +13,6 @@ from regraft.report.templates import template
 
 # Without a terminal's width, lines that a program can read.
 _WIDTH = 240
-
-
 _UNBOUNDED = 10_000
 
 

@@ -13,24 +13,16 @@ from regraft.runs.find import find_run, run_of_job
 from regraft.runs.folder import Run, find_checkpoint, run_of
 
 log = logging.getLogger(__name__)
-
-
 _RUN_ONLY = (
     *("model", "head", "augment", "loss", "penalty", "freezing", "optimizer", "scheduler"),
     *("callbacks", "logger", "seed"),
 )
-
-
 _RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
 
 
 # Sections whose keys hang on what was chosen for them.
 _CHOSEN = re.compile(r"^(data|model|head|loss|freezing|optimizer|scheduler|callbacks|logger)\.[^=]+=")
-
-
 _MULTIRUN = {"-m", "--multirun"}
-
-
 _OUTPUTS = "outputs"  # as in conf/train.yaml
 
 

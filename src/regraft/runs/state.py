@@ -10,17 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal, get_args
+
+from filelock import FileLock, Timeout
 
 from regraft.core import slurm
 from regraft.core.atomic import write_atomically
 from regraft.core.processes import is_there, ticks_of
 from regraft.core.startup import Preempted
-from regraft.runs import run_lock
 from regraft.runs.folder import STATE, Run
 
 Word = Literal["running", "finished", "stopped", "failed", "pruned"]
 _KILLED = "killed, its process is gone"
+
+
 # What launchers call the number of a process, in the order in which Lightning looks.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
@@ -142,7 +146,7 @@ def recorded(run: Run) -> Iterator[Recorder]:
         ValueError: another process runs it.
     """
     recorder = Recorder(run)
-    with run_lock.held(run.path) if recorder.is_writing else nullcontext():
+    with held(run.path) if recorder.is_writing else nullcontext():
         yield from _recording(recorder, run)
 
 
@@ -209,7 +213,7 @@ def _parsed(record: dict[str, Any]) -> RunState | None:
 def _is_alive(state: RunState, run: Run) -> bool:
     """Whether a run's process is still there; one of another machine is known by its lock alone."""
     if state.host != socket.gethostname() or state.pid is None:
-        return run_lock.is_held(run.path)
+        return is_held(run.path)
     return is_there(state.pid, state.process)
 
 
@@ -227,3 +231,44 @@ def is_first_process() -> bool:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+_NAME = ".running"
+_PATIENCE_SECONDS = 10
+"""Loader workers of a killed process hold its lock until they notice; who lists runs holds it for a moment."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes, of other machines too, from running the run of a folder inside the block.
+
+    Where the file system has no locks, it doesn't.
+
+    Raises:
+        ValueError: another process runs it.
+    """
+    lock = FileLock(folder / _NAME)
+    try:
+        lock.acquire(timeout=_PATIENCE_SECONDS)
+    except Timeout:
+        raise ValueError(f"run: another process runs {folder}. Wait for it, or stop it first.") from None
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a process runs the run of a folder; one that left no lock counts as one."""
+    if not (folder / _NAME).exists():
+        return True
+    lock = FileLock(folder / _NAME)
+    try:
+        lock.acquire(timeout=0)
+    except (Timeout, NotImplementedError, OSError):
+        return True
+    lock.release()
+    return False

@@ -11,8 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.config import compose
-from regraft.core.orphans import end_with
-from regraft.core.processes import mark_of_this_process
+from regraft.core.processes import end_with, mark_of_this_process
 from regraft.core.startup import Preempted, exit_when_preempted, limit_spinning
 from regraft.runs.folder import Run
 from regraft.runs.state import Pruned

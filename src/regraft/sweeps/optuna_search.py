@@ -14,15 +14,14 @@ from optuna.trial import TrialState
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.sweeps import locks
+from regraft.sweeps import optuna_storage as storages
 from regraft.sweeps import optuna_study as studies
-from regraft.sweeps import storage as storages
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
-from regraft.sweeps.optuna_storage import RUN, StoredTrials
+from regraft.sweeps.optuna_storage import RUN, StoredTrials, rebuild
+from regraft.sweeps.optuna_study import Settings
 from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, succeeded
 from regraft.sweeps.planning import Plan
-from regraft.sweeps.rebuilding import rebuild
-from regraft.sweeps.settings import Settings
 from regraft.sweeps.space import some_values, space_of
 from regraft.sweeps.trial_file import TrialFile
 

@@ -1,12 +1,22 @@
 """The trials of a study, those of one sweep's folder among them, and how they end."""
 
-from collections.abc import Sequence
+import json
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
-from regraft.sweeps.outcomes import Outcome, shown
+from regraft.config.quoting import key_of
+from regraft.core.atomic import write_atomically
+from regraft.runs.folder import Run
+from regraft.sweeps.manifest import Job
+from regraft.sweeps.objectives import values_of
+from regraft.sweeps.outcomes import Outcome, outcome_in, shown
 
 RUN = "run"
 """Attribute of a trial: its run's folder."""
@@ -124,3 +134,166 @@ class StoredTrials:
 
 def _shown(name: str, value: float) -> str:
     return f"{value:,.0f}" if name.startswith("num_") else f"{value:.1f}" if name == "seconds" else f"{value:.4f}"
+
+
+log = logging.getLogger(__name__)
+JOURNAL = "study.journal"
+_ADDRESS = "study.json"
+
+
+def address(storage: str | None, folder: Path) -> str:
+    """Returns where a study is stored, as any process finds it: a URL, or a journal file's path.
+
+    Args:
+        storage: what the user says; None for a file in the sweep's folder.
+        folder: the sweep's.
+
+    Raises:
+        ValueError: it is half a URL.
+    """
+    if storage is None:
+        return str(folder / JOURNAL)
+    if storage.startswith(("sqlite:", "postgresql:", "mysql:")) and "://" not in storage:
+        raise ValueError(
+            f"sweep.storage: got {storage!r}; allowed: a URL such as sqlite:///study.db or postgresql://host/db, or a "
+            f"journal's path."
+        )
+    relative = "sqlite:///"
+    if storage.startswith(relative) and not storage.startswith("sqlite:////") and storage != "sqlite:///:memory:":
+        return f"{relative}{Path(storage.removeprefix(relative)).resolve()}"
+    return storage if "://" in storage else str(Path(storage).expanduser().resolve())
+
+
+def kept_address(storage: str | None, folder: Path) -> str:
+    """Returns `address`, which of a relative path stays what it was when the sweep was started.
+
+    Raises:
+        ValueError: the file that says so is damaged.
+    """
+    kept = folder / _ADDRESS
+    if kept.is_file():
+        try:
+            said, place = json.loads(kept.read_text(encoding="utf-8"))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{kept} is damaged; remove it, and go on from where the sweep was started.") from error
+        if said == storage:
+            return str(place)
+    place = address(storage, folder)
+    if storage is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(kept, json.dumps([storage, place]).encode())
+    return place
+
+
+def storage_at(place: str) -> optuna.storages.BaseStorage:
+    """Returns the storage at an address.
+
+    Raises:
+        ValueError: it is damaged, or there is no such database, or it needs a package that isn't installed.
+    """
+    # Optuna says what it does at each step; the sweep's own lines say it once.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if "://" not in place:
+        Path(place).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return optuna.storages.JournalStorage(JournalFileBackend(place))
+        except Exception as error:  # of whatever entries it lacks
+            raise ValueError(
+                f"sweep.storage: {place} can't be read. Move it away, and the study is made anew from the sweep's runs."
+            ) from error
+    kind = place.partition("://")[0]
+    try:
+        return optuna.storages.RDBStorage(place)
+    except ImportError as error:
+        raise ValueError(
+            f"sweep.storage: {kind} needs a driver that isn't installed. For PostgreSQL: pip install "
+            "'regraft[postgresql]'; for others, the one that SQLAlchemy asks for in their URL."
+        ) from error
+    except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise ValueError(f"sweep.storage: {kind} can't be opened: {reason}") from error
+
+
+def mend(journal: Path) -> None:
+    """Makes a journal readable again that a full disk has left with half a line.
+
+    What follows such a half, on the same line, is whole; Optuna would refuse all that comes after it.
+    """
+    if not journal.is_file():
+        return
+    lock = JournalFileSymlinkLock(str(journal))
+    lock.acquire()
+    try:
+        lines = journal.read_bytes().split(b"\n")
+        kept = [line for line in map(_whole, lines) if line]
+        content = b"".join(line + b"\n" for line in kept)
+        if content != b"\n".join(lines):
+            log.warning("%s was damaged; what can be read of it is kept: %d entries.", journal, len(kept))
+            write_atomically(journal, content)
+    finally:
+        lock.release()
+
+
+def _whole(line: bytes) -> bytes:
+    """Returns the part of a line that is an entry; empty without one."""
+    for part in (line, line[max(line.rfind(b'{"op_code"'), 0) :]):
+        try:
+            json.loads(part)
+        except ValueError:
+            continue
+        return part
+    return b""
+
+
+_STATES = {"ok": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+def rebuild(
+    study: optuna.Study,
+    folder: Path,
+    jobs: Sequence[Job],
+    distributions: Mapping[str, BaseDistribution],
+    metrics: Sequence[str],
+) -> None:
+    """Adds a trial for each job of a sweep.
+
+    Args:
+        study: that has no trial of these jobs.
+        folder: of the sweep.
+        jobs: of the sweep.
+        distributions: of the axes; a job that lacks one of them is left out.
+        metrics: of the study.
+    """
+    found = [_trial(folder / str(job.number), job, distributions, metrics) for job in jobs]
+    trials = [trial for trial in found if trial is not None]
+    for trial in trials:
+        study.add_trial(trial)
+    log.warning("The study had no trials of %d jobs; %d are made anew from their runs.", len(jobs), len(trials))
+
+
+def _trial(
+    folder: Path, job: Job, distributions: Mapping[str, BaseDistribution], metrics: Sequence[str]
+) -> FrozenTrial | None:
+    said = {key_of(override): override.partition("=")[2] for override in job.overrides}
+    try:
+        params = {key: _value(said[key_of(f"{key}=")], kind) for key, kind in distributions.items()}
+        outcome = outcome_in(Run(folder))
+        # One that can go on is asked for as those are that were under way.
+        state = _STATES.get(outcome.word, TrialState.RUNNING) if outcome else TrialState.RUNNING
+        values = values_of(Run(folder), metrics) if state == TrialState.COMPLETE else None
+        return optuna.trial.create_trial(
+            state=state,
+            values=values,
+            params=params,
+            distributions=dict(distributions),
+            user_attrs={RUN: str(folder)},
+        )
+    except (KeyError, ValueError, OSError) as error:
+        log.warning("%s is no trial of this search: %s", folder, error)
+        return None
+
+
+def _value(text: str, kind: BaseDistribution) -> Any:
+    if isinstance(kind, CategoricalDistribution):
+        return text
+    return int(text) if isinstance(kind, IntDistribution) else float(text)

@@ -63,6 +63,6 @@ def by_optuna(**settings: Any) -> Search:
     if find_spec("optuna") is None:
         raise ValueError("sweep=optuna: Optuna isn't installed. To have it: pip install 'regraft[optuna]'")
     from regraft.sweeps.optuna_search import Trials
-    from regraft.sweeps.settings import Settings
+    from regraft.sweeps.optuna_study import Settings
 
     return Trials(Settings(**settings))

@@ -13,11 +13,7 @@ from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override
 from regraft.config.quoting import _ALLOWED, listed_values
 
 _PLAIN = (str, int, float)
-
-
 _SHOWN_DIGITS = 4
-
-
 """Of a number that is drawn; more of them make no other experiment."""
 
 

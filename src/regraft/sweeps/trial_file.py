@@ -44,12 +44,12 @@ class TrialFile:
         """Optuna's trial, to report to; None if it has ended."""
         import optuna
 
-        from regraft.sweeps import optuna_study, storage
+        from regraft.sweeps import optuna_storage, optuna_study
 
         # It is sampled by the sweep's own process.
         found = optuna.load_study(
             study_name=self.study,
-            storage=storage.storage_at(self.storage),
+            storage=optuna_storage.storage_at(self.storage),
             sampler=optuna.samplers.RandomSampler(),
             pruner=optuna_study.pruner(self.pruner, self.pruner_options),
         )

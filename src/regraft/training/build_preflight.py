@@ -10,13 +10,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from regraft.config.instantiate import Config, checked_call, factory, require_numbers, target_of
+from regraft.config.instantiate import Config, checked_call, factory, hints_of, require_numbers, target_of
 from regraft.config.repair import Mending
-from regraft.config.signatures import hints_of
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import build_unread_datamodule
-from regraft.models.build_heads import head_source
-from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone
+from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone, head_source
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training import resources
 from regraft.training.feature_plan import require_storable_if_wanted

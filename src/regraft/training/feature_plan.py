@@ -20,7 +20,7 @@ from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import Settings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
-from regraft.models.phases import phases as phases_of
+from regraft.models.freezing import phases as phases_of
 from regraft.training.feature_policy import (
     between_steps,
     draws_views,

@@ -78,7 +78,7 @@ def fit(
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
                 slurm.requeue()
-            if _wants_report(config) and not config["build_trainer"].get("fast_dev_run"):
+            if _wants_report(config) and not config["trainer"].get("fast_dev_run"):
                 display.show_so_far(run)
         raise
     finally:
@@ -240,9 +240,7 @@ def _start_epoch(checkpoint: "Checkpoint | None") -> int:
 def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
     from regraft.core.console import image_progress
 
-    return image_progress(
-        is_shown=config["build_trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title
-    )
+    return image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
 
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:

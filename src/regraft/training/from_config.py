@@ -15,11 +15,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from regraft.config.instantiate import Config, factory, require_numbers
 from regraft.core.types import Backbone
 from regraft.data.from_config import build_datamodule, require_same_data
-from regraft.models.build_heads import build_head, load_head
-from regraft.models.build_heads import head_source as find_head_source
-from regraft.models.freezing import FreezingStrategy, keeps_statistics
-from regraft.models.from_config import build_backbone, build_bare_backbone
-from regraft.models.phases import phases
+from regraft.models.freezing import FreezingStrategy, keeps_statistics, phases
+from regraft.models.from_config import build_backbone, build_bare_backbone, build_head, load_head
+from regraft.models.from_config import head_source as find_head_source
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training import stage_table
 from regraft.training.optim import parameter_groups

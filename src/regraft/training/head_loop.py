@@ -16,8 +16,6 @@ from regraft.core.types import EpochBatch
 from regraft.training.optim import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
-
-
 """Products of a step, batch size times parameters, from which on a second thread pays."""
 
 
@@ -130,8 +128,6 @@ def may_draw(module: nn.Module) -> bool:
 
 
 LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
 """From features (batch, num_features) and targets (batch,) to the mean loss and the logits."""
 
 

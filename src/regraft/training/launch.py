@@ -9,8 +9,7 @@ from regraft.config.trust import require_known_targets
 from regraft.core.startup import quick_imports
 from regraft.runs.folder import Run, run_of
 from regraft.runs.provenance import Session
-from regraft.runs.resume import newest_record, what_to_reset
-from regraft.runs.resuming import continued, reset_parts
+from regraft.runs.resuming import continued, newest_record, reset_parts, what_to_reset
 from regraft.runs.state import require_not_running
 from regraft.training import multi_process
 from regraft.training.fit import Display, checkpoint_of, fit
@@ -80,7 +79,7 @@ def launch(
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     checked = require_sound(config, run.path, checkpoint, choices)
     keep_overrides(run, overrides)
-    if multi_process.needs_processes(config["build_trainer"]):
+    if multi_process.needs_processes(config["trainer"]):
         if checkpoint is not None:
             # The group reads it itself; here it would fill memory as long as this process waits.
             checkpoint.content.clear()

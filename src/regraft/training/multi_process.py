@@ -19,14 +19,8 @@ from regraft.runs.folder import Run
 from regraft.runs.provenance import Session
 
 HANDED_OVER = ".processes.yaml"
-
-
 LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
-
-
 _PATIENCE_SECONDS = 30
-
-
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 
 

@@ -13,8 +13,8 @@ from torch import nn
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.config.repair import Mending
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.build_heads import build_head
 from regraft.models.freezing import HEAD, FreezingStrategy
+from regraft.models.from_config import build_head
 from regraft.training import resources
 from regraft.training.from_config import build_optimizer, optimizer_factory, optimizer_groups, skips_nan
 from regraft.training.stage_table import StageRow, stage_rows

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regraft.models.freezing import HEAD, FreezingStrategy
-from regraft.models.phases import phases
+from regraft.models.freezing import HEAD, FreezingStrategy, phases
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -23,7 +23,7 @@ from regraft.data.images.deterministic_views import (
     is_none,
 )
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.images.transforms.views import eval_view_of_arrays, train_view_of_arrays
+from regraft.data.images.transforms.batch import eval_view_of_arrays, train_view_of_arrays
 from regraft.data.sources.base import ArrayImages
 from regraft.data.splits import Part
 
@@ -41,12 +41,12 @@ NONE = Augment(
 FLIP = replace(NONE, flip_probability=0.5)
 BASIC = replace(FLIP, crop="resized")
 SPEC = InputSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
-
-
 NO_PIXELS = {
     "data/images/transforms/augment.py": "described by its values",
-    "data/digests.py": "what an image is known by, not how it looks",
+    "data/fingerprint.py": "what an image is known by, not how it looks",
     "data/loader.py": "which process decodes",
+    "data/images/statistics.py": "described by its values",
+    "data/prepared.py": "which images are in which split",
     "data/sampler.py": "which images, in which order",
     "data/splits.py": "which images",
 }

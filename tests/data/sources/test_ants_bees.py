@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.data.sources import ants_bees, reach
+from regraft.data.sources import ants_bees, tree
 from regraft.data.sources.ants_bees import AntsBeesSource, unpack
 
 URL = "https://example.org/hymenoptera_data.zip"
@@ -100,7 +100,7 @@ def test_without_a_network_the_offline_choices_are_named(tmp_path: Path, monkeyp
     def refuse(*_args: object, **_options: object) -> None:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(reach, "urlopen", refuse)
+    monkeypatch.setattr(tree, "urlopen", refuse)
 
     with pytest.raises(FileNotFoundError, match=r"no route to host.*data=digits, or data=ants_bees data\.root=PATH"):
         make_source(tmp_path).prepare()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from regraft.data.sources import reach
+from regraft.data.sources import tree
 from regraft.data.sources.base import ArrayImages
 from regraft.data.sources.cifar import CIFAR10Source, CIFAR100Source
 
@@ -15,7 +15,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object, **_options: object) -> None:
         raise urllib.error.URLError("no route to host")
 
-    monkeypatch.setattr(reach, "urlopen", refuse)
+    monkeypatch.setattr(tree, "urlopen", refuse)
 
 
 def test_cifar10_pixels_labels_and_names(cifar10_root: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from helpers.planted import encoded, photo, write
 from regraft.data.fingerprint import fingerprint, image_digests
-from regraft.data.images.file_reading.index import Index
+from regraft.data.images.file_reading.read import Index
 from regraft.data.sources.base import FileImages, Splits
 from regraft.data.sources.folder import FolderSource
 

@@ -5,9 +5,9 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.types import InputSpec
+from regraft.data.images.transforms.batch import eval_view_of_arrays
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.data.images.transforms.mixing import normalise
-from regraft.data.images.transforms.views import eval_view_of_arrays
 from regraft.deployment.export.program import Preprocessing
 
 SIZES = [(50, 60), (61, 50), (8, 8), (32, 32), (37, 36), (301, 400), (1, 7), (500, 33)]

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from regraft.models.backbones import timm as source
-from regraft.models.backbones.timm_stages import stages_of
+from regraft.models.backbones.timm import stages_of
 
 
 def build(name: str, weights: str | None = None, image_size: int | None = None, num_channels: int = 3):

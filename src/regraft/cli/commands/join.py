@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from regraft.config import safe_yaml
 from regraft.config.trust import look_beside
-from regraft.core.orphans import end_with
+from regraft.core.processes import end_with
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY

@@ -69,7 +69,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
     pl.seed_everything(some_config["seed"], workers=True, verbose=False)
-    progress = image_progress(is_shown=some_config["build_trainer"]["enable_progress_bar"])
+    progress = image_progress(is_shown=some_config["trainer"]["enable_progress_bar"])
     fits = fit_grid(configs, device, progress)
     best = best_of(fits)
     grid_table.write(run.path / _TABLE, fits)

@@ -16,7 +16,7 @@ from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.arguments import in_its_folder, to_resume
 from regraft.runs.folder import Run, run_of
-from regraft.runs.resume import is_done
+from regraft.runs.resuming import is_done
 from regraft.training.launch import Reference, launch, settle
 
 

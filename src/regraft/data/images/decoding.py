@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from regraft.data.digests import digest_of
-from regraft.data.images.file_reading.data_checking_problems import ProgramError, UnknownRangeError, refuse_program
+from regraft.data.fingerprint import digest_of
+from regraft.data.images.file_reading.problems import ProgramError, UnknownRangeError, refuse_program
 
 _LEAST_PIXELS_TO_SHRINK = 2_000 * 1_500
 """Photos of fewer pixels are decoded exactly; shrinking them would save little."""

@@ -6,7 +6,7 @@ from torch import Tensor
 from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
 from regraft.data.images.decoded_images import DecodedFiles
-from regraft.data.images.transforms.views import match_channels
+from regraft.data.images.transforms.batch import match_channels
 from regraft.data.sources.base import ArrayImages
 from regraft.data.splits import Part
 

@@ -8,8 +8,7 @@ from torchvision.datasets.utils import download_url
 
 from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import FolderSource
-from regraft.data.sources.reach import check_reachable, refuse_file
-from regraft.data.sources.tree import Tree
+from regraft.data.sources.tree import Tree, check_reachable, refuse_file
 
 FOLDER = "hymenoptera_data"
 NUM_TRAIN = 244

@@ -13,7 +13,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
 from regraft.data.sources.base import ArrayImages, Splits
-from regraft.data.sources.reach import check_reachable, refuse_file
+from regraft.data.sources.tree import check_reachable, refuse_file
 
 
 class CIFAR10Source:

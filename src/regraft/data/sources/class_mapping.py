@@ -95,3 +95,35 @@ def relabelled(images: Images | None, places: Tensor) -> Images | None:
 def _listed(names: Sequence[str], num_classes: int) -> str:
     more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
     return f"{', '.join(names[:_MAX_NAMES])}{more} ({len(names):,} of {num_classes:,})" if names else "none"
+
+
+class AnotherDomain:
+    """A source whose test split is that of another one, or all of it where it has none; it may lack classes.
+
+    Args:
+        source: the other domain.
+        class_names: the run's, by index.
+        run: whose they are, for the message.
+    """
+
+    def __init__(self, source: Source, class_names: Sequence[str], run: str) -> None:
+        self._source = source
+        self._class_names = tuple(class_names)
+        self._run = run
+
+    def prepare(self) -> None:
+        """Prepares the data set."""
+        self._source.prepare()
+
+    def splits(self) -> Splits:
+        """Returns the data set with the run's class indices.
+
+        Raises:
+            ValueError: it has a class that the run doesn't know.
+        """
+        splits = self._source.splits()
+        places = torch.tensor(places_of_some(self._class_names, splits.class_names, self._run, "shift"))
+        found = splits.train if splits.test is None else splits.test
+        train, test = relabelled(splits.train, places), relabelled(found, places)
+        assert train is not None
+        return Splits(self._class_names, train, test=test, skipped=splits.skipped)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regraft.data.images.file_reading.data_checking_problems import told
+from regraft.data.images.file_reading.problems import told
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
 from regraft.data.images.validation.findings import readable
 from regraft.data.sources.folder_scan import scan
-from regraft.data.sources.reach import refuse_file
-from regraft.data.sources.tree import LAYOUT, Tree
+from regraft.data.sources.tree import LAYOUT, Tree, refuse_file
 
 # Not before a training has been composed: a check of a folder does without torch.
 if TYPE_CHECKING:

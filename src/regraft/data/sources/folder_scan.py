@@ -9,8 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from regraft.data.images.validation.findings import Finding, items_of
-from regraft.data.sources.tree import LAYOUT, Tree
-from regraft.data.sources.tree_faults import class_faults
+from regraft.data.sources.tree import LAYOUT, Tree, class_faults
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 

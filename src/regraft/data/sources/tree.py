@@ -5,10 +5,13 @@ How it is found belongs in `scanning`.
 
 import os
 from collections import defaultdict
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
-from regraft.data.images.validation.findings import Finding
+from regraft.data.images.validation.findings import Finding, Item, items_of
 
 LAYOUT = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 
@@ -43,3 +46,89 @@ class Tree:
     def place(self, split: str, class_name: str) -> str:
         """Returns where a class lies."""
         return os.path.join(self.folders[split], class_name)  # noqa: PTH118 (as the system spells it, and relative)
+
+
+def class_faults(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
+    """Yields what no training can go on with.
+
+    Args:
+        tree: scanned.
+        extensions: of images.
+    """
+    for split, classes in tree.classes.items():
+        place = tree.root / tree.folders[split]
+        if not classes:
+            is_needed = split == "train"
+            fix = "" if is_needed else " Fix: add them, or remove the folder."
+            sentence = f"{place} has no class folders; {LAYOUT}.{fix}"
+            yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
+        for name in classes:
+            if not _is_text(name):
+                sentence = f"{place} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
+                yield Finding("name_not_utf8", "error", sentence, items_of([tree.place(split, name)]))
+        empty = [tree.place(split, name) for name, paths in classes.items() if not paths]
+        if empty:
+            sentence = (
+                f"no image in class folder {', '.join(os.fsdecode(tree.root / path) for path in empty)}; "
+                f"image extensions: {', '.join(sorted(extensions))}. Fix: add images or remove the folder."
+            )
+            yield Finding("empty_class", "error", sentence, items_of(empty))
+    train = tree.classes.get("train")
+    for split, classes in tree.classes.items():
+        if train and classes and classes.keys() != train.keys():
+            yield _difference(tree, split)
+
+
+def _difference(tree: Tree, split: str) -> Finding:
+    train, here = tree.classes["train"].keys(), tree.classes[split].keys()
+    only_train, only_here = sorted(train - here), sorted(here - train)
+    sentence = (
+        f"train and {split} have different classes. Only in train: {', '.join(only_train) or 'none'}. Only in {split}: "
+        f"{', '.join(only_here) or 'none'}. Fix: give every split the same class folders."
+    )
+    lacking = [Item((name,), f"missing from {split}") for name in only_train]
+    return Finding(
+        "class_sets", "error", sentence, (*lacking, *(Item((name,), "missing from train") for name in only_here))
+    )
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+TIMEOUT_SECONDS = 10
+
+
+def refuse_file(root: Path) -> None:
+    """Returns unless the root is a file, e.g. an archive that wasn't unpacked.
+
+    Raises:
+        FileNotFoundError: it is.
+    """
+    if root.is_file():
+        raise FileNotFoundError(f"data.root: got {root}, which is a file. Fix: data.root=PATH of a folder.")
+
+
+def check_reachable(url: str, what: str, offline_choice: str) -> None:
+    """Returns if the server answers; torchvision's own download waits for minutes where packets are dropped.
+
+    Args:
+        url: of the file.
+        what: is missing, for the error.
+        offline_choice: what works without a network, for the error.
+
+    Raises:
+        FileNotFoundError: there is no way to the server, or it doesn't have the file.
+    """
+    try:
+        with urlopen(Request(url, method="HEAD", headers={"User-Agent": "regraft"}), timeout=TIMEOUT_SECONDS):
+            return
+    except OSError as error:
+        reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else str(getattr(error, "reason", error))
+        raise FileNotFoundError(
+            f"{what}, and {url} can't be reached ({reason}). Without a network: {offline_choice}."
+        ) from error

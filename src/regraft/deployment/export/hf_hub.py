@@ -21,11 +21,7 @@ from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
 
 _BUNDLED = "regraft.models.backbones.efficientnet_lite0.efficientnet_lite0"
-
-
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
-
-
 _ELSE = "Fix: format=onnx or format=torch_export takes any network, format=safetensors its weights."
 
 

@@ -14,14 +14,8 @@ from regraft.core.types import EvalView, InputSpec
 from regraft.deployment.classifier import TrainedModel
 
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
-
-
 _MAX_WEIGHT = 2**15
-
-
 _CUBIC = -0.5
-
-
 _LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as Pillow has it
 
 
@@ -142,14 +136,8 @@ def _cubic(distance: Tensor) -> Tensor:
 
 
 IMAGES, PICTURES = "images", "pictures"
-
-
 LOGITS, PROBABILITIES = "logits", "probabilities"
-
-
 Runner = Callable[[Tensor], Tensor]
-
-
 """Gives logits, (batch, num_classes), float32, of an exported file's own input."""
 
 

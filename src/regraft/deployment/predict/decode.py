@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.data.digests import digest_of
+from regraft.data.fingerprint import digest_of
 from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
-from regraft.data.images.file_reading.data_checking_problems import told
 from regraft.data.images.file_reading.facts import read_facts
+from regraft.data.images.file_reading.problems import told
 from regraft.data.sources.folder_scan import why_closed
 from regraft.deployment.predict.inputs import expanded
 

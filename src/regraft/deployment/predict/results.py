@@ -70,8 +70,6 @@ def answers(
 
 
 NUM_FIRST = 20
-
-
 NUM_BAD = 5
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.types import InputSpec
+from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.image import resized_to_crop
-from regraft.data.images.transforms.views import eval_view_of_arrays, match_channels
 from regraft.deployment.classifier import TrainedModel
 
 Tta = Literal["none", "flip", "five_crop", "ten_crop"]

@@ -93,17 +93,9 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-
-
 _SECONDS_TO_FINISH, _SECONDS_OF_SILENCE = 10, 1
-
-
 """For how long the rest of a refused request is read: in all, and while nothing comes."""
-
-
 _TIMES_TOO_LARGE = 10
-
-
 """Up to how many times the allowed size a refused request is read to its end."""
 
 
@@ -227,8 +219,6 @@ def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -
 
 
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-
-
 """Of a picture that Pillow takes for safe to decode."""
 
 

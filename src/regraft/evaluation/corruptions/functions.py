@@ -9,8 +9,6 @@ from scipy.ndimage import gaussian_filter, rotate, zoom
 from scipy.signal import fftconvolve
 
 _REFERENCE_SIDE = 224
-
-
 _OVERSAMPLING = 8
 
 

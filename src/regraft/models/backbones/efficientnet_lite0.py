@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.backbones.stages import cut
-from regraft.models.backbones.timm import input_spec, load_state_dict, num_features
-from regraft.models.backbones.timm_stages import stages_of
+from regraft.models.backbones.timm import input_spec, load_state_dict, num_features, stages_of
 from regraft.models.weights import is_path, read_file
 
 _NAME = "tf_efficientnet_lite0"

@@ -19,8 +19,6 @@ from regraft.report.run.summary import verdict
 from regraft.report.templates import number, source, template
 
 _SIDE = 160
-
-
 _HEATMAP_SIDE = 480
 
 
@@ -125,8 +123,6 @@ def _plain(text: str) -> str:
 
 
 _MAX_SKIPPED = 100
-
-
 _MAX_LABEL_LETTERS = 18
 
 

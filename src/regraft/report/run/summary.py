@@ -67,14 +67,8 @@ def _chosen(section: Any, keys: Sequence[str]) -> str:
 
 
 _RISE = 1.1
-
-
 """Times its lowest from which the validation loss is said to have risen; a few per cent are noise."""
-
-
 _FALL = 0.95
-
-
 """Times that of the epoch before, below which the last epoch's validation loss is said to be falling still."""
 
 

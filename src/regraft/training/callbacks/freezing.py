@@ -12,8 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from regraft.core.types import Backbone
-from regraft.models.freezing import HEAD, FreezingStrategy, Progress, keeps_statistics
-from regraft.models.phases import factors_at
+from regraft.models.freezing import HEAD, FreezingStrategy, Progress, factors_at, keeps_statistics
 
 
 def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:

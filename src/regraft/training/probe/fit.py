@@ -179,17 +179,9 @@ class Best:
 
 # Each weight's step is the learning rate times a direction that depends on that weight's gradients only.
 _ALLOWED = (Adagrad, Adam, AdamW, RMSprop, SGD)
-
-
 _ALLOWED_NAMES = ", ".join(allowed.__name__ for allowed in _ALLOWED)
-
-
 _FUSED = (Adam, AdamW, SGD)
-
-
 _LOGITS_AT_ONCE = 2**23
-
-
 """Of all heads together, 32 MB; so that many heads of many classes don't fill memory."""
 
 

@@ -16,10 +16,8 @@ from regraft.features.loaders import FeatureEpochs
 from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
 from regraft.models import heads
-from regraft.models.build_heads import build_head
-from regraft.models.freezing import HEAD
-from regraft.models.from_config import build_backbone
-from regraft.models.phases import phases
+from regraft.models.freezing import HEAD, phases
+from regraft.models.from_config import build_backbone, build_head
 from regraft.training.feature_plan import feature_plan, store_features
 from regraft.training.feature_policy import between_steps, is_all
 from regraft.training.from_config import build_freezing, build_loss, optimizer_factory

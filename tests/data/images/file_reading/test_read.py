@@ -10,8 +10,7 @@ import pytest
 from helpers.planted import encoded, photo, write
 from regraft.core.paths import cache_dir
 from regraft.data.images.file_reading import read as reading
-from regraft.data.images.file_reading.index import near_pairs_of
-from regraft.data.images.file_reading.read import Read, logged_progress, read_all
+from regraft.data.images.file_reading.read import Read, logged_progress, near_pairs_of, read_all
 
 LONG_AGO = 1_500_000_000
 
@@ -42,7 +41,7 @@ def test_what_looks_alike_is_looked_for_once(root: Path, monkeypatch: pytest.Mon
     assert len(expected)
     with monkeypatch.context() as patch:
         if damage is None:
-            patch.setattr("regraft.data.images.file_reading.index.near_pairs", pytest.fail)
+            patch.setattr("regraft.data.images.file_reading.read.near_pairs", pytest.fail)
         else:
             next(cache_dir("checks").glob("*.pairs.npz")).write_bytes(damage)
         assert near_pairs_of(root, np.concatenate([thumbs, thumbs]), None).tolist() == expected.tolist()
@@ -108,7 +107,7 @@ def test_a_damaged_index_is_made_anew(root: Path, damage: str, caplog: pytest.Lo
 
 def test_another_version_of_what_reads_is_not_trusted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read(root)
-    monkeypatch.setattr("regraft.data.images.file_reading.index._version", lambda: b"another")
+    monkeypatch.setattr("regraft.data.images.file_reading.read._version", lambda: b"another")
     assert read(root).is_fresh.all()
 
 

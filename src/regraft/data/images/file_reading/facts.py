@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.digests import DIGEST_BYTES, digest_of
-from regraft.data.images.file_reading.data_checking_problems import UnknownRangeError, refuse_program
-from regraft.data.images.file_reading.problems import is_cut, is_heic, kind_of
+from regraft.data.fingerprint import DIGEST_BYTES, digest_of
+from regraft.data.images.file_reading.problems import UnknownRangeError, is_cut, is_heic, kind_of, refuse_program
 
 THUMB = 16
 

@@ -3,21 +3,19 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from regraft.data.images.file_reading.problems import NUM_BYTES, is_image, kind_of
-from regraft.data.images.validation.findings import Finding, Item, Wording, items_of
+from regraft.data.images.validation.findings import Finding, Item, Wording, counted, items_of
 from regraft.data.sources.tree import Tree
 
 MAX_NAME = 143
 """Bytes of a name that every file system takes: eCryptfs has fewer than the usual 255."""
 MAX_PATH = 259
 """Characters of a path that Windows takes."""
-
 _MAX_SHOWN = 5
-
 _APART = {
     "hidden": Wording("note", "Hidden, or some program's own, and so no class and no image"),
     "stray": Wording(
@@ -173,3 +171,44 @@ def _is_odd(path: str) -> bool:
 
 def _is_decomposed(path: str) -> bool:
     return not path.isascii() and not unicodedata.is_normalized("NFC", path)
+
+
+TINY = 10
+"""Training images below which a class is called tiny."""
+IMBALANCED = 3.0
+"""Training images of the largest class by those of the smallest, from which on classes are called imbalanced."""
+Counts = Mapping[str, Mapping[str, int]]
+"""Images by split and class."""
+
+
+def class_findings(counts: Counts) -> list[Finding]:
+    """Returns what is to be said of how many images there are.
+
+    Args:
+        counts: of images that can be decoded.
+    """
+    train = {name: num for name, num in counts.get("train", {}).items() if num}
+    found = []
+    if len(train) == 1:
+        sentence = (
+            f"There is a single class, {next(iter(train))!r}; classification needs 2 or more. Fix: add images of "
+            "another class, or point data.root at the folder whose subfolders are the classes."
+        )
+        found.append(Finding("one_class", "error", sentence))
+    tiny = {name: num for name, num in train.items() if num < TINY}
+    if tiny:
+        sentence = (
+            f"{counted(len(tiny), 'class has', 'classes have')} fewer than {TINY} training images, too few to "
+            "generalise from and to set validation aside from. Fix: add images, or merge or remove such classes."
+        )
+        items = tuple(Item((name,), counted(num, "image")) for name, num in tiny.items())
+        found.append(Finding("tiny_class", "warning", sentence, items))
+    if len(train) > 1 and max(train.values()) >= IMBALANCED * min(train.values()):
+        largest, smallest = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
+        sentence = (
+            f"The classes are imbalanced: {largest!r} has {train[largest]:,} training images, {smallest!r} has "
+            f"{train[smallest]:,}. Fix: data.sampler=balanced draws every class equally often, or loss=focal; and look "
+            "at test/f1 beside the accuracy."
+        )
+        found.append(Finding("imbalance", "warning", sentence))
+    return found

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
-from regraft.data.images.file_reading.data_checking_problems import PROBLEMS
+from regraft.data.images.file_reading.problems import PROBLEMS
 from regraft.data.images.validation.findings import Finding, Item, Wording, counted
 
 _WORDINGS = {
