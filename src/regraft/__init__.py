@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from regraft.deployment.classifier import TrainedModel
+    from regraft.deployment.classifier import Classifier
     from regraft.evaluation.compare.leaderboard import Leaderboard
     from regraft.runs.folder import Run
 
@@ -124,7 +124,7 @@ def export(overrides: Sequence[str]) -> "Path":
     return export_once(overrides)
 
 
-def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "TrainedModel":
+def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "Classifier":
     """Returns the model that a run has trained, ready to be asked; its data isn't needed.
 
     Args:

@@ -7,7 +7,8 @@ from torch import nn
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.deployment.attribution import attention
-from regraft.deployment.classifier import Network, TrainedModel
+from regraft.deployment.classifier import Classifier
+from regraft.deployment.network import Network
 from regraft.models.backbones import timm
 
 SPEC = InputSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -40,13 +41,13 @@ class Pooled(nn.Module):
         return places.mean(self.dims)
 
 
-def model_of(backbone: Backbone, num_classes: int = 2) -> TrainedModel:
+def model_of(backbone: Backbone, num_classes: int = 2) -> Classifier:
     head = nn.Linear(backbone.num_features, num_classes, bias=False)
     with torch.no_grad():
         head.weight.copy_(torch.linspace(1, -1, num_classes)[:, None].expand_as(head.weight))
     names = tuple(map(str, range(num_classes)))
     spec = replace(SPEC, image_size=backbone.input_spec.image_size)
-    return TrainedModel(Network(backbone, head).eval(), names, spec, "square", 1.0, Path("none.ckpt"))
+    return Classifier(Network(backbone, head).eval(), names, spec, "square", 1.0, Path("none.ckpt"))
 
 
 @pytest.mark.parametrize("layout", ["first", "last", "0", "1", "5"])

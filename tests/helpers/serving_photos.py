@@ -7,13 +7,14 @@ import torch
 from PIL import Image
 
 from regraft.core.types import Backbone, InputSpec
-from regraft.deployment.classifier import Network, TrainedModel
+from regraft.deployment.classifier import Classifier
+from regraft.deployment.network import Network
 from regraft.deployment.serve.limits import Limits
 
 LIMITS = Limits(max_megabytes=0.2, max_photos=3, max_megapixels=0.01, max_waiting=2, upload_seconds=5)
 
 
-def colour_model() -> TrainedModel:
+def colour_model() -> Classifier:
     """Returns a model that answers with a picture's strongest colour."""
 
     class Mean(torch.nn.Module):
@@ -24,7 +25,7 @@ def colour_model() -> TrainedModel:
     head.weight.data = 20 * torch.eye(3)
     spec = InputSpec(8, 3, (0.5,) * 3, (0.5,) * 3)
     network = Network(Backbone({"mean": Mean()}, 3, spec), head).eval()
-    return TrainedModel(network, ("red", "green", "blue"), spec, "center_crop", 2.0, Path("best.ckpt"))
+    return Classifier(network, ("red", "green", "blue"), spec, "center_crop", 2.0, Path("best.ckpt"))
 
 
 def photo(colour: str = "red", size: tuple[int, int] = (20, 10), kind: str = "PNG") -> bytes:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from regraft.data.images.transforms.mixing import normalise
-from regraft.deployment.classifier import Network, TrainedModel
+from regraft.deployment.classifier import Classifier
+from regraft.deployment.network import Network
 
 Layout = Literal["channels first", "channels last", "tokens"]
 
@@ -15,7 +16,7 @@ _MAX_OTHER_TOKENS = 8
 """Of a class, of a teacher, registers: they come before the patches and have no place."""
 
 
-def attention(model: TrainedModel, view: Tensor, class_index: int) -> Tensor:
+def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
     """Returns how much each place spoke for a class, (image_size, image_size), float32 in [0, 1].
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017; at
@@ -24,7 +25,7 @@ def attention(model: TrainedModel, view: Tensor, class_index: int) -> Tensor:
 
     Args:
         model: what looks.
-        view: (num_channels, image_size, image_size), uint8; see `TrainedModel.view`.
+        view: (num_channels, image_size, image_size), uint8; see `Classifier.view`.
         class_index: the class.
 
     Raises:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import torch
 
-from regraft.deployment.classifier import Network, TrainedModel
+from regraft.deployment.classifier import Classifier
+from regraft.deployment.network import Network
 from regraft.models.from_config import build_bare_backbone, build_head
 from regraft.runs.calibration import temperature_of
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint, run_of
 
 
-def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> TrainedModel:
+def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> Classifier:
     """Returns the model of a run, in eval mode, with the temperature that was fitted; the run's data isn't looked for.
 
     Args:
@@ -27,14 +28,14 @@ def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.
     return model_of(read(find_checkpoint(path, prefer="best"), trust), device)
 
 
-def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> TrainedModel:
+def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
     """Returns the model that a checkpoint holds; see `trained_model`."""
     backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     network = Network(backbone, build_head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
     tensors = checkpoint.content["state_dict"]
     network.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)})
-    return TrainedModel(
+    return Classifier(
         network=network.eval().to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu"),
         class_names=tuple(checkpoint.class_names),
         input_spec=checkpoint.input_spec,

@@ -5,22 +5,23 @@ import timm
 import torch
 
 from regraft.core.types import Backbone, InputSpec
-from regraft.deployment.classifier import Network, TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub
 from regraft.deployment.export.metadata import Description
+from regraft.deployment.network import Network
 from regraft.models.backbones import timm as timm_backbones
 from regraft.models.heads import Cosine, Linear
 
 TIMM = {"_target_": "regraft.models.backbones.timm.build"}
 
 
-def trained(backbone: Backbone, head: torch.nn.Module) -> TrainedModel:
+def trained(backbone: Backbone, head: torch.nn.Module) -> Classifier:
     num_channels = backbone.input_spec.num_channels
     spec = backbone.input_spec.with_statistics((0.4,) * num_channels, (0.2,) * num_channels)
-    return TrainedModel(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, "center_crop", 1.5, None)
+    return Classifier(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, "center_crop", 1.5, None)
 
 
-def described(model: TrainedModel, architecture: dict) -> Description:
+def described(model: Classifier, architecture: dict) -> Description:
     return Description(
         architecture, model.input_spec, model.eval_view, model.class_names, 1.5, "1", "bugs/1", {"test/acc": 0.5}
     )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.serving_photos import colour_model
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict import decode, pipeline
 
 RED = np.full((9, 9, 3), (255, 0, 0), np.uint8)
@@ -23,7 +23,7 @@ def failing(error: Exception) -> object:
 
 
 def test_a_batch_without_memory_is_a_sentence_that_names_its_size(monkeypatch):
-    monkeypatch.setattr(TrainedModel, "logits", failing(NO_MEMORY))
+    monkeypatch.setattr(Classifier, "logits", failing(NO_MEMORY))
     with pytest.raises(ValueError, match=r"^batch_size: there is no memory for 4 views at once\. Fix: batch_size=2\."):
         colour_model().predict([RED, RED], tta="flip")
     with pytest.raises(ValueError, match=r"10 views at once\. Fix: tta=none"):

@@ -8,13 +8,13 @@ from torch import nn
 
 from regraft.core.types import InputSpec
 from regraft.data.images.transforms.image import eval_view_of_file
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, least_side, views_of
 
 
-def model(eval_view="center_crop", crop_fraction=0.875) -> TrainedModel:
+def model(eval_view="center_crop", crop_fraction=0.875) -> Classifier:
     spec = InputSpec(28, mean=(0.0,) * 3, std=(1.0,) * 3, crop_fraction=crop_fraction)
-    return TrainedModel(nn.Linear(1, 1), ("a", "b"), spec, eval_view, 1.0, Path("x"))
+    return Classifier(nn.Linear(1, 1), ("a", "b"), spec, eval_view, 1.0, Path("x"))
 
 
 @pytest.mark.parametrize("eval_view", ["center_crop", "square"])

@@ -113,7 +113,7 @@ def test_what_is_under_way_when_the_server_ends_is_told(app):
     ("place", "error"),
     [
         (
-            "regraft.deployment.classifier.TrainedModel.view",
+            "regraft.deployment.classifier.Classifier.view",
             RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes."),
         ),
         ("regraft.data.images.decoding.pixels_of", MemoryError()),

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from regraft.data.from_config import build_unread_datamodule
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import sample_images
 from regraft.deployment.export.sample_images import Pictures
 from regraft.runs.checkpoint import Checkpoint
@@ -12,7 +12,7 @@ from regraft.runs.checkpoint import Checkpoint
 log = logging.getLogger(__name__)
 
 
-def pictures_of(checkpoint: Checkpoint, model: TrainedModel, folder: Path | None) -> Pictures:
+def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> Pictures:
     """Returns the images of a folder, else the run's own of test or validation, else generated ones, which it says.
 
     Args:

@@ -11,7 +11,7 @@ from regraft.core.startup import quick_imports
 from regraft.deployment.export.output_path import make_folder
 
 if TYPE_CHECKING:
-    from regraft.deployment.classifier import TrainedModel
+    from regraft.deployment.classifier import Classifier
     from regraft.deployment.export.metadata import Description
     from regraft.deployment.export.parity import Answers
     from regraft.deployment.export.program import Runner
@@ -64,7 +64,7 @@ def export_once(overrides: Sequence[str]) -> Path:
     return target
 
 
-def _description(checkpoint: "Checkpoint", model: "TrainedModel", names: tuple[str, ...], what: Asked) -> "Description":
+def _description(checkpoint: "Checkpoint", model: "Classifier", names: tuple[str, ...], what: Asked) -> "Description":
     from regraft.deployment.export.metadata import Description
 
     run = what.run
@@ -81,7 +81,7 @@ def _description(checkpoint: "Checkpoint", model: "TrainedModel", names: tuple[s
 
 
 def _write(
-    what: Asked, target: Path, model: "TrainedModel", description: "Description", pictures: "Pictures"
+    what: Asked, target: Path, model: "Classifier", description: "Description", pictures: "Pictures"
 ) -> tuple["Answers", "Answers | None"]:
     """Writes the file or folder, unless it differs from the model.
 
@@ -115,7 +115,7 @@ def _write(
 
 
 def _require_parity(
-    model: "TrainedModel", run: "Runner", pictures: "Pictures", *, preprocessing: bool = False
+    model: "Classifier", run: "Runner", pictures: "Pictures", *, preprocessing: bool = False
 ) -> "Answers":
     from regraft.deployment.export.parity import compare, require_parity
 
@@ -124,7 +124,7 @@ def _require_parity(
     return answers
 
 
-def _converted(what: Asked, model: "TrainedModel", metadata: dict[str, str]) -> tuple[bytes, "Runner"]:
+def _converted(what: Asked, model: "Classifier", metadata: dict[str, str]) -> tuple[bytes, "Runner"]:
     """Returns the file's content, in float32, and what runs it."""
     from regraft.deployment.export import onnx, safetensors, torch_export
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regraft.core.types import EvalView, InputSpec
 from regraft.data.images.validation.findings import readable
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import Description
 from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
@@ -25,7 +25,7 @@ _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torch
 _ELSE = "Fix: format=onnx or format=torch_export takes any network, format=safetensors its weights."
 
 
-def write(model: TrainedModel, description: Description, folder: Path) -> None:
+def write(model: Classifier, description: Description, folder: Path) -> None:
     """Writes weights, config.json and a model card.
 
     Args:
@@ -65,7 +65,7 @@ def runner(folder: Path) -> Runner:
     return run
 
 
-def _timm_model(model: TrainedModel, description: Description) -> Any:
+def _timm_model(model: Classifier, description: Description) -> Any:
     """Returns timm's model with the trained weights."""
     name = _timm_name(description)
     head = model.network.head

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import IMAGES, LOGITS, PICTURES, PROBABILITIES, Runner, deployed_program
 
 _MAX_BYTES = 2**31 - 1
@@ -34,7 +34,7 @@ def require_onnx() -> None:
         raise ValueError(f"format=onnx: it needs {error.name}. Fix: pip install 'regraft[onnx]'.") from error
 
 
-def to_bytes(model: TrainedModel, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
+def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
     """Returns the file's content.
 
     Its input is `images`, (batch, num_channels, image_size, image_size), float32, normalised; with the preprocessing

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regraft.data.images.transforms.mixing import normalise
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner
 
 TOLERANCE = 1e-4
@@ -50,7 +50,7 @@ class Answers:
         return model, file
 
 
-def compare(model: TrainedModel, run: Runner, pictures: Iterable[Tensor], *, preprocessing: bool) -> Answers:
+def compare(model: Classifier, run: Runner, pictures: Iterable[Tensor], *, preprocessing: bool) -> Answers:
     """Returns what a model and a file say of pictures.
 
     Args:

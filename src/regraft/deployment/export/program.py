@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from regraft.core.types import EvalView, InputSpec
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
 _MAX_WEIGHT = 2**15
@@ -167,7 +167,7 @@ class Deployed(nn.Module):
         return logits, (logits / self.temperature).softmax(1)
 
 
-def deployed_program(model: TrainedModel, *, preprocessing: bool) -> ExportedProgram:
+def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:
     """Returns the program of a model on the CPU; it takes batches, and with the preprocessing pictures, of any size.
 
     Args:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner, deployed_program
 
 
-def to_bytes(model: TrainedModel, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
+def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
     """Returns the file's content; it gives logits and probabilities.
 
     Args:

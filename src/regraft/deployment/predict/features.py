@@ -9,7 +9,7 @@ import torch
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress
 from regraft.data.images.deterministic_views import file_transform
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.load import model_of
 from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.lookup import PictureFeatures, Transform
@@ -28,7 +28,7 @@ def model_and_features(
     device: torch.device | None,
     settings: Mapping[str, Any],
     tta: str,
-) -> tuple[TrainedModel, PictureFeatures | None]:
+) -> tuple[Classifier, PictureFeatures | None]:
     """Returns the model of a run, and the features of pictures in files; None where it computes them all itself.
 
     Args:
@@ -53,7 +53,7 @@ def model_and_features(
 
 
 def _features(
-    checkpoint: Checkpoint, model: TrainedModel, settings: Mapping[str, Any], tta: str
+    checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, Any], tta: str
 ) -> PictureFeatures | str:
     """Returns the features, or why there are none, a sentence."""
     config = checkpoint.config

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from regraft.core.memory import lacks_memory
 from regraft.data.images.transforms.mixing import normalise
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.network import TrainedNetwork
 from regraft.deployment.predict.decode import Picture, alone_if_large, content_digest, read_pixels, require_picture
 from regraft.deployment.predict.inputs import STDIN, find_inputs
 from regraft.deployment.predict.results import Prediction, answers
@@ -63,7 +63,7 @@ class Seen(NamedTuple):
 
 
 def predicted(
-    model: TrainedModel,
+    model: TrainedNetwork,
     pictures: Iterable[tuple[str | None, Picture]],
     *,
     top_k: int,
@@ -122,8 +122,8 @@ def _digest(picture: Picture) -> bytes:
     return content_digest(picture)
 
 
-def predict_images(model: TrainedModel, images: object, *, top_k: int, tta: Tta, batch_size: int) -> list[Prediction]:
-    """Returns what a model says of images, in their order; see `TrainedModel.predict`.
+def predict_images(model: TrainedNetwork, images: object, *, top_k: int, tta: Tta, batch_size: int) -> list[Prediction]:
+    """Returns what a model says of images, in their order; see `Classifier.predict`.
 
     Raises:
         FileNotFoundError: a single path names nothing.
@@ -152,7 +152,9 @@ def require_options(top_k: object, tta: object, batch_size: object) -> None:
         raise ValueError(f"tta: got {tta!r}; allowed: {', '.join(TTAS)}.")
 
 
-def _answered(model: TrainedModel, batch: list[Seen], top_k: int, features: StoredFeatures | None) -> list[Prediction]:
+def _answered(
+    model: TrainedNetwork, batch: list[Seen], top_k: int, features: StoredFeatures | None
+) -> list[Prediction]:
     """Returns what the model says of a batch; the probabilities of a picture's views are averaged."""
     seen = [each for each in batch if each.error is None]
     told: Iterator[Prediction] = iter(())
@@ -163,13 +165,13 @@ def _answered(model: TrainedModel, batch: list[Seen], top_k: int, features: Stor
     return [next(told) if each.error is None else Prediction(each.name, error=each.error) for each in batch]
 
 
-def _by_views(model: TrainedModel, seen: list[Seen]) -> Tensor:
+def _by_views(model: TrainedNetwork, seen: list[Seen]) -> Tensor:
     """Returns the probabilities of pictures, (num_pictures, num_classes), averaged over the views of each."""
     views = torch.stack([each.views for each in seen if each.views is not None])
     return model.probabilities(views.flatten(0, 1)).unflatten(0, views.shape[:2]).mean(1)
 
 
-def _by_features(model: TrainedModel, features: StoredFeatures, seen: list[Seen]) -> Tensor:
+def _by_features(model: TrainedNetwork, features: StoredFeatures, seen: list[Seen]) -> Tensor:
     """Returns the probabilities of pictures, (num_pictures, num_classes), by features that are there or computed."""
     rows = [each.row for each in seen]
     new = [place for place, row in enumerate(rows) if row is None]

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as tv
 from regraft.core.types import InputSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.image import resized_to_crop
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.network import TrainedNetwork
 
 Tta = Literal["none", "flip", "five_crop", "ten_crop"]
 TTAS: tuple[Tta, ...] = get_args(Tta)
@@ -22,7 +22,7 @@ _CROP_FRACTION = 224 / 256
 convolutional neural networks", 2012, whose ten crops these are. Without a rest there would be one crop only."""
 
 
-def views_of(picture: Tensor, model: TrainedModel, tta: Tta) -> Tensor:
+def views_of(picture: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
     """Returns the views of a picture, (num_views, num_channels, image_size, image_size), uint8.
 
     Args:
@@ -44,14 +44,14 @@ def views_of(picture: Tensor, model: TrainedModel, tta: Tta) -> Tensor:
     return torch.stack(crop(wide, [model.input_spec.image_size] * 2))
 
 
-def least_side(model: TrainedModel, tta: Tta) -> int | None:
+def least_side(model: TrainedNetwork, tta: Tta) -> int | None:
     """Returns how many pixels a picture's shorter side must keep when it is decoded, see `decoding.decode_image`."""
     if tta in ("none", "flip") or model.least_side is None:
         return model.least_side
     return _wide_side(model.input_spec)
 
 
-def _resized(picture: Tensor, model: TrainedModel) -> Tensor:
+def _resized(picture: Tensor, model: TrainedNetwork) -> Tensor:
     """Returns the picture as it is cropped: brought to its size as evaluation does, but larger than a crop."""
     spec = model.input_spec
     if model.eval_view == "square":

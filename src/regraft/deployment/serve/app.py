@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 from regraft.deployment.serve.limits import Gate, Hosts, Limits
 from regraft.deployment.serve.worker import Answerer, Answers, RefusedError
 
@@ -61,7 +61,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 
 
-def make_app(model: TrainedModel, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
+def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
     """Returns the application; who has served it closes its `state.answerer`.
 
     Args:

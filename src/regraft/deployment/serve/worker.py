@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from regraft.core.memory import lacks_memory
 from regraft.data.images.decoding import TooManyPixelsError, decode_stream
-from regraft.deployment.classifier import TrainedModel
+from regraft.deployment.classifier import Classifier
 
 TOP = 5
 _BATCH = 8
@@ -60,7 +60,7 @@ class Answerer:
         max_pixels: of a photo.
     """
 
-    def __init__(self, model: TrainedModel, max_pixels: int) -> None:
+    def __init__(self, model: Classifier, max_pixels: int) -> None:
         self._model = model
         self._max_pixels = max_pixels
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="answers")

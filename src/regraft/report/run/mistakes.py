@@ -7,7 +7,7 @@ from regraft.runs.folder import Run, find_checkpoint
 
 if TYPE_CHECKING:
     from regraft.data.datamodule import ImageDataModule
-    from regraft.deployment.classifier import TrainedModel
+    from regraft.deployment.classifier import Classifier
     from regraft.report.run.render import Seen
     from regraft.report.run.writing import Look
     from regraft.runs.predictions import Predictions
@@ -66,7 +66,7 @@ def _pictures(
     data: "ImageDataModule",
     predictions: "Predictions",
     places: list[int],
-    model: "TrainedModel | None",
+    model: "Classifier | None",
     seconds: float | None = None,
 ) -> "tuple[dict[int, Seen], dict[str, str]]":
     """Returns the pictures at some places of the predictions, and why some, or where the model looked, are missing."""
@@ -92,7 +92,7 @@ def _pictures(
     return seen, notes
 
 
-def _attention(model: "TrainedModel", view: Any, class_index: int) -> tuple[Any, dict[str, str]]:
+def _attention(model: "Classifier", view: Any, class_index: int) -> tuple[Any, dict[str, str]]:
     from regraft.deployment.attribution import attention
 
     try:

@@ -1,0 +1,108 @@
+"""A trained network with all that is needed to use it: what it is fed, its classes and its temperature."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.types import Backbone, EvalView, InputSpec
+from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
+from regraft.data.images.transforms.mixing import normalise
+
+
+class Network(nn.Module):
+    """From normalised images to logits; its tensors have the names that they have in a run's checkpoints.
+
+    Args:
+        backbone: gives features of shape (batch, num_features).
+        head: gives logits of shape (batch, num_classes) from features.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
+        """Returns logits, (batch, num_classes).
+
+        Args:
+            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the
+                activations at a cut, see `Backbone.forward`.
+            depth: how many stages have been computed already.
+        """
+        logits: Tensor = self.head(self.backbone(images, depth))
+        return logits
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """The network that a run has trained, in eval mode, on one device, from pixels to probabilities.
+
+    Attributes:
+        network: maps normalised images to logits.
+        class_names: by class index.
+        input_spec: the network's input, mean and std included.
+        eval_view: how an image of any size becomes that input.
+        temperature: divisor of the logits before the softmax (Guo et al., 2017); 1 if it wasn't fitted.
+        checkpoint: the file that the weights were read from.
+    """
+
+    network: Network
+    class_names: tuple[str, ...]
+    input_spec: InputSpec
+    eval_view: EvalView
+    temperature: float
+    checkpoint: Path
+
+    @property
+    def device(self) -> torch.device:
+        """The device that the network is on."""
+        return next(self.network.parameters()).device
+
+    @property
+    def least_side(self) -> int | None:
+        """Pixels that an image's shorter side must keep when it is decoded; None if it must keep all of them."""
+        return None if self.eval_view == "square" else round(self.input_spec.image_size / self.input_spec.crop_fraction)
+
+    def view(self, picture: Tensor) -> Tensor:
+        """Returns an image as the network's input, resized and cropped as in evaluation.
+
+        Args:
+            picture: (channels, height, width), uint8, any size; 1 channel or 3.
+
+        Returns:
+            (num_channels, image_size, image_size), uint8.
+        """
+        if self.eval_view == "square":
+            return eval_view_of_arrays(picture[None], self.input_spec)[0]
+        from regraft.data.images.transforms.image import eval_view_of_file
+
+        return eval_view_of_file(match_channels(picture, self.input_spec.num_channels), self.input_spec)
+
+    @torch.inference_mode()
+    def logits(self, views: Tensor) -> Tensor:
+        """Returns logits, (batch, num_classes), float32, on the CPU, before the temperature.
+
+        Args:
+            views: (batch, num_channels, image_size, image_size), uint8, from `view`.
+        """
+        images = normalise(views.to(self.device), self.input_spec)
+        logits: Tensor = self.network(images.to(next(self.network.parameters()).dtype))
+        return logits.float().cpu()
+
+    def probabilities(self, views: Tensor) -> Tensor:
+        """Returns probabilities, (batch, num_classes), float32, on the CPU, from the same input as `logits`."""
+        return (self.logits(views) / self.temperature).softmax(1)
+
+    @torch.inference_mode()
+    def probabilities_above(self, rows: Tensor, depth: int) -> Tensor:
+        """Returns probabilities, (batch, num_classes), float32, on the CPU, from the activations at a cut.
+
+        Args:
+            rows: the activations, (batch, ...).
+            depth: how many stages have been computed already.
+        """
+        logits: Tensor = self.network(rows.to(self.device, next(self.network.parameters()).dtype), depth)
+        return (logits.float().cpu() / self.temperature).softmax(1)
