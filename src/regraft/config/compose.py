@@ -23,6 +23,7 @@ from regraft.config import sources
 from regraft.config.quoting import readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
+from regraft.core.errors import ConfigError
 
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
@@ -53,7 +54,7 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
         ValueError: a mistake in the overrides, in one sentence.
     """
     if isinstance(overrides, str):
-        raise ValueError(f"overrides: got the text {overrides!r}; give a list, such as [{overrides!r}].")
+        raise ConfigError("overrides", f"got the text {overrides!r}; give a list, such as [{overrides!r}].")
     if config_dir is not None:
         require_config_dir(config_dir)
     register_resolvers()
@@ -116,7 +117,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     require_known_targets(resolved, resolved["trust"], "config")
     for key, value in (("output_dir", resolved.get("output_dir")), ("data.root", resolved.get("data", {}).get("root"))):
         if value == "":
-            raise ValueError(f"{key}: it is empty; give a folder with {key}=PATH.")
+            raise ConfigError(key, f"it is empty; give a folder with {key}=PATH.")
     for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
@@ -127,7 +128,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved.get("seed", 0)  # an evaluation has none
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed: got {seed!r}; allowed: a whole number from 0 to {2**32 - 1}.")
+        raise ConfigError("seed", got=seed, allowed=f"a whole number from 0 to {2**32 - 1}")
     return resolved
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hydra.utils import get_object, instantiate
 
 from regraft.config.compose import unknown
+from regraft.core.errors import ConfigError
 from regraft.core.memory import lacks_memory
 
 Config = dict[str, Any]
@@ -34,7 +35,7 @@ def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] =
     for key in node:
         if not takes_any and key not in parameters and not key.startswith("_"):
             allowed = [*further_keys, *(name for name in parameters if name != "self")]
-            raise ValueError(f"{section}.{key}: {unknown('key', key, allowed)}")
+            raise ConfigError(f"{section}.{key}", unknown("key", key, allowed))
     return checked_call(instantiate(node, _partial_=True, _convert_="all"), section, {})
 
 
@@ -54,7 +55,7 @@ def target_of(node: Mapping[str, Any], section: str) -> Any:
     try:
         return get_object(path)
     except Exception as error:  # a module may raise anything when it is imported
-        raise ValueError(f"{section}._target_: got {path!r}; {_why_absent(path, error)}") from error
+        raise ConfigError(f"{section}._target_", f"got {path!r}; {_why_absent(path, error)}") from error
     finally:
         log.removeFilter(_nothing)
 
@@ -88,23 +89,21 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
     def checked(*arguments: Any, **given: Any) -> Any:
         keys = {**getattr(make, "keywords", {}), **options}
         for key in keys.keys() & given.keys():
-            raise ValueError(f"{section}.{key}: got {keys[key]!r}, but a run sets it itself. Leave it out.")
+            raise ConfigError(f"{section}.{key}", f"got {keys[key]!r}, but a run sets it itself. Leave it out.")
         try:
             return make(*arguments, **options, **given)
         except TypeError as error:
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
-            raise ValueError(
-                f"{section}: got {shown}; one of these has a type that it can't have ({error})."
-            ) from error
+            raise ConfigError(section, f"got {shown}; one of these has a type that it can't have ({error}).") from error
         except (RuntimeError, MemoryError) as error:
             if not lacks_memory(error):
                 raise
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
-            raise ValueError(f"{section}: this takes more memory than there is: {shown}.") from error
+            raise ConfigError(section, f"this takes more memory than there is: {shown}.") from error
         except ModuleNotFoundError as error:
             reason = str(error).splitlines()[0]
             extra = next((f" pip install 'regraft[{name}]'." for name in _EXTRAS if name in reason), "")
-            raise ValueError(f"{section}: {reason.partition(' HINT')[0]}{extra}") from error
+            raise ConfigError(section, f"{reason.partition(' HINT')[0]}{extra}") from error
 
     return checked
 
@@ -116,7 +115,7 @@ def require_numbers(config: Config) -> None:
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not (is_number and (value > 0 if key == "lr" else value >= 0)):
             least = "above 0" if key == "lr" else "of at least 0"
-            raise ValueError(f"{section}.{key}: got {value!r}; it must be a number {least}, such as 1e-3.")
+            raise ConfigError(f"{section}.{key}", f"got {value!r}; it must be a number {least}, such as 1e-3.")
 
 
 _LISTS = ("list", "tuple", "Sequence", "Iterable", "Collection")

@@ -8,6 +8,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
+from regraft.core.errors import ConfigError
+
 _BRACKETS = ("[", "{", "'", '"')
 
 
@@ -83,5 +85,5 @@ def listed_values(override: Override) -> tuple[str, ...]:
     values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not values:
         key, _, spelt = str(override.input_line).partition("=")
-        raise ValueError(f"{key}: {spelt} has no value to choose from. Allowed: {_ALLOWED}.")
+        raise ConfigError(key, f"{spelt} has no value to choose from. Allowed: {_ALLOWED}.")
     return values

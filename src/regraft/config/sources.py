@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from regraft.config.safe_yaml import require_bounded
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import is_trusted, named_in, require_known, require_known_resolvers, values
+from regraft.core.errors import ConfigError
 
 # What a file may say of Hydra. The rest has it import packages, set environment variables, or write a log of any words
 # into any file, before a check of ours could come.
@@ -69,7 +70,9 @@ def checked(arguments: Sequence[str]) -> Iterator[None]:
     for argument in arguments:
         require_known_resolvers(argument, trust, argument.partition("=")[0])
         if "env_copy" in argument.partition("=")[0]:
-            raise ValueError("hydra.job.env_copy: it would write the environment into the run's folder. Leave it out.")
+            raise ConfigError(
+                "hydra.job.env_copy", "it would write the environment into the run's folder. Leave it out."
+            )
     Plugins.instance()  # has Hydra register its own first
     types = SourcesRegistry.instance().types
     before = types["file"]

@@ -9,6 +9,8 @@ from typing import Any, Literal, NotRequired, Self, TypedDict, final
 
 from torch import Tensor, nn
 
+from regraft.core.errors import ConfigError
+
 EvalView = Literal["square", "center_crop"]
 """How evaluation brings a picture to `image_size`: the whole of it, or the central square; see `data.views`."""
 
@@ -35,13 +37,13 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
-            raise ValueError(f"model.image_size: got {self.image_size}; it must be at least 1 pixel.")
+            raise ConfigError("model.image_size", f"got {self.image_size}; it must be at least 1 pixel.")
         if self.num_channels not in (1, 3):
-            raise ValueError(f"model.num_channels: got {self.num_channels}; allowed: 1 (grayscale), 3 (RGB).")
+            raise ConfigError("model.num_channels", got=self.num_channels, allowed="1 (grayscale), 3 (RGB)")
         if self.interpolation not in ("bilinear", "bicubic", "nearest"):
-            raise ValueError(f"interpolation: got {self.interpolation!r}; allowed: bilinear, bicubic, nearest.")
+            raise ConfigError("interpolation", got=self.interpolation, allowed="bilinear, bicubic, nearest")
         if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"crop_fraction: got {self.crop_fraction}; allowed: above 0, at most 1.")
+            raise ConfigError("crop_fraction", got=self.crop_fraction, allowed="above 0, at most 1")
 
     @property
     def is_normalised(self) -> bool:
@@ -65,7 +67,7 @@ class InputSpec:
         try:
             return cls(**given)
         except TypeError as error:
-            raise ValueError(f"input_spec: got {given}, which is none ({error}).") from error
+            raise ConfigError("input_spec", f"got {given}, which is none ({error}).") from error
 
 
 class Backbone(nn.Module):

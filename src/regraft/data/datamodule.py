@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data.sampler import Sampler
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Batch, EvalView, InputSpec
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
 from regraft.data.images.deterministic_views import FixedViews, choose_views
@@ -217,7 +218,7 @@ class ImageDataModule(pl.LightningDataModule):
             ValueError: there is no test split.
         """
         if not self.has_test:
-            raise ValueError("data.test_fraction: got 0, and the data set has no test split. Fix: a value above 0.")
+            raise ConfigError("data.test_fraction", "got 0, and the data set has no test split. Fix: a value above 0.")
         return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
@@ -286,9 +287,9 @@ def require_options(
     _check(shots is None or (isinstance(shots, int) and shots >= 1), "shots", shots, "1, 2, 3, ..., null")
     _check(sampler in ("shuffle", "balanced"), "sampler", sampler, "shuffle, balanced")
     if shots is not None and fraction != 1.0:
-        raise ValueError(f"data.shots: got {shots} together with data.fraction={fraction}; allowed: one of the two.")
+        raise ConfigError("data.shots", f"got {shots} together with data.fraction={fraction}; allowed: one of the two.")
 
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
     if not is_right:
-        raise ValueError(f"data.{key}: got {value!r}; allowed: {allowed}.")
+        raise ConfigError(f"data.{key}", got=value, allowed=f"{allowed}")

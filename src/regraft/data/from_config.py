@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 from regraft.config.instantiate import Config, checked_call, factory
+from regraft.core.errors import ConfigError
 from regraft.core.types import InputSpec
 from regraft.runs.checkpoint import Checkpoint
 
@@ -37,9 +38,10 @@ def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Chec
     node = _LATER_KEYS | config["data"]
     lacking = [key for key in ours if key not in (*node, "source", "input_spec", "augment", "seed")]
     if lacking:
-        raise ValueError(
-            f"data: it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, "
-            f"which brings them."
+        raise ConfigError(
+            "data",
+            f"it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, "
+            f"which brings them.",
         )
     own = [key for key in node if key in ours]
     source = factory({key: value for key, value in node.items() if key not in ours}, "data", own)()
@@ -59,8 +61,9 @@ def require_same_data(data: Any, checkpoint: Checkpoint) -> None:
         ValueError: it doesn't.
     """
     if data.fingerprint != checkpoint.fingerprint:
-        raise ValueError(
-            f"data: these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
+        raise ConfigError(
+            "data",
+            f"these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
             f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run goes on with its own data; "
-            f"name where it lies now with data.root=PATH."
+            f"name where it lies now with data.root=PATH.",
         )

@@ -6,6 +6,7 @@ How they become batches belongs in `datamodule`.
 import numpy as np
 import torch
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import InputSpec
 from regraft.data.fingerprint import fingerprint, image_digests
 from regraft.data.images.statistics import with_statistics
@@ -74,9 +75,10 @@ class PreparedData:
             return
         splits = self._source.splits()
         if len(splits.class_names) < 2:
-            raise ValueError(
-                f"data: found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
-                "images of another class, or point data.root at the folder whose subfolders are the classes."
+            raise ConfigError(
+                "data",
+                f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
+                "images of another class, or point data.root at the folder whose subfolders are the classes.",
             )
         parts = carve_splits(splits, self._val_fraction, self._test_fraction, self._split_seed)
         parts["train"] = subset_of_train(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
+from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 
 Order = Callable[[int], Tensor]
@@ -53,7 +54,7 @@ def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Orde
         return partial(shuffled_order, indices, seed)
     if sampler == "balanced":
         return partial(balanced_order, indices, labels, seed)
-    raise ValueError(f"data.sampler: got {sampler!r}; allowed: shuffle, balanced.")
+    raise ConfigError("data.sampler", got=sampler, allowed="shuffle, balanced")
 
 
 def shuffled_order(indices: Tensor, seed: int, epoch: int) -> Tensor:
@@ -99,9 +100,10 @@ class TrainBatches(Sampler[BatchKey]):
 
     def __init__(self, order: Order, num_samples: int, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
         if num_samples < num_replicas:
-            raise ValueError(
-                f"data: {num_samples} training images can't feed {num_replicas} processes. "
-                f"Fix: trainer.devices={num_samples} or fewer, or a larger data.fraction or data.shots."
+            raise ConfigError(
+                "data",
+                f"{num_samples} training images can't feed {num_replicas} processes. "
+                f"Fix: trainer.devices={num_samples} or fewer, or a larger data.fraction or data.shots.",
             )
         self._order = order
         self._batch_size = batch_size
@@ -148,9 +150,10 @@ class EvalBatches(Sampler[BatchKey]):
 
     def __init__(self, indices: Tensor, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
         if len(indices) < num_replicas:
-            raise ValueError(
-                f"data: {len(indices)} validation or test images can't feed {num_replicas} processes. "
-                f"Fix: trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction."
+            raise ConfigError(
+                "data",
+                f"{len(indices)} validation or test images can't feed {num_replicas} processes. "
+                f"Fix: trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction.",
             )
         self._indices = indices.numpy()[rank::num_replicas]
         self._batch_size = batch_size

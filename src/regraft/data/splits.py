@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.data.sources.base import Images, Splits
 
@@ -79,10 +80,11 @@ def subset_of_train(
     counts = torch.bincount(train.labels, minlength=len(class_names))
     if shots is not None and int(counts.min()) < shots:
         rarest = int(counts.argmin())
-        raise ValueError(
-            f"data.shots: got {shots}, but class {class_names[rarest]!r} has {int(counts[rarest])} training images "
+        raise ConfigError(
+            "data.shots",
+            f"got {shots}, but class {class_names[rarest]!r} has {int(counts[rarest])} training images "
             f"left after validation and test were carved. Fix: data.shots={int(counts[rarest])} or less, or a smaller "
-            "data.val_fraction."
+            "data.val_fraction.",
         )
     chosen = _first_of_each_class(
         train.labels,
@@ -108,9 +110,10 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
     """
     carved = _first_of_each_class(labels, lambda count: min(max(1, round(fraction * count)), count - 1), seed)
     if len(carved) == 0:
-        raise ValueError(
-            f"{key}: got {fraction}, but no class has 2 or more images, so none can be set aside. "
-            f"Fix: add images, or {key}=0."
+        raise ConfigError(
+            key,
+            f"got {fraction}, but no class has 2 or more images, so none can be set aside. "
+            f"Fix: add images, or {key}=0.",
         )
     is_kept = torch.ones(len(labels), dtype=torch.bool)
     is_kept[carved] = False

@@ -8,6 +8,7 @@ import torch
 
 from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, factory, hints_of, misfits
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.sources.class_mapping import AnotherDomain
@@ -80,12 +81,12 @@ def evaluation_data(
             try:
                 frozen.ensure(views, [depth])
             except NoRoomError as error:
-                raise ValueError(f"features.cache: {error}") from error
+                raise ConfigError("features.cache", f"{error}") from error
             table = frozen.table(views, depth, images.indices(split), images.labels(split))
             tables, stages = {(split, depth): table}, len(backbone.stages)
             return CachedData(images, tables, [], depth, num_stages=stages, is_amortised=False, is_full_batch=False)
     if is_insisted:
-        raise ValueError(f"features.cache: got 'on', but {reason}")
+        raise ConfigError("features.cache", f"got 'on', but {reason}")
     return None
 
 

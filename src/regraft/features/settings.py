@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from regraft.core.errors import ConfigError
+
 CACHE_CHOICES = ("auto", "on", "off")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PRECISIONS = ("auto", "exact", "float32", "bfloat16")
@@ -78,4 +80,4 @@ def _is_count(value: object) -> bool:
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
     if not is_right:
-        raise ValueError(f"features.{key}: got {value!r}; allowed: {allowed}.")
+        raise ConfigError(f"features.{key}", got=value, allowed=f"{allowed}")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
+from regraft.core.errors import ConfigError
+
 HEAD = "head"
 
 
@@ -99,9 +101,9 @@ class LastStages:
 
     def __post_init__(self) -> None:
         if self.num_stages < 1:
-            raise ValueError(
-                f"freezing.num_stages: got {self.num_stages}; it must be at least 1. "
-                f"To train the head only use freezing=linear_probe."
+            raise ConfigError(
+                "freezing.num_stages",
+                f"got {self.num_stages}; it must be at least 1. To train the head only use freezing=linear_probe.",
             )
 
     def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
@@ -111,9 +113,10 @@ class LastStages:
             ValueError: the backbone hasn't as many.
         """
         if self.num_stages > len(stages):
-            raise ValueError(
-                f"freezing.num_stages: got {self.num_stages}, but the backbone has {len(stages)}: {', '.join(stages)}. "
-                f"To train all of them use freezing=none."
+            raise ConfigError(
+                "freezing.num_stages",
+                f"got {self.num_stages}, but the backbone has {len(stages)}: {', '.join(stages)}. "
+                f"To train all of them use freezing=none.",
             )
         num_frozen = len(stages) - self.num_stages
         return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
@@ -135,14 +138,15 @@ class LPFT:
 
     def __post_init__(self) -> None:
         if self.probe_epochs is not None and self.probe_epochs < 1:
-            raise ValueError(
-                f"freezing.probe_epochs: got {self.probe_epochs}; allowed: 1 or more, or null (half of the run). "
-                f"For no probe at all use freezing=none."
+            raise ConfigError(
+                "freezing.probe_epochs",
+                f"got {self.probe_epochs}; allowed: 1 or more, or null (half of the run). "
+                f"For no probe at all use freezing=none.",
             )
         if not 0 < self.finetune_factor < math.inf:
-            raise ValueError(
-                f"freezing.finetune_factor: got {self.finetune_factor}; it must be above 0. "
-                f"To train the head only use freezing=linear_probe."
+            raise ConfigError(
+                "freezing.finetune_factor",
+                f"got {self.finetune_factor}; it must be above 0. To train the head only use freezing=linear_probe.",
             )
 
     def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
@@ -158,15 +162,16 @@ class LPFT:
     def _num_probe_epochs(self, max_epochs: int) -> int:
         if self.probe_epochs is None:
             if max_epochs < 0:
-                raise ValueError(
-                    "freezing.probe_epochs: null means half of trainer.max_epochs, which is unlimited. Set either."
+                raise ConfigError(
+                    "freezing.probe_epochs", "null means half of trainer.max_epochs, which is unlimited. Set either."
                 )
             return max_epochs // 2
         if 0 <= max_epochs <= self.probe_epochs:
-            raise ValueError(
-                f"freezing.probe_epochs: got {self.probe_epochs}, but the run ends after trainer.max_epochs="
+            raise ConfigError(
+                "freezing.probe_epochs",
+                f"got {self.probe_epochs}, but the run ends after trainer.max_epochs="
                 f"{max_epochs}, so fine-tuning would never start. Lower freezing.probe_epochs below {max_epochs}, "
-                f"raise trainer.max_epochs, or use freezing=linear_probe."
+                f"raise trainer.max_epochs, or use freezing=linear_probe.",
             )
         return self.probe_epochs
 
@@ -183,7 +188,7 @@ class Gradual:
 
     def __post_init__(self) -> None:
         if self.epochs_per_stage < 1:
-            raise ValueError(f"freezing.epochs_per_stage: got {self.epochs_per_stage}; it must be at least 1.")
+            raise ConfigError("freezing.epochs_per_stage", f"got {self.epochs_per_stage}; it must be at least 1.")
 
     def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head and for the last epoch // epochs_per_stage stages, 0.0 below."""
@@ -205,7 +210,7 @@ class Layerwise:
 
     def __post_init__(self) -> None:
         if not 0 < self.decay <= 1:
-            raise ValueError(f"freezing.decay: got {self.decay}; allowed: above 0, at most 1.")
+            raise ConfigError("freezing.decay", got=self.decay, allowed="above 0, at most 1")
 
     def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
         """Returns decay**depth for each stage, 1.0 for the head."""
@@ -244,15 +249,16 @@ def factors_at(strategy: FreezingStrategy, progress: Progress, stages: Sequence[
     if set(factors) != {*stages, HEAD}:
         missing = [stage for stage in [*stages, HEAD] if stage not in factors]
         unknown = [stage for stage in factors if stage not in {*stages, HEAD}]
-        raise ValueError(
-            f"freezing: {name} must give a factor for every stage and for the head. "
-            f"Missing: {', '.join(missing) or 'none'}. Unknown: {', '.join(unknown) or 'none'}."
+        raise ConfigError(
+            "freezing",
+            f"{name} must give a factor for every stage and for the head. "
+            f"Missing: {', '.join(missing) or 'none'}. Unknown: {', '.join(unknown) or 'none'}.",
         )
     for stage, factor in factors.items():
         if not 0 <= factor < math.inf:
-            raise ValueError(f"freezing: {name} gives {stage} the factor {factor}; allowed: 0 (frozen) and above.")
+            raise ConfigError("freezing", f"{name} gives {stage} the factor {factor}; allowed: 0 (frozen) and above.")
     if factors[HEAD] == 0:
-        raise ValueError(f"freezing: {name} freezes the head in epoch {progress.epoch}; the head must always train.")
+        raise ConfigError("freezing", f"{name} freezes the head in epoch {progress.epoch}; the head must always train.")
     return factors
 
 

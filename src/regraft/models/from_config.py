@@ -11,6 +11,7 @@ from torch import nn
 
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.config.trust import require_known_targets
+from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, InputSpec
 from regraft.runs.checkpoint import Checkpoint
@@ -106,8 +107,9 @@ def load_head(head: nn.Module, earlier: Checkpoint) -> None:
     wanted = {key: tuple(value.shape) for key, value in head.state_dict().items()}
     shapes = {key: tuple(value.shape) for key, value in found.items()}
     if shapes != wanted:
-        raise ValueError(
-            f"head_from: the head of {earlier.path} has {shapes}, this run's has {wanted}. Choose the same head=, and "
-            f"a model with as many features."
+        raise ConfigError(
+            "head_from",
+            f"the head of {earlier.path} has {shapes}, this run's has {wanted}. Choose the same head=, and "
+            f"a model with as many features.",
         )
     head.load_state_dict(found)

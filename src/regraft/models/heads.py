@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regraft.core.errors import ConfigError
+
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,
@@ -84,12 +86,13 @@ class MLP(nn.Module):
         """
         super().__init__()
         if not hidden_sizes or min(hidden_sizes) < 1:
-            raise ValueError(
-                f"head.hidden_sizes: got {list(hidden_sizes)}; give at least one width of 1 or more, such as [256]. "
-                f"For no hidden layer use head=linear."
+            raise ConfigError(
+                "head.hidden_sizes",
+                f"got {list(hidden_sizes)}; give at least one width of 1 or more, such as [256]. "
+                f"For no hidden layer use head=linear.",
             )
         if activation not in _ACTIVATIONS:
-            raise ValueError(f"head.activation: got {activation!r}; allowed: {', '.join(_ACTIVATIONS)}.")
+            raise ConfigError("head.activation", got=activation, allowed=f"{', '.join(_ACTIVATIONS)}")
         layers: list[nn.Module] = []
         for width_in, width_out in itertools.pairwise([num_features, *hidden_sizes]):
             layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation](), _dropout(dropout)]
@@ -126,9 +129,11 @@ class Cosine(nn.Module):
         """
         super().__init__()
         if not scale > 0:
-            raise ValueError(f"head.scale: got {scale}; it must be above 0.")
+            raise ConfigError("head.scale", f"got {scale}; it must be above 0.")
         if init == "zeros":
-            raise ValueError("head.init: got 'zeros', but a cosine needs a direction. Use head.init=default or normal.")
+            raise ConfigError(
+                "head.init", "got 'zeros', but a cosine needs a direction. Use head.init=default or normal."
+            )
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(num_features, num_classes, bias=False)
         self.scale = nn.Parameter(torch.tensor(float(scale)))
@@ -168,7 +173,7 @@ class Mapping(nn.Module):
         """
         super().__init__()
         if target_features < 1:
-            raise ValueError(f"head.target_features: got {target_features}; it must be at least 1.")
+            raise ConfigError("head.target_features", f"got {target_features}; it must be at least 1.")
         self.mapping = nn.Linear(num_features, target_features)
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(target_features, num_classes)
@@ -193,12 +198,12 @@ def initialise(head: nn.Module, init: str, init_std: float) -> None:
         ValueError: an unknown `init`, or an `init_std` that isn't above 0.
     """
     if not init_std > 0:
-        raise ValueError(f"head.init_std: got {init_std}; it must be above 0.")
+        raise ConfigError("head.init_std", f"got {init_std}; it must be above 0.")
     inits = _INITS | {"normal": partial(nn.init.normal_, std=init_std)}
     if init == "default":
         return
     if init not in inits:
-        raise ValueError(f"head.init: got {init!r}; allowed: default, {', '.join(inits)}.")
+        raise ConfigError("head.init", got=init, allowed=f"default, {', '.join(inits)}")
     for layer in [head.classifier] if init == "zeros" else head.modules():
         if isinstance(layer, nn.Linear):
             inits[init](layer.weight)
@@ -208,5 +213,5 @@ def initialise(head: nn.Module, init: str, init_std: float) -> None:
 
 def _dropout(share: float) -> nn.Dropout:
     if not 0 <= share < 1:
-        raise ValueError(f"head.dropout: got {share}; allowed: at least 0, below 1.")
+        raise ConfigError("head.dropout", got=share, allowed="at least 0, below 1")
     return nn.Dropout(share)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.core.safe_load import load_safely
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
@@ -31,15 +32,16 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"model.weights: no file {path}. Give a {', '.join(_SUFFIXES)} file, or null.")
+        raise MissingFileError("model.weights", f"no file {path}. Give a {', '.join(_SUFFIXES)} file, or null.")
     if path.suffix == ".safetensors":
         return read_safetensors(path)[0]
     content = load_safely(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         found = f"a mapping with {_shorten(map(str, content))}" if isinstance(content, Mapping) else type(content)
-        raise ValueError(
-            f"model.weights: {path} holds {found}, not a plain state dict (name -> tensor). Save `model.state_dict()`; "
-            "for a run of Regraft use `model=checkpoint model.path=...`."
+        raise ConfigError(
+            "model.weights",
+            f"{path} holds {found}, not a plain state dict (name -> tensor). Save `model.state_dict()`; "
+            "for a run of Regraft use `model=checkpoint model.path=...`.",
         )
     return dict(content)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core import slurm
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.find import find_run, run_of_job
 from regraft.runs.folder import Run, find_checkpoint, run_of
 
@@ -37,7 +38,7 @@ def in_its_folder(arguments: list[str]) -> list[str]:
         ValueError: `run` is given, which a new run hasn't.
     """
     if "run" in map(key_of, arguments):
-        raise ValueError("run: a training is a new run. To go on with one: regraft resume run=...")
+        raise ConfigError("run", "a training is a new run. To go on with one: regraft resume run=...")
     if not (_MULTIRUN | {"--cfg", "-c"}).isdisjoint(arguments):
         return arguments
     ckpt_path = value_of("ckpt_path", arguments)
@@ -77,18 +78,19 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
         ValueError: no run is named, or several are.
     """
     if not _MULTIRUN.isdisjoint(arguments):
-        raise ValueError("resume: it goes on with one run at a time; leave -m out.")
+        raise ConfigError("resume", "it goes on with one run at a time; leave -m out.")
     handle = handle_in(arguments)
     elsewhere = {"hydra.run.dir", "ckpt_path"} & set(map(key_of, arguments))
     if elsewhere:
-        raise ValueError(
-            f"{elsewhere.pop()}: resume goes on in the run's own folder, from its own checkpoint. Leave it out."
+        raise ConfigError(
+            f"{elsewhere.pop()}", "resume goes on in the run's own folder, from its own checkpoint. Leave it out."
         )
     found = find_run(handle, output_dir(arguments))
     if not found.can_go_on:
-        raise FileNotFoundError(
-            f"run: {found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
-            f"{found.best_ckpt} starts a new run from its best one."
+        raise MissingFileError(
+            "run",
+            f"{found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
+            f"{found.best_ckpt} starts a new run from its best one.",
         )
     return in_its_folder([f"ckpt_path={quoted(found.path)}", *without_handle(arguments)])
 
@@ -101,7 +103,7 @@ def handle_in(arguments: Sequence[str]) -> str:
     """
     handle = value_of("run", arguments)
     if handle is None:
-        raise ValueError("run: it has no value yet; add run=last, or a run's folder or a part of its name.")
+        raise ConfigError("run", "it has no value yet; add run=last, or a run's folder or a part of its name.")
     _require_once("run", arguments)
     return handle
 
@@ -124,7 +126,7 @@ def without_handle(arguments: Sequence[str]) -> list[str]:
 def _require_once(key: str, arguments: Sequence[str]) -> None:
     num = list(map(key_of, arguments)).count(key)
     if num > 1:
-        raise ValueError(f"{key}: it is given {num} times; give it once.")
+        raise ConfigError(key, f"it is given {num} times; give it once.")
 
 
 def with_checkpoint(arguments: Sequence[str]) -> list[str]:
@@ -136,12 +138,12 @@ def with_checkpoint(arguments: Sequence[str]) -> list[str]:
     """
     handle = value_of("run", arguments)
     if handle is None and "run" in map(key_of, arguments):
-        raise ValueError("run: it has no value; give a run's folder, a part of its name, last or best.")
+        raise ConfigError("run", "it has no value; give a run's folder, a part of its name, last or best.")
     if handle is None:
         return list(arguments)
     _require_once("run", arguments)
     if value_of("ckpt_path", arguments) is not None:
-        raise ValueError("run: it is given together with ckpt_path; leave one of them out.")
+        raise ConfigError("run", "it is given together with ckpt_path; leave one of them out.")
     handles = handle.split(",") if not _MULTIRUN.isdisjoint(arguments) else [handle]
     paths = [quoted(find_run(each, output_dir(arguments)).path) for each in handles]
     kept = [argument for argument in arguments if key_of(argument) != "run"]
@@ -164,8 +166,8 @@ def with_appended_sections(arguments: list[str]) -> list[str]:
     for argument in arguments:
         section = (key_of(argument) or "").partition(".")[0]
         if section in _RUN_ONLY:
-            raise ValueError(
-                f"{section}: an evaluation takes the run's own. What can be changed: data, trainer, features."
+            raise ConfigError(
+                section, "an evaluation takes the run's own. What can be changed: data, trainer, features."
             )
     return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.trust import require_known_targets
+from regraft.core.errors import ConfigError
 from regraft.core.safe_load import load_safely
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
@@ -78,10 +79,10 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
     missing = [key for key in _NEEDED if key not in record]
     if missing:
-        raise ValueError(f"ckpt_path: {path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")
+        raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")
     odd = [key for key, kind in _PLAIN.items() if not isinstance(record[key], kind)]
     if odd or len(record["class_names"]) != len(record["class_counts"]):
-        raise ValueError(f"ckpt_path: {path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} is odd.")
+        raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} is odd.")
     require_bounded_tree(record, str(path))
     require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))
     return Checkpoint(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
@@ -36,12 +37,12 @@ def find_run(handle: str, output_dir: str | Path, *, needs_checkpoint: bool = Tr
     if handle and is_run(path):
         run = Run(path.resolve())
     elif handle and path.is_file():
-        raise ValueError(f"run: {handle} is a file; give a run's folder, or the file with ckpt_path={handle}.")
+        raise ConfigError("run", f"{handle} is a file; give a run's folder, or the file with ckpt_path={handle}.")
     else:
         runs = all_runs(output_dir)
         if not runs:
-            raise FileNotFoundError(
-                f"run: got {handle!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
+            raise MissingFileError(
+                "run", f"got {handle!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
             )
         run = runs[0] if handle == "last" else _best(runs) if handle == "best" else _named(handle, runs, output_dir)
     if needs_checkpoint:
@@ -141,7 +142,7 @@ def _best(runs: Sequence[Run]) -> Run:
         values = {run: value for run, (metric, value) in found if metric == name}
         if values:
             return max(values, key=lambda run: values[run])
-    raise FileNotFoundError(f"run: got 'best', but no run has finished with {' or '.join(HEADLINES)}. {_ELSE}")
+    raise MissingFileError("run", f"got 'best', but no run has finished with {' or '.join(HEADLINES)}. {_ELSE}")
 
 
 def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
@@ -152,18 +153,21 @@ def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
     if len(matches) == 1:
         return names[matches[0]]
     if matches:
-        raise ValueError(
-            f"run: {handle!r} is a part of {len(matches)} names: {_listed(matches)}. "
-            f"Give more of one of them; run=last is the newest."
+        raise ConfigError(
+            "run",
+            f"{handle!r} is a part of {len(matches)} names: {_listed(matches)}. "
+            f"Give more of one of them; run=last is the newest.",
         )
     folder = Path(handle).expanduser()
     if handle and folder.is_dir():
         inside = [str(folder / name_of(run, folder)) for run in all_runs(folder)]
         if inside:
-            raise ValueError(f"run: {handle} is a folder of {len(inside)} runs: {_listed(inside)}. Give one of them.")
-        raise FileNotFoundError(f"run: {handle} is no run's folder: it holds no config.yaml. {_ELSE}")
+            raise ConfigError(
+                "run", f"{handle} is a folder of {len(inside)} runs: {_listed(inside)}. Give one of them."
+            )
+        raise MissingFileError("run", f"{handle} is no run's folder: it holds no config.yaml. {_ELSE}")
     near = _nearest(handle, list(names))
-    raise FileNotFoundError(f"run: there is no run {handle!r}. The nearest is {near!r}. {_ELSE}")
+    raise MissingFileError("run", f"there is no run {handle!r}. The nearest is {near!r}. {_ELSE}")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ import yaml
 
 from regraft.config import safe_yaml
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError, MissingFileError
 
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"
@@ -180,19 +181,20 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
         ValueError: it is an address.
     """
     if "://" in str(path):
-        raise ValueError(f"{key}: got {path}; a checkpoint is read from a file only. Download it, if you trust it.")
+        raise ConfigError(key, f"got {path}; a checkpoint is read from a file only. Download it, if you trust it.")
     path = Path(path).expanduser().resolve()
     if path.is_file():
         return path
     if not path.exists():
-        raise FileNotFoundError(f"{key}: {path} doesn't exist. Give a run's folder or a checkpoint's file.")
+        raise MissingFileError(key, f"{path} doesn't exist. Give a run's folder or a checkpoint's file.")
     run = Run(path)
     other: Kind = "last" if prefer == "best" else "best"
     last_resort = (run.previous_ckpt, run.checkpoint(other))
     for candidate in (run.checkpoint(prefer), *(last_resort if prefer == "last" else reversed(last_resort))):
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(
-        f"{key}: {path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
-        f"no epoch of that run has ended yet, or it is no run."
+    raise MissingFileError(
+        key,
+        f"{path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
+        f"no epoch of that run has ended yet, or it is no run.",
     )

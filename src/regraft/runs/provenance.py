@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 
 log = logging.getLogger(__name__)
@@ -95,9 +96,10 @@ def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) 
     source = session.get("reproduces")
     if source is not None and source["fingerprint"] != fingerprint:
         place = f" in {data['root']}" if data.get("root") else ""
-        raise ValueError(
-            f"data: {name_of_data(data)}{place} has changed: its fingerprint is {fingerprint[:12]}, that of "
-            f"{source['run']} was {source['fingerprint'][:12]}. Name where the run's images lie with data.root=PATH."
+        raise ConfigError(
+            "data",
+            f"{name_of_data(data)}{place} has changed: its fingerprint is {fingerprint[:12]}, that of "
+            f"{source['run']} was {source['fingerprint'][:12]}. Name where the run's images lie with data.root=PATH.",
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import key_of
+from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 from regraft.runs.provenance import sessions
 
@@ -93,9 +94,10 @@ def reset_parts(composed: dict[str, Any]) -> list[str]:
     """
     got = (composed.get("resume") or {}).get("reset", [])
     if not isinstance(got, list) or not set(got) <= set(_RESETTABLE):
-        raise ValueError(
-            f"resume.reset: got {got!r}; allowed: a list of {', '.join(_RESETTABLE)}, such as "
-            f"resume.reset=[{','.join(_RESETTABLE)}]."
+        raise ConfigError(
+            "resume.reset",
+            f"got {got!r}; allowed: a list of {', '.join(_RESETTABLE)}, such as "
+            f"resume.reset=[{','.join(_RESETTABLE)}].",
         )
     return got
 
@@ -155,26 +157,29 @@ def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], re
     targets = [str((node.get("scheduler") or {}).get("_target_")) for node in (record, config)]
     names = [target.rpartition(".")[2] for target in targets]
     if len(set(reset)) == 1 and not set(names) <= _FREE_OF_THE_OPTIMIZER:
-        raise ValueError(
-            f"resume.reset: got [{reset[0]}], but {' and '.join(dict.fromkeys(names))} and the optimizer hold parts of "
-            f"each other's state. Reset both: resume.reset=[optimizer,scheduler]."
+        raise ConfigError(
+            "resume.reset",
+            f"got [{reset[0]}], but {' and '.join(dict.fromkeys(names))} and the optimizer hold parts of "
+            f"each other's state. Reset both: resume.reset=[optimizer,scheduler].",
         )
     trainers = [node.get("trainer") or {} for node in (record, config)]
     changed = [key for key in _STEPS_OF_A_RUN if trainers[0].get(key) != trainers[1].get(key)]
     if changed and names[0] == "onecycle" and not reset:
-        raise ValueError(
-            f"trainer.{changed[0]}: onecycle can't be made longer or shorter once it has begun. Leave it out, or start "
-            f"the schedule afresh over what is left: resume.reset=[optimizer,scheduler]."
+        raise ConfigError(
+            f"trainer.{changed[0]}",
+            "onecycle can't be made longer or shorter once it has begun. Leave it out, or start "
+            "the schedule afresh over what is left: resume.reset=[optimizer,scheduler].",
         )
 
 
 def _require_same_weights(record: dict[str, Any], config: dict[str, Any]) -> None:
     had, has = (bool((node.get("callbacks") or {}).get("ema")) for node in (record, config))
     if had != has:
-        raise ValueError(
-            f"callbacks.ema: the run {'has' if had else 'has no'} averaged weights, which are what its checkpoints "
+        raise ConfigError(
+            "callbacks.ema",
+            f"the run {'has' if had else 'has no'} averaged weights, which are what its checkpoints "
             f"hold; it can't go on {'without' if had else 'with'} them. Leave callbacks as they were; "
-            f"model=checkpoint model.path=RUN starts a new run."
+            f"model=checkpoint model.path=RUN starts a new run.",
         )
 
 
@@ -194,13 +199,13 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
             node = node.setdefault(parent, {})
         value = at(composed, f"{section}.{rest}")
         if last not in node and value is not ABSENT and section != "trainer":
-            raise ValueError(f"{section}.{rest}: unknown key {last!r}. The run has: {', '.join(node)}.")
+            raise ConfigError(f"{section}.{rest}", f"unknown key {last!r}. The run has: {', '.join(node)}.")
         if value is ABSENT:
             node.pop(last, None)
         else:
             node[last] = value
     elif section not in composed:
-        raise ValueError(f"ckpt_path: ~{section} takes a whole section away that the run needs. Leave it out.")
+        raise ConfigError("ckpt_path", f"~{section} takes a whole section away that the run needs. Leave it out.")
     elif section == "trainer":
         config[section] |= {key: composed[section][key] for key in _TRAINER_CHOICE}
     else:

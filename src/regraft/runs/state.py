@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from regraft.core import slurm
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError
 from regraft.core.processes import is_there, ticks_of
 from regraft.core.startup import Preempted
 from regraft.runs.folder import STATE, Run
@@ -195,9 +196,10 @@ def require_not_running(run: Run) -> None:
     """
     state = read(run)
     if state.state == "running" and state.pid != os.getpid():
-        raise ValueError(
-            f"run: {run.path} is running, as process {state.pid} on {state.host}. Wait for it, or stop it first; "
-            f"if there is no such process, remove {run.path / 'state.json'}."
+        raise ConfigError(
+            "run",
+            f"{run.path} is running, as process {state.pid} on {state.host}. Wait for it, or stop it first; "
+            f"if there is no such process, remove {run.path / 'state.json'}.",
         )
 
 
@@ -251,7 +253,7 @@ def held(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=_PATIENCE_SECONDS)
     except Timeout:
-        raise ValueError(f"run: another process runs {folder}. Wait for it, or stop it first.") from None
+        raise ConfigError("run", f"another process runs {folder}. Wait for it, or stop it first.") from None
     except NotImplementedError:
         yield
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from regraft.config.quoting import key_of, quoted, value_of
+from regraft.core.errors import ConfigError
 from regraft.runs.arguments import handle_in, output_dir, without_handle
 from regraft.runs.find import all_runs, name_of
 from regraft.runs.folder import CHECKPOINTS
@@ -97,9 +98,10 @@ def _require_no_run(handle: str, sweep: Path, folder: str) -> None:
     names = [name_of(run, folder) for run in all_runs(folder) if not run.path.is_relative_to(sweep)]
     meant = [name for name in names if handle.strip("/") in name]
     if meant:
-        raise ValueError(
-            f"run: {handle!r} is a part of the names of a sweep, {sweep}, and of runs, such as {meant[0]}. Give more "
-            f"of one of them."
+        raise ConfigError(
+            "run",
+            f"{handle!r} is a part of the names of a sweep, {sweep}, and of runs, such as {meant[0]}. Give more "
+            f"of one of them.",
         )
 
 
@@ -117,9 +119,10 @@ def _command_of(sweep: Path) -> SweepCommand:
         directory = Path(hydra["runtime"]["cwd"])
         return SweepCommand(verb, [*flags, *map(str, overrides)], directory)
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"run: {sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
-            f"command again, with hydra.sweep.dir={sweep}."
+        raise ConfigError(
+            "run",
+            f"{sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
+            f"command again, with hydra.sweep.dir={sweep}.",
         ) from error
 
 

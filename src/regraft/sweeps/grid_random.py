@@ -9,6 +9,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
 from regraft.config.quoting import listed_values
+from regraft.core.errors import ConfigError
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job, is_done
@@ -113,9 +114,10 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     """
     for override in overrides:
         if override.is_interval_sweep():
-            raise ValueError(
-                f"{override.key_or_group}: an interval has no list of values to combine. Give choice(...) or "
-                f"range(...), or search it: sweep=random or sweep=optuna."
+            raise ConfigError(
+                override.key_or_group,
+                "an interval has no list of values to combine. Give choice(...) or "
+                "range(...), or search it: sweep=random or sweep=optuna.",
             )
         if override.is_sweep_override():
             listed_values(override)
@@ -144,4 +146,4 @@ def require_whole(key: str, value: Any, least: int) -> None:
         ValueError: it isn't, or is too small.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{key}: got {value!r}; allowed: a whole number, {least} or more.")
+        raise ConfigError(key, got=value, allowed=f"a whole number, {least} or more")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from regraft.config.compose import unknown
+from regraft.core.errors import ConfigError
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 
@@ -26,15 +27,16 @@ def checked_metrics(metrics: Any) -> list[str]:
     """
     names = [metrics] if isinstance(metrics, str) else metrics
     if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
-        raise ValueError(f"sweep.metrics: got {metrics!r}; allowed: a list of different metrics, such as [val/acc].")
+        raise ConfigError("sweep.metrics", got=metrics, allowed="a list of different metrics, such as [val/acc]")
     for name in names:
         if str(name).startswith("test/"):
-            raise ValueError(
-                f"sweep.metrics: got {name!r}; a search that sees the test split makes its figure worthless. Search "
-                f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same."
+            raise ConfigError(
+                "sweep.metrics",
+                f"got {name!r}; a search that sees the test split makes its figure worthless. Search "
+                f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same.",
             )
         if name not in (*_VALIDATED, *COSTS):
-            raise ValueError(f"sweep.metrics: {unknown('metric', str(name), [*_VALIDATED, *COSTS])}")
+            raise ConfigError("sweep.metrics", unknown("metric", str(name), [*_VALIDATED, *COSTS]))
     return names
 
 
@@ -48,9 +50,10 @@ def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Directio
         return ["minimize" if name in COSTS or name.endswith("/loss") else "maximize" for name in metrics]
     given = [directions] if isinstance(directions, str) else directions
     if not isinstance(given, list) or len(given) != len(metrics) or not set(given) <= set(_DIRECTIONS):
-        raise ValueError(
-            f"sweep.directions: got {directions!r}; allowed: maximize or minimize for each of {', '.join(metrics)}, "
-            f"or null for what their names say."
+        raise ConfigError(
+            "sweep.directions",
+            f"got {directions!r}; allowed: maximize or minimize for each of {', '.join(metrics)}, "
+            f"or null for what their names say.",
         )
     return given
 
@@ -90,8 +93,8 @@ def _value_of(run: Run, name: str) -> float:
     rows = [row for row in history if name in row]
     if not rows:
         logged = sorted({key for row in history for key in row if key.startswith("val/")})
-        raise ValueError(f"sweep.metrics: {unknown('metric', name, logged or list(COSTS))}")
+        raise ConfigError("sweep.metrics", unknown("metric", name, logged or list(COSTS)))
     row = kept_row(rows, run.config)
     if not math.isfinite(row[name]):
-        raise ValueError(f"sweep.metrics: {name} is {row[name]}, which a search can't go by.")
+        raise ConfigError("sweep.metrics", f"{name} is {row[name]}, which a search can't go by.")
     return float(row[name])

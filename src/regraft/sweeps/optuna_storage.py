@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from regraft.config.quoting import key_of
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
@@ -154,9 +155,9 @@ def address(storage: str | None, folder: Path) -> str:
     if storage is None:
         return str(folder / JOURNAL)
     if storage.startswith(("sqlite:", "postgresql:", "mysql:")) and "://" not in storage:
-        raise ValueError(
-            f"sweep.storage: got {storage!r}; allowed: a URL such as sqlite:///study.db or postgresql://host/db, or a "
-            f"journal's path."
+        raise ConfigError(
+            "sweep.storage",
+            f"got {storage!r}; allowed: a URL such as sqlite:///study.db or postgresql://host/db, or a journal's path.",
         )
     relative = "sqlite:///"
     if storage.startswith(relative) and not storage.startswith("sqlite:////") and storage != "sqlite:///:memory:":
@@ -198,20 +199,22 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
         try:
             return optuna.storages.JournalStorage(JournalFileBackend(place))
         except Exception as error:  # of whatever entries it lacks
-            raise ValueError(
-                f"sweep.storage: {place} can't be read. Move it away, and the study is made anew from the sweep's runs."
+            raise ConfigError(
+                "sweep.storage",
+                f"{place} can't be read. Move it away, and the study is made anew from the sweep's runs.",
             ) from error
     kind = place.partition("://")[0]
     try:
         return optuna.storages.RDBStorage(place)
     except ImportError as error:
-        raise ValueError(
-            f"sweep.storage: {kind} needs a driver that isn't installed. For PostgreSQL: pip install "
-            "'regraft[postgresql]'; for others, the one that SQLAlchemy asks for in their URL."
+        raise ConfigError(
+            "sweep.storage",
+            f"{kind} needs a driver that isn't installed. For PostgreSQL: pip install "
+            "'regraft[postgresql]'; for others, the one that SQLAlchemy asks for in their URL.",
         ) from error
     except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
         reason = " ".join(str(error.__cause__ or error).split())
-        raise ValueError(f"sweep.storage: {kind} can't be opened: {reason}") from error
+        raise ConfigError("sweep.storage", f"{kind} can't be opened: {reason}") from error
 
 
 def mend(journal: Path) -> None:

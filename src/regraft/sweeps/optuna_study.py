@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from regraft.config.compose import unknown
+from regraft.core.errors import ConfigError
 from regraft.sweeps.grid_random import require_whole
 from regraft.sweeps.objectives import Direction, checked_directions, checked_metrics
 from regraft.sweeps.space import Axis, Choices, Space, listed
@@ -46,9 +47,10 @@ def study_at(
     asked = {"metrics": list(metrics), "directions": list(directions)}
     known = study.user_attrs.get("objectives", asked)
     if known != asked:
-        raise ValueError(
-            f"sweep.metrics: got {', '.join(metrics)} ({', '.join(directions)}), but the study {name} is of "
-            f"{', '.join(known['metrics'])} ({', '.join(known['directions'])}). Leave it so, or start a new sweep."
+        raise ConfigError(
+            "sweep.metrics",
+            f"got {', '.join(metrics)} ({', '.join(directions)}), but the study {name} is of "
+            f"{', '.join(known['metrics'])} ({', '.join(known['directions'])}). Leave it so, or start a new sweep.",
         )
     study.set_user_attr("objectives", asked)
     return study
@@ -65,9 +67,10 @@ def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.d
             try:
                 optuna.distributions.check_distribution_compatibility(old, distributions.get(key, old))
             except ValueError as error:
-                raise ValueError(
-                    f"{key}: the study has it as {old}, the command as {distributions[key]}. A study may go on with "
-                    f"other ends of an interval, but not with other choices: leave them, or start a new sweep."
+                raise ConfigError(
+                    key,
+                    f"the study has it as {old}, the command as {distributions[key]}. A study may go on with "
+                    f"other ends of an interval, but not with other choices: leave them, or start a new sweep.",
                 ) from error
 
 
@@ -116,15 +119,13 @@ def _grid_values(key: str, axis: Axis) -> list[Any]:
     if isinstance(axis, Choices):
         return list(axis.values)
     if axis.step is None:
-        raise ValueError(
-            f"{key}: sweep.sampler=grid needs choice(...) or range(...); an interval has no end of values."
-        )
+        raise ConfigError(key, "sweep.sampler=grid needs choice(...) or range(...); an interval has no end of values.")
     return list(listed(axis))
 
 
 def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> Any:
     if name not in known:
-        raise ValueError(f"sweep.{kind}: {unknown(kind, str(name), list(known))}")
+        raise ConfigError(f"sweep.{kind}", unknown(kind, str(name), list(known)))
     try:
         with warnings.catch_warnings():
             # Some of them are marked experimental; who names one has chosen it.

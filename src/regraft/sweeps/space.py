@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override, RangeSweep
 
 from regraft.config.quoting import _ALLOWED, listed_values
+from regraft.core.errors import ConfigError
 
 _PLAIN = (str, int, float)
 _SHOWN_DIGITS = 4
@@ -85,9 +86,10 @@ def space_of(overrides: Sequence[Override]) -> Space:
         else:
             fixed.append(f"{key}={override.get_value_element_as_str()}")
     if not axes:
-        raise ValueError(
-            f"sweep.space: there is nothing to search. Give at least one key's values, on the command line or under "
-            f"sweep.space: optimizer.lr={_ALLOWED}."
+        raise ConfigError(
+            "sweep.space",
+            f"there is nothing to search. Give at least one key's values, on the command line or under "
+            f"sweep.space: optimizer.lr={_ALLOWED}.",
         )
     return Space(tuple(fixed), axes)
 
@@ -111,13 +113,14 @@ def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[s
         ValueError: an axis is no text that Hydra reads as one, and no list.
     """
     if not isinstance(space, Mapping):
-        raise ValueError(f"sweep.space: got {space!r}; allowed: axes by key, such as {{optimizer.lr: [1e-3, 1e-2]}}.")
+        raise ConfigError("sweep.space", got=space, allowed="axes by key, such as {optimizer.lr: [1e-3, 1e-2]}")
     lines = [f"{key}={_spelt(key, value)}" for key, value in _flat(space) if key not in given]
     for override in OverridesParser.create().parse_overrides(lines):
         if not override.is_sweep_override():
-            raise ValueError(
-                f"sweep.space.{override.key_or_group}: got {override.get_value_element_as_str()}; allowed: {_ALLOWED}, "
-                f"or a list. A fixed value belongs on the command line."
+            raise ConfigError(
+                f"sweep.space.{override.key_or_group}",
+                f"got {override.get_value_element_as_str()}; allowed: {_ALLOWED}, "
+                f"or a list. A fixed value belongs on the command line.",
             )
     return lines
 
@@ -166,7 +169,7 @@ def _axis(key: str, override: Override) -> Axis:
     if isinstance(sweep, RangeSweep):
         numbers = list(sweep.range())
         if numbers and "log" in sweep.tags and abs(sweep.step) != 1:
-            raise ValueError(f"{key}: got a range with the tag log and steps of {sweep.step}; allowed: steps of 1.")
+            raise ConfigError(key, f"got a range with the tag log and steps of {sweep.step}; allowed: steps of 1.")
         if numbers:
             is_whole = not isinstance(sweep.range(), FloatRange)
             low, high = min(numbers), max(numbers)
@@ -176,9 +179,9 @@ def _axis(key: str, override: Override) -> Axis:
 
 def _checked(key: str, axis: Numbers) -> Numbers:
     if not (math.isfinite(axis.low) and math.isfinite(axis.high)) or axis.low > axis.high:
-        raise ValueError(f"{key}: got an interval from {axis.low} to {axis.high}; its start must be below its end.")
+        raise ConfigError(key, f"got an interval from {axis.low} to {axis.high}; its start must be below its end.")
     if axis.is_log and axis.low <= 0:
-        raise ValueError(f"{key}: got an interval from {axis.low} with the tag log; its start must be above 0.")
+        raise ConfigError(key, f"got an interval from {axis.low} with the tag log; its start must be above 0.")
     return axis
 
 
@@ -195,4 +198,4 @@ def _spelt(key: str, value: Any) -> str:
     if isinstance(value, list) and value and all(each is None or isinstance(each, _PLAIN) for each in value):
         spelt = ",".join(each if isinstance(each, str) else json.dumps(each) for each in value)
         return spelt if len(value) > 1 else f"choice({spelt})"
-    raise ValueError(f"sweep.space.{key}: got {value!r}; allowed: {_ALLOWED}, or a list.")
+    raise ConfigError(f"sweep.space.{key}", got=value, allowed=f"{_ALLOWED}, or a list")

@@ -9,6 +9,7 @@ from regraft.config.errors import FaultsError, sentences_of
 from regraft.config.instantiate import Config
 from regraft.config.nested import at
 from regraft.config.repair import Mending
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.from_config import build_unread_datamodule
 from regraft.runs.checkpoint import Checkpoint
@@ -92,9 +93,10 @@ def _require_filled_batch(config: Config, data: Any, checked: Checked) -> None:
     if got <= data.num_train_samples or checked.reference is None:
         return
     if at(checked.reference(), "data.batch_size") != got:
-        raise ValueError(
-            f"data.batch_size: got {got}, but there are {data.num_train_samples} training images; allowed: at most as "
-            f"many. Use data.batch_size={data.num_train_samples} or less, or more images."
+        raise ConfigError(
+            "data.batch_size",
+            f"got {got}, but there are {data.num_train_samples} training images; allowed: at most as "
+            f"many. Use data.batch_size={data.num_train_samples} or less, or more images.",
         )
 
 
@@ -106,9 +108,10 @@ def _require_reached_validation(config: Config, data: Any) -> None:
         return
     num_batches = math.ceil(data.num_train_samples / config["data"]["batch_size"])
     if interval > num_batches:
-        raise ValueError(
-            f"trainer.val_check_interval: got {interval}, but an epoch has {num_batches} batches; allowed: 1 to "
-            f"{num_batches}, or a share of an epoch, such as 0.5."
+        raise ConfigError(
+            "trainer.val_check_interval",
+            f"got {interval}, but an epoch has {num_batches} batches; allowed: 1 to "
+            f"{num_batches}, or a share of an epoch, such as 0.5.",
         )
 
 

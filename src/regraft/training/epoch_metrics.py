@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from regraft.core.errors import ConfigError
 from regraft.training.metrics import MeanLoss, classification_metrics
 from regraft.training.schedule import RunSchedule
 
@@ -121,9 +122,10 @@ class RunProgress:
         if len(states) == trainer.world_size:
             self._metrics.load(states[trainer.global_rank])
         elif trainer.fit_loop.restarted_mid_epoch:
-            raise ValueError(
-                f"trainer.devices: got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "
-                f"by {len(states)}. Go on with as many until an epoch has ended."
+            raise ConfigError(
+                "trainer.devices",
+                f"got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "
+                f"by {len(states)}. Go on with as many until an epoch has ended.",
             )
         self._schedule.take_up(trainer)
         self._resumed = None

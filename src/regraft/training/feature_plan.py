@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from regraft.config.instantiate import Config, factory, target_of
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only
 from regraft.data.images.transforms.augment import Augment
@@ -193,12 +194,12 @@ def _require_not_wanted(settings: Settings, augment: Augment, reason: str, *, is
         ValueError: the user wants it stored.
     """
     if settings.cache == "on":
-        raise ValueError(f"features.cache: got 'on', but {reason}")
+        raise ConfigError("features.cache", f"got 'on', but {reason}")
     if is_full_batch:
-        raise ValueError(f"optimizer: LBFGS works on stored features, but {reason}")
+        raise ConfigError("optimizer", f"LBFGS works on stored features, but {reason}")
     if draws_views(settings, augment):
-        raise ValueError(
-            f"features.views: got {settings.views}, but {reason} features.views=0 draws anew in each epoch."
+        raise ConfigError(
+            "features.views", f"got {settings.views}, but {reason} features.views=0 draws anew in each epoch."
         )
 
 
@@ -230,7 +231,7 @@ def store_features(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | Non
         filled = [plan.frozen.ensure(views[split], splits[split]) for split in views]
     except NoRoomError as error:
         if plan.is_required:
-            raise ValueError(f"features.cache: {error}") from error
+            raise ConfigError("features.cache", f"{error}") from error
         log.warning("features: %s They are computed anew in each epoch.", error)
         return None
     finally:

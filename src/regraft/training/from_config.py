@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from regraft.config.instantiate import Config, factory, require_numbers
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.from_config import build_datamodule, require_same_data
 from regraft.models.freezing import FreezingStrategy, keeps_statistics, phases
@@ -152,7 +153,7 @@ def skips_nan(config: Config) -> bool:
     """Returns whether a batch whose loss is no number is left out."""
     choice = config["callbacks"].get("nan", "stop")
     if choice not in ("stop", "skip"):
-        raise ValueError(f"callbacks.nan: got {choice!r}; allowed: stop, skip.")
+        raise ConfigError("callbacks.nan", got=choice, allowed="stop, skip")
     return bool(choice == "skip")
 
 
@@ -197,4 +198,4 @@ def require_length(config: Config) -> None:
     """Checks how many epochs the run has."""
     max_epochs = config["trainer"]["max_epochs"]
     if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
-        raise ValueError(f"trainer.max_epochs: got {max_epochs!r}; allowed: 1 or more, or -1 for no limit.")
+        raise ConfigError("trainer.max_epochs", got=max_epochs, allowed="1 or more, or -1 for no limit")

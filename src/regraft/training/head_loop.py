@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import EpochBatch
 from regraft.training.optim import scaled_learning_rates
 
@@ -179,9 +180,10 @@ class HeadEpoch:
             ValueError: gradients are to be accumulated over several steps by now.
         """
         if trainer.accumulate_grad_batches != 1:
-            raise ValueError(
-                f"callbacks: one has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches} during "
-                "training, which steps on stored features can't follow; use features.cache=off."
+            raise ConfigError(
+                "callbacks",
+                f"one has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches} during "
+                "training, which steps on stored features can't follow; use features.cache=off.",
             )
         self._batch = batch
         num_steps = len(batch["steps"]) - 1

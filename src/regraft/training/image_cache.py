@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 from regraft.config.instantiate import Config, factory
+from regraft.core.errors import ConfigError
 from regraft.features.extract import Progress
 from regraft.features.image_cache import PixelStore
 from regraft.features.settings import Settings
@@ -33,7 +34,9 @@ def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_ep
     is_required = images.cache == "on"
     if images.fixed.decoded("train") is None:
         if is_required:
-            raise ValueError("data.cache: got 'on', but this data set's images are in memory, decoded. Leave it out.")
+            raise ConfigError(
+                "data.cache", "got 'on', but this data set's images are in memory, decoded. Leave it out."
+            )
         return
     if images.cache == "off":
         return
@@ -47,7 +50,7 @@ def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_ep
         _fill(store, images)
     except (OSError, NoFolderError) as error:
         if is_required:
-            raise ValueError(f"data.cache: {error}") from error
+            raise ConfigError("data.cache", f"{error}") from error
         log.warning("Decoded images aren't stored: %s They are decoded anew in each epoch.", error)
 
 

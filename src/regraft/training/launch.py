@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from regraft.config.trust import require_known_targets
+from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
 from regraft.runs.folder import Run, run_of
 from regraft.runs.provenance import Session
@@ -41,7 +42,7 @@ def settle(config: dict[str, Any], overrides: Sequence[str], run: Run) -> tuple[
             config["resume"] = what_to_reset(run, config["resume"], checkpoint.config)
             require_not_running(run)
     elif reset_parts(config):
-        raise ValueError("resume.reset: a new run has no state to reset. Leave it out, or go on with a run: run=...")
+        raise ConfigError("resume.reset", "a new run has no state to reset. Leave it out, or go on with a run: run=...")
     if not is_in_place and (run.last_ckpt.exists() or run.has_results):
         raise ValueError(f"{run.path} already holds a run. Go on with it by ckpt_path=..., or name another folder.")
     return config, checkpoint

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regraft.core.errors import ConfigError
+
 
 class CrossEntropy(nn.Module):
     """Softmax cross-entropy, torch's own."""
@@ -114,7 +116,7 @@ class Focal(nn.Module):
         """
         super().__init__()
         if not gamma >= 0:
-            raise ValueError(f"loss.gamma: got {gamma}; it must be at least 0 (0 is cross-entropy).")
+            raise ConfigError("loss.gamma", f"got {gamma}; it must be at least 0 (0 is cross-entropy).")
         self.class_weights: Tensor | None
         _register_weights(self, class_weights, class_counts, num_classes)
         self.label_smoothing = _checked_smoothing(label_smoothing)
@@ -149,7 +151,7 @@ def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor
     """
     for name, strength in (("l1", l1), ("l2", l2)):
         if not strength >= 0:
-            raise ValueError(f"penalty.{name}: got {strength}; it must be at least 0.")
+            raise ConfigError(f"penalty.{name}", f"got {strength}; it must be at least 0.")
     decayed = [p for group in groups if group["name"].endswith("/decay") for p in group["params"] if p.requires_grad]
     terms = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in decayed]
     return torch.stack(terms).sum() if terms else torch.zeros(())
@@ -174,23 +176,25 @@ def resolve_class_weights(
         return None
     if isinstance(class_weights, str):
         if class_weights != "balanced":
-            raise ValueError(
-                f"loss.class_weights: got {class_weights!r}; allowed: null, balanced, or a list of one number a class."
+            raise ConfigError(
+                "loss.class_weights", got=class_weights, allowed="null, balanced, or a list of one number a class"
             )
         empty = [str(index) for index, count in enumerate(class_counts) if count == 0]
         if empty:
-            raise ValueError(
-                f"loss.class_weights: 'balanced' can't weigh a class without training images; empty: class "
-                f"{', '.join(empty)}. Add images, drop the class, or give {num_classes} numbers."
+            raise ConfigError(
+                "loss.class_weights",
+                f"'balanced' can't weigh a class without training images; empty: class "
+                f"{', '.join(empty)}. Add images, drop the class, or give {num_classes} numbers.",
             )
         return sum(class_counts) / (num_classes * torch.tensor(class_counts, dtype=torch.float32))
     if len(class_weights) != num_classes:
-        raise ValueError(
-            f"loss.class_weights: got {len(class_weights)} numbers, but the data has {num_classes} classes. "
-            f"Give one a class, or balanced, or null."
+        raise ConfigError(
+            "loss.class_weights",
+            f"got {len(class_weights)} numbers, but the data has {num_classes} classes. "
+            f"Give one a class, or balanced, or null.",
         )
     if not (min(class_weights) >= 0 and max(class_weights) > 0):
-        raise ValueError(f"loss.class_weights: got {list(class_weights)}; each must be at least 0, and one above 0.")
+        raise ConfigError("loss.class_weights", f"got {list(class_weights)}; each must be at least 0, and one above 0.")
     return torch.tensor([float(weight) for weight in class_weights])
 
 
@@ -204,7 +208,7 @@ def _register_weights(
 
 def _checked_smoothing(label_smoothing: float) -> float:
     if not 0 <= label_smoothing < 1:
-        raise ValueError(f"loss.label_smoothing: got {label_smoothing}; allowed: at least 0, below 1.")
+        raise ConfigError("loss.label_smoothing", got=label_smoothing, allowed="at least 0, below 1")
     return label_smoothing
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
+from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.training.epoch_metrics import RunProgress, TrainMetrics
@@ -219,7 +220,9 @@ class TransferModule(pl.LightningModule):
             ValueError: another number of processes can't go on from there, or batches can't be skipped by several.
         """
         if self._skips_nan and self.trainer.world_size > 1:
-            raise ValueError("callbacks.nan: got 'skip', but with several processes all must step together; use stop.")
+            raise ConfigError(
+                "callbacks.nan", "got 'skip', but with several processes all must step together; use stop."
+            )
         self._progress.take_up(self.trainer)
 
     def on_train_epoch_start(self) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 
 _NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
@@ -51,7 +52,7 @@ def parameter_groups(
         ValueError: `weight_decay` is negative.
     """
     if not weight_decay >= 0:
-        raise ValueError(f"optimizer.weight_decay: got {weight_decay}; it must be at least 0.")
+        raise ConfigError("optimizer.weight_decay", f"got {weight_decay}; it must be at least 0.")
     assert "head" not in backbone.stages, "'head' names the head, so no stage may be called so."
     groups = []
     for stage, module in [*backbone.stages.items(), ("head", head)]:
@@ -117,10 +118,10 @@ class LBFGS(torch.optim.LBFGS):
         weight_decay: float,
     ) -> None:
         if line_search_fn not in ("strong_wolfe", None):
-            raise ValueError(f"optimizer.line_search_fn: got {line_search_fn!r}; allowed: strong_wolfe, null.")
+            raise ConfigError("optimizer.line_search_fn", got=line_search_fn, allowed="strong_wolfe, null")
         for key, value in (("max_iter", max_iter), ("history_size", history_size)):
             if value < 1:
-                raise ValueError(f"optimizer.{key}: got {value}; allowed: 1, 2, 3, ...")
+                raise ConfigError(f"optimizer.{key}", got=value, allowed="1, 2, 3, ..")
         groups = [group for group in params if group["name"].startswith("head/")]
         everything = [parameter for group in groups for parameter in group["params"]]
         super().__init__(everything, lr, max_iter, history_size=history_size, line_search_fn=line_search_fn)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regraft.core.errors import ConfigError
 from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone, InputSpec
 
@@ -76,9 +77,10 @@ def require_image(spec: InputSpec, device: torch.device) -> int:
     """
     needed, there = 4 * spec.num_channels * spec.image_size**2, memory_bytes(device)
     if needed > there:
-        raise ValueError(
-            f"model.image_size: got {spec.image_size}; one image takes {bytes_text(needed)} then, but there are "
-            f"{bytes_text(there)} of memory. Use a smaller one; 224 pixels are usual."
+        raise ConfigError(
+            "model.image_size",
+            f"got {spec.image_size}; one image takes {bytes_text(needed)} then, but there are "
+            f"{bytes_text(there)} of memory. Use a smaller one; 224 pixels are usual.",
         )
     return needed
 
@@ -133,10 +135,11 @@ def require_disk(folder: Path, sizes: Sizes) -> None:
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free
     if sizes.run_bytes > free:
-        raise ValueError(
-            f"output_dir: a run's checkpoints take about {bytes_text(sizes.run_bytes)} ({_CHECKPOINTS} of "
+        raise ConfigError(
+            "output_dir",
+            f"a run's checkpoints take about {bytes_text(sizes.run_bytes)} ({_CHECKPOINTS} of "
             f"{bytes_text(sizes.checkpoint_bytes)}, and the weights), but the disk of {place} has {bytes_text(free)} "
-            "left; free space there, or name a folder on another one with output_dir=PATH."
+            "left; free space there, or name a folder on another one with output_dir=PATH.",
         )
 
 
@@ -163,10 +166,11 @@ def require_memory(
         return
     fitting = int((there / num_processes - sizes.resident_bytes) // each)
     fix = f"use data.batch_size={fitting} or less" if fitting >= 1 else "use a smaller model"
-    raise ValueError(
-        f"data.batch_size: got {batch_size}; a step takes about {bytes_text(needed)} ({bytes_text(each)} an image, "
+    raise ConfigError(
+        "data.batch_size",
+        f"got {batch_size}; a step takes about {bytes_text(needed)} ({bytes_text(each)} an image, "
         f"{bytes_text(sizes.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
-        f"{bytes_text(there)} of memory; {fix}, or freeze more stages."
+        f"{bytes_text(there)} of memory; {fix}, or freeze more stages.",
     )
 
 

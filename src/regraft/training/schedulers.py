@@ -16,6 +16,8 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
+from regraft.core.errors import ConfigError
+
 
 def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
     """Returns a schedule that keeps the rate as it is."""
@@ -49,7 +51,7 @@ def step(
         ValueError: `step_epochs` is below 1 or `gamma` isn't above 0.
     """
     if step_epochs < 1:
-        raise ValueError(f"scheduler.step_epochs: got {step_epochs}; it must be at least 1.")
+        raise ConfigError("scheduler.step_epochs", f"got {step_epochs}; it must be at least 1.")
     _check_gamma(gamma)
     return _every("epoch", StepLR(optimizer, step_size=step_epochs, gamma=gamma))
 
@@ -89,7 +91,7 @@ def cosine(
         ValueError: `min_factor` is out of range, or the warm-up is negative or takes the whole run.
     """
     if not 0 <= min_factor <= 1:
-        raise ValueError(f"scheduler.min_factor: got {min_factor}; allowed: 0 to 1.")
+        raise ConfigError("scheduler.min_factor", got=min_factor, allowed="0 to 1")
     warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
 
     def factor(step: int) -> float:
@@ -132,17 +134,18 @@ def onecycle(
     """
     _check_length(total_steps)
     if not 0 < pct_start < 1:
-        raise ValueError(f"scheduler.pct_start: got {pct_start}; allowed: above 0, below 1.")
+        raise ConfigError("scheduler.pct_start", got=pct_start, allowed="above 0, below 1")
     if float(pct_start * total_steps) == 1:
-        raise ValueError(
-            f"scheduler.pct_start: {pct_start} of {total_steps} steps is a rise of one step, which has no slope. "
-            f"Raise scheduler.pct_start."
+        raise ConfigError(
+            "scheduler.pct_start",
+            f"{pct_start} of {total_steps} steps is a rise of one step, which has no slope. Raise scheduler.pct_start.",
         )
     has_momentum = "betas" in optimizer.defaults or optimizer.defaults.get("momentum", 0) > 0
     if cycle_momentum and not has_momentum:
-        raise ValueError(
-            f"scheduler.cycle_momentum: got true, but {type(optimizer).__name__} runs without momentum. "
-            f"Set scheduler.cycle_momentum=null or false, or give optimizer.momentum."
+        raise ConfigError(
+            "scheduler.cycle_momentum",
+            f"got true, but {type(optimizer).__name__} runs without momentum. "
+            f"Set scheduler.cycle_momentum=null or false, or give optimizer.momentum.",
         )
     scheduler = OneCycleLR(
         optimizer,
@@ -187,11 +190,11 @@ def plateau(
         ValueError: `mode`, `factor` or `patience` is out of range.
     """
     if mode not in ("min", "max"):
-        raise ValueError(f"scheduler.mode: got {mode!r}; allowed: min (less is better), max (more is better).")
+        raise ConfigError("scheduler.mode", got=mode, allowed="min (less is better), max (more is better)")
     if not 0 < factor < 1:
-        raise ValueError(f"scheduler.factor: got {factor}; allowed: above 0, below 1.")
+        raise ConfigError("scheduler.factor", got=factor, allowed="above 0, below 1")
     if patience < 0:
-        raise ValueError(f"scheduler.patience: got {patience}; it must be at least 0.")
+        raise ConfigError("scheduler.patience", f"got {patience}; it must be at least 0.")
     scheduler = ReduceLROnPlateau(
         optimizer, mode=mode, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr
     )
@@ -227,24 +230,26 @@ def _warmup(step: int, warmup_steps: int) -> float:
 def _warmup_steps(warmup_epochs: float, total_steps: int, steps_per_epoch: int) -> int:
     _check_length(total_steps)
     if warmup_epochs < 0:
-        raise ValueError(f"scheduler.warmup_epochs: got {warmup_epochs}; it must be at least 0.")
+        raise ConfigError("scheduler.warmup_epochs", f"got {warmup_epochs}; it must be at least 0.")
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if 0 < total_steps <= warmup_steps:
-        raise ValueError(
-            f"scheduler.warmup_epochs: got {warmup_epochs}, but the run has {total_steps / steps_per_epoch:g} epochs. "
-            "Lower scheduler.warmup_epochs or raise trainer.max_epochs."
+        raise ConfigError(
+            "scheduler.warmup_epochs",
+            f"got {warmup_epochs}, but the run has {total_steps / steps_per_epoch:g} epochs. "
+            "Lower scheduler.warmup_epochs or raise trainer.max_epochs.",
         )
     return warmup_steps
 
 
 def _check_length(total_steps: float) -> None:
     if not 1 <= total_steps < math.inf:
-        raise ValueError(
-            f"scheduler: this schedule needs to know how long the run is, but it has {total_steps} steps. "
-            f"Set trainer.max_epochs or trainer.max_steps, or use scheduler=constant."
+        raise ConfigError(
+            "scheduler",
+            f"this schedule needs to know how long the run is, but it has {total_steps} steps. "
+            f"Set trainer.max_epochs or trainer.max_steps, or use scheduler=constant.",
         )
 
 
 def _check_gamma(gamma: float) -> None:
     if not 0 < gamma < math.inf:
-        raise ValueError(f"scheduler.gamma: got {gamma}; it must be above 0.")
+        raise ConfigError("scheduler.gamma", f"got {gamma}; it must be above 0.")

@@ -12,6 +12,7 @@ from typing import Any
 
 from regraft.config.compose import unknown
 from regraft.config.instantiate import Config, factory, target_of
+from regraft.core.errors import ConfigError
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.runs.resuming import without_state
@@ -113,21 +114,21 @@ def require_watchable(node: Config, section: str, num_classes: int | None, unval
     known = metric_names(sys.maxsize if num_classes is None else num_classes)
     if monitor not in known:
         if num_classes is not None and monitor in metric_names(sys.maxsize):
-            raise ValueError(
-                f"{section}.monitor: got {monitor!r}, which isn't measured with {num_classes} classes. "
-                f"Allowed: {', '.join(known)}."
+            raise ConfigError(
+                f"{section}.monitor",
+                f"got {monitor!r}, which isn't measured with {num_classes} classes. Allowed: {', '.join(known)}.",
             )
-        raise ValueError(f"{section}.monitor: {unknown('metric', str(monitor), known)}")
+        raise ConfigError(f"{section}.monitor", unknown("metric", str(monitor), known))
     # What keeps checkpoints keeps none then, and the last epoch is tested.
     if monitor.startswith("val/") and unvalidated is not None and not _takes_folder(node, section):
-        raise ValueError(f"{section}.monitor: got {monitor!r}, but {unvalidated}")
+        raise ConfigError(f"{section}.monitor", f"got {monitor!r}, but {unvalidated}")
     patience = node.get("patience", 0)
     if isinstance(patience, int) and patience < 0:
-        raise ValueError(f"{section}.patience: got {patience}; it must be at least 0.")
+        raise ConfigError(f"{section}.patience", f"got {patience}; it must be at least 0.")
     mode = node.get("mode", "min")  # what Lightning's callbacks take it for
     right = "min" if monitor.endswith("/loss") else "max"
     if mode != right:
-        raise ValueError(f"{section}.mode: got {mode!r} for {monitor}; it must be {right}.")
+        raise ConfigError(f"{section}.mode", f"got {mode!r} for {monitor}; it must be {right}.")
 
 
 def _takes_folder(node: Config, section: str) -> bool:
@@ -160,10 +161,10 @@ def build_trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
         if re.search("accelerator|backend|machine", reason):
-            raise ValueError(
-                f"trainer.accelerator: got {node['accelerator']!r}; {reason} For the CPU: trainer=cpu."
+            raise ConfigError(
+                "trainer.accelerator", f"got {node['accelerator']!r}; {reason} For the CPU: trainer=cpu."
             ) from error
-        raise ValueError(f"trainer: {reason}") from error
+        raise ConfigError("trainer", reason) from error
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
@@ -177,43 +178,46 @@ def lacking_keys(node: Config) -> list[str]:
 def _require_supported(node: Config) -> None:
     lacking = lacking_keys(node)
     if lacking:
-        raise ValueError(
-            f"trainer: it lacks {', '.join(lacking)}. A trainer config starts with `defaults: [_base, _self_]`, which "
-            "brings them."
+        raise ConfigError(
+            "trainer",
+            f"it lacks {', '.join(lacking)}. A trainer config starts with `defaults: [_base, _self_]`, which "
+            "brings them.",
         )
     for key in _OURS.keys() & node.keys():
-        raise ValueError(f"trainer.{key}: a run sets it itself: {_OURS[key]}. Leave it out.")
+        raise ConfigError(f"trainer.{key}", f"a run sets it itself: {_OURS[key]}. Leave it out.")
     devices = node["devices"]
     names = devices if isinstance(devices, list) else str(devices).split(",")
     if str(devices) not in ("auto", "-1") and not (names and all(str(name).strip().isdigit() for name in names)):
-        raise ValueError(f"trainer.devices: got {devices!r}; allowed: a number, a list such as [0,1], or auto.")
+        raise ConfigError("trainer.devices", got=devices, allowed="a number, a list such as [0,1], or auto")
     for key, least in _LEAST.items():
         value = node.get(key)
         if value is not None and not (isinstance(value, int | float) and value >= least):
-            raise ValueError(f"trainer.{key}: got {value!r}; allowed: {least} or more.")
+            raise ConfigError(f"trainer.{key}", got=value, allowed=f"{least} or more")
     every, max_epochs = node.get("check_val_every_n_epoch"), node["max_epochs"]
     if isinstance(every, int) and isinstance(max_epochs, int) and every > max_epochs >= 1:
-        raise ValueError(
-            f"trainer.check_val_every_n_epoch: got {every}, but the run has {max_epochs} epochs, so that none is "
-            f"validated; allowed: 1 to {max_epochs}."
+        raise ConfigError(
+            "trainer.check_val_every_n_epoch",
+            f"got {every}, but the run has {max_epochs} epochs, so that none is validated; allowed: 1 to {max_epochs}.",
         )
     if node["num_nodes"] != 1:
-        raise ValueError(f"trainer.num_nodes: got {node['num_nodes']}; several machines aren't supported yet.")
+        raise ConfigError("trainer.num_nodes", f"got {node['num_nodes']}; several machines aren't supported yet.")
     if node["limit_train_batches"] == 0:
-        raise ValueError(
-            "trainer.limit_train_batches: got 0; allowed: 1 or more, a share of the batches, or null for all."
+        raise ConfigError(
+            "trainer.limit_train_batches", "got 0; allowed: 1 or more, a share of the batches, or null for all."
         )
 
 
 def _require_fit_for_cpu(node: Config, num_devices: int) -> None:
     if str(node["precision"]) in _HALF_PRECISIONS:
-        raise ValueError(
-            f"trainer.precision: got {node['precision']!r}, which needs a GPU, and the run is on the CPU; use "
-            "trainer.precision=bf16-mixed or 32-true."
+        raise ConfigError(
+            "trainer.precision",
+            f"got {node['precision']!r}, which needs a GPU, and the run is on the CPU; use "
+            "trainer.precision=bf16-mixed or 32-true.",
         )
     num_cores = os.cpu_count() or 1
     if num_devices > num_cores:
-        raise ValueError(
-            f"trainer.devices: got {node['devices']!r}, but the run is on the CPU, which has {num_cores} cores, "
-            f"one for each process; use trainer.devices={num_cores} or fewer."
+        raise ConfigError(
+            "trainer.devices",
+            f"got {node['devices']!r}, but the run is on the CPU, which has {num_cores} cores, "
+            f"one for each process; use trainer.devices={num_cores} or fewer.",
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torchvision.datasets.utils import download_url
 
+from regraft.core.errors import ConfigError
 from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import FolderSource
 from regraft.data.sources.tree import Tree, check_reachable, refuse_file
@@ -85,12 +86,12 @@ def unpack(archive: Path, folder: Path) -> None:
         ValueError: it is no zip file, or a member would be written outside of the folder.
     """
     if not zipfile.is_zipfile(archive):
-        raise ValueError("data.url: what was fetched is no zip file. Fix: check data.url, or try again.")
+        raise ConfigError("data.url", "what was fetched is no zip file. Fix: check data.url, or try again.")
     with zipfile.ZipFile(archive) as file:
         for name in file.namelist():
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
-                raise ValueError(
-                    f"data.url: archive member {name!r} would be written outside of {folder}; not unpacked."
+                raise ConfigError(
+                    "data.url", f"archive member {name!r} would be written outside of {folder}; not unpacked."
                 )
         file.extractall(folder)
 
@@ -104,7 +105,8 @@ def check_content(folder: Path) -> None:
     splits = FolderSource(root=str(folder), on_error="raise").splits()
     num_test = 0 if splits.test is None else len(splits.test)
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):
-        raise ValueError(
-            f"data.url: what was fetched has classes {', '.join(splits.class_names)}, {len(splits.train)} train and "
-            f"{num_test} val images; expected ants, bees, {NUM_TRAIN} and {NUM_VAL}. Fix: check data.url."
+        raise ConfigError(
+            "data.url",
+            f"what was fetched has classes {', '.join(splits.class_names)}, {len(splits.train)} train and "
+            f"{num_test} val images; expected ants, bees, {NUM_TRAIN} and {NUM_VAL}. Fix: check data.url.",
         )

@@ -12,6 +12,7 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.sources.base import ArrayImages, Splits
 from regraft.data.sources.tree import check_reachable, refuse_file
 
@@ -53,7 +54,7 @@ class CIFAR100Source:
 
     def __init__(self, *, root: str, verify: bool, labels: str) -> None:
         if labels not in ("fine", "coarse"):
-            raise ValueError(f"data.labels: got {labels!r}; allowed: fine, coarse.")
+            raise ConfigError("data.labels", got=labels, allowed="fine, coarse")
         self._root = Path(root).expanduser()
         self._verify = verify
         self._labels = labels
@@ -83,18 +84,20 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
     missing = _missing(dataset, root)
     if not verify:
         if missing:
-            raise FileNotFoundError(
-                f"data.root: {folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. "
-                f"Fix: point data.root at the folder that holds {dataset.base_folder}, or leave out data.verify=false."
+            raise MissingFileError(
+                "data.root",
+                f"{folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. "
+                f"Fix: point data.root at the folder that holds {dataset.base_folder}, or leave out data.verify=false.",
             )
         return
     if not missing:
         # Downloading anew would overwrite files that may be the user's own.
         wrong = [name for name, md5 in _checksums(dataset).items() if not check_integrity(folder / name, md5)]
         if wrong:
-            raise ValueError(
-                f"data.root: in {folder} the official checksums don't fit {', '.join(wrong)}. "
-                "Fix: data.verify=false takes the files as they are; or remove the folder to download it anew."
+            raise ConfigError(
+                "data.root",
+                f"in {folder} the official checksums don't fit {', '.join(wrong)}. "
+                "Fix: data.verify=false takes the files as they are; or remove the folder to download it anew.",
             )
         return
     if not check_integrity(root / dataset.filename, dataset.tgz_md5):
@@ -151,5 +154,5 @@ def _unpickled(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise ValueError(f"data.root: {path} is no file of CIFAR's ({error}). Download it again.") from error
+        raise ConfigError("data.root", f"{path} is no file of CIFAR's ({error}). Download it again.") from error
     return content

@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.data.sources.base import Images, Source, Splits
 
 _MAX_NAMES = 10
@@ -26,9 +27,10 @@ def places_by_name(trained: Sequence[str], found: Sequence[str], run: str) -> li
     only_run = [name for name in trained if name not in set(found)]
     only_data = [name for name in found if name not in places]
     if only_run or only_data:
-        raise ValueError(
-            f"data: its classes aren't those of {run}. Only in the run: {_listed(only_run, len(trained))}. Only in the "
-            f"data: {_listed(only_data, len(found))}. Give data with the run's classes, in any order."
+        raise ConfigError(
+            "data",
+            f"its classes aren't those of {run}. Only in the run: {_listed(only_run, len(trained))}. Only in the "
+            f"data: {_listed(only_data, len(found))}. Give data with the run's classes, in any order.",
         )
     return [places[name] for name in found]
 
@@ -47,9 +49,10 @@ def places_of_some(trained: Sequence[str], found: Sequence[str], run: str, key: 
     """
     strange = [name for name in found if name not in set(trained)]
     if strange:
-        raise ValueError(
-            f"{key}: it has classes that {run} doesn't know: {_listed(strange, len(found))}. The run has: "
-            f"{_listed(trained, len(trained))}. Rename its class folders, or leave those out."
+        raise ConfigError(
+            key,
+            f"it has classes that {run} doesn't know: {_listed(strange, len(found))}. The run has: "
+            f"{_listed(trained, len(trained))}. Rename its class folders, or leave those out.",
         )
     return [list(trained).index(name) for name in found]
 

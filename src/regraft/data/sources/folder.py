@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.images.file_reading.problems import told
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
 from regraft.data.images.validation.findings import readable
@@ -46,9 +47,9 @@ class FolderSource:
 
     def __init__(self, *, root: str, on_error: str) -> None:
         if on_error not in ("raise", "skip"):
-            raise ValueError(f"data.on_error: got {on_error!r}; allowed: raise, skip.")
+            raise ConfigError("data.on_error", got=on_error, allowed="raise, skip")
         if not isinstance(root, str):
-            raise ValueError(f"data.root: got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
+            raise ConfigError("data.root", f"got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
         self._on_error = on_error
 
@@ -60,7 +61,7 @@ class FolderSource:
         """
         refuse_file(self._root)
         if not self._root.is_dir():
-            raise FileNotFoundError(f"data.root: there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
+            raise MissingFileError("data.root", f"there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
 
     def tree(self) -> Tree:
         """Returns what lies in the folder, whatever is wrong with it."""
@@ -112,16 +113,18 @@ class FolderSource:
         listed = _listed([f"{readable(path)}: {reason}" for path, reason in found.items()])
         count = f"{len(found):,} of {len(paths):,} images in {self._root}"
         if self._on_error == "raise":
-            raise ValueError(
-                f"data.root: {count} can't be decoded: {listed}. Fix: replace or remove them, or leave them out with "
-                f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all."
+            raise ConfigError(
+                "data.root",
+                f"{count} can't be decoded: {listed}. Fix: replace or remove them, or leave them out with "
+                f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all.",
             )
         for split, classes in tree.classes.items():
             lost = [name for name, images in classes.items() if found.keys() >= set(images)]
             if lost:
-                raise ValueError(
-                    f"data.root: no image of {_listed(lost)} in {split} can be decoded: {listed}. "
-                    f"Fix: replace them, or remove the class folder."
+                raise ConfigError(
+                    "data.root",
+                    f"no image of {_listed(lost)} in {split} can be decoded: {listed}. "
+                    f"Fix: replace them, or remove the class folder.",
                 )
         _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, listed)
         return found

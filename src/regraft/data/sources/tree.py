@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from regraft.core.errors import MissingFileError
 from regraft.data.images.validation.findings import Finding, Item, items_of
 
 LAYOUT = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
@@ -110,7 +111,7 @@ def refuse_file(root: Path) -> None:
         FileNotFoundError: it is.
     """
     if root.is_file():
-        raise FileNotFoundError(f"data.root: got {root}, which is a file. Fix: data.root=PATH of a folder.")
+        raise MissingFileError("data.root", f"got {root}, which is a file. Fix: data.root=PATH of a folder.")
 
 
 def check_reachable(url: str, what: str, offline_choice: str) -> None:

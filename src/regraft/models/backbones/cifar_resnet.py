@@ -6,6 +6,7 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.weights import load_tensors, read_file
 
@@ -29,7 +30,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
         ValueError: a depth that is not 6n + 2, or tensors that don't fit.
     """
     if depth < 8 or depth % 6 != 2:
-        raise ValueError(f"model.depth: got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")
+        raise ConfigError("model.depth", f"got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_blocks = (depth - 2) // 6
     stages = nn.ModuleDict({"stem": _stem(num_channels)})

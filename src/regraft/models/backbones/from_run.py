@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from regraft.config.safe_yaml import require_bounded_tree
+from regraft.core.errors import ConfigError
 from regraft.core.safe_load import load_safely
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.weights import load_tensors, read_safetensors
@@ -78,13 +79,14 @@ def read(path: str | Path) -> SourceCheckpoint:
     missing = [key for key in ("architecture", "input_spec") if key not in fields]
     if missing or not tensors:
         lacks = ", ".join(missing + ([] if tensors else [f"tensors under {_PREFIX}*"]))
-        raise ValueError(
-            f"model.path: {file} is not a checkpoint of Regraft (it lacks {lacks}). For a plain state dict use "
-            "model=<its architecture> model.weights=PATH."
+        raise ConfigError(
+            "model.path",
+            f"{file} is not a checkpoint of Regraft (it lacks {lacks}). For a plain state dict use "
+            "model=<its architecture> model.weights=PATH.",
         )
     odd = [key for key in ("architecture", "input_spec") if not isinstance(fields[key], Mapping)]
     if odd:
-        raise ValueError(f"model.path: {file} is not a checkpoint of Regraft; its {', '.join(odd)} is odd.")
+        raise ConfigError("model.path", f"{file} is not a checkpoint of Regraft; its {', '.join(odd)} is odd.")
     require_bounded_tree(fields["architecture"], file)
     spec = InputSpec.from_dict(fields["input_spec"])
     return SourceCheckpoint(dict(fields["architecture"]), spec, tensors, file)
@@ -116,7 +118,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]
     try:
         return tensors, {key: json.loads(metadata[key]) for key in ("architecture", "input_spec") if key in metadata}
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"model.path: the metadata of {path} is no JSON ({error}).") from error
+        raise ConfigError("model.path", f"the metadata of {path} is no JSON ({error}).") from error
 
 
 def _describe(architecture: Mapping[str, Any]) -> str:

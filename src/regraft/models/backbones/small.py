@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.weights import load_tensors, read_file
 
@@ -32,9 +33,10 @@ def simple_cnn(
     _check_positive("model.widths", widths)
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     if spec.image_size < 2 ** len(widths):
-        raise ValueError(
-            f"model.image_size: got {spec.image_size}; {len(widths)} poolings need at least {2 ** len(widths)} pixels. "
-            "Use larger images or fewer model.widths."
+        raise ConfigError(
+            "model.image_size",
+            f"got {spec.image_size}; {len(widths)} poolings need at least {2 ** len(widths)} pixels. "
+            "Use larger images or fewer model.widths.",
         )
     stages = nn.ModuleDict()
     for index, (num_in, num_out) in enumerate(itertools.pairwise([num_channels, *widths]), start=1):
@@ -59,7 +61,7 @@ def mlp(
     """
     _check_positive("model.hidden_sizes", hidden_sizes)
     if not 0 <= dropout < 1:
-        raise ValueError(f"model.dropout: got {dropout}; allowed: at least 0, below 1.")
+        raise ConfigError("model.dropout", got=dropout, allowed="at least 0, below 1")
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_pixels = num_channels * spec.image_size**2
     stages = nn.ModuleDict()
@@ -95,4 +97,4 @@ def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: InputSpec
 
 def _check_positive(key: str, sizes: Sequence[int]) -> None:
     if not sizes or min(sizes) < 1:
-        raise ValueError(f"{key}: got {list(sizes)}; give at least one size, each at least 1, e.g. [32,64,128].")
+        raise ConfigError(key, f"got {list(sizes)}; give at least one size, each at least 1, e.g. [32,64,128].")

@@ -14,6 +14,7 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg, adapt_input_conv, group_parameters
 from torch import Tensor, nn
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.backbones.stages import cut
 from regraft.models.weights import (
@@ -89,7 +90,7 @@ def _pretrained_config(name: str) -> PretrainedCfg:
     tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         known = ", ".join(filter(None, tags)) or "none"
-        raise ValueError(f"model.name: {architecture} has no weights tagged {tag!r}. It has: {known}.")
+        raise ConfigError("model.name", f"{architecture} has no weights tagged {tag!r}. It has: {known}.")
     config = timm.get_pretrained_cfg(name)
     assert config is not None, "every timm model has one"
     return config
@@ -134,9 +135,9 @@ def has_weights(*, name: str, weights: str | None) -> bool:
 
 def _require_known(weights: str) -> None:
     if weights != "DEFAULT":
-        raise ValueError(
-            f"model.weights: got {weights!r}; allowed: DEFAULT (the weights of the tag in model.name), null, or the "
-            "path of a file."
+        raise ConfigError(
+            "model.weights",
+            f"got {weights!r}; allowed: DEFAULT (the weights of the tag in model.name), null, or the path of a file.",
         )
 
 
@@ -146,13 +147,15 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
     except (TypeError, AssertionError, ValueError) as error:
         if "img_size" not in options:
             raise
-        raise ValueError(f"model.image_size: {name} does not take {options['img_size']} ({error}).") from error
+        raise ConfigError("model.image_size", f"{name} does not take {options['img_size']} ({error}).") from error
 
 
 def _resize(model: nn.Module, image_size: int, name: str) -> None:
     resize: Callable[..., None] | None = getattr(model, "set_input_size", None)
     if resize is None:
-        raise ValueError(f"model.image_size: got {image_size}; {name} takes weights from a file at its own size only.")
+        raise ConfigError(
+            "model.image_size", f"got {image_size}; {name} takes weights from a file at its own size only."
+        )
     resize(img_size=image_size)
 
 
@@ -178,8 +181,8 @@ def _cached(name: str, config: PretrainedCfg) -> str | None:
     """
     repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
     if not (repository or config.url):
-        raise ValueError(
-            f"model.weights: timm has no weights for {name}; use model.weights=null or another model.name."
+        raise ConfigError(
+            "model.weights", f"timm has no weights for {name}; use model.weights=null or another model.name."
         )
     cached = huggingface_hub.try_to_load_from_cache(repository, file) if repository else None
     return cached if isinstance(cached, str) else None

@@ -14,6 +14,7 @@ import torchvision.models
 from torch import Tensor, nn
 from torchvision.models import vision_transformer
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.backbones.stages import cut
 from regraft.models.backbones.torchvision_families import family_of, remove_head, stages_of
@@ -96,7 +97,7 @@ def _preset(name: str, weights: str | None) -> Any:
         return presets.DEFAULT
     if weights not in presets.__members__:  # `DEFAULT` is a member, an alias
         allowed = ", ".join(["DEFAULT", *(preset.name for preset in presets)])
-        raise ValueError(f"model.weights: got {weights!r}; {name} has: {allowed}; else null, or the path of a file.")
+        raise ConfigError("model.weights", f"got {weights!r}; {name} has: {allowed}; else null, or the path of a file.")
     return presets[weights]
 
 
@@ -142,14 +143,14 @@ def _construct(name: str, image_size: int, weights: Any = None) -> nn.Module:
     try:
         return torchvision.models.get_model(name, weights=weights, **options)
     except (AssertionError, ValueError) as error:
-        raise ValueError(f"model.image_size: {name} does not take {image_size} px ({error}).") from error
+        raise ConfigError("model.image_size", f"{name} does not take {image_size} px ({error}).") from error
 
 
 def _check_size(name: str, image_size: int) -> None:
     """Raises ValueError for an image that the strides would shrink to nothing."""
     smallest = max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
     if family_of(name).has_min_size and image_size < smallest:
-        raise ValueError(f"model.image_size: got {image_size}; {name} takes {smallest} px or more.")
+        raise ConfigError("model.image_size", f"got {image_size}; {name} takes {smallest} px or more.")
 
 
 def _sum_colours(model: nn.Module) -> None:

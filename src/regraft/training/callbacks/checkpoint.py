@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers
+from regraft.core.errors import ConfigError
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
 
@@ -62,7 +63,7 @@ class BestCheckpoint(Checkpoint):
     def __init__(self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, max_share: float) -> None:
         _check_share("best", max_share)
         if mode not in ("min", "max"):
-            raise ValueError(f"callbacks.best.mode: got {mode!r}; allowed: min (less is better), max (more is better).")
+            raise ConfigError("callbacks.best.mode", got=mode, allowed="min (less is better), max (more is better)")
         self._path = _file(dirpath, filename)
         self._monitor = monitor
         self._mode = mode
@@ -233,15 +234,15 @@ def _is_last_epoch(trainer: pl.Trainer) -> bool:
 def _file(dirpath: str | Path, filename: str) -> Path:
     """Returns a checkpoint's file, which lies in its folder and nowhere else."""
     if not filename or Path(filename).name != filename:
-        raise ValueError(f"callbacks: got filename={filename!r}; allowed: a name without a folder, such as best.")
+        raise ConfigError("callbacks", f"got filename={filename!r}; allowed: a name without a folder, such as best.")
     return Path(dirpath, f"{filename}.ckpt")
 
 
 def _check_share(name: str, max_share: float) -> None:
     if not 0 < max_share <= 1:
-        raise ValueError(f"callbacks.{name}.max_share: got {max_share}; allowed: above 0, at most 1 (each time).")
+        raise ConfigError(f"callbacks.{name}.max_share", got=max_share, allowed="above 0, at most 1 (each time)")
 
 
 def _check_interval(name: str, value: Any, kind: Any) -> None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not value > 0):
-        raise ValueError(f"callbacks.checkpoint.{name}: got {value!r}; allowed: a number above 0, or null for never.")
+        raise ConfigError(f"callbacks.checkpoint.{name}", got=value, allowed="a number above 0, or null for never")

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from regraft.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class HeadSpec:
@@ -31,9 +33,9 @@ class HeadSpec:
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
-            raise ValueError(f"optimizer.lr: got {self.lr}; it must be above 0.")
+            raise ConfigError("optimizer.lr", f"got {self.lr}; it must be above 0.")
         if not 0 <= self.weight_decay < math.inf:
-            raise ValueError(f"optimizer.weight_decay: got {self.weight_decay}; it must be at least 0.")
+            raise ConfigError("optimizer.weight_decay", f"got {self.weight_decay}; it must be at least 0.")
 
 
 @dataclass(frozen=True)
@@ -248,9 +250,10 @@ def fit_heads(
 
 def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
     if type(optimizer) not in _ALLOWED:
-        raise ValueError(
-            f"optimizer: got {type(optimizer).__name__}, but heads that are fitted at once need one whose step is the "
-            f"learning rate times a direction for each weight alone. Use {_ALLOWED_NAMES}."
+        raise ConfigError(
+            "optimizer",
+            f"got {type(optimizer).__name__}, but heads that are fitted at once need one whose step is the "
+            f"learning rate times a direction for each weight alone. Use {_ALLOWED_NAMES}.",
         )
     # Without it, torch goes over the parameters once an operation, 10 times as slow for Adam on CPU.
     if isinstance(optimizer, _FUSED):
@@ -261,9 +264,10 @@ def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
 
 def _check_schedule(scheduler: Any) -> None:
     if isinstance(scheduler, ReduceLROnPlateau):
-        raise ValueError(
-            "scheduler: got ReduceLROnPlateau, which follows a head's own metric, but heads that are fitted at once "
-            "share one schedule. Use scheduler=constant, linear_warmup, step, exponential, cosine or onecycle."
+        raise ConfigError(
+            "scheduler",
+            "got ReduceLROnPlateau, which follows a head's own metric, but heads that are fitted at once "
+            "share one schedule. Use scheduler=constant, linear_warmup, step, exponential, cosine or onecycle.",
         )
 
 

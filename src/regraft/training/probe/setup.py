@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.config.instantiate import Config, factory, require_numbers, target_of
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import build_datamodule
 from regraft.features.extract import Progress
@@ -66,13 +67,13 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
     strategy = build_freezing(some_config, body.stage_names)
     run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
     if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
-        raise ValueError("probe: it fits heads on a frozen backbone; use freezing=linear_probe.")
+        raise ConfigError("probe", "it fits heads on a frozen backbone; use freezing=linear_probe.")
     fits: dict[Point, HeadFit] = {}
     for bench in _benches(configs, body):
         config = configs[bench.points[0]] | {"features": some_config["features"] | {"cache": "on"}}
         data = next(iter(bench.data.values()))
         if not data.has_val:
-            raise ValueError("data.val_fraction: got 0, but a probe picks by validation. Give one, such as 0.1.")
+            raise ConfigError("data.val_fraction", "got 0, but a probe picks by validation. Give one, such as 0.1.")
         body.input_spec = data.input_spec
         plan = feature_plan(config, body, data, strategy, device, start_epoch=0, progress=progress)
         stored = None if plan is None else store_features(plan)
@@ -87,9 +88,10 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
 def _require_memory(*tables: FeatureTable) -> None:
     needed, limit = sum(table.matrix_bytes for table in tables) / 1e9, memory_limit() / 1e9
     if needed > limit:
-        raise ValueError(
-            f"probe: it works on all features at once: {needed:.3g} GB, over a quarter of memory ({limit:.3g} GB). "
-            "Use a smaller data.fraction, or `regraft train -m`."
+        raise ConfigError(
+            "probe",
+            f"it works on all features at once: {needed:.3g} GB, over a quarter of memory ({limit:.3g} GB). "
+            "Use a smaller data.fraction, or `regraft train -m`.",
         )
 
 
@@ -185,4 +187,4 @@ def _require_a_linear_head(config: Config) -> None:
     ]  # fmt: skip
     reason = next((text for is_wrong, text in wrong if is_wrong), None)
     if reason is not None:
-        raise ValueError(f"probe: {reason}. For anything else there is `regraft train -m`.")
+        raise ConfigError("probe", f"{reason}. For anything else there is `regraft train -m`.")

@@ -5,6 +5,8 @@ Only the choice and its checks; the pixels are worked on in `batch_crops`, `view
 
 from dataclasses import dataclass
 
+from regraft.core.errors import ConfigError
+
 CROPS = ("resized", "padded")
 POLICIES = ("trivialaugment", "randaugment")
 
@@ -80,4 +82,4 @@ def _check_choice(key: str, value: str | None, choices: tuple[str, ...]) -> None
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
     if not is_right:
-        raise ValueError(f"augment.{key}: got {value!r}; allowed: {allowed}.")
+        raise ConfigError(f"augment.{key}", got=value, allowed=f"{allowed}")

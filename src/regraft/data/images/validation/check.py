@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from regraft.core.errors import ConfigError
 from regraft.data.fingerprint import image_digests
 from regraft.data.images.file_reading.facts import THUMB
 from regraft.data.images.file_reading.read import Progress, Read, near_pairs_of, read_all
@@ -124,9 +125,10 @@ def splits_of(splits: Splits) -> dict[str, ArrayImages]:
     found = {}
     for name, images in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
         if images is not None and not isinstance(images, ArrayImages):
-            raise ValueError(
-                "data: a check looks at images in memory and at folders; this data set is of files of another kind. "
-                "Fix: give its class a method `tree`, see regraft.data.sources.folder.FolderSource."
+            raise ConfigError(
+                "data",
+                "a check looks at images in memory and at folders; this data set is of files of another kind. "
+                "Fix: give its class a method `tree`, see regraft.data.sources.folder.FolderSource.",
             )
         if images is not None:
             found[name] = images
