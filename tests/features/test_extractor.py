@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from regraft.features.extractor import Prefix, measure
 from regraft.models.backbones import efficientnet_lite0, small
 from regraft.models.backbones import torchvision as torchvision_backbones
-from regraft.models.backbones.stages import cut
+from regraft.models.backbones.stages import split
 
 Stages = dict[str, nn.Module]
 
@@ -30,7 +30,7 @@ def small_vit() -> Stages:
     first = [name for name in tensors if name.startswith(("conv_proj", "class_token", "encoder.pos_embedding"))]
     rest = [name for name in tensors if name not in first]
     blocks = {f"block{index}": [name for name in rest if f"layer_{index}." in name] for index in range(2)}
-    return cut(model, {"patch_embed": first, **blocks, "norm": [n for n in rest if "encoder.ln" in n]}, "vit")
+    return split(model, {"patch_embed": first, **blocks, "norm": [n for n in rest if "encoder.ln" in n]}, "vit")
 
 
 def lite0() -> Stages:

@@ -8,7 +8,7 @@ from regraft.models.freezing import (
     LinearProbe,
     NoFreezing,
     Phase,
-    Progress,
+    TrainingPoint,
     UpTo,
     factors_at,
     phases,
@@ -18,12 +18,12 @@ STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 
 
 def trained(strategy, epoch, max_epochs=10):
-    factors = factors_at(strategy, Progress(epoch, max_epochs), STAGES)
+    factors = factors_at(strategy, TrainingPoint(epoch, max_epochs), STAGES)
     return [name for name, factor in factors.items() if factor > 0]
 
 
 def test_no_freezing_trains_all_at_the_base_rate():
-    assert NoFreezing()(Progress(0, 1), STAGES) == dict.fromkeys([*STAGES, "head"], 1.0)
+    assert NoFreezing()(TrainingPoint(0, 1), STAGES) == dict.fromkeys([*STAGES, "head"], 1.0)
 
 
 def test_linear_probe_trains_the_head_to_the_end():
@@ -130,7 +130,7 @@ def test_a_strategy_must_cover_every_stage_and_train_the_head(change, message):
         return {stage: factor for stage, factor in factors.items() if factor is not None}
 
     with pytest.raises(ValueError, match=message):
-        factors_at(strategy, Progress(0, 1), STAGES)
+        factors_at(strategy, TrainingPoint(0, 1), STAGES)
 
 
 def test_last_stages_train_with_the_head():

@@ -1,6 +1,7 @@
-"""Freezing as data: which stages train at a point in training, and at what factor of the base learning rate.
+"""Freezing strategies: which stages train at a point in training, and at what factor of the base learning rate.
 
-Pure functions of progress and stage names. Nothing here knows of torch, Lightning or a model: `callback.py` applies it.
+Strategies are pure functions of the point in training and the stages' names; `FreezingCallback` applies them. `stages`
+are always the backbone's stage names, from the input up.
 """
 
 import difflib
@@ -16,12 +17,12 @@ HEAD = "head"
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where training stands.
+class TrainingPoint:
+    """A point in training.
 
     Attributes:
-        epoch: the epoch that is about to run or is running, counted from 0.
-        max_epochs: epochs of the whole run; -1 when unlimited, as Lightning has it.
+        epoch: the current epoch, from 0.
+        max_epochs: epochs of the whole run; -1 for unlimited, as in Lightning.
     """
 
     epoch: int
@@ -29,22 +30,17 @@ class Progress:
 
 
 class FreezingStrategy(Protocol):
-    """A pure function from progress to the learning-rate factor of each stage."""
+    """A pure function from a point in training to the learning-rate factor of each stage."""
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
-        """Returns the factor of the base learning rate for every name in `stages` and for "head"; 0.0 is frozen.
-
-        Args:
-            progress: where training stands.
-            stages: the backbone's stages from the input up.
-        """
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
+        """Returns the factor of the base learning rate for every stage and for "head"; 0.0 is frozen."""
 
 
 def keeps_statistics(strategy: FreezingStrategy) -> bool:
-    """Whether BatchNorm keeps the statistics that it came with in stages that train, too; a strategy may say so.
+    """Whether BatchNorm keeps its pretrained statistics also in stages that train; an optional strategy attribute.
 
-    Weights follow what they see in training. Statistics that are averaged over too few steps don't, and evaluation goes
-    by them; at small rates those of the pretraining serve both.
+    Statistics that are averaged over few steps are noisy, and evaluation uses them; at small learning rates those of
+    the pretraining serve training and evaluation better.
     """
     return bool(getattr(strategy, "keeps_statistics", False))
 
@@ -53,7 +49,7 @@ def keeps_statistics(strategy: FreezingStrategy) -> bool:
 class NoFreezing:
     """Trains everything from the first step."""
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for all."""
         return dict.fromkeys([*stages, HEAD], 1.0)
 
@@ -62,7 +58,7 @@ class NoFreezing:
 class LinearProbe:
     """Trains the head only."""
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head, 0.0 for every stage."""
         return dict.fromkeys(stages, 0.0) | {HEAD: 1.0}
 
@@ -72,16 +68,16 @@ class UpTo:
     """Freezes from the input up to and including one stage, and trains what follows.
 
     Attributes:
-        until: a stage's name, or a shell-style pattern (`layer*`), which freezes up to its last match.
+        until: name of a stage, or a shell-style pattern (`layer*`), which freezes up to its last match.
     """
 
     until: str
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 0.0 up to `until`, 1.0 above.
 
         Raises:
-            ValueError: no stage is named so, or the pattern matches none.
+            ValueError: no stage has this name, or the pattern matches none.
         """
         matches = [index for index, stage in enumerate(stages) if fnmatchcase(stage, self.until)]
         if not matches:
@@ -91,11 +87,7 @@ class UpTo:
 
 @dataclass(frozen=True)
 class LastStages:
-    """Trains the last stages and the head, on whatever backbone.
-
-    Attributes:
-        num_stages: how many stages train, counted from the head down.
-    """
+    """Trains the head and the last `num_stages` stages of any backbone."""
 
     num_stages: int
 
@@ -106,11 +98,11 @@ class LastStages:
                 f"got {self.num_stages}; it must be at least 1. To train the head only use freezing=linear_probe.",
             )
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the last `num_stages` stages and the head, 0.0 below.
 
         Raises:
-            ValueError: the backbone hasn't as many.
+            ValueError: the backbone has fewer stages.
         """
         if self.num_stages > len(stages):
             raise ConfigError(
@@ -129,19 +121,19 @@ class LPFT:
     Attributes:
         probe_epochs: epochs of the head alone; None is half of the run, at least 1 if the run has more than one.
         finetune_factor: factor of the base learning rate, for everything, once the backbone trains.
-        keeps_statistics: see `keeps_statistics`.
+        keeps_statistics: whether BatchNorm keeps its pretrained statistics while it trains.
     """
 
     probe_epochs: int | None
     finetune_factor: float
-    keeps_statistics: bool = False  # as runs of earlier versions did, whose configs don't say
+    keeps_statistics: bool = False
 
     def __post_init__(self) -> None:
         if self.probe_epochs is not None and self.probe_epochs < 1:
             raise ConfigError(
                 "freezing.probe_epochs",
                 f"got {self.probe_epochs}; allowed: 1 or more, or null (half of the run). "
-                f"For no probe at all use freezing=none.",
+                f"To start without a probe use freezing=none.",
             )
         if not 0 < self.finetune_factor < math.inf:
             raise ConfigError(
@@ -149,13 +141,13 @@ class LPFT:
                 f"got {self.finetune_factor}; it must be above 0. To train the head only use freezing=linear_probe.",
             )
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns the linear probe's factors, then `finetune_factor` for all.
 
         Raises:
-            ValueError: the run would end before fine-tuning starts, or has no limit to take half of.
+            ValueError: the run would end before fine-tuning starts, or `probe_epochs` is None and the run unlimited.
         """
-        if progress.epoch < self._num_probe_epochs(progress.max_epochs):
+        if point.epoch < self._num_probe_epochs(point.max_epochs):
             return dict.fromkeys(stages, 0.0) | {HEAD: 1.0}
         return dict.fromkeys([*stages, HEAD], self.finetune_factor)
 
@@ -163,7 +155,8 @@ class LPFT:
         if self.probe_epochs is None:
             if max_epochs < 0:
                 raise ConfigError(
-                    "freezing.probe_epochs", "null means half of trainer.max_epochs, which is unlimited. Set either."
+                    "freezing.probe_epochs",
+                    "null means half of trainer.max_epochs, which is unlimited. Set one of them.",
                 )
             return max_epochs // 2
         if 0 <= max_epochs <= self.probe_epochs:
@@ -178,10 +171,9 @@ class LPFT:
 
 @dataclass(frozen=True)
 class Gradual:
-    """Trains the head, then one more stage from the head down at a time (Howard and Ruder, ULMFiT, ACL 2018).
+    """Trains the head, then unfreezes the next stage below every `epochs_per_stage` epochs.
 
-    Attributes:
-        epochs_per_stage: epochs before the next stage joins.
+    Howard and Ruder, "Universal language model fine-tuning for text classification" (ACL 2018).
     """
 
     epochs_per_stage: int
@@ -190,20 +182,20 @@ class Gradual:
         if self.epochs_per_stage < 1:
             raise ConfigError("freezing.epochs_per_stage", f"got {self.epochs_per_stage}; it must be at least 1.")
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head and for the last epoch // epochs_per_stage stages, 0.0 below."""
-        num_frozen = len(stages) - progress.epoch // self.epochs_per_stage
+        num_frozen = len(stages) - point.epoch // self.epochs_per_stage
         return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
 
 @dataclass(frozen=True)
 class Layerwise:
-    """Trains everything, each stage at decay times the rate of the one above it.
+    """Trains everything, each stage at `decay` times the learning rate of the one above it.
 
-    The rate is absolute: base * decay**depth, depth counted from the head (0) down.
+    A stage's rate is base * decay**depth, where depth counts from the head (0) down.
 
     Attributes:
-        decay: ratio of neighbouring stages' rates, in (0, 1].
+        decay: ratio of the rates of neighbouring stages, in (0, 1].
     """
 
     decay: float
@@ -212,13 +204,12 @@ class Layerwise:
         if not 0 < self.decay <= 1:
             raise ConfigError("freezing.decay", got=self.decay, allowed="above 0, at most 1")
 
-    def __call__(self, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
+    def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns decay**depth for each stage, 1.0 for the head."""
         return {stage: self.decay ** (len(stages) - index) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
 
 def _unknown_stage(name: str, stages: Sequence[str]) -> str:
-    """Returns the sentence for a stage that isn't there."""
     if set(name) & set("*?["):
         return f"freezing.until: the pattern {name!r} matches no stage. The backbone has: {', '.join(stages)}."
     close = difflib.get_close_matches(name, stages, n=1)
@@ -227,24 +218,24 @@ def _unknown_stage(name: str, stages: Sequence[str]) -> str:
 
 
 _UNLIMITED_HORIZON = 1000
-"""Epochs that `phases` looks ahead when the run has no limit of its own."""
+"""Epochs that `phases` looks ahead in a run without a limit."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs with the same factors; it lasts until the next phase starts."""
+    """Epochs with the same factors, from `start_epoch` until the next phase starts."""
 
     start_epoch: int
     factors: dict[str, float]
 
 
-def factors_at(strategy: FreezingStrategy, progress: Progress, stages: Sequence[str]) -> dict[str, float]:
-    """Returns the strategy's factors after checking that they cover each stage and the head, and that the head trains.
+def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
+    """Returns the strategy's factors, checked: they cover each stage and the head, and the head trains.
 
     Raises:
         ValueError: a name is missing or unknown, a factor is negative or not finite, or the head is frozen.
     """
-    factors = strategy(progress, stages)
+    factors = strategy(point, stages)
     name = type(strategy).__name__
     if set(factors) != {*stages, HEAD}:
         missing = [stage for stage in [*stages, HEAD] if stage not in factors]
@@ -258,24 +249,22 @@ def factors_at(strategy: FreezingStrategy, progress: Progress, stages: Sequence[
         if not 0 <= factor < math.inf:
             raise ConfigError("freezing", f"{name} gives {stage} the factor {factor}; allowed: 0 (frozen) and above.")
     if factors[HEAD] == 0:
-        raise ConfigError("freezing", f"{name} freezes the head in epoch {progress.epoch}; the head must always train.")
+        raise ConfigError("freezing", f"{name} freezes the head in epoch {point.epoch}; the head must always train.")
     return factors
 
 
 def phases(strategy: FreezingStrategy, stages: Sequence[str], max_epochs: int) -> list[Phase]:
-    """Returns the run's phases in order; the first starts at epoch 0.
+    """Returns the phases of a run in order; the first starts at epoch 0.
 
     Args:
-        strategy: what decides.
-        stages: the backbone's stages from the input up.
-        max_epochs: epochs of the run; -1 is unlimited, and looks 1000 epochs ahead.
+        max_epochs: -1 for unlimited, of which the first 1000 epochs are looked at.
 
     Raises:
-        ValueError: the strategy doesn't fit these stages or this length.
+        ValueError: the strategy doesn't fit these stages or this number of epochs.
     """
     found: list[Phase] = []
     for epoch in range(_UNLIMITED_HORIZON if max_epochs < 0 else max(max_epochs, 1)):
-        factors = factors_at(strategy, Progress(epoch, max_epochs), stages)
+        factors = factors_at(strategy, TrainingPoint(epoch, max_epochs), stages)
         if not found or factors != found[-1].factors:
             found.append(Phase(epoch, factors))
     return found

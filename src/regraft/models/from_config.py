@@ -1,4 +1,4 @@
-"""The backbone of a config, with its weights or without."""
+"""Backbone and head built from a config, with their weights or without."""
 
 import copy
 import inspect
@@ -19,26 +19,20 @@ from regraft.runs.checkpoint import read as read_checkpoint
 from regraft.runs.folder import find_checkpoint
 
 Built = tuple[Backbone, Config | None]
-"""A backbone and its architecture; one without weights, and None, where those are yet to be downloaded."""
+"""A backbone and its architecture; (a backbone without weights, None) where the weights have to be downloaded first."""
 
 
 class LastBackbone:
-    """Makes backbones, but not the same one twice in a row: most jobs of a sweep differ in something else."""
+    """Caches the last backbone that was built: most jobs of a sweep differ in something else."""
 
     def __init__(self) -> None:
         self._made: tuple[list[Any], Built] | None = None
 
     def of(self, model: Config, trust: Sequence[str], make: Callable[[], Built]) -> Built:
-        """Returns what `make` gives; without calling it, if that was made last.
-
-        Args:
-            model: the config's section.
-            trust: see `build_backbone`.
-            make: makes it of the two.
-        """
+        """Returns the backbone for `model` and `trust`, calling `make` only if the last one was for others."""
         key = [model, trust]
         if self._made is None or self._made[0] != key:
-            self._made = None  # or two would be in memory while the next one is made
+            self._made = None  # so that no two backbones are in memory at once
             self._made = copy.deepcopy(key), make()
         return self._made[1]
 
@@ -47,11 +41,12 @@ def build_backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Confi
     """Returns the backbone and its architecture: the config that builds it again, without weights.
 
     Args:
-        model: the config's section.
+        model: the section `model` of the config.
         trust: further modules whose classes an earlier run's checkpoint may name.
 
     Raises:
-        ValueError: unknown name, weights that don't match; OSError: no file, no network.
+        ValueError: the name is unknown, or the weights don't match.
+        OSError: there is no such file, or no network.
     """
     architecture = model
     make = factory(model, "model")
@@ -78,10 +73,7 @@ def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = Non
 
 
 def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
-    """Returns the head on features of (batch, num_features), giving logits of (batch, num_classes).
-
-    Its weights are drawn from the run's seed alone, whatever the backbone drew before.
-    """
+    """Returns the head; its initial weights depend on the run's seed alone, not on what the backbone drew before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
         made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
@@ -89,7 +81,7 @@ def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module
 
 
 def head_source(config: Config) -> Checkpoint | None:
-    """Returns the checkpoint whose head a run starts with, None if it starts with one of its own."""
+    """Returns the checkpoint given by `head_from`, whose head a run starts with; None if there is none."""
     path = config.get("head_from")
     if path is None:
         return None
@@ -97,10 +89,10 @@ def head_source(config: Config) -> Checkpoint | None:
 
 
 def load_head(head: nn.Module, earlier: Checkpoint) -> None:
-    """Fills a head with the weights of an earlier run's, whose classes the data has in the same order.
+    """Loads the head of an earlier run with the same classes in the same order.
 
     Raises:
-        ValueError: the run had another head.
+        ValueError: the shapes differ.
     """
     states = earlier.content["state_dict"]
     found = {key.removeprefix("head."): value for key, value in states.items() if key.startswith("head.")}

@@ -1,6 +1,7 @@
-"""Heads: from features (batch, num_features) to logits (batch, num_classes).
+"""Classification heads: from features (batch, num_features) to logits (batch, num_classes).
 
-The last linear layer of each is called `classifier`. What makes features out of images doesn't belong here.
+The last linear layer of each head is called `classifier`. `dropout` is the probability, in [0, 1), of zeroing an input
+of the layer that follows; `init` and `init_std` are those of `initialise`. Invalid values raise a ValueError.
 """
 
 import itertools
@@ -34,18 +35,6 @@ class Linear(nn.Module):
     """Dropout and one linear layer."""
 
     def __init__(self, num_features: int, num_classes: int, *, dropout: float, init: str, init_std: float) -> None:
-        """Builds the head.
-
-        Args:
-            num_features: features a sample.
-            num_classes: logits a sample.
-            dropout: share of features zeroed in training, in [0, 1).
-            init: see `initialise`.
-            init_std: see `initialise`.
-
-        Raises:
-            ValueError: a knob is out of range.
-        """
         super().__init__()
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(num_features, num_classes)
@@ -57,7 +46,12 @@ class Linear(nn.Module):
 
 
 class MLP(nn.Module):
-    """Hidden layers, each with activation and dropout, and a linear classifier."""
+    """Hidden layers, each with activation and dropout, and a linear classifier.
+
+    Args:
+        hidden_sizes: width of each hidden layer, at least one.
+        activation: relu, gelu, silu, tanh or leaky_relu.
+    """
 
     def __init__(
         self,
@@ -70,20 +64,6 @@ class MLP(nn.Module):
         init: str,
         init_std: float,
     ) -> None:
-        """Builds the head.
-
-        Args:
-            num_features: features a sample.
-            num_classes: logits a sample.
-            hidden_sizes: width of each hidden layer, at least one.
-            activation: relu, gelu, silu, tanh or leaky_relu.
-            dropout: share of each hidden layer zeroed in training, in [0, 1).
-            init: see `initialise`.
-            init_std: see `initialise`.
-
-        Raises:
-            ValueError: a knob is out of range.
-        """
         super().__init__()
         if not hidden_sizes or min(hidden_sizes) < 1:
             raise ConfigError(
@@ -106,27 +86,18 @@ class MLP(nn.Module):
 
 
 class Cosine(nn.Module):
-    """Scaled cosine similarity to one learned direction a class (Gidaris and Komodakis, CVPR 2018).
+    """Scaled cosine similarity to one learned direction per class (Gidaris and Komodakis, CVPR 2018).
 
     logits = scale * cos(features, weight of the class); `scale` is learned, there is no bias.
+
+    Args:
+        scale: initial value of the learned scale (an inverse temperature), above 0; the paper uses 10.
+        init: any but `zeros`, which has no direction.
     """
 
     def __init__(
         self, num_features: int, num_classes: int, *, scale: float, dropout: float, init: str, init_std: float
     ) -> None:
-        """Builds the head.
-
-        Args:
-            num_features: features a sample.
-            num_classes: logits a sample.
-            scale: what the learned scale (an inverse temperature) starts from, above 0; the paper uses 10.
-            dropout: share of features zeroed in training, in [0, 1).
-            init: see `initialise`; not `zeros`, which has no direction.
-            init_std: see `initialise`.
-
-        Raises:
-            ValueError: a knob is out of range.
-        """
         super().__init__()
         if not scale > 0:
             raise ConfigError("head.scale", f"got {scale}; it must be above 0.")
@@ -140,13 +111,13 @@ class Cosine(nn.Module):
         initialise(self, init, init_std)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (batch, num_classes) of features (batch, num_features); each lies in [-scale, scale]."""
+        """Returns logits (batch, num_classes), each in [-scale, scale], of features (batch, num_features)."""
         directions = functional.normalize(self.classifier.weight, dim=1)
         return self.scale * functional.linear(functional.normalize(self.dropout(features), dim=1), directions)
 
 
 class Mapping(nn.Module):
-    """A learned linear map from the source's features to a target feature space, and a linear classifier there."""
+    """A learned linear map to a target feature space of `target_features` dimensions, and a linear classifier on it."""
 
     def __init__(
         self,
@@ -158,19 +129,6 @@ class Mapping(nn.Module):
         init: str,
         init_std: float,
     ) -> None:
-        """Builds the head.
-
-        Args:
-            num_features: features a sample.
-            num_classes: logits a sample.
-            target_features: size of the target feature space, at least 1.
-            dropout: share of mapped features zeroed in training, in [0, 1).
-            init: see `initialise`.
-            init_std: see `initialise`.
-
-        Raises:
-            ValueError: a knob is out of range.
-        """
         super().__init__()
         if target_features < 1:
             raise ConfigError("head.target_features", f"got {target_features}; it must be at least 1.")
@@ -185,17 +143,17 @@ class Mapping(nn.Module):
 
 
 def initialise(head: nn.Module, init: str, init_std: float) -> None:
-    """Draws the weights of the head's linear layers anew from torch's global generator; their biases become 0.
+    """Initialises the weights of the head's linear layers from torch's global generator; sets their biases to 0.
 
     Args:
         head: its last linear layer is called `classifier`.
         init: `default` (torch's own, biases too), `xavier_uniform`, `xavier_normal`, `kaiming_uniform`,
-            `kaiming_normal`, `normal`, or `zeros`: the classifier only, as hidden layers of zeros would never train,
-            so those keep the default.
+            `kaiming_normal`, `normal`, or `zeros`, which applies to the classifier only: hidden layers of zeros would
+            never train.
         init_std: standard deviation of `normal`, above 0.
 
     Raises:
-        ValueError: an unknown `init`, or an `init_std` that isn't above 0.
+        ValueError: `init` is unknown, or `init_std` isn't above 0.
     """
     if not init_std > 0:
         raise ConfigError("head.init_std", f"got {init_std}; it must be above 0.")

@@ -1,7 +1,4 @@
-"""Tensors from a file into a module, all or none.
-
-Which tensors of a file are the backbone's is the business of each source's file; so is any download.
-"""
+"""Reading of weight files, and strict loading of tensors into a module; the errors that backbones share."""
 
 import urllib.error
 import urllib.request
@@ -19,7 +16,7 @@ _MAX_NAMES = 10
 
 
 def is_path(weights: str) -> bool:
-    """Whether `weights` speaks of a file, not of weights that a library knows by name."""
+    """Whether `weights` is the path of a file, not the name of weights that a library knows."""
     return weights.endswith(_SUFFIXES) or "/" in weights or "\\" in weights
 
 
@@ -27,8 +24,8 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
     """Returns the tensors of a plain state dict, on the CPU.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file would run code, is damaged, or holds something else.
+        FileNotFoundError: the file doesn't exist.
+        ValueError: the file would run code, is damaged, or isn't a plain state dict.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -54,16 +51,16 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path} is no whole .safetensors file ({error}). Copy or download it again.") from error
+        raise ValueError(
+            f"{path} is not a valid .safetensors file (truncated or corrupt: {error}). Copy or download it again."
+        ) from error
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
-    """Loads every tensor of the module.
+    """Loads every tensor of the module, by the module's own names.
 
     Args:
-        module: takes the tensors, in place.
-        tensors: by the module's own names.
-        source: whence the tensors come, for the message.
+        source: where the tensors come from, for the message.
         target: what the module is, for the message.
 
     Raises:
@@ -78,8 +75,8 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
     state = OrderedDict(tensors)
-    # Only the root's version: MNASNet refuses to load without one, while BatchNorm and ViT mend old files' names only
-    # where theirs is unknown.
+    # Only the root's version: MNASNet refuses to load without one, while BatchNorm and ViT convert the names of old
+    # files only where their own version is missing.
     state._metadata = {"": own._metadata[""]}  # type: ignore[attr-defined]
     try:
         module.load_state_dict(state)
@@ -93,21 +90,21 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
 
 
 def without(tensors: Mapping[str, Tensor], modules: Iterable[str]) -> dict[str, Tensor]:
-    """Returns the tensors that don't belong to the named modules (a classifier's, say)."""
+    """Returns the tensors that don't belong to the named modules, such as a classifier."""
     prefixes = tuple(f"{module}." for module in modules)
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
 
 
-def require_answer(url: str) -> None:
-    """Raises URLError when the host can't be reached: libraries retry for most of a minute."""
+def require_reachable(url: str) -> None:
+    """Raises URLError if the host can't be reached: libraries themselves retry for most of a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:
-        return  # an answer, whatever it says
+        return  # the host answers, whatever the status
 
 
 def offline_error(what: str, error: BaseException) -> ConnectionError:
-    """Returns the error for weights that no network brings: one sentence, with the offline choices."""
+    """Returns the error for weights that can't be downloaded, with the offline choices."""
     reason = str(getattr(error, "reason", "")) or type(error).__name__
     return ConnectionError(
         f"model.weights: can't download {what} ({reason}); without a network use model=efficientnet_lite0 "
@@ -116,7 +113,7 @@ def offline_error(what: str, error: BaseException) -> ConnectionError:
 
 
 def unknown_name_error(source: str, name: str, known: Iterable[str]) -> ValueError:
-    """Returns the error for a model name that the library doesn't know, with the closest ones."""
+    """Returns the error for a model name that the library doesn't know, with the closest names."""
     import difflib
 
     known = list(known)

@@ -47,7 +47,7 @@ def write_safetensors(path: Path, source: Backbone) -> Path:
     return path
 
 
-def graft(path: Path, image_size: int | None = None, num_channels: int | None = None) -> Backbone:
+def from_checkpoint(path: Path, image_size: int | None = None, num_channels: int | None = None) -> Backbone:
     return from_run.build(path=str(path), image_size=image_size, num_channels=num_channels, construct=construct)
 
 
@@ -58,7 +58,7 @@ def test_the_backbone_is_the_earlier_runs(tmp_path, source, kind: str) -> None:
         "ckpt": lambda: write_ckpt(tmp_path / "x.ckpt", source),
         "safetensors": lambda: write_safetensors(tmp_path / "x.safetensors", source),
     }[kind]()
-    backbone = graft(path)
+    backbone = from_checkpoint(path)
     images = torch.rand(2, 3, 16, 16)
     assert torch.equal(backbone.eval()(images), source.eval()(images))
     assert backbone.input_spec == SPEC
@@ -73,7 +73,7 @@ def test_a_run_gives_its_best_checkpoint_else_its_last(tmp_path, source) -> None
 
 
 def test_another_image_size_keeps_the_rest_of_the_spec(tmp_path, source) -> None:
-    spec = graft(write_ckpt(tmp_path / "x.ckpt", source), image_size=32).input_spec
+    spec = from_checkpoint(write_ckpt(tmp_path / "x.ckpt", source), image_size=32).input_spec
     assert spec.image_size == 32
     assert (spec.mean, spec.interpolation) == (SPEC.mean, SPEC.interpolation)
 
@@ -83,14 +83,14 @@ def test_another_number_of_channels_lists_both_shapes(tmp_path, source) -> None:
     message = r"x.ckpt does not fit regraft.models.backbones.small.simple_cnn\(widths=\[4, 6\].*"
     message += r"stages.conv1.conv.weight \(4, 3, 3, 3\) there, \(4, 1, 3, 3\) here"
     with pytest.raises(ValueError, match=message):
-        graft(path, num_channels=1)
+        from_checkpoint(path, num_channels=1)
 
 
 def test_tensors_of_another_architecture_list_both_sides(tmp_path, source) -> None:
     path = write_ckpt(tmp_path / "x.ckpt", source)
     other = construct({**ARCHITECTURE, "weights": None, "widths": [4, 6, 8]})
     with pytest.raises(ValueError, match=r"Only here \(6\): stages.conv3.*Only there \(0\): none"):
-        from_run.graft(other, from_run.read(path))
+        from_run.load_source(other, from_run.read(path))
 
 
 def test_a_missing_path_and_an_empty_folder_are_named(tmp_path) -> None:

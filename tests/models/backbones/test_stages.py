@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from regraft.models.backbones.stages import cut
+from regraft.models.backbones.stages import split
 
 
 class Plain(nn.Module):
@@ -45,20 +45,20 @@ def compose(parts: dict[str, nn.Module], x: Tensor) -> Tensor:
 
 def test_composition_is_the_model_though_two_values_cross() -> None:
     model = Plain().eval()
-    parts = cut(model, STAGES, "plain")
+    parts = split(model, STAGES, "plain")
     x = torch.randn(3, 4)
     assert list(parts) == ["low", "high"]
     assert torch.equal(compose(parts, x), model(x))
 
 
 def test_a_loose_parameter_is_its_users_and_a_buffer_too() -> None:
-    parts = cut(Plain(), STAGES, "plain")
+    parts = split(Plain(), STAGES, "plain")
     assert set(parts["low"].state_dict()) == {"first.weight", "first.bias"}
     assert {"scale", "shift", "second.1.running_mean"} <= set(parts["high"].state_dict())
 
 
 def test_a_module_used_in_two_stages_follows_each_ones_mode() -> None:
-    parts = cut(Plain().train(), STAGES, "plain")
+    parts = split(Plain().train(), STAGES, "plain")
     parts["low"].eval()
     x = torch.randn(3, 4)
     low = parts["low"](x)
@@ -69,20 +69,20 @@ def test_a_module_used_in_two_stages_follows_each_ones_mode() -> None:
 
 def test_what_features_do_not_touch_is_left_out_and_logged(caplog) -> None:
     with caplog.at_level(logging.INFO):
-        parts = cut(Plain(), {**STAGES, "rest": ["unused.weight", "unused.bias"]}, "plain")
+        parts = split(Plain(), {**STAGES, "rest": ["unused.weight", "unused.bias"]}, "plain")
     assert list(parts) == ["low", "high"]
     assert "plain: features don't depend on unused.bias, unused.weight; left out." in caplog.text
 
 
 def test_the_model_keeps_its_mode_and_its_modules() -> None:
     model = Plain().eval()
-    parts = cut(model, STAGES, "plain")
+    parts = split(model, STAGES, "plain")
     assert not any(module.training for module in model.modules())
     assert parts["low"].first is model.first
 
 
 def test_a_copy_keeps_names_modes_and_results() -> None:
-    parts = nn.ModuleDict(cut(Plain(), STAGES, "plain")).eval()
+    parts = nn.ModuleDict(split(Plain(), STAGES, "plain")).eval()
     clone = copy.deepcopy(parts)
     x = torch.randn(3, 4)
     assert torch.equal(compose(dict(clone.items()), x), compose(dict(parts.items()), x))
@@ -120,7 +120,7 @@ class ByMode(Backwards):
 def test_what_cannot_be_cut_is_one_stage_and_logged(model: nn.Module, reason: str, caplog) -> None:
     stages = {name: [f"{name}.weight", f"{name}.bias"] for name in ("first", "second")}
     with caplog.at_level(logging.WARNING):
-        parts = cut(model, stages, "odd")
+        parts = split(model, stages, "odd")
     assert parts == {"backbone": model}
-    assert "odd can't be cut into stages" in caplog.text
+    assert "odd can't be split into stages" in caplog.text
     assert reason in caplog.text

@@ -78,7 +78,7 @@ def test_a_model_whose_forward_cannot_be_traced_is_one_stage_and_says_so(caplog)
     with caplog.at_level(logging.WARNING):
         backbone = build("crossvit_tiny_240")
     assert backbone.stage_names == ("backbone",)
-    assert "crossvit_tiny_240 can't be cut into stages" in caplog.text
+    assert "crossvit_tiny_240 can't be split into stages" in caplog.text
 
 
 @pytest.mark.parametrize("num_channels", [3, 1])
@@ -141,7 +141,7 @@ def test_without_a_network_the_offline_choices_are_named_at_once(monkeypatch) ->
         ({"name": "resnet18.foo"}, "no weights tagged 'foo'. It has: a1_in1k"),
         ({"name": "resnet10t", "weights": "imagenet"}, "got 'imagenet'; allowed: DEFAULT"),
         ({"name": "nf_resnet26", "weights": "DEFAULT"}, "timm has no weights for nf_resnet26"),
-        ({"name": "nest_tiny", "image_size": 100}, "nest_tiny does not take 100"),
+        ({"name": "nest_tiny", "image_size": 100}, "nest_tiny does not accept 100"),
     ],
 )
 def test_mistakes_are_named(arguments, message: str) -> None:

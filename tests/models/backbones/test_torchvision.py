@@ -158,10 +158,10 @@ def test_from_scratch_the_data_gives_mean_and_std() -> None:
     ("arguments", "message"),
     [
         ({"name": "resnt18"}, r"model.name: torchvision has no 'resnt18' among \d+ models. Close: resnet18"),
-        ({"name": "resnet18", "weights": "V9"}, "'V9'; resnet18 has: DEFAULT, IMAGENET1K_V1; else null"),
-        ({"name": "inception_v3"}, "got 64; inception_v3 takes 75 px or more"),
-        ({"name": "vit_b_32", "image_size": 100}, "vit_b_32 does not take 100 px"),
-        ({"name": "maxvit_t"}, "maxvit_t does not take 64 px"),
+        ({"name": "resnet18", "weights": "V9"}, "'V9'; allowed: DEFAULT, IMAGENET1K_V1, null"),
+        ({"name": "inception_v3"}, "got 64; inception_v3 needs at least 75 px"),
+        ({"name": "vit_b_32", "image_size": 100}, "vit_b_32 does not accept 100 px"),
+        ({"name": "maxvit_t"}, "maxvit_t does not accept 64 px"),
     ],
 )
 def test_mistakes_are_named(arguments, message: str) -> None:

@@ -18,13 +18,12 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
     """Returns the CIFAR ResNet of section 4.2: stem, then layer1..layer3 of (depth - 2) / 6 blocks each.
 
     16, 32 and 64 channels, shortcuts of option A (no parameters), global average pooling to 64 features. With a linear
-    head for 10 classes 20, 32, 44 and 56 layers have 0.27, 0.46, 0.66 and 0.85 million parameters, as table 6 says.
+    head for 10 classes 20, 32, 44 and 56 layers have 0.27, 0.46, 0.66 and 0.85 million parameters, as in table 6.
 
     Args:
-        depth: layers with weights, the head's included: 6n + 2.
-        weights: a file with this architecture's state dict (`layer1.0.conv1.weight`, ...), or null for random.
+        depth: layers with weights, the head included: 6n + 2.
+        weights: a file with a state dict of this architecture (`layer1.0.conv1.weight`, ...), or null for random.
         image_size: pixels; null for 32.
-        num_channels: 3 or 1.
 
     Raises:
         ValueError: a depth that is not 6n + 2, or tensors that don't fit.
@@ -41,7 +40,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
     last.add_module("flatten", nn.Flatten())
     for module in stages.modules():
         if isinstance(module, nn.Conv2d):
-            # He et al., "Delving deep into rectifiers" (ICCV 2015), which the paper initialises by.
+            # He et al., "Delving deep into rectifiers" (ICCV 2015), the initialisation of the paper.
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     if weights is not None:
         load_tensors(stages, read_file(weights), weights, f"cifar_resnet depth={depth}")
@@ -49,7 +48,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
 
 
 class _BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut that, where the size changes, subsamples and pads channels with zeros."""
+    """Two 3 x 3 convolutions and a shortcut, which subsamples and pads channels with zeros if the size changes."""
 
     def __init__(self, num_in: int, num_out: int) -> None:
         super().__init__()

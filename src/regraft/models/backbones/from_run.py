@@ -1,8 +1,4 @@
-"""The backbone of an earlier run, its head discarded: for transfer from a source task to a target task.
-
-What a checkpoint holds is written elsewhere (the module's hyper-parameters, the export); here it is only read. How an
-architecture becomes a backbone is the business of whoever calls `build`.
-"""
+"""Backbones from earlier runs, without their heads: for transfer from a source task to a target task."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,13 +20,13 @@ _PREFIX = "backbone."
 
 @dataclass(frozen=True)
 class SourceCheckpoint:
-    """What an earlier run left of its backbone.
+    """The backbone in a checkpoint of an earlier run.
 
     Attributes:
-        architecture: the plain config that its backbone was built from, `_target_` included.
-        input_spec: what it was fed, mean and std included.
-        tensors: by the backbone's own names, `stages.<stage>....`.
-        path: the file read.
+        architecture: plain config that builds the backbone, `_target_` included.
+        input_spec: of the training images, mean and std included.
+        tensors: state dict of the backbone, `stages.<stage>....`.
+        path: of the file.
     """
 
     architecture: dict[str, Any]
@@ -49,30 +45,25 @@ def build(
     """Returns the backbone of an earlier run with its trained weights.
 
     Args:
-        path: a run's folder (its best checkpoint, else its last), a .ckpt or a .safetensors file of Regraft.
-        image_size: pixels; null for the run's own.
-        num_channels: null for the run's own; another number than that doesn't fit and is an error.
-        construct: builds an architecture with random weights.
+        path: folder of a run (its best checkpoint, or else its last), or a .ckpt or .safetensors file of Regraft.
+        image_size: pixels; null for that of the run.
+        num_channels: null for that of the run; any other number is an error.
+        construct: builds a backbone of an architecture with random weights.
 
     Raises:
-        FileNotFoundError: no such file, or a folder without a checkpoint.
+        FileNotFoundError: the file doesn't exist, or the folder has no checkpoint.
         ValueError: not a checkpoint of Regraft, one that would run code, or tensors that don't fit.
     """
     source = read(path)
     changes = {"image_size": image_size, "num_channels": num_channels}
     overrides: dict[str, Any] = {key: value for key, value in changes.items() if value is not None}
     if "weights" in source.architecture:
-        overrides["weights"] = None  # the run's own tensors replace them
-    return graft(construct({**source.architecture, **overrides}), source)
+        overrides["weights"] = None  # the tensors of the run replace them
+    return load_source(construct({**source.architecture, **overrides}), source)
 
 
 def read(path: str | Path) -> SourceCheckpoint:
-    """Returns the backbone's part of a run's folder, a .ckpt or a .safetensors file.
-
-    Raises:
-        FileNotFoundError: no such file, or a folder without a checkpoint.
-        ValueError: not a checkpoint of Regraft, or one that would run code.
-    """
+    """Returns the backbone in the folder of a run, or in a .ckpt or .safetensors file; raises as `build`."""
     file = find_checkpoint(path, prefer="best", key="model.path")
     tensors, fields = _read_safetensors(file) if file.suffix == ".safetensors" else _read_lightning(file)
     tensors = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
@@ -84,21 +75,19 @@ def read(path: str | Path) -> SourceCheckpoint:
             f"{file} is not a checkpoint of Regraft (it lacks {lacks}). For a plain state dict use "
             "model=<its architecture> model.weights=PATH.",
         )
-    odd = [key for key in ("architecture", "input_spec") if not isinstance(fields[key], Mapping)]
-    if odd:
-        raise ConfigError("model.path", f"{file} is not a checkpoint of Regraft; its {', '.join(odd)} is odd.")
+    invalid = [key for key in ("architecture", "input_spec") if not isinstance(fields[key], Mapping)]
+    if invalid:
+        raise ConfigError("model.path", f"{file} is not a checkpoint of Regraft: invalid {', '.join(invalid)}.")
     require_bounded_tree(fields["architecture"], file)
     spec = InputSpec.from_dict(fields["input_spec"])
     return SourceCheckpoint(dict(fields["architecture"]), spec, tensors, file)
 
 
-def graft(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
-    """Loads the source's weights and what they were fed into a backbone of its architecture; returns that backbone.
-
-    The image size stays the backbone's own.
+def load_source(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
+    """Loads weights and input spec of the source into a backbone, which keeps its image size; returns the backbone.
 
     Raises:
-        ValueError: tensors differ; both sides are listed.
+        ValueError: names or shapes of the tensors differ; the message lists both sides.
     """
     load_tensors(backbone, source.tensors, str(source.path), _describe(source.architecture))
     fields = {**source.input_spec.to_dict(), "image_size": backbone.input_spec.image_size}
@@ -118,7 +107,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]
     try:
         return tensors, {key: json.loads(metadata[key]) for key in ("architecture", "input_spec") if key in metadata}
     except (ValueError, RecursionError) as error:
-        raise ConfigError("model.path", f"the metadata of {path} is no JSON ({error}).") from error
+        raise ConfigError("model.path", f"the metadata of {path} is not valid JSON ({error}).") from error
 
 
 def _describe(architecture: Mapping[str, Any]) -> str:

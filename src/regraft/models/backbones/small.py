@@ -1,4 +1,4 @@
-"""Small plain networks to pretrain on a source domain and to compare with; no weights exist for them."""
+"""Small networks without pretrained weights: to pretrain on a source domain, and as baselines."""
 
 import itertools
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ _DEFAULT_IMAGE_SIZE = 32
 def simple_cnn(
     *, widths: Sequence[int], batch_norm: bool, weights: str | None, image_size: int | None, num_channels: int
 ) -> Backbone:
-    """Returns a LeNet-like network: stages conv1, conv2, ..., each convolution, ReLU, 2 x 2 max pooling.
+    """Returns a LeNet-like network of stages conv1, conv2, ..., each convolution, ReLU and 2 x 2 max pooling.
 
     After LeCun et al., "Gradient-based learning applied to document recognition" (1998), with 3 x 3 convolutions, ReLU
     and global average pooling at the end.
@@ -23,12 +23,11 @@ def simple_cnn(
     Args:
         widths: output channels of each stage; the last is the number of features.
         batch_norm: whether BatchNorm follows each convolution.
-        weights: a file with this architecture's state dict (`conv1.conv.weight`, ...), or null for random.
+        weights: a file with a state dict of this architecture (`conv1.conv.weight`, ...), or null for random.
         image_size: pixels, at least 2 ** stages; null for 32.
-        num_channels: 3 or 1.
 
     Raises:
-        ValueError: no or non-positive widths, an image too small, or tensors that don't fit.
+        ValueError: no or non-positive widths, an image that is too small, or tensors that don't fit.
     """
     _check_positive("model.widths", widths)
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
@@ -47,14 +46,13 @@ def simple_cnn(
 def mlp(
     *, hidden_sizes: Sequence[int], dropout: float, weights: str | None, image_size: int | None, num_channels: int
 ) -> Backbone:
-    """Returns a multilayer perceptron on flattened pixels: stages layer1, layer2, ..., each linear, ReLU, dropout.
+    """Returns a perceptron on flattened pixels of stages layer1, layer2, ..., each linear, ReLU and dropout.
 
     Args:
         hidden_sizes: units of each layer; the last is the number of features.
         dropout: probability, in [0, 1).
-        weights: a file with this architecture's state dict (`layer1.linear.weight`, ...), or null for random.
+        weights: a file with a state dict of this architecture (`layer1.linear.weight`, ...), or null for random.
         image_size: pixels, part of the architecture; null for 32.
-        num_channels: 3 or 1.
 
     Raises:
         ValueError: no or non-positive sizes, a dropout outside of [0, 1), or tensors that don't fit.

@@ -1,8 +1,7 @@
-"""Cuts any model into ordered, named stages, with torch.fx.
+"""Splitting of any model into ordered, named stages, with torch.fx.
 
 Only the top-level forward is traced: a module whose parameters and buffers belong to at most one stage is a leaf, so
-whatever is dynamic inside it (padding by size, dropout by mode, window attention) stays as its library wrote it. Which
-tensors make a stage is the business of each source's file.
+whatever is dynamic inside it (padding by size, dropout by mode, window attention) stays as its library wrote it.
 """
 
 import copy
@@ -16,12 +15,12 @@ from torch import Tensor, fx, nn
 _LOGGER = logging.getLogger(__name__)
 
 
-class _CutError(Exception):
-    """The model's graph has no order that keeps the stages one after the other."""
+class _SplitError(Exception):
+    """The model's graph can't be ordered so that the stages follow one another."""
 
 
-class _Entry(nn.Module):
-    """Calls the model with images alone, so that optional arguments keep their defaults under tracing."""
+class _ImagesOnly(nn.Module):
+    """Calls the model with images alone, so that optional arguments keep their defaults in tracing."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -34,7 +33,7 @@ class _Entry(nn.Module):
 class _StageTracer(fx.Tracer):
     """Traces into a module only where it spans several stages."""
 
-    # A buffer must be a node of the graph; else arithmetic on it would be frozen into a constant.
+    # A buffer must be a node of the graph; otherwise arithmetic on it would become a constant.
     proxy_buffer_attributes = True
 
     def __init__(self, stage_of: Mapping[int, int]) -> None:
@@ -45,22 +44,19 @@ class _StageTracer(fx.Tracer):
         return len({self._stage_of[id(tensor)] for tensor in _tensors(m) if id(tensor) in self._stage_of}) <= 1
 
 
-def cut(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> dict[str, nn.Module]:
-    """Returns the model's forward as modules to be called one after the other.
+def split(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> dict[str, nn.Module]:
+    """Returns the model's forward as modules to be called one after the other, by stage name.
 
-    A stage ends where the next one's first parameter is touched; what has no parameters (a final pooling, a shortcut's
-    sum) belongs to the stage before it. Where several values cross a boundary, a tuple does. Submodules are shared
-    with `model`, under their own names; tensors that the forward never touches are left out.
+    A stage ends where the first parameter of the next one is used; operations without parameters (a final pooling, the
+    sum of a shortcut) belong to the stage before. If several values cross a boundary, they are passed as a tuple.
+    Submodules are shared with `model`, under their own names; tensors that the forward never uses are left out. A model
+    that can't be traced, or not split in this order, becomes the one stage `backbone`, with a warning.
 
     Args:
-        model: its forward takes images and gives features.
-        stages: from the input up, each stage's parameters and buffers by name. A buffer that no stage names joins the
-            stage that uses it.
-        name: the model's, for the log.
-
-    Returns:
-        Stage name to module, from the input up; the one stage `backbone`, logged, where the forward can't be traced or
-        can't be cut in this order.
+        model: maps images to features.
+        stages: from the input up, the names of each stage's parameters and buffers. A buffer that belongs to no stage
+            joins the stage that uses it.
+        name: of the model, for the log.
     """
     tensors = dict(_named_tensors(model))
     order = list(stages)
@@ -71,7 +67,7 @@ def cut(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> dic
     # What tracing unknown code can raise is open-ended (TraceError, TypeError, AttributeError, ...).
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        _LOGGER.warning("%s can't be cut into stages (%s); it is one stage, `backbone`.", name, reason)
+        _LOGGER.warning("%s can't be split into stages (%s); it is one stage, `backbone`.", name, reason)
         return {"backbone": model}
     unused = tensors.keys() - {key for part in parts.values() for key, _ in _named_tensors(part)}
     if unused:
@@ -90,21 +86,21 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _trace(model: nn.Module, stage_of: Mapping[int, int]) -> fx.Graph:
-    """Returns the graph of the top-level forward, which must be the same in training and in evaluation."""
+    """Returns the graph of the top-level forward, which must be the same in training and in evaluation mode."""
     was_training = model.training
-    entry = _Entry(model)
+    entry = _ImagesOnly(model)
     try:
         training_graph = _StageTracer(stage_of).trace(entry.train())
         graph = _StageTracer(stage_of).trace(entry.eval())
     finally:
         model.train(was_training)
     if training_graph.python_code("self").src != graph.python_code("self").src:
-        raise _CutError("its forward differs between training and evaluation")
+        raise _SplitError("its forward differs between training and evaluation")
     return graph
 
 
 def _assign(model: nn.Module, graph: fx.Graph, stage_of: Mapping[int, int]) -> dict[fx.Node, int]:
-    """Returns each node's stage: its tensors', or without any the one that the forward has reached."""
+    """Returns the stage index of each node: that of its tensors, or the one that the forward has reached."""
     claimed = dict(stage_of)
     reached = 0
     node_stages = {}
@@ -112,10 +108,10 @@ def _assign(model: nn.Module, graph: fx.Graph, stage_of: Mapping[int, int]) -> d
         for tensor in _tensors_of(model, node):
             stage = claimed.setdefault(id(tensor), reached)
             if stage < reached and node.op == "get_attr":
-                # A loose parameter (a class token, say) is its user's, wherever the library lists it.
+                # A parameter outside of any layer (such as a class token) belongs to the stage that uses it.
                 stage = reached
             if stage < reached:
-                raise _CutError(f"{_target(node)} is used after the next stage has begun")
+                raise _SplitError(f"{_target(node)} is used after the next stage has begun")
             reached = stage
         node_stages[node] = reached
     return node_stages
@@ -136,7 +132,7 @@ def _tensors_of(model: nn.Module, node: fx.Node) -> list[Tensor]:
 
 
 def _split(model: nn.Module, graph: fx.Graph, node_stages: Mapping[fx.Node, int]) -> dict[int, fx.GraphModule]:
-    """Returns one module a stage that has nodes, by stage index."""
+    """Returns a module for each stage that has nodes, by stage index."""
     nodes = [node for node in graph.nodes if node.op not in ("placeholder", "output")]
     result = next(node for node in graph.nodes if node.op == "output").args[0]
     assert isinstance(result, fx.Node), "features are one tensor"
@@ -151,7 +147,7 @@ def _split(model: nn.Module, graph: fx.Graph, node_stages: Mapping[fx.Node, int]
         incoming = outgoing
     owned = [id(tensor) for part in parts.values() for tensor in _tensors(part)]
     if len(owned) != len(set(owned)):
-        raise _CutError("a parameter is used in two stages")
+        raise _SplitError("a parameter is used in two stages")
     _unshare(list(parts.values()))
     return parts
 
@@ -161,15 +157,13 @@ def _is_needed_after(node: fx.Node, index: int, node_stages: Mapping[fx.Node, in
 
 
 def _stage_graph(incoming: list[fx.Node], own: list[fx.Node], outgoing: list[fx.Node]) -> fx.Graph:
-    """Returns the graph of one stage: one argument, one result, tuples where several values cross."""
+    """Returns the graph of one stage: one argument, one result, each a tuple if several values cross the boundary."""
     graph = fx.Graph()
     argument = graph.placeholder("x")
     if len(incoming) == 1:
         copies = {incoming[0]: argument}
     else:
-        copies = {
-            node: graph.call_function(operator.getitem, (argument, position)) for position, node in enumerate(incoming)
-        }
+        copies = {node: graph.call_function(operator.getitem, (argument, index)) for index, node in enumerate(incoming)}
     for node in own:
         copied = graph.node_copy(node, copies.__getitem__)
         if node.op in ("call_module", "get_attr"):
@@ -180,7 +174,7 @@ def _stage_graph(incoming: list[fx.Node], own: list[fx.Node], outgoing: list[fx.
 
 
 def _unshare(parts: list[fx.GraphModule]) -> None:
-    """Gives each stage its own copy of a module without parameters, so that its mode is the stage's alone."""
+    """Gives each stage its own copy of shared modules without parameters, so that modes are set for one stage alone."""
     seen: set[int] = set()
     for part in parts:
         targets = {str(node.target) for node in part.graph.nodes if node.op == "call_module"}

@@ -1,6 +1,6 @@
-"""Any model of timm.
+"""Backbones from timm: any of its models, without the classifier.
 
-Imported for timm's models and for `bundled` alone, so that no other model waits for timm.
+Nothing but `efficientnet_lite0` imports this module, because importing timm takes long.
 """
 
 import logging
@@ -16,49 +16,60 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.backbones.stages import cut
+from regraft.models.backbones.stages import split
 from regraft.models.weights import (
     is_path,
     load_tensors,
     offline_error,
     read_file,
-    require_answer,
+    require_reachable,
     unknown_name_error,
     without,
 )
 
+_LOGGER = logging.getLogger(__name__)
+
+# timm's mark for "belongs to the group before": a trailing norm or convolution, which is a stage of its own here.
+_MERGE_WITH_PREVIOUS = 99999
+_CONTAINERS = ("blocks", "stages", "layers", "levels", "cells")
+# Not enough for a stage's name without the rest of the path; `head` is the name of Regraft's own head.
+_VAGUE = (*_CONTAINERS, "head")
+
 
 def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
-    """Returns a timm model cut into its own groups, e.g. stem, layer1..4 or patch_embed, block0..11, norm.
+    """Returns a timm model, split into timm's groups such as stem, layer1..4 or patch_embed, block0..11, norm.
 
-    A model that timm gives no groups, or whose forward can't be cut between them, is the one stage `backbone`.
+    A model without groups, or whose forward can't be split between them, is the one stage `backbone`.
 
     Args:
-        name: as timm writes it, with or without a tag: `resnet18`, `resnet18.a1_in1k`.
-        weights: DEFAULT for the tag's pretrained weights; a file with this architecture's state dict; null for random.
-        image_size: pixels; null for the weights' own. Weights of position embeddings are resampled by timm.
-        num_channels: 3, or 1: the first convolution's weights are then summed over colours, the mean and std averaged.
+        name: timm's, with or without a tag: `resnet18`, `resnet18.a1_in1k`.
+        weights: DEFAULT for the pretrained weights of the tag; a file with a state dict of this architecture; null for
+            random.
+        image_size: pixels; null for that of the weights. timm resamples position embeddings.
+        num_channels: 3, or 1, for which the weights of the first convolution are summed over the channels, and mean
+            and std averaged.
 
     Raises:
-        ValueError: unknown name, tag or weights, a size that the model doesn't take, or tensors that don't fit.
-        FileNotFoundError: no file at `weights`.
-        ConnectionError: weights to download, and no network.
+        ValueError: unknown name, tag or weights, an image size that the model doesn't accept, or tensors that don't
+            fit.
+        FileNotFoundError: the file `weights` doesn't exist.
+        ConnectionError: the weights can't be downloaded.
     """
     config = _pretrained_config(name)
     spec = InputSpec(config.input_size[-1] if image_size is None else image_size, num_channels)
     model = _create(name, config, weights, spec)
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
-    return Backbone(cut(model, stages_of(model), name), num_features(model), spec)
+    return Backbone(split(model, stages_of(model), name), num_features(model), spec)
 
 
 def num_features(model: nn.Module) -> int:
-    """Returns the length of what a timm model made with `num_classes=0` gives."""
+    """Returns the number of features of a timm model made with `num_classes=0`."""
     return int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
 
 
 def input_spec(model: nn.Module, image_size: int, num_channels: int) -> InputSpec:
-    """Returns what a timm model's pretrained weights were fed, at another size or in gray where asked."""
+    """Returns the input spec of a timm model's pretrained weights, with the given size and number of channels."""
     config = resolve_model_data_config(model)
     mean, std = tuple(config["mean"]), tuple(config["std"])
     if num_channels == 1:
@@ -69,10 +80,11 @@ def input_spec(model: nn.Module, image_size: int, num_channels: int) -> InputSpe
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
     """Loads a state dict of the same timm architecture into a model made with `num_classes=0`.
 
-    The classifier's tensors are dropped, colour convolutions summed when the model takes grayscale.
+    The tensors of the classifier are dropped; the first convolution is summed over channels if the model takes
+    grayscale.
 
     Raises:
-        ValueError: other names or shapes.
+        ValueError: names or shapes differ.
     """
     config: Any = model.pretrained_cfg
     tensors = without(tensors, _as_tuple(config.get("classifier")))
@@ -114,11 +126,11 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
 
 
 def has_weights(*, name: str, weights: str | None) -> bool:
-    """Returns whether nothing is to be downloaded for these weights, and doesn't.
+    """Whether the weights are on this machine already; downloads nothing.
 
     Raises:
         ValueError: unknown name, tag or weights.
-        ConnectionError: they are to be downloaded, and there is no network.
+        ConnectionError: the weights aren't here, and the host can't be reached.
     """
     config = _pretrained_config(name)
     if weights is None or is_path(weights):
@@ -127,7 +139,7 @@ def has_weights(*, name: str, weights: str | None) -> bool:
     if _cached(name, config) is not None:
         return True
     try:
-        require_answer(huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url))
+        require_reachable(huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url))
     except OSError as error:
         raise offline_error(f"timm's weights for {name}", error) from error
     return False
@@ -137,7 +149,7 @@ def _require_known(weights: str) -> None:
     if weights != "DEFAULT":
         raise ConfigError(
             "model.weights",
-            f"got {weights!r}; allowed: DEFAULT (the weights of the tag in model.name), null, or the path of a file.",
+            f"got {weights!r}; allowed: DEFAULT (the weights of model.name's tag), null, or the path of a file.",
         )
 
 
@@ -147,37 +159,37 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
     except (TypeError, AssertionError, ValueError) as error:
         if "img_size" not in options:
             raise
-        raise ConfigError("model.image_size", f"{name} does not take {options['img_size']} ({error}).") from error
+        raise ConfigError("model.image_size", f"{name} does not accept {options['img_size']} px ({error}).") from error
 
 
 def _resize(model: nn.Module, image_size: int, name: str) -> None:
     resize: Callable[..., None] | None = getattr(model, "set_input_size", None)
     if resize is None:
         raise ConfigError(
-            "model.image_size", f"got {image_size}; {name} takes weights from a file at its own size only."
+            "model.image_size", f"got {image_size}; {name} loads weights from a file at its own size only."
         )
     resize(img_size=image_size)
 
 
 def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> nn.Module:
-    """Returns the model with its pretrained weights, from the hub's cache where they lie there."""
+    """Returns the model with its pretrained weights, from the hub's cache if they are there."""
     repository = config.hf_hub_id
     cached = _cached(name, config)
     if cached is not None:
         return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})
     try:
         if repository:
-            require_answer(huggingface_hub.constants.ENDPOINT)
+            require_reachable(huggingface_hub.constants.ENDPOINT)
         return _construct(name, {**options, "pretrained": True})
     except OSError as error:
         raise offline_error(f"timm's weights for {name}", error) from error
 
 
 def _cached(name: str, config: PretrainedCfg) -> str | None:
-    """Returns where the hub's cache has the weights, None if it hasn't.
+    """Returns the path of the weights in the hub's cache, None if they aren't there.
 
     Raises:
-        ValueError: there are none anywhere.
+        ValueError: timm has no weights for this model.
     """
     repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
     if not (repository or config.url):
@@ -192,23 +204,11 @@ def _as_tuple(names: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...
     return (names,) if isinstance(names, str) else tuple(names or ())
 
 
-_LOGGER = logging.getLogger(__name__)
-
-
-# timm's mark for "belongs to the group before": a trailing norm or convolution, which is a stage of its own here.
-_MERGE_WITH_PREVIOUS = 99999
-_CONTAINERS = ("blocks", "stages", "layers", "levels", "cells")
-
-
-# Not fit for a stage's name without what follows in the path; `head` is what Regraft puts on top.
-_VAGUE = (*_CONTAINERS, "head")
-
-
 def stages_of(model: nn.Module) -> dict[str, list[str]]:
-    """Returns stage name to parameter names, from the input up, as the model's `group_matcher` has them."""
+    """Returns stage name to parameter names, from the input up, by the model's `group_matcher`."""
     try:
         matcher = model.group_matcher(coarse=True)  # type: ignore[operator]
-    # A method that a model lacks, or that says "not implemented" by an assertion (rdnet).
+    # Some models lack the method, or signal "not implemented" by an assertion (rdnet).
     except (AttributeError, AssertionError, NotImplementedError) as error:
         _LOGGER.warning("%s has no group_matcher (%r); it is one stage, `backbone`.", type(model).__name__, error)
         return {"backbone": [name for name, _ in model.named_parameters()]}
@@ -219,7 +219,7 @@ def stages_of(model: nn.Module) -> dict[str, list[str]]:
 
 
 def _separate_tail(spec: Any) -> Any:
-    """Returns a group_matcher's entry with its trailing modules as groups of their own."""
+    """Returns an entry of a group_matcher with its trailing modules as groups of their own."""
     if not isinstance(spec, (list, tuple)):
         return spec
     tail = (float(_MERGE_WITH_PREVIOUS - 1),)
@@ -227,7 +227,7 @@ def _separate_tail(spec: Any) -> Any:
 
 
 def _stage_names(groups: list[list[str]]) -> list[str]:
-    """Returns a name for each group: stem or patch_embed, then the shortest module path that tells it from the rest."""
+    """Returns a name for each group: stem or patch_embed, then the shortest module path that is unique."""
     first = "patch_embed" if any("patch_embed" in parameter for parameter in groups[0]) else "stem"
     paths = [group[0].split(".")[:-1] or [group[0]] for group in groups]
     depths = [1] * len(groups)

@@ -1,7 +1,4 @@
-"""Every classification model of torchvision, its head removed.
-
-How a family's parameters fall into stages stands in `torchvision_families`.
-"""
+"""Backbones from torchvision: any of its classification models, without the classifier."""
 
 import urllib.error
 import urllib.parse
@@ -16,40 +13,42 @@ from torchvision.models import vision_transformer
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.backbones.stages import cut
+from regraft.models.backbones.stages import split
 from regraft.models.backbones.torchvision_families import family_of, remove_head, stages_of
 from regraft.models.weights import (
     is_path,
     load_tensors,
     offline_error,
     read_file,
-    require_answer,
+    require_reachable,
     unknown_name_error,
     without,
 )
 
-# torchvision turns ImageNet's statistics into these inside googlenet and inception_v3 (`transform_input`). Asking for
-# them instead is the same function, and works for grayscale.
+# Inside googlenet and inception_v3 torchvision converts from ImageNet's statistics to these (`transform_input`). To
+# normalise by them in the first place is the same function, and works for grayscale.
 _HALF = (0.5, 0.5, 0.5)
 
 
 def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
-    """Returns a torchvision model cut into the stages its users know, e.g. stem, layer1..layer4.
+    """Returns a torchvision model, split into its usual stages such as stem, layer1..layer4.
 
-    Features are what enters the whole classifier (`fc`, `classifier`, `head`, `heads`), pooled; the LayerNorm of
-    ConvNeXt's and MaxViT's stays in the last stage. VGG and AlexNet are pooled to one value a channel (512, 256), not
-    to the 7 x 7 that their classifiers took. Auxiliary classifiers (googlenet, inception_v3) are left out.
+    Features are the pooled input of the classifier (`fc`, `classifier`, `head`, `heads`); the LayerNorm in the
+    classifiers of ConvNeXt and MaxViT stays in the last stage. VGG and AlexNet are pooled to one value a channel (512,
+    256), not to the 7 x 7 of their classifiers. Auxiliary classifiers (googlenet, inception_v3) are left out.
 
     Args:
         name: one of `torchvision.models.list_models(module=torchvision.models)`.
-        weights: DEFAULT or another name of torchvision's; a file with this architecture's state dict; null for random.
-        image_size: pixels; null for the weights' own. A ViT's position embeddings are interpolated.
-        num_channels: 3, or 1: the first convolution's weights are then summed over colours, the mean and std averaged.
+        weights: DEFAULT or another weights name of torchvision; a file with a state dict of this architecture; null for
+            random.
+        image_size: pixels; null for that of the weights. The position embeddings of a ViT are interpolated.
+        num_channels: 3, or 1, for which the weights of the first convolution are summed over the channels, and mean
+            and std averaged.
 
     Raises:
-        ValueError: unknown name or weights, a size that the model doesn't take, or tensors that don't fit.
-        FileNotFoundError: no file at `weights`.
-        ConnectionError: weights to download, and no network.
+        ValueError: unknown name or weights, an image size that the model doesn't accept, or tensors that don't fit.
+        FileNotFoundError: the file `weights` doesn't exist.
+        ConnectionError: the weights can't be downloaded.
     """
     preset = _preset(name, weights)
     size = preset.transforms().crop_size[0] if image_size is None else image_size
@@ -64,15 +63,15 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         _sum_colours(model)
     if weights is not None:
         spec = _input_spec(name, preset, size, num_channels)
-    return Backbone(cut(model, stages_of(name, model), name), num_features, spec)
+    return Backbone(split(model, stages_of(name, model), name), num_features, spec)
 
 
 def has_weights(*, name: str, weights: str | None) -> bool:
-    """Returns whether nothing is to be downloaded for these weights, and doesn't.
+    """Whether the weights are on this machine already; downloads nothing.
 
     Raises:
         ValueError: unknown name or weights.
-        ConnectionError: they are to be downloaded, and there is no network.
+        ConnectionError: the weights aren't here, and the host can't be reached.
     """
     preset = _preset(name, weights)
     if weights is None or is_path(weights):
@@ -81,14 +80,14 @@ def has_weights(*, name: str, weights: str | None) -> bool:
     if Path(torch.hub.get_dir(), "checkpoints", file).is_file():
         return True
     try:
-        require_answer(preset.url)
+        require_reachable(preset.url)
     except OSError as error:
         raise offline_error(f"torchvision's {preset}", error) from error
     return False
 
 
 def _preset(name: str, weights: str | None) -> Any:
-    """Returns torchvision's own record of the weights; of the default ones for a file or none."""
+    """Returns torchvision's entry of the weights; the default entry if `weights` is a file or None."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise unknown_name_error("torchvision", name, known)
@@ -97,7 +96,7 @@ def _preset(name: str, weights: str | None) -> Any:
         return presets.DEFAULT
     if weights not in presets.__members__:  # `DEFAULT` is a member, an alias
         allowed = ", ".join(["DEFAULT", *(preset.name for preset in presets)])
-        raise ConfigError("model.weights", f"got {weights!r}; {name} has: {allowed}; else null, or the path of a file.")
+        raise ConfigError("model.weights", f"got {weights!r}; allowed: {allowed}, null, or the path of a file.")
     return presets[weights]
 
 
@@ -107,7 +106,7 @@ def _from_scratch(name: str, image_size: int) -> tuple[nn.Module, int]:
 
 
 def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, int]:
-    """Returns the model with weights that torchvision downloads, and its number of features."""
+    """Returns the model with weights downloaded by torchvision, and its number of features."""
     own_size = preset.transforms().crop_size[0]
     try:
         model = _construct(name, own_size, weights=preset)
@@ -120,7 +119,7 @@ def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, i
 
 
 def _from_tensors(name: str, image_size: int, tensors: Mapping[str, Tensor], source: str) -> tuple[nn.Module, int]:
-    """Returns the model with the given state dict, classifier aside, and its number of features."""
+    """Returns the model with the given state dict, except for the classifier, and its number of features."""
     family = family_of(name)
     model = _construct(name, image_size)
     num_features = remove_head(name, model)
@@ -143,18 +142,18 @@ def _construct(name: str, image_size: int, weights: Any = None) -> nn.Module:
     try:
         return torchvision.models.get_model(name, weights=weights, **options)
     except (AssertionError, ValueError) as error:
-        raise ConfigError("model.image_size", f"{name} does not take {image_size} px ({error}).") from error
+        raise ConfigError("model.image_size", f"{name} does not accept {image_size} px ({error}).") from error
 
 
 def _check_size(name: str, image_size: int) -> None:
-    """Raises ValueError for an image that the strides would shrink to nothing."""
+    """Raises ValueError if the strides would reduce the image to nothing."""
     smallest = max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
     if family_of(name).has_min_size and image_size < smallest:
-        raise ConfigError("model.image_size", f"got {image_size}; {name} takes {smallest} px or more.")
+        raise ConfigError("model.image_size", f"got {image_size}; {name} needs at least {smallest} px.")
 
 
 def _sum_colours(model: nn.Module) -> None:
-    """Makes the first convolution take one channel: a gray image gives what its three equal colours gave."""
+    """Makes the first convolution take one channel; a gray image gives the same output as in three equal channels."""
     first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
     first.weight = nn.Parameter(first.weight.detach().sum(dim=1, keepdim=True))
     first.in_channels = 1

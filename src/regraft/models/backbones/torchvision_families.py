@@ -1,7 +1,4 @@
-"""What torchvision's families call their parts: which parameters make a stage, which modules are the head.
-
-A new family of torchvision is one entry here. Building and weights belong to `torchvision`.
-"""
+"""torchvision's families of architectures: which parameters form a stage, which modules form the classifier."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,13 +15,14 @@ class Family:
     """One family of architectures.
 
     Attributes:
-        stages: (pattern at a parameter name's start, stage name) pairs, the first match counts; or what gives them.
+        stages: pairs of a pattern for the start of a parameter's name and its stage, of which the first match counts;
+            or a function of the model that returns them.
         head: modules between features and logits.
-        auxiliary: further classifiers, which `options` leave out but files hold.
-        options: for the constructor.
-        size_argument: the constructor's name for the image size, where the architecture depends on it.
-        has_min_size: whether smaller images than torchvision's `min_size` fail.
-        rename: from old files' tensor names to today's.
+        auxiliary: further classifiers, which are left out by `options` but are in weight files.
+        options: keyword arguments of the constructor.
+        size_argument: name of the constructor's argument for the image size, if the architecture depends on it.
+        has_min_size: whether images smaller than torchvision's `min_size` fail.
+        rename: maps tensor names of old files to current ones.
     """
 
     stages: _Patterns | Callable[[nn.Module], _Patterns]
@@ -57,7 +55,7 @@ def stages_of(name: str, model: nn.Module) -> dict[str, list[str]]:
 
 
 def remove_head(name: str, model: nn.Module) -> int:
-    """Makes the model give features; returns how many."""
+    """Makes the model return features instead of logits; returns their number."""
     head = family_of(name).head
     layers = (layer for path in head for layer in model.get_submodule(path).modules())
     first = next(layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d)))
@@ -74,7 +72,7 @@ def remove_head(name: str, model: nn.Module) -> int:
 
 
 def _counted(stem: str, layer_type: str, start: int) -> Callable[[nn.Module], _Patterns]:
-    """Returns patterns that number the children of `features` by how many of a type have come, from `start`."""
+    """Returns patterns that number the children of `features`, from `start`, by the layers of a type seen so far."""
 
     def patterns(model: nn.Module) -> _Patterns:
         count, found = start, []
@@ -96,7 +94,7 @@ def _conv_stem_and_head(model: nn.Module) -> _Patterns:
 
 
 def _rename_densenet(name: str) -> str:
-    """Returns today's name: files from before 2018 have `norm.1`, a dot that torch no longer allows."""
+    """Returns the current name: files from before 2018 have `norm.1`, with a dot that torch no longer allows."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.", r"\1\2.", name)
 
 

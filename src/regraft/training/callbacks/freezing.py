@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from regraft.core.types import Backbone
-from regraft.models.freezing import HEAD, FreezingStrategy, Progress, factors_at, keeps_statistics
+from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, factors_at, keeps_statistics
 
 
 def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:
@@ -108,7 +108,7 @@ class FreezingCallback(pl.Callback):
         # fast_dev_run sets max_epochs to 1, but what it tries out is the start of a run that has room for each phase.
         max_epochs = sys.maxsize if trainer.fast_dev_run else trainer.max_epochs  # type: ignore[attr-defined]
         assert max_epochs is not None, "Lightning sets max_epochs before it calls any hook."
-        return factors_at(self.strategy, Progress(trainer.current_epoch, max_epochs), backbone.stage_names)
+        return factors_at(self.strategy, TrainingPoint(trainer.current_epoch, max_epochs), backbone.stage_names)
 
 
 def _rebuild_ddp(trainer: pl.Trainer) -> None:
