@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test lint slow clean
+.PHONY: quickstart test lint docs slow clean
 
 quickstart: $(VENV)/installed
 	$(BIN)/regraft train experiment=quickstart
@@ -23,6 +23,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-test
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
 slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n auto -m slow
 
@@ -38,4 +42,4 @@ $(VENV)/installed-test: pyproject.toml | $(VENV)/bin/python
 	touch $(VENV)/installed $@
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) dist build docs/_build .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,90 @@
+"""Every command and every Python block of README and docs works, in the order of its page."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from helpers.documentation import PAGES, ROOT, Block, Reader, blocks_of, smaller
+
+BLOCKS = {path.relative_to(ROOT).as_posix(): blocks_of(path) for path in PAGES}
+RUN = {page: [block for block in blocks if block.is_run] for page, blocks in BLOCKS.items()}
+NOT_RUN = {
+    "README.md": [
+        "make quickstart    # sets everything up, then trains on handwritten digits, offline",
+        "python3 -m venv .venv",
+    ],
+    "docs/how-to/export.md": ["pip install 'regraft[onnx]'"],
+    "docs/how-to/install.md": ["python3 -m venv .venv", 'eval "$(regraft -sc install=bash)"'],
+    "docs/how-to/search.md": ["pip install 'regraft[optuna]'"],
+    "docs/how-to/serve.md": [
+        "pip install 'regraft[serve]'",
+        "regraft serve run=last",
+        "curl -F photos=@one.jpg -F photos=@two.jpg http://127.0.0.1:8000/predict",
+    ],
+    "docs/how-to/slurm.md": [
+        "sbatch train.sh",
+        "pip install 'regraft[submitit]'",
+        "regraft train -m seed=1,2,3 hydra/launcher=submitit_slurm hydra.launcher.partition=gpu \\",
+        "pip install 'regraft[joblib]'",
+        "pip install 'regraft[ray]'",
+        "regraft train -m seed=1,2,3 hydra/launcher=ray hydra.launcher.ray.init.address=auto",
+    ],
+    "docs/tutorials/first_run.md": ["python3 -m venv .venv"],
+}
+"""Of each page the first lines of the blocks that the tests don't run; the reason stands above each block."""
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    modules, path = set(sys.modules), sys.path[:]
+    yield Reader()
+    sys.path[:] = path
+    for name in [name for name in set(sys.modules) - modules if name.startswith("my_")]:
+        del sys.modules[name]
+
+
+def is_slow(block: Block) -> bool:
+    return block.mark == "slow"
+
+
+@pytest.mark.parametrize("page", [page for page, blocks in RUN.items() if not all(map(is_slow, blocks))])
+def test_the_quick_blocks_of_a_page_work(page, reader):
+    for block in RUN[page]:
+        if not is_slow(block):
+            reader.follow(block)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page, blocks in RUN.items() if any(map(is_slow, blocks))])
+def test_all_blocks_of_a_page_work(page, reader):
+    for block in RUN[page]:
+        reader.follow(block)
+
+
+def test_what_is_not_run_is_known():
+    found = {page: [block.first_line for block in blocks if block.not_run] for page, blocks in BLOCKS.items()}
+    assert {page: lines for page, lines in found.items() if lines} == NOT_RUN
+
+
+def test_no_command_hides_in_a_block_that_is_not_run():
+    hidden = [
+        f"{block.page}:{block.line}"
+        for blocks in BLOCKS.values()
+        for block in blocks
+        if not block.is_run and block.first_line.startswith(("regraft ", "$ ", "pip ", "make "))
+    ]
+    assert not hidden
+
+
+def test_the_readme_names_the_two_commands_that_set_everything_up():
+    text = (ROOT / "README.md").read_text()
+    assert "make quickstart" in text
+    assert "make test" in text
+
+
+def test_a_training_is_made_small_only_where_its_page_leaves_that_open():
+    words = smaller(["train", "model=resnet18", "trainer.max_epochs=5"])
+    assert "trainer.max_epochs=2" not in words
+    assert "model.weights=null" in words
+    assert smaller(["runs"]) == ["runs"]
