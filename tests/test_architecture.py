@@ -1,6 +1,7 @@
 """The house: which room stands above which, who may see a config, and what stays light."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -101,6 +102,108 @@ def circle_in(arrows: dict[str, set[str]]) -> list[str]:
 def test_circles_are_found():
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     assert not circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()})
+
+
+DOCUMENTED = {"_asdict", "_fields", "_make", "_replace", "_exit"}
+"""Public in spite of their underscore: of named tuples, and `os._exit`."""
+LOOPS = {"fit_loop", "epoch_loop", "configure_ddp"}
+"""Lightning's, public by their names only."""
+INTERNALS = sorted(SOURCE.rglob("*_internals.py"))
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("_") and name not in DOCUMENTED
+
+
+def names_of_ours() -> set[str]:
+    """Returns every underscored name that a file of ours defines."""
+    names: set[str] = set()
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_of_itself(node):
+                names.add(node.attr)
+    return set(filter(is_private, names))
+
+
+def is_of_itself(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+
+
+def private_names_of_others(source: str, ours: set[str]) -> list[str]:
+    """Returns the underscored names of other packages that a file's text uses."""
+    tree = ast.parse(source)
+    found: list[str] = []
+    foreign: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            start = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+            for alias in node.names:
+                if not (start + alias.name).startswith("regraft."):
+                    foreign.add((alias.asname or alias.name).partition(".")[0])
+                    found += [start + alias.name] if any(map(is_private, (start + alias.name).split("."))) else []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and (is_private(node.attr) or node.attr in LOOPS):
+            is_foreign = isinstance(node.value, ast.Name) and node.value.id in foreign
+            found += [ast.unparse(node)] if is_foreign or node.attr not in ours else []
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr", "hasattr", "delattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and is_private(name.value) and name.value not in ours:
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_private_names_of_other_packages_are_in_one_file_each():
+    ours = names_of_ours()
+    assert not {
+        str(path.relative_to(SOURCE)): found
+        for path in modules()
+        if path not in INTERNALS and (found := private_names_of_others(path.read_text(encoding="utf-8"), ours))
+    }
+    assert len({path.name for path in INTERNALS}) == len(INTERNALS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from torch.utils._pytree import tree_leaves",
+        "import hydra._internal.utils",
+        "from torch.nn.modules.batchnorm import _BatchNorm",
+        "import torch\ntorch._mine(1)",
+        "loop._restarting = False",
+        "self._normalize_file_name('a')",
+        "getattr(module, '_modules')",
+        "trainer.fit_loop.setup_data()",
+    ],
+)
+def test_private_names_are_found(source):
+    assert private_names_of_others(source, {"_mine"})
+
+
+def test_names_of_our_own_and_documented_ones_are_allowed():
+    source = (
+        "import os\nfrom regraft.core import _mine\nos._exit(1)\nother._mine\nrow._asdict()\nx.__class__\nself._mine"
+    )
+    assert not private_names_of_others(source, {"_mine"})
+
+
+@pytest.mark.parametrize("path", INTERNALS, ids=lambda path: path.stem)
+def test_what_reaches_into_a_package_has_a_test_named_after_it(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and any(map(is_private, str(node.module).split("."))):
+            names |= {alias.name for alias in node.names}
+    tests = Path(__file__).parent / path.relative_to(SOURCE).with_name(f"test_{path.name}")
+    lower = {name.lower() for name in re.findall(r"^def test_(\w+)", tests.read_text(encoding="utf-8"), re.MULTILINE)}
+    assert not {name for name in names if not any(test.startswith(snake(name)) for test in lower)}
+
+
+def snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 def test_no_room_without_a_purpose_in_its_name():

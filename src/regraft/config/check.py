@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Glob, IntervalSweep, Override
 from hydra.errors import OverrideParseException
@@ -20,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from regraft.config.compose import as_current, chosen_already, compose_once, explain, group_names, plain
 from regraft.config.errors import key_in
-from regraft.config.quoting import key_of, listed_values, quoted
+from regraft.config.quoting import grid_jobs, key_of, listed_values, quoted
 from regraft.config.top_level import chosen_groups, no_choice, top_level_faults
 
 _NO_SECTIONS = ("hydra", "experiment")
@@ -96,8 +95,7 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
         return [[str(parsed.input_line) for parsed in readable]], faults
     if _is_search(readable):
         return [[_one_of(parsed) for parsed in readable]], faults
-    (jobs,) = BasicSweeper.split_arguments(readable, None)
-    return jobs, faults
+    return grid_jobs(readable), faults
 
 
 def _is_search(overrides: Sequence[Override]) -> bool:

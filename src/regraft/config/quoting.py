@@ -1,5 +1,6 @@
 """A command's values as Hydra's grammar reads them, without people having to quote them twice."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,3 +88,17 @@ def listed_values(override: Override) -> tuple[str, ...]:
         key, _, spelt = str(override.input_line).partition("=")
         raise ConfigError(key, f"{spelt} has no value to choose from. Allowed: {_ALLOWED}.")
     return values
+
+
+def grid_jobs(overrides: Sequence[Override]) -> list[list[str]]:
+    """Returns the overrides of each job of a grid, which has every combination of the listed values."""
+    axes = {
+        override.get_key_element(): list(override.sweep_string_iterator())
+        if override.is_sweep_override()
+        else [override.get_value_element_as_str()]
+        for override in overrides
+    }
+    return [
+        [f"{key}={value}" for key, value in zip(axes, values, strict=True)]
+        for values in itertools.product(*axes.values())
+    ]

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
+from regraft.config.hydra_internals import FileConfigSource, files_read_by
 from regraft.config.safe_yaml import require_bounded
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import is_trusted, named_in, require_known, require_known_resolvers, values
@@ -43,7 +41,7 @@ class CheckedFiles(FileConfigSource):
         Raises:
             ValueError: it is no YAML, or asks for what only a command line may.
         """
-        path = Path(self.path, self._normalize_file_name(config_path))
+        path = Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
         if not path.is_file() or path.resolve().is_relative_to(conf_dir().resolve()):
             return super().load_config(config_path)
         try:
@@ -73,15 +71,8 @@ def checked(arguments: Sequence[str]) -> Iterator[None]:
             raise ConfigError(
                 "hydra.job.env_copy", "it would write the environment into the run's folder. Leave it out."
             )
-    Plugins.instance()  # has Hydra register its own first
-    types = SourcesRegistry.instance().types
-    before = types["file"]
-    # Of the name that it replaces: where a launcher's worker takes this up, Hydra registers its own again.
-    types["file"] = type(FileConfigSource.__name__, (CheckedFiles,), {"trust": trust})
-    try:
+    with files_read_by(CheckedFiles, trust=trust):
         yield
-    finally:
-        types["file"] = before
 
 
 def package_of(config_path: str, header: str | None) -> str:

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""Every kind of BatchNorm; subclasses of them are BatchNorms too."""
+
 EvalView = Literal["square", "center_crop"]
 """How evaluation brings a picture to `image_size`: the whole of it, or the central square; see `data.views`."""
 

@@ -4,6 +4,7 @@ What a data set is belongs in its source; what happens to pixels in `views`, `ba
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.sampler import Sampler
 
 from regraft.core.errors import ConfigError
+from regraft.core.lightning_internals import num_started_batches
 from regraft.core.types import Batch, EvalView, InputSpec
 from regraft.data.dataset import BatchDataset, RawBatch, step_seed
 from regraft.data.images.deterministic_views import FixedViews, choose_views
@@ -171,8 +173,7 @@ class ImageDataModule(pl.LightningDataModule):
         batches = TrainBatches(order, len(part), self._batch_size, *self._place())
         if self.trainer is not None and self.trainer.state.fn == "fit":
             # Of a run that is resumed in the middle of an epoch, some are done.
-            progress = self.trainer.fit_loop.epoch_loop.batch_progress
-            batches.start_at(lambda: progress.current.ready)
+            batches.start_at(partial(num_started_batches, self.trainer))
         return batches
 
     def eval_batches(self, split: str, batch_size: int | None = None) -> EvalBatches:

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from regraft.core.torch_internals import TorchDispatchMode, tree_leaves
 
 _LOGGER = logging.getLogger(__name__)
 # Relative to the largest magnitude. A wrong fold is off by orders of magnitude more, rounding by less.
@@ -149,23 +149,22 @@ def _fold(modules: Sequence[nn.Module], pairs: Sequence[_Pair]) -> Callable[[], 
     """Folds the pairs; returns what puts all back."""
     weights = [(conv, conv.weight, conv.bias) for conv, _ in pairs]
     rests = {norm: _rest(norm) for _, norm in pairs}
-    parents = {parent for module in modules for parent in module.modules()}
     places = [
-        (parent, name, child)
-        for parent in parents
-        for name, child in parent._modules.items()
-        if isinstance(child, nn.BatchNorm2d) and child in rests
+        (module.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2], child)
+        for module in modules
+        for path, child in module.named_modules(remove_duplicate=False)
+        if path and isinstance(child, nn.BatchNorm2d) and child in rests
     ]
     for conv, norm in pairs:
         conv.weight, conv.bias = _folded(conv, norm)
     for parent, name, norm in places:
-        parent._modules[name] = rests[norm]
+        setattr(parent, name, rests[norm])
 
     def undo() -> None:
         for conv, weight, bias in weights:
             conv.weight, conv.bias = weight, bias
         for parent, name, norm in places:
-            parent._modules[name] = norm
+            setattr(parent, name, norm)
 
     return undo
 

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from regraft.core.types import BATCH_NORMS
 from regraft.features.batchnorm_folding import fold_batch_norms
 
 
@@ -118,7 +118,7 @@ def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int,
 
 
 def _mixes_rows(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.running_mean is None
+    return isinstance(module, BATCH_NORMS) and module.running_mean is None
 
 
 def _is_rows(values: Any, num_rows: int) -> bool:

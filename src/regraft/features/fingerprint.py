@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.distributions import Distribution
 
+from regraft.core.torch_internals import forward_hooks
 from regraft.core.types import InputSpec
 
 # Their code is known by their versions.
@@ -132,8 +133,7 @@ def _structure(stage: nn.Module, found: _Stage) -> Iterator[str]:
         for attribute, value in sorted(vars(module).items()):
             if attribute not in _OWN_ATTRIBUTES | _PROVENANCE:
                 yield f"{name}.{attribute} = {_described(value, found)}"
-        hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
-        if hooks:
+        if hooks := forward_hooks(module):
             yield f"{name} calls {_described(hooks, found)}"
         if isinstance(module, fx.GraphModule):
             found.code.update(

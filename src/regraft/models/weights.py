@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.core.safe_load import load_safely
+from regraft.core.torch_internals import copy_root_version
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 _MAX_NAMES = 10
@@ -75,9 +76,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
     state = OrderedDict(tensors)
-    # Only the root's version: MNASNet refuses to load without one, while BatchNorm and ViT convert the names of old
-    # files only where their own version is missing.
-    state._metadata = {"": own._metadata[""]}  # type: ignore[attr-defined]
+    copy_root_version(state, own)
     try:
         module.load_state_dict(state)
     except RuntimeError as error:

@@ -5,10 +5,9 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.types import Override
 
-from regraft.config.quoting import listed_values
+from regraft.config.quoting import grid_jobs, listed_values
 from regraft.core.errors import ConfigError
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
@@ -121,8 +120,7 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
             )
         if override.is_sweep_override():
             listed_values(override)
-    (batch,) = BasicSweeper.split_arguments(list(overrides), None)
-    return batch
+    return grid_jobs(overrides)
 
 
 def drawn(overrides: Sequence[Override], num: int, seed: int) -> list[list[str]]:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra.plugins.launcher import Launcher
 
+from regraft.config.hydra_internals import BASIC_LAUNCHER, is_basic_launcher
 from regraft.config.quoting import quoted
 from regraft.runs.folder import Run
 from regraft.sweeps import locks
@@ -48,11 +48,10 @@ class Launching:
         self.folder = folder
         self._seconds: list[float] = []
         self.outcomes: dict[int, Outcome] = {}
-        # Not isinstance: Hydra loads the modules of its plugins anew, so there may be two classes of that name.
-        self.is_sequential = any(kind.__module__ == BasicLauncher.__module__ for kind in type(launcher).__mro__)
+        self.is_sequential = is_basic_launcher(launcher)
         self._at_once = 1 if self.is_sequential else n_jobs
         # `progress_line` says it better.
-        logging.getLogger(BasicLauncher.__module__).setLevel(logging.WARNING)
+        logging.getLogger(BASIC_LAUNCHER).setLevel(logging.WARNING)
 
     def run(self, batch: Sequence[Job], search: Search) -> None:
         """Runs some jobs: one by one in this process, together where the launcher has several.

@@ -63,10 +63,11 @@ class Trials:
         name = settings.study or plan.folder.name
         if "://" not in self._address:
             storages.mend(Path(self._address))
-        self._study = studies.study_at(storages.storage_at(self._address), name, settings.metrics, settings.directions)
+        storage = storages.storage_at(self._address)
+        self._study = studies.study_at(storage, name, settings.metrics, settings.directions)
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}
         studies.require_same_kinds(self._study, self._distributions)
-        self._stored = StoredTrials(self._study, plan.folder, settings.metrics)
+        self._stored = StoredTrials(self._study, storage, plan.folder, settings.metrics)
         with locks.changing(self._plan.folder):
             known = plan.known()
             stored = {**self._stored.of_the_folder(ended=True), **self._stored.of_the_folder(ended=False)}

@@ -29,12 +29,16 @@ class StoredTrials:
 
     Args:
         study: Optuna's.
+        storage: of the study.
         folder: of the sweep; a study in a database may have trials of others too.
         metrics: that it optimises.
     """
 
-    def __init__(self, study: optuna.Study, folder: Path, metrics: Sequence[str]) -> None:
+    def __init__(
+        self, study: optuna.Study, storage: optuna.storages.BaseStorage, folder: Path, metrics: Sequence[str]
+    ) -> None:
         self._study = study
+        self._storage = storage
         self._folder = folder
         self._metrics = metrics
 
@@ -103,7 +107,7 @@ class StoredTrials:
             self._study.tell(number, list(values), skip_if_finished=True)
             return
         state = TrialState.PRUNED if outcome.word == "pruned" else TrialState.FAIL
-        self._study._storage.set_trial_user_attr(trial._trial_id, _ERROR, outcome.text)
+        self._storage.set_trial_user_attr(trial_id(self._storage, self._study.study_name, number), _ERROR, outcome.text)
         self._study.tell(number, state=state, skip_if_finished=True)
 
     def outcome(self, trial: FrozenTrial) -> Outcome:
@@ -215,6 +219,11 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
     except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
         reason = " ".join(str(error.__cause__ or error).split())
         raise ConfigError("sweep.storage", f"{kind} can't be opened: {reason}") from error
+
+
+def trial_id(storage: optuna.storages.BaseStorage, study: str, number: int) -> int:
+    """Returns the id that a storage gave to the trial of a study."""
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study), number)
 
 
 def mend(journal: Path) -> None:

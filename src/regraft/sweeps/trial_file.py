@@ -46,17 +46,18 @@ class TrialFile:
 
         from regraft.sweeps import optuna_storage, optuna_study
 
+        storage = optuna_storage.storage_at(self.storage)
         # It is sampled by the sweep's own process.
         found = optuna.load_study(
             study_name=self.study,
-            storage=optuna_storage.storage_at(self.storage),
+            storage=storage,
             sampler=optuna.samplers.RandomSampler(),
             pruner=optuna_study.pruner(self.pruner, self.pruner_options),
         )
         frozen = next((trial for trial in found.get_trials(deepcopy=False) if trial.number == self.number), None)
         if frozen is None or frozen.state.is_finished():
             return None
-        return optuna.trial.Trial(found, frozen._trial_id)
+        return optuna.trial.Trial(found, optuna_storage.trial_id(storage, self.study, self.number))
 
     def is_given_up(self, value: float, epoch: int) -> bool:
         """Reports a value, and returns whether the search gives the trial up; not, if the study can't be reached.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from regraft.core.errors import ConfigError
+from regraft.core.lightning_internals import is_resumed_mid_epoch
 from regraft.training.metrics import MeanLoss, classification_metrics
 from regraft.training.schedule import RunSchedule
 
@@ -59,7 +60,7 @@ class TrainMetrics(nn.Module):
     def state(self) -> dict[str, Any]:
         """Returns all of it in plain types and tensors on the CPU."""
         metrics = {
-            name: {"count": metric._update_count} | {key: value.cpu() for key, value in _tensors(metric).items()}
+            name: {key: value.cpu() for key, value in _tensors(metric).items()}
             for name, metric in self._metrics().items()
         }
         return {"metrics": metrics, "rates": self.rates, "num_skipped": self.num_skipped}
@@ -67,11 +68,12 @@ class TrainMetrics(nn.Module):
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes up what `state` gave."""
         self.rates, self.num_skipped = dict(state["rates"]), state["num_skipped"]
+        # torchmetrics warns of a metric that is computed without an update; the sample isn't kept.
+        some_class = torch.zeros(1, dtype=torch.int64, device=self.loss.total.device)
+        self.update(self.loss.total.new_zeros(()), some_class, some_class)
         for name, metric in self._metrics().items():
-            kept = state["metrics"][name]
-            metric._update_count = kept["count"]
             for key, value in _tensors(metric).items():
-                setattr(metric, key, kept[key].to(value.device))
+                setattr(metric, key, state["metrics"][name][key].to(value.device))
 
     def _metrics(self) -> dict[str, Metric]:
         return {"loss": self.loss, "acc": self.acc}
@@ -121,7 +123,7 @@ class RunProgress:
         states = self._resumed["metrics"]
         if len(states) == trainer.world_size:
             self._metrics.load(states[trainer.global_rank])
-        elif trainer.fit_loop.restarted_mid_epoch:
+        elif is_resumed_mid_epoch(trainer):
             raise ConfigError(
                 "trainer.devices",
                 f"got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "

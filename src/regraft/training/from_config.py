@@ -10,11 +10,10 @@ from functools import partial
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from regraft.config.instantiate import Config, factory, require_numbers
 from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone
+from regraft.core.types import BATCH_NORMS, Backbone
 from regraft.data.from_config import build_datamodule, require_same_data
 from regraft.models.freezing import FreezingStrategy, keeps_statistics, phases
 from regraft.models.from_config import build_backbone, build_bare_backbone, build_head, load_head
@@ -109,7 +108,7 @@ def _warn_of_random_stages(config: Config, rows: Sequence[StageRow]) -> None:
 
 def _warn_of_empty_statistics(config: Config, body: Backbone, strategy: FreezingStrategy) -> None:
     is_random = "weights" in config["model"] and config["model"]["weights"] is None
-    has_norms = any(isinstance(module, _BatchNorm) for module in body.modules())
+    has_norms = any(isinstance(module, BATCH_NORMS) for module in body.modules())
     if is_random and has_norms and keeps_statistics(strategy):
         log.warning(
             "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "

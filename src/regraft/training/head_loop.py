@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from regraft.core.errors import ConfigError
+from regraft.core.lightning_internals import add_steps
 from regraft.core.types import EpochBatch
 from regraft.training.optim import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
 """Products of a step, batch size times parameters, from which on a second thread pays."""
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
 class Sums(NamedTuple):
@@ -123,7 +125,7 @@ def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
 
 def may_draw(module: nn.Module) -> bool:
     """Whether a module's own forward may draw random numbers in training; of foreign code nothing is known."""
-    if isinstance(module, nn.modules.dropout._DropoutNd):
+    if isinstance(module, _DROPOUTS):
         return module.p > 0
     return isinstance(module, nn.RReLU) or not type(module).__module__.startswith(("torch.nn.", "regraft."))
 
@@ -191,7 +193,7 @@ class HeadEpoch:
         if not batch["is_exact"]:
             self.narrow(len(batch["steps"][0]), optimizer)
         taken = take_steps(batch, num_steps, self._loss_of, optimizer, after_step, seed_draws)
-        _count_steps(trainer, num_steps)
+        add_steps(trainer, num_steps)
         seed_draws(batch["draw_seeds"][-1])
         return taken
 
@@ -208,14 +210,3 @@ class HeadEpoch:
         self._threads.close()
         self._is_narrow = False
         self._batch = None
-
-
-def _count_steps(trainer: Any, num_steps: int) -> None:
-    """Adds the steps taken beside Lightning's loop to what it counts, so that `global_step` is right."""
-    loop = trainer.fit_loop.epoch_loop
-    progress = loop.automatic_optimization.optim_progress.optimizer.step
-    for counts in (progress.total, progress.current):
-        counts.ready += num_steps
-        counts.completed += num_steps
-    # What loggers get as the step.
-    loop._batches_that_stepped += num_steps

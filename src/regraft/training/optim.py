@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone
+from regraft.core.types import BATCH_NORMS, Backbone
 
-_NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+_INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+_NORM_LAYERS = (*BATCH_NORMS, *_INSTANCE_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 # Biases, scales and tokens of transformers and ConvNeXt, as torchvision and timm name them, that have 2 or more axes.
 _UNDECAYED_NAMES = frozenset(

@@ -10,6 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from regraft.core.lightning_internals import setup_training_data
 from regraft.training.schedulers import follow_schedules
 
 
@@ -34,7 +35,7 @@ class RunSchedule:
     def config(self, optimizer: Optimizer, trainer: Any) -> dict[str, Any]:
         """Returns Lightning's config of the schedule on an optimizer."""
         # Lightning counts batches only when asked for steps, and not even then if there is no limit to the epochs.
-        trainer.fit_loop.setup_data()
+        setup_training_data(trainer)
         # Where an epoch is one batch, that batch holds several steps.
         steps_per_batch = getattr(trainer.train_dataloader, "steps_per_batch", 1)
         total_steps = trainer.estimated_stepping_batches * steps_per_batch

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from regraft.core.torch_internals import require_positive
 from regraft.core.types import EvalView, InputSpec
 from regraft.deployment.classifier import Classifier
 
@@ -120,7 +121,7 @@ class _Weights:
 def _number(value: Tensor) -> int:
     """Returns a length that hangs on the picture's size; tracing has to be told that it is one."""
     number = value.to(torch.int64).item()
-    torch._check(number >= 1)
+    require_positive(number)
     return number  # type: ignore[return-value]
 
 

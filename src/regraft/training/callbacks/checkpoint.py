@@ -15,6 +15,7 @@ from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers
 from regraft.core.errors import ConfigError
+from regraft.core.lightning_internals import validates_after_batch
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
 
@@ -214,10 +215,7 @@ def can_save_after(trainer: pl.Trainer, batch_idx: int) -> bool:
     batch: a resumed run would leave it out.
     """
     is_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-    fetcher = trainer.fit_loop._data_fetcher
-    assert fetcher is not None, "a batch has been trained on"
-    validates = trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
-    return is_stepped and not validates and not trainer.is_last_batch
+    return is_stepped and not validates_after_batch(trainer) and not trainer.is_last_batch
 
 
 def _flush(trainer: pl.Trainer) -> None:

@@ -7,11 +7,10 @@ import sys
 
 import pytorch_lightning as pl
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
-from regraft.core.types import Backbone
+from regraft.core.lightning_internals import rewrap_ddp
+from regraft.core.types import BATCH_NORMS, Backbone
 from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, factors_at, keeps_statistics
 
 
@@ -45,7 +44,7 @@ def set_modes(
     for name, module in _named_modules(backbone, head):
         module.train(factors[name] > 0)
     for module in backbone.modules() if keeps_statistics else ():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, BATCH_NORMS):
             module.training = False
 
 
@@ -102,24 +101,13 @@ class FreezingCallback(pl.Callback):
         backbone, head = _parts(pl_module)
         factors, keeps = self._factors(trainer, backbone), keeps_statistics(self.strategy)
         if apply(factors, backbone, head, trainer.optimizers, keeps_statistics=keeps):
-            _rebuild_ddp(trainer)
+            rewrap_ddp(trainer)
 
     def _factors(self, trainer: pl.Trainer, backbone: Backbone) -> dict[str, float]:
         # fast_dev_run sets max_epochs to 1, but what it tries out is the start of a run that has room for each phase.
         max_epochs = sys.maxsize if trainer.fast_dev_run else trainer.max_epochs  # type: ignore[attr-defined]
         assert max_epochs is not None, "Lightning sets max_epochs before it calls any hook."
         return factors_at(self.strategy, TrainingPoint(trainer.current_epoch, max_epochs), backbone.stage_names)
-
-
-def _rebuild_ddp(trainer: pl.Trainer) -> None:
-    """Wraps the module anew if it is in DDP, so that gradients are averaged for exactly what trains now."""
-    wrapper = trainer.strategy.model
-    if not isinstance(wrapper, DistributedDataParallel):
-        return
-    assert isinstance(trainer.strategy, pl.strategies.DDPStrategy)
-    # Its reducer takes its hooks off the parameters when the wrapper goes, which is when this function returns.
-    trainer.strategy.model = wrapper.module
-    trainer.strategy.configure_ddp()
 
 
 def _named_modules(backbone: Backbone, head: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -6,6 +6,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
+from regraft.core.lightning_internals import complete_resumed_epoch, is_epoch_ending, logged_step
+
 _HISTORY = "history"
 _SHOULD_STOP = "should_stop"
 
@@ -18,16 +20,7 @@ class EpochEnd(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Lets the loops know that nothing is left of the epoch."""
-        loop = trainer.fit_loop
-        if trainer.max_steps == -1 or not loop.restarted_on_epoch_end:
-            return
-        for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
-            progress.completed = progress.processed  # type: ignore[attr-defined]
-        loop._restarting = False
-        loop.reset_restart_stage()
-        loop.epoch_loop.restarting = False
-        loop.epoch_loop.reset_restart_stage()
-        loop.epoch_loop.val_loop.restarting = False
+        complete_resumed_epoch(trainer)
 
 
 class EarlyStop(pl.Callback):
@@ -71,11 +64,9 @@ class History(pl.Callback):
         if logger is None or not trainer.is_global_zero:
             return
         rows = [*self._written(), *map(dict, logger.experiment.metrics)]
-        progress = trainer.fit_loop.epoch_progress.current
-        if progress.processed > progress.completed:  # type: ignore[attr-defined]
-            step = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+        if is_epoch_ending(trainer):
             logged = {key: float(value) for key, value in trainer.logged_metrics.items() if not key.startswith("val/")}
-            rows.append(logged | {"epoch": trainer.current_epoch, "step": step})
+            rows.append(logged | {"epoch": trainer.current_epoch, "step": logged_step(trainer)})
         checkpoint[_HISTORY] = rows
 
 

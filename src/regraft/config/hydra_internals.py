@@ -1,0 +1,43 @@
+"""Everything that Regraft uses of Hydra beyond its public API, so that an upgrade breaks one file.
+
+`tests/config/test_hydra_internals.py` has a test for each name.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.plugins import Plugins
+
+__all__ = ["BASIC_LAUNCHER", "FileConfigSource", "files_read_by", "is_basic_launcher"]
+
+BASIC_LAUNCHER = BasicLauncher.__module__
+"""Name of the logger of Hydra's own launcher."""
+
+
+def is_basic_launcher(launcher: object) -> bool:
+    """Returns whether a launcher is Hydra's own, which runs jobs in this process, one after the other."""
+    # Not isinstance: Hydra loads the modules of its plugins again, so there may be two classes of that name.
+    return any(kind.__module__ == BASIC_LAUNCHER for kind in type(launcher).__mro__)
+
+
+@contextmanager
+def files_read_by(source: type[FileConfigSource], **attributes: Any) -> Iterator[None]:
+    """Has Hydra read config files with a class of ours inside the block.
+
+    Args:
+        source: a subclass of Hydra's own class.
+        attributes: class attributes to set.
+    """
+    Plugins.instance()  # has Hydra register its own first
+    types = SourcesRegistry.instance().types
+    before = types["file"]
+    # Under the name that it replaces: where a launcher's worker unpickles this, Hydra registers its own again.
+    types["file"] = type(FileConfigSource.__name__, (source,), attributes)
+    try:
+        yield
+    finally:
+        types["file"] = before

@@ -1,0 +1,81 @@
+"""Everything that Regraft uses of Lightning's loops and strategies beyond their public API.
+
+An upgrade of Lightning breaks this file; `tests/core/test_lightning_internals.py` has a test for each name.
+"""
+
+from typing import Any
+
+from torch.nn.parallel import DistributedDataParallel
+
+
+def setup_training_data(trainer: Any) -> None:
+    """Makes the training loader now, so that the number of its batches is known when the optimizer is made."""
+    trainer.fit_loop.setup_data()
+
+
+def num_started_batches(trainer: Any) -> int:
+    """Returns how many training batches of the current epoch have been started."""
+    ready: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return ready
+
+
+def validates_after_batch(trainer: Any) -> bool:
+    """Returns whether validation follows the training batch that has just ended."""
+    loop = trainer.fit_loop
+    assert loop._data_fetcher is not None, "a batch has been trained on"
+    validates: bool = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+    return validates
+
+
+def logged_step(trainer: Any) -> int:
+    """Returns the step under which loggers get the metrics of the last training batch."""
+    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
+    return step
+
+
+def add_steps(trainer: Any, num_steps: int) -> None:
+    """Adds optimizer steps taken outside Lightning's loop to `global_step`, and to the step that loggers get."""
+    loop = trainer.fit_loop.epoch_loop
+    progress = loop.automatic_optimization.optim_progress.optimizer.step
+    for counts in (progress.total, progress.current):
+        counts.ready += num_steps
+        counts.completed += num_steps
+    loop._batches_that_stepped += num_steps
+
+
+def is_epoch_ending(trainer: Any) -> bool:
+    """Returns whether all batches of the current epoch are done, but its metrics not yet logged."""
+    progress = trainer.fit_loop.epoch_progress.current
+    return bool(progress.processed > progress.completed)
+
+
+def is_resumed_mid_epoch(trainer: Any) -> bool:
+    """Returns whether the checkpoint that training resumes from was written in the middle of an epoch."""
+    return bool(trainer.fit_loop.restarted_mid_epoch)
+
+
+def complete_resumed_epoch(trainer: Any) -> None:
+    """Marks the epoch that a checkpoint was written at the end of as complete.
+
+    With a limit of steps, Lightning would end that epoch a second time, and skip the samples of the next one.
+    """
+    loop = trainer.fit_loop
+    if trainer.max_steps == -1 or not loop.restarted_on_epoch_end:
+        return
+    for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
+        progress.completed = progress.processed
+    loop._restarting = False  # the public setter turns it on again where there is a limit of steps
+    loop.reset_restart_stage()
+    loop.epoch_loop.restarting = False
+    loop.epoch_loop.reset_restart_stage()
+    loop.epoch_loop.val_loop.restarting = False
+
+
+def rewrap_ddp(trainer: Any) -> None:
+    """Wraps the module in DDP again, so that gradients are averaged for exactly those parameters that have one now."""
+    strategy = trainer.strategy
+    if not isinstance(strategy.model, DistributedDataParallel):
+        return
+    # Its reducer takes its hooks off the parameters when the last reference to the wrapper goes, which is here.
+    strategy.model = strategy.model.module
+    strategy.configure_ddp()

@@ -1,0 +1,78 @@
+"""What a call from Python leaves as it was in the caller's process, whatever libraries change underneath."""
+
+import gc
+import importlib
+import logging
+import os
+import random
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from regraft.core.startup import quick_imports
+
+
+@contextmanager
+def process_state_kept(*modules: str) -> Iterator[None]:
+    """Restores what is global in a process at the end of the block.
+
+    That is the environment, the current folder, `sys.path`, warning filters, log levels, signal handlers, the garbage
+    collector, the random states of Python, NumPy and torch, and torch's threads and deterministic mode.
+
+    Args:
+        modules: imported at the start, so that what importing them changes is restored, too, but the log levels that
+            they set for themselves are kept.
+    """
+    environment, folder, path = dict(os.environ), os.getcwd(), sys.path[:]  # noqa: PTH109  # may be deleted by the end
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    collects = gc.isenabled()
+    with warnings.catch_warnings():
+        with quick_imports():
+            for module in ("numpy", "torch", *modules):
+                importlib.import_module(module)
+        levels = {name: logging.getLogger(name).level for name in ["", *logging.root.manager.loggerDict]}
+        restore_computation = _computation()
+        try:
+            yield
+        finally:
+            restore_computation()
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)
+            if threading.current_thread() is threading.main_thread():
+                for number, handler in handlers.items():
+                    if handler is not None and signal.getsignal(number) is not handler:
+                        signal.signal(number, handler)
+            (gc.enable if collects else gc.disable)()
+            sys.path[:] = path
+            os.chdir(folder)
+            os.environ.clear()
+            os.environ.update(environment)
+
+
+def _computation() -> Callable[[], None]:
+    """Returns what restores random states, threads and modes to what they are now."""
+    import numpy as np
+    import torch
+
+    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpu_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    num_threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    is_deterministic = torch.are_deterministic_algorithms_enabled()
+    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    is_benchmarking = torch.backends.cudnn.benchmark
+
+    def restore() -> None:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        torch.set_rng_state(torch_state)
+        for device, state in enumerate(gpu_states):
+            torch.cuda.set_rng_state(state, device)
+        torch.set_num_threads(num_threads)
+        torch.set_default_dtype(dtype)
+        torch.use_deterministic_algorithms(is_deterministic, warn_only=warns_only)
+        torch.backends.cudnn.benchmark = is_benchmarking
+
+    return restore

@@ -1,0 +1,70 @@
+"""What Regraft uses of torch beyond its public API: a test for each name."""
+
+import pytest
+import torch
+from torch import nn
+
+from regraft.core.torch_internals import (
+    TorchDispatchMode,
+    copy_root_version,
+    forward_hooks,
+    require_positive,
+    tree_leaves,
+)
+
+
+def test_torch_dispatch_mode_sees_each_operation():
+    seen = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        nn.Conv2d(1, 1, 1)(torch.ones(1, 1, 2, 2))
+    assert torch.ops.aten.convolution.default in seen
+
+
+def test_tree_leaves_of_nested_values():
+    assert tree_leaves({"a": (1, [2, 3]), "b": {"c": 4}}) == [1, 2, 3, 4]
+
+
+def test_forward_hooks_are_those_before_and_after():
+    module = nn.Linear(1, 1)
+    assert forward_hooks(module) == []
+
+    def after(*args):
+        pass
+
+    def before(*args):
+        pass
+
+    module.register_forward_hook(after)
+    module.register_forward_pre_hook(before)
+    assert forward_hooks(module) == [before, after]
+
+
+def test_require_positive_is_known_to_an_exported_program():
+    class Lengths(nn.Module):
+        def forward(self, numbers):
+            length = numbers.sum().item()
+            require_positive(length)
+            return torch.ones(length)
+
+    program = torch.export.export(Lengths(), (torch.tensor([1, 2]),))
+    assert len(program.module()(torch.tensor([2, 3]))) == 5
+    with pytest.raises(RuntimeError):
+        program.module()(torch.tensor([0, 0]))
+
+
+def test_copy_root_version_gives_the_root_a_version_and_nothing_else():
+    module = nn.Sequential(nn.BatchNorm1d(1))
+    written = module.state_dict()
+    state = type(written)((key, value) for key, value in written.items())
+    copy_root_version(state, written)
+    assert state._metadata == {"": {"version": 1}}
+    versions = []
+    module.register_load_state_dict_pre_hook(lambda own, state, prefix, metadata, *rest: versions.append(metadata))
+    module.load_state_dict(state)
+    assert versions == [{"version": 1}]
