@@ -21,6 +21,7 @@ extensions = [
     "config_reference",
 ]
 exclude_patterns = ["_build"]
+default_role = "code"  # backticks in docstrings
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"

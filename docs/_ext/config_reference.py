@@ -41,11 +41,27 @@ def _section(path: Path, level: int, title: str) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     package = [line for line in lines if line.startswith("# @package")]
     header = [line.removeprefix("# ") for line in lines[: _header_length(lines)] if line not in package]
-    body = "\n".join(lines[_header_length(lines) :]).strip()
+    bases, keys = _without_defaults("\n".join(lines[_header_length(lines) :]).strip())
     if path.stem.startswith("_"):
         title = f"Keys of every choice ({path.relative_to(CONF)})"
-    keys = f"```yaml\n{body}\n```\n" if body else ""
-    return f"{'#' * level} {title}\n\n{_description(header)}\n{keys}"
+    inherited = f"With the keys of {' and '.join(f'`{base}`' for base in bases)}.\n\n" if bases else ""
+    block = f"```yaml\n{keys}\n```\n" if keys else ""
+    return f"{'#' * level} {title}\n\n{_description(header)}\n{inherited}{block}"
+
+
+def _without_defaults(text: str) -> tuple[list[str], str]:
+    """Returns the files of the same group that a file starts from, and its text without Hydra's list of them.
+
+    The list of a command, which names a choice of each group, stays.
+    """
+    if not text.startswith("defaults:"):
+        return [], text
+    lines = text.splitlines()
+    end = next((number for number, line in enumerate(lines) if number and not line.startswith("  -")), len(lines))
+    bases = [line.strip().removeprefix("- ") for line in lines[1:end]]
+    if any(":" in base for base in bases):
+        return [], text
+    return [base for base in bases if base != "_self_"], "\n".join(lines[end:]).strip()
 
 
 def _header_length(lines: list[str]) -> int:
