@@ -98,8 +98,8 @@ def finish(folder: Path, overrides: list[str]) -> Run:
 
 
 def start(folder: Path, overrides: list[str]) -> subprocess.Popen[bytes]:
-    can_go_on = (folder / "checkpoints" / "last.ckpt").exists()
-    arguments = [f"ckpt_path={folder}"] if can_go_on else [*COMMON, *overrides, f"hydra.run.dir={folder}"]
+    can_resume = (folder / "checkpoints" / "last.ckpt").exists()
+    arguments = [f"ckpt_path={folder}"] if can_resume else [*COMMON, *overrides, f"hydra.run.dir={folder}"]
     command = [sys.executable, "-m", "regraft", "train", *arguments]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

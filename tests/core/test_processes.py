@@ -4,14 +4,14 @@ import sys
 
 _WORKER = """
 import sys, time
-from regraft.core.processes import mark_of_this_process
-from regraft.core.processes import end_with
-end_with(mark_of_this_process())
-end_with(sys.argv[1])
+from regraft.core.processes import process_id
+from regraft.core.processes import exit_with_parent
+exit_with_parent(process_id())
+exit_with_parent(sys.argv[1])
 print("working", flush=True)
 time.sleep(60)
 """
-_OTHER = "from regraft.core.processes import mark_of_this_process as mark; print(mark(), flush=True); input()"
+_OTHER = "from regraft.core.processes import process_id as mark; print(mark(), flush=True); input()"
 
 
 def test_a_worker_ends_once_the_process_that_it_works_for_is_killed():

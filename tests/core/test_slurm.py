@@ -17,7 +17,7 @@ def test_the_jobs_number(variables, expected, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert slurm.job() == expected
+    assert slurm.job_id() == expected
 
 
 @pytest.mark.parametrize(("restarts", "expected"), [(None, False), ("0", False), ("2", True), ("x", False)])
@@ -26,7 +26,7 @@ def test_whether_it_has_come_back(restarts, expected, monkeypatch):
     monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
     if restarts is not None:
         monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
-    assert slurm.has_come_back() is expected
+    assert slurm.was_requeued() is expected
 
 
 def test_a_refusal_is_said(monkeypatch, tmp_path, caplog):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.core.console import image_progress
+from regraft.core.console import image_progress_bar
 from regraft.core.types import InputSpec
 from regraft.data.datamodule import ImageDataModule
 from regraft.data.images.transforms.augment import Augment
@@ -53,7 +53,7 @@ def _photos(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def store(**settings: Any) -> PixelStore:
-    return PixelStore(Settings(**SETTINGS | settings), image_progress(is_shown=False))
+    return PixelStore(Settings(**SETTINGS | settings), image_progress_bar(is_shown=False))
 
 
 def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> ImageDataModule:

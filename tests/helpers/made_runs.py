@@ -52,7 +52,7 @@ def made_run(name, *, lr=0.1, seed=0, acc=0.8, state="finished", kept=True, **mo
     rows = more.get("rows", [(0, 0.4), (1, 0.7), (2, 0.6)])
     lines = [f"{epoch},{10 * epoch + 9},{value},{1 - value}" for epoch, value in rows]
     (run.path / "metrics.csv").write_text("\n".join(["epoch,step,val/acc,val/loss", *lines, ""]))
-    run.write_state({"state": state, "started": "2030-01-01T12:00:00+00:00", "reason": more.get("reason")})
+    run.write_state({"status": state, "started": "2030-01-01T12:00:00+00:00", "reason": more.get("reason")})
     if state == "finished":
         predictions = drawn(acc, seed, more.get("num_images", NUM_IMAGES))
         found = float((predictions.predicted == predictions.targets).mean())

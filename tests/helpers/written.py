@@ -22,7 +22,7 @@ def written_run(folder: Path, val_acc: Sequence[float], state: str = "finished",
     run = Run(folder)
     best = {"monitor": "val/acc", "mode": "max"}
     run.write_config({"seed": 0, "callbacks": {"best": best}, **more})
-    run.write_state({"state": state, "reason": None if state == "finished" else "it was so"})
+    run.write_state({"status": state, "reason": None if state == "finished" else "it was so"})
     with (folder / "metrics.csv").open("w", newline="") as file:
         rows = csv.DictWriter(file, ["step", "epoch", "val/acc", "val/loss"])
         rows.writeheader()

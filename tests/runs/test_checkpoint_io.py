@@ -114,7 +114,7 @@ def test_a_damaged_or_missing_file_gives_way_to_the_one_before_it(tmp_path, capl
     path.write_bytes(path.read_bytes()[:-100])
     assert checkpoint_io.whole_or_previous(path, previous) == previous
     assert "last.ckpt is damaged" in caplog.text
-    assert "Going back to the one before it, previous.ckpt." in caplog.text
+    assert "Using the previous one, previous.ckpt." in caplog.text
     path.unlink()
     assert checkpoint_io.whole_or_previous(path, previous) == previous
     previous.write_bytes(b"")

@@ -15,7 +15,7 @@ def made(name, day, acc=None, metric="test/acc", **state):
     run.last_ckpt.touch()
     if acc is not None:
         run.write_results({"metrics": {metric: acc}})
-    run.write_state({"state": "running" if acc is None else "finished", "started": f"2030-01-{day:02}"} | state)
+    run.write_state({"status": "running" if acc is None else "finished", "started": f"2030-01-{day:02}"} | state)
     return run
 
 
@@ -28,7 +28,7 @@ def runs():
     return {
         "old": made("digits/2030-01-01-aaa", 1, 0.9),
         "continued": made("digits/2030-01-02-aab", 9),
-        "resumed": made("digits/2030-01-03-bbb", 5, 0.99, state="stopped"),
+        "resumed": made("digits/2030-01-03-bbb", 5, 0.99, status="stopped"),
         "job": made("flowers/sweep-2030/1", 7, 0.95),
         "tenth": made("flowers/sweep-2030/10", 6, 0.99, metric="val/acc"),
     }
@@ -72,7 +72,7 @@ def test_a_part_of_a_name_or_a_path_is_enough(runs, handle, name):
 
 
 def test_several_matches_are_listed_the_newest_first(runs):
-    with pytest.raises(ValueError, match=r"'aa' is a part of 2 names: digits/2030-01-02-aab, digits/2030-01-01-aaa\."):
+    with pytest.raises(ValueError, match=r"'aa' matches 2 runs: digits/2030-01-02-aab, digits/2030-01-01-aaa\."):
         find_run("aa", "outputs")
 
 
@@ -85,8 +85,8 @@ def test_a_folder_of_runs_names_them(runs):
 @pytest.mark.parametrize(
     ("handle", "sentence"),
     [
-        ("2030-01-01-aax", "The nearest is 'digits/2030-01-01-aaa'. `regraft runs` lists them"),
-        ("outputs/eval", "outputs/eval is no run's folder"),
+        ("2030-01-01-aax", "The closest name is 'digits/2030-01-01-aaa'. `regraft runs` lists all runs"),
+        ("outputs/eval", "outputs/eval is not a run's folder"),
         ("", "there is no run ''"),
     ],
 )
@@ -98,7 +98,7 @@ def test_nothing_found_says_what_is_near(runs, handle, sentence):
 
 def test_a_missing_checkpoint_is_an_error(runs):
     runs["continued"].last_ckpt.unlink()
-    with pytest.raises(FileNotFoundError, match=r"run: .* holds no checkpoints"):
+    with pytest.raises(FileNotFoundError, match=r"run: .* has no checkpoints"):
         find_run("last", "outputs")
     assert find_run("last", "outputs", needs_checkpoint=False) == runs["continued"]
 

@@ -53,7 +53,7 @@ def test_a_missing_path_says_so(tmp_path):
 
 
 def test_a_run_without_checkpoints_says_so(run):
-    with pytest.raises(FileNotFoundError, match=r"holds no checkpoints/best\.ckpt"):
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best\.ckpt"):
         find_checkpoint(run.path, "best")
 
 
@@ -67,5 +67,5 @@ def test_history_keeps_the_rows_before_a_step(run):
 
 
 def test_a_checkpoint_is_never_fetched():
-    with pytest.raises(ValueError, match=r"got http:.* a checkpoint is read from a file only"):
+    with pytest.raises(ValueError, match=r"got http:.* a checkpoint must be a local file"):
         find_checkpoint("http://host/best.ckpt", "best")

@@ -40,7 +40,7 @@ def test_a_part_of_a_sweeps_name_and_of_a_runs_is_refused(sweep):
     written_run(sweep / "0", [0.1])
     assert to_resume_sweep(["run=digits"]) is not None
     written_run(sweep.with_name("2026-11-25-4d5e6f"), [0.1])
-    with pytest.raises(ValueError, match=r"and of runs, such as digits/2026-11-25-4d5e6f\. Give more of one"):
+    with pytest.raises(ValueError, match=r"and runs, such as digits/2026-11-25-4d5e6f\. Give more of one"):
         to_resume_sweep(["run=digits"])
     assert to_resume_sweep([f"run={sweep}"]) is not None
 
@@ -67,7 +67,7 @@ def test_a_sweep_goes_on_where_it_was_started(sweep, tmp_path, monkeypatch, capl
     text = (sweep / COMMAND).read_text()
     (sweep / COMMAND).write_text(text.replace(f"cwd: {tmp_path}", "cwd: /nowhere/any/more"))
     assert to_resume_sweep([f"run={sweep}"]).directory == tmp_path / "elsewhere"
-    assert "/nowhere/any/more, where the sweep was started, is gone; relative paths are taken from" in caplog.text
+    assert "/nowhere/any/more, where the sweep was started, is gone; paths are relative to" in caplog.text
 
 
 def test_a_sweep_is_named_once(sweep):

@@ -3,12 +3,12 @@ import socket
 import pytest
 
 from helpers.written import written_run
-from regraft.sweeps.grid_random import combinations, draws, grid
-from regraft.sweeps.outcomes import TAKEN
+from regraft.sweeps.grid_random import combinations, grid_search, random_search
+from regraft.sweeps.outcomes import RUNNING_ELSEWHERE
 
 
 def test_a_grid_is_every_combination(plan):
-    search = grid(None)
+    search = grid_search(None)
     search.begin(plan("a=1,2", "b=x,y"), 1)
     assert [job.overrides for job in search.ask()] == [
         ("a=1", "b=x"),
@@ -20,14 +20,14 @@ def test_a_grid_is_every_combination(plan):
 
 
 def test_what_is_listed_twice_is_one_job(plan):
-    search = grid({"b": [3, 3]})
+    search = grid_search({"b": [3, 3]})
     search.begin(plan("a=1,2,1"), 1)
     assert [job.number for job in search.ask()] == [0, 1]
     assert search.num_jobs == 2
 
 
 def test_what_is_varied_is_what_is_listed_even_in_a_single_job(plan, capsys):
-    search = grid(None)
+    search = grid_search(None)
     search.begin(plan("a=1,1", "b=x"), 1)
     assert [search.varied(job) for job in search.jobs] == [["a=1"]]
     assert "1 of 2 jobs repeat another one's config" in capsys.readouterr().out
@@ -35,29 +35,29 @@ def test_what_is_varied_is_what_is_listed_even_in_a_single_job(plan, capsys):
 
 def test_a_list_without_a_value_is_no_sweep_of_nothing(plan):
     with pytest.raises(ValueError, match=r"^b: range\(1,1\) has no value to choose from"):
-        grid(None).begin(plan("a=1,2", "b=range(1,1)"), 1)
+        grid_search(None).begin(plan("a=1,2", "b=range(1,1)"), 1)
 
 
 def killed_run(folder):
     run = written_run(folder, [0.5], "stopped")
-    run.write_state({"state": "running", "pid": 2**30, "host": socket.gethostname()})
+    run.write_state({"status": "running", "pid": 2**30, "host": socket.gethostname()})
 
 
 def test_a_job_that_lost_its_process_comes_last_and_keeps_none_from_running(plan):
     plan = plan("a=1,2,3")
     killed_run(plan.folder / "1")
-    search = grid(None)
+    search = grid_search(None)
     search.begin(plan, 1)
     assert [job.number for job in search.ask()] == [0, 2, 1]
 
 
 def test_a_job_is_run_that_someone_else_had_taken_and_was_killed_at(plan):
     plan = plan("a=1,2,3")
-    search = grid(None)
+    search = grid_search(None)
     search.begin(plan, 1)
     jobs = search.ask()
-    assert search.tell(jobs[0], TAKEN) == TAKEN
-    search.tell(jobs[1], TAKEN)
+    assert search.tell(jobs[0], RUNNING_ELSEWHERE) == RUNNING_ELSEWHERE
+    search.tell(jobs[1], RUNNING_ELSEWHERE)
     killed_run(plan.folder / "1")
     assert search.ask() == [jobs[1]]
     assert search.ask() == []
@@ -69,7 +69,7 @@ def test_a_grid_has_no_intervals(plan):
 
 
 def drawn_by(plan, n_trials, seed=0, argument="a=interval(0,1)"):
-    search = draws(n_trials, seed, None)
+    search = random_search(n_trials, seed, None)
     search.begin(plan(argument, "b=x,y"), 1)
     return [job.overrides for job in search.jobs]
 
@@ -88,4 +88,4 @@ def test_a_small_space_is_drawn_whole(plan, caplog):
 @pytest.mark.parametrize(("n_trials", "seed"), [(0, 0), (1.5, 0), (True, 0), (1, -1)])
 def test_draws_are_counted_in_whole_numbers(n_trials, seed):
     with pytest.raises(ValueError, match="allowed: a whole number"):
-        draws(n_trials, seed, None)
+        random_search(n_trials, seed, None)

@@ -6,12 +6,12 @@ import pytest
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
 from helpers.written import written_run
-from regraft.sweeps.grid_random import grid
-from regraft.sweeps.launching import Launching
-from regraft.sweeps.locks import claimed, is_to_stop
-from regraft.sweeps.outcomes import Outcome
+from regraft.sweeps.grid_random import grid_search
+from regraft.sweeps.launching import JobLauncher
+from regraft.sweeps.locks import is_stop_requested, job_lock
+from regraft.sweeps.outcomes import JobResult
 
-FINE = Outcome("ok", "fine")
+FINE = JobResult("ok", "fine")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ class Launcher:
 def killed(folder, *begun):
     def launch():
         for number in begun:
-            with claimed(folder / str(number)):
+            with job_lock(folder / str(number)):
                 pass
         raise RuntimeError("a worker was\nterminated")
 
@@ -42,12 +42,12 @@ def killed(folder, *begun):
 
 
 def outcomes_of(plan, *batches, n_jobs=None, **more):
-    search = grid(None)
+    search = grid_search(None)
     search.begin(plan, 1)
     launcher = Launcher(*batches)
-    launching = Launching(launcher, plan.folder, n_jobs, **more)
+    launching = JobLauncher(launcher, plan.folder, n_jobs, **more)
     launching.run(search.ask(), search)
-    return launching.outcomes, launcher.launched
+    return launching.results, launcher.launched
 
 
 def test_jobs_that_lost_their_process_go_on(plan):
@@ -61,7 +61,7 @@ def test_what_finished_before_a_batch_was_lost_is_not_run_again(plan):
     plan = plan("a=1,2")
     written_run(plan.folder / "0", [0.5])
     outcomes, launched = outcomes_of(plan, killed(plan.folder, 0, 1), lambda: [FINE])
-    assert outcomes[0].word == "ok"
+    assert outcomes[0].status == "ok"
     assert launched[1] == ["hydra.sweep.subdir=1"]
 
 
@@ -70,7 +70,7 @@ def test_a_job_that_always_loses_its_process_is_given_up_and_those_that_waited_a
     batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE], killed(plan.folder, 0)]
     outcomes, launched = outcomes_of(plan, *batches)
     assert launched[2:] == [["hydra.sweep.subdir=1"], ["hydra.sweep.subdir=0"]]
-    assert outcomes == {0: Outcome("stopped", "its process was lost (a worker was terminated)"), 1: FINE}
+    assert outcomes == {0: JobResult("stopped", "its process was lost (a worker was terminated)"), 1: FINE}
 
 
 @pytest.mark.parametrize("fail_fast", [True, False])
@@ -78,31 +78,31 @@ def test_a_lost_job_stops_the_others_if_the_first_failure_is_to(plan, fail_fast)
     plan = plan("a=1,2")
     batches = [killed(plan.folder, 0), killed(plan.folder, 0), lambda: [FINE]]
     outcomes_of(plan, *batches, fail_fast=fail_fast)
-    assert is_to_stop(plan.folder) == fail_fast
+    assert is_stop_requested(plan.folder) == fail_fast
 
 
 def test_a_job_that_another_one_takes_along_again_and_again_is_run_alone(plan):
     plan = plan("a=1,2")
     together = killed(plan.folder, 0, 1)
     outcomes, launched = outcomes_of(plan, together, together, killed(plan.folder, 0), lambda: [FINE])
-    assert [outcomes[number].word for number in (0, 1)] == ["stopped", "ok"]
+    assert [outcomes[number].status for number in (0, 1)] == ["stopped", "ok"]
     assert list(map(len, launched)) == [2, 2, 1, 1]
 
 
 def test_a_launcher_that_never_starts_anything_is_given_up(plan):
     outcomes, launched = outcomes_of(plan("a=1,2"), *[killed(None)] * 2)
-    assert set(outcomes.values()) == {Outcome("stopped", "it wasn't launched (a worker was terminated)")}
+    assert set(outcomes.values()) == {JobResult("stopped", "it wasn't launched (a worker was terminated)")}
     assert len(launched) == 2
 
 
 def test_what_still_runs_when_a_launcher_fails_is_waited_for(plan, monkeypatch):
     plan = plan("a=1,2")
     run = written_run(plan.folder / "1", [0.5])
-    run.write_state({"state": "running", "pid": os.getpid(), "host": socket.gethostname()})
+    run.write_state({"status": "running", "pid": os.getpid(), "host": socket.gethostname()})
     looks = iter([lambda: None] * 4 + [lambda: written_run(run.path, [0.5])] + [lambda: None] * 9)
     monkeypatch.setattr("regraft.sweeps.launching.time.sleep", lambda seconds: next(looks)())
     outcomes, _ = outcomes_of(plan, killed(plan.folder, 0, 1), lambda: [FINE])
-    assert [outcomes[number].word for number in (0, 1)] == ["ok", "ok"]
+    assert [outcomes[number].status for number in (0, 1)] == ["ok", "ok"]
     assert len(list(looks)) == 14 - 5 - 2
 
 
@@ -117,11 +117,11 @@ def test_what_fails_in_this_very_process_is_no_lost_process(plan):
         def launch(self, overrides, initial_job_idx):
             raise OSError("no space left")
 
-    search = grid(None)
+    search = grid_search(None)
     search.begin(plan("a=1,2"), 1)
-    launching = Launching(InThisProcess(), search._folder, None)
+    launching = JobLauncher(InThisProcess(), search._folder, None)
     launching.run(search.ask(), search)
-    assert launching.outcomes == dict.fromkeys(range(2), Outcome("failed", "no space left"))
+    assert launching.results == dict.fromkeys(range(2), JobResult("failed", "no space left"))
 
 
 def test_an_interrupt_is_not_taken_for_a_lost_process(plan):

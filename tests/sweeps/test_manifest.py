@@ -4,7 +4,7 @@ import pytest
 
 from helpers.written import with_overrides, written_run
 from regraft.sweeps import manifest
-from regraft.sweeps.manifest import MANIFEST, Job, digest_of, is_of_experiment, numbered
+from regraft.sweeps.manifest import MANIFEST, Job, config_hash, is_experiment_key, numbered
 
 CONFIG = {
     "seed": 0,
@@ -37,12 +37,12 @@ def test_jobs_are_made_out_by_their_folders(tmp_path):
     (tmp_path / "5").mkdir()
     (tmp_path / "5" / "config.yaml").write_text("{")
     (tmp_path / "notes").mkdir()
-    assert manifest.jobs_in(tmp_path) == [Job(3, ("a=1",), digest_of(run.config))]
+    assert manifest.jobs_in(tmp_path) == [Job(3, ("a=1",), config_hash(run.config))]
 
 
 def test_a_job_is_done_if_it_is_this_one_finished_with_results(tmp_path):
     run = written_run(tmp_path / "0", [0.1])
-    digest = digest_of(run.config)
+    digest = config_hash(run.config)
     assert manifest.is_done(run, digest)
     assert not manifest.is_done(run, "another")
     assert not manifest.is_done(written_run(tmp_path / "1", [0.1], "failed"), digest)
@@ -53,7 +53,7 @@ def test_a_job_is_done_if_it_is_this_one_finished_with_results(tmp_path):
 
 def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():
     wanted = [Job(0, ("a=3",), "z"), Job(0, ("a=2",), "y"), Job(0, ("a=3",), "z")]
-    assert [(job.number, job.digest) for job in numbered(wanted, JOBS)] == [(3, "z"), (2, "y"), (3, "z")]
+    assert [(job.number, job.config_hash) for job in numbered(wanted, JOBS)] == [(3, "z"), (2, "y"), (3, "z")]
 
 
 @pytest.mark.parametrize(
@@ -66,23 +66,23 @@ def test_jobs_keep_their_numbers_and_new_ones_take_free_ones():
     ],
 )
 def test_where_a_job_lies_and_what_it_shows_makes_it_no_other_one(changed):
-    assert digest_of(CONFIG | changed) == digest_of(CONFIG)
+    assert config_hash(CONFIG | changed) == config_hash(CONFIG)
 
 
 @pytest.mark.parametrize("changed", [{"seed": 1}, {"trainer": {"max_epochs": 3}}, {"features": {"cache": "off"}}])
 def test_what_its_figures_hang_on_makes_it_another_one(changed):
-    assert digest_of(CONFIG | changed) != digest_of(CONFIG)
+    assert config_hash(CONFIG | changed) != config_hash(CONFIG)
 
 
 def test_a_key_is_of_the_experiment_or_not():
-    assert all(map(is_of_experiment, ["optimizer.lr", "head", "features.cache", "trainer.max_epochs", "seed"]))
+    assert all(map(is_experiment_key, ["optimizer.lr", "head", "features.cache", "trainer.max_epochs", "seed"]))
     others = ["hydra/launcher", "hydra.sweep.dir", "sweep", "sweep.n_trials", "logger.csv", "features.dir", "report"]
-    assert not any(map(is_of_experiment, [*others, "trainer.enable_progress_bar"]))
+    assert not any(map(is_experiment_key, [*others, "trainer.enable_progress_bar"]))
 
 
 def test_going_on_makes_a_job_no_other_one_but_another_checkpoint_does():
     config, folder = {"seed": 0, "ckpt_path": None}, Path("/new/place/sweep-1/3")
     own = config | {"ckpt_path": "/old/sweep-1/3/checkpoints/last.ckpt"}
     other = config | {"ckpt_path": "/old/sweep-1/4/checkpoints/last.ckpt"}
-    assert digest_of(own, folder) == digest_of(config | {"ckpt_path": str(folder)}, folder) == digest_of(config)
-    assert digest_of(other, folder) == digest_of(other) != digest_of(config)
+    assert config_hash(own, folder) == config_hash(config | {"ckpt_path": str(folder)}, folder) == config_hash(config)
+    assert config_hash(other, folder) == config_hash(other) != config_hash(config)

@@ -8,9 +8,9 @@ from optuna.trial import TrialState
 
 from helpers.written import written_run
 from regraft.sweeps import manifest
-from regraft.sweeps.optuna_search import Trials
-from regraft.sweeps.optuna_study import Settings
-from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in
+from regraft.sweeps.optuna_search import OptunaSearch
+from regraft.sweeps.optuna_study import OptunaSettings
+from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, result_in
 from regraft.sweeps.trial_file import read
 
 LR = "lr=tag(log,interval(1e-5,1e-1))"
@@ -30,13 +30,13 @@ SETTINGS: dict[str, Any] = {
 
 
 def begun(plan, num_at_once=1, **settings):
-    search = Trials(Settings(**{**SETTINGS, **settings}))
+    search = OptunaSearch(OptunaSettings(**{**SETTINGS, **settings}))
     search.earlier = search.begin(plan, num_at_once)
     return search
 
 
 def run(search, plan, job, val_acc=0.5):
-    return search.tell(job, outcome_in(written_run(plan.folder / str(job.number), [val_acc])))
+    return search.tell(job, result_in(written_run(plan.folder / str(job.number), [val_acc])))
 
 
 def states(search):
@@ -50,9 +50,9 @@ def test_trials_are_asked_for_until_there_are_enough(plan):
     found = []
     while jobs := search.ask():
         found += [run(search, plan, job, values[job.number]) for job in jobs]
-    assert found == [Outcome("ok", f"val/acc {value:.4f}") for value in values]
+    assert found == [JobResult("ok", f"val/acc {value:.4f}") for value in values]
     assert [trial.value for trial in search._stored.all()] == values
-    assert f"val/acc 0.9000  lr={search._study.best_params['lr']:.4g}  {plan.folder}/1\n" in search.conclusion()
+    assert f"val/acc 0.9000  lr={search._study.best_params['lr']:.4g}  {plan.folder}/1\n" in search.report()
     assert manifest.read(plan.folder) == search.jobs
     assert all(job.overrides[0] == "seed=0" for job in search.jobs)
 
@@ -105,17 +105,17 @@ def test_two_who_go_on_with_a_study_share_its_trials(plan):
     assert sorted(set(numbers)) == [0, 1, 2, 3]
     (job,) = [job for job in one.jobs if job.number == 0]
     run(one, plan, job)
-    assert run(other, plan, job) == Outcome("ok", "val/acc 0.5000")
+    assert run(other, plan, job) == JobResult("ok", "val/acc 0.5000")
 
 
 def test_a_job_that_another_process_runs_is_left_to_it(plan):
     search = begun(plan(LR))
-    assert search.tell(*search.ask(), Outcome("skipped", "another process runs it")).word == "skipped"
+    assert search.tell(*search.ask(), JobResult("skipped", "another process runs it")).status == "skipped"
     assert states(search) == [TrialState.RUNNING]
 
 
 def killed_run(folder):
-    written_run(folder, [0.5], "stopped").write_state({"state": "running", "pid": 2**30, "host": socket.gethostname()})
+    written_run(folder, [0.5], "stopped").write_state({"status": "running", "pid": 2**30, "host": socket.gethostname()})
 
 
 def test_a_trial_that_lost_its_process_comes_last(plan):
@@ -135,7 +135,7 @@ def test_a_trial_is_run_that_someone_else_had_taken_and_was_killed_at(plan):
     plan = plan(LR)
     search = begun(plan, n_trials=1)
     (job,) = search.ask()
-    search.tell(job, TAKEN)
+    search.tell(job, RUNNING_ELSEWHERE)
     killed_run(plan.folder / "0")
     assert search.ask() == [job]
     assert search.ask() == []
@@ -144,13 +144,13 @@ def test_a_trial_is_run_that_someone_else_had_taken_and_was_killed_at(plan):
 def test_failed_and_pruned_trials_are_recorded_and_the_study_goes_on(plan):
     plan = plan(LR)
     search = begun(plan)
-    failed = search.tell(*search.ask(), Outcome("failed", "out of memory"))
-    pruned = search.tell(*search.ask(), Outcome("pruned", "too low"))
+    failed = search.tell(*search.ask(), JobResult("failed", "out of memory"))
+    pruned = search.tell(*search.ask(), JobResult("pruned", "too low"))
     (job,) = search.ask()
     written_run(plan.folder / str(job.number), [float("nan")])
-    without_value = search.tell(job, Outcome("ok", ""))
-    assert (failed, pruned) == (Outcome("failed", "out of memory"), Outcome("pruned", "too low"))
-    assert without_value.word == "failed"
+    without_value = search.tell(job, JobResult("ok", ""))
+    assert (failed, pruned) == (JobResult("failed", "out of memory"), JobResult("pruned", "too low"))
+    assert without_value.status == "failed"
     assert states(search) == [TrialState.FAIL, TrialState.PRUNED, TrialState.FAIL]
     assert len(search.ask()) == 1
 
@@ -159,7 +159,7 @@ def test_failed_trials_are_run_again_when_the_study_goes_on(plan):
     plan = plan(LR)
     search = begun(plan, n_trials=2)
     first = search.ask()
-    search.tell(*first, Outcome("failed", "the disk was full"))
+    search.tell(*first, JobResult("failed", "the disk was full"))
     run(search, plan, *search.ask())
     assert search.ask() == []
     again = begun(plan, n_trials=2)
@@ -176,8 +176,8 @@ def test_a_job_that_another_process_has_just_taken_is_left_to_it(plan):
     search = begun(plan)
     (job,) = search.ask()
     killed = written_run(plan.folder / "0", [0.1], "running")
-    killed.write_state({"state": "running", "pid": 2**22 + 1, "host": socket.gethostname(), "process": 1})
-    assert search.tell(job, Outcome("skipped", "another process runs it")).word == "skipped"
+    killed.write_state({"status": "running", "pid": 2**22 + 1, "host": socket.gethostname(), "process": 1})
+    assert search.tell(job, JobResult("skipped", "another process runs it")).status == "skipped"
     assert states(search) == [TrialState.RUNNING]
 
 
@@ -206,7 +206,7 @@ def test_what_a_damaged_study_has_lost_is_made_anew_from_the_runs(plan):
     second = [place for place, entry in enumerate(entries) if json.loads(entry)["op_code"] == 4][1]
     (plan.folder / "study.journal").write_bytes(b"".join(entries[:second]))
     again = begun(plan, n_trials=3)
-    assert again.earlier == {0: Outcome("ok", "val/acc 0.2000"), 1: Outcome("ok", "val/acc 0.9000")}
+    assert again.earlier == {0: JobResult("ok", "val/acc 0.2000"), 1: JobResult("ok", "val/acc 0.9000")}
     assert [job.number for job in again.ask()] == [2]
 
 
@@ -221,9 +221,9 @@ def test_a_job_that_the_study_does_not_know_is_what_its_folder_says(plan):
     plan = plan(LR)
     search = begun(plan)
     (job,) = search.ask()
-    assert search.elsewhere(job) is None
+    assert search.current_result(job) is None
     written_run(plan.folder / str(job.number), [0.5])
-    assert search.elsewhere(job).word == "ok"
+    assert search.current_result(job).status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_equal_trials_share_a_run(plan):
             run(search, plan, job, 0.1 * (1 + job.number))
     assert num_run == len(search.jobs) == 2
     assert states(search) == [TrialState.COMPLETE] * 12
-    assert search.conclusion().count("val/acc 0.2000") == 1
+    assert search.report().count("val/acc 0.2000") == 1
 
 
 def test_a_trial_that_was_drawn_before_is_not_composed_again(plan, monkeypatch):
@@ -284,7 +284,7 @@ def test_several_metrics_have_a_front(plan):
     search = begun(plan, n_trials=2, metrics=["val/acc", "val/loss"], directions=["maximize", "maximize"])
     for value in (0.2, 0.6):
         run(search, plan, *search.ask(), value)
-    assert search.conclusion().startswith("Pareto front: 2 of 2 trials, by val/acc, val/loss:\n")
+    assert search.report().startswith("Pareto front: 2 of 2 trials, by val/acc, val/loss:\n")
 
 
 def test_costs_are_shown_as_such(plan):
@@ -298,13 +298,13 @@ def test_a_job_knows_its_trial_where_it_may_be_given_up(plan):
     search = begun(plan, pruner="median", pruner_options={"n_startup_trials": 1})
     (first,) = search.ask()
     trial = read(plan.folder / str(first.number))
-    assert [trial.is_given_up(value, epoch) for epoch, value in enumerate([0.5, 0.9])] == [False, False]
+    assert [trial.should_prune(value, epoch) for epoch, value in enumerate([0.5, 0.9])] == [False, False]
     assert search._stored.all()[0].intermediate_values == {0: 0.5, 1: 0.9}
     run(search, plan, first, 0.9)
     trial = read(plan.folder / str(search.ask()[0].number))
-    assert trial.is_given_up(0.1, 0)
-    assert trial.is_given_up(0.8, 0)  # said before, by a run that was killed
-    assert not read(plan.folder / str(first.number)).is_given_up(0.1, 5)
+    assert trial.should_prune(0.1, 0)
+    assert trial.should_prune(0.8, 0)  # said before, by a run that was killed
+    assert not read(plan.folder / str(first.number)).should_prune(0.1, 5)
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is full"), StorageInternalError("the server has gone")])
@@ -317,8 +317,8 @@ def test_a_run_goes_on_where_its_study_cannot_be_reached(plan, error, monkeypatc
         raise error
 
     monkeypatch.setattr(trial.trial, "report", fail)
-    assert not trial.is_given_up(0.1, 0)
-    assert f"can't be reached after epoch 0, so the run goes on: {error}" in caplog.text
+    assert not trial.should_prune(0.1, 0)
+    assert f"can't be reached after epoch 0, so the run continues: {error}" in caplog.text
 
 
 @pytest.mark.parametrize("metrics", [["val/acc", "seconds"], ["seconds"]])
@@ -326,7 +326,7 @@ def test_without_a_single_validation_metric_nothing_is_pruned_which_is_said(plan
     plan = plan(LR)
     search = begun(plan, pruner="median", metrics=metrics)
     assert read(plan.folder / str(search.ask()[0].number)) is None
-    assert f"Nothing is pruned: that takes a single validation metric, and this is {', '.join(metrics)}." in (
+    assert f"Nothing is pruned: pruning needs a single validation metric; got {', '.join(metrics)}." in (
         capsys.readouterr().out
     )
 

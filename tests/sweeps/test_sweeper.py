@@ -35,7 +35,7 @@ def test_a_search_prunes_remembers_and_goes_on(capsys):
     table = out[out.index("Sweep of 4 jobs") :]
     assert "Best trial of 4, by val/acc:\n  val/acc" in table
     words = [line.split()[2] for line in table.splitlines()[1:5]]
-    states = [json.loads((folder / str(number) / "state.json").read_text())["state"] for number in range(4)]
+    states = [json.loads((folder / str(number) / "state.json").read_text())["status"] for number in range(4)]
     assert states == [{"ok": "finished", "pruned": "pruned"}[word] for word in words]
     assert "pruned" in words
     assert not list(folder.glob("*/traceback.txt"))
@@ -94,7 +94,7 @@ def test_an_interrupted_sweep_says_how_it_goes_on(monkeypatch, capsys):
     doing(monkeypatch, {1: dict, 2: interrupted})
     code, out, _ = run_main(["train", "-m", *SMALL, "seed=1,2"], capsys)
     assert code == 130
-    assert out.splitlines()[-1] == f"To go on with the sweep: regraft resume run={sweep_folder()}"
+    assert out.splitlines()[-1] == f"To resume the sweep: regraft resume run={sweep_folder()}"
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_a_slurm_job_goes_back_into_the_queue_and_goes_on_when_it_returns(tmp_pa
     state = Run(folder).state
     assert state["step"] == content_of(Run(folder).last_ckpt)["global_step"]
     # Its node failed before it could say that it had ended, and Slurm chose another one.
-    Run(folder).write_state(state | {"state": "running", "host": "elsewhere", "pid": 1})
+    Run(folder).write_state(state | {"status": "running", "host": "elsewhere", "pid": 1})
     for name, value in (job | {"SLURM_RESTART_COUNT": "1"}).items():
         monkeypatch.setenv(name, value)
     returned = regraft.train(command, config_dir=str(tmp_path))
@@ -251,6 +251,6 @@ def test_a_damaged_last_checkpoint_gives_way_and_never_replaces_the_one_before_i
         how(run.last_ckpt)
         resumed = regraft.train([f"ckpt_path={run.path}"])
         assert resumed == run
-        assert "Going back to the one before it, previous.ckpt." in caplog.text
+        assert "Using the previous one, previous.ckpt." in caplog.text
         assert_same_end(resumed, straight)
         caplog.clear()

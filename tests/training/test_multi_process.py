@@ -39,7 +39,7 @@ def test_failed_processes_fail_the_run(tmp_path):
     with pytest.raises(ChildProcessError, match="exit code 1"):
         multi_process.launch({"seed": 0}, Run(tmp_path), {})
     assert {path.name for path in tmp_path.iterdir()} == {".running", "state.json"}
-    assert Run(tmp_path).state["state"] == "failed"
+    assert Run(tmp_path).state["status"] == "failed"
 
 
 def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change(capfd):

@@ -31,10 +31,10 @@ def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], 
     refused: list[Run] = []
 
     def held(config: DictConfig) -> Any:
-        from regraft.sweeps.job import run_job_of_sweep
+        from regraft.sweeps.job import run_sweep_job
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            return run_job_of_sweep(config, lambda: tried(config))
+            return run_sweep_job(config, lambda: tried(config))
         try:
             return tried(config)
         except Exception as error:
@@ -63,7 +63,7 @@ def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], 
     with sources.checked(arguments):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
     for run in refused:
-        run.leave_no_trace()
+        run.remove_if_unused()
     if errors:
         raise errors[0]
 

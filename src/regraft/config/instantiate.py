@@ -13,7 +13,7 @@ from hydra.utils import get_object, instantiate
 
 from regraft.config.compose import unknown
 from regraft.core.errors import ConfigError
-from regraft.core.memory import lacks_memory
+from regraft.core.memory import is_out_of_memory
 
 Config = dict[str, Any]
 _EXTRAS = ("wandb", "mlflow")
@@ -96,7 +96,7 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
             raise ConfigError(section, f"got {shown}; one of these has a type that it can't have ({error}).") from error
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
+            if not is_out_of_memory(error):
                 raise
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
             raise ConfigError(section, f"this takes more memory than there is: {shown}.") from error

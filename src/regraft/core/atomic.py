@@ -1,4 +1,4 @@
-"""Files that are whole or not there, also after a kill or a power cut. No torch: the command line writes such files."""
+"""Atomic writes: a file is whole or not there, also after a kill or a power cut. Imports no torch."""
 
 import os
 import uuid
@@ -12,12 +12,12 @@ TEMPORARY_SUFFIX = ".tmp"
 
 @contextmanager
 def atomically(path: Path) -> Iterator[BufferedRandom]:
-    """Gives a file to write into, which takes the path's place once it is whole and on the disk.
+    """Opens a temporary file that replaces the one at `path` once it is whole and on the disk.
 
     Raises:
-        OSError: it can't be written; nothing of it is left then, and what was at the path stays.
+        OSError: it can't be written; nothing of it is left, and what was at `path` stays.
     """
-    # Beside it: a rename from another file system would be a copy.
+    # In the same folder: a rename from another file system would be a copy.
     temporary = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
     try:
         with temporary.open("w+b") as file:
@@ -28,9 +28,9 @@ def atomically(path: Path) -> Iterator[BufferedRandom]:
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # which is what one asked for
+            error.filename = str(path)  # the name that the caller knows
         raise
-    # The new name is an entry of the folder, which reaches the disk on its own.
+    # The rename changes the folder, which has to be flushed separately.
     descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -39,12 +39,12 @@ def atomically(path: Path) -> Iterator[BufferedRandom]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a whole file; see `atomically`."""
+    """Writes a file at once, as `atomically` does."""
     with atomically(path) as file:
         file.write(content)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what killed writers have left in a folder that nobody else writes into now."""
+    """Removes temporary files of killed writers; only for a folder that no other process writes into."""
     for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
         path.unlink(missing_ok=True)

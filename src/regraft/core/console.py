@@ -9,24 +9,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 
-def image_progress(
+def image_progress_bar(
     *, is_shown: bool, title: str = "Features", console: Console | None = None
 ) -> Callable[[int | None], AbstractContextManager[Callable[[int], None]]]:
-    """Returns what shows the progress of a pass over images: called with their number, it gives what counts them.
+    """Returns a context manager that shows a progress bar over images.
 
     Args:
-        is_shown: whether there is anything to see.
-        title: of the bar.
-        console: where it is shown; None for standard output.
+        is_shown: False gives one that shows nothing.
+        title: text to the left of the bar.
+        console: None for standard output.
 
     Returns:
-        To be called with None where their number isn't known.
+        Takes the number of images, None if it isn't known, and gives a function that takes the number of images done.
     """
-    return partial(_bar, title, console) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
+    return partial(_shown_bar, title, console) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
 
 
 @contextmanager
-def _bar(title: str, console: Console | None, num_images: int | None) -> Iterator[Callable[[int], None]]:
+def _shown_bar(title: str, console: Console | None, num_images: int | None) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=num_images)
@@ -34,8 +34,8 @@ def _bar(title: str, console: Console | None, num_images: int | None) -> Iterato
 
 
 class _Rate(ProgressColumn):
-    """Images a second."""
+    """Column of images per second."""
 
     def render(self, task: Task) -> Text:
-        """Returns the rate, blank until it is known."""
+        """Returns the rate; blank until it is known."""
         return Text("" if task.speed is None else f"{task.speed:.0f} images/s")

@@ -1,19 +1,15 @@
-"""How much memory this process may use."""
+"""How much memory this process may use, and whether an error says that there isn't enough."""
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
-
-if TYPE_CHECKING:
-    pass
 
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Returns the memory of a GPU, or of this machine as far as the process may use it."""
+    """Returns the memory of a GPU, or that of this machine within the limit of the process's cgroup."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[1])
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -24,7 +20,7 @@ def memory_bytes(device: torch.device) -> int:
     return min(physical, int(limit)) if limit.isdigit() else physical
 
 
-def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that there is no memory for a tensor, here or on a device."""
-    # On the CPU torch has no class of its own for it.
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there is no memory for a tensor, on the CPU or on a device."""
+    # On the CPU torch raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

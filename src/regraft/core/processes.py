@@ -1,4 +1,4 @@
-"""Which process is meant, and whether it still lives: its number alone may be another one's by now."""
+"""Whether a process is still alive; its number alone doesn't say, as the system gives it to another one later."""
 
 import os
 import signal
@@ -8,23 +8,28 @@ import time
 from pathlib import Path
 
 
-def mark_of_this_process() -> str:
-    """Returns what tells this process from all others, for `is_process_there`."""
-    return f"{socket.gethostname()} {os.getpid()} {ticks_of(os.getpid())}"
+def process_id() -> str:
+    """Returns an identifier of this process that no other one has, on any machine: host, pid and start time."""
+    return f"{socket.gethostname()} {os.getpid()} {start_ticks(os.getpid())}"
 
 
-def is_process_there(mark: str) -> bool:
-    """Whether a marked process lives; one of another machine, which can't be seen from here, counts as such."""
-    host, pid, ticks = mark.rsplit(" ", 2)
-    return host != socket.gethostname() or is_there(int(pid), int(ticks) if ticks != "None" else None)
+def is_process_alive(identifier: str) -> bool:
+    """Whether the process of a `process_id` is alive; one of another machine can't be checked and counts as alive."""
+    host, pid, ticks = identifier.rsplit(" ", 2)
+    return host != socket.gethostname() or is_pid_alive(int(pid), int(ticks) if ticks != "None" else None)
 
 
-def is_there(pid: int, started: int | None) -> bool:
-    """Whether a process of this machine lives, if it is the one that started at that tick."""
+def is_pid_alive(pid: int, started: int | None) -> bool:
+    """Whether a process of this machine is alive.
+
+    Args:
+        pid: its number.
+        started: its `start_ticks`, to tell it from a later process of the same number; None if they aren't known.
+    """
     if Path("/proc/self/stat").exists():
-        ticks = ticks_of(pid)
+        ticks = start_ticks(pid)
         return ticks is not None and started in (None, ticks)
-    if os.name == "nt":  # there a signal 0 would end it
+    if os.name == "nt":  # on Windows a signal 0 would end it
         return True
     try:
         os.kill(pid, 0)
@@ -35,8 +40,8 @@ def is_there(pid: int, started: int | None) -> bool:
     return True
 
 
-def ticks_of(pid: int) -> int | None:
-    """Returns when a living process started, in ticks since the machine did; None without one. See proc(5)."""
+def start_ticks(pid: int) -> int | None:
+    """Returns when a process started, in clock ticks since boot; None if it isn't alive. See proc(5)."""
     try:
         # The name in brackets may hold spaces and brackets.
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
@@ -46,27 +51,27 @@ def ticks_of(pid: int) -> int | None:
     return None if is_dead else int(fields[19])
 
 
-_LOOK_SECONDS = 2.0
-_PATIENCE_SECONDS = 22.0
-"""For a run to be saved; see `interrupts.DEADLINE_SECONDS`."""
+_POLL_SECONDS = 2.0
+_GRACE_SECONDS = 22.0
+"""Enough for a run to be saved, which takes at most `training.callbacks.signals.DEADLINE_SECONDS`."""
 
 
-def end_with(mark: str) -> None:
-    """Has this process end with another one; looks from a thread of its own, once however often it is asked.
+def exit_with_parent(parent: str) -> None:
+    """Ends this process when another one has ended; a thread polls for it. Calling it again does nothing.
 
     Args:
-        mark: of that process; see `process_marks.mark_of_this_process`.
+        parent: the `process_id` of the other process.
     """
-    name = f"ends with {mark}"
+    name = f"exit with {parent}"
     if any(thread.name == name for thread in threading.enumerate()):
         return
 
-    def look() -> None:
-        while is_process_there(mark):
-            time.sleep(_LOOK_SECONDS)
+    def poll() -> None:
+        while is_process_alive(parent):
+            time.sleep(_POLL_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
         # A launcher's pool may catch the exit and wait for work that never comes.
-        time.sleep(_PATIENCE_SECONDS)
+        time.sleep(_GRACE_SECONDS)
         os._exit(143)
 
-    threading.Thread(target=look, name=name, daemon=True).start()
+    threading.Thread(target=poll, name=name, daemon=True).start()

@@ -1,4 +1,4 @@
-"""Reads what `torch.save` wrote, without running code that the file may hold."""
+"""Reads files of `torch.save` without running code in them."""
 
 import pickle
 import warnings
@@ -9,14 +9,14 @@ import torch
 
 
 def load_safely(path: Path) -> Any:
-    """Returns what `torch.save` wrote, on the CPU, without running code that the file may hold.
+    """Returns what `torch.save` wrote, with all tensors on the CPU.
 
     Raises:
-        ValueError: the file would run code, or is damaged.
+        ValueError: loading the file would run code, or it is damaged.
     """
     try:
         with warnings.catch_warnings():
-            # Of a pickle's protocol, which is no reason to refuse it.
+            # An unusual pickle protocol is no reason to refuse the file.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -28,5 +28,5 @@ def load_safely(path: Path) -> Any:
         raise
     except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
         raise ValueError(
-            f"{path} is no file that torch.save wrote whole ({str(error) or type(error).__name__}). Copy it again."
+            f"{path} is not a whole file of torch.save ({str(error) or type(error).__name__}). Copy it again."
         ) from error

@@ -1,7 +1,7 @@
-"""Randomness as a function of what it is for, not of how the process got there.
+"""Counter-based random numbers: every draw is a function of (seed, epoch, step or sample).
 
-Every draw is f(seed, epoch, step or sample), so a resumed run draws what a straight one would have drawn, whatever the
-number of loader workers. Global seeding at start-up doesn't belong here: Lightning does it.
+So a resumed run draws the same numbers as an uninterrupted one, whatever the number of loader workers. Lightning does
+the global seeding at start-up.
 """
 
 import hashlib
@@ -19,21 +19,21 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def uniform(seed: int, indices: Tensor, num_draws: int) -> Tensor:
-    """Returns `num_draws` uniform numbers for each index, whatever other indices stand beside it.
+    """Returns `num_draws` uniform numbers for each index, independent of the other indices in the batch.
 
     SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), counter-based:
     the counter of draw j of index i is i * num_draws + j.
 
     Args:
-        seed: any integer; see `derive_seed`.
+        seed: any integer.
         indices: (batch,), int64, non-negative.
-        num_draws: columns to draw.
+        num_draws: numbers per index.
 
     Returns:
         (batch, num_draws), float64, in [0, 1).
     """
     counter = indices.to(torch.int64)[:, None] * num_draws + torch.arange(num_draws)
-    # int64 arithmetic wraps, which is what the generator wants; constants are the unsigned ones, two's complement.
+    # int64 arithmetic wraps, as the generator needs; the constants are its unsigned ones in two's complement.
     state = (counter + 1) * -7046029254386353131 + derive_seed(seed, "uniform")
     state = (state ^ _shift_right(state, 30)) * -4658895280553007687
     state = (state ^ _shift_right(state, 27)) * -7723592293110705685
@@ -42,5 +42,5 @@ def uniform(seed: int, indices: Tensor, num_draws: int) -> Tensor:
 
 
 def _shift_right(values: Tensor, num_bits: int) -> Tensor:
-    """Returns a logical (zero-filling) shift of int64 values; torch's own is arithmetic."""
+    """Returns a logical (zero-filling) shift of int64 values; torch's operator is arithmetic."""
     return (values >> num_bits) & ((1 << (64 - num_bits)) - 1)

@@ -1,7 +1,4 @@
-"""The few types that rooms share: what a backbone is, what it wants to be fed, what a batch holds.
-
-No behaviour beyond the types' own belongs here, and nothing of Hydra or Lightning.
-"""
+"""Types that all packages share: `Backbone`, `InputSpec`, `Batch`. Imports neither Hydra nor Lightning."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -15,18 +12,18 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """Every kind of BatchNorm; subclasses of them are BatchNorms too."""
 
 EvalView = Literal["square", "center_crop"]
-"""How evaluation brings a picture to `image_size`: the whole of it, or the central square; see `data.views`."""
+"""How evaluation resizes an image to `image_size`: all of it (square), or its central crop."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a backbone wants to be fed; it travels with the weights.
+    """The input that a backbone expects; it is stored with the weights.
 
     Attributes:
         image_size: height and width, pixels.
         num_channels: 3 (RGB) or 1 (grayscale).
-        mean: per channel, of pixels scaled to [0, 1]; None until the training data has given it.
-        std: per channel, of pixels scaled to [0, 1]; None until the training data has given it.
+        mean: per channel, of pixels scaled to [0, 1]; None until it is computed from the training data.
+        std: per channel, of pixels scaled to [0, 1]; None until it is computed from the training data.
         interpolation: `bilinear`, `bicubic` or `nearest`.
         crop_fraction: side of the evaluation crop over the side that the image is resized to, in (0, 1].
     """
@@ -54,30 +51,30 @@ class InputSpec:
         return self.mean is not None and self.std is not None
 
     def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
-        """Returns the same spec with the training data's mean and std, in [0, 1] units."""
+        """Returns a copy with this mean and std, of pixels scaled to [0, 1]."""
         return replace(self, mean=mean, std=std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain types only, fit for a checkpoint that loads with `weights_only=True`."""
+        """Returns plain types only, for a checkpoint that loads with `weights_only=True`."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Returns the spec that `to_dict` wrote; ValueError if it isn't one."""
+        """Returns the spec from the result of `to_dict`; raises ValueError if it isn't one."""
         given: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()
         }
         try:
             return cls(**given)
         except TypeError as error:
-            raise ConfigError("input_spec", f"got {given}, which is none ({error}).") from error
+            raise ConfigError("input_spec", f"{given} is not a valid input spec ({error}).") from error
 
 
 class Backbone(nn.Module):
     """An ordered mapping of named stages whose composition gives features of shape (batch, num_features).
 
-    Each stage takes what the one before it gave. A stage that is alone in `stages` may be the whole model: what
-    can't be cut still has (backbone | head). Every parameter and buffer belongs to exactly one stage.
+    Each stage takes the output of the one before it. A model that can't be split is a single stage. Every parameter and
+    buffer belongs to exactly one stage.
     """
 
     def __init__(self, stages: Mapping[str, nn.Module], num_features: int, input_spec: InputSpec) -> None:
@@ -96,7 +93,7 @@ class Backbone(nn.Module):
 
         Args:
             images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with a depth,
-                what the stage before the cut gave.
+                the output of stage number `depth`.
             depth: how many stages, from the input up, have been computed already.
 
         Returns:
@@ -109,16 +106,16 @@ class Backbone(nn.Module):
 
 @final
 class Batch(TypedDict):
-    """What a datamodule hands to the module.
+    """A batch from the datamodule.
 
     Attributes:
         images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with a depth,
-            the activations at that cut.
+            the activations there.
         targets: (batch,), int64 class indices; or (batch, num_classes), float rows that sum to 1, when mixed.
-        indices: (batch,), int64, each sample's place in its own split's source.
-        draw_seed: only in training batches: f(seed, epoch, step), for whatever randomness the step still needs.
-        depth: only where stored activations stand for the images: how many stages have been computed already.
-        is_exact: only in training batches of those; see `EpochBatch`.
+        indices: (batch,), int64, each sample's index in the source of its split.
+        draw_seed: only in training batches: f(seed, epoch, step), for the randomness within the step.
+        depth: only with stored activations: how many stages have been computed already.
+        is_exact: only in training batches of stored activations, as in `EpochBatch`.
     """
 
     images: Tensor
@@ -136,10 +133,10 @@ class EpochBatch(TypedDict):
     Attributes:
         features: (num_rows, num_features), float; the whole matrix, already on the device.
         targets: (num_rows,), int64.
-        indices: (num_rows,), int64, each row's place in its split's source.
-        steps: of each optimizer step the rows of its samples, (batch,), int64, on the device.
-        draw_seeds: of each step; see `Batch`.
-        is_exact: whether stages are to train later, whose steps would amplify a difference in the last bit.
+        indices: (num_rows,), int64, each row's index in the source of its split.
+        steps: for each optimizer step the rows of its samples, (batch,), int64, on the device.
+        draw_seeds: the `draw_seed` of each step.
+        is_exact: whether stages train later, whose steps would amplify a difference in the last bit.
     """
 
     features: Tensor

@@ -15,7 +15,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from regraft.core.console import image_progress
+from regraft.core.console import image_progress_bar
 from regraft.core.startup import keep_freed_memory
 from regraft.data.from_config import build_datamodule
 from regraft.deployment.load import model_of
@@ -171,7 +171,7 @@ class Measuring:
             return corruption_errors(batches(), lambda pictures: model.logits(pictures).argmax(1), count)
 
     def _progress(self, title: str) -> partial[Any] | Any:
-        return image_progress(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
+        return image_progress_bar(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
 
 
 def _limited(num_batches: int, limit: int | float) -> int:

@@ -67,14 +67,14 @@ def state_text(state: RunState, tail: Sequence[dict[str, str]] = ()) -> str:
         state: the run's.
         tail: the last rows of its metrics, which know the step of a run that was killed.
     """
-    if state.state == "finished":
+    if state.status == "finished":
         return "finished"
-    if state.state == "failed":
+    if state.status == "failed":
         return f"failed: {state.reason}"
     logged = [int(row["step"]) + 1 for row in tail if (row.get("step") or "").isdigit()]
     step = max([state.step or 0, *logged])
-    word = f"{state.state} at step {step}"
-    return word if state.state == "running" or not state.reason else f"{word}: {state.reason}"
+    word = f"{state.status} at step {step}"
+    return word if state.status == "running" or not state.reason else f"{word}: {state.reason}"
 
 
 def show(rows: Sequence[Row], num_all: int, place: Path) -> None:
@@ -135,7 +135,7 @@ def _name(config: dict[str, Any], section: str) -> str:
 
 
 def _metric(run: Run, state: RunState, tail: Sequence[dict[str, str]]) -> str:
-    found = headline(run) if state.state == "finished" else None
+    found = headline(run) if state.status == "finished" else None
     if found is None:
         values = [value for row in tail if math.isfinite(value := _number(row.get("val/acc")))]
         found = ("val/acc", max(values)) if values else None

@@ -58,8 +58,8 @@ def in_its_folder(arguments: list[str]) -> list[str]:
 
 def _begun_by_this_job(arguments: Sequence[str]) -> Run | None:
     """Returns the run that this command has started in this Slurm job before, if it got as far as a checkpoint."""
-    job = slurm.job()
-    if job is None or not slurm.has_come_back():
+    job = slurm.job_id()
+    if job is None or not slurm.was_requeued():
         return None
     # A flag's value, such as a folder of configs, is no override.
     overrides = [each for each in arguments if not each.startswith("-") and ("=" in each or each.startswith("~"))]
@@ -86,7 +86,7 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
             f"{elsewhere.pop()}", "resume goes on in the run's own folder, from its own checkpoint. Leave it out."
         )
     found = find_run(handle, output_dir(arguments))
-    if not found.can_go_on:
+    if not found.can_resume:
         raise MissingFileError(
             "run",
             f"{found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="

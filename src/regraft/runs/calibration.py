@@ -1,4 +1,4 @@
-"""The temperature that was fitted to a run's best checkpoint, as its folder keeps it."""
+"""calibration.json: the temperature fitted to a run's best checkpoint."""
 
 import hashlib
 import json
@@ -17,16 +17,16 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was fitted, and for which checkpoint.
+    """A fitted temperature and the checkpoint that it belongs to.
 
     Attributes:
-        temperature: that logits are divided by before they are probabilities, above 0.
+        temperature: divisor of the logits before the softmax, above 0.
         checkpoint: the file's name in the run's folder.
-        sha256: the file's checksum, hex: with other weights the temperature means nothing.
-        split: what it was fitted on.
-        num_images: how many images that has.
-        log_loss_before: on them, nats.
-        log_loss_after: on them, nats.
+        sha256: the checkpoint's checksum, hex: the temperature is valid for these weights only.
+        split: the split that it was fitted on.
+        num_images: number of images in that split.
+        log_loss_before: nats.
+        log_loss_after: nats.
     """
 
     temperature: float
@@ -39,18 +39,14 @@ class Calibration:
 
 
 def write(run: Run, calibration: Calibration) -> None:
-    """Keeps a calibration in a run's folder, in the place of an earlier one."""
+    """Writes a calibration into a run's folder, replacing an earlier one."""
     write_atomically(run.path / CALIBRATION, (json.dumps(asdict(calibration), indent=2) + "\n").encode())
 
 
 def temperature_of(run: Run | None, checkpoint: Path) -> float:
-    """Returns what a checkpoint's logits are divided by before they are probabilities.
+    """Returns the temperature of a checkpoint of a run, the divisor of its logits before the softmax.
 
-    1 if none was fitted, or, which the log says, if it was fitted for other weights than the checkpoint's.
-
-    Args:
-        run: that the checkpoint lies in; None for one that stands alone.
-        checkpoint: the file.
+    It is 1 if none was fitted; or, with a warning, if it was fitted to other weights.
 
     Raises:
         ValueError: the run's calibration is damaged.
@@ -65,11 +61,11 @@ def temperature_of(run: Run | None, checkpoint: Path) -> float:
     except (ValueError, TypeError, KeyError, RecursionError):
         is_sound = False
     if not is_sound:
-        raise ValueError(f"{path} is damaged. Remove it, or fit it anew: regraft eval run=... calibrate=temperature")
+        raise ValueError(f"{path} is damaged. Remove it, or fit it again: regraft eval run=... calibrate=temperature")
     if kept_checksum != checksum(checkpoint):
         log.warning(
-            "%s was fitted for other weights than those of %s, so it isn't used; regraft eval run=... "
-            "calibrate=temperature fits it anew.",
+            "%s was fitted for other weights than those of %s, so it isn't used. To fit it again: regraft eval "
+            "run=... calibrate=temperature",
             *(path, checkpoint.name),
         )
         return 1.0
@@ -77,6 +73,6 @@ def temperature_of(run: Run | None, checkpoint: Path) -> float:
 
 
 def checksum(path: Path) -> str:
-    """Returns a file's SHA-256, hex."""
+    """Returns the SHA-256 of a file, hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

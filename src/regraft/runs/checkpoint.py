@@ -1,6 +1,7 @@
-"""What a checkpoint says of its run, and what it may name.
+"""Reads a checkpoint with the run's config and data description in it.
 
-A checkpoint can come from a stranger: it is read without running code, and `trust` decides what its config may name.
+A checkpoint may come from a stranger: it is read without running code, and `trust` decides which classes its config may
+name.
 """
 
 from collections.abc import Sequence
@@ -22,19 +23,19 @@ _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint of a run of ours.
+    """A checkpoint of a Regraft run.
 
     Attributes:
-        path: the file.
-        content: what Lightning wrote: `state_dict`, `global_step` and the rest.
+        path: the file that was read.
+        content: Lightning's content: `state_dict`, `global_step` and the rest.
         config: the run's resolved config.
         architecture: the config that builds its backbone without weights.
-        input_spec: what the backbone is fed, mean and std included.
-        eval_view: how evaluation brought its pictures to that; of a run of before it was noted, as files are.
+        input_spec: the backbone's input, mean and std included.
+        eval_view: how evaluation resizes an image to that input.
         class_names: by class index.
-        class_counts: training images of each class, which balanced losses weigh by.
+        class_counts: training images of each class, for balanced losses.
         fingerprint: of the data.
-        features: how the run stores what is frozen; see `build.FeaturePlan.record`.
+        features: how the run stores frozen features, from `FeaturePlan.record`.
         saved_ns: when the file was written, in nanoseconds of Unix time.
     """
 
@@ -52,24 +53,23 @@ class Checkpoint:
 
     @property
     def is_current(self) -> bool:
-        """Whether the file is still the one that was read."""
+        """Whether the file hasn't changed since it was read."""
         return self.path.is_file() and self.path.stat().st_mtime_ns == self.saved_ns
 
 
 def read(path: Path, trust: Sequence[str]) -> Checkpoint:
-    """Returns what the file holds.
+    """Reads a checkpoint.
 
     Args:
-        path: a Lightning checkpoint that a run of ours wrote. If it is a run's last one and damaged, the one before it
-            is read in its place, with a warning.
+        path: a Lightning checkpoint of a Regraft run. If it is a run's last one and damaged, the previous one is read
+            instead, with a warning.
         trust: further modules whose classes its config may name.
 
     Raises:
-        ValueError: not a checkpoint of ours, one that is damaged or would run code, or one that names a class of
-            another module.
+        ValueError: it isn't a checkpoint of Regraft, is damaged, would run code, or names a class of another module.
     """
     run = run_of(path)
-    # Of a run's last checkpoint the one before it is kept; of others there is none.
+    # Only a run's last checkpoint has a previous one.
     if run is not None and path in (run.last_ckpt, run.previous_ckpt):
         path = whole_or_previous(run.last_ckpt, run.previous_ckpt)
     else:
@@ -82,7 +82,9 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")
     odd = [key for key, kind in _PLAIN.items() if not isinstance(record[key], kind)]
     if odd or len(record["class_names"]) != len(record["class_counts"]):
-        raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} is odd.")
+        raise ConfigError(
+            "ckpt_path", f"{path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} isn't valid."
+        )
     require_bounded_tree(record, str(path))
     require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))
     return Checkpoint(

@@ -1,7 +1,4 @@
-"""A checkpoint's file: whole or not there, with a checksum beside it, and the one before it for when a disk fails.
-
-When checkpoints are written belongs in `keeping`, what they mean in `reading`.
-"""
+"""Checkpoint files: written atomically, with a checksum beside them, and the previous one kept in case a disk fails."""
 
 import errno
 import hashlib
@@ -26,14 +23,14 @@ _CHECKSUM_SUFFIX = ".sha256"
 
 
 class DamagedCheckpointError(ValueError):
-    """A checkpoint's file isn't what was written."""
+    """A checkpoint's file doesn't match its checksum."""
 
 
 class CheckpointFiles(CheckpointIO):
-    """Writes and reads Lightning's checkpoints in the way of this module.
+    """Writes and reads Lightning's checkpoints atomically and with a checksum.
 
-    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory instead, until `flush()`, the next file that is
-    written, or one that takes its place.
+    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory, until `flush()`, until another file is written, or
+    until a newer checkpoint of the same path replaces it.
     """
 
     HOLD = "hold"
@@ -42,10 +39,10 @@ class CheckpointFiles(CheckpointIO):
         self._held: dict[Path, dict[str, Any]] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes a checkpoint, or holds it.
+        """Writes a checkpoint, or holds it in memory.
 
         Raises:
-            OSError: it can't be written; what was there stays.
+            OSError: it can't be written; the existing file stays.
         """
         self._held.pop(Path(path), None)
         if storage_options == self.HOLD:
@@ -55,7 +52,7 @@ class CheckpointFiles(CheckpointIO):
         write(Path(path), checkpoint)
 
     def flush(self) -> None:
-        """Writes what is held."""
+        """Writes the checkpoints that are held in memory."""
         while self._held:
             path, checkpoint = next(iter(self._held.items()))
             write(path, checkpoint)
@@ -64,10 +61,10 @@ class CheckpointFiles(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Returns what a whole file holds, on the CPU; never runs code that it may hold, whatever `weights_only` says.
+        """Returns a checkpoint, on the CPU; it never runs code in the file, whatever `weights_only` says.
 
         Raises:
-            ValueError: it is damaged, or would run code.
+            ValueError: the file is damaged, or would run code.
         """
         require_whole(Path(path))
         content: dict[str, Any] = load_safely(Path(path))
@@ -80,7 +77,7 @@ class CheckpointFiles(CheckpointIO):
 
 
 def write(path: Path, checkpoint: dict[str, Any]) -> None:
-    """Writes a checkpoint; a kill at any moment leaves the new file or the old one, and a checksum that fits it."""
+    """Writes a checkpoint; a kill at any moment leaves the new file or the old one, and a checksum that matches it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sums = _checksum_file(path)
     with atomically(path) as file:
@@ -88,17 +85,17 @@ def write(path: Path, checkpoint: dict[str, Any]) -> None:
             torch.save(checkpoint, file)
         except RuntimeError as error:  # how torch says that the disk is full
             free = shutil.disk_usage(path.parent).free / 1e6
-            raise OSError(errno.ENOSPC, f"a checkpoint can't be written; {free:.1f} MB are free", str(path)) from error
+            raise OSError(errno.ENOSPC, f"can't write a checkpoint; {free:.1f} MB are free", str(path)) from error
         file.seek(0)
         line = f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"
-        # Of the old file too, until the new one is in its place.
+        # Both checksums are valid until the new file has replaced the old one.
         old = sums.read_text(encoding="utf-8") if sums.exists() and path.exists() else ""
         write_atomically(sums, (line + old).encode())
     write_atomically(sums, line.encode())
 
 
 def keep_previous(path: Path, previous: Path) -> None:
-    """Gives a checkpoint a second name, under which it stays when the next one takes its place."""
+    """Links a checkpoint to a second name, under which it stays when the next one replaces it."""
     if not path.exists():
         return
     for source, target in ((path, previous), (_checksum_file(path), _checksum_file(previous))):
@@ -113,7 +110,7 @@ def keep_previous(path: Path, previous: Path) -> None:
 
 
 def remove_damaged(path: Path) -> None:
-    """Removes a file that isn't what was written, so that the one before it stays until there is a new one."""
+    """Removes a damaged checkpoint, so that the previous one is kept until a new one is written."""
     try:
         if path.is_file():
             require_whole(path)
@@ -122,10 +119,10 @@ def remove_damaged(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Checks a file against the checksum beside it, or where there is none against those that it holds itself.
+    """Checks a file against the checksum beside it; without one, against the checksums within the zip file.
 
     Raises:
-        DamagedCheckpointError: it isn't what was written.
+        DamagedCheckpointError: they don't match.
     """
     sums = _checksum_file(path)
     if sums.is_file():
@@ -133,36 +130,36 @@ def require_whole(path: Path) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest not in sums.read_text(encoding="utf-8", errors="replace").split():
             raise DamagedCheckpointError(
-                f"{path} is damaged: it doesn't match {sums.name} beside it. Take another checkpoint of the run; or if "
-                f"you have changed the file yourself, remove {sums.name}."
+                f"{path} is damaged: it doesn't match {sums.name} beside it. Use another checkpoint of the run; or, if "
+                f"you changed the file yourself, remove {sums.name}."
             )
         return
     damaged = _first_damaged(path) if zipfile.is_zipfile(path) else None
     if damaged is not None:
-        raise DamagedCheckpointError(f"{path} is damaged ({damaged}). Copy it again, or take another one.")
+        raise DamagedCheckpointError(f"{path} is damaged ({damaged}). Copy it again, or use another one.")
 
 
 def whole_or_previous(path: Path, previous: Path) -> Path:
-    """Returns the path if its file is whole, else the one before it, with a warning.
+    """Returns `path` if its file is whole, or else `previous`, with a warning.
 
     Raises:
-        DamagedCheckpointError: there is none before it, or that is damaged too.
+        DamagedCheckpointError: there is no previous one, or that is damaged too.
     """
     if path.is_dir():
-        raise DamagedCheckpointError(f"{path} is a folder, where a checkpoint would be written. Move it away.")
+        raise DamagedCheckpointError(f"{path} is a folder, but a checkpoint would be written there. Move it away.")
     try:
         if path.is_file() or not previous.is_file():
             require_whole(path)
             if path == previous or not previous.is_file() or zipfile.is_zipfile(path):
                 return path
-            raise DamagedCheckpointError(f"{path} is damaged: it is nothing that a training wrote.")
+            raise DamagedCheckpointError(f"{path} is damaged: no training wrote it.")
         problem = f"{path} is missing."
     except DamagedCheckpointError as error:
         if path == previous or not previous.is_file():
             raise
         problem = str(error)
     require_whole(previous)
-    log.warning("%s Going back to the one before it, %s.", problem, previous.name)
+    log.warning("%s Using the previous one, %s.", problem, previous.name)
     return previous
 
 

@@ -1,7 +1,4 @@
-"""How a run is found: by its path, by `last` or `best`, or by a part of its folder's name. Small files only.
-
-What a found run holds belongs in `runs`.
-"""
+"""Finds runs: by path, by `last` or `best`, or by a part of their folders' names."""
 
 import difflib
 import math
@@ -16,66 +13,73 @@ from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
 _MAX_LISTED = 10
 HEADLINES = ("test/acc", "val/acc")
-"""What a run goes by: the first of them that it has."""
-_ELSE = "`regraft runs` lists them; output_dir=PATH looks elsewhere."
+"""The headline metric of a run is the first of them that it has."""
+_ELSE = "`regraft runs` lists all runs; output_dir=PATH looks in another folder."
 
 
-def find_run(handle: str, output_dir: str | Path, *, needs_checkpoint: bool = True) -> Run:
-    """Returns the run that `run=` means.
+def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool = True) -> Run:
+    """Returns the run that a reference such as the value of `run=` refers to.
 
     Args:
-        handle: a run's folder; `last`, the run that was started or continued last; `best`, the finished one with the
-            highest test/acc, else val/acc; or a part of a folder's name that no other run's has.
-        output_dir: where runs are looked for.
-        needs_checkpoint: whether a run without one is an error.
+        reference: a run's folder; `last`, the run that was started or resumed last; `best`, the finished run with the
+            highest test/acc, or else val/acc; or a unique part of a folder's name.
+        output_dir: the folder of all runs.
+        needs_checkpoint: whether a run without a checkpoint is an error.
 
     Raises:
-        FileNotFoundError: there is no such run, or it holds no checkpoint where it needs one.
-        ValueError: several runs are meant.
+        FileNotFoundError: there is no such run, or it has no checkpoint.
+        ValueError: the reference matches several runs.
     """
-    path = Path(handle).expanduser()
-    if handle and is_run(path):
+    path = Path(reference).expanduser()
+    if reference and is_run(path):
         run = Run(path.resolve())
-    elif handle and path.is_file():
-        raise ConfigError("run", f"{handle} is a file; give a run's folder, or the file with ckpt_path={handle}.")
+    elif reference and path.is_file():
+        raise ConfigError("run", f"{reference} is a file; give a run's folder, or the file with ckpt_path={reference}.")
     else:
         runs = all_runs(output_dir)
         if not runs:
             raise MissingFileError(
-                "run", f"got {handle!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
+                "run", f"got {reference!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
             )
-        run = runs[0] if handle == "last" else _best(runs) if handle == "best" else _named(handle, runs, output_dir)
+        run = (
+            runs[0]
+            if reference == "last"
+            else _best(runs)
+            if reference == "best"
+            else _named(reference, runs, output_dir)
+        )
     if needs_checkpoint:
         find_checkpoint(run.path, "last", key="run")
     return run
 
 
 def all_runs(output_dir: str | Path) -> list[Run]:
-    """Returns the runs below a folder, jobs of sweeps too, the one that was started or continued last first."""
+    """Returns the runs below a folder, jobs of sweeps too, the one that was started or resumed last first."""
     return sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=last_started, reverse=True)
 
 
 def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Run | None:
-    """Returns the run with a last checkpoint that a command started in a Slurm job, the newest; None without one.
+    """Returns the newest run with a checkpoint that a command started in a Slurm job; None if there is none.
 
     Args:
-        job: its number.
-        overrides: of the command; a job may run several.
-        output_dir: where runs are looked for, or the run's folder.
+        job: id of the Slurm job.
+        overrides: those of the command; a job may run several commands.
+        output_dir: the folder of all runs, or the run's own folder.
     """
-    place = Path(output_dir).expanduser().resolve()
-    for run in [Run(place)] if is_run(place) else all_runs(place):
-        if run.can_go_on and run.state.get("slurm_job") == job and _asked(_overrides_of(run)) == _asked(overrides):
+    folder = Path(output_dir).expanduser().resolve()
+    wanted = _without_location(overrides)
+    for run in [Run(folder)] if is_run(folder) else all_runs(folder):
+        if run.can_resume and run.state.get("slurm_job") == job and _without_location(_overrides_of(run)) == wanted:
             return run
     return None
 
 
 def last_started(run: Run) -> float:
-    """Returns when a run was started or continued last, in seconds of Unix time; 0 if nothing says so."""
+    """Returns when a run was last started or resumed, in seconds of Unix time; 0 if it isn't known."""
     try:
         return datetime.fromisoformat(run.state["started"]).timestamp()
     except (KeyError, TypeError, ValueError):
-        pass  # a run of an older version
+        pass  # state.json is damaged
     try:
         return (run.path / "config.yaml").stat().st_mtime
     except OSError:
@@ -83,7 +87,7 @@ def last_started(run: Run) -> float:
 
 
 def headline(run: Run) -> tuple[str, float] | None:
-    """Returns the name and value of the metric that a finished run goes by; None if it has none that can be read."""
+    """Returns name and value of a finished run's headline metric; None if it has none that can be read."""
     try:
         return headline_of(run.metrics)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -91,21 +95,21 @@ def headline(run: Run) -> tuple[str, float] | None:
 
 
 def headline_of(metrics: Mapping[str, float]) -> tuple[str, float] | None:
-    """Returns the name and value of the metric that a run, or an evaluation, goes by; None if it has none."""
+    """Returns name and value of the headline metric among these; None if there is none."""
     name = next((name for name in HEADLINES if math.isfinite(metrics.get(name, math.nan))), None)
     return None if name is None else (name, float(metrics[name]))
 
 
 def name_of(run: Run, output_dir: str | Path) -> str:
-    """Returns a run's folder as seen from where runs are kept."""
+    """Returns a run's folder relative to `output_dir`, or its whole path outside of it."""
     try:
         return run.path.relative_to(Path(output_dir).expanduser().resolve()).as_posix()
     except ValueError:
         return str(run.path)
 
 
-def _asked(overrides: Sequence[str]) -> list[str]:
-    """Returns overrides without those that only say where a run lies, and that it is gone on with."""
+def _without_location(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides without those that only set the run's folder and the checkpoint to resume from."""
     return [each for each in overrides if not each.startswith(("hydra.", "ckpt_path="))]
 
 
@@ -117,10 +121,10 @@ def _overrides_of(run: Run) -> list[str]:
 
 
 def _run_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yields the runs' folders at or below a folder; hidden folders and links aren't looked into."""
+    """Yields the runs' folders below a folder; skips hidden folders and links."""
     try:
         with os.scandir(folder) as entries:
-            inner = [Path(entry.path) for entry in entries if _is_looked_into(entry)]
+            inner = [Path(entry.path) for entry in entries if _is_searched(entry)]
     except OSError:
         return
     for path in inner:
@@ -130,12 +134,12 @@ def _run_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
             yield from _run_folders(path, depth + 1)
 
 
-def _is_looked_into(entry: os.DirEntry[str]) -> bool:
+def _is_searched(entry: os.DirEntry[str]) -> bool:
     return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != CHECKPOINTS
 
 
 def _best(runs: Sequence[Run]) -> Run:
-    # What kept no checkpoint, such as a fast_dev_run, can't be gone back to.
+    # A run without a checkpoint, such as one of fast_dev_run, can't be used.
     finished = [run for run in runs if run.is_finished and (run.best_ckpt.is_file() or run.last_ckpt.is_file())]
     found = [(run, best) for run in finished if (best := headline(run)) is not None]
     for name in HEADLINES:
@@ -145,29 +149,29 @@ def _best(runs: Sequence[Run]) -> Run:
     raise MissingFileError("run", f"got 'best', but no run has finished with {' or '.join(HEADLINES)}. {_ELSE}")
 
 
-def _named(handle: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
+def _named(reference: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
     names = {name_of(run, output_dir): run for run in runs}
-    # sweep-x/1 is that job, though it is a part of sweep-x/10 too.
-    whole = [name for name in names if handle and f"/{name}".endswith(f"/{handle.strip('/')}")]
-    matches = whole if len(whole) == 1 else [name for name in names if handle and handle in name]
+    # sweep-x/1 means that job, though it is also a part of sweep-x/10.
+    whole = [name for name in names if reference and f"/{name}".endswith(f"/{reference.strip('/')}")]
+    matches = whole if len(whole) == 1 else [name for name in names if reference and reference in name]
     if len(matches) == 1:
         return names[matches[0]]
     if matches:
         raise ConfigError(
             "run",
-            f"{handle!r} is a part of {len(matches)} names: {_listed(matches)}. "
-            f"Give more of one of them; run=last is the newest.",
+            f"{reference!r} matches {len(matches)} runs: {_listed(matches)}. "
+            f"Give more of the name; run=last is the newest.",
         )
-    folder = Path(handle).expanduser()
-    if handle and folder.is_dir():
+    folder = Path(reference).expanduser()
+    if reference and folder.is_dir():
         inside = [str(folder / name_of(run, folder)) for run in all_runs(folder)]
         if inside:
             raise ConfigError(
-                "run", f"{handle} is a folder of {len(inside)} runs: {_listed(inside)}. Give one of them."
+                "run", f"{reference} is a folder of {len(inside)} runs: {_listed(inside)}. Give one of them."
             )
-        raise MissingFileError("run", f"{handle} is no run's folder: it holds no config.yaml. {_ELSE}")
-    near = _nearest(handle, list(names))
-    raise MissingFileError("run", f"there is no run {handle!r}. The nearest is {near!r}. {_ELSE}")
+        raise MissingFileError("run", f"{reference} is not a run's folder: it has no config.yaml. {_ELSE}")
+    near = _nearest(reference, list(names))
+    raise MissingFileError("run", f"there is no run {reference!r}. The closest name is {near!r}. {_ELSE}")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -175,11 +179,11 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def _nearest(handle: str, names: Sequence[str]) -> str:
-    """Returns the name that has a part most like the handle; of equals, the newest."""
+def _nearest(reference: str, names: Sequence[str]) -> str:
+    """Returns the name that is, or has a part, most similar to the reference; of equals, the newest."""
 
-    def likeness(name: str) -> float:
+    def similarity(name: str) -> float:
         parts = [name, *name.split("/")]
-        return max(difflib.SequenceMatcher(None, handle, part).ratio() for part in parts)
+        return max(difflib.SequenceMatcher(None, reference, part).ratio() for part in parts)
 
-    return max(names, key=likeness)
+    return max(names, key=similarity)

@@ -1,8 +1,4 @@
-"""A run directory: what it holds, how its checkpoints are found.
-
-Reading and writing files only; nothing here imports torch, so that finding a run costs nothing. How a run is found
-among others belongs in `handles`.
-"""
+"""A run's folder: its files, and where its checkpoints are. Imports no torch, so that finding a run is fast."""
 
 import contextlib
 import csv
@@ -23,13 +19,13 @@ STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
 SKIPPED = "skipped_images.json"
-_BEFORE_ANYTHING = {".hydra", ".running", STATE}
+_WRITTEN_FIRST = {".hydra", ".running", STATE}
 Kind = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A handle on one run's folder.
+    """A run, by its folder.
 
     Attributes:
         path: the folder, absolute.
@@ -39,12 +35,12 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved config, plain types."""
+        """The resolved config, in plain types."""
         config: dict[str, Any] = safe_yaml.load(self.path / "config.yaml")
         return config
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """Keeps the resolved config in the folder."""
+        """Writes the resolved config."""
         text = yaml.safe_dump(config, sort_keys=False)
         whole = self.path / ".config.yaml"
         whole.write_text(text, encoding="utf-8")
@@ -52,15 +48,15 @@ class Run:
 
     @property
     def overrides(self) -> list[str]:
-        """What the command line asked for."""
+        """The overrides on the command line."""
         return list(safe_yaml.load(self.path / ".hydra" / "overrides.yaml"))
 
     @property
     def results(self) -> dict[str, Any]:
-        """What the finished run found: metrics, seconds, parameters; see `verbs.train`.
+        """The results of the finished run: metrics, seconds, numbers of parameters.
 
         Raises:
-            ValueError: it is damaged.
+            ValueError: results.json is damaged.
         """
         path = self.path / "results.json"
         try:
@@ -68,17 +64,17 @@ class Run:
         except (ValueError, RecursionError):
             results = None
         if not (isinstance(results, dict) and isinstance(results.get("metrics"), dict)):
-            raise ValueError(f"{path} is damaged. Fix: copy it again, or have it made anew: regraft resume run=...")
+            raise ValueError(f"{path} is damaged. Fix: copy it again, or write it again: regraft resume run=...")
         return results
 
     @property
     def has_results(self) -> bool:
-        """Whether the run has finished, be it before it was last continued."""
+        """Whether the run has finished, possibly before it was last resumed."""
         return (self.path / "results.json").is_file()
 
     @property
     def state(self) -> dict[str, Any]:
-        """What the run last wrote of its state, see `run_state`; empty if that is damaged, or the run of old."""
+        """The content of state.json, see `runs.state`; empty if it is missing or damaged."""
         path = self.path / STATE
         try:
             state = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -87,19 +83,19 @@ class Run:
         return state if isinstance(state, dict) else {}
 
     def write_state(self, state: dict[str, Any]) -> None:
-        """Keeps the state in the folder."""
+        """Writes state.json."""
         write_atomically(self.path / STATE, (json.dumps(state, indent=2) + "\n").encode())
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run has results, and hasn't been continued since."""
-        return self.has_results and self.state.get("state", "finished") == "finished"
+        """Whether the run has results, and hasn't been resumed since."""
+        return self.has_results and self.state.get("status", "finished") == "finished"
 
-    def leave_no_trace(self) -> None:
-        """Removes the folder of a run that was refused before it began, and the experiment's if that is empty then."""
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _BEFORE_ANYTHING:
+    def remove_if_unused(self) -> None:
+        """Removes the folder of a run that was rejected before it began, and the experiment's folder if it is empty."""
+        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _WRITTEN_FIRST:
             shutil.rmtree(self.path)
-            with contextlib.suppress(OSError):  # there are other runs
+            with contextlib.suppress(OSError):  # it has other runs
                 self.path.parent.rmdir()
 
     @property
@@ -109,15 +105,15 @@ class Run:
         return metrics
 
     def write_results(self, results: dict[str, Any]) -> None:
-        """Keeps the results in the folder."""
+        """Writes results.json."""
         write_atomically(self.path / "results.json", (json.dumps(results, indent=2) + "\n").encode())
 
     def write_skipped(self, skipped: Mapping[str, str]) -> None:
-        """Keeps which images were left out of the data, and why."""
+        """Writes which images were left out of the data, and why."""
         write_atomically(self.path / SKIPPED, (json.dumps(dict(skipped), indent=2) + "\n").encode())
 
     def history(self, before_step: int) -> list[dict[str, Any]]:
-        """Returns the rows of metrics.csv of the steps below `before_step`, numbers as floats, blanks left out."""
+        """Returns the rows of metrics.csv of the steps below `before_step`, without empty cells."""
         path = self.path / "metrics.csv"
         if not path.exists():
             return []
@@ -127,12 +123,12 @@ class Run:
         return [{key: int(value) if key in ("step", "epoch") else value for key, value in row.items()} for row in kept]
 
     def checkpoint(self, kind: Kind) -> Path:
-        """Returns where the run's best or last checkpoint lies, whether or not it has been written."""
+        """Returns the path of the run's best or last checkpoint, whether or not it has been written."""
         return self.path / CHECKPOINTS / f"{kind}.ckpt"
 
     @property
     def tensors(self) -> Path:
-        """Where the tested weights lie as safetensors."""
+        """The file of the tested weights, in the safetensors format."""
         return self.path / "model.safetensors"
 
     @property
@@ -142,46 +138,46 @@ class Run:
 
     @property
     def last_ckpt(self) -> Path:
-        """The checkpoint that the run goes on from."""
+        """The checkpoint that the run resumes from."""
         return self.checkpoint("last")
 
     @property
-    def can_go_on(self) -> bool:
-        """Whether there is a checkpoint that the run can go on from."""
+    def can_resume(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
         return self.last_ckpt.is_file() or self.previous_ckpt.is_file()
 
     @property
     def previous_ckpt(self) -> Path:
-        """What `last_ckpt` held before; in use only if that is damaged."""
+        """The `last_ckpt` before the current one, in case that is damaged."""
         return self.path / CHECKPOINTS / PREVIOUS
 
 
 def run_of(path: str | Path) -> Run | None:
-    """Returns the run that a folder is, or that a checkpoint lies in; None for a checkpoint that stands alone."""
+    """Returns the run of a folder, or of a checkpoint within one; None for a checkpoint outside of a run."""
     path = Path(path).resolve()
     folder = path.parent.parent if path.parent.name == CHECKPOINTS else path
     return Run(folder) if is_run(folder) else None
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run's: it says so, or holds its config."""
+    """Whether a folder is a run's: it has a state.json or a config.yaml."""
     return (path / STATE).is_file() or (path / "config.yaml").is_file()
 
 
 def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> Path:
-    """Returns the checkpoint that a key such as `ckpt_path=` means.
+    """Returns the checkpoint that the value of `ckpt_path=` or `run=` refers to.
 
     Args:
         path: a run's folder or a checkpoint's file.
-        prefer: which of a run's checkpoints to take; the other one only where there is no such file.
+        prefer: which checkpoint of a run to use; the other one if that is missing.
         key: the key, for the message.
 
     Raises:
-        FileNotFoundError: there is no such path, or the folder holds no checkpoint.
-        ValueError: it is an address.
+        FileNotFoundError: there is no such path, or the folder has no checkpoint.
+        ValueError: it is a URL.
     """
     if "://" in str(path):
-        raise ConfigError(key, f"got {path}; a checkpoint is read from a file only. Download it, if you trust it.")
+        raise ConfigError(key, f"got {path}; a checkpoint must be a local file. Download it, if you trust it.")
     path = Path(path).expanduser().resolve()
     if path.is_file():
         return path
@@ -189,12 +185,12 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
         raise MissingFileError(key, f"{path} doesn't exist. Give a run's folder or a checkpoint's file.")
     run = Run(path)
     other: Kind = "last" if prefer == "best" else "best"
-    last_resort = (run.previous_ckpt, run.checkpoint(other))
-    for candidate in (run.checkpoint(prefer), *(last_resort if prefer == "last" else reversed(last_resort))):
+    others = (run.previous_ckpt, run.checkpoint(other))
+    for candidate in (run.checkpoint(prefer), *(others if prefer == "last" else reversed(others))):
         if candidate.is_file():
             return candidate
     raise MissingFileError(
         key,
-        f"{path} holds no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
-        f"no epoch of that run has ended yet, or it is no run.",
+        f"{path} has no {CHECKPOINTS}/best.ckpt or {CHECKPOINTS}/last.ckpt; "
+        f"no epoch of that run has ended yet, or it is not a run.",
     )

@@ -1,7 +1,4 @@
-"""A run's predictions as a file: what it holds, how it is written and read. No torch: comparing reads hundreds.
-
-Which images are meant, and how the predictions come about, belongs in `callback`.
-"""
+"""predictions.safetensors: a run's predictions on its test or validation split. Imports no torch, for `compare`."""
 
 import struct
 from dataclasses import dataclass
@@ -16,20 +13,20 @@ from regraft.core.atomic import write_atomically
 PREDICTIONS = "predictions.safetensors"
 _COLUMNS = ("indices", "targets", "predicted", "confidences")
 MAX_PROBABILITY_BYTES = 64 * 2**20
-"""Of all classes of all images; beyond it only the predicted class's is kept."""
+"""For the probabilities of all classes and images; beyond it only those of the predicted classes are stored."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of the images of a split.
+    """Predictions on the images of a split.
 
     Attributes:
         split: `test` or `val`.
-        indices: (num_images,), int64, ascending: the images' places in their split's source.
+        indices: (num_images,), int64, ascending, indices in the source of the split.
         targets: (num_images,), int64, the true classes.
         predicted: (num_images,), int64, the most probable classes.
         confidences: (num_images,), float32, their probabilities.
-        probabilities: (num_images, num_classes), float32; None where that is too much to keep, or wasn't asked for.
+        probabilities: (num_images, num_classes), float32; None if they were too many to store, or not requested.
     """
 
     split: str
@@ -41,7 +38,7 @@ class Predictions:
 
 
 def write(folder: Path, predictions: Predictions) -> None:
-    """Keeps predictions in a run's folder, in the place of earlier ones.
+    """Writes predictions into a run's folder, replacing earlier ones.
 
     Raises:
         OSError: they can't be written.
@@ -55,9 +52,7 @@ def write(folder: Path, predictions: Predictions) -> None:
 def read(folder: Path, *, with_probabilities: bool = False) -> Predictions | None:
     """Returns the predictions in a run's folder; None if there are none, or the file is damaged.
 
-    Args:
-        folder: the run's.
-        with_probabilities: whether to read those of all classes too.
+    The probabilities of all classes are read only `with_probabilities`, which takes longer.
     """
     try:
         with safe_open(folder / PREDICTIONS, "numpy") as file:

@@ -1,6 +1,6 @@
-"""Where a run comes from: code, packages, machine, data and command, anew for each time that it is continued.
+"""provenance.json: code, packages, machine, data and command of each session of a run.
 
-Environment variables, which hold secrets, are left out; what a run found belongs in `runs`.
+A session starts whenever a run is started or resumed. Environment variables are left out, as they hold secrets.
 """
 
 import json
@@ -31,15 +31,11 @@ _MAX_UNTRACKED = 100
 
 
 def new_session(overrides: Sequence[str]) -> Session:
-    """Returns what is known when a command starts: its words, its place and the code there.
-
-    Args:
-        overrides: what the command asked for.
-    """
+    """Returns what is known when a command starts: its arguments, working directory, code and packages."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": None,
-        # As it was typed; sys.argv has been rewritten for Hydra by now.
+        # As typed; sys.argv has been rewritten for Hydra by now.
         "command": list(sys.orig_argv),
         "overrides": list(overrides),
         "directory": str(Path.cwd()),
@@ -51,15 +47,7 @@ def new_session(overrides: Sequence[str]) -> Session:
 
 
 def add_session(run: Run, session: Session, data: dict[str, Any], fingerprint: str, seed: int) -> None:
-    """Adds a session to the run's, with the machine it runs on, its data and its seed.
-
-    Args:
-        run: the run.
-        session: see `new_session`.
-        data: its section of the config.
-        fingerprint: of the data.
-        seed: the run's.
-    """
+    """Adds a session of `new_session` to those of the run, with the machine, the section `data`, and the seed."""
     earlier = sessions(run)
     kept = {"name": name_of_data(data), "root": data.get("root"), "fingerprint": fingerprint}
     session = {**session, "hardware": _hardware(), "data": kept, "seed": seed}
@@ -70,46 +58,46 @@ def add_session(run: Run, session: Session, data: dict[str, Any], fingerprint: s
 
 
 def end_session(run: Run, session: Session, seconds: float) -> None:
-    """Notes how long a session took, however it ended, if it got as far as being kept."""
+    """Writes how long a session took, however it ended; does nothing if it was never added."""
     *earlier, last = sessions(run) or [{}]
     if last.get("started") == session["started"] and run.path.is_dir():
         _write(run, [*earlier, last | {"seconds": round(seconds, 3)}])
 
 
 def seconds_before(run: Run) -> float:
-    """Returns the seconds of a run's sessions before its last one, those of killed ones, which never said, left out."""
-    said = [session.get("seconds") for session in sessions(run)[:-1]]
-    return float(sum(seconds for seconds in said if isinstance(seconds, int | float)))
+    """Returns the seconds of all sessions of a run but its last; killed ones, whose time isn't known, don't count."""
+    earlier = [session.get("seconds") for session in sessions(run)[:-1]]
+    return float(sum(seconds for seconds in earlier if isinstance(seconds, int | float)))
 
 
 def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) -> None:
-    """Checks that a run that reproduces another one has its data.
+    """Checks that a run that reproduces another one has the same data.
 
     Args:
-        session: whose `reproduces` holds the other run and the fingerprint of its data, if it does reproduce one.
-        data: the data's section of the config.
+        session: its `reproduces`, if present, holds the other run and the fingerprint of its data.
+        data: the section `data` of the config.
         fingerprint: of the data as it is now.
 
     Raises:
-        ValueError: it has changed.
+        ValueError: the data has changed.
     """
     source = session.get("reproduces")
     if source is not None and source["fingerprint"] != fingerprint:
-        place = f" in {data['root']}" if data.get("root") else ""
+        where = f" in {data['root']}" if data.get("root") else ""
         raise ConfigError(
             "data",
-            f"{name_of_data(data)}{place} has changed: its fingerprint is {fingerprint[:12]}, that of "
-            f"{source['run']} was {source['fingerprint'][:12]}. Name where the run's images lie with data.root=PATH.",
+            f"{name_of_data(data)}{where} has changed: its fingerprint is {fingerprint[:12]}, that of "
+            f"{source['run']} was {source['fingerprint'][:12]}. Give the folder of the run's images: data.root=PATH.",
         )
 
 
 def name_of_data(data: dict[str, Any]) -> str:
-    """Returns what a data set is called: `folder`, of `regraft.data.sources.folder.FolderSource`."""
+    """Returns the short name of a data set, such as `folder` for `regraft.data.sources.folder.FolderSource`."""
     return str(data.get("_target_", "data")).rpartition(".")[2].removesuffix("Source").lower()
 
 
 def sessions(run: Run) -> list[Session]:
-    """Returns a run's sessions, the oldest first; none if its file is damaged, or the run of old."""
+    """Returns a run's sessions, the oldest first; none if the file is missing or damaged."""
     try:
         content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
         found = content["sessions"]
@@ -119,7 +107,7 @@ def sessions(run: Run) -> list[Session]:
 
 
 def versions() -> dict[str, str]:
-    """Returns the version of each package that Regraft needs, and its own."""
+    """Returns the versions of Regraft and of each package that it needs."""
     needed = ["regraft"]
     for requirement in metadata.requires("regraft") or []:
         if "extra ==" not in requirement:
@@ -134,7 +122,7 @@ def versions() -> dict[str, str]:
 
 
 def python_version() -> str:
-    """Returns the version of the Python that runs."""
+    """Returns the version of this Python."""
     return platform.python_version()
 
 
@@ -143,10 +131,10 @@ def _write(run: Run, found: list[Session]) -> None:
 
 
 def _keep_patch(run: Run, patch: bytes, number: int) -> str:
-    """Keeps what differed from the commit, and returns the file's name, or why there is none."""
+    """Writes the difference from the commit, and returns the file's name, or why there is none."""
     if len(patch) > _MAX_PATCH_BYTES:
         log.warning(
-            "What differs from the commit isn't kept: %s bytes, more than %s.",
+            "The difference from the commit isn't stored: %s bytes, more than %s.",
             f"{len(patch):,}",
             f"{_MAX_PATCH_BYTES:,}",
         )
@@ -157,21 +145,21 @@ def _keep_patch(run: Run, patch: bytes, number: int) -> str:
 
 
 def _git(folder: Path) -> dict[str, Any]:
-    """Returns commit, branch and whether tracked files differ from it, and how; nothing where there is no commit."""
-    status = _asked_git(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    """Returns commit, branch and the difference of tracked files from it; empty if there is no commit."""
+    status = _git_output(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
     if status is None:
         return {}
     lines = status.decode(errors="replace").splitlines()
-    said = dict(line.removeprefix("# branch.").split(" ", 1) for line in lines if line.startswith("# branch."))
-    if said.get("oid", "(initial)") == "(initial)":
+    header = dict(line.removeprefix("# branch.").split(" ", 1) for line in lines if line.startswith("# branch."))
+    if header.get("oid", "(initial)") == "(initial)":
         return {}
     is_dirty = any(not line.startswith("#") for line in lines)
-    found: dict[str, Any] = {"git": {"commit": said["oid"], "branch": said.get("head"), "is_dirty": is_dirty}}
-    others = _asked_git(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", "*.yaml")
+    found: dict[str, Any] = {"git": {"commit": header["oid"], "branch": header.get("head"), "is_dirty": is_dirty}}
+    others = _git_output(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", "*.yaml")
     if others:
         found["git"]["untracked"] = others.decode(errors="replace").rstrip("\0").split("\0")[:_MAX_UNTRACKED]
     if is_dirty:
-        patch = _asked_git(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
+        patch = _git_output(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
         if patch is None:
             found["git"]["patch"] = "left out: git didn't answer in time"
         else:
@@ -179,17 +167,17 @@ def _git(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _asked_git(folder: Path, *arguments: str) -> bytes | None:
-    """Returns git's answer; None without git, outside of a repository, or if it takes too long."""
-    # Never to take the lock of a repository that somebody works in, nor to run a program that its config names.
+def _git_output(folder: Path, *arguments: str) -> bytes | None:
+    """Returns the output of a git command; None without git, outside of a repository, or if it takes too long."""
+    # Don't take the repository's lock, as somebody may work in it, and don't run a program that its config names.
     options = ["--no-optional-locks", "-c", "core.fsmonitor=false"]
     try:
-        answer = subprocess.run(
+        result = subprocess.run(
             ["git", *options, *arguments], cwd=folder, capture_output=True, timeout=_GIT_SECONDS, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return answer.stdout
+    return result.stdout
 
 
 def _hardware() -> dict[str, Any]:

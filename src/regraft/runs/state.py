@@ -1,6 +1,6 @@
-"""Whether a run is running, finished, stopped or failed: what it writes of itself, and what others make of that.
+"""state.json: whether a run is running, finished, stopped or failed; and the lock of the process that runs it.
 
-A process that is killed can't say so; who reads its state looks whether it is still there.
+A killed process can't write its state, so reading it checks whether the process is alive.
 """
 
 import os
@@ -18,37 +18,38 @@ from filelock import FileLock, Timeout
 from regraft.core import slurm
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError
-from regraft.core.processes import is_there, ticks_of
+from regraft.core.processes import is_pid_alive, start_ticks
 from regraft.core.startup import Preempted
 from regraft.runs.folder import STATE, Run
 
-Word = Literal["running", "finished", "stopped", "failed", "pruned"]
+RunStatus = Literal["running", "finished", "stopped", "failed", "pruned"]
 _KILLED = "killed, its process is gone"
-
-
-# What launchers call the number of a process, in the order in which Lightning looks.
+_LOCK = ".running"
+_PATIENCE_SECONDS = 10
+"""Loader workers of a killed process hold its lock until they notice; listing runs takes it for a moment."""
+# Environment variables of a process's rank, in the order in which Lightning reads them.
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
 
 
 @dataclass(frozen=True)
 class RunState:
-    """Where a run stands.
+    """The content of state.json.
 
     Attributes:
-        state: `running`, `finished`, `stopped` (it can go on), `failed`, or `pruned` (a search gave it up).
+        status: `running`, `finished`, `stopped` (it can be resumed), `failed`, or `pruned` by a search.
         pid: of the process that runs it, or ran it last.
-        process: when that process started, in the kernel's ticks, so that another one with its number isn't taken for
-            it; None where the kernel doesn't say.
+        process: start time of that process in the kernel's ticks, to tell it from a later process of the same number;
+            None where the kernel doesn't say.
         host: the machine of that process.
-        started: when the run was started or continued last, UTC, ISO 8601.
+        started: when the run was last started or resumed, UTC, ISO 8601.
         ended: when that ended; None while it runs.
         step: optimizer steps done, as last known.
-        epoch: the epoch, likewise.
-        reason: why it stopped, failed or was given up, one sentence.
-        slurm_job: the Slurm job that it is part of; None outside of one.
+        epoch: as last known.
+        reason: why it was stopped or pruned or has failed, one sentence.
+        slurm_job: id of the Slurm job; None outside of one.
     """
 
-    state: Word
+    status: RunStatus
     pid: int | None = None
     process: int | None = None
     host: str | None = None
@@ -60,46 +61,43 @@ class RunState:
     slurm_job: str | None = None
 
 
-class Recorder:
-    """Writes a run's state, as the process that runs it; only the first of several processes does.
-
-    Args:
-        run: the run.
+class StateRecorder:
+    """Writes the state of the run that this process runs.
 
     Attributes:
-        is_writing: whether this is that process.
+        is_writing: whether this is the first of the run's processes, the only one that writes.
     """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.is_writing = is_first_process()
         self._has_started = False
-        self._earlier = _Earlier(run)
+        self._before = _StateBefore(run)
         self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._state = RunState(
-            "running", os.getpid(), ticks_of(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job()
+            "running", os.getpid(), start_ticks(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job_id()
         )
 
     def start(self) -> None:
-        """Says that the run is running."""
+        """Writes that the run is running."""
         if not self._has_started:
             self._has_started = True
             self._write(self._state)
 
-    def follow(self, progress: Callable[[], tuple[int, int]]) -> None:
-        """Takes from here what gives (step, epoch) whenever the state is written."""
+    def track(self, progress: Callable[[], tuple[int, int]]) -> None:
+        """Sets the function that gives (step, epoch) whenever the state is written."""
         self._progress = progress
 
-    def note(self) -> None:
-        """Says how far the run is, if it has been said to be running; of a killed one this is what is known."""
+    def update(self) -> None:
+        """Writes the current step and epoch, if the run has started; they are all that is known if it is killed."""
         if self._has_started:
             self._write(self._state)
 
-    def end(self, word: Word, reason: str | None) -> None:
-        """Says how it ended, if it was ever said to be running; what failed before it saved anything has never been."""
-        if not self._has_started or (word == "failed" and self.is_writing and self._earlier.put_back()):
+    def end(self, status: RunStatus, reason: str | None) -> None:
+        """Writes how the run ended, if it has started; a resumed run that failed before it saved stays as it was."""
+        if not self._has_started or (status == "failed" and self.is_writing and self._before.restore()):
             return
-        self._write(replace(self._state, state=word, reason=reason, ended=_now()))
+        self._write(replace(self._state, status=status, reason=reason, ended=_now()))
 
     def _write(self, state: RunState) -> None:
         if self.is_writing:
@@ -107,21 +105,17 @@ class Recorder:
             self._run.write_state(asdict(replace(state, step=step, epoch=epoch)))
 
 
-class _Earlier:
-    """What a run's folder said before it was gone on with.
-
-    Args:
-        run: the run.
-    """
+class _StateBefore:
+    """State and config of a run before it was resumed."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        said = (run.path / STATE, run.path / "config.yaml")
-        self._content = {path: path.read_bytes() for path in said if path.is_file()}
+        files = (run.path / STATE, run.path / "config.yaml")
+        self._content = {path: path.read_bytes() for path in files if path.is_file()}
         self._saved = self._when_saved()
 
-    def put_back(self) -> bool:
-        """Returns whether the run is as it was, with the work of before: so it is made to say, too."""
+    def restore(self) -> bool:
+        """Writes the files back if nothing was saved since; returns whether it did."""
         if self._saved is None or self._when_saved() != self._saved:
             return False
         for path, content in self._content.items():
@@ -134,24 +128,24 @@ class _Earlier:
 
 
 class Pruned(BaseException):
-    """A search has given a run up, as less promising than others; no error, so that nobody takes it for one."""
+    """A search has pruned a run, as less promising than others. Not an Exception, so that it isn't caught as one."""
 
 
 @contextmanager
-def recorded(run: Run) -> Iterator[Recorder]:
-    """Writes the run's state as the block starts and ends.
+def recording_state(run: Run) -> Iterator[StateRecorder]:
+    """Writes the run's state as the block starts and ends, and holds the run's lock inside it.
 
-    A run that is continued is said to be running only by `start()`: what is refused before that leaves it as it was.
+    A resumed run is marked as running only by `start()`: an error before that leaves its state as it was.
 
     Raises:
         ValueError: another process runs it.
     """
-    recorder = Recorder(run)
-    with held(run.path) if recorder.is_writing else nullcontext():
-        yield from _recording(recorder, run)
+    recorder = StateRecorder(run)
+    with locked(run.path) if recorder.is_writing else nullcontext():
+        yield from _recorded(recorder, run)
 
 
-def _recording(recorder: Recorder, run: Run) -> Iterator[Recorder]:
+def _recorded(recorder: StateRecorder, run: Run) -> Iterator[StateRecorder]:
     if not (run.path / "config.yaml").exists():
         recorder.start()
     try:
@@ -173,18 +167,17 @@ def _recording(recorder: Recorder, run: Run) -> Iterator[Recorder]:
 
 
 def read(run: Run) -> RunState:
-    """Returns where a run stands; one whose process is gone is stopped, whatever it says."""
+    """Returns the state of a run; one that is marked as running but whose process is gone is stopped."""
     state = _parsed(run.state)
-    if state is None:
-        # Of an older version, or damaged.
-        return RunState("finished") if run.has_results else RunState("stopped", reason="it says nothing of its end")
-    if state.state == "running" and not _is_alive(state, run):
-        return replace(state, state="stopped", reason=_KILLED)
+    if state is None:  # missing or damaged
+        return RunState("finished") if run.has_results else RunState("stopped", reason="its state isn't known")
+    if state.status == "running" and not _is_alive(state, run):
+        return replace(state, status="stopped", reason=_KILLED)
     return state
 
 
 def was_killed(run: Run) -> bool:
-    """Whether a run's process vanished without a word."""
+    """Whether a run's process was killed."""
     return read(run).reason == _KILLED
 
 
@@ -195,7 +188,7 @@ def require_not_running(run: Run) -> None:
         ValueError: one does.
     """
     state = read(run)
-    if state.state == "running" and state.pid != os.getpid():
+    if state.status == "running" and state.pid != os.getpid():
         raise ConfigError(
             "run",
             f"{run.path} is running, as process {state.pid} on {state.host}. Wait for it, or stop it first; "
@@ -205,7 +198,7 @@ def require_not_running(run: Run) -> None:
 
 def _parsed(record: dict[str, Any]) -> RunState | None:
     known = {key: value for key, value in record.items() if key in RunState.__dataclass_fields__}
-    if known.get("state") not in get_args(Word):
+    if known.get("status") not in get_args(RunStatus):
         return None
     numbers = ("pid", "process", "step", "epoch")
     is_sound = all(isinstance(value, int if key in numbers else str) or value is None for key, value in known.items())
@@ -213,21 +206,21 @@ def _parsed(record: dict[str, Any]) -> RunState | None:
 
 
 def _is_alive(state: RunState, run: Run) -> bool:
-    """Whether a run's process is still there; one of another machine is known by its lock alone."""
+    """Whether a run's process is alive; for one of another machine only the lock says so."""
     if state.host != socket.gethostname() or state.pid is None:
-        return is_held(run.path)
-    return is_there(state.pid, state.process)
+        return is_locked(run.path)
+    return is_pid_alive(state.pid, state.process)
 
 
 def exit_reason(error: SystemExit) -> str:
     """Returns why a process exits, one sentence."""
     if isinstance(error, Preempted):
         return signal.Signals(error.signum).name
-    return f"it left with exit code {error.code}"
+    return f"it exited with code {error.code}"
 
 
 def is_first_process() -> bool:
-    """Whether this is the first process of its run, as its launcher numbers them."""
+    """Whether this is the process of rank 0, as the launcher numbers them."""
     return int(next((os.environ[name] for name in _RANKS if name in os.environ), "0")) == 0
 
 
@@ -235,21 +228,16 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-_NAME = ".running"
-_PATIENCE_SECONDS = 10
-"""Loader workers of a killed process hold its lock until they notice; who lists runs holds it for a moment."""
-
-
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps other processes, of other machines too, from running the run of a folder inside the block.
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes, on other machines too, from running a run inside the block.
 
-    Where the file system has no locks, it doesn't.
+    It does nothing on a file system without locks.
 
     Raises:
         ValueError: another process runs it.
     """
-    lock = FileLock(folder / _NAME)
+    lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=_PATIENCE_SECONDS)
     except Timeout:
@@ -263,11 +251,11 @@ def held(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def is_held(folder: Path) -> bool:
-    """Whether a process runs the run of a folder; one that left no lock counts as one."""
-    if not (folder / _NAME).exists():
+def is_locked(folder: Path) -> bool:
+    """Whether a process holds the lock of a run; a run without a lock file counts as locked."""
+    if not (folder / _LOCK).exists():
         return True
-    lock = FileLock(folder / _NAME)
+    lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=0)
     except (Timeout, NotImplementedError, OSError):

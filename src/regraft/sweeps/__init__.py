@@ -1,1 +1,1 @@
-"""Sweeps: which jobs one has, how they are launched and survived, what became of them."""
+"""Sweeps: grid, random and Optuna searches whose jobs are runs that survive each other."""

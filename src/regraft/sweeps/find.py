@@ -1,4 +1,4 @@
-"""A sweep as a handle: how it is found, and the command that goes on with it."""
+"""Finds sweeps, and gives the command that resumes one."""
 
 import logging
 import os
@@ -20,20 +20,19 @@ log = logging.getLogger(__name__)
 _MAX_DEPTH = 3
 _RUNS_ONLY = ("last", "best")
 _VERBS = ("train", "probe", "eval")
-"""Each composes the config of its name."""
+"""Each composes the config of the same name."""
 _OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
 """Hydra's own keys that another command sets for itself."""
 
 
 @dataclass(frozen=True)
 class SweepCommand:
-    """What goes on with a sweep.
+    """The command that resumes a sweep.
 
     Attributes:
-        verb: of the command line.
-        arguments: of that.
-        directory: where the sweep was started, which relative paths in its command are relative to; if that folder is
-            gone, where this process is.
+        verb: `train`, `probe` or `eval`.
+        arguments: those after the verb.
+        directory: where the sweep was started, the base of relative paths; the current directory if that one is gone.
     """
 
     verb: str
@@ -46,67 +45,66 @@ def is_sweep(path: Path) -> bool:
     return (path / MANIFEST).is_file() or (path / COMMAND).is_file()
 
 
-def find_sweep(handle: str, folder: str | Path) -> Path | None:
-    """Returns the sweep that `run=` means: its folder, or a part of its folder's name that no other one has.
+def find_sweep(reference: str, folder: str | Path) -> Path | None:
+    """Returns the sweep that a reference such as the value of `run=` refers to; None if there is none.
 
     Args:
-        handle: what was given; that of a run, `last` or `best`, finds nothing here.
-        folder: where runs are looked for.
+        reference: the sweep's folder, or a unique part of its folder's name; `last` and `best` mean runs.
+        folder: the folder of all runs.
     """
-    path = Path(handle).expanduser()
+    path = Path(reference).expanduser()
     if is_sweep(path):
         return path.resolve()
-    if handle in _RUNS_ONLY or path.exists():
+    if reference in _RUNS_ONLY or path.exists():
         return None
     sweeps = _sweeps(Path(folder).expanduser().resolve())
-    named = [sweep for sweep in sweeps if handle.strip("/") in "/".join(sweep.parts[-2:])]
+    named = [sweep for sweep in sweeps if reference.strip("/") in "/".join(sweep.parts[-2:])]
     return named[0] if len(named) == 1 else None
 
 
 def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
-    """Returns the command that goes on with a sweep; None if `run=` names none.
+    """Returns the command that resumes the sweep of `run=`; None if that isn't a sweep.
 
-    What else the arguments say takes the place of what the sweep's own command said of the same key.
+    The other arguments override those of the sweep's own command.
 
     Raises:
-        ValueError: what the sweep was made from can't be read, a run may be meant as well, or `run=` is given twice.
+        ValueError: the sweep's command can't be read, the reference matches a run too, or `run=` is given twice.
     """
     if value_of("run", arguments) is None:
         return None
-    handle = handle_in(arguments)
-    sweep = find_sweep(handle, output_dir(arguments))
+    reference = handle_in(arguments)
+    sweep = find_sweep(reference, output_dir(arguments))
     if sweep is None:
         return None
-    _require_no_run(handle, sweep, output_dir(arguments))
+    _require_no_run(reference, sweep, output_dir(arguments))
     given = without_handle(arguments)
     command = _command_of(sweep)
     if not command.directory.is_dir():
-        here = Path.cwd()
+        current = Path.cwd()
         log.warning(
-            "%s, where the sweep was started, is gone; relative paths are taken from %s.", command.directory, here
+            "%s, where the sweep was started, is gone; paths are relative to %s now.", command.directory, current
         )
-        command = replace(command, directory=here)
+        command = replace(command, directory=current)
     keys = {key for argument in given if (key := key_of(argument)) is not None}
     kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
     return replace(command, arguments=["--multirun", *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])
 
 
-def _require_no_run(handle: str, sweep: Path, folder: str) -> None:
-    """Checks that a handle that is a part of a sweep's name isn't a part of other runs' names too."""
-    if is_sweep(Path(handle).expanduser()):
+def _require_no_run(reference: str, sweep: Path, folder: str) -> None:
+    """Checks that a part of a sweep's name isn't a part of another run's name too."""
+    if is_sweep(Path(reference).expanduser()):
         return
     names = [name_of(run, folder) for run in all_runs(folder) if not run.path.is_relative_to(sweep)]
-    meant = [name for name in names if handle.strip("/") in name]
+    meant = [name for name in names if reference.strip("/") in name]
     if meant:
         raise ConfigError(
             "run",
-            f"{handle!r} is a part of the names of a sweep, {sweep}, and of runs, such as {meant[0]}. Give more "
-            f"of one of them.",
+            f"{reference!r} matches a sweep, {sweep}, and runs, such as {meant[0]}. Give more of the name.",
         )
 
 
 def _command_of(sweep: Path) -> SweepCommand:
-    """Returns the command that a sweep was made by: the config folders that it named, and its overrides."""
+    """Returns the command that started a sweep: its config folders and overrides."""
     try:
         hydra = yaml.safe_load((sweep / COMMAND).read_text(encoding="utf-8"))["hydra"]
         overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
@@ -121,7 +119,7 @@ def _command_of(sweep: Path) -> SweepCommand:
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(
             "run",
-            f"{sweep / COMMAND} is damaged or gone, which says what the sweep was made from. Give the sweep's "
+            f"{sweep / COMMAND}, which holds the sweep's command, is damaged or missing. Give the sweep's "
             f"command again, with hydra.sweep.dir={sweep}.",
         ) from error
 

@@ -1,4 +1,4 @@
-"""Sweeps whose jobs are known from the start: every combination of some lists, or random draws."""
+"""Searches whose jobs are known from the start: every combination of some lists (grid), or random draws."""
 
 import logging
 import random
@@ -12,22 +12,22 @@ from regraft.core.errors import ConfigError
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job, is_done
-from regraft.sweeps.outcomes import TAKEN, Outcome, outcome_in, skipped
-from regraft.sweeps.planning import Plan
+from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, result_in, skipped
+from regraft.sweeps.planning import SweepPlan
 from regraft.sweeps.space import draw, space_of
 
 log = logging.getLogger(__name__)
 
-_MOST_DRAWS = 100
-"""For each job that is asked for: a space may have fewer."""
+_MAX_DRAWS = 100
+"""Per job: a space may have fewer combinations than requested jobs."""
 
 
-class Listed:
-    """A search that doesn't look at what its jobs have found; see `search.Search`.
+class FixedSearch:
+    """A `Search` that doesn't depend on the results of its jobs.
 
     Args:
-        expand: from a command to the overrides of each job.
-        space: axes beside those of the command line.
+        expand: maps the overrides of a command to those of each job.
+        space: axes in addition to those of the command line.
     """
 
     def __init__(self, expand: Callable[[Sequence[Override]], list[list[str]]], space: Mapping[str, Any]) -> None:
@@ -38,12 +38,12 @@ class Listed:
         self.jobs: list[Job] = []
         self.num_jobs = 0
 
-    def look_at(self, overrides: Sequence[Override]) -> None:
-        """Lists the jobs that overrides give."""
+    def check(self, overrides: Sequence[Override]) -> None:
+        """Expands the overrides, which raises if they aren't valid."""
         self._expand(overrides)
 
-    def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
-        """Composes all jobs; returns what those had come to that are finished."""
+    def begin(self, plan: SweepPlan, num_at_once: int) -> dict[int, JobResult]:
+        """Composes all jobs; returns the results of those that have finished before."""
         self._folder = plan.folder
         given = plan.overrides(self._space)
         self._axes = {override.get_key_element() for override in given if override.is_sweep_override()}
@@ -53,33 +53,33 @@ class Listed:
         if len(wanted) > self.num_jobs:
             num_repeated = len(wanted) - self.num_jobs
             print(f"{num_repeated} of {len(wanted)} jobs repeat another one's config, which is run once.")
-        done = [job for job in self.jobs if is_done(self._run(job), job.digest)]
-        # A job that kills its process would keep those behind it from ever running.
+        done = [job for job in self.jobs if is_done(self._run(job), job.config_hash)]
+        # Killed jobs come last: one that kills its process would keep the jobs behind it from running.
         self._waiting = sorted(set(self.jobs) - set(done), key=lambda job: (self._was_killed(job), job.number))
         return {job.number: skipped("finished before", self._run(job)) for job in done}
 
     def ask(self) -> list[Job]:
-        """Returns all jobs that aren't done at first, then those that another process had taken and was killed at."""
+        """Returns first all jobs that haven't finished, then those that another process had and was killed at."""
         waiting, self._waiting = self._waiting, []
         taken, self._taken = self._taken, []
         return waiting or [job for job in taken if self._was_killed(job)]
 
-    def tell(self, job: Job, outcome: Outcome) -> Outcome:
-        """Returns the outcome as it is."""
-        if outcome == TAKEN:
+    def tell(self, job: Job, outcome: JobResult) -> JobResult:
+        """Returns the result unchanged."""
+        if outcome == RUNNING_ELSEWHERE:
             self._taken.append(job)
         return outcome
 
-    def elsewhere(self, job: Job) -> Outcome | None:
-        """Returns what a job's folder says."""
-        return outcome_in(self._run(job))
+    def current_result(self, job: Job) -> JobResult | None:
+        """Returns the result in a job's folder."""
+        return result_in(self._run(job))
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
         return [override for override in job.overrides if override.partition("=")[0] in self._axes]
 
-    def conclusion(self) -> str:
-        """Returns nothing: no metric was searched by."""
+    def report(self) -> str:
+        """Returns an empty text, as no metric is optimised."""
         return ""
 
     def _was_killed(self, job: Job) -> bool:
@@ -89,27 +89,27 @@ class Listed:
         return Run(self._folder / str(job.number))
 
 
-def grid(space: Mapping[str, Any] | None) -> Listed:
-    """Returns the search of every combination."""
-    return Listed(combinations, space or {})
+def grid_search(space: Mapping[str, Any] | None) -> FixedSearch:
+    """Returns a grid search."""
+    return FixedSearch(combinations, space or {})
 
 
-def draws(n_trials: int, seed: int, space: Mapping[str, Any] | None) -> Listed:
-    """Returns the search of random draws; with more of them, the first ones stay what they were.
+def random_search(n_trials: int, seed: int, space: Mapping[str, Any] | None) -> FixedSearch:
+    """Returns a random search; a larger `n_trials` keeps the first draws.
 
     Raises:
-        ValueError: there are to be none.
+        ValueError: `n_trials` or `seed` isn't valid.
     """
-    require_whole("sweep.n_trials", n_trials, 1)
-    require_whole("sweep.seed", seed, 0)
-    return Listed(lambda overrides: drawn(overrides, n_trials, seed), space or {})
+    require_integer("sweep.n_trials", n_trials, 1)
+    require_integer("sweep.seed", seed, 0)
+    return FixedSearch(lambda overrides: random_combinations(overrides, n_trials, seed), space or {})
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Returns the overrides of each combination, as Hydra's own sweeper makes them.
+    """Returns the overrides of each combination, as Hydra's basic sweeper does.
 
     Raises:
-        ValueError: an interval, which has no end of values, or a list without any.
+        ValueError: an axis is an interval, which has infinitely many values, or an empty list.
     """
     for override in overrides:
         if override.is_interval_sweep():
@@ -123,12 +123,12 @@ def combinations(overrides: Sequence[Override]) -> list[list[str]]:
     return grid_jobs(overrides)
 
 
-def drawn(overrides: Sequence[Override], num: int, seed: int) -> list[list[str]]:
-    """Returns the overrides of some different random jobs; of fewer, where the space has no more."""
+def random_combinations(overrides: Sequence[Override], num: int, seed: int) -> list[list[str]]:
+    """Returns the overrides of `num` different random jobs, or of fewer if the space has no more."""
     space = space_of(overrides)
     generator = random.Random(seed)
     found: dict[tuple[str, ...], None] = {}
-    for _ in range(num * _MOST_DRAWS):
+    for _ in range(num * _MAX_DRAWS):
         found[tuple(space.overrides({key: draw(axis, generator) for key, axis in space.axes.items()}))] = None
         if len(found) == num:
             break
@@ -137,11 +137,7 @@ def drawn(overrides: Sequence[Override], num: int, seed: int) -> list[list[str]]
     return list(map(list, found))
 
 
-def require_whole(key: str, value: Any, least: int) -> None:
-    """Checks that a key's value is a whole number.
-
-    Raises:
-        ValueError: it isn't, or is too small.
-    """
+def require_integer(key: str, value: Any, least: int) -> None:
+    """Raises an error if a key's value isn't a whole number of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ConfigError(key, got=value, allowed=f"a whole number, {least} or more")

@@ -1,4 +1,4 @@
-"""One process a job: a claim on its folder, which the system lets go of however the process ends."""
+"""Locks of jobs and of a sweep's manifest, which the system releases however a process ends; and the stop request."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,20 +6,20 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-_CLAIM = ".claim"
+_JOB_LOCK = ".job.lock"
+_MANIFEST_LOCK = ".manifest.lock"
 _STOP = ".stop"
-_CHANGING = ".asking"
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[bool]:
-    """Gives whether this process has the job of a folder to itself, for as long as the block lasts.
+def job_lock(folder: Path) -> Iterator[bool]:
+    """Locks a job inside the block; gives False if another process has it.
 
     Raises:
         OSError: the folder can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / _CLAIM)
+    lock = FileLock(folder / _JOB_LOCK)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -32,32 +32,32 @@ def claimed(folder: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def changing(sweep: Path) -> Iterator[None]:
-    """Keeps others, who go on with the sweep too, from saying at the same time which jobs it has.
+def manifest_lock(sweep: Path) -> Iterator[None]:
+    """Keeps other processes that resume the same sweep from changing its jobs inside the block.
 
     Raises:
         OSError: the folder can't be written.
     """
     sweep.mkdir(parents=True, exist_ok=True)
-    with FileLock(sweep / _CHANGING):
+    with FileLock(sweep / _MANIFEST_LOCK):
         yield
 
 
-def ask_to_stop(sweep: Path) -> None:
-    """Has jobs of a sweep that haven't started stay so, in whatever process they would."""
+def request_stop(sweep: Path) -> None:
+    """Keeps jobs of a sweep that haven't started from starting, in any process."""
     (sweep / _STOP).touch()
 
 
-def is_to_stop(sweep: Path) -> bool:
-    """Whether no further job is to start."""
+def is_stop_requested(sweep: Path) -> bool:
+    """Whether no further job may start."""
     return (sweep / _STOP).exists()
 
 
-def start_over(sweep: Path) -> None:
-    """Lets jobs start again."""
+def clear_stop(sweep: Path) -> None:
+    """Allows jobs to start again."""
     (sweep / _STOP).unlink(missing_ok=True)
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a process has ever had the job of a folder."""
-    return (folder / _CLAIM).exists()
+def was_started(folder: Path) -> bool:
+    """Whether a process has ever started the job of a folder."""
+    return (folder / _JOB_LOCK).exists()

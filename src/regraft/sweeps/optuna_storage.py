@@ -1,4 +1,4 @@
-"""The trials of a study, those of one sweep's folder among them, and how they end."""
+"""Optuna's storage: the trials of a sweep, where the study is stored, and how a lost or damaged one is rebuilt."""
 
 import json
 import logging
@@ -17,10 +17,10 @@ from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
-from regraft.sweeps.outcomes import Outcome, outcome_in, shown
+from regraft.sweeps.outcomes import JobResult, result_in, shortened
 
 RUN = "run"
-"""Attribute of a trial: its run's folder."""
+"""Attribute of a trial: the folder of its run."""
 _ERROR = "error"
 
 
@@ -28,10 +28,10 @@ class StoredTrials:
     """Reads and ends the trials of a study.
 
     Args:
-        study: Optuna's.
-        storage: of the study.
-        folder: of the sweep; a study in a database may have trials of others too.
-        metrics: that it optimises.
+        study: in a database it may have trials of other sweeps too.
+        storage: the study's storage.
+        folder: the sweep's folder.
+        metrics: the objectives.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class StoredTrials:
         self._metrics = metrics
 
     def all(self) -> list[FrozenTrial]:
-        """Returns all of them; not to be changed."""
+        """Returns all trials, without a copy."""
         return self._study.get_trials(deepcopy=False)
 
-    def num_asked(self) -> int:
-        """Returns how many have been asked for; one that failed and is run again counts once."""
+    def num_started(self) -> int:
+        """Returns how many trials have been started; one that failed and is run again counts once."""
         asked = [trial for trial in self.all() if trial.state != TrialState.WAITING]
         latest = {trial.user_attrs.get(RUN): trial.number for trial in asked}
         return sum(
@@ -58,17 +58,17 @@ class StoredTrials:
         )
 
     def failed(self) -> dict[int, FrozenTrial]:
-        """Returns those of the folder whose last try has failed, by the number of the job."""
-        unfinished = self.of_the_folder(ended=False)
-        last = {number: trials[-1] for number, trials in self.of_the_folder(ended=True).items()}
+        """Returns the trials of the folder whose last try has failed, by job number."""
+        unfinished = self.in_folder(ended=False)
+        last = {number: trials[-1] for number, trials in self.in_folder(ended=True).items()}
         return {
             number: trial
             for number, trial in last.items()
             if trial.state == TrialState.FAIL and number not in unfinished
         }
 
-    def try_again(self, trial: FrozenTrial) -> int:
-        """Adds a trial like one that has failed, which stays as it is; returns the new one's number."""
+    def retry(self, trial: FrozenTrial) -> int:
+        """Adds a new trial with the parameters of a failed one; returns its number."""
         attributes = {RUN: trial.user_attrs[RUN]}
         again = optuna.trial.create_trial(
             state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions, user_attrs=attributes
@@ -76,8 +76,8 @@ class StoredTrials:
         self._study.add_trial(again)
         return self.all()[-1].number
 
-    def of_the_folder(self, *, ended: bool) -> dict[int, list[FrozenTrial]]:
-        """Returns those with a run in the sweep's folder, by the number of the job they share, oldest first."""
+    def in_folder(self, *, ended: bool) -> dict[int, list[FrozenTrial]]:
+        """Returns the trials with a run in the sweep's folder, by job number, the oldest first."""
         found: dict[int, list[FrozenTrial]] = {}
         for trial in self.all():
             number = self.job_number(trial)
@@ -86,19 +86,19 @@ class StoredTrials:
         return found
 
     def job_number(self, trial: FrozenTrial) -> int | None:
-        """Returns the number of a trial's job; None if it isn't of this folder."""
-        place = Path(trial.user_attrs.get(RUN, ""))
-        # By its name alone: folders are moved.
-        is_here = place.parent.name == self._folder.name and place.name.isdecimal()
-        return int(place.name) if is_here else None
+        """Returns the number of a trial's job; None if its run isn't in this folder."""
+        run = Path(trial.user_attrs.get(RUN, ""))
+        # Compare names only, as folders may have been moved.
+        is_here = run.parent.name == self._folder.name and run.name.isdecimal()
+        return int(run.name) if is_here else None
 
-    def end(self, number: int, outcome: Outcome, values: Sequence[float] | None) -> None:
-        """Ends a trial, unless that was done before.
+    def end(self, number: int, outcome: JobResult, values: Sequence[float] | None) -> None:
+        """Ends a trial, unless it has ended before.
 
         Args:
-            number: of the trial.
-            outcome: of its job.
-            values: of the metrics; None for a trial that was pruned or failed.
+            number: the trial's number.
+            outcome: the result of its job.
+            values: one per metric; None if it was pruned or has failed.
         """
         trial = self.all()[number]
         if trial.state.is_finished():
@@ -106,19 +106,19 @@ class StoredTrials:
         if values is not None:
             self._study.tell(number, list(values), skip_if_finished=True)
             return
-        state = TrialState.PRUNED if outcome.word == "pruned" else TrialState.FAIL
+        state = TrialState.PRUNED if outcome.status == "pruned" else TrialState.FAIL
         self._storage.set_trial_user_attr(trial_id(self._storage, self._study.study_name, number), _ERROR, outcome.text)
         self._study.tell(number, state=state, skip_if_finished=True)
 
-    def outcome(self, trial: FrozenTrial) -> Outcome:
-        """Returns what became of a trial that has ended."""
+    def outcome(self, trial: FrozenTrial) -> JobResult:
+        """Returns the result of a trial that has ended."""
         if trial.state == TrialState.COMPLETE:
-            return Outcome("ok", self._values_text(trial))
+            return JobResult("ok", self._values_text(trial))
         reason = trial.user_attrs.get(_ERROR, "it doesn't say why")
-        return Outcome("pruned" if trial.state == TrialState.PRUNED else "failed", reason)
+        return JobResult("pruned" if trial.state == TrialState.PRUNED else "failed", reason)
 
     def best_text(self) -> str:
-        """Returns the best trials and their folders, a line each; empty without one."""
+        """Returns the best trials and their folders, a line each; empty if no trial is complete."""
         if not any(trial.state == TrialState.COMPLETE for trial in self.all()):
             return ""
         is_single = len(self._metrics) == 1
@@ -127,7 +127,7 @@ class StoredTrials:
         head = "Best trial" if is_single else f"Pareto front: {len(best)}"
         lines = [f"{head} of {len(self.all())}{'' if is_single else ' trials'}, by {', '.join(self._metrics)}:"]
         for trial in best:
-            what = shown([f"{key}={value}" for key, value in trial.params.items()])
+            what = shortened([f"{key}={value}" for key, value in trial.params.items()])
             lines.append(f"  {self._values_text(trial)}  {what}  {trial.user_attrs.get(RUN, '')}")
         return "\n".join(lines)
 
@@ -147,14 +147,14 @@ _ADDRESS = "study.json"
 
 
 def address(storage: str | None, folder: Path) -> str:
-    """Returns where a study is stored, as any process finds it: a URL, or a journal file's path.
+    """Returns where a study is stored, valid in any process: a URL, or the path of a journal file.
 
     Args:
-        storage: what the user says; None for a file in the sweep's folder.
-        folder: the sweep's.
+        storage: the value of `sweep.storage`; None for a file in the sweep's folder.
+        folder: the sweep's folder.
 
     Raises:
-        ValueError: it is half a URL.
+        ValueError: it is an incomplete URL.
     """
     if storage is None:
         return str(folder / JOURNAL)
@@ -170,10 +170,10 @@ def address(storage: str | None, folder: Path) -> str:
 
 
 def kept_address(storage: str | None, folder: Path) -> str:
-    """Returns `address`, which of a relative path stays what it was when the sweep was started.
+    """Returns `address` as it was when the sweep was started, so that a relative path stays the same.
 
     Raises:
-        ValueError: the file that says so is damaged.
+        ValueError: the file that holds it is damaged.
     """
     kept = folder / _ADDRESS
     if kept.is_file():
@@ -196,13 +196,13 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
     Raises:
         ValueError: it is damaged, or there is no such database, or it needs a package that isn't installed.
     """
-    # Optuna says what it does at each step; the sweep's own lines say it once.
+    # Optuna logs each step; the sweep's own lines are enough.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" not in place:
         Path(place).parent.mkdir(parents=True, exist_ok=True)
         try:
             return optuna.storages.JournalStorage(JournalFileBackend(place))
-        except Exception as error:  # of whatever entries it lacks
+        except Exception as error:  # any kind, depending on the missing entries
             raise ConfigError(
                 "sweep.storage",
                 f"{place} can't be read. Move it away, and the study is made anew from the sweep's runs.",
@@ -226,10 +226,10 @@ def trial_id(storage: optuna.storages.BaseStorage, study: str, number: int) -> i
     return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study), number)
 
 
-def mend(journal: Path) -> None:
-    """Makes a journal readable again that a full disk has left with half a line.
+def repair_journal(journal: Path) -> None:
+    """Removes half lines from a journal, which a full disk leaves, as Optuna would reject everything after them.
 
-    What follows such a half, on the same line, is whole; Optuna would refuse all that comes after it.
+    The entry that follows half an entry on the same line is kept.
     """
     if not journal.is_file():
         return
@@ -247,7 +247,7 @@ def mend(journal: Path) -> None:
 
 
 def _whole(line: bytes) -> bytes:
-    """Returns the part of a line that is an entry; empty without one."""
+    """Returns the entry in a line; empty if there is none."""
     for part in (line, line[max(line.rfind(b'{"op_code"'), 0) :]):
         try:
             json.loads(part)
@@ -267,31 +267,31 @@ def rebuild(
     distributions: Mapping[str, BaseDistribution],
     metrics: Sequence[str],
 ) -> None:
-    """Adds a trial for each job of a sweep.
+    """Adds a trial for each job of a sweep that the study doesn't have.
 
     Args:
-        study: that has no trial of these jobs.
-        folder: of the sweep.
-        jobs: of the sweep.
-        distributions: of the axes; a job that lacks one of them is left out.
-        metrics: of the study.
+        study: the study.
+        folder: the sweep's folder.
+        jobs: those without a trial.
+        distributions: by axis; a job that lacks an axis is left out.
+        metrics: the objectives.
     """
     found = [_trial(folder / str(job.number), job, distributions, metrics) for job in jobs]
     trials = [trial for trial in found if trial is not None]
     for trial in trials:
         study.add_trial(trial)
-    log.warning("The study had no trials of %d jobs; %d are made anew from their runs.", len(jobs), len(trials))
+    log.warning("The study had no trials of %d jobs; %d were recreated from their runs.", len(jobs), len(trials))
 
 
 def _trial(
     folder: Path, job: Job, distributions: Mapping[str, BaseDistribution], metrics: Sequence[str]
 ) -> FrozenTrial | None:
-    said = {key_of(override): override.partition("=")[2] for override in job.overrides}
+    texts = {key_of(override): override.partition("=")[2] for override in job.overrides}
     try:
-        params = {key: _value(said[key_of(f"{key}=")], kind) for key, kind in distributions.items()}
-        outcome = outcome_in(Run(folder))
-        # One that can go on is asked for as those are that were under way.
-        state = _STATES.get(outcome.word, TrialState.RUNNING) if outcome else TrialState.RUNNING
+        params = {key: _value(texts[key_of(f"{key}=")], kind) for key, kind in distributions.items()}
+        outcome = result_in(Run(folder))
+        # A run that can be resumed is a running trial.
+        state = _STATES.get(outcome.status, TrialState.RUNNING) if outcome else TrialState.RUNNING
         values = values_of(Run(folder), metrics) if state == TrialState.COMPLETE else None
         return optuna.trial.create_trial(
             state=state,
@@ -301,7 +301,7 @@ def _trial(
             user_attrs={RUN: str(folder)},
         )
     except (KeyError, ValueError, OSError) as error:
-        log.warning("%s is no trial of this search: %s", folder, error)
+        log.warning("%s is not a trial of this search: %s", folder, error)
         return None
 
 

@@ -1,7 +1,4 @@
-"""Optuna's study of a sweep: what it optimises, what samples and prunes.
-
-Which trials run belongs in `trials`; when one is given up, in `pruning`.
-"""
+"""Optuna's study of a sweep: its objectives, sampler and pruner, and the checked settings."""
 
 import math
 import warnings
@@ -12,7 +9,7 @@ import optuna
 
 from regraft.config.compose import unknown
 from regraft.core.errors import ConfigError
-from regraft.sweeps.grid_random import require_whole
+from regraft.sweeps.grid_random import require_integer
 from regraft.sweeps.objectives import Direction, checked_directions, checked_metrics
 from regraft.sweeps.space import Axis, Choices, Space, listed
 
@@ -38,10 +35,10 @@ _PRUNERS = {
 def study_at(
     storage: optuna.storages.BaseStorage, name: str, metrics: Sequence[str], directions: Sequence[Direction]
 ) -> optuna.Study:
-    """Returns the study, made if there is none of that name.
+    """Returns the study of that name, created if there is none.
 
     Raises:
-        ValueError: it is one of other metrics.
+        ValueError: it has other metrics or directions.
     """
     study = optuna.create_study(storage=storage, study_name=name, directions=list(directions), load_if_exists=True)
     asked = {"metrics": list(metrics), "directions": list(directions)}
@@ -57,7 +54,7 @@ def study_at(
 
 
 def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
-    """Checks that what is to be drawn may go on with what was.
+    """Checks that the axes are compatible with those of the study's trials.
 
     Raises:
         ValueError: an axis is of another kind, or has other choices.
@@ -78,7 +75,7 @@ def sampler(name: str, options: Mapping[str, Any], seed: int, space: Space) -> o
     """Returns a sampler by its short name.
 
     Raises:
-        ValueError: there is no such sampler or option, or the space isn't one for it.
+        ValueError: there is no such sampler or option, or it can't sample the space.
     """
     given = {"seed": seed} | dict(options)
     if name == "grid":
@@ -87,12 +84,12 @@ def sampler(name: str, options: Mapping[str, Any], seed: int, space: Space) -> o
 
 
 def grid_size(space: Space) -> int:
-    """Returns how many trials the sampler `grid` has."""
+    """Returns the number of trials of the sampler `grid`."""
     return math.prod(len(_grid_values(key, axis)) for key, axis in space.axes.items())
 
 
 def pruner(name: str | None, options: Mapping[str, Any]) -> optuna.pruners.BasePruner:
-    """Returns a pruner by its short name; of None one that gives nothing up.
+    """Returns a pruner by its short name; for None one that prunes nothing.
 
     Raises:
         ValueError: there is no such pruner or option.
@@ -106,7 +103,7 @@ def pruner(name: str | None, options: Mapping[str, Any]) -> optuna.pruners.BaseP
 
 
 def distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
-    """Returns an axis as Optuna has it."""
+    """Returns Optuna's distribution of an axis."""
     if isinstance(axis, Choices):
         return optuna.distributions.CategoricalDistribution(axis.values)
     if axis.is_whole:
@@ -128,43 +125,37 @@ def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, 
         raise ConfigError(f"sweep.{kind}", unknown(kind, str(name), list(known)))
     try:
         with warnings.catch_warnings():
-            # Some of them are marked experimental; who names one has chosen it.
+            # Some are marked as experimental; the user has chosen them by name.
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return known[name](**options)
     except (TypeError, ValueError, ImportError) as error:
         raise ValueError(f"sweep.{kind}={name}: {error}") from error
 
 
-class Settings:
-    """A search's settings, checked.
+class OptunaSettings:
+    """The checked settings of a search by Optuna.
 
     Args:
         n_trials: of the study, those of earlier commands included.
-        sampler: short name; see `study.sampler`.
-        sampler_options: of that, or None.
-        pruner: short name, or None; see `study.pruner`.
-        pruner_options: of that, or None.
+        sampler: its short name.
+        sampler_options: arguments of the sampler's class.
+        pruner: its short name; None for no pruning.
+        pruner_options: arguments of the pruner's class.
         seed: of the sampler.
-        metrics: what is optimised.
-        directions: of the metrics; None for what their names say.
+        metrics: one metric or several.
+        directions: one per metric; None for the metrics' own.
         storage: of the study; None for a file in the sweep's folder.
-        study: its name; None for that of the sweep's folder.
-        space: axes beside those of the command line, or None.
+        study: name of the study; None for that of the sweep's folder.
+        space: axes in addition to those of the command line.
 
     Attributes:
-        n_trials: as given.
-        pruner: as given.
-        pruner_options: as given, or empty.
-        metrics: a list.
-        directions: one a metric.
-        storage: as given.
-        study: as given.
-        space: as given, or empty.
+        metrics: always a list.
+        directions: one per metric.
         is_grid: whether every combination is tried once.
-        is_pruning: whether trials may be given up, which Optuna does by one metric only.
+        is_pruning: whether trials may be pruned, for which Optuna needs a single metric.
 
     Raises:
-        ValueError: one of them isn't what it may be; of samplers and pruners see `require_fit`.
+        ValueError: a value isn't allowed; `require_fit` checks sampler and pruner.
     """
 
     def __init__(
@@ -182,8 +173,8 @@ class Settings:
         study: str | None,
         space: Mapping[str, Any] | None,
     ) -> None:
-        require_whole("sweep.n_trials", n_trials, 1)
-        require_whole("sweep.seed", seed, 0)
+        require_integer("sweep.n_trials", n_trials, 1)
+        require_integer("sweep.seed", seed, 0)
         self.n_trials = n_trials
         self.metrics = checked_metrics(metrics)
         self.directions = checked_directions(directions, self.metrics)
@@ -194,15 +185,11 @@ class Settings:
         self.is_pruning = pruner is not None and len(self.metrics) == 1 and self.metrics[0].startswith("val/")
 
     def require_fit(self, space: Space) -> None:
-        """Checks that there is such a sampler, for such a space, and such a pruner.
-
-        Raises:
-            ValueError: there isn't.
-        """
+        """Raises an error if the sampler or pruner doesn't exist, or can't handle the space."""
         pruner(self.pruner, self.pruner_options)
         self.sampler(0, space)
 
     def sampler(self, number: int, space: Space) -> optuna.samplers.BaseSampler:
-        """Returns the sampler of a trial by its number, so that a study that goes on draws nothing twice."""
+        """Returns a trial's sampler; its seed depends on the trial's number, so a resumed study repeats no draw."""
         seed = self._seed if self.is_grid else self._seed + number
         return sampler(self._sampler, self._sampler_options, seed, space)

@@ -1,4 +1,4 @@
-"""What became of a sweep's jobs, and the lines that say it."""
+"""The results of a sweep's jobs, and the lines that show them."""
 
 import re
 from collections import Counter
@@ -10,114 +10,113 @@ from regraft.config.quoting import key_of
 from regraft.runs import state as run_state
 from regraft.runs.find import headline_of
 from regraft.runs.folder import Run
-from regraft.sweeps.manifest import Job, is_of_experiment
+from regraft.sweeps.manifest import Job, is_experiment_key
 
-Word = Literal["ok", "pruned", "failed", "stopped", "skipped"]
+JobStatus = Literal["ok", "pruned", "failed", "stopped", "skipped"]
 _LONG_NUMBER = re.compile(r"(?<==)-?\d+\.\d{7,}(e[+-]?\d+)?$")
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a job.
+class JobResult:
+    """The result of a job.
 
     Attributes:
-        word: `pruned` if a search gave it up; `stopped` if it can go on; `skipped` if it didn't have to be run, or
-            wasn't.
+        status: `ok`, `pruned` by a search, `failed`, `stopped` (it can be resumed), or `skipped` (it wasn't run).
         text: its metric and seconds, or why it ended as it did.
     """
 
-    word: Word
+    status: JobStatus
     text: str
 
 
-TAKEN = Outcome("skipped", "another process runs it")
-"""The outcome of a job that someone else who goes on with the sweep has."""
+RUNNING_ELSEWHERE = JobResult("skipped", "another process runs it")
+"""The result of a job that another process, which resumes the same sweep, has."""
 
 
 class SweepError(ValueError):
     """Jobs of a sweep have failed."""
 
 
-def succeeded(value: Any) -> Outcome:
-    """Returns the outcome of a job that returned a run, or an evaluation's metrics."""
-    return Outcome("ok", _headline(value))
+def succeeded(value: Any) -> JobResult:
+    """Returns the result of a job that returned a run, or the metrics of an evaluation."""
+    return JobResult("ok", _headline(value))
 
 
-def failed(error: Exception | SystemExit) -> Outcome:
-    """Returns the outcome of a job that raised, or asked its process to exit."""
+def failed(error: Exception | SystemExit) -> JobResult:
+    """Returns the result of a job that raised an error, or exited."""
     if isinstance(error, SystemExit):
-        return Outcome("failed", run_state.exit_reason(error))
-    return Outcome("failed", (str(error).strip() or type(error).__name__).splitlines()[0])
+        return JobResult("failed", run_state.exit_reason(error))
+    return JobResult("failed", (str(error).strip() or type(error).__name__).splitlines()[0])
 
 
-def skipped(reason: str, run: Run | None = None) -> Outcome:
-    """Returns the outcome of a job that didn't run.
+def skipped(reason: str, run: Run | None = None) -> JobResult:
+    """Returns the result of a job that wasn't run.
 
     Args:
-        reason: why, for people.
-        run: what it had come to before, if it had.
+        reason: why it wasn't, for the user.
+        run: the run that the job has finished before, if any.
     """
-    return Outcome("skipped", f"{_headline(run)}  {reason}" if run else reason)
+    return JobResult("skipped", f"{_headline(run)}  {reason}" if run else reason)
 
 
-def outcome_in(run: Run) -> Outcome | None:
-    """Returns what a job's folder says, where its process can't; None if it was never started."""
+def result_in(run: Run) -> JobResult | None:
+    """Returns the result of a job from the files in its folder; None if it was never started."""
     if not (run.path / "state.json").is_file():
         return None
     state = run_state.read(run)
-    if state.state == "finished":
+    if state.status == "finished":
         try:
             return succeeded(run)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            return Outcome("stopped", f"its results.json can't be read ({error})")
-    if state.state in ("failed", "pruned"):
-        return Outcome(state.state, state.reason or "it doesn't say why")
-    if state.state == "running":
-        return Outcome("skipped", f"it runs as process {state.pid} on {state.host}")
-    return Outcome("stopped", state.reason or "it doesn't say why")
+            return JobResult("stopped", f"its results.json can't be read ({error})")
+    if state.status in ("failed", "pruned"):
+        return JobResult(state.status, state.reason or "no reason is known")
+    if state.status == "running":
+        return JobResult("skipped", f"it runs as process {state.pid} on {state.host}")
+    return JobResult("stopped", state.reason or "no reason is known")
 
 
 def summary(
-    jobs: Sequence[Job], outcomes: Mapping[int, Outcome], varied: Callable[[Job], Sequence[str]], folder: str
+    jobs: Sequence[Job], outcomes: Mapping[int, JobResult], varied: Callable[[Job], Sequence[str]], folder: str
 ) -> str:
-    """Returns a line for each job, below a line on the sweep itself.
+    """Returns a line on the sweep, and one for each job.
 
     Args:
-        jobs: of the sweep.
-        outcomes: by number; a job without one wasn't started.
-        varied: gives what is special of a job.
-        folder: of the sweep, as people are told of it.
+        jobs: the sweep's jobs.
+        outcomes: by job number; a job without one wasn't started.
+        varied: gives the overrides that differ between jobs.
+        folder: the sweep's folder, as shown.
     """
-    special = [shown(varied(job)) or "-" for job in jobs]
-    found = [outcomes.get(job.number, Outcome("skipped", "not started")) for job in jobs]
-    widths = [max(map(len, column), default=0) for column in (special, [outcome.word for outcome in found])]
+    special = [shortened(varied(job)) or "-" for job in jobs]
+    found = [outcomes.get(job.number, JobResult("skipped", "not started")) for job in jobs]
+    widths = [max(map(len, column), default=0) for column in (special, [outcome.status for outcome in found])]
     lines = [
-        f"{job.number:>3}  {what:<{widths[0]}}  {outcome.word:<{widths[1]}}  {outcome.text}"
+        f"{job.number:>3}  {what:<{widths[0]}}  {outcome.status:<{widths[1]}}  {outcome.text}"
         for job, what, outcome in zip(jobs, special, found, strict=True)
     ]
     number = "1 job" if len(jobs) == 1 else f"{len(jobs)} jobs"
     return "\n".join([f"Sweep of {number} in {folder}: {counts_text(found)}", *lines])
 
 
-def shown(overrides: Sequence[str]) -> str:
-    """Returns overrides as people read them: numbers that were drawn with a few of their digits."""
+def shortened(overrides: Sequence[str]) -> str:
+    """Returns overrides for display, with drawn numbers rounded to 4 digits."""
     return " ".join(_LONG_NUMBER.sub(lambda found: f"{float(found[0]):.4g}", override) for override in overrides)
 
 
-def counts_text(outcomes: Sequence[Outcome]) -> str:
-    """Returns how many there are of each kind: `20 ok, 1 failed`."""
-    counts = Counter(outcome.word for outcome in outcomes)
-    return ", ".join(f"{counts[word]} {word}" for word in get_args(Word) if counts[word])
+def counts_text(outcomes: Sequence[JobResult]) -> str:
+    """Returns the number of results of each status: `20 ok, 1 failed`."""
+    counts = Counter(outcome.status for outcome in outcomes)
+    return ", ".join(f"{counts[word]} {word}" for word in get_args(JobStatus) if counts[word])
 
 
-def varied_of(job: Job, jobs: Sequence[Job]) -> list[str]:
-    """Returns the overrides that not all jobs of the sweep have, and that say what a job is, not how it is run."""
+def varied_overrides(job: Job, jobs: Sequence[Job]) -> list[str]:
+    """Returns the overrides that differ between jobs and that a run's results may depend on."""
     in_all = set.intersection(*(set(each.overrides) for each in jobs)) if len(jobs) > 1 else set()
-    return [each for each in job.overrides if each not in in_all and is_of_experiment(key_of(each) or "")]
+    return [each for each in job.overrides if each not in in_all and is_experiment_key(key_of(each) or "")]
 
 
 def _headline(value: Any) -> str:
-    """Returns the metric that a run, or an evaluation, goes by."""
+    """Returns the headline metric of a run or an evaluation, as text."""
     metrics = value.metrics if isinstance(value, Run) else value
     found = headline_of(metrics)
     headline = "done" if found is None else f"{found[0]} {found[1]:.4f}"

@@ -1,4 +1,4 @@
-"""From a command to the jobs of a sweep: parsed, composed, numbered as before, kept in the sweep's folder."""
+"""Turns the command of a sweep into jobs: parses, composes and numbers them, and writes the manifest."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,20 @@ from regraft.config import compose
 from regraft.core.atomic import write_atomically
 from regraft.sweeps import locks, manifest
 from regraft.sweeps.manifest import COMMAND, Job
-from regraft.sweeps.outcomes import varied_of
+from regraft.sweeps.outcomes import varied_overrides
 from regraft.sweeps.space import with_configured
 
 log = logging.getLogger(__name__)
 
 
-class Plan:
-    """A sweep's folder and command.
+class SweepPlan:
+    """The jobs of a sweep, from its folder and its command.
 
     Args:
-        folder: of the sweep, absolute.
-        config: what Hydra composed the sweep from.
-        hydra_context: Hydra's.
-        arguments: of the command, lists of values among them.
+        folder: the sweep's folder, absolute.
+        config: composed by Hydra for the sweep.
+        hydra_context: composes the configs of the jobs.
+        arguments: the overrides of the command, with lists of values.
     """
 
     def __init__(self, folder: Path, config: DictConfig, hydra_context: HydraContext, arguments: list[str]) -> None:
@@ -37,27 +37,27 @@ class Plan:
         self._arguments = arguments
 
     def overrides(self, space: Mapping[str, Any]) -> list[Override]:
-        """Returns what the command and the axes of `sweep.space` say, parsed."""
+        """Returns the parsed overrides of the command, and those of `sweep.space`."""
         parser = OverridesParser.create(config_loader=self._hydra_context.config_loader)
         return with_configured(parser.parse_overrides(self._arguments), space, parser)
 
     def job(self, overrides: Sequence[str], number: int = 0) -> Job:
-        """Returns a job by the config that it composes to, which also finds mistakes before anything runs."""
+        """Returns the job of these overrides; composing its config finds mistakes before anything runs."""
         composed = self._hydra_context.config_loader.load_sweep_config(self._config, list(overrides))
         with compose.as_current(composed):
             OmegaConf.set_readonly(composed.hydra, False)
-            return Job(number, tuple(overrides), manifest.digest_of(compose.plain(composed, overrides)))
+            return Job(number, tuple(overrides), manifest.config_hash(compose.plain(composed, overrides)))
 
     def known(self) -> list[Job]:
-        """Returns the jobs that the sweep has already; of a damaged manifest, those whose folders say what they are."""
+        """Returns the jobs that the sweep has already; with a damaged manifest, those that have been started."""
         found = manifest.read(self.folder)
         if found is None and (self.folder / manifest.MANIFEST).exists():
-            log.warning("%s is damaged; it is made anew from the folders of the jobs.", self.folder / manifest.MANIFEST)
+            log.warning("%s is damaged; it is rebuilt from the folders of the jobs.", self.folder / manifest.MANIFEST)
         return manifest.jobs_in(self.folder) if found is None else found
 
     def numbered(self, wanted: Sequence[Job]) -> list[Job]:
-        """Returns the jobs, numbered as before where the folder is a sweep already; says what has changed."""
-        with locks.changing(self.folder):
+        """Returns the jobs with their earlier numbers, if the sweep exists already; prints what has changed."""
+        with locks.manifest_lock(self.folder):
             known = self.known()
             earlier = manifest.wanted(self.folder) or known
             jobs = manifest.numbered(wanted, known)
@@ -67,11 +67,11 @@ class Plan:
         return jobs
 
     def keep(self, jobs: Sequence[Job], known: Sequence[Job] = ()) -> None:
-        """Keeps the jobs, and the command, in the sweep's folder; to be called while it is `claims.changing`.
+        """Writes the jobs and the command into the sweep's folder; call it with the manifest's lock held.
 
         Args:
-            jobs: that the sweep wants.
-            known: that it has had.
+            jobs: the sweep's current jobs.
+            known: its earlier jobs.
         """
         numbers = {job.number for job in jobs}
         manifest.write(self.folder, jobs, [job for job in known if job.number not in numbers])
@@ -79,9 +79,9 @@ class Plan:
 
 
 def _say_changes(jobs: Sequence[Job], earlier: Sequence[Job]) -> None:
-    digests, earlier_digests = ({job.digest for job in group} for group in (jobs, earlier))
+    digests, earlier_digests = ({job.config_hash for job in group} for group in (jobs, earlier))
     for word, group, others in (("added", jobs, earlier_digests), ("removed", earlier, digests)):
         for job in group:
-            if job.digest not in others:
-                what = " ".join(varied_of(job, [*jobs, *earlier])) or "the same overrides, another config"
+            if job.config_hash not in others:
+                what = " ".join(varied_overrides(job, [*jobs, *earlier])) or "the same overrides, another config"
                 print(f"{word}: job {job.number}, {what}")

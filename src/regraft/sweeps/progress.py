@@ -1,4 +1,4 @@
-"""How far a sweep is, while it runs: from what its jobs' folders say."""
+"""The progress of a running sweep, from the files in its jobs' folders."""
 
 import threading
 import time
@@ -9,37 +9,37 @@ from typing import Self
 
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import Outcome, counts_text, outcome_in, shown
+from regraft.sweeps.outcomes import JobResult, counts_text, result_in, shortened
 
 _LOOK_SECONDS = 2.0
 
 
 def progress_line(
-    num_jobs: int, outcomes: Mapping[int, Outcome], seconds_each: float | None, varied: Sequence[str]
+    num_jobs: int, outcomes: Mapping[int, JobResult], seconds_each: float | None, varied: Sequence[str]
 ) -> str:
     """Returns the line above a job that starts: `[3/24] optimizer.lr=0.1 (2 ok; about 40 s left)`.
 
     Args:
-        num_jobs: of the sweep.
-        outcomes: of those that have ended.
-        seconds_each: that one took so far; None before there is one.
-        varied: what is special of the one that starts.
+        num_jobs: in the sweep.
+        outcomes: those of ended jobs.
+        seconds_each: mean seconds of a job; None before one has ended.
+        varied: the job's overrides that differ between jobs.
     """
     left = _left(seconds_each, num_jobs - len(outcomes))
-    said = [part for part in (counts_text(list(outcomes.values())), left) if part]
-    notes = f" ({'; '.join(said)})" if said else ""
-    return f"[{len(outcomes) + 1}/{num_jobs}] {shown(varied)}{notes}"
+    parts = [part for part in (counts_text(list(outcomes.values())), left) if part]
+    notes = f" ({'; '.join(parts)})" if parts else ""
+    return f"[{len(outcomes) + 1}/{num_jobs}] {shortened(varied)}{notes}"
 
 
-def counts_line(num_jobs: int, found: Sequence[Outcome | None]) -> tuple[str, int]:
-    """Returns how far jobs in other processes are, `2 ok, 1 failed, 2 running, of 24 jobs`, and how many have ended.
+def counts_line(num_jobs: int, found: Sequence[JobResult | None]) -> tuple[str, int]:
+    """Returns a line, `2 ok, 1 failed, 2 running, of 24 jobs`, and how many jobs have ended.
 
     Args:
-        num_jobs: of the sweep.
-        found: what each folder says.
+        num_jobs: in the sweep.
+        found: the result in each job's folder, None if it wasn't started.
     """
-    ended = [outcome for outcome in found if outcome is not None and outcome.word != "skipped"]
-    running = sum(outcome is not None and outcome.word == "skipped" for outcome in found)
+    ended = [outcome for outcome in found if outcome is not None and outcome.status != "skipped"]
+    running = sum(outcome is not None and outcome.status == "skipped" for outcome in found)
     return f"{counts_text(ended) or '0 ok'}, {running} running, of {num_jobs} jobs", len(ended)
 
 
@@ -50,15 +50,15 @@ def _left(seconds_each: float | None, num_jobs: int) -> str:
     return f"about {left:.0f} s left" if left < 120 else f"about {left / 60:.0f} min left"
 
 
-class Watch:
-    """Prints how many jobs have ended whenever that changes, for as long as the block lasts.
+class SweepProgress:
+    """Prints how many jobs have ended whenever that changes, inside the block.
 
     Args:
-        folder: of the sweep.
+        folder: the sweep's folder.
         jobs: its jobs so far.
-        num_jobs: that it will have.
-        seconds_each: that one took so far; None before there is one.
-        is_quiet: whether to print nothing, where jobs say themselves how far they are.
+        num_jobs: how many it will have.
+        seconds_each: mean seconds of a job so far; None before one has ended.
+        is_quiet: prints nothing, for jobs that show their own progress.
     """
 
     def __init__(
@@ -84,16 +84,16 @@ class Watch:
             self._thread.join()
 
     def _look(self) -> None:
-        started, (said, num_before) = time.monotonic(), self._counts()
+        started, (printed, num_before) = time.monotonic(), self._counts()
         while not self._is_over.wait(_LOOK_SECONDS):
             line, num_ended = self._counts()
-            if line == said:
+            if line == printed:
                 continue
-            said = line
+            printed = line
             if num_ended > num_before:
                 self._seconds_each = (time.monotonic() - started) / (num_ended - num_before)
             left = _left(self._seconds_each, self._num_jobs - num_ended)
             print(f"{line}{'; ' if left else ''}{left}", flush=True)
 
     def _counts(self) -> tuple[str, int]:
-        return counts_line(self._num_jobs, [outcome_in(Run(self._folder / str(job.number))) for job in self._jobs])
+        return counts_line(self._num_jobs, [result_in(Run(self._folder / str(job.number))) for job in self._jobs])

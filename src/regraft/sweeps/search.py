@@ -1,4 +1,4 @@
-"""What every search is: the side of a sweep that says which jobs there are."""
+"""The interface of a search, which decides the jobs of a sweep."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -7,62 +7,56 @@ from typing import Any, Protocol
 from hydra.core.override_parser.types import Override
 
 from regraft.sweeps.manifest import Job
-from regraft.sweeps.outcomes import Outcome
-from regraft.sweeps.planning import Plan
+from regraft.sweeps.outcomes import JobResult
+from regraft.sweeps.planning import SweepPlan
 
 
 class Search(Protocol):
-    """What says which jobs a sweep has.
+    """Decides the jobs of a sweep, by the ask-and-tell pattern.
 
     Attributes:
-        jobs: those so far.
-        num_jobs: that there will be.
+        jobs: the jobs so far.
+        num_jobs: how many there will be.
     """
 
     jobs: list[Job]
     num_jobs: int
 
-    def look_at(self, overrides: Sequence[Override]) -> None:
-        """Looks at what would be searched, without making anything.
-
-        Args:
-            overrides: of the command and of `sweep.space`.
+    def check(self, overrides: Sequence[Override]) -> None:
+        """Checks the overrides of the command and of `sweep.space`.
 
         Raises:
-            ValueError: there is nothing to search, or not by this search.
+            ValueError: there is nothing to search, or this search can't handle it.
         """
 
-    def begin(self, plan: Plan, num_at_once: int) -> dict[int, Outcome]:
-        """Takes the sweep's command; returns what became of jobs that this command needn't run."""
+    def begin(self, plan: SweepPlan, num_at_once: int) -> dict[int, JobResult]:
+        """Starts or resumes the sweep; returns the results of jobs that have ended before, by number."""
 
     def ask(self) -> list[Job]:
-        """Returns the jobs to run next; none at the end."""
+        """Returns the jobs to run next; an empty list at the end."""
 
-    def tell(self, job: Job, outcome: Outcome) -> Outcome:
-        """Takes what became of a job; returns it as people are to read it."""
+    def tell(self, job: Job, outcome: JobResult) -> JobResult:
+        """Reports the result of a job; returns it as shown to the user."""
 
-    def elsewhere(self, job: Job) -> Outcome | None:
-        """Returns what became of a job that this process was stopped at, or that another one runs."""
+    def current_result(self, job: Job) -> JobResult | None:
+        """Returns the result of a job that this process was stopped at, or that another one runs."""
 
     def varied(self, job: Job) -> list[str]:
-        """Returns the overrides that are special of a job."""
+        """Returns a job's overrides that differ between jobs."""
 
-    def conclusion(self) -> str:
-        """Returns what the search has found; empty if nothing was searched for."""
+    def report(self) -> str:
+        """Returns what the search has found, as text; empty if it optimises nothing."""
 
 
-def by_optuna(**settings: Any) -> Search:
-    """Returns Optuna's search.
-
-    Args:
-        settings: see `settings.Settings`.
+def optuna_search(**settings: Any) -> Search:
+    """Returns a search by Optuna, with the arguments of `OptunaSettings`.
 
     Raises:
         ValueError: Optuna isn't installed.
     """
     if find_spec("optuna") is None:
-        raise ValueError("sweep=optuna: Optuna isn't installed. To have it: pip install 'regraft[optuna]'")
-    from regraft.sweeps.optuna_search import Trials
-    from regraft.sweeps.optuna_study import Settings
+        raise ValueError("sweep=optuna: Optuna isn't installed. Fix: pip install 'regraft[optuna]'")
+    from regraft.sweeps.optuna_search import OptunaSearch
+    from regraft.sweeps.optuna_study import OptunaSettings
 
-    return Trials(Settings(**settings))
+    return OptunaSearch(OptunaSettings(**settings))

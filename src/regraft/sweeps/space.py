@@ -1,4 +1,4 @@
-"""What a search may vary: its axes, written as Hydra writes sweeps, on the command line or under `sweep.space`."""
+"""The space of a search: its axes, in Hydra's sweep syntax, on the command line or under `sweep.space`."""
 
 import json
 import math
@@ -15,16 +15,12 @@ from regraft.core.errors import ConfigError
 
 _PLAIN = (str, int, float)
 _SHOWN_DIGITS = 4
-"""Of a number that is drawn; more of them make no other experiment."""
+"""Digits of a drawn number; more of them wouldn't make a difference."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """An axis of listed values.
-
-    Attributes:
-        values: as an override spells them.
-    """
+    """An axis of listed values, in the syntax of overrides."""
 
     values: tuple[str, ...]
 
@@ -34,11 +30,11 @@ class Numbers:
     """An axis of numbers, both ends included.
 
     Attributes:
-        low: the least.
-        high: the greatest.
-        step: between neighbours; None where every number in between is meant.
-        is_log: whether orders of magnitude are drawn alike.
-        is_whole: whether they are whole.
+        low: the lower end.
+        high: the upper end.
+        step: the distance of neighbours; None for all real numbers.
+        is_log: whether draws are uniform in the logarithm.
+        is_whole: whether only integers are drawn.
     """
 
     low: float
@@ -53,30 +49,26 @@ Axis = Choices | Numbers
 
 @dataclass(frozen=True)
 class Space:
-    """What a search's jobs are composed with.
+    """The overrides of a search's jobs.
 
     Attributes:
-        fixed: overrides that all of them have.
-        axes: what is varied, by key.
+        fixed: those that all jobs have.
+        axes: by key.
     """
 
     fixed: tuple[str, ...]
     axes: dict[str, Axis]
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """Returns a job's overrides.
-
-        Args:
-            values: of each axis, by key.
-        """
+        """Returns the overrides of the job with these values, by key."""
         return [*self.fixed, *(f"{key}={values[key]}" for key in self.axes)]
 
 
 def space_of(overrides: Sequence[Override]) -> Space:
-    """Returns the space that overrides span.
+    """Returns the search space of parsed overrides.
 
     Raises:
-        ValueError: an axis is empty or upside down, or there is none.
+        ValueError: there is no axis, or one is empty or has its ends the wrong way round.
     """
     fixed, axes = [], {}
     for override in overrides:
@@ -95,7 +87,7 @@ def space_of(overrides: Sequence[Override]) -> Space:
 
 
 def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], parser: OverridesParser) -> list[Override]:
-    """Returns the overrides with those of `sweep.space` before them; see `configured_lines`."""
+    """Returns the overrides with those of `sweep.space` before them."""
     return [
         *parser.parse_overrides(configured_lines(space, [override.key_or_group for override in overrides])),
         *overrides,
@@ -103,14 +95,14 @@ def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], par
 
 
 def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[str]:
-    """Returns the axes of `sweep.space` as a command line spells them; what that says of a key counts.
+    """Returns the axes of `sweep.space` as overrides, except for keys that the command line gives.
 
     Args:
         space: axes by key, nested or dotted; a list is a choice.
-        given: keys that have an axis or a value already.
+        given: keys on the command line.
 
     Raises:
-        ValueError: an axis is no text that Hydra reads as one, and no list.
+        ValueError: an axis is neither a list nor text in Hydra's sweep syntax.
     """
     if not isinstance(space, Mapping):
         raise ConfigError("sweep.space", got=space, allowed="axes by key, such as {optimizer.lr: [1e-3, 1e-2]}")
@@ -134,7 +126,7 @@ def listed(axis: Numbers) -> list[float]:
 
 
 def some_values(space: Space) -> list[dict[str, Any]]:
-    """Returns values of all axes that hold each choice, and the ends of each interval, at least once."""
+    """Returns combinations in which each choice, and each end of an interval, occurs at least once."""
     ends = {
         key: list(axis.values) if isinstance(axis, Choices) else [axis.low, axis.high]
         for key, axis in space.axes.items()
@@ -144,7 +136,7 @@ def some_values(space: Space) -> list[dict[str, Any]]:
 
 
 def draw(axis: Axis, generator: random.Random) -> Any:
-    """Returns a random value of an axis, as an override spells it."""
+    """Returns a random value of an axis."""
     if isinstance(axis, Choices):
         return generator.choice(axis.values)
     if axis.step is not None and not axis.is_log:

@@ -1,7 +1,4 @@
-"""Hydra's sweeper of ours: each job a run that survives the others, remembered in a manifest.
-
-Which jobs there are is a search's to say; how they are launched and survive belongs in `launching`.
-"""
+"""The Hydra sweeper: runs the jobs that a search decides; each is a run that survives the failure of others."""
 
 import os
 from pathlib import Path
@@ -12,37 +9,34 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from regraft.core.processes import mark_of_this_process
+from regraft.core.processes import process_id
 from regraft.sweeps import locks
-from regraft.sweeps.grid_random import require_whole
-from regraft.sweeps.launching import Launching
-from regraft.sweeps.outcomes import TAKEN, Outcome, SweepError, summary
-from regraft.sweeps.planning import Plan
+from regraft.sweeps.grid_random import require_integer
+from regraft.sweeps.launching import JobLauncher
+from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, SweepError, summary
+from regraft.sweeps.planning import SweepPlan
 from regraft.sweeps.search import Search
 
 SWEEP_VARIABLE = "REGRAFT_SWEEP"
-"""Environment variable by which a launcher's workers know the process that they work for."""
+"""Environment variable with the `process_id` of the sweep, for a launcher's workers."""
 
 
 class SurvivingSweeper(Sweeper):
-    """Runs a search's jobs; one that fails doesn't stop the others.
+    """Runs the jobs of a search; one that fails doesn't stop the others.
 
     Args:
-        search: which jobs there are.
-        n_jobs: how many the launcher is given at once; None for all, or of a search that learns as many as run at once.
-
-    Attributes:
-        search: as given.
+        search: decides the jobs.
+        n_jobs: how many jobs the launcher gets at once; None for all, or with Optuna for as many as run at once.
     """
 
     def __init__(self, *, search: Search, n_jobs: int | None) -> None:
         if n_jobs is not None:
-            require_whole("sweep.n_jobs", n_jobs, 1)
+            require_integer("sweep.n_jobs", n_jobs, 1)
         self.search = search
         self._n_jobs = n_jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Takes what Hydra gives; see `Sweeper`."""
+        """Creates the launcher; Hydra calls it before `sweep`."""
         self.config: DictConfig = config
         self.hydra_context: HydraContext = hydra_context
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
@@ -50,46 +44,44 @@ class SurvivingSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the jobs that aren't finished, and prints what became of each.
+        """Runs the jobs that haven't finished, and prints their results.
 
         Args:
-            arguments: of the command, lists of values among them.
+            arguments: the overrides of the command, with lists of values.
 
         Raises:
             SweepError: a job failed.
         """
         folder = Path(self.config.hydra.sweep.dir).resolve()
         fail_fast = bool(OmegaConf.select(self.config, "sweep.fail_fast"))
-        launching = Launching(self.launcher, folder, self._n_jobs, fail_fast=fail_fast)
+        launching = JobLauncher(self.launcher, folder, self._n_jobs, fail_fast=fail_fast)
         at_once = 1 if launching.is_sequential else self._n_jobs or _workers(self.config)
-        earlier = self.search.begin(Plan(folder, self.config, self.hydra_context, arguments), at_once)
-        launching.outcomes |= earlier
-        locks.start_over(folder)
-        os.environ[SWEEP_VARIABLE] = mark_of_this_process()
+        earlier = self.search.begin(SweepPlan(folder, self.config, self.hydra_context, arguments), at_once)
+        launching.results |= earlier
+        locks.clear_stop(folder)
+        os.environ[SWEEP_VARIABLE] = process_id()
         try:
-            while not locks.is_to_stop(folder) and (jobs := self.search.ask()):
+            while not locks.is_stop_requested(folder) and (jobs := self.search.ask()):
                 launching.run(jobs, self.search)
-                launching.outcomes |= {
-                    job.number: self.search.tell(job, launching.outcomes[job.number]) for job in jobs
-                }
+                launching.results |= {job.number: self.search.tell(job, launching.results[job.number]) for job in jobs}
         except BaseException:
             self._report(launching)
-            print(f"To go on with the sweep: regraft resume run={folder}")
+            print(f"To resume the sweep: regraft resume run={folder}")
             raise
         self._report(launching)
-        self._require_success({number: found for number, found in launching.outcomes.items() if number not in earlier})
+        self._require_success({number: found for number, found in launching.results.items() if number not in earlier})
 
-    def _report(self, launching: Launching) -> None:
-        # What others have taken, and what this process was stopped at, has gone on or ended since.
+    def _report(self, launching: JobLauncher) -> None:
+        # Jobs of other processes, and those that this process was stopped at, may have ended since.
         for job in self.search.jobs:
-            outcome = launching.outcomes.get(job.number, TAKEN)
-            if outcome == TAKEN and (found := self.search.elsewhere(job)):
-                launching.outcomes[job.number] = found
-        print(summary(self.search.jobs, launching.outcomes, self.search.varied, str(launching.folder)))
-        print(self.search.conclusion(), end="")
+            outcome = launching.results.get(job.number, RUNNING_ELSEWHERE)
+            if outcome == RUNNING_ELSEWHERE and (found := self.search.current_result(job)):
+                launching.results[job.number] = found
+        print(summary(self.search.jobs, launching.results, self.search.varied, str(launching.folder)))
+        print(self.search.report(), end="")
 
-    def _require_success(self, outcomes: dict[int, Outcome]) -> None:
-        failed = sum(outcome.word in ("failed", "stopped") for outcome in outcomes.values())
+    def _require_success(self, outcomes: dict[int, JobResult]) -> None:
+        failed = sum(outcome.status in ("failed", "stopped") for outcome in outcomes.values())
         if failed:
             raise SweepError(
                 f"{failed} of {self.search.num_jobs} jobs failed; each one's traceback.txt says where. "
@@ -98,7 +90,7 @@ class SurvivingSweeper(Sweeper):
 
 
 def _workers(config: DictConfig) -> int:
-    """Returns how many jobs the configured launcher runs at once: what joblib is told, else this machine's cores."""
+    """Returns how many jobs the launcher runs at once: joblib's `n_jobs`, or else the number of cores."""
     n_jobs = config.hydra.launcher.get("n_jobs", -1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(n_jobs) if n_jobs > 0 else max(1, cores + 1 + n_jobs)

@@ -1,4 +1,4 @@
-"""The file in a job's folder that says which trial of which study it is, in whatever process it runs."""
+"""trial.json: the trial of a study that a job is, for the process that runs it."""
 
 import json
 import logging
@@ -16,15 +16,15 @@ TRIAL = "trial.json"
 
 @dataclass(frozen=True)
 class TrialFile:
-    """A trial that may be given up.
+    """A trial that may be pruned.
 
     Attributes:
-        storage: of the study; see `storage.address`.
-        study: its name.
-        number: of the trial.
-        metric: what is reported.
-        pruner: what gives it up; see `study.pruner`.
-        pruner_options: of that.
+        storage: where the study is stored, a URL or a path.
+        study: the study's name.
+        number: the trial's number.
+        metric: reported after each epoch.
+        pruner: its short name.
+        pruner_options: arguments of the pruner's class.
     """
 
     storage: str
@@ -35,19 +35,19 @@ class TrialFile:
     pruner_options: dict[str, Any]
 
     def write(self, folder: Path) -> None:
-        """Keeps it in a job's folder."""
+        """Writes trial.json into a job's folder."""
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / TRIAL, (json.dumps(asdict(self), indent=1) + "\n").encode())
 
     @cached_property
     def trial(self) -> Any:
-        """Optuna's trial, to report to; None if it has ended."""
+        """Optuna's trial; None if it has ended."""
         import optuna
 
         from regraft.sweeps import optuna_storage, optuna_study
 
         storage = optuna_storage.storage_at(self.storage)
-        # It is sampled by the sweep's own process.
+        # Only the sweep's own process samples.
         found = optuna.load_study(
             study_name=self.study,
             storage=storage,
@@ -59,30 +59,28 @@ class TrialFile:
             return None
         return optuna.trial.Trial(found, optuna_storage.trial_id(storage, self.study, self.number))
 
-    def is_given_up(self, value: float, epoch: int) -> bool:
-        """Reports a value, and returns whether the search gives the trial up; not, if the study can't be reached.
+    def should_prune(self, value: float, epoch: int) -> bool:
+        """Reports the metric after an epoch; returns whether to prune the trial, False if the study can't be reached.
 
-        Args:
-            value: of the metric.
-            epoch: after which; of a run that was killed and goes on, one that was reported before stays as it was.
+        A resumed run doesn't report an epoch again.
         """
         if self.trial is None:
             return False
         from optuna.exceptions import StorageInternalError
 
         try:
-            told = self.trial.study.get_trials(deepcopy=False)[self.number].intermediate_values
-            if epoch not in told:
+            reported = self.trial.study.get_trials(deepcopy=False)[self.number].intermediate_values
+            if epoch not in reported:
                 self.trial.report(value, epoch)
             return bool(self.trial.should_prune())
         except (StorageInternalError, OSError) as error:
-            # The run's results are worth more than the time that giving it up would save.
-            log.warning("The study can't be reached after epoch %d, so the run goes on: %s", epoch, error)
+            # The run's results are worth more than the time that pruning would save.
+            log.warning("The study can't be reached after epoch %d, so the run continues: %s", epoch, error)
             return False
 
 
 def read(folder: Path) -> TrialFile | None:
-    """Returns which trial a job is; None if it is none, or its study isn't where it was.
+    """Returns the trial of a job; None if it isn't one, or its study isn't in its place any more.
 
     Raises:
         ValueError: the file is damaged.

@@ -15,7 +15,7 @@ from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, st
 from regraft.runs import provenance
 from regraft.runs.folder import Run, find_checkpoint
 from regraft.runs.provenance import Session
-from regraft.runs.state import Recorder, is_first_process, recorded
+from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training.lightning import interruptible
 from regraft.training.results import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
 
@@ -69,7 +69,7 @@ def fit(
     require_known_targets(config, config.get("trust", []), str(run.path))
     started = time.perf_counter()
     try:
-        with recorded(run) as recorder:
+        with recording_state(run) as recorder:
             # Another process may have gone on with the run until now that it is held.
             if config["ckpt_path"] is not None and (checkpoint is None or not checkpoint.is_current):
                 checkpoint = checkpoint_of(config)
@@ -103,7 +103,7 @@ def _fit(
     run: Run,
     session: Session,
     display: Display,
-    recorder: Recorder,
+    recorder: StateRecorder,
     checked: "Checked | None",
     checkpoint: "Checkpoint | None",
 ) -> None:
@@ -129,7 +129,7 @@ def _fit(
     trainer = build_trainer(
         config,
         has_val=parts.data.has_val,
-        callbacks=build_callbacks(config, run, parts, recorder.note),
+        callbacks=build_callbacks(config, run, parts, recorder.update),
         logger=loggers,
         default_root_dir=run.path,
     )
@@ -172,10 +172,10 @@ def _settle_process(trainer: Any) -> None:
 
 
 def _begin(
-    config: dict[str, Any], run: Run, session: Session, recorder: Recorder, parts: "Parts", trainer: Any
+    config: dict[str, Any], run: Run, session: Session, recorder: StateRecorder, parts: "Parts", trainer: Any
 ) -> None:
     """Writes down that the run is under way, and what it is."""
-    recorder.follow(lambda: (trainer.global_step, trainer.current_epoch))
+    recorder.track(lambda: (trainer.global_step, trainer.current_epoch))
     recorder.start()
     run.write_config(config)
     provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
@@ -238,9 +238,9 @@ def _start_epoch(checkpoint: "Checkpoint | None") -> int:
 
 
 def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
-    from regraft.core.console import image_progress
+    from regraft.core.console import image_progress_bar
 
-    return image_progress(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
+    return image_progress_bar(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
 
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from regraft.core.processes import mark_of_this_process
+from regraft.core.processes import process_id
 from regraft.core.startup import Preempted
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
@@ -55,7 +55,7 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     handed_over = run.path / HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
     # -m would look for modules in the current folder first, whatever lies there.
-    environment = os.environ | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: mark_of_this_process()}
+    environment = os.environ | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: process_id()}
     group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
     try:
         exit_code = group.wait()
@@ -74,7 +74,7 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     if exit_code:
         raise ChildProcessError(f"the training processes of {run.path} ended with exit code {exit_code}; see above.")
     state = run_state.read(run)
-    if state.state == "pruned":
+    if state.status == "pruned":
         raise run_state.Pruned(state.reason)
 
 

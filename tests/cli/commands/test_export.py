@@ -13,7 +13,7 @@ import regraft
 from helpers.small import without
 from regraft.deployment.export import safetensors
 from regraft.runs.folder import Run
-from regraft.runs.state import Recorder
+from regraft.runs.state import StateRecorder
 
 WITHOUT_TORCH = """
 import json, sys
@@ -168,7 +168,7 @@ def test_a_run_without_a_best_checkpoint_is_refused_with_the_other_one(run):
 
 
 def test_an_unfinished_run_is_refused(run):
-    recorder = Recorder(run)
+    recorder = StateRecorder(run)
     recorder.start()
     recorder.end("stopped", "Ctrl-C")
     with pytest.raises(ValueError, match=r"hasn't finished \(it is stopped\). Fix: regraft resume run="):

@@ -44,7 +44,7 @@ def test_other_metrics_are_shown_and_fail_the_command(run, capsys):
     assert err.endswith("are others now: test/acc.\n")
     assert out.count(" no ") == 1
     (again,) = [Run(path) for path in run.path.parent.iterdir() if path != run.path]
-    assert again.state["state"] == "finished"
+    assert again.state["status"] == "finished"
     assert not (again.path / "traceback.txt").exists()
 
 
@@ -105,7 +105,7 @@ def test_a_mistake_is_one_sentence(run, arguments, sentence, capsys):
 
 
 def test_an_unfinished_run_has_nothing_to_compare_with(run):
-    run.write_state(run.state | {"state": "stopped"})
+    run.write_state(run.state | {"status": "stopped"})
     with pytest.raises(ValueError, match="hasn't finished, so there is nothing to compare with"):
         regraft.reproduce(["run=last"])
 

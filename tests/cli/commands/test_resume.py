@@ -19,7 +19,7 @@ from regraft.training.callbacks.checkpoint import LastCheckpoint
 
 def test_a_run_says_what_it_came_to(small_run):
     state = small_run.state
-    assert (state["state"], state["step"], state["epoch"]) == ("finished", small_run.results["num_steps"], 2)
+    assert (state["status"], state["step"], state["epoch"]) == ("finished", small_run.results["num_steps"], 2)
     (session,) = provenance.sessions(small_run)
     assert session["overrides"][0] == "data=digits"
     assert session["seconds"] >= small_run.results["seconds"]
@@ -66,13 +66,13 @@ def test_python_does_the_same_and_reads_the_checkpoint_once(run, monkeypatch):
 
 def test_what_was_lengthened_and_killed_keeps_its_length(run):
     run.write_config(run.config | {"trainer": run.config["trainer"] | {"max_epochs": 3}})
-    run.write_state(run.state | {"state": "running", "pid": 2**22, "process": 1})
+    run.write_state(run.state | {"status": "running", "pid": 2**22, "process": 1})
     assert regraft.resume(["run=last"]).results["num_epochs"] == 3
 
 
 def test_a_run_that_is_running_is_left_alone(run, capsys):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        run.write_state(run.state | {"state": "running", "pid": other.pid, "process": None})
+        run.write_state(run.state | {"status": "running", "pid": other.pid, "process": None})
         code, _, err = run_main(["resume", "run=last"], capsys)
         other.communicate(b"\n")
     assert code == 1
@@ -107,7 +107,7 @@ def test_a_failed_run_says_why():
     with pytest.raises(ValueError, match="shots"):
         regraft.train([*without("data.fraction"), "data.shots=100000", "hydra.run.dir=failed"])
     state = Run(Path("failed")).state
-    assert state["state"] == "failed"
+    assert state["status"] == "failed"
     assert "data.shots" in state["reason"]
 
 

@@ -13,9 +13,9 @@ def runs(small_run):
     made = {}
     ends = {
         "done": {},
-        "stopped": {"state": "stopped", "step": 7, "reason": "Ctrl-C"},
-        "failed": {"state": "failed", "reason": "loss: it is NaN"},
-        "killed": {"state": "running", "pid": 2**22, "process": 1, "step": 0},
+        "stopped": {"status": "stopped", "step": 7, "reason": "Ctrl-C"},
+        "failed": {"status": "failed", "reason": "loss: it is NaN"},
+        "killed": {"status": "running", "pid": 2**22, "process": 1, "step": 0},
     }
     for day, (name, state) in enumerate(ends.items(), 1):
         run = made[name] = Run(Path(shutil.copytree(small_run.path, Path("outputs", "digits", name).resolve())))

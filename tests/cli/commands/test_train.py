@@ -273,7 +273,7 @@ def test_a_refused_resume_leaves_the_run_as_it_was(short_run):
     for refused in (["trainer.max_epochs=abc"], ["~optimizer"], [longer, "trainer.precision=abc"]):
         with pytest.raises(ValueError, match=r"max_epochs|optimizer|precision|Precision"):
             regraft.train([f"ckpt_path={short_run.path}", *refused])
-        assert short_run.state["state"] == "finished"
+        assert short_run.state["status"] == "finished"
         assert (short_run.path / "config.yaml").read_text() == before
 
 

@@ -98,7 +98,7 @@ def test_what_a_search_gave_up_is_said_to_be_pruned(sweep):
 
 def test_a_running_run_says_how_far_it_is(sweep):
     run = made_run("digits/b", lr=1.0, state="running", rows=[(0, 0.1), (1, 0.3)])
-    run.write_state({"state": "running", "host": "elsewhere", "pid": 1})
+    run.write_state({"status": "running", "host": "elsewhere", "pid": 1})
     with (run.path / "metrics.csv").open("a") as file:
         file.write("2,29,0.9")  # half a row, as it is being written
     row = leaderboard().rows[-1]
@@ -183,7 +183,7 @@ def test_damaged_folders_are_no_obstacle(sweep):
     made_run("digits/foreign").write_config({"model": 3})
     (OUTPUTS / "digits" / "odd").mkdir()
     (OUTPUTS / "digits" / "odd" / "config.yaml").write_text("model: {x: 1}\ncallbacks: 7\ntrainer: 3\nseed: [1, 2]\n")
-    (OUTPUTS / "digits" / "odd" / "state.json").write_text(json.dumps({"state": "running", "host": "elsewhere"}))
+    (OUTPUTS / "digits" / "odd" / "state.json").write_text(json.dumps({"status": "running", "host": "elsewhere"}))
     board = leaderboard()
     states = {name: row.state for row in board.rows for name in names_of(row)}
     assert states["digits/foreign"] == "damaged: config.yaml can't be read"
@@ -203,7 +203,7 @@ def test_parts_of_names_mean_all_runs_that_have_them(sweep):
     ]
     assert len(leaderboard("outputs/flowers").rows) == 1
     assert len(leaderboard("flowers", str(sweep), "sweep-a/0").rows) == 3
-    with pytest.raises(FileNotFoundError, match=r"there is no run 'flower/b'\. The nearest is 'flowers/b'"):
+    with pytest.raises(FileNotFoundError, match=r"there is no run 'flower/b'\. The closest name is 'flowers/b'"):
         leaderboard("flower/b")
 
 

@@ -96,7 +96,7 @@ def test_tensors_of_another_architecture_list_both_sides(tmp_path, source) -> No
 def test_a_missing_path_and_an_empty_folder_are_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match=r"model.path: .* doesn't exist"):
         from_run.read(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match=r"holds no checkpoints/best\.ckpt or checkpoints/last\.ckpt"):
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/best\.ckpt or checkpoints/last\.ckpt"):
         from_run.read(tmp_path)
 
 

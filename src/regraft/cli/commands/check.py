@@ -157,7 +157,7 @@ def _take_sweep(command: argparse.Namespace) -> None:
         axes = configured_lines(space, [key_of(word) or word for word in command.overrides])
         parsed = parsed_overrides([*axes, *command.overrides])
         if parsed is not None:
-            sweeper.search.look_at(parsed)
+            sweeper.search.check(parsed)
     except (ValueError, HydraException) as error:
         command.faults += [explain(error)] if isinstance(error, HydraException) else sentences_of(error)
         return

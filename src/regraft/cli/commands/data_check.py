@@ -78,7 +78,7 @@ def data_check_job(composed: DictConfig) -> str | None:
 
 def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     """Returns what there is to say of a data set, and what shows its images."""
-    from regraft.core.console import image_progress
+    from regraft.core.console import image_progress_bar
     from regraft.data.images.file_reading.facts import picture
     from regraft.data.images.validation.check import check_samples, check_tree
     from regraft.report import data_check
@@ -88,7 +88,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
     if hasattr(source, "tree"):
         source.prepare()
         tree: Tree = source.tree()
-        progress = image_progress(is_shown=Console().is_terminal, title="Reading")
+        progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
         return check_tree(tree, progress, started), lambda path: picture(tree.root / path, data_check.SIDE)
     from regraft.data.images.validation.check import picture_of, samples_of, splits_of
 

@@ -162,7 +162,7 @@ def _checkpoint(path: Path) -> tuple[Path, Run | None]:
         return find_checkpoint(path, prefer="best"), run
     last = f"; ckpt_path={run.last_ckpt} exports it as far as it got" if run.last_ckpt.is_file() else ""
     if not run.is_finished:
-        word = run_state.read(run).state
+        word = run_state.read(run).status
         raise ValueError(f"run: {run.path} hasn't finished (it is {word}). Fix: regraft resume run={run.path}{last}.")
     if not run.best_ckpt.is_file():
         where = f"Fix: ckpt_path={run.last_ckpt} exports its last one." if last else "It kept none at all."

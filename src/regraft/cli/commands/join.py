@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from regraft.config import safe_yaml
 from regraft.config.trust import look_beside
-from regraft.core.processes import end_with
+from regraft.core.processes import exit_with_parent
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY
@@ -21,7 +21,7 @@ def join(run_path: str) -> None:
     from regraft.training.fit import fit
     from regraft.training.lightning import quiet_lightning
 
-    end_with(os.environ[LAUNCHED_BY])
+    exit_with_parent(os.environ[LAUNCHED_BY])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     quiet_lightning()
     run = Run(Path(run_path))

@@ -90,7 +90,7 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
 def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
     with quick_imports():
-        from regraft.core.console import image_progress
+        from regraft.core.console import image_progress_bar
         from regraft.data.images.validation.findings import counted
         from regraft.deployment.load import device_named
         from regraft.deployment.predict.features import model_and_features
@@ -113,7 +113,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         keep_freed_memory()
     # What is shown besides the answers mustn't be mixed with them.
     said = Console(stderr=output == STDOUT)
-    progress = image_progress(is_shown=said.is_terminal, title="Predicting", console=said)
+    progress = image_progress_bar(is_shown=said.is_terminal, title="Predicting", console=said)
     tally = Tally()
     pictures = ((picture.name, picture.path) for picture in inputs.pictures)
     with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:

@@ -54,7 +54,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         import pytorch_lightning as pl
         import torch
 
-        from regraft.core.console import image_progress
+        from regraft.core.console import image_progress_bar
         from regraft.report import grid_table
         from regraft.report.run.finish import RunDisplay
         from regraft.training.probe.setup import fit_grid
@@ -69,7 +69,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
     pl.seed_everything(some_config["seed"], workers=True, verbose=False)
-    progress = image_progress(is_shown=some_config["trainer"]["enable_progress_bar"])
+    progress = image_progress_bar(is_shown=some_config["trainer"]["enable_progress_bar"])
     fits = fit_grid(configs, device, progress)
     best = best_of(fits)
     grid_table.write(run.path / _TABLE, fits)

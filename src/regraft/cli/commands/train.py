@@ -36,7 +36,7 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     try:
         return _start(config, overrides, run, partial(reference, composed.hydra))
     except FaultsError:
-        run.leave_no_trace()
+        run.remove_if_unused()
         raise
 
 
@@ -46,7 +46,7 @@ def train_job(composed: DictConfig) -> Run:
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
     config = compose.plain(composed, overrides)
-    if hydra.mode == RunMode.MULTIRUN and run.can_go_on and config["ckpt_path"] is None:
+    if hydra.mode == RunMode.MULTIRUN and run.can_resume and config["ckpt_path"] is None:
         config["ckpt_path"] = str(run.path)
     # By its value: a sweep's next job has a config of its own.
     return _start(config, overrides, run, partial(reference, hydra))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from regraft.config.instantiate import factory
-from regraft.core.console import image_progress
+from regraft.core.console import image_progress_bar
 from regraft.data.images.deterministic_views import file_transform
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.load import model_of
@@ -77,7 +77,7 @@ def _features(
             model.network.backbone,
             build_freezing(config, model.network.backbone.stage_names),
             model.device,
-            image_progress(is_shown=False, title=""),
+            image_progress_bar(is_shown=False, title=""),
         )
     except (UnreadableSourceError, NoFolderError) as error:
         return str(error)

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.core.memory import lacks_memory
+from regraft.core.memory import is_out_of_memory
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.network import TrainedNetwork
 from regraft.deployment.predict.decode import Picture, alone_if_large, content_digest, read_pixels, require_picture
@@ -103,7 +103,7 @@ def predicted(
         except ValueError as error:
             return Seen(name, error=str(error))
         except (MemoryError, RuntimeError) as error:
-            if not lacks_memory(error):
+            if not is_out_of_memory(error):
                 raise
             return Seen(name, error="it takes more memory than there is")
 
@@ -193,7 +193,7 @@ def _with_memory(probabilities: Callable[[list[Seen]], Tensor], seen: list[Seen]
     try:
         return probabilities(seen)
     except (MemoryError, RuntimeError) as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         num_views = sum(1 if each.views is None else len(each.views) for each in seen)
         fix = f"batch_size={num_views // 2}" if len(seen) > 1 else "tta=none, or a machine with more memory"

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import torch
 from pydantic import BaseModel, Field
 
-from regraft.core.memory import lacks_memory
+from regraft.core.memory import is_out_of_memory
 from regraft.data.images.decoding import TooManyPixelsError, decode_stream
 from regraft.deployment.classifier import Classifier
 
@@ -128,6 +128,6 @@ def _told_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not lacks_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise RefusedError(503, "The server has no memory for it now; send fewer photos, or smaller ones.") from error

@@ -18,7 +18,7 @@ from regraft.runs import state as run_state
 from regraft.runs.find import last_started, name_of
 from regraft.runs.folder import Run
 from regraft.sweeps import manifest
-from regraft.sweeps.manifest import is_of_experiment
+from regraft.sweeps.manifest import is_experiment_key
 from regraft.sweeps.objectives import kept_row
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -79,7 +79,7 @@ def read_entries(runs: Sequence[Run], output_dir: Path) -> list[Entry]:
         entry = _entry(run, name_of(run, output_dir), configs[run], overrides[run])
         sibling = known.get(_kind(run, overrides[run]))
         if sibling is not None and not configs[run]:
-            entry = replace(entry, configuration=configuration_of(manifest.experiment_of(sibling, run.path)))
+            entry = replace(entry, configuration=configuration_of(manifest.experiment_config(sibling, run.path)))
         entries.append(entry)
     return entries
 
@@ -93,7 +93,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     seconds = number(results.get("seconds"))
     keys = [key for key in map(key_of, overrides) if key is not None]
     planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
-    compared = manifest.experiment_of(config, run.path)
+    compared = manifest.experiment_config(config, run.path)
     asked = tuple(override for override in overrides if _is_of_configuration(override))
     return Entry(
         run=run,
@@ -123,8 +123,8 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
         if not (run.path / "config.yaml").exists():
             return "waiting", ""
     state = run_state.read(run)
-    if state.state != "running":
-        return state.state, state.reason or ""
+    if state.status != "running":
+        return state.status, state.reason or ""
     trainer = config.get("trainer")
     max_epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
     epoch = max((int(row["epoch"]) + 1 for row in rows if "epoch" in row), default=0)
@@ -175,7 +175,7 @@ def _kind(run: Run, overrides: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
 
 def _is_of_configuration(override: str) -> bool:
     key = key_of(override) or ""
-    return manifest.is_of_experiment(key) and not is_seed(key)
+    return manifest.is_experiment_key(key) and not is_seed(key)
 
 
 def _fingerprint(run: Run) -> str | None:
@@ -244,7 +244,7 @@ def only_planned(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
         for key in filter(None, map(key_of, waiting)):
             if len({value_of(key, job.overrides) for job in jobs}) > 1:
                 found[key] = None
-    return [key for key in found if key not in known and is_of_experiment(key) and not is_seed(key)]
+    return [key for key in found if key not in known and is_experiment_key(key) and not is_seed(key)]
 
 
 def planned_value(name: str, entry: Entry) -> Any:

@@ -56,7 +56,7 @@ def show_findings(run: Run, data: "ImageDataModule", loggers: list[Any], *, with
 def show_so_far(run: Run) -> None:
     """Writes the report of a run that this process left unfinished, if it got as far as the end of an epoch."""
     state = run_state.read(run)
-    if state.pid != os.getpid() or state.state not in ("stopped", "failed", "pruned"):
+    if state.pid != os.getpid() or state.status not in ("stopped", "failed", "pruned"):
         return  # refused before it began: it is as it was, perhaps another's
     with _warned("no report.html", run):
         from regraft.report.run.writing import findings_of, write_report

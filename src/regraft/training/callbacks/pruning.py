@@ -35,9 +35,9 @@ class PruneUnpromising(pl.Callback):
         self._is_validated = False
         value, epoch = self._value(trainer.callback_metrics), trainer.current_epoch
         # All processes go on, or none.
-        is_given_up = trainer.is_global_zero and self._trial.is_given_up(value, epoch)
-        is_given_up = trainer.strategy.reduce_boolean_decision(is_given_up, all=False)
-        if is_given_up and epoch + 1 != trainer.max_epochs:
+        should_prune = trainer.is_global_zero and self._trial.should_prune(value, epoch)
+        should_prune = trainer.strategy.reduce_boolean_decision(should_prune, all=False)
+        if should_prune and epoch + 1 != trainer.max_epochs:
             raise Pruned(f"{self._trial.metric} {value:.4f} after epoch {epoch} was worse than what other trials had")
 
     def _value(self, logged: Mapping[str, Tensor]) -> float:
