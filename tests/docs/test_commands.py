@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,8 +41,13 @@ def reader() -> Iterator[Reader]:
     modules, path = set(sys.modules), sys.path[:]
     yield Reader()
     sys.path[:] = path
-    for name in [name for name in set(sys.modules) - modules if name.startswith("my_")]:
-        del sys.modules[name]
+    here = str(Path.cwd())
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(here):
+            del sys.modules[name]
+    for module in list(sys.modules.values()):
+        if isinstance(places := vars(module).get("__path__"), list):
+            places[:] = [place for place in places if not place.startswith(here)]
 
 
 def is_slow(block: Block) -> bool:

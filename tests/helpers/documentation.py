@@ -1,7 +1,9 @@
 """The code blocks of the documentation: found in Markdown, and run one after the other as a reader would."""
 
+import importlib
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -114,14 +116,25 @@ class Reader:
         if block.not_run is not None:
             return
         if block.file is not None:
-            Path(block.file).parent.mkdir(parents=True, exist_ok=True)
-            Path(block.file).write_text(block.text + "\n", encoding="utf-8")
+            self._save(Path(block.file), block.text + "\n")
         elif block.language == "python":
             code = "\n" * block.line + block.text
             exec(compile(code, block.page, "exec"), self._names)
         elif block.language == "bash":
             for command in block.commands:
                 self._run(command, block)
+
+    def _save(self, path: Path, text: str) -> None:
+        """Writes a file; one of a package of ours becomes a part of it, and the tests in one of tests are called."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        if path.parts[0] == "src":
+            package = importlib.import_module(".".join(path.parent.parts[1:]))
+            package.__path__.append(str(path.parent.resolve()))
+        elif path.parts[0] == "tests":
+            for name, test in runpy.run_path(str(path)).items():
+                if name.startswith("test_"):
+                    test()
 
     def _run(self, command: str, block: Block) -> None:
         words = shlex.split(command, comments=True)
