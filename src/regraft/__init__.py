@@ -42,7 +42,7 @@ def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
     Returns:
         The run's handle.
     """
-    from regraft.cli.commands.train import resume_once
+    from regraft.cli.commands.resume import resume_once
 
     return resume_once(overrides, config_dir)
 
@@ -87,7 +87,7 @@ def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict
         overrides: Hydra overrides; `run=` or `ckpt_path=<run or file>` is required.
         config_dir: a folder of your own configs, added to Regraft's.
     """
-    from regraft.cli.commands.evaluate import evaluate_once
+    from regraft.cli.commands.eval import evaluate_once
 
     return evaluate_once(overrides, config_dir)
 
@@ -119,7 +119,7 @@ def export(overrides: Sequence[str]) -> "Path":
         FileExistsError: the place is taken.
         ValueError: something else is wrong; nothing is left of the file then.
     """
-    from regraft.cli.commands.verbs_export import export_once
+    from regraft.cli.commands.export import export_once
 
     return export_once(overrides)
 

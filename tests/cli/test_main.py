@@ -5,20 +5,21 @@ import sys
 
 import pytest
 
-from helpers.command_line import run_main
+from helpers.command_line import HEAVY, imported_by, run_main
 from helpers.small import without
 from regraft import __version__
+from regraft.cli import commands
 from regraft.cli.main import main
 
 
-def test_help_names_verbs_groups_and_choices(capsys):
+def test_help_names_commands_groups_and_choices(capsys):
     code, out, _ = run_main(["--help"], capsys)
     assert code == 0
-    assert all(verb in out for verb in ("train", "eval", "list"))
+    assert all(command in out for command in ("train", "eval", "list"))
     assert "freezing=    gradual, last_stages, layerwise, linear_probe, lp_ft, none, up_to" in out
 
 
-def test_help_of_a_verb_shows_groups_and_config(capsys):
+def test_help_of_a_command_shows_groups_and_config(capsys):
     code, out, _ = run_main(["train", "--help"], capsys)
     assert code == 0
     assert "regraft train" in out
@@ -41,7 +42,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["trian"], "unknown verb 'trian'. Did you mean 'train'?"),
+        (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
         (["list", "modles"], "unknown group 'modles'. Did you mean 'model'?"),
         (["train", "model=resnet81"], "model: unknown choice 'resnet81'. Did you mean 'resnet18'?"),
         (["train", "modle=resnet18"], "modle: unknown key 'modle'. Did you mean 'model'?"),
@@ -69,7 +70,7 @@ def test_a_users_mistake_is_one_sentence(arguments, sentence, capsys):
 
 def test_debugging_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("REGRAFT_DEBUG", "1")
-    with pytest.raises(ValueError, match="unknown verb"):
+    with pytest.raises(ValueError, match="unknown command"):
         main(["trian"])
 
 
@@ -155,3 +156,41 @@ def test_a_failed_job_of_a_sweep_fails_the_command_and_not_the_others(capsys, tm
     (folder,) = (tmp_path / "outputs" / "digits-simple_cnn").iterdir()
     assert (folder / "1" / "results.json").is_file()
     assert "Traceback" in (folder / "0" / "traceback.txt").read_text()
+
+
+NEW_COMMAND = '''"""Greet someone: regraft hello name=NAME."""
+
+from regraft.cli.command import Command
+
+
+def run(arguments):
+    COMMAND.require_keys(arguments)
+    print("Hello", *arguments)
+
+
+COMMAND = Command(name="hello", run=run, usage="regraft hello name=NAME", details="It greets.", keys=("name",))
+'''
+
+
+def test_a_command_is_one_file(monkeypatch, capsys, tmp_path):
+    (tmp_path / "hello.py").write_text(NEW_COMMAND)
+    monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+    monkeypatch.setenv("COMP_LINE", "regraft he")
+    assert "\n  hello     Greet someone: regraft hello name=NAME.\n" in run_main(["--help"], capsys)[1]
+    assert run_main(["-sc", "query=bash"], capsys)[1] == "hello\n"
+    assert run_main(["hello", "name=you"], capsys)[:2] == (0, "Hello name=you\n")
+    assert run_main(["hello", "--help"], capsys)[1] == "usage: regraft hello name=NAME\nIt greets.\n"
+    assert "unknown key 'nam'. Did you mean 'name'?" in run_main(["hello", "nam=you"], capsys)[2]
+    assert "unknown command 'helo'. Did you mean 'hello'?" in run_main(["helo"], capsys)[2]
+    monkeypatch.delitem(sys.modules, "regraft.cli.commands.hello")
+
+
+@pytest.mark.parametrize("name", [*commands.names(), "_join"])
+def test_a_command_has_the_name_of_its_file_and_is_light_until_it_runs(name):
+    assert commands.find(name).name == name
+    assert not imported_by(f"from regraft.cli import commands; commands.find({name!r})", [*HEAVY, "numpy"])
+
+
+def test_help_imports_no_command():
+    modules = [f"regraft.cli.commands.{name}" for name in commands.names()]
+    assert not imported_by("from regraft.cli.help import help_text; help_text()", [*HEAVY, *modules])

@@ -15,8 +15,7 @@ from PIL import Image
 import regraft
 from helpers.processes import start_regraft
 from helpers.stopping import assert_same_end, stopped_run
-from regraft.features.store import catalog
-from regraft.features.store import segments as files
+from regraft.features.store import catalog, files
 from regraft.runs.folder import Run
 
 RESNET = ["model=cifar_resnet", "model.depth=8"]

@@ -47,7 +47,7 @@ def test_a_part_of_a_sweeps_name_and_of_a_runs_is_refused(sweep):
 
 def test_a_resumed_sweep_is_its_command_with_what_is_given_now(sweep):
     command = to_resume_sweep([f"run={sweep}", "seed=3", "sweep.fail_fast=true"])
-    assert command.verb == "train"
+    assert command.command == "train"
     assert command.arguments == [
         *("--multirun", "--config-dir", "/mine", "hydra/launcher=joblib", "a=1,2"),
         *("seed=3", "sweep.fail_fast=true", f"hydra.sweep.dir='{sweep}'"),

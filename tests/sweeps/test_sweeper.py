@@ -3,12 +3,14 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.command_line import run_main
 from helpers.small import SMALL
+from regraft.cli import commands
 from regraft.sweeps.manifest import MANIFEST
 
 OPTUNA = [
@@ -59,14 +61,14 @@ def test_a_damaged_manifest_is_made_anew_and_only_what_is_missing_is_run(capsys)
 
 
 def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
-    monkeypatch.setattr("regraft.cli.main._evaluate", lambda config: {f"{config.split}/acc": 0.5})
+    with_job(monkeypatch, "eval", lambda config: {f"{config.split}/acc": 0.5})
     assert run_main(["eval", "-m", "ckpt_path=x", "split=test,val", "hydra.sweep.dir=outputs/sweep-1"], capsys)[0] == 0
     place = Path.cwd()
     (place / "elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
     code, out, err = run_main(["resume", "run=../outputs/sweep-1"], capsys)
     assert (code, err) == (0, "")
-    assert out.startswith(f"Going on in {place}, where the sweep was started.\n")
+    assert out.startswith(f"Resuming in {place}, where the sweep was started.\n")
     assert Path.cwd() == place / "elsewhere"
     assert [line.split() for line in out[out.index("Sweep of 2 jobs") :].splitlines()[1:]] == [
         ["0", "split=test", "ok", "test/acc", "0.5000"],
@@ -76,7 +78,12 @@ def test_a_sweep_of_evaluations_goes_on_with_evaluations(capsys, monkeypatch):
 
 def doing(monkeypatch, deeds):
     """Has a sweep's jobs do what is said for their seeds instead of training."""
-    monkeypatch.setattr("regraft.cli.commands.train.train_job", lambda composed: deeds[composed.seed]())
+    with_job(monkeypatch, "train", lambda config: deeds[config.seed]())
+
+
+def with_job(monkeypatch, name, job):
+    command = replace(commands.find(name), job=job)
+    monkeypatch.setattr(f"regraft.cli.commands.{name}.COMMAND", command)
 
 
 def test_a_job_that_exits_fails_alone_with_its_traceback(monkeypatch, capsys):

@@ -1,59 +1,51 @@
-"""Completion: the verbs, runs and whatever else a verb's Hydra app knows."""
+"""Completion of the command line: commands, runs, and what a command's Hydra app knows."""
 
 import contextlib
 import io
 import os
-from collections.abc import Callable
-from typing import Any
 
-from regraft.cli.help import VERBS
-from regraft.config.compose import group_names
-
-RunApp = Callable[[str, list[str]], Any]
-_TAKE_A_RUN = ("eval", "export", "predict", "report", "resume", "reproduce", "serve")
+from regraft.cli import commands
+from regraft.cli.command import Command
+from regraft.cli.hydra_app import run_app
 
 
-def complete(arguments: list[str], run_app: RunApp) -> None:
+def complete(arguments: list[str]) -> None:
     """Answers Hydra's completion script.
 
     Args:
-        arguments: what Hydra's script gives.
-        run_app: runs the Hydra app of a config's name with arguments.
+        arguments: what the script passes; the line to complete is in the environment.
     """
     if not (arguments and arguments[0].startswith("query=")):
-        run_app("train", ["--shell-completion", *arguments])  # install or uninstall: Hydra's own script
+        run_app(commands.find("train"), ["--shell-completion", *arguments])  # install or uninstall: Hydra's own script
         return
     program, _, rest = os.environ["COMP_LINE"].partition(" ")
-    verb, has_verb, overrides = rest.lstrip().partition(" ")
-    if not has_verb:
-        print(" ".join(name for name in VERBS if name.startswith(verb)))
-    elif verb == "list":
-        print(" ".join(group_names()))
-    elif verb == "cache":
-        print("ls size clear")
-    elif verb == "data" and not overrides.lstrip().startswith("check "):
-        print("check")
-    elif verb == "compare":
-        word = overrides.rpartition(" ")[2]
-        names = [handle.removeprefix("run=") for handle in _handles()]
-        print(" ".join(name for name in names if name.startswith(word)))
-    elif verb in _TAKE_A_RUN and overrides.rpartition(" ")[2].startswith("run="):
-        handle = overrides.rpartition(" ")[2]
-        print(" ".join(word for word in _handles() if word.startswith(handle)))
-    elif verb in ("train", "check", "eval", "export", "predict", "probe", "resume", "serve", "data"):
-        verb = {"check": "train", "resume": "train", "data": "data_check"}.get(verb, verb)
-        overrides = overrides.lstrip().removeprefix("check ")
-        known = [word for word in overrides.split(" ") if not word.startswith("run=")]
-        os.environ["COMP_LINE"] = " ".join([program, *known])
-        answer = io.StringIO()
-        with contextlib.redirect_stdout(answer):
-            run_app(verb, ["--shell-completion", *arguments])
-        # Files that start with an underscore are what choices are made of, not choices.
-        print(" ".join(word for word in answer.getvalue().split() if "=_" not in word))
+    name, has_name, typed = rest.lstrip().partition(" ")
+    if not has_name:
+        print(" ".join(each for each in commands.names() if each.startswith(name)))
+    elif name in commands.names():
+        command, typed = commands.find(name), typed.lstrip()
+        last = typed.rpartition(" ")[2]
+        if command.takes_run and last.startswith("run="):
+            print(" ".join(each for each in (f"run={run}" for run in run_references()) if each.startswith(last)))
+        elif command.config_name is None or (command.words() and " " not in typed):
+            print(" ".join(word for word in command.words() if word.startswith(last)))
+        else:
+            print(" ".join(_hydra_words(command, program, typed, arguments)))
 
 
-def _handles() -> list[str]:
+def run_references() -> list[str]:
     """Returns what can stand for a run in the folder where runs are by default."""
     from regraft.runs.find import all_runs, name_of
 
-    return ["run=last", "run=best", *(f"run={name_of(run, 'outputs')}" for run in all_runs("outputs"))]
+    return ["last", "best", *(name_of(run, "outputs") for run in all_runs("outputs"))]
+
+
+def _hydra_words(command: Command, program: str, typed: str, arguments: list[str]) -> list[str]:
+    """Returns what Hydra offers after what was typed, without the words that it doesn't know."""
+    known = [word for word in typed.split(" ") if not word.startswith("run=") and word not in command.words()]
+    os.environ["COMP_LINE"] = " ".join([program, *known])
+    answer = io.StringIO()
+    with contextlib.redirect_stdout(answer):
+        run_app(command, ["--shell-completion", *arguments])
+    # Files that start with an underscore are what choices are made of, not choices.
+    return [word for word in answer.getvalue().split() if "=_" not in word]

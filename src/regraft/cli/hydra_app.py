@@ -1,4 +1,4 @@
-"""A verb of the command line as the Hydra app that it is."""
+"""The Hydra app of a command."""
 
 import sys
 import traceback
@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from regraft.cli.command import Command
 from regraft.config import sources
 from regraft.config.compose import register_resolvers
 from regraft.config.errors import FaultsError
@@ -25,8 +26,18 @@ _FLAGS_WITH_VALUE = (
 )
 
 
-def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], Any]) -> None:
-    """Runs a verb's Hydra app. A job's error is kept, and that of a single one is raised past Hydra's own words."""
+def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], Any] | None = None) -> None:
+    """Composes the config of a command and calls its job with it, or one job for each config of a sweep.
+
+    The traceback of a failed job is kept in its folder. The error of a single job is raised as it is, not as Hydra
+    would report it.
+
+    Args:
+        command: with a `config_name`.
+        arguments: those that Hydra parses.
+        job: called in the place of the command's own.
+    """
+    job = job or command.job
     errors: list[Exception] = []
     refused: list[Run] = []
 
@@ -45,6 +56,7 @@ def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], 
         kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
         kept.unlink(missing_ok=True)  # of an earlier try in the same folder
         try:
+            assert job is not None, "a command with an app has a job"
             return job(config)
         except FaultsError:
             if HydraConfig.get().mode == RunMode.RUN:
@@ -61,7 +73,7 @@ def run_app(config_name: str, arguments: list[str], job: Callable[[DictConfig], 
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
     with sources.checked(arguments):
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(held)()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command.config_name)(held)()
     for run in refused:
         run.remove_if_unused()
     if errors:

@@ -129,7 +129,7 @@ def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | 
     """Returns the config of those overrides that can be used, and what is wrong with the others.
 
     Args:
-        config_name: of the verb.
+        config_name: of the command.
         overrides: each of which can be read; see `jobs_of`.
         config_dir: a folder of the user's own configs.
     """

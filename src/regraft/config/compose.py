@@ -1,6 +1,6 @@
 """Where configs come from: the shipped conf folder, Hydra's composition, and the names that Hydra gives folders.
 
-What a config means belongs in `build`; nothing heavy is imported here, so that a typing mistake answers at once.
+Nothing heavy is imported here, so that a typing mistake is reported at once.
 """
 
 import difflib
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -158,9 +159,12 @@ def group_names(extra_dir: str | None = None) -> list[str]:
     return sorted(folders - {"hydra"})
 
 
-def groups_text(verb: str = "train") -> str:
-    """Returns a line for each config group that a verb composes, with its choices."""
-    groups = {"eval": ["data", "features", "trainer"], "data check": ["data"]}.get(verb) or group_names()
+def groups_text(config_name: str = "train") -> str:
+    """Returns a line for each config group that a command's config composes, with its choices."""
+    path = conf_dir() / f"{config_name}.yaml"  # a config of the user's own is somewhere else
+    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"] if path.is_file() else []
+    chosen = {group for entry in defaults if isinstance(entry, dict) for group in entry} - {"hydra"}
+    groups = sorted(chosen) or group_names()
     return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
 
 

@@ -26,7 +26,7 @@ def top_level_faults(
     Args:
         config: plain types.
         node: the same as Hydra composed it.
-        config_name: of the verb.
+        config_name: of the command.
         config_dir: a folder of the user's own configs.
 
     Returns:

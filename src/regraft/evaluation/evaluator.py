@@ -23,7 +23,7 @@ from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITI
 from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors
 from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.metrics import Scores, require_numbers, scores
-from regraft.evaluation.results import SPLITS
+from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.training.from_config import build_freezing, build_module

@@ -1,7 +1,4 @@
-"""What an evaluation has found, and the files that keep it.
-
-How it is measured is the business of `verbs.evaluate`; how it is shown, of `report`.
-"""
+"""What an evaluation has found, and the files that keep it."""
 
 import csv
 import io
@@ -124,6 +121,3 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-SPLITS = ("test", "val")

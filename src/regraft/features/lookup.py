@@ -15,7 +15,7 @@ from torch import Tensor
 
 from regraft.features.cache import FrozenRows
 from regraft.features.store.entry import Pool
-from regraft.features.store.segments import try_lock
+from regraft.features.store.files import try_lock
 from regraft.features.store.store import NoFolderError
 
 log = logging.getLogger(__name__)

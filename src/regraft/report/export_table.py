@@ -7,19 +7,14 @@ from rich.table import Table
 
 from regraft.deployment.export.parity import Answers
 from regraft.deployment.export.sample_images import Pictures
+from regraft.deployment.export.write import Exported
 
 
-def show(target: Path, answers: Answers, measured: Answers | None, pictures: Pictures) -> None:
-    """Prints the table.
-
-    Args:
-        target: the file or folder.
-        answers: of the model and of the file in float32.
-        measured: of the model and of the quantised file; None if it isn't quantised.
-        pictures: that they were asked about, of which evenly spread ones were taken.
-    """
+def show(exported: Exported) -> None:
+    """Prints the table."""
+    answers, measured, pictures = exported.answers, exported.measured, exported.pictures
     table = Table("export", "", title="Exported", title_justify="left")
-    table.add_row("size", f"{_size(target) / 1e6:,.2f} MB")
+    table.add_row("size", f"{_size(exported.target) / 1e6:,.2f} MB")
     table.add_row("checked on", f"{len(answers.model):,} {pictures.what}")
     table.add_row("largest difference of a logit, float32", f"{answers.difference:.2g}")
     table.add_row("the same class, float32", f"{100 * answers.agreement:.2f} %")
@@ -27,7 +22,7 @@ def show(target: Path, answers: Answers, measured: Answers | None, pictures: Pic
         _add_measured(table, measured, pictures.spread(len(measured.model)))
     console = Console()
     console.print(table)
-    console.print(f"Wrote {target}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"Wrote {exported.target}", soft_wrap=True, highlight=False, markup=False)
 
 
 def _add_measured(table: Table, measured: Answers, pictures: Pictures) -> None:

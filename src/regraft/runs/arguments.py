@@ -161,7 +161,7 @@ def with_keys_of_the_run(arguments: Sequence[str]) -> list[str]:
 def with_appended_sections(arguments: list[str]) -> list[str]:
     """Returns `regraft eval`'s arguments with overrides of the run's own config (`data.root=x`) made appendable.
 
-    The run's config is not part of what Hydra composes here; the verb checks each key against it.
+    The run's config is not part of what Hydra composes here; the command checks each key against it.
     """
     for argument in arguments:
         section = (key_of(argument) or "").partition(".")[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
 from regraft.runs.arguments import handle_in, output_dir, without_handle
 from regraft.runs.find import all_runs, name_of
@@ -19,8 +20,6 @@ log = logging.getLogger(__name__)
 
 _MAX_DEPTH = 3
 _RUNS_ONLY = ("last", "best")
-_VERBS = ("train", "probe", "eval")
-"""Each composes the config of the same name."""
 _OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
 """Hydra's own keys that another command sets for itself."""
 
@@ -30,12 +29,12 @@ class SweepCommand:
     """The command that resumes a sweep.
 
     Attributes:
-        verb: `train`, `probe` or `eval`.
-        arguments: those after the verb.
+        command: the name: `train`, `probe` or `eval`.
+        arguments: those after the name.
         directory: where the sweep was started, the base of relative paths; the current directory if that one is gone.
     """
 
-    verb: str
+    command: str
     arguments: list[str]
     directory: Path
 
@@ -111,11 +110,11 @@ def _command_of(sweep: Path) -> SweepCommand:
         sources = hydra["runtime"]["config_sources"]
         folders = [source["path"] for source in sources if source["provider"] == "command-line"]
         flags = [word for folder in folders for word in ("--config-dir", folder)]
-        verb = hydra["job"]["config_name"]
-        if verb not in _VERBS:
-            raise ValueError(f"got {verb!r}; allowed: {', '.join(_VERBS)}.")
+        command = hydra["job"]["config_name"]
+        if not (conf_dir() / f"{command}.yaml").is_file():
+            raise ValueError(f"there is no config {command!r}")
         directory = Path(hydra["runtime"]["cwd"])
-        return SweepCommand(verb, [*flags, *map(str, overrides)], directory)
+        return SweepCommand(command, [*flags, *map(str, overrides)], directory)
     except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
         raise ConfigError(
             "run",

@@ -1,4 +1,4 @@
-"""What the verbs' tests share."""
+"""What the tests of commands share."""
 
 import shutil
 

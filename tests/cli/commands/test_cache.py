@@ -80,4 +80,4 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
 
 
 def test_it_answers_without_torch():
-    assert not imported_by("from regraft.cli.commands.cache import cache; cache(['ls'])", ["torch", "numpy"])
+    assert not imported_by("from regraft.cli.commands.cache import run; run(['ls'])", ["torch", "numpy"])

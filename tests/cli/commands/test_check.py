@@ -9,7 +9,7 @@ from PIL import Image
 import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL
-from regraft.cli.commands.check import check
+from regraft.cli.commands.check import run as check
 from regraft.config.errors import FaultsError
 from regraft.models.from_config import build_backbone
 

@@ -175,4 +175,4 @@ def test_help_says_how(capsys):
 
 
 def test_it_answers_without_torch(runs):
-    assert not imported_by("from regraft.cli.commands.compare import compare; compare(['format=md'])")
+    assert not imported_by("from regraft.cli.commands.compare import run; run(['format=md'])")

@@ -7,7 +7,7 @@ import torch
 import regraft
 from helpers.made_runs import made_run
 from helpers.small import SMALL
-from regraft.cli.commands.report import report
+from regraft.cli.commands.report import run as report
 from regraft.cli.main import main
 from regraft.core.startup import Preempted
 from regraft.report.run.finish import show_findings

@@ -96,5 +96,5 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
 
 def test_it_answers_without_torch(runs):
     assert not imported_by(
-        "from regraft.cli.commands.runs import runs; runs([])", ["torch", "numpy", "pytorch_lightning"]
+        "from regraft.cli.commands.runs import run; run([])", ["torch", "numpy", "pytorch_lightning"]
     )

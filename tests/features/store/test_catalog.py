@@ -132,7 +132,7 @@ def test_a_lock_that_is_taken_is_waited_for_and_that_is_said_once(tmp_path):
         [
             sys.executable,
             "-c",
-            "import sys; from pathlib import Path; from regraft.features.store.segments import lock\n"
+            "import sys; from pathlib import Path; from regraft.features.store.files import lock\n"
             "with lock(Path(sys.argv[1]), print):\n  print('held', flush=True); sys.stdin.read()",
             str(tmp_path / "pool"),
         ],

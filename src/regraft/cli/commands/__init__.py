@@ -1,0 +1,40 @@
+"""The commands, one a file: `NAME.py` defines `COMMAND`, and the first line of its docstring is its line in the help.
+
+A file is imported when its command runs, so a command may import what it needs at the top, except for torch, which
+it imports once it knows that the command is right.
+"""
+
+import ast
+import importlib
+from pathlib import Path
+
+from regraft.cli.command import Command
+from regraft.config.compose import unknown
+
+
+def names() -> list[str]:
+    """Returns the names of the commands that users call, in alphabetical order."""
+    return sorted(name for name in _files() if not name.startswith("_"))
+
+
+def summaries() -> dict[str, str]:
+    """Returns each command's line in the help, from the files' docstrings: nothing is imported for them."""
+    files = _files()
+    trees = {name: ast.parse(files[name].read_text(encoding="utf-8")) for name in names()}
+    return {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in trees.items()}
+
+
+def find(name: str) -> Command:
+    """Returns a command.
+
+    Raises:
+        ValueError: there is no command of that name.
+    """
+    if name not in _files() or name == "__init__":
+        raise ValueError(unknown("command", name, names()))
+    command: Command = importlib.import_module(f"{__name__}.{name}").COMMAND
+    return command
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for folder in __path__ for path in Path(folder).glob("*.py")}

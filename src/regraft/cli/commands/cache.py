@@ -1,16 +1,19 @@
-"""`regraft cache`: what the store of features holds, how large it is, and how it is emptied; imports nothing heavy."""
+"""Show or empty the store of features: regraft cache ls|size|clear.
+
+It imports nothing heavy.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from regraft.cli.command import Command
 from regraft.config.compose import unknown
 from regraft.features.store import catalog
 
 _ACTIONS = ("ls", "size", "clear")
-_USAGE = "regraft cache ls | size | clear [KEY] [features.dir=PATH]"
 
 
-def cache(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Does what the arguments say.
 
     Args:
@@ -23,16 +26,13 @@ def cache(arguments: Sequence[str]) -> None:
     from regraft.report import cache_table
 
     words = [argument for argument in arguments if "=" not in argument]
-    if {"-h", "--help"} & set(words):
-        print(f"usage: {_USAGE}\nKEY is the start of a key as `ls` shows it; `clear` without one deletes everything.")
-        return
     if not words:
-        raise ValueError(f"cache: it needs to be told what to do: {_USAGE}")
+        raise ValueError(f"cache: an action is missing: {COMMAND.usage}")
     action, *keys = words
     if action not in _ACTIONS:
         raise ValueError(unknown("word", action, _ACTIONS))
     if len(keys) > (action == "clear") or "" in keys:
-        raise ValueError(f"cache: got {' '.join(words)!r}; allowed: {_USAGE}")
+        raise ValueError(f"cache: got {' '.join(words)!r}; allowed: {COMMAND.usage}")
     store = _store(arguments)
     entries = catalog.entries(store)
     if action == "ls":
@@ -57,3 +57,12 @@ def _store(arguments: Sequence[str]) -> Path:
         if is_given:
             store = Path(value).expanduser().resolve()
     return store
+
+
+COMMAND = Command(
+    name="cache",
+    run=run,
+    usage="regraft cache ls | size | clear [KEY] [features.dir=PATH]",
+    details="KEY is the start of a key as `ls` shows it; `clear` without one deletes everything.",
+    words=lambda: _ACTIONS,
+)

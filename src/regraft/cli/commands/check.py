@@ -1,4 +1,4 @@
-"""`regraft check`: what is wrong with a training's config and its data, all of it, without training.
+"""Report everything that is wrong with a training, without training: it takes what train takes.
 
 `regraft train` looks at the same before anything costs.
 """
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 
+from regraft.cli.command import Command
 from regraft.config.check import Composed, compose_sound, folder_fault, jobs_of, parsed_overrides, reference
 from regraft.config.compose import as_current, explain, require_config_dir
 from regraft.config.errors import FaultsError, sentences_of
@@ -31,7 +32,7 @@ _CONFIG_NAME = "train"
 _FLAGS = "-m, --multirun and --config-dir FOLDER"
 
 
-def check(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Prints what `regraft train` with the same arguments would train.
 
     Raises:
@@ -245,3 +246,12 @@ def _summary(checked: "Checked", data: Any) -> list[str]:
         return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]
     steps = steps_per_epoch(checked.config, data.num_train_samples)
     return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]
+
+
+COMMAND = Command(
+    name="check",
+    run=run,
+    usage="regraft check [key=value | group=choice]... [-m] [--config-dir FOLDER]",
+    details="It takes what train takes: regraft train --help.",
+    config_name="train",
+)

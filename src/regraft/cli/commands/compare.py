@@ -1,29 +1,24 @@
-"""`regraft compare`: which configuration leads, by how much, and whether that is more than chance; reads files only."""
+"""Rank configurations, and test whether the differences are more than chance: regraft compare [RUN | SWEEP]...
+
+It reads files only.
+"""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.cli.command import Command
 from regraft.config.compose import unknown
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
     from regraft.evaluation.compare.leaderboard import Leaderboard
 
-_KEYS = ("run", "metric", "format", "output", "output_dir")
 _FORMATS = ("table", "csv", "md", "html")
-_USAGE = (
-    "regraft compare [RUN | SWEEP | FOLDER | PART_OF_A_NAME]... [metric=val/loss] [format=table|csv|md|html] "
-    "[output=FILE] [output_dir=PATH]"
-)
-_HELP = f"""usage: {_USAGE}
-Without a run all of them are compared. Runs that differ in their seeds alone are one configuration. metric= ranks:
-test/acc, else val/acc, if it isn't given. output=page.html writes a page of its own, .csv a table, .md Markdown;
-without it they are printed. output_dir=PATH says where to look for runs."""
 
 
-def compare(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Prints or writes the leaderboard of some runs.
 
     Args:
@@ -33,9 +28,6 @@ def compare(arguments: Sequence[str]) -> None:
         FileNotFoundError: there is no such run.
         ValueError: something else than these.
     """
-    if {"-h", "--help"} & set(arguments):
-        print(_HELP)
-        return
     form, output, board = _compared(arguments)
     if form == "table":
         from regraft.report import leaderboard
@@ -84,13 +76,13 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     for argument in arguments:
         key, is_given, value = argument.partition("=")
         if argument.startswith("-"):
-            raise ValueError(f"compare: got {argument!r}; allowed: {_USAGE}")
+            raise ValueError(f"compare: got {argument!r}; allowed: {COMMAND.usage}")
         if not is_given or "/" in key or Path(argument).exists():
             handles.append(argument)
-        elif key not in _KEYS:
-            raise ValueError(f"compare: {unknown('key', key, _KEYS)}")
+        elif key not in COMMAND.keys:
+            raise ValueError(f"compare: {unknown('key', key, COMMAND.keys)}")
         elif not value:
-            raise ValueError(f"compare: {key} has no value; allowed: {_USAGE}")
+            raise ValueError(f"compare: {key} has no value; allowed: {COMMAND.usage}")
         elif key == "run":
             handles.append(value)
         else:
@@ -123,3 +115,24 @@ def _write(text: str, output: Path) -> None:
 
     output.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(output, text.encode())
+
+
+def _run_names() -> list[str]:
+    from regraft.cli.completion import run_references
+
+    return run_references()
+
+
+COMMAND = Command(
+    name="compare",
+    run=run,
+    usage=(
+        "regraft compare [RUN | SWEEP | FOLDER | PART_OF_A_NAME]... [metric=val/loss] [format=table|csv|md|html] "
+        "[output=FILE] [output_dir=PATH]"
+    ),
+    details="""Without a run all of them are compared. Runs that differ in their seeds alone are one configuration.
+metric= ranks them; by default test/acc, else val/acc. output=page.html writes a page of its own, .csv a table, .md
+Markdown; without it they are printed. output_dir=PATH is where runs are looked for.""",
+    keys=("run", "metric", "format", "output", "output_dir"),
+    words=_run_names,
+)

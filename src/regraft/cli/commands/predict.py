@@ -1,4 +1,4 @@
-"""`regraft predict`: what a trained run says of pictures, from nothing but its checkpoint and the pictures."""
+"""Classify images with a trained run: regraft predict run=RUN input=IMAGE|FOLDER|GLOB."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from regraft.cli.keys import keys_of, require_keys
+from regraft.cli.command import Command
 from regraft.config import compose
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
@@ -20,12 +20,7 @@ if TYPE_CHECKING:
     from regraft.deployment.predict.inputs import Inputs
     from regraft.deployment.predict.results import Tally
 
-_USAGE = (
-    "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
-    "[tta=none|flip|five_crop|ten_crop]"
-)
-_HELP = f"""usage: {_USAGE}
-
+_DETAILS = """
 run=RUN        a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
 input=         a photo; a folder, whose images are found at any depth; a glob, whose files are all taken; a .txt file
                with a path a line, relative to its own folder; or - for such lines on stdin (`find -print0` works too)
@@ -45,19 +40,16 @@ The data that the run was trained on isn't needed. It ends with 1 only if no pic
 _VERBATIM = ("input", "output")
 
 
-def predict(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Predicts what the command line asks for.
 
     Args:
-        arguments: see the verb's help.
+        arguments: see the command's help.
 
     Raises:
         FileNotFoundError: there is no such run, or no such picture.
         ValueError: something else is wrong with the command, or no picture could be predicted.
     """
-    if {"-h", "--help"} & set(arguments):
-        print(_HELP)
-        return
     config = _composed(arguments)
 
     from regraft.deployment.predict.inputs import find_inputs
@@ -69,12 +61,12 @@ def predict(arguments: Sequence[str]) -> None:
 
 
 def _composed(arguments: Sequence[str]) -> dict[str, Any]:
-    """Returns the verb's config.
+    """Returns the command's config.
 
     Raises:
         ValueError: a flag, a key that is unknown, given twice or lacking.
     """
-    require_keys("predict", arguments, keys_of("predict"), _USAGE)
+    COMMAND.require_keys(arguments)
     if value_of("input", arguments) is None:
         raise ValueError("input: it has no value yet; add input=PHOTO, a folder, a glob, a list.txt, or - for stdin.")
     require_run(arguments)
@@ -160,3 +152,16 @@ def _require_any(tally: "Tally") -> None:
         first = tally.bad[0]
         what = "the picture couldn't be" if tally.num == 1 else f"none of the {tally.num:,} pictures could be"
         raise ValueError(f"input: {what} predicted. {readable(first.name or '')}: {first.error}.")
+
+
+COMMAND = Command(
+    name="predict",
+    run=run,
+    usage=(
+        "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
+        "[tta=none|flip|five_crop|ten_crop]"
+    ),
+    details=_DETAILS,
+    config_name="predict",
+    takes_run=True,
+)

@@ -1,4 +1,4 @@
-"""`regraft probe`: a grid of linear heads, fitted at once on stored features; the best one becomes a run."""
+"""Fit a grid of linear heads at once on stored features; the best one becomes a run."""
 
 import itertools
 import logging
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from regraft.cli.command import Command
+from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of
 from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TABLE = "grid.csv"
+
+
+def run(arguments: list[str]) -> None:
+    """Probes; see the command's help."""
+    run_app(COMMAND, arguments)
 
 
 def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
@@ -152,3 +159,12 @@ def _config_of(composed: DictConfig, point: "Point", overrides: Sequence[str]) -
     config = compose.plain(own, overrides)
     del config["grid"]
     return config
+
+
+COMMAND = Command(
+    name="probe",
+    run=run,
+    usage="regraft probe [key=value | group=choice]... [grid.lr=[...]] [-m] [--config-dir FOLDER]",
+    config_name="probe",
+    job=probe_job,
+)

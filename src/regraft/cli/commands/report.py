@@ -1,9 +1,8 @@
-"""`regraft report`: a run's report, anew."""
+"""Write a run's report again, with what the model looked at: regraft report run=last."""
 
 from collections.abc import Sequence
 
-from regraft.cli.help import USAGES
-from regraft.cli.keys import require_keys
+from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.quoting import value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
@@ -11,32 +10,40 @@ from regraft.report.run.mistakes import NEEDS_EXTRA, thorough
 from regraft.runs.arguments import handle_in, output_dir
 from regraft.runs.find import find_run
 
-_KEYS = ("run", "output_dir", "data.root", "trust")
 
-
-def report(arguments: Sequence[str]) -> None:
-    """Writes the report of a run, with everything that takes time; see the verb's help.
+def run(arguments: Sequence[str]) -> None:
+    """Writes the report of a run, with everything that takes time; see the command's help.
 
     Raises:
         FileNotFoundError: there is no such run.
         ValueError: something is wrong with the command.
     """
-    require_keys("report", arguments, _KEYS, USAGES["report"])
-    run = find_run(handle_in(arguments), output_dir(arguments), needs_checkpoint=False)
+    COMMAND.require_keys(arguments)
+    source = find_run(handle_in(arguments), output_dir(arguments), needs_checkpoint=False)
     trust = named_in(arguments)
     look_beside(trust)
     with quick_imports():
         from regraft.report.run.figures import write_figures
         from regraft.report.run.writing import findings_of, write_report
 
-    found = findings_of(run)
+    found = findings_of(source)
     try:
-        page = write_report(found, thorough(run, value_of("data.root", arguments), trust))
+        page = write_report(found, thorough(source, value_of("data.root", arguments), trust))
     except OSError as error:
-        raise OSError(f"report: it can't be written into {run.path} ({error.strerror or error}).") from error
+        raise OSError(f"report: it can't be written into {source.path} ({error.strerror or error}).") from error
     print(f"Wrote {page}, and report.md beside it")
     try:
-        for path in write_figures(found.record, found.errors, run.path):
+        for path in write_figures(found.record, found.errors, source.path):
             print(f"Wrote {path}")
     except ImportError:
         print(f"No PNGs, because matplotlib isn't installed: {NEEDS_EXTRA}")
+
+
+COMMAND = Command(
+    name="report",
+    run=run,
+    usage="regraft report run=RUN [data.root=PATH] [trust=[...]]",
+    details=RUN_REFERENCE,
+    keys=("run", "output_dir", "data.root", "trust"),
+    takes_run=True,
+)

@@ -1,4 +1,4 @@
-"""`regraft reproduce`: train a run's config again, beside it, and see whether it finds the same."""
+"""Train a finished run again, beside it, and compare the metrics: regraft reproduce run=best."""
 
 import logging
 import secrets
@@ -10,6 +10,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from regraft.cli import commands
+from regraft.cli.command import RUN_REFERENCE, Command
+from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.trust import require_known_targets
@@ -25,6 +28,19 @@ log = logging.getLogger(__name__)
 _MAY_CHANGE = ("run", "output_dir", "trust", "trainer.enable_progress_bar", *WHERE_THINGS_LIE)
 # Of a continued run: what only says which run it is.
 _NO_CHANGES = (*_MAY_CHANGE, "ckpt_path", "hydra.run.dir", "hydra.output_subdir")
+
+
+def run(arguments: list[str]) -> None:
+    """Trains a run again.
+
+    Raises:
+        ValueError: something is wrong with the command, or a metric differs.
+    """
+    source, completed = to_reproduce(arguments)
+    differences: list[str | None] = []
+    run_app(commands.find("train"), completed, lambda config: differences.append(reproduce_job(config, source)))
+    for difference in filter(None, differences):
+        raise ValueError(difference)
 
 
 def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
@@ -151,3 +167,12 @@ def _warn_of_code(earlier: provenance.Session) -> None:
         log.warning("The code here is of another commit: %s, it was %s.", now.get("commit"), then.get("commit"))
     if then.get("is_dirty"):
         log.warning("It was made with code that wasn't committed; %s beside it holds what differed.", then.get("patch"))
+
+
+COMMAND = Command(
+    name="reproduce",
+    run=run,
+    usage="regraft reproduce run=RUN [data.root=PATH] [trust=[...]]",
+    details=RUN_REFERENCE,
+    takes_run=True,
+)

@@ -1,16 +1,18 @@
-"""`regraft runs`: which runs there are and how each stands; reads small files only and imports nothing heavy."""
+"""List runs and how each stands: regraft runs [WORD]...
+
+It reads small files only and imports nothing heavy.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from regraft.cli.command import Command
 from regraft.config.compose import unknown
 from regraft.runs.arguments import output_dir
 from regraft.runs.find import all_runs
 
-_USAGE = "regraft runs [WORD]... [output_dir=PATH]"
 
-
-def runs(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Prints a row a run, the newest first.
 
     Args:
@@ -21,17 +23,22 @@ def runs(arguments: Sequence[str]) -> None:
     """
     from regraft.report import run_table
 
-    if {"-h", "--help"} & set(arguments):
-        print(f"usage: {_USAGE}\nWORDs choose the rows that hold all of them, such as `failed` or `resnet18 lp_ft`.")
-        return
     for argument in arguments:
         key, is_given, _ = argument.partition("=")
         if is_given and key != "output_dir":
             raise ValueError(f"runs: {unknown('key', key, ['output_dir'])}")
         if argument.startswith("-"):
-            raise ValueError(f"runs: got {argument!r}; allowed: {_USAGE}")
+            raise ValueError(f"runs: got {argument!r}; allowed: {COMMAND.usage}")
     folder = Path(output_dir(arguments)).expanduser().resolve()
     words = [argument.lower() for argument in arguments if "=" not in argument]
     rows = [run_table.row_of(run, folder) for run in all_runs(folder)]
     chosen = [row for row in rows if all(word in row.text for word in words)]
     run_table.show(chosen, num_all=len(rows), place=folder)
+
+
+COMMAND = Command(
+    name="runs",
+    run=run,
+    usage="regraft runs [WORD]... [output_dir=PATH]",
+    details="WORDs choose the rows that hold all of them, such as `failed` or `resnet18 lp_ft`.",
+)

@@ -1,4 +1,4 @@
-"""`regraft serve`: a page and an endpoint of this machine that say what photos show."""
+"""Serve a local page and an HTTP endpoint that classify images: regraft serve run=RUN."""
 
 import errno
 import socket
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from regraft import __version__
-from regraft.cli.keys import keys_of, require_keys
+from regraft.cli.command import Command
 from regraft.config import compose
 from regraft.config.trust import look_beside, named_in
 from regraft.core.startup import quick_imports
@@ -18,9 +18,7 @@ from regraft.runs.folder import run_of
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_USAGE = "regraft serve run=RUN [host=127.0.0.1] [port=8000] [max_megabytes=32] [max_photos=16]"
-_HELP = f"""usage: {_USAGE}
-
+_DETAILS = """
 run=RUN            a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
 host=127.0.0.1     who can reach it: this machine alone; host=0.0.0.0 whoever reaches this machine
 port=8000          0 takes a free one
@@ -48,19 +46,16 @@ _SENTENCES = {
 }
 
 
-def serve(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str]) -> None:
     """Serves what the command line asks for, until Ctrl-C.
 
     Args:
-        arguments: see the verb's help.
+        arguments: see the command's help.
 
     Raises:
         FileNotFoundError: there is no such run.
         ValueError: something else is wrong with the command, or the port can't be had.
     """
-    if {"-h", "--help"} & set(arguments):
-        print(_HELP)
-        return
     config = _composed(arguments)
     _require_packages()
     with _listening(config.host, config.port) as listener:
@@ -69,7 +64,7 @@ def serve(arguments: Sequence[str]) -> None:
 
 
 def _composed(arguments: Sequence[str]) -> DictConfig:
-    require_keys("serve", arguments, keys_of("serve"), _USAGE)
+    COMMAND.require_keys(arguments)
     require_run(arguments)
     look_beside(named_in(arguments))
     config = compose.compose_once("serve", with_checkpoint(arguments), None)
@@ -162,3 +157,13 @@ def _allow_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < _MANY_FILES:
         most = _MANY_FILES if hard == resource.RLIM_INFINITY else min(_MANY_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+COMMAND = Command(
+    name="serve",
+    run=run,
+    usage="regraft serve run=RUN [host=127.0.0.1] [port=8000] [max_megabytes=32] [max_photos=16]",
+    details=_DETAILS,
+    config_name="serve",
+    takes_run=True,
+)

@@ -1,4 +1,4 @@
-"""`regraft train` and `regraft resume`: one run, from the words of its command."""
+"""Fine-tune a backbone: compose the config, train and test; one run folder keeps everything."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,15 +9,25 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from regraft.cli.command import Command
+from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.check import reference
 from regraft.config.errors import FaultsError
 from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
-from regraft.runs.arguments import in_its_folder, to_resume
+from regraft.runs.arguments import in_its_folder
 from regraft.runs.folder import Run, run_of
 from regraft.runs.resuming import is_done
 from regraft.training.launch import Reference, launch, settle
+
+
+def run(arguments: list[str]) -> None:
+    """Trains, unless something is wrong with the command."""
+    from regraft.cli.commands.check import require_sound_command
+
+    require_sound_command(arguments)
+    run_app(COMMAND, in_its_folder(arguments))
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
@@ -61,6 +71,10 @@ def _start(config: dict[str, Any], overrides: Sequence[str], run: Run, choices: 
     return run
 
 
-def resume_once(overrides: Sequence[str], config_dir: str | None) -> Run:
-    """Goes on with a run as the command line does; see `regraft.resume`."""
-    return train_once(to_resume(overrides), config_dir)
+COMMAND = Command(
+    name="train",
+    run=run,
+    usage="regraft train [key=value | group=choice]... [-m] [--config-dir FOLDER]",
+    config_name="train",
+    job=train_job,
+)

@@ -11,10 +11,13 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.seeding import derive_seed
+from regraft.data.from_config import build_unread_datamodule
 from regraft.data.images.decoding import decode_image
 from regraft.data.sources.base import ArrayImages, FileImages
 from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.splits import Part
+from regraft.deployment.classifier import Classifier
+from regraft.runs.checkpoint import Checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +50,39 @@ class Pictures:
         places = torch.linspace(0, self.num - 1, num).round().to(torch.int64)
         labels = None if self.labels is None else self.labels[places]
         return Pictures(self.what, num, lambda index: self.picture(int(places[index])), labels)
+
+
+def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> Pictures:
+    """Returns the images of a folder, else the run's own of test or validation, else generated ones, which it says.
+
+    Args:
+        checkpoint: the run's.
+        model: that it holds.
+        folder: of images; None for the run's own.
+
+    Raises:
+        ValueError: the folder holds no image.
+    """
+    num_channels, side = model.input_spec.num_channels, model.least_side
+    if folder is not None:
+        return of_folder(folder, model.class_names, num_channels, side)
+    try:
+        data = build_unread_datamodule(checkpoint.config, checkpoint.input_spec, checkpoint)
+        if not data.is_here:
+            raise FileNotFoundError("it would have to be downloaded")
+        data.prepare_data()
+        data.setup()
+        split = next((name for name in ("test", "val") if name in data.sizes), None)
+        if split is None:
+            raise ValueError("it has neither test nor validation images")
+    except (OSError, ValueError) as error:
+        log.warning(
+            "The run's own data can't be used (%s), so the file is checked on generated images, made to look like "
+            "photos; images=FOLDER checks it on yours.",
+            str(error).rstrip("."),
+        )
+        return made(num_channels)
+    return of_split(split, data.part(split), num_channels, side)
 
 
 def of_split(split: str, part: Part, num_channels: int, least_side: int | None) -> Pictures:

@@ -18,7 +18,7 @@ from typing import Any
 from rich.filesize import decimal
 
 from regraft.core.paths import cache_dir
-from regraft.features.store.segments import META, remove_content, segments, try_lock
+from regraft.features.store.files import META, remove_content, segments, try_lock
 
 log = logging.getLogger(__name__)
 

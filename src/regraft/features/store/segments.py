@@ -3,22 +3,19 @@
 Where segments lie and when they are written belongs in `pool`.
 """
 
-import re
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from regraft.core.atomic import remove_leftovers, write_atomically
+from regraft.core.atomic import write_atomically
+from regraft.features.store.files import SEGMENT_SUFFIX
 
 DIGEST_BYTES = 16
 
@@ -98,75 +95,3 @@ def _checksum(key: str, seconds: str, digests: Tensor, rows: Tensor) -> str:
     for tensor in (digests, rows):
         value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
-
-
-META = "meta.json"
-SEGMENT_SUFFIX = ".safetensors"
-_SEGMENT = re.compile(rf"[0-9a-f]{{32}}-(\d+){re.escape(SEGMENT_SUFFIX)}")
-
-
-def segments(pool_folder: Path) -> dict[Path, int]:
-    """Returns the files of rows in a pool's folder with the number of rows that their names tell, sorted.
-
-    Whatever else lies there is somebody else's.
-    """
-    matches = {path: _SEGMENT.fullmatch(path.name) for path in sorted(pool_folder.glob(f"*{SEGMENT_SUFFIX}"))}
-    return {path: int(match[1]) for path, match in matches.items() if match and path.is_file()}
-
-
-@contextmanager
-def lock(pool_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Keeps other processes from writing a pool; the kernel lets go of the lock when its holder dies.
-
-    Args:
-        pool_folder: the pool's folder, which needn't exist.
-        on_wait: called once if another process holds the lock, before it is waited for.
-
-    Raises:
-        OSError: the lock's file can't be made.
-    """
-    pool_folder.parent.mkdir(parents=True, exist_ok=True)
-    held = _lock_of(pool_folder)
-    try:
-        held.acquire(timeout=0)
-    except Timeout:
-        on_wait()
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
-
-
-@contextmanager
-def try_lock(pool_folder: Path) -> Iterator[str]:
-    """Gives an empty text if it holds the lock of a pool, else why it doesn't; never waits."""
-    held = _lock_of(pool_folder)
-    reason = ""
-    try:
-        held.acquire(timeout=0)
-    except Timeout:  # an OSError, too
-        reason = "another process is writing it"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    try:
-        yield reason
-    finally:
-        if not reason:
-            held.release()
-
-
-def remove_content(pool_folder: Path) -> None:
-    """Removes the files that are ours from a pool's folder; whoever calls it holds the lock.
-
-    The description goes last: after a kill in between, what is left is a smaller pool and not a broken one.
-    """
-    for path in segments(pool_folder):
-        path.unlink(missing_ok=True)
-    remove_leftovers(pool_folder)
-    (pool_folder / META).unlink(missing_ok=True)
-
-
-def _lock_of(pool_folder: Path) -> FileLock:
-    # Beside the folder: in it, an eviction would take the file away from those who wait for its lock.
-    return FileLock(f"{pool_folder}.lock")

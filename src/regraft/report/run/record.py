@@ -88,7 +88,7 @@ def _predictions(run: Run) -> tuple[Predictions | None, str]:
     if not is_fitted:
         return predictions, ""
     try:
-        # The weights that were tested; see `verbs.outcome.final_metrics`.
+        # The weights that were tested; see `training.results.final_metrics`.
         temperature = temperature_of(run, find_checkpoint(run.path, prefer="best"))
     except (OSError, ValueError) as error:
         return predictions, f"Confidences are those without a temperature: {error}"

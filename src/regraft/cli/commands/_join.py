@@ -4,6 +4,7 @@ import os
 import sys
 from contextlib import suppress
 
+from regraft.cli.command import Command
 from regraft.config import safe_yaml
 from regraft.config.trust import look_beside
 from regraft.core.processes import exit_with_parent
@@ -12,8 +13,8 @@ from regraft.runs.folder import Run
 from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY
 
 
-def join(run_path: str) -> None:
-    """Trains the run of this folder as one process of its group; Lightning starts the other ones."""
+def run(arguments: list[str]) -> None:
+    """Trains the run of the folder that is named, as one process of its group; Lightning starts the other ones."""
     import logging
     from pathlib import Path
 
@@ -24,8 +25,11 @@ def join(run_path: str) -> None:
     exit_with_parent(os.environ[LAUNCHED_BY])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     quiet_lightning()
-    run = Run(Path(run_path))
-    config, session = safe_yaml.load(run.path / HANDED_OVER)
+    joined = Run(Path(arguments[0]))
+    config, session = safe_yaml.load(joined.path / HANDED_OVER)
     look_beside(config.get("trust", []))
     with suppress(run_state.Pruned):  # which its state says
-        fit(config, run, session, RunDisplay())
+        fit(config, joined, session, RunDisplay())
+
+
+COMMAND = Command(name="_join", run=run, usage="regraft _join FOLDER")

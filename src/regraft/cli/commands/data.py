@@ -1,4 +1,7 @@
-"""`regraft data check`: what is wrong with a data set, in a table, a JSON file and a page with thumbnails."""
+"""Find what is wrong with a data set: regraft data check PATH.
+
+It shows a table, and writes a JSON file and a page with thumbnails.
+"""
 
 import inspect
 import time
@@ -13,6 +16,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
+from regraft.cli.command import Command
+from regraft.cli.hydra_app import run_app
 from regraft.config.check import folder_fault
 from regraft.config.compose import conf_dir, explain, group_names, plain, unknown
 from regraft.config.errors import FaultsError
@@ -24,8 +29,20 @@ if TYPE_CHECKING:
     from regraft.data.sources.tree import Tree
     from regraft.report.data_check import Picture
 
-USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
+_USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
 _FOLDER = "regraft.data.sources.folder.FolderSource"
+
+
+def run(arguments: list[str]) -> None:
+    """Checks a data set.
+
+    Raises:
+        ValueError: something is wrong with the command, or with the data.
+    """
+    faults: list[str | None] = []
+    run_app(COMMAND, to_check(arguments), lambda config: faults.append(data_check_job(config)))
+    for fault in filter(None, faults):
+        raise ValueError(fault)
 
 
 def to_check(arguments: Sequence[str]) -> list[str]:
@@ -36,17 +53,17 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     """
     word = arguments[0] if arguments else ""
     if word != "check":
-        what = "it needs to be told what to do" if not word or "=" in word else unknown("word", word, ["check"])
-        raise ValueError(f"data: {what} Usage: {USAGE}" if word else f"data: {what}: {USAGE}")
+        what = "an action is missing" if not word or "=" in word else unknown("word", word, ["check"])
+        raise ValueError(f"data: {what} Usage: {_USAGE}" if word else f"data: {what}: {_USAGE}")
     if {"-m", "--multirun"} & set(arguments):
         raise ValueError("data check: it looks at one data set at a time; leave -m out.")
     words = [word for word in arguments[1:] if "=" not in word and not word.startswith(("-", "~"))]
     if len(words) > 1 or (words and any(argument.startswith("data") for argument in arguments[1:])):
-        raise ValueError(f"data check: {words[-1]!r} is one word too many. Usage: {USAGE}")
+        raise ValueError(f"data check: {words[-1]!r} is one word too many. Usage: {_USAGE}")
     keys = set(map(key_of, arguments[1:]))
     others = [group for group in group_names() if group in keys and group != "data"]
     if others:
-        raise ValueError(f"{others[0]}: a data check looks at data alone. Leave it out. Usage: {USAGE}")
+        raise ValueError(f"{others[0]}: a data check looks at data alone. Leave it out. Usage: {_USAGE}")
     fault = folder_fault(Path(output_dir(arguments)).absolute(), "output_dir")
     if fault is not None:
         raise ValueError(fault)
@@ -57,7 +74,6 @@ def to_check(arguments: Sequence[str]) -> list[str]:
 def data_check_job(composed: DictConfig) -> str | None:
     """Checks the data that Hydra composed and shows what it found; returns a sentence if some of it are errors."""
     from regraft.report import data_check
-    from regraft.report import data_check as check_table
 
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     try:
@@ -67,7 +83,7 @@ def data_check_job(composed: DictConfig) -> str | None:
     except (ValueError, FileNotFoundError) as error:
         raise FaultsError([str(error)]) from error
     data_check.write(check, folder, picture)
-    check_table.show(check, folder)
+    data_check.show(check, folder)
     num_errors = check.num("error")
     if not num_errors:
         return None
@@ -122,3 +138,12 @@ def _source(node: dict[str, Any]) -> Any:
         if key not in known:
             raise ValueError(f"data.{key}: {unknown('key', key, known)}")
     return FolderSource(**options)
+
+
+COMMAND = Command(
+    name="data",
+    run=run,
+    usage=_USAGE,
+    config_name="data_check",
+    words=lambda: ("check",),
+)

@@ -1,20 +1,20 @@
-"""`regraft eval`: measure a trained run again, from nothing but its checkpoint."""
+"""Measure a trained run again: regraft eval run=RUN, or ckpt_path=FILE."""
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from regraft.cli.keys import keys_of
+from regraft.cli.command import Command
+from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.compose import unknown
 from regraft.config.trust import named_in
 from regraft.core.startup import quick_imports
-from regraft.evaluation.results import SPLITS
+from regraft.evaluation.options import SPLITS, EvaluateOptions
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
 from regraft.runs.find import find_run
 from regraft.runs.folder import find_checkpoint, run_of
@@ -25,26 +25,12 @@ if TYPE_CHECKING:
     from regraft.runs.calibration import Calibration
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What an evaluation is to measure.
-
-    Attributes:
-        split: `test` or `val`.
-        calibrates: whether a temperature is fitted on validation, and kept.
-        is_robustness: whether pictures are corrupted.
-        baseline: the checkpoint whose errors normalise those on corrupted pictures; None for none.
-        shift: a folder of another domain; None for none.
-    """
-
-    split: str
-    calibrates: bool
-    is_robustness: bool
-    baseline: Path | None
-    shift: str | None
-
-
 log = logging.getLogger(__name__)
+
+
+def run(arguments: list[str]) -> None:
+    """Evaluates; see the command's help."""
+    run_app(COMMAND, with_appended_sections(with_checkpoint(arguments)))
 
 
 def evaluate_once(overrides: Sequence[str], config_dir: str | None) -> dict[str, float]:
@@ -93,7 +79,7 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     return _measured(measuring, what, there, trust)
 
 
-def _measured(measuring: "Measuring", what: Asked, there: Any, trust: Sequence[str]) -> "Evaluation":
+def _measured(measuring: "Measuring", what: EvaluateOptions, there: Any, trust: Sequence[str]) -> "Evaluation":
     """Measures what is asked for.
 
     Args:
@@ -188,7 +174,7 @@ def _prefixed(values: dict[str, Any], prefix: str, logged: dict[str, float] | No
 _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
-def asked(composed: DictConfig) -> Asked:
+def asked(composed: DictConfig) -> EvaluateOptions:
     """Returns what is asked for.
 
     Raises:
@@ -197,7 +183,7 @@ def asked(composed: DictConfig) -> Asked:
     """
     if OmegaConf.is_missing(composed, "ckpt_path"):
         require_run([])
-    known = keys_of("eval")
+    known = COMMAND.known_keys()
     for key in composed:  # Hydra lets a + add anything
         if key not in (*known, "hydra"):
             raise ValueError(f"eval: {unknown('key', str(key), known)}")
@@ -214,7 +200,7 @@ def asked(composed: DictConfig) -> Asked:
         raise FileNotFoundError(
             f"shift: there is no folder {composed['shift']}. Fix: shift=PATH, a folder with a subfolder for each class."
         )
-    return Asked(
+    return EvaluateOptions(
         split=composed.split,
         calibrates=composed.calibrate is not None,
         is_robustness=composed.robustness is not None,
@@ -260,3 +246,13 @@ def _baseline(handle: str, output_dir: str) -> Path:
     except (FileNotFoundError, ValueError) as error:
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(f"baseline{str(error).removeprefix('run')}") from error
+
+
+COMMAND = Command(
+    name="eval",
+    run=run,
+    usage="regraft eval run=RUN [split=test|val] [key=value | group=choice]... [-m]",
+    config_name="eval",
+    takes_run=True,
+    job=evaluate_job,
+)

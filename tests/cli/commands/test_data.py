@@ -163,7 +163,7 @@ def test_images_in_memory_are_checked_too(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "data: it needs to be told what to do: regraft data check"),
+        ([], "data: an action is missing: regraft data check"),
         (["chekc"], "unknown word 'chekc'. Did you mean 'check'?"),
         (["check", "data=folder"], "data.root: it has no value yet"),
         (["check", "data=folder", "data.root=nowhere"], "data.root: there is no folder"),

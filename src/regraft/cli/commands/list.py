@@ -1,0 +1,37 @@
+"""Print the choices of config groups: regraft list models|data|freezing|..."""
+
+from regraft.cli.command import Command
+from regraft.config.compose import group_choices, group_names, unknown
+
+
+def run(arguments: list[str]) -> None:
+    """Prints the choices of some groups, or of all; `--config-dir FOLDER` adds those of the user's own.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    config_dir = None
+    if "--config-dir" in arguments:
+        index = arguments.index("--config-dir")
+        config_dir = arguments[index + 1]
+        del arguments[index : index + 2]
+    groups = group_names(config_dir)
+    wanted = arguments or groups
+    for name in wanted:
+        spellings = (name, name.removesuffix("s"), name.removesuffix("es"))
+        singular = next((word for word in spellings if word in groups), "")
+        if singular not in groups:
+            raise ValueError(unknown("group", name, groups))
+        if len(wanted) > 1:
+            print(f"{singular}:")
+        for choice, line in group_choices(singular, config_dir).items():
+            print(f"  {choice:<22} {line}")
+
+
+COMMAND = Command(
+    name="list",
+    run=run,
+    usage="regraft list [GROUP]... [--config-dir FOLDER]",
+    details="Without a group the choices of all groups are printed.",
+    words=group_names,
+)
