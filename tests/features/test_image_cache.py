@@ -19,7 +19,7 @@ from regraft.data.sources.folder import FolderSource
 from regraft.features import image_cache
 from regraft.features.image_cache import PixelStore, StoredPixels
 from regraft.features.settings import Settings
-from regraft.features.store import catalog, segments
+from regraft.features.store import catalog, files
 
 SETTINGS: dict[str, Any] = {
     **{"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto", "dir": None},
@@ -137,7 +137,7 @@ def test_mean_and_std_are_shared_and_sizes_are_not():
 
 def test_damaged_rows_are_decoded_again(caplog):
     stored(datamodule(), store())
-    for path in catalog.default_dir().glob(f"*/*{segments.SEGMENT_SUFFIX}"):
+    for path in catalog.default_dir().glob(f"*/*{files.SEGMENT_SUFFIX}"):
         content = bytearray(path.read_bytes())
         content[-5] ^= 255
         path.write_bytes(content)

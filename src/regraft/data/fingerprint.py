@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.data.content_hash import DIGEST_BYTES, digest_of
 from regraft.data.sources.base import ArrayImages, FileImages, Images, Splits
 
 _NUM_THREADS = 8
@@ -86,14 +87,3 @@ def _file_digests(images: FileImages, indices: Tensor) -> bytes:
 def _file_digest(path: Path) -> bytes:
     with path.open("rb", buffering=0) as file:
         return digest_of(file.read())
-
-
-DIGEST_BYTES = 16
-
-
-def digest_of(*parts: bytes | memoryview) -> bytes:
-    """Returns the hash of an image's content, DIGEST_BYTES long."""
-    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
-    for part in parts:
-        digest.update(part)
-    return digest.digest()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from regraft.core.atomic import write_atomically
-from regraft.features.store import catalog, segments
+from regraft.features.store import catalog, files
 
 
 def size_of(store: Path) -> int:
@@ -120,7 +120,7 @@ def test_somebody_elses_file_in_a_pools_folder_survives(tmp_path, caplog):
 
 def test_clear_leaves_a_pool_that_is_being_written(tmp_path, caplog):
     busy, idle = make_pool(tmp_path, "busy"), make_pool(tmp_path, "idle")
-    with segments.lock(tmp_path / busy, pytest.fail):
+    with files.lock(tmp_path / busy, pytest.fail):
         assert catalog.clear(tmp_path, None)[0] == 1
     assert (tmp_path / busy / "meta.json").exists()
     assert not (tmp_path / idle).exists()
@@ -147,7 +147,7 @@ def test_a_lock_that_is_taken_is_waited_for_and_that_is_said_once(tmp_path):
         waited.append(True)
         holder.communicate("")
 
-    with segments.lock(tmp_path / "pool", let_go):
+    with files.lock(tmp_path / "pool", let_go):
         assert waited == [True]
     assert holder.returncode == 0
 
@@ -176,7 +176,7 @@ def test_marking_a_pool_as_used_saves_it(tmp_path):
 def test_pools_that_are_kept_or_written_do_not_make_room(tmp_path):
     kept, busy = make_pool(tmp_path, "kept", last_used=1e9), make_pool(tmp_path, "busy", last_used=2e9)
     make_pool(tmp_path, "free", last_used=3e9)
-    with segments.lock(tmp_path / busy, pytest.fail):
+    with files.lock(tmp_path / busy, pytest.fail):
         catalog.make_room(tmp_path, 500, size_of(tmp_path), keep=[kept])
     assert labels(tmp_path) == ["busy", "kept"]
 

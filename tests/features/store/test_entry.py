@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from regraft.features.store import catalog, segments
+from regraft.features.store import catalog, files
 from regraft.features.store.entry import Pool
 from regraft.features.store.memory import MemoryPool
 
@@ -225,7 +225,7 @@ def refuse(*_: object, **__: object) -> None:
 
 def make_read_only(monkeypatch) -> None:
     # What root may do isn't bound by a folder's mode.
-    monkeypatch.setattr("regraft.features.store.segments.FileLock.acquire", refuse)
+    monkeypatch.setattr("regraft.features.store.files.FileLock.acquire", refuse)
     for name in ("mkdir", "unlink", "replace", "rmdir"):
         monkeypatch.setattr(f"pathlib.Path.{name}", refuse)
     monkeypatch.setattr("os.utime", refuse)
@@ -353,4 +353,4 @@ with pool.lock(print):
     assert (pool.find(np.ones((2, 16), np.uint8)) == -1).all()
     with pool.lock(lambda: pytest.fail("the kernel lets go of a dead process's lock")):
         assert not leftover.exists()
-    assert [path.name for path in pool.folder.iterdir()] == [segments.META]
+    assert [path.name for path in pool.folder.iterdir()] == [files.META]

@@ -106,7 +106,7 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
         tree: Tree = source.tree()
         progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
         return check_tree(tree, progress, started), lambda path: picture(tree.root / path, data_check.SIDE)
-    from regraft.data.images.validation.check import picture_of, samples_of, splits_of
+    from regraft.data.images.validation.in_memory import picture_of, samples_of, splits_of
 
     source.prepare()
     found = source.splits()

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from regraft.data.fingerprint import digest_of
+from regraft.data.content_hash import digest_of
 from regraft.data.images.file_reading.problems import ProgramError, UnknownRangeError, refuse_program
 
 _LEAST_PIXELS_TO_SHRINK = 2_000 * 1_500

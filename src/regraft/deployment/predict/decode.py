@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.data.fingerprint import digest_of
+from regraft.data.content_hash import digest_of
 from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
 from regraft.data.images.file_reading.facts import read_facts
 from regraft.data.images.file_reading.problems import told

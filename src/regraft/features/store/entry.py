@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers, write_atomically
-from regraft.features.store import catalog, segments
+from regraft.features.store import catalog, files
 from regraft.features.store.memory import MemoryPool
 from regraft.features.store.segments import DamagedError, Segment, read, write
 
@@ -51,7 +51,7 @@ class Pool:
         self._names_seen: set[str] = set()
         try:
             if self._problem() is not None:
-                with segments.lock(self.folder, self._say_waiting):
+                with files.lock(self.folder, self._say_waiting):
                     self._prepare()
             self.refresh()
         except OSError as error:
@@ -65,7 +65,7 @@ class Pool:
     @staticmethod
     def exists(store: Path, fields: Mapping[str, Any]) -> bool:
         """Whether a pool of these fields is in the store."""
-        return (store / catalog.key_of(fields) / segments.META).is_file()
+        return (store / catalog.key_of(fields) / files.META).is_file()
 
     @property
     def row_shape(self) -> tuple[int, ...]:
@@ -97,7 +97,7 @@ class Pool:
 
     def refresh(self) -> None:
         """Reads the segments that came since; removes those that aren't what was written, with a warning."""
-        paths = [path for path in segments.segments(self.folder) if path.name not in self._names_seen]
+        paths = [path for path in files.segments(self.folder) if path.name not in self._names_seen]
         # Checksums and reading release the interpreter lock.
         with ThreadPoolExecutor(_NUM_THREADS) as threads:
             for segment in threads.map(self._read, paths):
@@ -117,7 +117,7 @@ class Pool:
         """
         with ExitStack() as stack:
             try:
-                stack.enter_context(segments.lock(self.folder, on_wait))
+                stack.enter_context(files.lock(self.folder, on_wait))
                 # While this process waited, another one may have made room.
                 self._prepare()
                 self.refresh()
@@ -167,21 +167,21 @@ class Pool:
         try:
             meta = catalog.read_meta(self.folder)
         except FileNotFoundError:
-            return f"it has no {segments.META}"
+            return f"it has no {files.META}"
         except ValueError as error:
             return str(error)
         is_same = catalog.canonical(meta["fields"]) == catalog.canonical(self._meta["fields"])
-        return None if is_same else f"its {segments.META} is of other features"
+        return None if is_same else f"its {files.META} is of other features"
 
     def _prepare(self) -> None:
         """Makes the folder a pool; empties one that can't be trusted, with a warning; the lock is held."""
         problem = self._problem()
         if problem is not None:
-            if segments.segments(self.folder) or (self.folder / segments.META).exists():
+            if files.segments(self.folder) or (self.folder / files.META).exists():
                 log.warning("features: %s is emptied: %s. What it held is computed again.", self.folder, problem)
             self.folder.mkdir(parents=True, exist_ok=True)
-            segments.remove_content(self.folder)
-            write_atomically(self.folder / segments.META, catalog.canonical(self._meta).encode())
+            files.remove_content(self.folder)
+            write_atomically(self.folder / files.META, catalog.canonical(self._meta).encode())
         remove_leftovers(self.folder)
 
     def _say_waiting(self) -> None:

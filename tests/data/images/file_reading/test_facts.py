@@ -7,7 +7,7 @@ from PIL import Image
 
 from helpers import planted
 from helpers.planted import encoded, photo
-from regraft.data.fingerprint import digest_of
+from regraft.data.content_hash import digest_of
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.file_reading.facts import FACTS, read_facts
 

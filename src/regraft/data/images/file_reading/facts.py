@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.fingerprint import DIGEST_BYTES, digest_of
+from regraft.data.content_hash import DIGEST_BYTES, digest_of
 from regraft.data.images.file_reading.problems import UnknownRangeError, is_cut, is_heic, kind_of, refuse_program
 
 THUMB = 16

@@ -22,7 +22,7 @@ from filelock import FileLock
 
 from regraft.core.atomic import atomically
 from regraft.core.paths import cache_dir
-from regraft.data.fingerprint import digest_of
+from regraft.data.content_hash import digest_of
 from regraft.data.images.file_reading.facts import FACTS, read_facts
 from regraft.data.images.validation.duplicates import near_pairs
 

@@ -6,20 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import torch
-from PIL import Image
-from torch.nn import functional
 
-from regraft.core.errors import ConfigError
-from regraft.data.fingerprint import image_digests
-from regraft.data.images.file_reading.facts import THUMB
 from regraft.data.images.file_reading.read import Progress, Read, near_pairs_of, read_all
-from regraft.data.images.transforms.batch import match_channels
 from regraft.data.images.validation.class_findings import Counts, class_findings, tree_findings
 from regraft.data.images.validation.duplicates import Samples, likeness_findings
 from regraft.data.images.validation.file_findings import file_findings
 from regraft.data.images.validation.findings import SEVERITIES, Finding, Severity
-from regraft.data.sources.base import ArrayImages, Splits
 from regraft.data.sources.tree import Tree
 
 
@@ -111,56 +103,3 @@ def _samples(tree: Tree, paths: Sequence[str], read: Read) -> Samples:
         read.facts["digest"][kept],
         read.facts["thumb"][kept],
     )
-
-
-_CHUNK = 4_096
-
-
-def splits_of(splits: Splits) -> dict[str, ArrayImages]:
-    """Returns the splits that there are.
-
-    Raises:
-        ValueError: one of them is of files.
-    """
-    found = {}
-    for name, images in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        if images is not None and not isinstance(images, ArrayImages):
-            raise ConfigError(
-                "data",
-                "a check looks at images in memory and at folders; this data set is of files of another kind. "
-                "Fix: give its class a method `tree`, see regraft.data.sources.folder.FolderSource.",
-            )
-        if images is not None:
-            found[name] = images
-    return found
-
-
-def samples_of(class_names: tuple[str, ...], splits: dict[str, ArrayImages]) -> Samples:
-    """Returns the images of all splits; each is called by its split and its place in it: `test 12`."""
-    sizes = [len(images) for images in splits.values()]
-    return Samples(
-        [f"{name} {place}" for name, images in splits.items() for place in range(len(images))],
-        list(splits),
-        np.repeat(np.arange(len(splits)), sizes),
-        class_names,
-        torch.cat([images.labels for images in splits.values()]).numpy(),
-        np.concatenate([image_digests(images, torch.arange(len(images))) for images in splits.values()]),
-        np.concatenate([_thumbs(images) for images in splits.values()]),
-    )
-
-
-def picture_of(splits: dict[str, ArrayImages], name: str) -> Image.Image:
-    """Returns the image that a sample's name means."""
-    split, _, place = name.rpartition(" ")
-    pixels = match_channels(splits[split].pixels[int(place)], 3)
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
-
-
-def _thumbs(images: ArrayImages) -> np.ndarray:
-    """Returns the luminance of each image, squeezed into a small square: (num_images, THUMB, THUMB), uint8."""
-    thumbs = [
-        functional.interpolate(match_channels(part, 1).float(), (THUMB, THUMB), mode="area")
-        for part in images.pixels.split(_CHUNK)
-    ]
-    found: np.ndarray = torch.cat(thumbs).round().to(torch.uint8)[:, 0].numpy()
-    return found
