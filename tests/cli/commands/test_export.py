@@ -112,7 +112,7 @@ def test_a_disk_that_is_full_is_named_with_the_file(run, monkeypatch):
     def full(*given):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("regraft.core.atomic.write_atomically", full)
+    monkeypatch.setattr("regraft.deployment.export.write.write_atomically", full)
     with pytest.raises(OSError, match=r"output: can't write .*model\.safetensors \(No space left on device\)"):
         regraft.export([f"run={run.path}", "format=safetensors"])
 
@@ -138,7 +138,7 @@ def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeyp
         (["format=onx"], r"format: unknown format 'onx'. Did you mean 'onnx'\?"),
         ([], "format: it has no value yet"),
         (["format=safetensors", "quantize=int8"], "quantize: format=safetensors has no 8-bit integers"),
-        (["format=hf", "preprocessing=true"], "preprocessing: format=hf holds weights, no graph"),
+        (["format=hf", "preprocessing=true"], "preprocessing: format=hf holds weights only"),
         (["format=onnx", "quantize=int4"], "quantize: got 'int4'; allowed: int8, null"),
         (["format=onnx", "output=model.pt"], r"output: got model.pt; a file of format=onnx ends in .onnx"),
         (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Fix: another output="),
