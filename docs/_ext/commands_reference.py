@@ -2,19 +2,19 @@
 
 from sphinx.application import Sphinx
 
-from regraft.cli.help import USAGES, VERBS, usage_of
+from regraft.cli import commands
 
 PLACEHOLDER = "<!-- generated from regraft --help -->"
 
 
 def commands_reference() -> str:
     """Returns a section for each command as Markdown."""
-    return "\n".join(_section(name, line) for name, line in VERBS.items())
+    return "\n".join(_section(name, line) for name, line in commands.summaries().items())
 
 
-def _section(name: str, line: str) -> str:
-    usage = f"```text\n{usage_of(name)}\n```\n" if name in USAGES else ""
-    return f"## {name}\n\n{line[0].upper()}{line[1:]}.\n\n{usage}"
+def _section(name: str, summary: str) -> str:
+    command = commands.find(name)
+    return f"## {name}\n\n{summary}\n\n```text\n{command.help or f'usage: {command.usage}'}\n```\n"
 
 
 def _insert(app: Sphinx, docname: str, source: list[str]) -> None:
