@@ -63,11 +63,11 @@ def datamodule(source: Any, image_size: int, augment: dict[str, Any], num_worker
     """Returns Regraft's datamodule, as `regraft train` makes it on a CPU."""
     from regraft.core.startup import keep_freed_memory
     from regraft.core.types import InputSpec
-    from regraft.data.datamodule import ImageDataModule
+    from regraft.data.datamodule import DataModule
     from regraft.data.images.transforms.augment import Augment
 
     keep_freed_memory()
-    data = ImageDataModule(
+    data = DataModule(
         source=source,
         input_spec=InputSpec(image_size, 3, MEAN, STD),
         augment=Augment(**AUGMENT | augment),

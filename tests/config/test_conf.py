@@ -8,7 +8,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from regraft.config import compose
-from regraft.data.datamodule import ImageDataModule
+from regraft.data.datamodule import DataModule
 
 # What a choice can't do without.
 NEEDED = {
@@ -28,7 +28,7 @@ GIVEN = {
     "scheduler": {"optimizer", "total_steps", "steps_per_epoch"},
 }
 VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-DATAMODULE = set(inspect.signature(ImageDataModule).parameters)
+DATAMODULE = set(inspect.signature(DataModule).parameters)
 CHOICES = [f"{group}={name}" for group in compose.group_names() for name in compose.group_choices(group)]
 Targets = list[tuple[str, Any, dict[str, Any]]]
 

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 
 from regraft.core.types import InputSpec
-from regraft.data.datamodule import ImageDataModule
+from regraft.data.datamodule import DataModule
+from regraft.data.images.samples import ArrayImages
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.sources.base import Splits
 
 AUGMENT: dict[str, Any] = {
     "crop": None,
@@ -78,12 +79,12 @@ def array_source() -> type[ArraySource]:
 
 
 @pytest.fixture
-def make_datamodule(make_augment: Callable[..., Augment]) -> Callable[..., ImageDataModule]:
+def make_datamodule(make_augment: Callable[..., Augment]) -> Callable[..., DataModule]:
     """Gives a datamodule that is set up; `augment` is a dict of changes, `spec` defaults to 12 pixels."""
 
     def make(source: Any, spec: InputSpec | None = None, augment: dict[str, Any] | None = None, **changes: Any) -> Any:
         spec = InputSpec(image_size=12) if spec is None else spec
-        datamodule = ImageDataModule(
+        datamodule = DataModule(
             source=source, input_spec=spec, augment=make_augment(**(augment or {})), **{**DATA, **changes}
         )
         datamodule.prepare_data()

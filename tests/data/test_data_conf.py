@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_method, instantiate
 from omegaconf import OmegaConf
 
-from regraft.data.datamodule import ImageDataModule
+from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -29,7 +29,7 @@ def load(group: str, choice: str) -> dict[str, object]:
 def test_every_data_key_is_a_parameter_and_every_parameter_a_key(choice: str) -> None:
     config = load("data", choice)
     source = get_method(str(config.pop("_target_")))
-    of_datamodule = inspect.signature(ImageDataModule).parameters.keys() - BUILT
+    of_datamodule = inspect.signature(DataModule).parameters.keys() - BUILT
     of_source = {name for name in inspect.signature(source).parameters if name != "self"}
 
     assert set(config) == of_datamodule | of_source

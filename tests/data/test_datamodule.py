@@ -13,17 +13,17 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.types import InputSpec
-from regraft.data.datamodule import ImageDataModule
+from regraft.data.datamodule import DataModule
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.transforms.image import eval_view_of_file
 from regraft.data.sources.folder import FolderSource
 
-Make = Callable[..., ImageDataModule]
+Make = Callable[..., DataModule]
 WritePhotos = Callable[..., None]
 STRONG = {"crop": "resized", "flip_probability": 0.5, "policy": "trivialaugment", "erasing_probability": 0.5}
 
 
-def epoch_of(datamodule: ImageDataModule, epoch: int) -> list[dict[str, Any]]:
+def epoch_of(datamodule: DataModule, epoch: int) -> list[dict[str, Any]]:
     loader = datamodule.train_dataloader()
     loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
     return list(loader)
@@ -232,7 +232,7 @@ def test_samples_of_a_batch_are_augmented_differently(make_datamodule: Make, arr
     datamodule = make_datamodule(source, InputSpec(24), {"crop": "padded"}, val_fraction=0.0, batch_size=51)
     pixels = source.splits().train.pixels
     pixels[:] = pixels[0]
-    datamodule._prepared.parts["train"].images.pixels[:] = pixels
+    datamodule._prepared.parts["train"].samples.pixels[:] = pixels
 
     assert len(epoch_of(datamodule, 0)[0]["images"].flatten(1).unique(dim=0)) > 25
 
@@ -336,7 +336,7 @@ def test_fingerprint_is_of_the_content(make_datamodule: Make, photo_folder: Path
 def test_fingerprint_of_arrays_sees_one_pixel_and_one_label(make_datamodule: Make, array_source: Any) -> None:
     def fingerprint(change: Callable[[Any], None]) -> str:
         datamodule = make_datamodule(array_source((20, 20)))
-        change(datamodule._prepared.parts["train"].images)
+        change(datamodule._prepared.parts["train"].samples)
         return datamodule.fingerprint
 
     def change_pixel(images: Any) -> None:

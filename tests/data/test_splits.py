@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.images.samples import ArrayImages
+from regraft.data.sources.base import Splits
 from regraft.data.splits import Part, carve_splits, stratified_split, subset_of_train
 
 
@@ -59,9 +60,9 @@ def test_official_test_split_is_untouched_and_val_is_carved_from_train() -> None
 
     parts = carve_splits(Splits(("a", "b"), train, test=test), 0.1, 0.9, split_seed=0)
 
-    assert parts["test"].images is test
+    assert parts["test"].samples is test
     assert members(parts["test"]) == set(range(10))
-    assert parts["val"].images is parts["train"].images is train
+    assert parts["val"].samples is parts["train"].samples is train
     assert len(parts["val"]) == 6
     assert members(parts["val"]) | members(parts["train"]) == set(range(60))
     assert not members(parts["val"]) & members(parts["train"])
@@ -82,7 +83,7 @@ def test_official_val_split_is_used_as_it_is() -> None:
 
     parts = carve_splits(Splits(("a", "b"), make_images(30, 30), val, make_images(1, 1)), 0.5, 0.5, split_seed=0)
 
-    assert parts["val"].images is val
+    assert parts["val"].samples is val
     assert len(parts["train"]) == 60
 
 

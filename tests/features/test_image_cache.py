@@ -13,7 +13,7 @@ from torch import Tensor
 
 from regraft.core.console import image_progress_bar
 from regraft.core.types import InputSpec
-from regraft.data.datamodule import ImageDataModule
+from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.sources.folder import FolderSource
 from regraft.features import image_cache
@@ -56,8 +56,8 @@ def store(**settings: Any) -> PixelStore:
     return PixelStore(Settings(**SETTINGS | settings), image_progress_bar(is_shown=False))
 
 
-def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> ImageDataModule:
-    made = ImageDataModule(
+def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> DataModule:
+    made = DataModule(
         source=FolderSource(root="photos", on_error="raise"),
         input_spec=spec,
         augment=Augment(**AUGMENT | AUGMENTS[augment]),
@@ -69,19 +69,19 @@ def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int =
     return made
 
 
-def stored(data: ImageDataModule, kept: PixelStore) -> int:
+def stored(data: DataModule, kept: PixelStore) -> int:
     """Has a datamodule read what is stored, and returns how many images had to be decoded for it."""
     num_decoded = 0
     for split in data.sizes:
-        view = data.fixed.decoded(split)
+        view = data.inputs.decoded(split)
         assert view is not None
         rows, filled = kept.fill(view)
-        data.fixed.take(split, view.stored(rows))
+        data.inputs.use_stored(split, view.stored(rows))
         num_decoded += filled.num_computed
     return num_decoded
 
 
-def train_pixels(data: ImageDataModule) -> Tensor:
+def train_pixels(data: DataModule) -> Tensor:
     return torch.cat([batch["images"] for batch in data.train_dataloader()])
 
 
@@ -109,13 +109,13 @@ def test_loader_processes_read_the_same():
 def test_another_process_finds_its_own_positions(augment):
     data = datamodule(augment)
     for _ in range(2):  # two files of rows, whose order is that of their names when a pool is opened again
-        view = data.fixed.decoded("train")
+        view = data.inputs.decoded("train")
         rows, _ = store().fill(view)
         Image.new("RGB", (33, 44)).save("photos/ant/new.jpg")
         data = datamodule(augment)
     copied = pickle.loads(pickle.dumps(rows))
     assert isinstance(copied, StoredPixels)
-    places = torch.arange(len(view.digests))
+    places = torch.arange(len(view.content_hashes))
     for row, other in zip(rows.each(places), copied.each(places), strict=True):
         assert torch.equal(row, other)
 
@@ -149,13 +149,13 @@ def test_damaged_rows_are_decoded_again(caplog):
 
 
 def test_nothing_is_found_unless_all_of_it_is_there():
-    view = datamodule().fixed.decoded("train")
+    view = datamodule().inputs.decoded("train")
     assert view is not None
     assert store().find(view) is None
     store().fill(view)
     assert store().find(view) is not None
     Image.new("RGB", (33, 44)).save("photos/ant/new.jpg")
-    assert store().find(datamodule().fixed.decoded("train")) is None
+    assert store().find(datamodule().inputs.decoded("train")) is None
 
 
 def test_no_room_names_the_keys():

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import regraft
-from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.images.samples import ArrayImages
+from regraft.data.sources.base import Splits
 from regraft.data.sources.digits import DigitsSource
 from regraft.runs.folder import Run
 

@@ -233,12 +233,11 @@ def test_a_description_that_is_no_json_is_made_anew(content, caplog):
 
 
 def test_a_photo_that_changes_while_it_is_read_is_said(monkeypatch):
-    from regraft.data import fingerprint
     from regraft.data.images import decoding
 
-    digest_of = fingerprint.digest_of
+    content_hash = decoding.content_hash
     with monkeypatch.context() as patch:
-        patch.setattr(decoding, "digest_of", lambda *parts: digest_of(*parts, b"changed"))
+        patch.setattr(decoding, "content_hash", lambda *parts: content_hash(*parts, b"changed"))
         with pytest.raises(ValueError, match=r"data\.root: .*photos/.*png has changed since this run began"):
             train("features.cache=on")
     assert num_computed(train("features.cache=on")) == NUM_PHOTOS

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from helpers.planted import encoded, photo, write
+from regraft.data.findings import Finding, Item
 from regraft.data.images.file_reading.facts import picture
 from regraft.data.images.validation.check import Check
-from regraft.data.images.validation.findings import Finding, Item
 from regraft.report import data_check
 
 

@@ -1,4 +1,4 @@
-"""The datamodule of a config: a source of its own, and what all sources share."""
+"""The datamodule built from a config: the source from its own keys, the rest from the keys that all sources share."""
 
 import inspect
 from typing import Any
@@ -8,20 +8,15 @@ from regraft.core.errors import ConfigError
 from regraft.core.types import InputSpec
 from regraft.runs.checkpoint import Checkpoint
 
-_LATER_KEYS = {"cache": "off"}
-"""Of the section `data`, which runs of older versions lack."""
-
 
 def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
-    """Returns the prepared datamodule: data read, splits made, classes known.
+    """Returns the datamodule, with its data read and split.
 
     Args:
-        config: the resolved config.
-        input_spec: what the backbone wants.
-        trained: a run's, whose classes the data must have; they are put in its order.
+        trained: checkpoint whose classes the data must have; they are put in its order.
 
     Raises:
-        ValueError: the data can't be read or split as asked, or has other classes.
+        ValueError: the data can't be read or split, or has other classes.
     """
     module = build_unread_datamodule(config, input_spec, trained)
     module.prepare_data()
@@ -30,12 +25,12 @@ def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint 
 
 
 def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
-    """Returns the datamodule, its data not looked for yet; see `build_datamodule`."""
-    from regraft.data.datamodule import ImageDataModule
+    """Returns the datamodule of `build_datamodule` before its data is read."""
+    from regraft.data.datamodule import DataModule
     from regraft.data.sources.class_mapping import InOrderOf
 
-    ours = inspect.signature(ImageDataModule).parameters
-    node = _LATER_KEYS | config["data"]
+    ours = inspect.signature(DataModule).parameters
+    node = config["data"]
     lacking = [key for key in ours if key not in (*node, "source", "input_spec", "augment", "seed")]
     if lacking:
         raise ConfigError(
@@ -48,22 +43,22 @@ def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Chec
     if trained is not None:
         source = InOrderOf(source, trained.class_names, str(trained.path))
     options = {key: value for key, value in node.items() if key in ours}
-    make = checked_call(ImageDataModule, "data", options)
+    make = checked_call(DataModule, "data", options)
     return make(
         source=source, input_spec=input_spec, augment=factory(config["augment"], "augment")(), seed=config["seed"]
     )
 
 
 def require_same_data(data: Any, checkpoint: Checkpoint) -> None:
-    """Checks that a run goes on with its own images and labels.
+    """Checks that a run resumes with the data it was trained on.
 
     Raises:
-        ValueError: it doesn't.
+        ValueError: the fingerprints differ.
     """
     if data.fingerprint != checkpoint.fingerprint:
         raise ConfigError(
             "data",
             f"these aren't the images and labels that {checkpoint.path} was trained on (fingerprint "
-            f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run goes on with its own data; "
-            f"name where it lies now with data.root=PATH.",
+            f"{data.fingerprint[:12]}, the run has {checkpoint.fingerprint[:12]}). A run resumes with its own data; "
+            f"give its present folder with data.root=PATH.",
         )

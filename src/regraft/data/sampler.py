@@ -1,7 +1,4 @@
-"""Which samples make which batch: a function of (seed, epoch) and of the process's rank, nothing else.
-
-A sampler yields the key of a whole batch; what is in the batch is the dataset's business.
-"""
+"""Samplers of whole batches: which samples form which batch is a function of seed, epoch and rank alone."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,20 +13,20 @@ from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 
 Order = Callable[[int], Tensor]
-"""Gives the order of an epoch's samples, (num_samples,), int64."""
+"""Maps an epoch to the order of its samples, (num_samples,), int64."""
 
 _DRAWS_PER_OCCURRENCE = 1 << 32
 
 
 class BatchKey(NamedTuple):
-    """All that a batch depends on, besides the data and the seed.
+    """Everything that a batch depends on, except for the data and the seed.
 
     Attributes:
         epoch: from 0.
-        step: the batch's number in its epoch, from 0.
-        indices: (batch,), int64, places in the source's images. Of NumPy, because a tensor on its way to a loader
-            worker would open a shared-memory file.
-        draw_numbers: (batch,), int64, non-negative: what each sample's augmentation is drawn by.
+        step: number of the batch in its epoch, from 0.
+        indices: (batch,), int64, of the samples in the source. In NumPy, because a tensor sent to a loader worker would
+            open a shared-memory file.
+        draw_numbers: (batch,), int64, non-negative: the random numbers of each sample's augmentation depend on them.
     """
 
     epoch: int
@@ -39,13 +36,12 @@ class BatchKey(NamedTuple):
 
 
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:
-    """Returns the order of training samples by the sampler's name.
+    """Returns the order of training samples of a sampler.
 
     Args:
         sampler: `shuffle` or `balanced`.
         indices: (num_samples,), int64.
         labels: (num_samples,), int64, of `indices`.
-        seed: the run's.
 
     Raises:
         ValueError: unknown sampler.
@@ -64,38 +60,35 @@ def shuffled_order(indices: Tensor, seed: int, epoch: int) -> Tensor:
 
 
 def balanced_order(indices: Tensor, labels: Tensor, seed: int, epoch: int) -> Tensor:
-    """Returns as many indices as there are, drawn with replacement, every class equally likely."""
+    """Returns the same number of indices, drawn with replacement, every class equally likely."""
     by_class = indices[labels.argsort(stable=True)]
     counts = labels.unique(return_counts=True)[1]
     starts = counts.cumsum(0) - counts
     generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
     classes = torch.randint(len(counts), (len(indices),), generator=generator)
-    places = torch.rand(len(indices), generator=generator, dtype=torch.float64) * counts[classes]
-    return by_class[starts[classes] + places.long()]
+    members = torch.rand(len(indices), generator=generator, dtype=torch.float64) * counts[classes]
+    return by_class[starts[classes] + members.long()]
 
 
 def count_occurrences(order: np.ndarray) -> np.ndarray:
-    """Returns how often each value of (num_samples,) came earlier, int64 of the same shape."""
+    """Returns how often each value of (num_samples,) occurred before, int64 of the same shape."""
     by_value = order.argsort(kind="stable")
-    places = np.arange(len(order))
+    positions = np.arange(len(order))
     is_first = np.diff(order[by_value], prepend=-1) != 0
-    occurrences = np.empty_like(places)
-    occurrences[by_value] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    occurrences = np.empty_like(positions)
+    occurrences[by_value] = positions - np.maximum.accumulate(np.where(is_first, positions, 0))
     return occurrences
 
 
 class TrainBatches(Sampler[BatchKey]):
-    """Deals each global batch of `batch_size * num_replicas` samples to the ranks in turn; every rank steps as often.
+    """Distributes each global batch of `batch_size * num_replicas` samples over the ranks, with as many steps for each.
 
     Args:
-        order: an epoch's order of samples.
-        num_samples: in an epoch.
-        batch_size: a rank's.
-        rank: of this process, from 0.
-        num_replicas: processes that train together.
+        num_samples: per epoch.
+        batch_size: of each rank.
 
     Raises:
-        ValueError: there are fewer samples than processes.
+        ValueError: there are fewer samples than ranks.
     """
 
     def __init__(self, order: Order, num_samples: int, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
@@ -114,11 +107,11 @@ class TrainBatches(Sampler[BatchKey]):
         self._first_step: Callable[[], int] = lambda: 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next iteration draws for."""
+        """Sets the epoch of the next iteration."""
         self._epoch = epoch
 
     def start_at(self, first_step: Callable[[], int]) -> None:
-        """Has each iteration start at the step that is given when its first key is asked for."""
+        """Starts each iteration at the step that `first_step` returns when the first key is requested."""
         self._first_step = first_step
 
     def __len__(self) -> int:
@@ -127,25 +120,23 @@ class TrainBatches(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         epoch = self._epoch
         order = self._order(epoch).numpy()
-        # Unlike any other in the epoch, in all processes: an image that is drawn twice is augmented in two ways.
+        # Unique in the epoch over all ranks: a sample that occurs twice is augmented in two ways.
         draw_numbers = order + count_occurrences(order) * _DRAWS_PER_OCCURRENCE
         size = self._batch_size * self._num_replicas
         for step in range(self._first_step(), self._num_steps):
-            dealt = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
-            yield BatchKey(epoch, step, order[dealt], draw_numbers[dealt])
+            own = slice(step * size + self._rank, (step + 1) * size, self._num_replicas)
+            yield BatchKey(epoch, step, order[own], draw_numbers[own])
 
 
 class EvalBatches(Sampler[BatchKey]):
-    """Every sample exactly once over all ranks: none dropped, none repeated to fill up.
+    """Yields every sample exactly once over all ranks: none is dropped, none repeated as padding.
 
     Args:
         indices: (num_samples,), int64.
-        batch_size: a rank's.
-        rank: of this process, from 0.
-        num_replicas: processes that evaluate together.
+        batch_size: of each rank.
 
     Raises:
-        ValueError: there are fewer samples than processes; one without a batch would leave the others waiting.
+        ValueError: there are fewer samples than ranks: a rank without a batch would leave the others waiting.
     """
 
     def __init__(self, indices: Tensor, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
@@ -168,10 +159,10 @@ class EvalBatches(Sampler[BatchKey]):
 
 
 def _num_train_steps(num_samples: int, batch_size: int, num_replicas: int) -> int:
-    """Returns the number of steps that every rank can make."""
+    """Returns the number of steps that every rank takes."""
     num_full, num_left = divmod(num_samples, batch_size * num_replicas)
     smallest_share = num_left // num_replicas
-    # BatchNorm can't train on a batch of one sample: its variance is zero, and torch refuses 1x1 feature maps outright.
-    # So a last batch is made unless it leaves a rank with no sample, or with a single one after larger batches.
-    is_made = smallest_share > 1 or (smallest_share == 1 and num_full == 0)
-    return num_full + is_made
+    # BatchNorm can't train on a batch of one sample: its variance is zero, and torch rejects 1x1 feature maps. So the
+    # last batch is dropped if it leaves a rank without a sample, or with a single one after larger batches.
+    is_kept = smallest_share > 1 or (smallest_share == 1 and num_full == 0)
+    return num_full + is_kept

@@ -1,7 +1,4 @@
-"""Stratified, seeded choices of samples: carving validation and test from train, and subsets of train.
-
-Pure functions of labels and a seed; what a data set's official splits are is the source's business.
-"""
+"""Stratified splits and subsets of samples: pure functions of labels and a seed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +8,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
-from regraft.data.sources.base import Images, Splits
+from regraft.data.sources.base import Samples, Splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +16,11 @@ class Part:
     """The samples of one split.
 
     Attributes:
-        images: the source's images that they are of.
-        indices: (num_samples,), int64, ascending: their places in `images`.
+        samples: of the source.
+        indices: (num_samples,), int64, ascending, in `samples`.
     """
 
-    images: Images
+    samples: Samples
     indices: Tensor
 
     def __len__(self) -> int:
@@ -32,19 +29,17 @@ class Part:
     @property
     def labels(self) -> Tensor:
         """Class index of each sample, (num_samples,), int64."""
-        return self.images.labels[self.indices]
+        return self.samples.labels[self.indices]
 
 
 def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Part]:
-    """Returns `train`, and where they aren't empty `val` and `test`; what the source lacks is carved from its train.
+    """Returns `train`, and `val` and `test` unless they are empty; carves from train what the source doesn't define.
 
-    Test is carved first, so it depends on nothing but the data and `split_seed`; an official split is left untouched.
+    Test is carved first, so that it depends on the data and `split_seed` alone. Official splits are left untouched.
 
     Args:
-        splits: what the source holds.
         val_fraction: of the training samples that are left after test was carved, in [0, 1).
-        test_fraction: of the source's training samples, in [0, 1); without a meaning where the source has a test split.
-        split_seed: for the choice of samples.
+        test_fraction: of the source's training samples, in [0, 1); unused if the source has a test split.
     """
     train = Part(splits.train, torch.arange(len(splits.train)))
     parts: dict[str, Part] = {}
@@ -63,14 +58,11 @@ def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, spli
 def subset_of_train(
     train: Part, class_names: Sequence[str], fraction: float, shots: int | None, subset_seed: int
 ) -> Part:
-    """Returns the training samples that `fraction` or `shots` leaves.
+    """Returns a subset of the training samples; with the same seed a smaller subset is part of a larger one.
 
     Args:
-        train: after validation was carved.
-        class_names: for the error.
         fraction: of each class, in (0, 1].
         shots: samples of each class, or None for no limit.
-        subset_seed: for the choice. With one seed a smaller subset is part of a larger one.
 
     Raises:
         ValueError: a class has fewer than `shots` samples.
@@ -91,18 +83,17 @@ def subset_of_train(
         lambda count: shots if shots is not None else max(1, round(fraction * count)),
         derive_seed(subset_seed, "subset"),
     )
-    return Part(train.images, train.indices[chosen])
+    return Part(train.samples, train.indices[chosen])
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
     """Returns (kept, carved): positions in `labels`, ascending, disjoint, together all of them.
 
-    Of each class with at least 2 samples, `fraction` is carved, rounded, but at least 1; at least 1 is always kept.
+    Of each class with at least 2 samples, `fraction` is carved, rounded, but at least 1; at least 1 is kept.
 
     Args:
         labels: (num_samples,), int64.
         fraction: to carve of each class, in (0, 1).
-        seed: for the choice.
         key: config key of `fraction`, for the error.
 
     Raises:
@@ -121,7 +112,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
 
 
 def _first_of_each_class(labels: Tensor, num_of: Callable[[int], int], seed: int) -> Tensor:
-    """Returns positions, ascending: of each class the first `num_of(count)` of its own seeded permutation."""
+    """Returns positions, ascending: of each class the first `num_of(count)` of its seeded permutation."""
     present, counts = labels.unique(return_counts=True)
     chosen = []
     for label, members in zip(present.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True):

@@ -10,7 +10,7 @@ from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, factory, hints_of, misfits
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
-from regraft.data.datamodule import ImageDataModule
+from regraft.data.datamodule import DataModule
 from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
 from regraft.features.datamodule import CachedData
@@ -30,7 +30,7 @@ def require_types(config: Config) -> None:
     Raises:
         ValueError: a value has another one.
     """
-    faults = misfits(config["data"], "data", hints_of(ImageDataModule)) + misfits(config["trainer"], "trainer", {})
+    faults = misfits(config["data"], "data", hints_of(DataModule)) + misfits(config["trainer"], "trainer", {})
     if faults:
         raise FaultsError(faults)
 
@@ -75,7 +75,7 @@ def evaluation_data(
         reason = str(error)
     if found is not None:
         frozen, depth = found
-        views = images.fixed.views(split, settings.views, settings.views_seed)
+        views = images.inputs.views(split, settings.views, settings.views_seed)
         frozen.prefer_stored(views, depth)
         if is_insisted or frozen.has_all(views, depth):
             try:
@@ -102,13 +102,13 @@ def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
         FileNotFoundError: there is no such folder.
         ValueError: it can't be read, or has a class that the run doesn't know.
     """
-    own = inspect.signature(ImageDataModule).parameters
+    own = inspect.signature(DataModule).parameters
     options = {key: value for key, value in config["data"].items() if key in own}
     # Of what one trains on, which here is nothing.
     options |= {"fraction": 1.0, "shots": None, "cache": "off", "val_fraction": 0, "test_fraction": 0}
     try:
         source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"))
-        module = ImageDataModule(
+        module = DataModule(
             source=AnotherDomain(source, trained.class_names, str(trained.path)),
             input_spec=trained.input_spec,
             augment=factory(config["augment"], "augment")(),

@@ -145,7 +145,7 @@ class FrozenFeatures:
             targets: (num_images,), int64.
         """
         pools = [self.rows.pool(view, depth) for view in views]
-        positions = [pool.find(view.digests) for pool, view in zip(pools, views, strict=True)]
+        positions = [pool.find(view.content_hashes) for pool, view in zip(pools, views, strict=True)]
         assert all((found >= 0).all() for found in positions), "ensure() has computed every row"
         return FeatureTable(depth, pools, positions, indices, targets)
 

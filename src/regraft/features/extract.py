@@ -47,7 +47,7 @@ class Store(Protocol):
 class View(Protocol):
     """Images under one transform; see `data.image_view`."""
 
-    digests: np.ndarray
+    content_hashes: np.ndarray
 
     def batches(self, places: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         """Yields the images at some places, normalised."""
@@ -74,8 +74,8 @@ class Filled:
 
 def missing_places(view: View, pools: Mapping[int, Store]) -> Tensor:
     """Returns the places of images that any of the pools lacks, each image once, (num_missing,), int64, ascending."""
-    lacking = torch.stack([pool.find(view.digests) < 0 for pool in pools.values()]).any(0).nonzero()[:, 0]
-    return once_each(view.digests, lacking)
+    lacking = torch.stack([pool.find(view.content_hashes) < 0 for pool in pools.values()]).any(0).nonzero()[:, 0]
+    return once_each(view.content_hashes, lacking)
 
 
 def once_each(digests: np.ndarray, places: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def fill(
     Raises:
         OSError: the store can't hold what was computed.
     """
-    num_images = len(view.digests)
+    num_images = len(view.content_hashes)
     if len(missing_places(view, pools)) == 0:
         return Filled(num_images, 0, 0.0)
     started = time.perf_counter()
@@ -135,7 +135,7 @@ def fill(
         for batch_places, inputs in zip(places.split(BATCH_SIZE), batches, strict=True):
             rows = prefix(inputs, start, list(writers))
             for depth, writer in writers.items():
-                writer.add(view.digests[batch_places.numpy()], rows[depth])
+                writer.add(view.content_hashes[batch_places.numpy()], rows[depth])
             report(len(batch_places))
     return Filled(num_images, len(places), time.perf_counter() - started)
 
@@ -166,7 +166,7 @@ def _span(
     Returns:
         The deepest depth below that has all of the images, 0 for pixels; and how many each depth above lacks.
     """
-    digests = view.digests[places.numpy()]
+    digests = view.content_hashes[places.numpy()]
     missing = {depth: int((pool.find(digests) < 0).sum()) for depth, pool in pools.items()}
     lacking = {depth: number for depth, number in missing.items() if number}
     below = [depth for depth in sources if depth < min(lacking)]
@@ -177,7 +177,7 @@ def _inputs(view: View, places: Tensor, source: Store | None, device: torch.devi
     if source is None:
         yield from view.batches(places, BATCH_SIZE, device)
         return
-    positions = source.find(view.digests[places.numpy()])
+    positions = source.find(view.content_hashes[places.numpy()])
     for chunk in positions.split(BATCH_SIZE):
         yield source.gather(chunk).to(device)
 

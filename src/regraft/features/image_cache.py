@@ -34,7 +34,7 @@ Shape = tuple[int, ...]
 class View(Protocol):
     """Decoded images of a split as rows of few shapes; see `data.decoded_rows`."""
 
-    digests: np.ndarray
+    content_hashes: np.ndarray
 
     @property
     def transform(self) -> dict[str, Any]:
@@ -44,10 +44,10 @@ class View(Protocol):
         """Returns what rows of a shape are, for people."""
 
     @property
-    def possible_row_shapes(self) -> list[Shape]:
+    def possible_shapes(self) -> list[Shape]:
         """Shapes that rows can have."""
 
-    def row_shapes(self, places: Tensor) -> list[Shape]:
+    def shapes(self, places: Tensor) -> list[Shape]:
         """Returns the shape of each row."""
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
@@ -60,21 +60,21 @@ class StoredPixels:
 
     Attributes:
         pools: in which they lie, a pool for each shape of rows.
-        digests: of the images' content, (num_images, 16), uint8.
+        content_hashes: (num_images, 16), uint8.
     """
 
     pools: list[Pool]
-    digests: np.ndarray
+    content_hashes: np.ndarray
 
     def __post_init__(self) -> None:
-        found = torch.stack([pool.find(self.digests) for pool in self.pools])
+        found = torch.stack([pool.find(self.content_hashes) for pool in self.pools])
         self._pool_of = found.ge(0).to(torch.uint8).argmax(0)
         self._positions = found.gather(0, self._pool_of[None])[0]
         assert (self._positions >= 0).all(), "whoever makes it has stored every image"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Another process finds its own positions: a pool that is opened again has its rows in another order.
-        return StoredPixels, (self.pools, self.digests)
+        return StoredPixels, (self.pools, self.content_hashes)
 
     def read(self, places: Tensor) -> Tensor:
         """Returns rows of one shape, (batch, *row_shape), uint8.
@@ -124,7 +124,7 @@ class PixelStore:
         pools = self._existing(view)
         if len(self._missing(view, pools)):
             return None
-        return StoredPixels(list(pools.values()), view.digests)
+        return StoredPixels(list(pools.values()), view.content_hashes)
 
     def fill(self, view: View) -> tuple[StoredPixels, Filled]:
         """Decodes what is missing; of several processes one does, the others wait. Returns the images, and what it did.
@@ -140,11 +140,11 @@ class PixelStore:
         pools = self._existing(view)
         places = self._missing(view, pools)
         if len(places):
-            shapes = view.row_shapes(places)
+            shapes = view.shapes(places)
             pools |= {shape: self._pool(view, shape) for shape in dict.fromkeys(shapes)}
             places = self._decode(view, pools, places, shapes)
-        stored = StoredPixels(list(pools.values()), view.digests)
-        return stored, Filled(len(view.digests), len(places), time.perf_counter() - started)
+        stored = StoredPixels(list(pools.values()), view.content_hashes)
+        return stored, Filled(len(view.content_hashes), len(places), time.perf_counter() - started)
 
     def _decode(self, view: View, pools: dict[Shape, Pool], places: Tensor, shapes: list[Shape]) -> Tensor:
         """Decodes images into pools, and returns the places of those that no other process had stored meanwhile."""
@@ -168,7 +168,7 @@ class PixelStore:
             stack.enter_context(closing(writers))
             batches = _batches(places, num_bytes)
             for batch_places, groups in zip(batches, view.batches(batches), strict=True):
-                digests = view.digests[batch_places.numpy()]
+                digests = view.content_hashes[batch_places.numpy()]
                 for chosen, rows in groups:
                     shape = tuple(rows.shape[1:])
                     if shape not in writers:  # the beginning of a file told another size than the decoded picture has
@@ -179,16 +179,16 @@ class PixelStore:
         return places
 
     def _missing(self, view: View, pools: dict[Shape, Pool]) -> Tensor:
-        is_stored = torch.zeros(len(view.digests), dtype=torch.bool)
+        is_stored = torch.zeros(len(view.content_hashes), dtype=torch.bool)
         for pool in pools.values():
-            is_stored |= pool.find(view.digests) >= 0
-        return once_each(view.digests, (~is_stored).nonzero()[:, 0])
+            is_stored |= pool.find(view.content_hashes) >= 0
+        return once_each(view.content_hashes, (~is_stored).nonzero()[:, 0])
 
     def _existing(self, view: View) -> dict[Shape, Pool]:
         """Returns the pools that the store has for a view."""
         return {
             shape: self._pool(view, shape)
-            for shape in view.possible_row_shapes
+            for shape in view.possible_shapes
             if Pool.exists(self.folder, _fields(view, shape))
         }
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.core.atomic import write_atomically
+from regraft.data.findings import SEVERITIES, Finding, Item, counted, readable
 from regraft.data.images.validation.check import Check
-from regraft.data.images.validation.findings import SEVERITIES, Finding, Item, counted, readable
 from regraft.report.templates import number, template
 
 Picture = Callable[[str], Image.Image]

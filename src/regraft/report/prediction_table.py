@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from regraft.data.images.validation.findings import counted, readable
+from regraft.data.findings import counted, readable
 from regraft.deployment.predict.results import Prediction, Tally
 from regraft.report.run_table import plain_cell
 

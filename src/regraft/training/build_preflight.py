@@ -148,10 +148,10 @@ def _backbone(config: Config) -> Built:
 
 def _attempt_data(mending: Mending, body: Backbone | None) -> bool:
     """Makes the datamodule, and says whether that was possible."""
-    from regraft.data.datamodule import ImageDataModule
+    from regraft.data.datamodule import DataModule
 
     now = mending.config
-    mending.know_types("data", hints_of(ImageDataModule))
+    mending.know_types("data", hints_of(DataModule))
     spec = InputSpec(1) if body is None else body.input_spec
     return mending.attempt("data", lambda: build_unread_datamodule(now, spec)) is not None
 

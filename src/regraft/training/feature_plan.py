@@ -77,7 +77,7 @@ class FeaturePlan:
 
     def views(self, split: str) -> list[Any]:
         """Returns the images of a split, under each transform."""
-        views: list[Any] = self.images.fixed.views(split, self.settings.views, self.settings.views_seed)
+        views: list[Any] = self.images.inputs.views(split, self.settings.views, self.settings.views_seed)
         return views
 
 

@@ -32,7 +32,7 @@ def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_ep
         ValueError: `data.cache=on` wants what can't be, or an image can't be decoded.
     """
     is_required = images.cache == "on"
-    if images.fixed.decoded("train") is None:
+    if images.inputs.decoded("train") is None:
         if is_required:
             raise ConfigError(
                 "data.cache", "got 'on', but this data set's images are in memory, decoded. Leave it out."
@@ -63,15 +63,15 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
         splits: that will be read.
         progress: see `fill.Progress`.
     """
-    if images.cache == "off" or images.fixed.decoded("train") is None or "features" not in config:
+    if images.cache == "off" or images.inputs.decoded("train") is None or "features" not in config:
         return
     try:
         store = PixelStore(_settings(config), progress)
         for split in splits:
-            view = images.fixed.decoded(split)
+            view = images.inputs.decoded(split)
             stored = store.find(view)
             if stored is not None:
-                images.fixed.take(split, view.stored(stored))
+                images.inputs.use_stored(split, view.stored(stored))
     except (OSError, NoFolderError) as error:
         log.info("Stored images aren't read: %s", error)
 
@@ -79,9 +79,9 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
 def _fill(store: PixelStore, images: Any) -> None:
     num_decoded, num_images, seconds = 0, 0, 0.0
     for split in images.sizes:
-        view = images.fixed.decoded(split)
+        view = images.inputs.decoded(split)
         stored, filled = store.fill(view)
-        images.fixed.take(split, view.stored(stored))
+        images.inputs.use_stored(split, view.stored(stored))
         num_decoded += filled.num_computed
         num_images += filled.num_images
         seconds += filled.seconds

@@ -72,7 +72,7 @@ def test_a_board_that_fails_leaves_the_report(monkeypatch, caplog, small_run):
     [("is_here", False, "would have to be downloaded"), ("fingerprint", "0", "isn't what it was")],
 )
 def test_other_data_and_data_to_download_show_no_pictures(monkeypatch, small_run, name, value, why):
-    monkeypatch.setattr(f"regraft.data.datamodule.ImageDataModule.{name}", value)
+    monkeypatch.setattr(f"regraft.data.datamodule.DataModule.{name}", value)
     seen, notes = thorough(small_run, None, [])(read(small_run.path), [0])
     assert not seen
     assert why in notes["gallery"]

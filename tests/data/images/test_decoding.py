@@ -7,7 +7,7 @@ from PIL import Image
 
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.file_reading.facts import read_facts
-from regraft.data.sources.base import FileImages
+from regraft.data.images.samples import FileImages
 
 
 def test_exif_orientation_is_applied(tmp_path: Path) -> None:

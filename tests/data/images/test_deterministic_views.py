@@ -12,9 +12,8 @@ from torch import Tensor
 import regraft
 from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
-from regraft.data.fingerprint import image_digests
 from regraft.data.images import decoded_images, deterministic_views
-from regraft.data.images.decoded_images import code_digest
+from regraft.data.images.decoded_images import code_hash
 from regraft.data.images.deterministic_views import (
     ImageView,
     augmentations_of_views,
@@ -22,9 +21,9 @@ from regraft.data.images.deterministic_views import (
     is_flip_only,
     is_none,
 )
+from regraft.data.images.samples import ArrayImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import eval_view_of_arrays, train_view_of_arrays
-from regraft.data.sources.base import ArrayImages
 from regraft.data.splits import Part
 
 NONE = Augment(
@@ -43,11 +42,9 @@ BASIC = replace(FLIP, crop="resized")
 SPEC = InputSpec(8, 3, mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
 NO_PIXELS = {
     "data/images/transforms/augment.py": "described by its values",
-    "data/fingerprint.py": "what an image is known by, not how it looks",
     "data/loader.py": "which process decodes",
-    "data/images/statistics.py": "described by its values",
-    "data/prepared.py": "which images are in which split",
     "data/sampler.py": "which images, in which order",
+    "data/sources/base.py": "what a source is",
     "data/splits.py": "which images",
 }
 """Files of `data` that the pixels of a view don't depend on, though `deterministic_views` imports them."""
@@ -77,9 +74,9 @@ def test_changed_code_is_another_digest(tmp_path, monkeypatch):
     for name in ("a.py", "b.py"):
         (tmp_path / name).write_text("x = 1\n")
     monkeypatch.setattr(decoded_images, "__file__", str(tmp_path / "data" / "images" / "decoded_images.py"))
-    before = code_digest.__wrapped__("a.py", "b.py")
+    before = code_hash.__wrapped__("a.py", "b.py")
     (tmp_path / "b.py").write_text("x = 2\n")
-    assert code_digest.__wrapped__("a.py", "b.py") != before
+    assert code_hash.__wrapped__("a.py", "b.py") != before
 
 
 def part_of(pixels: Tensor) -> Part:
@@ -87,7 +84,7 @@ def part_of(pixels: Tensor) -> Part:
 
 
 def view_of(part: Part, augment: Augment | None, **options: Any) -> ImageView:
-    return ImageView(part, image_digests(part.images, part.indices), SPEC, augment, **options)
+    return ImageView(part, part.samples.content_hashes(), SPEC, augment, **options)
 
 
 def pixels_of(view: ImageView, places: list[int]) -> Tensor:
@@ -101,12 +98,12 @@ def part() -> Part:
 
 
 def test_the_view_of_evaluation_is_normalised_and_in_the_order_asked_for(part):
-    expected = eval_view_of_arrays(part.images.pixels[[3, 0, 4]], SPEC).float() / 255
+    expected = eval_view_of_arrays(part.samples.pixels[[3, 0, 4]], SPEC).float() / 255
     assert torch.allclose(pixels_of(view_of(part, None), [3, 0, 4]), (expected - 0.5) / 0.25, atol=1e-6)
 
 
 def test_a_view_is_a_function_of_the_content_not_of_the_place(part):
-    turned = part_of(part.images.pixels.flip(0))
+    turned = part_of(part.samples.pixels.flip(0))
     first, second = (view_of(one, BASIC, view=2, seed=7) for one in (part, turned))
     assert torch.equal(pixels_of(first, [0, 1, 2, 3, 4]), pixels_of(second, [4, 3, 2, 1, 0]))
 
@@ -128,12 +125,12 @@ def test_a_transform_names_all_that_pixels_depend_on(part):
 
 
 def test_digests_see_one_pixel_and_the_shape(part):
-    changed = part.images.pixels.clone()
+    changed = part.samples.pixels.clone()
     changed[1, 0, 0, 0] ^= 1
-    digests = [image_digests(one.images, one.indices) for one in (part, part_of(changed))]
+    digests = [one.samples.content_hashes() for one in (part, part_of(changed))]
     assert [(digests[0][row] == digests[1][row]).all() for row in range(5)] == [True, False, True, True, True]
     long, wide = (part_of(torch.zeros(1, 3, *size, dtype=torch.uint8)) for size in ((4, 9), (9, 4)))
-    assert (image_digests(long.images, long.indices) != image_digests(wide.images, wide.indices)).any()
+    assert (long.samples.content_hashes() != wide.samples.content_hashes()).any()
 
 
 def test_what_the_views_are():
@@ -148,9 +145,9 @@ def test_a_flip_is_drawn_as_for_images_in_memory(part):
     """So that image and mirror image, stored, give the very run that flips anew in each epoch."""
     numbers = torch.arange(5) + (1 << 33)
     chosen = choose_views(FLIP, 2, 4, 6, numbers)
-    fresh = train_view_of_arrays(part.images.pixels, SPEC, FLIP, derive_seed(4, "augment", 6), numbers)
+    fresh = train_view_of_arrays(part.samples.pixels, SPEC, FLIP, derive_seed(4, "augment", 6), numbers)
     views = [
-        train_view_of_arrays(part.images.pixels, SPEC, replace(FLIP, flip_probability=p), 0, numbers)
+        train_view_of_arrays(part.samples.pixels, SPEC, replace(FLIP, flip_probability=p), 0, numbers)
         for p in (0.0, 1.0)
     ]
     assert 0 < chosen.sum() < 5

@@ -127,7 +127,7 @@ def test_a_view_of_a_folder_shows_pillows_pixels(tmp_path, make_datamodule, name
     data = make_datamodule(
         FolderSource(root=str(tmp_path), on_error="raise"), spec, val_fraction=0.0, test_fraction=0.0
     )
-    (view,) = data.fixed.views("train", 0)
+    (view,) = data.inputs.views("train", 0)
     (shown,) = view.batches(torch.tensor([0, 1]), 2, torch.device("cpu"))
     expected = reference(tmp_path / "a" / name, "RGB" if num_channels == 3 else "L")
     for image in (shown * 255).round().numpy():

@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.core.types import InputSpec
 from regraft.data.prepared import PreparedData
 from regraft.data.sources.folder import FolderSource
 
@@ -20,10 +19,8 @@ def images(root, classes: dict[str, int]) -> None:
 
 
 def prepared(root, val_fraction: float = 0.0, test_fraction: float = 0.0) -> PreparedData:
-    spec = InputSpec(4, mean=(0.5,) * 3, std=(0.2,) * 3)
-    data = PreparedData(
-        FolderSource(root=str(root), on_error="raise"), spec, val_fraction, test_fraction, 1.0, None, 0, 0
-    )
+    source = FolderSource(root=str(root), on_error="raise")
+    data = PreparedData(source, val_fraction, test_fraction, 1.0, None, 0, 0)
     data.read()
     return data
 

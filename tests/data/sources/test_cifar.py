@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from regraft.data.images.samples import ArrayImages
 from regraft.data.sources import tree
-from regraft.data.sources.base import ArrayImages
 from regraft.data.sources.cifar import CIFAR10Source, CIFAR100Source
 
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from regraft.data.sources.base import ArrayImages, Splits
-from regraft.data.sources.class_mapping import InOrderOf, places_by_name
+from regraft.data.images.samples import ArrayImages
+from regraft.data.sources.base import Splits
+from regraft.data.sources.class_mapping import InOrderOf, indices_by_name
 from regraft.data.splits import carve_splits
 
 
@@ -25,7 +26,8 @@ class Source:
 
 def content(part):
     return {
-        (tuple(part.images.pixels[index].flatten().tolist()), int(part.images.labels[index])) for index in part.indices
+        (tuple(part.samples.pixels[index].flatten().tolist()), int(part.samples.labels[index]))
+        for index in part.indices
     }
 
 
@@ -54,10 +56,10 @@ def test_the_same_order_is_left_alone():
 )
 def test_a_class_in_only_one_of_both_is_named(found, sentence):
     with pytest.raises(ValueError, match=sentence):
-        places_by_name(["a", "b", "c"], found, "a run")
+        indices_by_name(["a", "b", "c"], found, "a run")
 
 
 def test_a_thousand_classes_are_listed_shortly():
     with pytest.raises(ValueError, match=r"c0, c1, .*c9 and 990 more \(1,000 of 1,000\)") as caught:
-        places_by_name([f"c{index}" for index in range(1000)], ["x"], "a run")
+        indices_by_name([f"c{index}" for index in range(1000)], ["x"], "a run")
     assert len(str(caught.value)) < 400

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pytest
 
+from regraft.data.images.samples import ArrayImages
 from regraft.data.sources import digits
-from regraft.data.sources.base import ArrayImages
 from regraft.data.sources.digits import DigitsSource
 
 

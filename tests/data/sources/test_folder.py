@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from helpers.planted import encoded, photo, write
-from regraft.data.fingerprint import fingerprint, image_digests
 from regraft.data.images.file_reading.read import Index
-from regraft.data.sources.base import FileImages, Splits
+from regraft.data.images.samples import FileImages
+from regraft.data.prepared import PreparedData
+from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import FolderSource
 
 WritePhotos = Callable[..., None]
@@ -87,7 +88,7 @@ def test_depth_case_of_extensions_and_what_is_ignored(
     assert splits.class_names == ("cat",)
     assert names(splits.train, tmp_path) == ["cat/indoors/night/photo000.png", "cat/photo000.JPG"]
     assert [record.message for record in caplog.records] == [
-        f"2 files below {tmp_path} are no images by their extension and are ignored."
+        f"2 files in {tmp_path} don't have an image's extension and are ignored."
     ]
 
 
@@ -244,12 +245,11 @@ def test_a_class_of_nothing_but_damaged_images_cannot_be_left_out(damaged: Path)
 def test_what_was_just_read_is_not_read_again_for_its_digest(
     photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise"))
+    source = FolderSource(root=str(photo_folder), on_error="raise")
+    expected = fingerprint_of(source)
     monkeypatch.setattr("regraft.data.images.file_reading.read.load", lambda path: Index())
-    splits = read(photo_folder)
-    monkeypatch.setattr("regraft.data.fingerprint._file_digest", pytest.fail)
-    digests = {images: image_digests(images, torch.arange(len(images))) for images in (splits.train, splits.test)}
-    assert fingerprint(splits, digests) == expected
+    monkeypatch.setattr("regraft.data.images.samples._hash_file", pytest.fail)
+    assert fingerprint_of(source) == expected
 
 
 def test_a_digest_never_goes_by_a_files_time(photo_folder: Path) -> None:
@@ -276,6 +276,6 @@ def test_a_root_that_looks_like_a_number_is_asked_for_as_a_path() -> None:
 
 
 def fingerprint_of(source: FolderSource) -> str:
-    splits = source.splits()
-    images = [found for found in (splits.train, splits.val, splits.test) if found is not None]
-    return fingerprint(splits, {found: image_digests(found, torch.arange(len(found))) for found in images})
+    prepared = PreparedData(source, 0.0, 0.0, 1.0, None, 0, 0)
+    prepared.read()
+    return prepared.fingerprint

@@ -61,9 +61,9 @@ def test_what_would_never_end_or_leads_nowhere_is_named_and_not_opened(root: Pat
     tree = read(root)
 
     assert tree.closed == {
-        "ant/gone.jpg": "a link to nothing (No such file or directory)",
+        "ant/gone.jpg": "a broken link (No such file or directory)",
         "ant/pipe.jpg": "a FIFO",
-        "ant/round.jpg": "a link to nothing (Too many levels of symbolic links)",
+        "ant/round.jpg": "a broken link (Too many levels of symbolic links)",
         "ant/zero.png": "a device",
     }
     assert tree.apart["special"] == ["ant/pipe"]

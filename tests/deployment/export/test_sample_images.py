@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from regraft.data.sources.base import ArrayImages
+from regraft.data.images.samples import ArrayImages
 from regraft.data.splits import Part
 from regraft.deployment.export import sample_images
 

@@ -46,13 +46,13 @@ def test_each_fault_has_its_own_few_words():
     Path("loop.jpg").symlink_to("loop.jpg")
     Path("folder.jpg").mkdir()
     assert reason("cut.jpg").startswith("truncated")
-    assert reason("text.jpg") == "no image"
-    assert reason("page.jpg").startswith("no image (looks like a web page")
+    assert reason("text.jpg") == "not an image"
+    assert reason("page.jpg").startswith("not an image (looks like a web page")
     assert reason("empty.jpg") == "zero bytes"
     assert reason("bomb.png").startswith("too many pixels")
     assert reason("fifo.jpg") == "not opened (a FIFO)"
-    assert reason("link.jpg").startswith("not opened (a link to nothing")
-    assert reason("loop.jpg").startswith("not opened (a link to nothing")
+    assert reason("link.jpg").startswith("not opened (a broken link")
+    assert reason("loop.jpg").startswith("not opened (a broken link")
     assert reason("folder.jpg") == "not opened (a folder)"
     assert reason("vanished.jpg") == "unreadable (No such file or directory)"
     assert reason("zero\0byte.jpg").startswith("unreadable")

@@ -83,7 +83,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
     with quick_imports():
         from regraft.core.console import image_progress_bar
-        from regraft.data.images.validation.findings import counted
+        from regraft.data.findings import counted
         from regraft.deployment.load import device_named
         from regraft.deployment.predict.features import model_and_features
         from regraft.deployment.predict.pipeline import predicted, require_options
@@ -144,7 +144,7 @@ def _require_any(tally: "Tally") -> None:
     Raises:
         ValueError: no picture was given, or none could be predicted.
     """
-    from regraft.data.images.validation.findings import readable
+    from regraft.data.findings import readable
 
     if not tally.num:
         raise ValueError("input: no path came on stdin. Expected: a path a line.")

@@ -1,7 +1,6 @@
-"""What of a file's pixels is the same in every epoch: all that is done to them before the first random draw.
+"""Decoded images before any random transform, which are therefore the same in every epoch.
 
-That is the evaluation view, or, where crops are drawn from anywhere in the picture, the whole picture. What is drawn
-belongs in `dataset`; where decoded pictures are kept between epochs and runs, in `features`.
+For random resized crops that is the whole image, otherwise the evaluation view.
 """
 
 import hashlib
@@ -17,13 +16,13 @@ from torch import Tensor
 
 from regraft.core.types import InputSpec
 from regraft.data.images.decoding import decode_image
+from regraft.data.images.samples import FileImages
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.sources.base import FileImages
 from regraft.data.splits import Part
 
 
 class Decoded(Protocol):
-    """Gives pictures before the first random draw.
+    """A source of decoded images before any random transform.
 
     Attributes:
         is_stored: whether they were decoded before.
@@ -32,10 +31,10 @@ class Decoded(Protocol):
     is_stored: bool
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
-        """Returns pictures, uint8: (batch, channels, size, size), or where they are whole one after the other.
+        """Returns images, uint8: (batch, channels, size, size), or an iterator of whole images of any size.
 
         Args:
-            indices: (batch,), int64, places in the source.
+            indices: (batch,), int64, in the source.
         """
 
 
@@ -43,51 +42,50 @@ class DecodedFiles:
     """Decodes files each time.
 
     Args:
-        images: the files.
-        spec: what the backbone wants.
         augment: of training batches; None for evaluation.
-        digests: of all files, (num_images, 16), uint8: what is decoded must have them; None for not checked.
+        content_hashes: of all files, (num_images, HASH_BYTES), uint8, which the decoded files must have; None to skip
+            the check.
     """
 
     is_stored = False
 
     def __init__(
-        self, images: FileImages, spec: InputSpec, augment: Augment | None, digests: np.ndarray | None = None
+        self, images: FileImages, spec: InputSpec, augment: Augment | None, content_hashes: np.ndarray | None = None
     ) -> None:
         self.images = images
         self.is_whole = augment is not None and augment.crop == "resized"
         self.spec = spec
         self.least_side = _least_side(spec, augment)
-        self._digests = digests
+        self._hashes = content_hashes
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
-        """Returns decoded pictures; see `Decoded`.
+        """Returns decoded images, see `Decoded.read`.
 
         Raises:
-            ValueError: a file can't be decoded, or hasn't its digest.
+            ValueError: a file can't be decoded, or has changed.
         """
         from regraft.data.images.transforms.image import eval_view_of_file
 
         decoded = map(self._decode, indices.tolist())
         if self.is_whole:
-            return decoded  # a batch of whole photos needn't fit into memory
+            return decoded  # a batch of whole photos may not fit into memory
         return torch.stack([eval_view_of_file(image, self.spec) for image in decoded])
 
     def _decode(self, index: int) -> Tensor:
-        digest = None if self._digests is None else self._digests[index].tobytes()
-        return decode_image(self.images.path(index), self.spec.num_channels, digest, self.least_side)
+        expected_hash = None if self._hashes is None else self._hashes[index].tobytes()
+        return decode_image(self.images.path(index), self.spec.num_channels, expected_hash, self.least_side)
 
 
-def by_index(part: Part, digests: np.ndarray) -> np.ndarray:
-    """Returns a split's digests by place in the source, so that what is decoded is known to be what was hashed."""
-    found = np.zeros((len(part.images), digests.shape[1]), np.uint8)
-    found[part.indices.numpy()] = digests
+def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:
+    """Returns a split's hashes by index in the source, to check that the decoded files are those that were hashed."""
+    found = np.zeros((len(part.samples), content_hashes.shape[1]), np.uint8)
+    found[part.indices.numpy()] = content_hashes
     return found
 
 
 @cache
-def code_digest(*names: str) -> str:
-    """Returns a hash of source files, by their paths in the package, so that other code's pixels have another name."""
+def code_hash(*names: str) -> str:
+    """Returns a hash of source files, by their paths in the package: pixels of other code are stored apart."""
     digest = hashlib.blake2b(digest_size=8)
     for name in names:
         digest.update(Path(__file__).parents[2].joinpath(name).read_bytes())
@@ -95,9 +93,9 @@ def code_digest(*names: str) -> str:
 
 
 def _least_side(spec: InputSpec, augment: Augment | None) -> int:
-    """Returns the shorter side that a picture must have for the backbone's sake, or for that of its smallest crop."""
+    """Returns the shorter side that an image needs, so that neither the input nor the smallest crop is upsampled."""
     if augment is None or augment.crop != "resized":
         return round(spec.image_size / spec.crop_fraction)
-    # A crop of the least area and the most extreme shape, of a square picture.
+    # The crop of the least area and the most extreme aspect ratio of a square image.
     part = math.sqrt(augment.scale[0] * min(augment.ratio[0], 1 / augment.ratio[1]))
     return math.ceil(spec.image_size / part)

@@ -1,7 +1,4 @@
-"""How a picture's file becomes pixels: whatever Pillow can decode, upright, with 8 bits a channel.
-
-Bringing it to a backbone's size, cropping and augmenting don't belong here.
-"""
+"""Decoding of image files: any format that Pillow can decode, upright, with 8 bits per channel."""
 
 import io
 import warnings
@@ -17,18 +14,18 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from regraft.data.content_hash import digest_of
+from regraft.core.content_hash import content_hash
 from regraft.data.images.file_reading.problems import ProgramError, UnknownRangeError, refuse_program
 
-_LEAST_PIXELS_TO_SHRINK = 2_000 * 1_500
-"""Photos of fewer pixels are decoded exactly; shrinking them would save little."""
+_MIN_PIXELS_TO_SHRINK = 2_000 * 1_500
+"""Smaller photos are decoded at full size; shrinking them would save little."""
 
 _SHRINKS = (8, 4, 2)
-"""Parts of its width and height that a JPEG can be decoded at: its blocks are 8 pixels wide."""
+"""Divisors of width and height at which a JPEG can be decoded: its blocks are 8 pixels wide."""
 
 _MARGIN = 2
-"""How often the least side must fit into the shrunk photo's shorter side. At 2 the resized result of photos differs
-from that of the whole one by 0.1 to 0.4 gray levels on average and by 5 at most; at 1 by up to 65."""
+"""Least ratio of the shrunk photo's shorter side to `least_side`. At 2 the resized result of photos differs from that
+of the full-size photo by 0.1 to 0.4 gray levels on average and by 5 at most; at 1 by up to 65."""
 
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _NUM_START_BYTES = 64
@@ -36,41 +33,36 @@ _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
 def decode_image(
-    path: str | Path, num_channels: int, digest: bytes | None = None, least_side: int | None = None
+    path: str | Path, num_channels: int, expected_hash: bytes | None = None, least_side: int | None = None
 ) -> Tensor:
-    """Returns the picture in a file, upright; of an animation, the first frame.
+    """Returns the image in a file, upright; of an animation, the first frame.
 
     Args:
-        path: a file in a format that Pillow can decode, whatever its name ends with; HEIC needs pillow-heif.
+        path: a file in any format that Pillow can decode, whatever its extension; HEIC needs pillow-heif.
         num_channels: 3 for RGB (transparency is dropped), 1 for luminance.
-        digest: that the file's bytes must have, see `digest_of`; None for not checked.
-        least_side: pixels that the shorter side must keep for what the picture is wanted for; a JPEG of 3 megapixels
-            or more is then decoded at a half, a quarter or an eighth of its size if that leaves twice as many. None
-            for always whole.
+        expected_hash: `content_hash` that the file must have; None to skip the check.
+        least_side: pixels that the shorter side needs; a JPEG of 3 megapixels or more is decoded at a half, a quarter
+            or an eighth of its size if that leaves at least twice as many. None for full size.
 
     Returns:
         (num_channels, height, width), uint8.
 
     Raises:
-        ValueError: the file can't be read or decoded, has more pixels than Pillow takes for safe, or another digest.
+        ValueError: the file can't be read or decoded, has more pixels than Pillow considers safe, or another hash.
     """
     with _reading(path):
         content = Path(path).read_bytes()
-    if digest is not None and digest_of(content) != digest:
+    if expected_hash is not None and content_hash(content) != expected_hash:
         raise ValueError(f"data.root: {path} has changed since this run began. Fix: start again.")
     with _opened(path, io.BytesIO(content), least_side) as picture:
         return pixels_of(picture, num_channels)
 
 
 def pixels_of(picture: Image.Image, num_channels: int) -> Tensor:
-    """Returns a picture's pixels, upright, (num_channels, height, width), uint8; see `decode_image`.
-
-    Args:
-        picture: is turned upright in place, as its EXIF says.
-        num_channels: 3 or 1.
+    """Returns the pixels of an image, (num_channels, height, width), uint8; turns it upright in place by its EXIF.
 
     Raises:
-        ValueError: its channels have more than 16 bits.
+        ValueError: the channels have more than 16 bits.
     """
     ImageOps.exif_transpose(picture, in_place=True)
     pixels = torch.from_numpy(np.array(_convert(picture, "RGB" if num_channels == 3 else "L")))
@@ -78,10 +70,10 @@ def pixels_of(picture: Image.Image, num_channels: int) -> Tensor:
 
 
 def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, int]:
-    """Returns the sides that `decode_image` gives a picture, in either order, from the first bytes of its file.
+    """Returns width and height of the result of `decode_image`, in either order, from the header of the file.
 
     Raises:
-        ValueError: as `decode_image`, as far as the beginning of the file tells.
+        ValueError: the header can't be read.
     """
     with _reading(path), Path(path).open("rb") as file, _opened(path, file, least_side) as picture:
         size: tuple[int, int] = picture.size
@@ -89,34 +81,26 @@ def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, 
 
 
 def shrink_of(size: tuple[int, int], least_side: int | None) -> int:
-    """Returns at which part of its width and height a JPEG is decoded: 1 (whole), 2, 4 or 8.
-
-    Args:
-        size: of the picture, pixels.
-        least_side: see `decode_image`.
-    """
-    if least_side is None or size[0] * size[1] < _LEAST_PIXELS_TO_SHRINK:
+    """Returns the divisor of width and height at which a JPEG of `size` pixels is decoded: 1, 2, 4 or 8."""
+    if least_side is None or size[0] * size[1] < _MIN_PIXELS_TO_SHRINK:
         return 1
     return next((shrink for shrink in _SHRINKS if min(size) // shrink >= _MARGIN * least_side), 1)
 
 
 class TooManyPixelsError(ValueError):
-    """A picture is larger than is wanted, by what it says of its size."""
+    """The header of an image promises more pixels than are allowed."""
 
 
 def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, max_pixels: int) -> Tensor:
-    """Returns the picture that somebody has sent; see `decode_image`.
+    """Returns the image in an untrusted, seekable stream; see `decode_image`.
 
     Args:
-        file: can be sought in.
-        num_channels: 3 or 1.
-        least_side: see `decode_image`.
-        max_pixels: that the whole picture may have, before anything of it is decoded.
+        max_pixels: limit of the full size, checked before anything is decoded.
 
     Raises:
-        TooManyPixelsError: it has more.
+        TooManyPixelsError: the image has more pixels.
         ValueError: it can't be decoded; the reason is short and names no file.
-        MemoryError: there is no memory for it.
+        MemoryError: there isn't enough memory for it.
     """
     allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
@@ -128,7 +112,7 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
                 return pixels_of(picture, num_channels)
     except ValueError as error:
         cause = error.__cause__
-        if isinstance(cause, MemoryError):  # which is no fault of the picture's
+        if isinstance(cause, MemoryError):  # not a fault of the image
             raise cause from error
         if isinstance(cause, Image.DecompressionBombError):
             raise TooManyPixelsError(f"it has more than {allowed} megapixels") from error
@@ -140,7 +124,7 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
 
 @cache
 def heif_version() -> str | None:
-    """Returns the version of pillow-heif, on which the pixels of HEIC pictures depend; None if it isn't installed."""
+    """Returns the version of pillow-heif, on which the pixels of HEIC images depend; None if it isn't installed."""
     try:
         return version("pillow-heif")
     except PackageNotFoundError:
@@ -159,50 +143,46 @@ def _reading(path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterator[Image.Image]:
-    """Gives a file's picture, not decoded yet; whatever goes wrong with it becomes a sentence with the file's name."""
+    """Opens an image without decoding it; turns any error into a ValueError that names the file."""
     start = file.read(_NUM_START_BYTES)
     if _is_heif(start):
         _register_heif(path)
     try:
         with warnings.catch_warnings():
-            # They don't name the file. Of those, a photo of 100 megapixels isn't wrong, metadata that can't be read
-            # doesn't change a pixel, and whatever does change them raises.
+            # Pillow's warnings don't name the file: about 100 megapixels, which are fine, or unreadable metadata,
+            # which doesn't change a pixel. Whatever does change pixels raises an error.
             warnings.filterwarnings("ignore", module=r"PIL\.")
             with Image.open(file) as picture:
                 refuse_program(picture.format)
                 shrink = shrink_of(picture.size, least_side)
-                if shrink > 1:  # nothing happens to what is no JPEG
+                if shrink > 1:  # without effect on formats other than JPEG
                     picture.draft(None, (picture.width // shrink, picture.height // shrink))
                 yield picture
-    # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
+    # On broken bytes Pillow's plugins raise nearly anything: OSError, SyntaxError, struct.error, IndexError.
     except Exception as error:
         reason = "it is empty" if not start else _reason(error)
         raise ValueError(f"data.root: can't decode {path} ({reason}). Fix: remove or replace that file.") from error
 
 
 def _reason(error: Exception) -> str:
-    """Returns what is wrong with a picture, for people."""
+    """Returns why an image can't be decoded, for people."""
     if isinstance(error, ProgramError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
-        return "it is no picture, or of a format that Pillow doesn't know"
+        return "it is not an image, or of a format that Pillow doesn't know"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more pixels than are safe to decode: {str(error).rstrip('.')}"
     return f"{type(error).__name__}: {error}"
 
 
 def _is_heif(start: bytes) -> bool:
-    """Whether a file is a HEIC picture by its first bytes: it may be named otherwise."""
-    is_avif = b"avif" in start[8:]  # one of the brands that it is compatible with; Pillow itself decodes that
+    """Whether a file is a HEIC image by its first bytes, whatever its extension."""
+    is_avif = b"avif" in start[8:]  # among the compatible brands; Pillow itself decodes AVIF
     return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and not is_avif
 
 
 def _register_heif(path: str | Path) -> None:
-    """Has Pillow decode HEIC.
-
-    Raises:
-        ValueError: pillow-heif isn't installed.
-    """
+    """Registers pillow-heif with Pillow; ValueError if it isn't installed."""
     if "HEIF" in Image.OPEN:
         return
     try:
@@ -216,7 +196,7 @@ def _register_heif(path: str | Path) -> None:
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Returns the image in `mode`, RGB or L, with 8 bits a channel."""
+    """Returns the image in `mode`, RGB or L, with 8 bits per channel."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow clips 16-bit gray at 255 instead of scaling it.
         image = Image.fromarray((np.asarray(image) >> (_depth(image) - 8)).astype(np.uint8))
@@ -231,5 +211,5 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _depth(image: Image.Image) -> int:
-    """Returns the bits a pixel of an image of 16-bit integers: a TIFF may use 12 of them."""
+    """Returns the bits per pixel of an image of 16-bit integers, of which a TIFF may use 12."""
     return int(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0])

@@ -1,6 +1,6 @@
-"""Decoded pictures as rows of few shapes, and back again; where rows are kept is the business of `features`.
+"""Decoded images packed into tensors of few shapes for the store, and unpacked again.
 
-Whole pictures, each of another size, are packed into rows whose lengths are those of a geometric series.
+Whole images of any size are packed into vectors, whose lengths form a geometric series.
 """
 
 import math
@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.core.types import InputSpec
-from regraft.data.images.decoded_images import DecodedFiles, by_index, code_digest
+from regraft.data.images.decoded_images import DecodedFiles, by_index, code_hash
 from regraft.data.images.decoding import decoded_size, heif_version
+from regraft.data.images.samples import FileImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import in_order
-from regraft.data.sources.base import FileImages
 from regraft.data.splits import Part
 
 _CODE = (
@@ -29,117 +29,116 @@ _CODE = (
 _HEADER_BYTES = 12
 
 
-class Rows(Protocol):
-    """Gives pictures that are kept as rows, see `DecodedView`."""
+class StoredPixels(Protocol):
+    """The packed images of a split in a store, by position in the split."""
 
-    def read(self, places: Tensor) -> Tensor:
-        """Returns the rows at some places of a split, which are of one shape."""
+    def read(self, positions: Tensor) -> Tensor:
+        """Returns images of one shape, (batch, *shape), uint8."""
 
-    def each(self, places: Tensor) -> Iterator[Tensor]:
-        """Yields the rows at some places of a split, whatever their shapes."""
+    def each(self, positions: Tensor) -> Iterator[Tensor]:
+        """Yields images of any shapes, uint8."""
 
 
 class StoredFiles:
-    """Reads what was decoded before.
+    """Reads decoded images from a store.
 
     Args:
-        rows: a split's pictures, as a `DecodedView` gave them.
-        indices: (num_images,), int64, the split's places in its source.
-        is_whole: whether they are whole pictures.
+        pixels: of a split, packed by its `DecodedView`.
+        indices: (num_images,), int64, of the split's images in the source.
+        is_whole: whether they are whole images of any size.
     """
 
     is_stored = True
 
-    def __init__(self, rows: Rows, indices: Tensor, *, is_whole: bool) -> None:
-        self._rows = rows
-        self._place_of = torch.full((int(indices.max()) + 1,), -1)
-        self._place_of[indices] = torch.arange(len(indices))
+    def __init__(self, pixels: StoredPixels, indices: Tensor, *, is_whole: bool) -> None:
+        self._pixels = pixels
+        self._position_of = torch.full((int(indices.max()) + 1,), -1)
+        self._position_of[indices] = torch.arange(len(indices))
         self._is_whole = is_whole
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
-        """Returns stored pictures; see `Decoded`."""
-        places = self._place_of[torch.from_numpy(indices)]
-        return map(unpacked, self._rows.each(places)) if self._is_whole else self._rows.read(places)
+        """Returns stored images, see `Decoded.read`."""
+        positions = self._position_of[torch.from_numpy(indices)]
+        return map(unpack, self._pixels.each(positions)) if self._is_whole else self._pixels.read(positions)
 
 
 class DecodedView:
-    """A split's pictures before any random draw, as rows to be kept.
+    """A split's images before any random transform, packed for the store.
 
     Args:
-        part: the split; its images are files.
-        digests: hash of each file's content, (num_images, 16), uint8.
-        spec: what the backbone wants.
+        part: a split of `FileImages`.
+        content_hashes: (num_images, HASH_BYTES), uint8.
         augment: of training batches; None for evaluation.
         num_workers: loader processes.
     """
 
     def __init__(
-        self, part: Part, digests: np.ndarray, spec: InputSpec, augment: Augment | None, *, num_workers: int
+        self, part: Part, content_hashes: np.ndarray, spec: InputSpec, augment: Augment | None, *, num_workers: int
     ) -> None:
-        assert isinstance(part.images, FileImages)
-        self.digests = digests
+        assert isinstance(part.samples, FileImages)
+        self.content_hashes = content_hashes
         self._part = part
-        self._files = DecodedFiles(part.images, spec, augment, by_index(part, digests))
+        self._files = DecodedFiles(part.samples, spec, augment, by_index(part, content_hashes))
         self._num_workers = num_workers
 
     @property
     def transform(self) -> dict[str, Any]:
-        """All that a row depends on besides its file and the versions of Pillow and torchvision, as plain types."""
+        """Everything that packed pixels depend on except the file and the versions of Pillow and torchvision."""
         files = self._files
         what = {"whole": files.is_whole, "least_side": files.least_side, "num_channels": files.spec.num_channels}
-        # Normalising comes later, and whole pictures are resized later, too.
+        # Normalising comes later; whole images are also resized later.
         square = {} if files.is_whole else asdict(replace(files.spec, mean=None, std=None))
-        return {"kind": "decoded", "code": code_digest(*_CODE), "heif": heif_version()} | what | square
+        return {"kind": "decoded", "code": code_hash(*_CODE), "heif": heif_version()} | what | square
 
-    def label(self, row_shape: tuple[int, ...]) -> str:
-        """Returns what rows of a shape are, for people."""
+    def label(self, shape: tuple[int, ...]) -> str:
+        """Returns a description of the packed images of a shape, for people."""
         if self._files.is_whole:
-            return f"decoded images, whole, {decimal(row_shape[0])} each"
-        return f"decoded images, {self._files.spec.image_size} px{', gray' if row_shape[0] == 1 else ''}"
+            return f"decoded images, whole, {decimal(shape[0])} each"
+        return f"decoded images, {self._files.spec.image_size} px{', gray' if shape[0] == 1 else ''}"
 
     @property
-    def possible_row_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes that rows can have."""
+    def possible_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes that packed images can have."""
         if self._files.is_whole:
             return [(length,) for length in _LENGTHS]
         return [(self._files.spec.num_channels, self._files.spec.image_size, self._files.spec.image_size)]
 
-    def row_shapes(self, places: Tensor) -> list[tuple[int, ...]]:
-        """Returns the shape of each row, from the first bytes of its file.
+    def shapes(self, positions: Tensor) -> list[tuple[int, ...]]:
+        """Returns the packed shape of each image, from the first bytes of its file.
 
         Args:
-            places: (num_images,), int64, of the split.
+            positions: (num_images,), int64, in the split.
 
         Raises:
-            ValueError: a file is no picture.
+            ValueError: a file isn't an image.
         """
         if not self._files.is_whole:
-            return self.possible_row_shapes * len(places)
+            return self.possible_shapes * len(positions)
         images, num_channels = self._files.images, self._files.spec.num_channels
         sizes = (
-            decoded_size(images.path(index), self._files.least_side) for index in self._part.indices[places].tolist()
+            decoded_size(images.path(index), self._files.least_side) for index in self._part.indices[positions].tolist()
         )
-        return [(_row_length(num_channels * width * height),) for width, height in sizes]
+        return [(_packed_length(num_channels * width * height),) for width, height in sizes]
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
-        """Yields for each batch its rows by shape: which of the batch they are, and (num_rows, *row_shape), uint8.
+        """Yields the packed images of each batch by shape: their positions in the batch, and (num, *shape), uint8.
 
         Args:
-            batches: of each the places of its images in the split, (batch,), int64.
+            batches: positions in the split of each batch's images, (batch,), int64.
 
         Raises:
-            ValueError: a file can't be decoded, or isn't what it was when its digest was taken.
+            ValueError: a file can't be decoded, or has changed since it was hashed.
         """
-        keys = [self._part.indices[places].numpy() for places in batches]
-        yield from in_order(_RowBatches(self._files), keys, self._num_workers)
+        keys = [self._part.indices[positions].numpy() for positions in batches]
+        yield from in_order(_PackedBatches(self._files), keys, self._num_workers)
 
-    def stored(self, rows: Rows) -> StoredFiles:
-        """Returns what reads the rows of all of the split's images."""
-        return StoredFiles(rows, self._part.indices, is_whole=self._files.is_whole)
+    def stored(self, pixels: StoredPixels) -> StoredFiles:
+        """Returns the reader of the split's images from a store."""
+        return StoredFiles(pixels, self._part.indices, is_whole=self._files.is_whole)
 
 
-class _RowBatches(Dataset[list[tuple[np.ndarray, Tensor]]]):
-    """Few tensors a batch, because each one on its way from a loader process opens a file."""
+class _PackedBatches(Dataset[list[tuple[np.ndarray, Tensor]]]):
+    """Few tensors per batch, because every tensor sent by a loader process opens a file."""
 
     def __init__(self, files: DecodedFiles) -> None:
         self._files = files
@@ -148,40 +147,36 @@ class _RowBatches(Dataset[list[tuple[np.ndarray, Tensor]]]):
         decoded = self._files.read(indices)
         if isinstance(decoded, Tensor):
             return [(np.arange(len(indices)), decoded)]
-        rows = [packed(image) for image in decoded]
-        lengths = np.array([len(row) for row in rows])
+        packed = [pack(image) for image in decoded]
+        lengths = np.array([len(vector) for vector in packed])
         return [
-            (places, torch.stack([rows[place] for place in places]))
-            for places in ((lengths == length).nonzero()[0] for length in np.unique(lengths))
+            (positions, torch.stack([packed[position] for position in positions]))
+            for positions in ((lengths == length).nonzero()[0] for length in np.unique(lengths))
         ]
 
 
-def packed(image: Tensor) -> Tensor:
-    """Returns a picture as a row: its shape, its pixels, and zeros up to the row's length.
+def pack(image: Tensor) -> Tensor:
+    """Returns an image as a vector: its shape, its pixels, and zeros up to one of the lengths.
 
     Args:
         image: (channels, height, width), uint8.
     """
-    row = torch.zeros(_row_length(image.numel()), dtype=torch.uint8)
-    row[:_HEADER_BYTES] = torch.tensor(image.shape, dtype=torch.int32).view(torch.uint8)
-    row[_HEADER_BYTES : _HEADER_BYTES + image.numel()] = image.reshape(-1)
-    return row
+    packed = torch.zeros(_packed_length(image.numel()), dtype=torch.uint8)
+    packed[:_HEADER_BYTES] = torch.tensor(image.shape, dtype=torch.int32).view(torch.uint8)
+    packed[_HEADER_BYTES : _HEADER_BYTES + image.numel()] = image.reshape(-1)
+    return packed
 
 
-def unpacked(row: Tensor) -> Tensor:
-    """Returns the picture that was packed into a row, (channels, height, width), uint8."""
-    shape = row[:_HEADER_BYTES].view(torch.int32).tolist()
-    return row[_HEADER_BYTES : _HEADER_BYTES + math.prod(shape)].view(shape)
+def unpack(packed: Tensor) -> Tensor:
+    """Returns a packed image, (channels, height, width), uint8."""
+    shape = packed[:_HEADER_BYTES].view(torch.int32).tolist()
+    return packed[_HEADER_BYTES : _HEADER_BYTES + math.prod(shape)].view(shape)
 
 
-def _row_length(num_bytes: int) -> int:
-    """Returns the length of the shortest row that takes so many bytes of pixels."""
+def _packed_length(num_bytes: int) -> int:
+    """Returns the least length that holds so many bytes of pixels."""
     return next(length for length in _LENGTHS if length >= num_bytes + _HEADER_BYTES)
 
 
-def _lengths() -> list[int]:
-    """Returns lengths of rows, ascending, from 4 KiB to 1 GiB, each a fifth above the one before."""
-    return [2**12 * round(2 ** (step / 4) * 16) // 16 for step in range(73)]
-
-
-_LENGTHS = _lengths()
+# From 4 KiB to 1 GiB, each about a fifth above the one before.
+_LENGTHS = [2**12 * round(2 ** (step / 4) * 16) // 16 for step in range(73)]

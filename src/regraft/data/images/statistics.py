@@ -1,4 +1,4 @@
-"""Mean and standard deviation of training pixels, for backbones whose weights bring none."""
+"""Mean and standard deviation of training pixels, for backbones without pretrained weights."""
 
 import torch
 from torch import Tensor
@@ -6,8 +6,8 @@ from torch import Tensor
 from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
 from regraft.data.images.decoded_images import DecodedFiles
+from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.batch import match_channels
-from regraft.data.sources.base import ArrayImages
 from regraft.data.splits import Part
 
 MAX_FILES = 2_000
@@ -17,22 +17,19 @@ _FILES_AT_ONCE = 32
 
 
 def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
-    """Returns the spec with mean and std; as it is, if it has them.
+    """Returns the spec with mean and std of the training samples; unchanged if it has them already.
 
-    Args:
-        spec: what the backbone wants.
-        train: the training samples. Arrays are taken whole, at their own size; of files the evaluation views of a
-            seeded sample of at most MAX_FILES.
-        seed: for the sample.
+    Images in memory count at their own size; of files a random sample of at most MAX_FILES evaluation views does.
     """
     if spec.is_normalised:
         return spec
     counts = torch.zeros(spec.num_channels, 256, dtype=torch.int64)
-    if isinstance(train.images, ArrayImages):
+    if isinstance(train.samples, ArrayImages):
         for indices in train.indices.split(_CHUNK):
-            counts += _histograms(match_channels(train.images.pixels[indices], spec.num_channels))
+            counts += _histograms(match_channels(train.samples.pixels[indices], spec.num_channels))
     else:
-        files = DecodedFiles(train.images, spec, augment=None)
+        assert isinstance(train.samples, FileImages)
+        files = DecodedFiles(train.samples, spec, augment=None)
         for indices in _sample(train.indices, seed).split(_FILES_AT_ONCE):
             views = files.read(indices.numpy())
             assert isinstance(views, Tensor)
@@ -40,7 +37,7 @@ def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
     levels = torch.arange(256, dtype=torch.float64) / 255
     shares = counts.to(torch.float64) / counts.sum(1, keepdim=True)
     mean = shares @ levels
-    # A channel without contrast would be divided by zero; one gray level is the least that a picture can vary by.
+    # A channel without contrast would be divided by zero; one gray level is the least possible difference.
     std = (shares @ levels.square() - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
     return spec.with_statistics(tuple(mean.tolist()), tuple(std.tolist()))
 
@@ -51,6 +48,6 @@ def _sample(indices: Tensor, seed: int) -> Tensor:
 
 
 def _histograms(images: Tensor) -> Tensor:
-    """Returns how often each level occurs, (channels, 256), int64. Counting is exact, however many pixels there are."""
+    """Returns the histogram of each channel, (channels, 256), int64: exact for any number of pixels."""
     channels = images.transpose(0, 1).flatten(1)
     return torch.stack([torch.bincount(channel, minlength=256) for channel in channels])

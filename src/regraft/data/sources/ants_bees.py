@@ -1,4 +1,4 @@
-"""The ants and bees photos of PyTorch's transfer-learning tutorial: a folder data set that is fetched by URL."""
+"""The ants and bees photos of PyTorch's transfer-learning tutorial: a folder data set, downloaded from a URL."""
 
 import tempfile
 import zipfile
@@ -22,8 +22,7 @@ class AntsBeesSource:
     Args:
         root: a folder that has `train` and `val`, or that holds or will hold `hymenoptera_data`.
         url: of the archive.
-        md5: of the archive, or None. PyTorch publishes none, so without it what was unpacked is checked instead: the
-            classes and the number of images in each split.
+        md5: of the archive. PyTorch doesn't publish it, so None checks the unpacked classes and numbers of images.
     """
 
     def __init__(self, *, root: str, url: str, md5: str | None) -> None:
@@ -32,15 +31,15 @@ class AntsBeesSource:
         self._md5 = md5
 
     def is_here(self) -> bool:
-        """Whether there is nothing to fetch, or nowhere to fetch it to."""
+        """Whether `prepare` would download nothing."""
         return self._root.is_file() or self._folder() is not None
 
     def prepare(self) -> None:
-        """Fetches the photos, unless they are there.
+        """Downloads the photos, unless they are there.
 
         Raises:
-            FileNotFoundError: they are neither there nor to be fetched, or the root is a file.
-            ValueError: what was fetched isn't the data set.
+            FileNotFoundError: they aren't there and can't be downloaded, or the root is a file.
+            ValueError: the downloaded archive isn't the data set.
         """
         refuse_file(self._root)
         if self._folder() is not None:
@@ -51,7 +50,7 @@ class AntsBeesSource:
             "data=digits, or data=ants_bees data.root=PATH for a copy that you have",
         )
         self._root.mkdir(parents=True, exist_ok=True)
-        # Moved into place only when whole, so a killed download is never taken for the data set.
+        # Moved into place only when complete, so that an interrupted download is never taken for the data set.
         with tempfile.TemporaryDirectory(dir=self._root, prefix=f".{FOLDER}-") as folder:
             download_url(self._url, folder, "archive.zip", self._md5)
             unpack(Path(folder, "archive.zip"), Path(folder))
@@ -63,7 +62,7 @@ class AntsBeesSource:
         return self._source().splits()
 
     def tree(self) -> Tree:
-        """Returns what lies in the folder, whatever is wrong with it."""
+        """Returns the content of the folder, including its problems."""
         return self._source().tree()
 
     def _source(self) -> FolderSource:
@@ -83,7 +82,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpacks a zip file.
 
     Raises:
-        ValueError: it is no zip file, or a member would be written outside of the folder.
+        ValueError: it is not a zip file, or a member would be written outside of the folder.
     """
     if not zipfile.is_zipfile(archive):
         raise ConfigError("data.url", "what was fetched is no zip file. Fix: check data.url, or try again.")
@@ -97,11 +96,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def check_content(folder: Path) -> None:
-    """Checks that a fetched folder holds what the tutorial's archive holds.
-
-    Raises:
-        ValueError: other classes or other numbers of images.
-    """
+    """Checks that a downloaded folder has the classes and numbers of images of the tutorial; ValueError otherwise."""
     splits = FolderSource(root=str(folder), on_error="raise").splits()
     num_test = 0 if splits.test is None else len(splits.test)
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):

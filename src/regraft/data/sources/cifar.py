@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, "Learning multiple layers of features from tiny images", 2009).
 
-torchvision downloads and checks the files. They are pickles, so they are read here, where none can run code.
+torchvision downloads and checks the files. They are pickles, so they are read here, without running any code.
 """
 
 import pickle
@@ -13,7 +13,8 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
 from regraft.core.errors import ConfigError, MissingFileError
-from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.images.samples import ArrayImages
+from regraft.data.sources.base import Splits
 from regraft.data.sources.tree import check_reachable, refuse_file
 
 
@@ -22,8 +23,8 @@ class CIFAR10Source:
 
     Args:
         root: folder that holds, or will hold, `cifar-10-batches-py`.
-        verify: whether the files must have the official checksums. Without, files that are there are taken as they
-            are, and nothing is downloaded; of their pickles only arrays and plain types are read.
+        verify: whether the files must have the official checksums. If not, existing files are used as they are, and
+            nothing is downloaded; of their pickles only arrays and plain types are read.
     """
 
     def __init__(self, *, root: str, verify: bool) -> None:
@@ -35,11 +36,11 @@ class CIFAR10Source:
         return not self._verify or self._root.is_file() or not _missing(CIFAR10, self._root)
 
     def prepare(self) -> None:
-        """Downloads what is missing and checks it; see `_prepare`."""
+        """Downloads the files if they are missing, and checks them."""
         _prepare(CIFAR10, self._root, self._verify)
 
     def splits(self) -> Splits:
-        """Returns the official train and test."""
+        """Returns the official train and test splits."""
         return _read(CIFAR10, self._root, "label_names", "labels")
 
 
@@ -48,7 +49,7 @@ class CIFAR100Source:
 
     Args:
         root: folder that holds, or will hold, `cifar-100-python`.
-        verify: see CIFAR10Source.
+        verify: as for CIFAR10Source.
         labels: `fine` or `coarse`.
     """
 
@@ -64,11 +65,11 @@ class CIFAR100Source:
         return not self._verify or self._root.is_file() or not _missing(CIFAR100, self._root)
 
     def prepare(self) -> None:
-        """Downloads what is missing and checks it; see `_prepare`."""
+        """Downloads the files if they are missing, and checks them."""
         _prepare(CIFAR100, self._root, self._verify)
 
     def splits(self) -> Splits:
-        """Returns the official train and test."""
+        """Returns the official train and test splits."""
         return _read(CIFAR100, self._root, f"{self._labels}_label_names", f"{self._labels}_labels")
 
 
@@ -76,7 +77,7 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
     """Makes sure that all files are there, with their official checksums if `verify`.
 
     Raises:
-        FileNotFoundError: a file is missing and isn't to be, or can't be, downloaded; or the root is a file.
+        FileNotFoundError: a file is missing and can't be downloaded, or `verify` is off; or the root is a file.
         ValueError: all files are there, with other checksums.
     """
     refuse_file(root)
@@ -91,7 +92,7 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
             )
         return
     if not missing:
-        # Downloading anew would overwrite files that may be the user's own.
+        # Downloading again would overwrite files that may be the user's own.
         wrong = [name for name, md5 in _checksums(dataset).items() if not check_integrity(folder / name, md5)]
         if wrong:
             raise ConfigError(
@@ -119,7 +120,7 @@ def _missing(dataset: type[CIFAR10], root: Path) -> list[str]:
 
 
 def _read(dataset: type[CIFAR10], root: Path, names_key: str, labels_key: str) -> Splits:
-    """Returns both splits, read without checksums: `_prepare` has seen to them, once and not at every reading."""
+    """Returns both splits, without checking checksums again."""
     folder = root / dataset.base_folder
     names = tuple(_unpickled(folder / dataset.meta["filename"])[names_key])
     parts = []
@@ -135,7 +136,7 @@ class _Arrays(pickle.Unpickler):
     """Reads pickles of plain types and NumPy arrays; anything else, which could run code, is refused."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns what an array is made of."""
+        """Returns the parts of an array; refuses anything else."""
         made_of = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
         if (module.removeprefix("numpy.core.").removeprefix("numpy._core."), name) not in made_of:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which reading could run")
@@ -143,11 +144,7 @@ class _Arrays(pickle.Unpickler):
 
 
 def _unpickled(path: Path) -> dict[str, Any]:
-    """Returns what one of CIFAR's files holds.
-
-    Raises:
-        ValueError: it is damaged, or would run code.
-    """
+    """Returns the content of one of CIFAR's files; ValueError if it is damaged or would run code."""
     try:
         with path.open("rb") as file:
             content: dict[str, Any] = _Arrays(file, encoding="latin1").load()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.images.samples import ArrayImages
+from regraft.data.sources.base import Splits
 
 MAX_VALUE = 16
 

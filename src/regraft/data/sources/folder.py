@@ -1,4 +1,4 @@
-"""A folder of photos: one subfolder a class, with or without split folders above them."""
+"""A folder of photos: one subfolder per class, with or without folders for the splits."""
 
 import logging
 import os
@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regraft.core.errors import ConfigError, MissingFileError
-from regraft.data.images.file_reading.problems import told
+from regraft.data.findings import readable
+from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
-from regraft.data.images.validation.findings import readable
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.tree import LAYOUT, Tree, refuse_file
 
-# Not before a training has been composed: a check of a folder does without torch.
+# `regraft data check` of a folder doesn't need torch.
 if TYPE_CHECKING:
-    from regraft.data.sources.base import FileImages, Splits
+    from regraft.data.images.samples import FileImages
+    from regraft.data.sources.base import Splits
 
 EXTENSIONS = frozenset(
     {
@@ -24,7 +25,7 @@ EXTENSIONS = frozenset(
         *("bmp", "dib", "tif", "tiff", "tga", "ppm", "pgm", "pbm", "pnm"),
     }
 )
-"""Pictures that Pillow decodes, HEIC with pillow-heif; of an animation, the first frame."""
+"""Of images that Pillow decodes, HEIC with pillow-heif."""
 
 _MAX_LISTED = 10
 
@@ -32,17 +33,16 @@ _log = logging.getLogger(__name__)
 
 
 class FolderSource:
-    """Images in class folders, searched to any depth; hidden files and folders are passed over.
+    """Images in class folders, searched to any depth; hidden files and folders are ignored.
 
-    With `train` and `val` but no `test`, `val` is the test split, so that no checkpoint is chosen on the images of the
-    final figure.
+    With `train` and `val` but no `test`, `val` is the test split, so that no checkpoint is selected on the images of
+    the final metrics.
 
     Args:
-        root: the folder.
-        on_error: what is done about images that can't be decoded: `raise`, or `skip`, as if they weren't there.
+        on_error: how to handle images that can't be decoded: `raise`, or `skip` to leave them out.
 
     Raises:
-        ValueError: `on_error` is something else.
+        ValueError: an argument is invalid.
     """
 
     def __init__(self, *, root: str, on_error: str) -> None:
@@ -54,41 +54,37 @@ class FolderSource:
         self._on_error = on_error
 
     def prepare(self) -> None:
-        """Checks that the folder exists.
-
-        Raises:
-            FileNotFoundError: it doesn't, or is a file.
-        """
+        """Checks that the folder exists; raises FileNotFoundError otherwise."""
         refuse_file(self._root)
         if not self._root.is_dir():
             raise MissingFileError("data.root", f"there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
 
     def tree(self) -> Tree:
-        """Returns what lies in the folder, whatever is wrong with it."""
+        """Returns the content of the folder, including its problems."""
         self.prepare()
         return scan(self._root, EXTENSIONS)
 
     def splits(self) -> "Splits":
-        """Returns the splits that the folders define. Images that haven't been seen before are decoded once.
+        """Returns the splits that the folders define. New images are decoded once, to check them.
 
         Raises:
-            ValueError: no class, an empty class, a class name that isn't UTF-8, other classes in one split than in
-                another; or images that can't be decoded, unless they are skipped.
+            ValueError: no class, an empty class, a class name that isn't UTF-8, different classes in the splits; or
+                images that can't be decoded, unless they are skipped.
         """
         from regraft.data.sources.base import Splits
 
         tree = self.tree()
         if tree.faults:
             raise ValueError(" ".join(f"data.root: {fault.sentence}" for fault in tree.faults))
-        _say_what_is_apart(tree)
+        _log_ignored(tree)
         paths = [path for split in tree.folders for path in tree.paths(split)]
         read = read_all(self._root, paths, tree.closed, logged_progress)
         skipped = self._unusable(tree, paths, read)
-        digests = np.where(read.is_fresh[:, None], read.facts["digest"], 0)
+        hashes = np.where(read.is_fresh[:, None], read.facts["content_hash"], 0)
         images, start = {}, 0
         for split in tree.folders:
             stop = start + len(tree.paths(split))
-            images[split] = _file_images(tree, split, skipped, digests[start:stop])
+            images[split] = _file_images(tree, split, skipped, hashes[start:stop])
             start = stop
         if "val" in images and "test" not in images:
             _log.info(
@@ -100,14 +96,14 @@ class FolderSource:
         return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
 
     def _unusable(self, tree: Tree, paths: list[str], read: Read) -> dict[str, str]:
-        """Returns why each image is left out that can't be decoded, by its path.
+        """Returns the images that can't be decoded, with the reasons.
 
         Raises:
-            ValueError: there are some, and they aren't to be skipped, or nothing of their class would be left.
+            ValueError: there are some, and `on_error` is `raise` or nothing of their class would be left.
         """
         found = {}
         for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
-            found[paths[number]] = told(read.facts["problem"][number].decode(), read.details.get(number, ""))
+            found[paths[number]] = described(read.facts["problem"][number].decode(), read.details.get(number, ""))
         if not found:
             return {}
         listed = _listed([f"{readable(path)}: {reason}" for path, reason in found.items()])
@@ -130,19 +126,17 @@ class FolderSource:
         return found
 
 
-def _say_what_is_apart(tree: Tree) -> None:
+def _log_ignored(tree: Tree) -> None:
     beside, runs = tree.apart["beside"], tree.apart["runs"]
     if beside:
         _log.info("Folders beside %s are ignored: %s.", tree.root / tree.folders["train"], ", ".join(beside))
     for folder in runs:
-        _log.info("%s holds runs and is no class.", tree.root / folder)
+        _log.info("%s contains runs and is ignored.", tree.root / folder)
     for folder in tree.folders.values():
         prefix = folder + os.sep if folder else ""
         num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
         if num_others:
-            _log.info(
-                "%d files below %s are no images by their extension and are ignored.", num_others, tree.root / folder
-            )
+            _log.info("%d files in %s don't have an image's extension and are ignored.", num_others, tree.root / folder)
 
 
 def _listed(phrases: list[str]) -> str:
@@ -150,10 +144,10 @@ def _listed(phrases: list[str]) -> str:
     return shown if len(phrases) <= _MAX_LISTED else f"{shown}; and {len(phrases) - _MAX_LISTED:,} more"
 
 
-def _file_images(tree: Tree, split: str, skipped: dict[str, str], digests: np.ndarray) -> "FileImages":
+def _file_images(tree: Tree, split: str, skipped: dict[str, str], hashes: np.ndarray) -> "FileImages":
     import torch
 
-    from regraft.data.sources.base import FileImages
+    from regraft.data.images.samples import FileImages
 
     classes = list(tree.classes[split].values())
     labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in classes]))
@@ -161,5 +155,5 @@ def _file_images(tree: Tree, split: str, skipped: dict[str, str], digests: np.nd
     if skipped:
         is_kept = np.array([path not in skipped for path in paths])
         paths = [path for path in paths if path not in skipped]
-        labels, digests = labels[torch.from_numpy(is_kept)], digests[is_kept]
-    return FileImages.from_names(tree.root, paths, labels, digests if digests.any() else None)
+        labels, hashes = labels[torch.from_numpy(is_kept)], hashes[is_kept]
+    return FileImages.from_names(tree.root, paths, labels, hashes if hashes.any() else None)

@@ -1,6 +1,6 @@
-"""Looks through a folder of photos, whose files aren't opened.
+"""Scan of a folder of classes, without opening its files.
 
-What is wrong with it is collected, not raised: a training refuses it, a check lists it. No torch.
+Problems are collected, not raised: a training refuses the folder, a check lists them. No torch.
 """
 
 import os
@@ -8,12 +8,12 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from regraft.data.images.validation.findings import Finding, items_of
+from regraft.data.findings import Finding, items_of
 from regraft.data.sources.tree import LAYOUT, Tree, class_faults
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
-# Of file managers, trash cans and network disks; what starts with a dot or two underscores is hidden anyway.
+# Folders of file managers, trash cans and network disks; names that start with a dot or two underscores are hidden too.
 _OF_PROGRAMS = frozenset({"@eadir", "$recycle.bin", "system volume information", "lost+found"})
 
 _KINDS = {
@@ -28,11 +28,10 @@ _Id = tuple[int, int]
 
 
 def scan(root: Path, extensions: Collection[str]) -> Tree:
-    """Returns what lies in a folder.
+    """Returns the content of an existing folder.
 
     Args:
-        root: an existing folder.
-        extensions: of images, small letters, without the dot.
+        extensions: of images, lower case, without the dot.
     """
     tree = Tree(root)
     scanner = _Scanner(tree, extensions)
@@ -44,25 +43,13 @@ def scan(root: Path, extensions: Collection[str]) -> Tree:
 
 
 def scan_images(root: Path, extensions: Collection[str]) -> tuple[list[str], Tree]:
-    """Returns the images below a folder, at any depth and whatever its folders mean, and what is passed over.
-
-    Args:
-        root: an existing folder.
-        extensions: see `scan`.
-
-    Returns:
-        Their paths relative to the root, sorted; a tree without splits.
-    """
+    """Returns the sorted paths of all images in a folder, at any depth, and a tree of what is ignored."""
     tree = Tree(root)
     return sorted(_Scanner(tree, extensions).images_of("")), tree
 
 
 class _Scanner:
-    """Fills a tree.
-
-    Folders that contain the root, and the root itself, are never entered again: a link to one of them would make all
-    images those of one class.
-    """
+    """Fills in a tree. Links to the root or a folder above it aren't followed: all images would be of one class."""
 
     def __init__(self, tree: Tree, extensions: Collection[str]) -> None:
         self._tree = tree
@@ -71,7 +58,7 @@ class _Scanner:
         self._above = {_id_of(folder) for folder in (resolved, *resolved.parents)}
 
     def find_splits(self) -> None:
-        """Notes the folder of each split, in whatever case it is written; of a flat tree, the root as train."""
+        """Finds the folder of each split, ignoring case; without any, the root is that of train."""
         tree, names = self._tree, self._subfolders("")
         for split, aliases in SPLIT_NAMES.items():
             present = sorted(name for name in names if name.lower() in aliases)
@@ -93,17 +80,17 @@ class _Scanner:
         """Returns the images of each class below a split's folder."""
         tree, classes = self._tree, {}
         prefix = folder + os.sep if folder else ""
-        for name in self._subfolders(folder, is_noted=bool(folder)):  # the root's have been noted
-            place = prefix + name
-            images, is_link = self.images_of(place), (tree.root / place).is_symlink()
-            if not images and not is_link and _holds_runs(tree.root / place):
-                tree.apart["runs"].append(place)
+        for name in self._subfolders(folder, is_noted=bool(folder)):  # those of the root have been noted
+            class_folder = prefix + name
+            images, is_link = self.images_of(class_folder), (tree.root / class_folder).is_symlink()
+            if not images and not is_link and _holds_runs(tree.root / class_folder):
+                tree.apart["runs"].append(class_folder)
                 continue
             classes[name] = sorted(images)
         return classes
 
     def images_of(self, class_folder: str) -> list[str]:
-        """Returns the images below a class folder, at any depth; each folder is entered once, links last."""
+        """Returns the images in a class folder, at any depth; enters each folder once, links last."""
         images: list[str] = []
         pending = [class_folder]
         linked: list[str] = []
@@ -124,7 +111,7 @@ class _Scanner:
         return images
 
     def _is_image(self, path: str, entry: os.DirEntry[str]) -> bool:
-        """Whether a file is one of its class; notes what is to be known of it."""
+        """Whether a file is an image of its class; notes links, special files and others."""
         tree = self._tree
         if _is_of_a_program(entry.name):
             tree.apart["hidden"].append(path)
@@ -140,7 +127,7 @@ class _Scanner:
         return is_image
 
     def _subfolders(self, folder: str, *, is_noted: bool = True) -> list[str]:
-        """Returns the names of the folders in a folder that may be splits or classes; notes the rest if `is_noted`."""
+        """Returns the names of subfolders that may be splits or classes; notes the rest if `is_noted`."""
         names = []
         for path, entry in self._entries(folder):
             if _is_folder(entry):
@@ -151,7 +138,7 @@ class _Scanner:
         return names
 
     def _is_apart(self, path: str, entry: os.DirEntry[str], *, is_noted: bool = True) -> bool:
-        """Whether a folder is some program's own, or one that contains the root."""
+        """Whether a folder belongs to some program, or contains the root."""
         kind = "hidden" if _is_of_a_program(entry.name) else ""
         if not kind and entry.is_symlink():
             kind = "loop" if _id_of(self._tree.root / path) in self._above else ""
@@ -170,7 +157,7 @@ class _Scanner:
             self._tree.apart["stray"].append(path)
 
     def _entries(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """Yields (path, entry) of what is in a folder, sorted, so that what comes of it is the same everywhere."""
+        """Yields (path, entry) of the content of a folder, sorted, so that the result is the same on every system."""
         prefix = folder + os.sep if folder else ""
         try:
             with os.scandir(self._tree.root / folder) as entries:
@@ -184,14 +171,14 @@ class _Scanner:
 
 
 def _is_of_a_program(name: str) -> bool:
-    """Whether a name is some program's own: .DS_Store, .ipynb_checkpoints, __MACOSX, __pycache__."""
+    """Whether a name belongs to some program: .DS_Store, .ipynb_checkpoints, __MACOSX, __pycache__."""
     return name.startswith((".", "__")) or name.lower() in _OF_PROGRAMS
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links that lead to each other
+    except OSError:  # links that point to each other
         return False
 
 
@@ -203,15 +190,15 @@ def _is_plain_file(entry: os.DirEntry[str]) -> bool:
 
 
 def why_closed(path: Path) -> str:
-    """Returns why what is no plain file isn't opened: reading a FIFO, for one, would wait for ever."""
+    """Returns why a path that isn't a regular file isn't opened: reading a FIFO, for example, would wait for ever."""
     try:
-        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "no plain file")
+        return _KINDS.get(stat.S_IFMT(path.stat().st_mode), "not a regular file")
     except OSError as error:
-        return f"a link to nothing ({error.strerror})"
+        return f"a broken link ({error.strerror})"
 
 
 def _holds_runs(folder: Path) -> bool:
-    """Whether a folder is where runs are made, as `outputs` is for who trains from inside the folder of photos."""
+    """Whether a folder contains runs, as `outputs` does if a training was started inside the folder of photos."""
     return next(folder.glob("*/*/.hydra"), None) is not None
 
 

@@ -1,7 +1,4 @@
-"""What has been found in a folder of photos: splits, classes, images, and all that is none of these. No torch.
-
-How it is found belongs in `scanning`.
-"""
+"""The content of a data folder: splits, classes, files, and what is ignored; checks of roots and URLs. No torch."""
 
 import os
 from collections import defaultdict
@@ -12,24 +9,23 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from regraft.core.errors import MissingFileError
-from regraft.data.images.validation.findings import Finding, Item, items_of
+from regraft.data.findings import Finding, Item, items_of
 
 LAYOUT = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 
 
 @dataclass(frozen=True)
 class Tree:
-    """What a scan has found. Paths are relative to the root, in the system's own spelling.
+    """The result of a scan. Paths are relative to the root, in the spelling of the file system.
 
     Attributes:
-        root: the folder.
-        folders: of each split, relative to the root; of a flat tree that of train is empty.
-        classes: of each split the images of each class, sorted.
-        faults: what no training can go on with.
-        closed: images by their name that mustn't be opened, and why: FIFOs, devices, broken links.
-        links: symbolic links, to files and to folders.
-        apart: by kind, what is passed over: `hidden`, `other` (no image by its extension), `stray` (outside of the
-            class folders), `special`, `loop`, `beside` (folders beside the splits), `runs`.
+        folders: folder of each split; empty for the train split of a flat tree.
+        classes: sorted images of each class, by split.
+        faults: findings that prevent a training.
+        closed: images that mustn't be opened (FIFOs, devices, broken links), with the reason.
+        links: symbolic links to files and folders.
+        apart: ignored paths by kind: `hidden`, `other` (without an image's extension), `stray` (outside of the class
+            folders), `special`, `loop`, `beside` (folders beside the splits), `runs`.
     """
 
     root: Path
@@ -41,33 +37,28 @@ class Tree:
     apart: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def paths(self, split: str) -> list[str]:
-        """Returns the images of a split, class by class."""
+        """Returns the images of a split, ordered by class."""
         return [path for paths in self.classes[split].values() for path in paths]
 
-    def place(self, split: str, class_name: str) -> str:
-        """Returns where a class lies."""
+    def class_folder(self, split: str, class_name: str) -> str:
+        """Returns the folder of a class."""
         return os.path.join(self.folders[split], class_name)  # noqa: PTH118 (as the system spells it, and relative)
 
 
 def class_faults(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
-    """Yields what no training can go on with.
-
-    Args:
-        tree: scanned.
-        extensions: of images.
-    """
+    """Yields the findings that prevent a training."""
     for split, classes in tree.classes.items():
-        place = tree.root / tree.folders[split]
+        folder = tree.root / tree.folders[split]
         if not classes:
             is_needed = split == "train"
             fix = "" if is_needed else " Fix: add them, or remove the folder."
-            sentence = f"{place} has no class folders; {LAYOUT}.{fix}"
+            sentence = f"{folder} has no class folders; {LAYOUT}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
             if not _is_text(name):
-                sentence = f"{place} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
-                yield Finding("name_not_utf8", "error", sentence, items_of([tree.place(split, name)]))
-        empty = [tree.place(split, name) for name, paths in classes.items() if not paths]
+                sentence = f"{folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
+                yield Finding("name_not_utf8", "error", sentence, items_of([tree.class_folder(split, name)]))
+        empty = [tree.class_folder(split, name) for name, paths in classes.items() if not paths]
         if empty:
             sentence = (
                 f"no image in class folder {', '.join(os.fsdecode(tree.root / path) for path in empty)}; "
@@ -105,25 +96,20 @@ TIMEOUT_SECONDS = 10
 
 
 def refuse_file(root: Path) -> None:
-    """Returns unless the root is a file, e.g. an archive that wasn't unpacked.
-
-    Raises:
-        FileNotFoundError: it is.
-    """
+    """Raises FileNotFoundError if the root is a file, such as an archive that wasn't unpacked."""
     if root.is_file():
         raise MissingFileError("data.root", f"got {root}, which is a file. Fix: data.root=PATH of a folder.")
 
 
 def check_reachable(url: str, what: str, offline_choice: str) -> None:
-    """Returns if the server answers; torchvision's own download waits for minutes where packets are dropped.
+    """Checks that a URL can be reached: torchvision's own download waits for minutes if packets are dropped.
 
     Args:
-        url: of the file.
-        what: is missing, for the error.
-        offline_choice: what works without a network, for the error.
+        what: description of what is missing, for the error.
+        offline_choice: alternative without a network, for the error.
 
     Raises:
-        FileNotFoundError: there is no way to the server, or it doesn't have the file.
+        FileNotFoundError: the server can't be reached, or doesn't have the file.
     """
     try:
         with urlopen(Request(url, method="HEAD", headers={"User-Agent": "regraft"}), timeout=TIMEOUT_SECONDS):

@@ -14,7 +14,7 @@ from timm.models import save_for_hf
 from torch import Tensor
 
 from regraft.core.types import EvalView, InputSpec
-from regraft.data.images.validation.findings import readable
+from regraft.data.findings import readable
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import Description
 from regraft.deployment.export.program import Runner

@@ -13,7 +13,7 @@ from torch import Tensor
 from regraft.core.seeding import derive_seed
 from regraft.data.from_config import build_unread_datamodule
 from regraft.data.images.decoding import decode_image
-from regraft.data.sources.base import ArrayImages, FileImages
+from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.splits import Part
 from regraft.deployment.classifier import Classifier
@@ -97,10 +97,10 @@ def of_split(split: str, part: Part, num_channels: int, least_side: int | None) 
 
     def picture(index: int) -> Tensor:
         place = int(part.indices[index])
-        if isinstance(part.images, FileImages):
-            return decode_image(part.images.path(place), num_channels, least_side=least_side)
-        assert isinstance(part.images, ArrayImages)
-        return _gray(part.images.pixels[place]) if num_channels == 1 else part.images.pixels[place]
+        if isinstance(part.samples, FileImages):
+            return decode_image(part.samples.path(place), num_channels, least_side=least_side)
+        assert isinstance(part.samples, ArrayImages)
+        return _gray(part.samples.pixels[place]) if num_channels == 1 else part.samples.pixels[place]
 
     return Pictures(f"{split} images", len(part), picture, part.labels)
 

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from regraft.data.content_hash import digest_of
+from regraft.core.content_hash import content_hash
 from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
 from regraft.data.images.file_reading.facts import read_facts
-from regraft.data.images.file_reading.problems import told
+from regraft.data.images.file_reading.problems import described
 from regraft.data.sources.folder_scan import why_closed
 from regraft.deployment.predict.inputs import expanded
 
@@ -62,9 +62,9 @@ def content_digest(path: Path) -> bytes:
     """
     _require_readable(path)
     try:
-        return digest_of(path.read_bytes())
+        return content_hash(path.read_bytes())
     except OSError as error:
-        raise ValueError(told("unreadable", error.strerror or str(error))) from error
+        raise ValueError(described("unreadable", error.strerror or str(error))) from error
 
 
 def require_picture(picture: object) -> Picture:
@@ -129,7 +129,7 @@ def _of_picture(picture: Image.Image, num_channels: int) -> Tensor:
         return pixels_of(copy, num_channels)
     # Pillow's plugins raise nearly anything on broken bytes, here where a file is read only now.
     except Exception as error:
-        raise ValueError(told("undecodable", " ".join(str(error).split()) or type(error).__name__)) from error
+        raise ValueError(described("undecodable", " ".join(str(error).split()) or type(error).__name__)) from error
 
 
 def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
@@ -142,7 +142,9 @@ def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
         facts, detail = read_facts(str(path))
         problem = facts["problem"].item().decode()
         # What can be decoded now may have changed since, or is nothing that is looked for there.
-        raise ValueError(told(problem, detail) if problem else told("undecodable", str(error.__cause__))) from error
+        raise ValueError(
+            described(problem, detail) if problem else described("undecodable", str(error.__cause__))
+        ) from error
 
 
 def _require_readable(path: Path) -> None:
@@ -151,9 +153,9 @@ def _require_readable(path: Path) -> None:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte
         if os.path.islink(path):  # noqa: PTH114 (pathlib's raises where a folder mustn't be looked into)
-            raise ValueError(told("closed", why_closed(path))) from error
-        raise ValueError(told("unreadable", getattr(error, "strerror", None) or str(error))) from error
+            raise ValueError(described("closed", why_closed(path))) from error
+        raise ValueError(described("unreadable", getattr(error, "strerror", None) or str(error))) from error
     if not stat.S_ISREG(found.st_mode):
-        raise ValueError(told("closed", why_closed(path)))
+        raise ValueError(described("closed", why_closed(path)))
     if found.st_size > _MAX_BYTES:
         raise ValueError(f"too large ({found.st_size / 2**30:.1f} GiB; allowed: {_MAX_BYTES // 2**30})")

@@ -9,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
-from regraft.data.images.validation.findings import counted, readable
+from regraft.data.findings import counted, readable
 from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.sources.folder_scan import scan_images
 

@@ -110,16 +110,16 @@ class Shelf:
         """
         stored_pools = [pool for pool in pools if isinstance(pool, Pool)]
         moved = [pool for pool in stored_pools if len(missing_places(view, {0: pool}))]
-        num_bytes = len(view.digests) * sum(pool.row_bytes for pool in moved)
+        num_bytes = len(view.content_hashes) * sum(pool.row_bytes for pool in moved)
         self._require_memory(num_bytes)
         self._promised_bytes += num_bytes
         for pool in moved:
             rows = MemoryPool(pool.row_shape, self._dtype)
-            positions = pool.find(view.digests)
+            positions = pool.find(view.content_hashes)
             stored = (positions >= 0).nonzero()[:, 0]
             if len(stored):
                 seconds = (pool.seconds_per_row or 0.0) * len(stored)
-                rows.append(view.digests[stored.numpy()], pool.gather(positions[stored]), seconds)
+                rows.append(view.content_hashes[stored.numpy()], pool.gather(positions[stored]), seconds)
             # Not in the place of the pool, which other splits go on reading.
             self._in_memory[view, pool.key] = rows
 

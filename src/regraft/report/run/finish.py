@@ -12,7 +12,7 @@ from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 
 if TYPE_CHECKING:
-    from regraft.data.datamodule import ImageDataModule
+    from regraft.data.datamodule import DataModule
     from regraft.report.run.writing import Findings
     from regraft.training.stage_table import StageRow
 
@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 class RunDisplay:
     """Shows a run on the terminal, and writes its report; see `fit`."""
 
-    def show_start(self, run: Run, rows: "Sequence[StageRow]", data: "ImageDataModule") -> None:
+    def show_start(self, run: Run, rows: "Sequence[StageRow]", data: "DataModule") -> None:
         """Prints what trains from which epoch on, on what, and where the run lies."""
         terminal.show_start(rows, data.sizes, data.class_names, run)
 
     def show_end(
-        self, run: Run, results: dict[str, Any], data: "ImageDataModule", loggers: list[Any], *, with_report: bool
+        self, run: Run, results: dict[str, Any], data: "DataModule", loggers: list[Any], *, with_report: bool
     ) -> None:
         """Prints the results, logs the confusion matrix to TensorBoard, and writes the report if that is wanted."""
         show_findings(run, data, loggers, with_report=with_report)
@@ -38,7 +38,7 @@ class RunDisplay:
         show_so_far(run)
 
 
-def show_findings(run: Run, data: "ImageDataModule", loggers: list[Any], *, with_report: bool) -> None:
+def show_findings(run: Run, data: "DataModule", loggers: list[Any], *, with_report: bool) -> None:
     """Logs the confusion matrix to TensorBoard, if it is among the loggers; writes the report if that is wanted."""
     if not with_report and not boards_of(loggers):
         return

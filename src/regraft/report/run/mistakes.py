@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from regraft.runs.folder import Run, find_checkpoint
 
 if TYPE_CHECKING:
-    from regraft.data.datamodule import ImageDataModule
+    from regraft.data.datamodule import DataModule
     from regraft.deployment.classifier import Classifier
     from regraft.report.run.render import Seen
     from regraft.report.run.writing import Look
@@ -17,7 +17,7 @@ _SECONDS_AT_THE_END = 0.5
 """That a run spends at its end on reading pictures of mistakes; the rest is for `regraft report`."""
 
 
-def quick(data: "ImageDataModule") -> "Look":
+def quick(data: "DataModule") -> "Look":
     """Returns what shows as many mistakes as half a second allows, from the data that the run has just used."""
 
     def look(predictions: "Predictions", places: list[int]) -> "tuple[dict[int, Seen], dict[str, str]]":
@@ -63,14 +63,14 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
 
 
 def _pictures(
-    data: "ImageDataModule",
+    data: "DataModule",
     predictions: "Predictions",
     places: list[int],
     model: "Classifier | None",
     seconds: float | None = None,
 ) -> "tuple[dict[int, Seen], dict[str, str]]":
     """Returns the pictures at some places of the predictions, and why some, or where the model looked, are missing."""
-    from regraft.data.showing import shown
+    from regraft.data.images.showing import shown
     from regraft.report.run.render import Seen
 
     split = predictions.split

@@ -7,7 +7,7 @@ from PIL import Image
 
 from helpers import planted
 from helpers.planted import encoded, photo
-from regraft.data.content_hash import digest_of
+from regraft.core.content_hash import content_hash
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.file_reading.facts import FACTS, read_facts
 
@@ -109,7 +109,7 @@ def test_a_small_picture_of_a_large_jpeg_is_that_of_its_pixels(tmp_path: Path) -
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     row, _ = facts(tmp_path, JPEG)
-    assert row["digest"].tobytes() == digest_of(JPEG)
+    assert row["content_hash"].tobytes() == content_hash(JPEG)
     assert row["size"] == len(JPEG)
     assert row.dtype == FACTS
 

@@ -117,7 +117,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(
     (tmp_path / "file").touch()
     monkeypatch.setenv("REGRAFT_CACHE", str(tmp_path / "file"))
     assert read(root).is_fresh.all()
-    assert "isn't kept for the next time" in caplog.text
+    assert "will be read again the next time" in caplog.text
 
 
 def test_what_was_read_before_an_interrupt_is_kept(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

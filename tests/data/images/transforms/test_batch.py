@@ -4,7 +4,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.seeding import uniform
-from regraft.data.images.transforms.batch import NUM_ATTEMPTS, flip_rows, padded_crops, random_boxes, resized_crops
+from regraft.data.images.transforms.batch import NUM_ATTEMPTS, flip_some, padded_crops, random_boxes, resized_crops
 
 
 def make_images(*shape: int) -> torch.Tensor:
@@ -16,7 +16,7 @@ def test_padded_crop_and_flip_equal_torchvision_sample_by_sample() -> None:
     draws = uniform(1, torch.arange(64), 3)
     is_flipped = draws[:, 2] < 0.5
 
-    result = flip_rows(padded_crops(images, 4, draws[:, :2]), is_flipped)
+    result = flip_some(padded_crops(images, 4, draws[:, :2]), is_flipped)
 
     for row in range(64):
         top, left = int(draws[row, 0] * 9), int(draws[row, 1] * 9)

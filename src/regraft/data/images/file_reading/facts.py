@@ -1,6 +1,6 @@
-"""What one file is: read once, its bytes hashed, its header looked at, its pixels decoded to see whether they can be.
+"""Facts about an image file, from reading it once: content hash, header, a thumbnail, and why it can't be decoded.
 
-Decoding for training belongs in `decoding`; what the facts mean is decided in `file_findings`. No torch.
+Imports no torch.
 """
 
 import contextlib
@@ -12,20 +12,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.data.content_hash import DIGEST_BYTES, digest_of
+from regraft.core.content_hash import HASH_BYTES, content_hash
 from regraft.data.images.file_reading.problems import UnknownRangeError, is_cut, is_heic, kind_of, refuse_program
 
 THUMB = 16
 
 FACTS = np.dtype(
     [
-        # What tells whether the file has changed since.
+        # Whether the file has changed since.
         ("size", "i8"),
         ("mtime_ns", "i8"),
         ("ctime_ns", "u8"),
         ("inode", "u8"),
-        # What was read.
-        ("digest", "u1", DIGEST_BYTES),
+        ("content_hash", "u1", HASH_BYTES),
         ("problem", "S16"),
         ("width", "u4"),
         ("height", "u4"),
@@ -39,9 +38,9 @@ FACTS = np.dtype(
         ("thumb", "u1", (THUMB, THUMB)),
     ]
 )
-"""A row a file. `problem` is empty for an image that can be trained on; `bits` are those of a channel; `orientation` is
-EXIF's, 1 for upright; `plain` is the share of its area that is about as bright as its median; `thumb` is the upright
-picture's luminance."""
+"""One record per file. `problem` is a key of PROBLEMS, or empty for an image that can be decoded; `bits` are those of a
+channel; `orientation` is that of EXIF, 1 for upright; `plain` is the share of the area that is about as bright as the
+median; `thumb` is the luminance of the upright image."""
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 
@@ -59,7 +58,7 @@ _UPRIGHT = {
 
 _PLAIN_LEVELS = 3
 
-# Beyond this, one at a time: as many at once as there are threads might not fit into memory.
+# Larger images are decoded one at a time: one per thread might not fit into memory.
 _LARGE_PIXELS = 2**25
 Image.preinit()  # the usual plugins; not by several threads at once
 _one_large = threading.Lock()
@@ -67,10 +66,10 @@ _one_rare = threading.Lock()
 
 
 def read_facts(path: str) -> tuple[np.ndarray, str]:
-    """Returns a file's row of FACTS, and in words what is wrong with it.
+    """Returns the record of FACTS of a file, and the detail of its problem.
 
     Args:
-        path: a plain file, or a link to one; anything else might never be read to its end.
+        path: a regular file, or a link to one; reading anything else might never end.
     """
     row = np.zeros((), FACTS)
     try:
@@ -82,14 +81,14 @@ def read_facts(path: str) -> tuple[np.ndarray, str]:
         return row, error.strerror or str(error)
     row["size"], row["inode"] = found.st_size, found.st_ino
     row["mtime_ns"], row["ctime_ns"] = found.st_mtime_ns % 2**64, found.st_ctime_ns % 2**64
-    row["digest"] = np.frombuffer(digest_of(content), np.uint8)
+    row["content_hash"] = np.frombuffer(content_hash(content), np.uint8)
     problem, detail = _examine(path, content, row)
     row["problem"] = problem
     return row, detail
 
 
 def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
-    """Fills in what the bytes say, and returns the problem, empty if there is none, and what is to be said of it."""
+    """Fills in the facts from the bytes; returns the problem, empty if there is none, and its detail."""
     if not content:
         return "empty", ""
     if is_heic(content) and not can_read_heic():
@@ -109,7 +108,7 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
         return ("truncated", "") if is_cut(content) else ("not_image", f"looks like {kind}" if kind else "")
     # Pillow's plugins raise nearly anything on broken bytes: OSError, SyntaxError, struct.error, IndexError.
     except Exception as raised:
-        error = raised.__cause__ or raised  # what a training's decoder says of its place is known here
+        error = raised.__cause__ or raised  # without the path, which the training's decoder adds
         text = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, UnknownRangeError):
             return "unknown_range", text
@@ -120,7 +119,7 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
 
 
 def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> None:
-    """Fills in what the header and the pixels say."""
+    """Fills in the facts from header and pixels."""
     row["is_animated"] = getattr(image, "is_animated", False) and image.format != "MPO"
     row["bits"] = _bits(image, content)
     orientation = image.getexif().get(_ORIENTATION, 1)
@@ -129,8 +128,7 @@ def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> 
     if image.mode in _PLAIN_MODES or image.mode.startswith("I;16"):
         row["thumb"] = np.asarray(_upright_thumbnail(image, int(row["orientation"])))
     else:
-        # Whether a training takes such a file, and as what, is its own decoder's business. One at a time: it filters
-        # warnings, which all threads share.
+        # Rare modes are left to the training's decoder. One at a time: it filters warnings, which all threads share.
         with _one_rare:
             row["thumb"] = np.asarray(thumbnail(_as_training_decodes(path), THUMB))
     levels = np.sort(row["thumb"].astype(np.int16), axis=None)
@@ -140,7 +138,7 @@ def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> 
 def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
     box = None
     if image.format in ("JPEG", "MPO"):
-        # Every coefficient is read, so that what is missing shows; far fewer pixels are made of them.
+        # Reads every coefficient, so that missing ones are noticed, but computes far fewer pixels.
         _, box = image.draft("L", (4 * THUMB, 4 * THUMB)) or ("", None)
     image.load()
     thumb = thumbnail(image, THUMB, box)
@@ -150,7 +148,7 @@ def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def picture(path: str | Path, side: int) -> Image.Image:
-    """Returns an image that can be decoded, to be shown; a large photo is shrunk to no less than twice a side."""
+    """Returns an image for display; a large photo is shrunk to no less than twice `side`."""
     can_read_heic()
     image: Image.Image = Image.open(path)
     if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
@@ -160,14 +158,14 @@ def picture(path: str | Path, side: int) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Returns the upper 8 of 16-bit gray, which Pillow would clip at 255."""
+    """Returns the upper 8 bits of 16-bit gray, which Pillow would clip at 255."""
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image
 
 
 def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """Returns the luminance of an image, or of a box of it in pixels, squeezed into a small square."""
+    """Returns the luminance of an image, or of a box in it, resized to a square of `side` pixels."""
     image = _eight_bits(image)
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
@@ -177,7 +175,7 @@ def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, flo
 
 
 def can_read_heic() -> bool:
-    """Has Pillow read HEIC if pillow-heif is installed, and returns whether it is; AVIF it reads by itself."""
+    """Registers pillow-heif with Pillow if it is installed, and returns whether it is."""
     if "HEIF" not in Image.OPEN:
         try:
             from pillow_heif import register_heif_opener
@@ -188,7 +186,7 @@ def can_read_heic() -> bool:
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
-    """Returns the bits of a channel. Pillow keeps only the upper 8 of a coloured PNG's 16."""
+    """Returns the bits per channel in the file; of a colour PNG with 16 bits Pillow keeps only the upper 8."""
     if image.format == "PNG":
         return content[24]  # IHDR comes first, its bit depth after two sizes
     if image.format == "TIFF":

@@ -1,4 +1,4 @@
-"""What the first bytes of a file say it is, whatever its name says, for files that Pillow doesn't know."""
+"""Problems of image files, and file types by their first bytes, whatever the extension."""
 
 from dataclasses import dataclass
 
@@ -21,16 +21,16 @@ _BRANDS = {
 }
 _IMAGES = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WebP", "HEIC", "AVIF")
 NUM_BYTES = 64
-"""As many are enough."""
-_TAIL_BYTES = 1_024  # programs append a little of their own
+"""First bytes of a file that tell its type."""
+_TAIL_BYTES = 1_024  # some programs append data of their own
 
 
 def kind_of(content: bytes) -> str:
-    """Returns what a file's first bytes say it is: `JPEG`, `HEIC`, `a PDF`; empty if nothing is known."""
+    """Returns the type of a file by its first bytes: `JPEG`, `HEIC`, `a PDF`; empty if it is unknown."""
     head = content[:NUM_BYTES]
     if head[4:8] == b"ftyp":
-        brands = {_BRANDS.get(head[place : place + 4]) for place in range(8, len(head), 4)}
-        # Either is of the other's family; Pillow reads by itself what calls itself AVIF anywhere.
+        brands = {_BRANDS.get(head[start : start + 4]) for start in range(8, len(head), 4)}
+        # Files may name both brands; Pillow itself reads those that name AVIF anywhere.
         return "AVIF" if "AVIF" in brands else "HEIC" if "HEIC" in brands else "a video (MP4 or MOV)"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WebP"
@@ -43,7 +43,7 @@ def kind_of(content: bytes) -> str:
 
 
 def is_cut(content: bytes) -> bool:
-    """Whether a JPEG, PNG, GIF, WebP, HEIC or AVIF file ends before its format says that it does."""
+    """Whether a JPEG, PNG, GIF, WebP, HEIC or AVIF file is truncated."""
     kind = kind_of(content)
     if kind == "JPEG":
         return b"\xff\xd9" not in content[-_TAIL_BYTES:]
@@ -57,11 +57,11 @@ def is_cut(content: bytes) -> bool:
 
 
 def _end_of_boxes(content: bytes) -> int:
-    """Returns where the last box of an ISO media file should end (ISO/IEC 14496-12)."""
+    """Returns the expected end of an ISO media file's last box (ISO/IEC 14496-12)."""
     end = 0
     while end + 8 <= len(content):
         size = int.from_bytes(content[end : end + 4], "big")
-        if size < 8:  # it reaches to the file's end, or has a longer size, which no picture needs
+        if size < 8:  # up to the end of the file, or with a 64-bit size, which no image needs
             return len(content)
         end += size
     return end
@@ -79,12 +79,7 @@ def is_heic(content: bytes) -> bool:
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem's name for people, and its fix.
-
-    Attributes:
-        word: of one file: `truncated`.
-        fix: what to do about it.
-    """
+    """A kind of problem: a word for a file that has it, such as `truncated`, and the fix."""
 
     word: str
     fix: str
@@ -94,22 +89,15 @@ _REPLACE = "copy or download them again, or remove them"
 
 
 class UnknownRangeError(ValueError):
-    """A picture's numbers, such as floats, may mean any brightness."""
+    """The range of an image's values, such as floats, isn't known."""
 
 
 class ProgramError(ValueError):
-    """A picture is what a program draws, which whoever made the file wrote."""
+    """The file is a program that would have to be run to draw the image."""
 
 
 def refuse_program(kind: str | None) -> None:
-    """Refuses a format whose pictures Pillow would have Ghostscript draw.
-
-    Args:
-        kind: Pillow's name of the format.
-
-    Raises:
-        ProgramError: it is one.
-    """
+    """Raises ProgramError for a format (Pillow's name) that Pillow would run with Ghostscript."""
     if kind == "EPS":
         raise ProgramError(f"it is a program that draws ({kind}), which isn't run")
 
@@ -121,7 +109,7 @@ PROBLEMS = {
     "unknown_range": Problem(
         "of numbers whose range isn't known", "convert them to 8 or 16 bits a channel, or remove them"
     ),
-    "not_image": Problem("no image", "replace them by images, or remove them"),
+    "not_image": Problem("not an image", "replace them by images, or remove them"),
     "needs_plugin": Problem("HEIC without its plugin", "pip install 'regraft[heic]', or convert them to JPEG"),
     "bomb": Problem(
         "too many pixels", "shrink them, or remove them; a small file that claims so many may be an attack"
@@ -132,12 +120,7 @@ PROBLEMS = {
 """By the `problem` of FACTS."""
 
 
-def told(problem: str, detail: str) -> str:
-    """Returns what is wrong with a file in words: `no image (looks like a PDF)`.
-
-    Args:
-        problem: a key of PROBLEMS.
-        detail: what is to be said of this one; may be empty.
-    """
+def described(problem: str, detail: str) -> str:
+    """Returns a description of a file's problem, such as `not an image (looks like a PDF)`; `detail` may be empty."""
     word = PROBLEMS[problem].word
     return f"{word} ({detail})" if detail else word

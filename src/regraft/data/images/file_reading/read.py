@@ -1,4 +1,4 @@
-"""Reads the files of a folder, each once and several at a time; those that haven't changed not at all."""
+"""Reading of a folder's files in several threads, with an index on disk so that unchanged files aren't read again."""
 
 import contextlib
 import hashlib
@@ -21,8 +21,8 @@ import PIL
 from filelock import FileLock
 
 from regraft.core.atomic import atomically
+from regraft.core.content_hash import content_hash
 from regraft.core.paths import cache_dir
-from regraft.data.content_hash import digest_of
 from regraft.data.images.file_reading.facts import FACTS, read_facts
 from regraft.data.images.validation.duplicates import near_pairs
 
@@ -32,9 +32,9 @@ class Index:
     """Facts by path.
 
     Attributes:
-        rows: the place of each path, file system encoded, in `facts`.
+        rows: index of each path, file system encoded, in `facts`.
         facts: (num_files,), FACTS.
-        details: what is to be said of a file's problem, by its place.
+        details: detail of a file's problem, by its index.
     """
 
     rows: Mapping[bytes, int] = field(default_factory=dict)
@@ -43,30 +43,30 @@ class Index:
 
 
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Called with the number of files that are to be read, gives what counts those that have been."""
+"""A context that is given the number of files to read, and yields a function that is called with the number read."""
 _NUM_THREADS = 8
 _CHUNK = 64
 
 
-# Bytes a file: below, to hand the interpreter lock over costs more than decoding at the same time saves.
-_WORTH_THREADS = 8_192
+# Below, passing on the interpreter lock costs more than decoding in parallel saves.
+_MIN_FILE_BYTES_FOR_THREADS = 8_192
 
 
 # A file changed within a clock's tick after it was read would look unchanged.
 _TICK_NS = 100_000_000
 _LOG_SECONDS = 10.0
-_KEY = ["size", "mtime_ns", "ctime_ns", "inode"]  # the time of change, for a copy that keeps the other's
+_KEY = ["size", "mtime_ns", "ctime_ns", "inode"]  # ctime, because a copy may keep the original's mtime
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Read:
-    """What is known of files.
+    """The result of `read_all`.
 
     Attributes:
         facts: (num_files,), FACTS, in the order of the paths.
-        details: what is to be said of a file's problem, by its place.
-        is_fresh: (num_files,), bool: which of them were read just now.
+        details: detail of a file's problem, by its index.
+        is_fresh: (num_files,), bool: which files were read just now.
     """
 
     facts: np.ndarray
@@ -75,18 +75,16 @@ class Read:
 
 
 def read_all(root: Path, paths: Sequence[str], closed: Mapping[str, str], progress: Progress) -> Read:
-    """Returns the facts of files; those that have been read before and haven't changed since are taken as known.
+    """Returns the facts of files; takes those of unchanged files from the index.
 
     Args:
-        root: what the paths are relative to.
-        paths: of the files.
-        closed: those of them that mustn't be opened, and why.
-        progress: shows how far it is.
+        paths: relative to `root`.
+        closed: reasons for those that mustn't be opened, by path.
     """
     started_ns = time.time_ns()
-    with kept_for(root) as place:
+    with index_of(root) as index_path:
         names = [os.fsencode(path) for path in paths]
-        read, is_known = _known(root, paths, names, Index() if place is None else load(place))
+        read, is_known = _known(root, paths, names, Index() if index_path is None else load(index_path))
         for number, path in enumerate(paths):
             if path in closed:
                 read.facts[number] = np.zeros((), FACTS)
@@ -97,29 +95,29 @@ def read_all(root: Path, paths: Sequence[str], closed: Mapping[str, str], progre
             try:
                 _read_missing(root, paths, missing, read, progress)
             finally:
-                # What a Ctrl-C leaves is of use, too.
-                if place is not None:
-                    _keep(place, names, read, is_known, started_ns)
+                # Also after Ctrl-C.
+                if index_path is not None:
+                    _keep(index_path, names, read, is_known, started_ns)
     return read
 
 
 @contextmanager
 def logged_progress(num_files: int) -> Iterator[Callable[[int], None]]:
-    """Says in the log how far it is, every few seconds; nothing of what is done sooner."""
-    num_done, said = 0, time.monotonic()
+    """Logs the progress every few seconds."""
+    num_done, logged = 0, time.monotonic()
 
     def count(num: int) -> None:
-        nonlocal num_done, said
+        nonlocal num_done, logged
         num_done += num
-        if time.monotonic() - said > _LOG_SECONDS:
-            said = time.monotonic()
+        if time.monotonic() - logged > _LOG_SECONDS:
+            logged = time.monotonic()
             _log.info("Checked %s of %s new images.", f"{num_done:,}", f"{num_files:,}")
 
     yield count
 
 
 def _known(root: Path, paths: Sequence[str], names: Sequence[bytes], index: Index) -> tuple[Read, np.ndarray]:
-    """Returns what the index knows of the files, and of which it does."""
+    """Returns the facts in the index, and which files it knows, (num_files,), bool."""
     rows = np.array([index.rows.get(name, -1) for name in names], np.int64)
     facts = np.zeros(len(paths), FACTS)
     is_known = rows >= 0
@@ -144,16 +142,16 @@ def _key_of(root: Path, path: str) -> tuple[int, ...]:
 
 
 def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: Read, progress: Progress) -> None:
-    """Reads files and fills in their facts."""
+    """Reads files and adds their facts."""
     chunks = np.array_split(missing, range(_CHUNK, len(missing), _CHUNK))
     sizes = [_key_of(root, paths[number])[0] for number in chunks[0].tolist()]
-    num_threads = _NUM_THREADS if np.mean(sizes) > _WORTH_THREADS else 1
+    num_threads = _NUM_THREADS if np.mean(sizes) > _MIN_FILE_BYTES_FOR_THREADS else 1
     with (
         warnings.catch_warnings(),
         progress(len(missing)) as count,
         ThreadPoolExecutor(num_threads) as pool,
     ):
-        # What Pillow warns of, a large picture or odd EXIF, is found and told, or harmless.
+        # Pillow warns of large images or odd EXIF, which is either reported or harmless.
         warnings.filterwarnings("ignore", module=r"PIL\.")
         found = pool.map(partial(_read_chunk, root, paths), chunks)
         for chunk, rows in zip(chunks, found, strict=True):
@@ -169,31 +167,31 @@ def _read_chunk(root: Path, paths: Sequence[str], numbers: np.ndarray) -> list[t
     return [read_facts(f"{root}{os.sep}{paths[number]}") for number in numbers.tolist()]
 
 
-def _keep(place: Path, names: Sequence[bytes], read: Read, is_known: np.ndarray, started_ns: int) -> None:
-    """Writes what is known into the index, but of files whose next change couldn't be told."""
+def _keep(index_path: Path, names: Sequence[bytes], read: Read, is_known: np.ndarray, started_ns: int) -> None:
+    """Writes the index, without files whose next change might go unnoticed."""
     is_old = read.facts["mtime_ns"] < started_ns - _TICK_NS
     is_read = ~np.isin(read.facts["problem"], [b"unreadable", b"closed"])
     kept = np.flatnonzero((is_known | (read.is_fresh & is_old)) & is_read)
-    places = {int(number): row for row, number in enumerate(kept)}
-    details = {places[number]: text for number, text in read.details.items() if number in places}
-    save(place, [names[number] for number in kept.tolist()], read.facts[kept], details)
+    rows = {int(number): row for row, number in enumerate(kept)}
+    details = {rows[number]: text for number, text in read.details.items() if number in rows}
+    save(index_path, [names[number] for number in kept.tolist()], read.facts[kept], details)
 
 
 MAX_BYTES = 2 * 10**9
-"""Of all indexes together; those that were used longest ago go first."""
+"""Of all indexes together; the least recently used are removed first."""
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 @contextmanager
-def kept_for(root: Path) -> Iterator[Path | None]:
-    """Gives the file of a folder's index, which no other process writes meanwhile; None if there can be none."""
+def index_of(root: Path) -> Iterator[Path | None]:
+    """Yields the path of a folder's index, locked for other processes; None if it can't be written."""
     path = _path_of(root)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path.with_suffix(".lock"))
         lock.acquire()
     except OSError as error:
-        _log.warning("What is found isn't kept for the next time: %s can't be written (%s).", path, error.strerror)
+        _log.warning("The files will be read again the next time: %s can't be written (%s).", path, error.strerror)
         yield None
         return
     try:
@@ -203,9 +201,9 @@ def kept_for(root: Path) -> Iterator[Path | None]:
 
 
 def load(path: Path) -> Index:
-    """Returns what was kept; nothing if there is no such file, or it is damaged or another version's."""
+    """Returns an index; an empty one if the file doesn't exist, is damaged, or was written by another version."""
     try:
-        # The archive's own checksums tell whether it is whole.
+        # The checksums of the archive tell whether it is intact.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             if kept["version"].tobytes() != _version():
                 return Index()
@@ -225,28 +223,28 @@ def load(path: Path) -> Index:
 
 
 def save(path: Path, names: Sequence[bytes], facts: np.ndarray, details: Mapping[int, str]) -> None:
-    """Writes what is known, whole or not at all; the log says if it can't be."""
-    version, joined, said = (
+    """Writes an index atomically; logs a warning if that fails."""
+    version, joined, encoded_details = (
         np.frombuffer(text, np.uint8) for text in (_version(), b"\0".join(names), json.dumps(details).encode())
     )
     try:
         with atomically(path) as file:
-            np.savez(file, facts=facts, version=version, names=joined, details=said)
+            np.savez(file, facts=facts, version=version, names=joined, details=encoded_details)
         _make_room(path)
     except OSError as error:
-        _log.warning("What was found isn't kept for the next time: %s can't be written (%s).", path, error.strerror)
+        _log.warning("The files will be read again the next time: %s can't be written (%s).", path, error.strerror)
 
 
 def near_pairs_of(root: Path, thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
-    """Returns what `likeness.near_pairs` does, which isn't computed again for the same images of a folder."""
+    """Returns the result of `near_pairs`, cached on disk for the same images of a folder."""
     path = _path_of(root).with_suffix(".pairs.npz")
-    key = digest_of(_version(), thumbs.tobytes(), b"" if sides is None else sides.tobytes())
+    key = content_hash(_version(), thumbs.tobytes(), b"" if sides is None else sides.tobytes())
     with contextlib.suppress(*_DAMAGED), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
         if kept["key"].tobytes() == key:
             found: np.ndarray = kept["pairs"]
             return found
     pairs = near_pairs(thumbs, sides)
-    # The log has said by now that nothing can be kept, if that is so.
+    # If nothing can be written, a warning has been logged by now.
     with contextlib.suppress(OSError), atomically(path) as whole:
         np.savez(whole, key=np.frombuffer(key, np.uint8), pairs=pairs)
     return pairs
@@ -259,7 +257,7 @@ def _path_of(root: Path) -> Path:
 
 @cache
 def _version() -> bytes:
-    """Returns what a file's facts depend on besides the file: our own code, Pillow, and what Pillow can read."""
+    """Returns a hash of what facts depend on besides the file: this package's code, Pillow, and its HEIC plugin."""
     digest = hashlib.blake2b(f"pillow {PIL.__version__} heif {find_spec('pillow_heif') is not None}".encode())
     for path in sorted(Path(__file__).parents[2].rglob("*.py")):
         digest.update(path.read_bytes())

@@ -1,7 +1,4 @@
-"""What is done to training images beyond what evaluation does to them.
-
-Only the choice and its checks; the pixels are worked on in `batch_crops`, `views` and `mixing`.
-"""
+"""The options of training augmentation, checked; the transforms are in the files beside this one."""
 
 from dataclasses import dataclass
 
@@ -18,15 +15,14 @@ class Augment:
     Attributes:
         crop: `resized` (Szegedy et al., "Going deeper with convolutions", 2015), `padded` (pad with zeros, then crop
             the old size; He et al., "Deep residual learning", 2016, section 4.2), or None for the evaluation view.
-        scale: least and greatest area of a resized crop, as part of the image's.
-        ratio: least and greatest width over height of a resized crop.
-        padding: of a padded crop, pixels on each side: of the stored image for data in memory, of the
-            evaluation view for files.
-        flip_probability: of a horizontal flip.
+        scale: least and greatest area of a resized crop, as a fraction of the image.
+        ratio: least and greatest aspect ratio (width / height) of a resized crop.
+        padding: pixels on each side for a padded crop: of the original image for data in memory, of the evaluation
+            view for files.
         policy: `trivialaugment` (Müller and Hutter, 2021), `randaugment` (Cubuk et al., 2020) or None.
         mixup_alpha: Beta parameter of mixup (Zhang et al., 2018); 0 is off.
-        cutmix_alpha: Beta parameter of CutMix (Yun et al., 2019); 0 is off. With both on, each batch draws one of them.
-        erasing_probability: of random erasing (Zhong et al., 2020), filled with the mean colour.
+        cutmix_alpha: Beta parameter of CutMix (Yun et al., 2019); 0 is off. With both on, each batch uses one of them.
+        erasing_probability: of random erasing (Zhong et al., 2020), which fills with the mean colour.
 
     Raises:
         ValueError: a value is out of range.
@@ -43,7 +39,7 @@ class Augment:
     erasing_probability: float
 
     def __post_init__(self) -> None:
-        # A list comes from YAML; a tuple keeps the object hashable and frozen.
+        # YAML gives lists; tuples keep the object hashable.
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "ratio", tuple(self.ratio))
         _check_choice("crop", self.crop, CROPS)
@@ -72,7 +68,7 @@ class Augment:
 
     @property
     def has_per_sample_steps(self) -> bool:
-        """Whether anything is left to do to single images after crop and flip: a policy, or erasing."""
+        """Whether single images are transformed after crop and flip, by a policy or erasing."""
         return self.policy is not None or self.erasing_probability > 0
 
 

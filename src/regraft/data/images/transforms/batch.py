@@ -1,7 +1,6 @@
-"""Crops, flips and resampling of a whole uint8 batch at once, each sample with its own box; plain torch.
+"""Transforms of uint8 batches of equal-sized images: crops, flips and resizing, with a box of its own for each sample.
 
-torchvision's transforms draw one box for all images that they are handed, so a batch needs its own. No randomness
-here: draws come as arguments.
+torchvision's transforms would draw one box for the whole batch.
 """
 
 import math
@@ -16,25 +15,22 @@ from regraft.core.types import InputSpec
 from regraft.data.images.transforms.augment import Augment
 
 NUM_ATTEMPTS = 10
-"""Boxes tried before the fall-back, as in torchvision's RandomResizedCrop."""
+"""Boxes tried before the fallback, as in torchvision's RandomResizedCrop."""
 _FIXED_POINT = 1 << 14
 
 
-def flip_rows(images: Tensor, is_flipped: Tensor) -> Tensor:
-    """Returns the images, mirrored left to right where `is_flipped`, (batch,), bool, says so."""
+def flip_some(images: Tensor, is_flipped: Tensor) -> Tensor:
+    """Returns the images, mirrored left to right where `is_flipped`, (batch,), bool."""
     return torch.where(is_flipped[:, None, None, None], images.flip(3), images)
 
 
 def padded_crops(images: Tensor, padding: int, draws: Tensor) -> Tensor:
-    """Returns a crop of the images' own size from anywhere in the zero-padded images.
+    """Returns random crops of the images' own size from the zero-padded images.
 
     Args:
         images: (batch, channels, height, width), uint8.
         padding: pixels on each side.
-        draws: (batch, 2), in [0, 1): where the crop's top and left edges are.
-
-    Returns:
-        Of the shape and type of `images`.
+        draws: (batch, 2), uniform in [0, 1): top and left edges.
     """
     height, width = images.shape[2:]
     top, left = (draws * (2 * padding + 1)).long().unbind(1)
@@ -45,14 +41,12 @@ def padded_crops(images: Tensor, padding: int, draws: Tensor) -> Tensor:
 def random_boxes(
     draws: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Returns boxes of random area and aspect, distributed as those of torchvision's RandomResizedCrop.
+    """Returns boxes of random area and aspect ratio, distributed as in torchvision's RandomResizedCrop.
 
     Args:
-        draws: (batch, 4 * NUM_ATTEMPTS), in [0, 1).
-        height: of the images, pixels.
-        width: of the images, pixels.
-        scale: least and greatest area, as part of the image's.
-        ratio: least and greatest width over height.
+        draws: (batch, 4 * NUM_ATTEMPTS), uniform in [0, 1).
+        scale: least and greatest area, as a fraction of the image.
+        ratio: least and greatest aspect ratio (width / height).
 
     Returns:
         (batch, 4), int64: top, left, height, width.
@@ -72,16 +66,14 @@ def random_boxes(
 
 
 def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
-    """Returns each image's box, resized to a square with antialiasing.
+    """Returns the box of each image, resized to a square with antialiasing.
 
-    Resampling is separable, so it is two small matrix products. The weights are multiples of 2**-14, torch's own
-    precision for uint8: every partial sum is then exact in float32, and pixels don't depend on the number of threads
-    or of loader workers.
+    Resampling is separable, so it is two small matrix products. The weights are multiples of 2**-14, torch's precision
+    for uint8: every partial sum is exact in float32, so that pixels don't depend on the number of threads or workers.
 
     Args:
         images: (batch, channels, height, width), uint8.
         boxes: (batch, 4), int64: top, left, height, width.
-        size: side of the result, pixels.
         interpolation: `bilinear`, `bicubic` or `nearest`.
 
     Returns:
@@ -90,7 +82,7 @@ def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) 
     tops, lefts, heights, widths = boxes.unbind(1)
     vertical = _resampling_matrices(tops, heights, images.shape[2], size, interpolation)
     horizontal = _resampling_matrices(lefts, widths, images.shape[3], size, interpolation)
-    # Rows first, and rounded half up in between, as torchvision does it: where bicubic overshoots, the order shows.
+    # Rows first, and rounded half up in between, as in torchvision: the order matters where bicubic overshoots.
     narrowed = _round_half_up(images.float() @ horizontal[:, None].transpose(2, 3))
     return _round_half_up(vertical[:, None] @ narrowed.float())
 
@@ -101,25 +93,25 @@ def _round_half_up(values: Tensor) -> Tensor:
 
 
 def _central_box(height: int, width: int, ratio: tuple[float, float]) -> list[int]:
-    """Returns the largest central box whose aspect is allowed: top, left, height, width."""
+    """Returns the largest central box of an allowed aspect ratio: top, left, height, width."""
     box_width = min(width, max(1, round(height * ratio[1])))
     box_height = min(height, max(1, round(width / ratio[0])))
     return [(height - box_height) // 2, (width - box_width) // 2, box_height, box_width]
 
 
 def _resampling_matrices(starts: Tensor, lengths: Tensor, num_pixels: int, size: int, interpolation: str) -> Tensor:
-    """Returns (batch, size, num_pixels), float32: the weight of each source pixel in each result pixel, along one axis.
+    """Returns (batch, size, num_pixels), float32: the weight of each input pixel in each output pixel, along one axis.
 
-    Pillow's antialiased resampling: the filter is as wide as a result pixel, or as a source pixel if that is wider,
-    ends at the box's edges and is normalised to 1.
+    This is Pillow's antialiased resampling: the filter is as wide as an output pixel, or an input pixel if that is
+    wider, ends at the edges of the box and is normalised to 1.
     """
     step = lengths[:, None].double() / size
     pixels = torch.arange(num_pixels)
-    places = torch.arange(size)
+    outputs = torch.arange(size)
     if interpolation == "nearest":
-        source = starts[:, None] + (places * lengths[:, None]) // size
+        source = starts[:, None] + (outputs * lengths[:, None]) // size
         return (source[:, :, None] == pixels).float()
-    centers = starts[:, None] + (places + 0.5) * step
+    centers = starts[:, None] + (outputs + 0.5) * step
     distances = (pixels + 0.5 - centers[:, :, None]) / step.clamp(min=1)[:, :, None]
     weights = _triangle(distances) if interpolation == "bilinear" else _cubic(distances)
     is_inside = (pixels >= starts[:, None]) & (pixels < (starts + lengths)[:, None])
@@ -129,12 +121,12 @@ def _resampling_matrices(starts: Tensor, lengths: Tensor, num_pixels: int, size:
 
 
 def _triangle(distances: Tensor) -> Tensor:
-    """Returns the bilinear filter's weight at a distance."""
+    """Returns the weight of the bilinear filter at a distance."""
     return (1 - distances.abs()).clamp(min=0)
 
 
 def _cubic(distances: Tensor) -> Tensor:
-    """Returns the cubic convolution's weight at a distance (Keys, 1981, a = -0.5, which Pillow and torch take)."""
+    """Returns the weight of cubic convolution at a distance (Keys, 1981; a = -0.5, as in Pillow and torch)."""
     x = distances.abs()
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
@@ -142,11 +134,10 @@ def _cubic(distances: Tensor) -> Tensor:
 
 
 def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the images resized straight to the spec's square, without a crop.
+    """Returns the images resized to the square of the spec, without a crop.
 
     Args:
         images: (batch, channels, height, width), uint8.
-        spec: what the backbone wants.
 
     Returns:
         (batch, spec.num_channels, image_size, image_size), uint8.
@@ -155,21 +146,19 @@ def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:
 
 
 def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed: int, draw_numbers: Tensor) -> Tensor:
-    """Returns the images flipped and cropped, each by its own draw; before policy and erasing.
+    """Returns the images flipped and cropped, before policy and erasing.
 
     Args:
         images: (batch, channels, height, width), uint8.
-        spec: what the backbone wants.
-        augment: what to do.
         seed: of the epoch.
-        draw_numbers: (batch,), int64; a sample's draws depend on its own alone. See `BatchKey`.
+        draw_numbers: (batch,), int64; the random numbers of a sample depend on its own draw number alone.
 
     Returns:
         (batch, spec.num_channels, image_size, image_size), uint8.
     """
     if augment.flip_probability > 0:
-        # Before the crop, where images are small; a crop is as likely as its mirror image.
-        images = flip_rows(images, flips_of(augment, seed, draw_numbers))
+        # Before the crop, because images are small then; a crop is as likely as its mirror image.
+        images = flip_some(images, flips_of(augment, seed, draw_numbers))
     if augment.crop == "resized":
         draws = uniform(derive_seed(seed, "crop"), draw_numbers, 4 * NUM_ATTEMPTS)
         boxes = random_boxes(draws, images.shape[2], images.shape[3], augment.scale, augment.ratio)
@@ -182,13 +171,7 @@ def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed
 
 
 def flips_of(augment: Augment | None, seed: int, draw_numbers: Tensor) -> Tensor:
-    """Returns which samples are flipped, (batch,), bool, of files and of arrays alike.
-
-    Args:
-        augment: what to do; None for nothing.
-        seed: of the epoch.
-        draw_numbers: (batch,), int64.
-    """
+    """Returns which samples are flipped, (batch,), bool; `seed` is that of the epoch."""
     draws = uniform(derive_seed(seed, "flip"), draw_numbers, 1)[:, 0]
     return draws < (0.0 if augment is None else augment.flip_probability)
 

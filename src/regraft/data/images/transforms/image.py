@@ -1,7 +1,4 @@
-"""From a decoded photo to the uint8 image that an input spec asks for, and the transforms of single images.
-
-All from torchvision. Stays uint8; normalising happens on the device (`mixing`).
-"""
+"""Transforms of single uint8 images with torchvision: the evaluation view of a photo, crops, policies, erasing."""
 
 from collections.abc import Sequence
 
@@ -15,7 +12,7 @@ from regraft.core.types import InputSpec
 from regraft.data.images.transforms.augment import Augment
 
 _MAX_RATIO = 64
-"""Of a picture's sides; beyond it the ends are cut off before it is resized."""
+"""Of an image's sides; the ends of longer images are cut off before resizing."""
 
 
 def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
@@ -23,7 +20,6 @@ def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
 
     Args:
         image: (channels, height, width), uint8, any size.
-        spec: what the backbone wants.
 
     Returns:
         (channels, image_size, image_size), uint8.
@@ -32,9 +28,9 @@ def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
 
 
 def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the image that `eval_view_of_file` takes the central square of: all of it, resized.
+    """Returns the resized image of which `eval_view_of_file` is the central square.
 
-    Of one that is longer and thinner than any photo, its middle: a strip of pixels would fill memory.
+    Of an image longer and thinner than any photo, only the middle is used: the whole strip would fill memory.
     """
     longest = _MAX_RATIO * min(image.shape[-2:])
     if max(image.shape[-2:]) > longest:
@@ -44,7 +40,7 @@ def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
 
 
 def crop_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
-    """Returns what crops one training file, before it is flipped; drawn from torch's RNG.
+    """Returns the random crop of a training file, which comes before the flip.
 
     A resized crop starts from the decoded image, any other from its evaluation view.
     """
@@ -55,7 +51,7 @@ def crop_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
 
 
 def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
-    """Returns what comes after crop and flip and works on single uint8 images: policy, then erasing."""
+    """Returns the transforms after crop and flip: policy, then erasing."""
     steps: list[v2.Transform] = []
     if augment.policy == "trivialaugment":
         steps += [v2.TrivialAugmentWide()]
@@ -68,15 +64,15 @@ def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
 
 
 def seed_sample(seed: int, draw_number: int) -> None:
-    """Makes torch's draws on the CPU a function of the epoch's seed and the sample; call it with the RNG forked.
+    """Seeds torch's CPU generator for one sample of an epoch; call it with the RNG forked.
 
-    Not `torch.manual_seed`, which would seed the devices too.
+    `torch.manual_seed` would seed the other devices too.
     """
     torch.default_generator.manual_seed(derive_seed(seed, "sample", draw_number))
 
 
 def apply_steps(image: Tensor, steps: Sequence[v2.Transform]) -> Tensor:
-    """Returns one image after all steps."""
+    """Returns the image after all transforms."""
     for step in steps:
         image = step(image)
     return image

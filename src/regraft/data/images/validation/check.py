@@ -1,4 +1,4 @@
-"""A whole check of a data set: a folder's, or of images in memory."""
+"""A complete check of a data set: of a folder, or of images in memory."""
 
 import time
 from collections.abc import Sequence
@@ -7,25 +7,24 @@ from functools import partial
 
 import numpy as np
 
+from regraft.data.findings import SEVERITIES, Finding, Severity
 from regraft.data.images.file_reading.read import Progress, Read, near_pairs_of, read_all
 from regraft.data.images.validation.class_findings import Counts, class_findings, tree_findings
-from regraft.data.images.validation.duplicates import Samples, likeness_findings
+from regraft.data.images.validation.duplicates import CheckedImages, likeness_findings
 from regraft.data.images.validation.file_findings import file_findings
-from regraft.data.images.validation.findings import SEVERITIES, Finding, Severity
 from regraft.data.sources.tree import Tree
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a check has found.
+    """The result of a check.
 
     Attributes:
-        place: the folder, or the data set's name.
-        counts: images by split and class; those that can't be decoded are left out.
+        place: the folder, or the name of the data set.
+        counts: decodable images by split and class.
         findings: the worst first.
-        num_images: that were looked at.
-        num_read: of these, looked at anew; the others were known from an earlier check.
-        seconds: that it took.
+        num_images: number of images.
+        num_read: number of images that weren't known from an earlier check.
     """
 
     place: str
@@ -36,18 +35,12 @@ class Check:
     seconds: float
 
     def num(self, severity: Severity) -> int:
-        """Returns how many findings are of a severity."""
+        """Returns the number of findings of a severity."""
         return sum(finding.severity == severity for finding in self.findings)
 
 
 def check_tree(tree: Tree, progress: Progress, started: float) -> Check:
-    """Returns what there is to say of a scanned folder.
-
-    Args:
-        tree: what lies in it.
-        progress: shows how far the reading is.
-        started: `time.perf_counter()` before the folder was scanned.
-    """
+    """Returns the check of a scanned folder; `started` is `time.perf_counter()` before the scan."""
     paths = [path for split in tree.classes for path in tree.paths(split)]
     read = read_all(tree.root, paths, tree.closed, progress)
     samples = _samples(tree, paths, read)
@@ -62,15 +55,15 @@ def check_tree(tree: Tree, progress: Progress, started: float) -> Check:
     return Check(str(tree.root), counts, _worst_first(findings), len(paths), num_read, time.perf_counter() - started)
 
 
-def check_samples(name: str, samples: Samples, started: float) -> Check:
-    """Returns what there is to say of images in memory; arguments as of `check_tree`."""
+def check_samples(name: str, samples: CheckedImages, started: float) -> Check:
+    """Returns the check of images in memory; `started` is as in `check_tree`."""
     counts = counts_of(samples)
     findings = [*class_findings(counts), *likeness_findings(samples)]
     num_images = len(samples.names)
     return Check(name, counts, _worst_first(findings), num_images, num_images, time.perf_counter() - started)
 
 
-def counts_of(samples: Samples) -> dict[str, dict[str, int]]:
+def counts_of(samples: CheckedImages) -> dict[str, dict[str, int]]:
     """Returns the number of images by split and class."""
     counts = {}
     for number, split in enumerate(samples.split_names):
@@ -83,7 +76,7 @@ def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def _samples(tree: Tree, paths: Sequence[str], read: Read) -> Samples:
+def _samples(tree: Tree, paths: Sequence[str], read: Read) -> CheckedImages:
     """Returns the images of a folder that can be decoded."""
     class_names = sorted({name for classes in tree.classes.values() for name in classes})
     numbers = {name: number for number, name in enumerate(class_names)}
@@ -94,12 +87,12 @@ def _samples(tree: Tree, paths: Sequence[str], read: Read) -> Samples:
     ]
     splits, labels, sizes = np.array(cells, np.int64).reshape(-1, 3).T
     kept = np.flatnonzero(read.facts["problem"] == b"")
-    return Samples(
-        [paths[place] for place in kept.tolist()],
+    return CheckedImages(
+        [paths[index] for index in kept.tolist()],
         list(tree.classes),
         np.repeat(splits, sizes)[kept],
         class_names,
         np.repeat(labels, sizes)[kept],
-        read.facts["digest"][kept],
+        read.facts["content_hash"][kept],
         read.facts["thumb"][kept],
     )

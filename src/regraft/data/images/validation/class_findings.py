@@ -1,4 +1,4 @@
-"""What there is to say of a folder before a file is opened: what is passed over, links, and names."""
+"""Findings about a scanned folder (ignored files, links, names), and about the numbers of images per class."""
 
 import os
 import unicodedata
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
+from regraft.data.findings import Finding, Item, Wording, counted, items_of
 from regraft.data.images.file_reading.problems import NUM_BYTES, is_image, kind_of
-from regraft.data.images.validation.findings import Finding, Item, Wording, counted, items_of
 from regraft.data.sources.tree import Tree
 
 MAX_NAME = 143
-"""Bytes of a name that every file system takes: eCryptfs has fewer than the usual 255."""
+"""Bytes of a name that every file system accepts: eCryptfs has fewer than the usual 255."""
 MAX_PATH = 259
-"""Characters of a path that Windows takes."""
+"""Characters of a path that Windows accepts."""
 _MAX_SHOWN = 5
 _APART = {
     "hidden": Wording("note", "Hidden, or some program's own, and so no class and no image"),
@@ -78,7 +78,7 @@ _NAMES = {
 
 
 def tree_findings(tree: Tree) -> list[Finding]:
-    """Returns what is to be said of a scanned folder; of files that are no images by name, the first bytes are read."""
+    """Returns the findings about a scanned folder; reads the first bytes of files without an image's extension."""
     found = [replace(fault, sentence=fault.sentence[:1].upper() + fault.sentence[1:]) for fault in tree.faults]
     for kind, wording in _APART.items():
         paths = tree.apart[kind]
@@ -88,22 +88,22 @@ def tree_findings(tree: Tree) -> list[Finding]:
 
 
 def _nested_findings(tree: Tree) -> Iterator[Finding]:
-    """Yields the class folders that may be one level too high: several subfolders, and no image beside them."""
+    """Yields class folders that may be one level too high: several subfolders, and no image beside them."""
     nested = []
     for split, classes in tree.classes.items():
         for name, paths in classes.items():
-            place = tree.place(split, name)
-            below = {PurePath(path).relative_to(place).parts[:-1][:1] for path in paths}
+            class_folder = tree.class_folder(split, name)
+            below = {PurePath(path).relative_to(class_folder).parts[:-1][:1] for path in paths}
             if len(below) > 1 and () not in below:
                 folders = sorted(folder for (folder,) in below)
                 more = f" and {len(folders) - _MAX_SHOWN} more" if len(folders) > _MAX_SHOWN else ""
-                nested.append(Item((place,), ", ".join(folders[:_MAX_SHOWN]) + more))
+                nested.append(Item((class_folder,), ", ".join(folders[:_MAX_SHOWN]) + more))
     if nested:
         yield _NESTED.finding("nested_class", f"{len(nested):,}", nested)
 
 
 def _other_findings(tree: Tree) -> Iterator[Finding]:
-    """Yields what files without an image's extension are: images all the same, or not."""
+    """Yields findings about files without an image's extension, which may be images nevertheless."""
     heads = {path: _head(tree, path) for path in tree.apart["other"]}
     images = [Item((path,), kind_of(head)) for path, head in heads.items() if is_image(head)]
     others = [path for path, head in heads.items() if not is_image(head)]
@@ -130,11 +130,11 @@ def _link_findings(tree: Tree) -> Iterator[Finding]:
 
 
 def _name_findings(tree: Tree) -> Iterator[Finding]:
-    """Yields what is odd about names of classes and files."""
+    """Yields findings about the names of classes and files."""
     for split, classes in tree.classes.items():
-        yield from _alike([tree.place(split, name) for name in classes])
+        yield from _alike([tree.class_folder(split, name) for name in classes])
     paths = [path for split in tree.classes for path in tree.paths(split)]
-    paths += [tree.place(split, name) for split, classes in tree.classes.items() for name in classes]
+    paths += [tree.class_folder(split, name) for split, classes in tree.classes.items() for name in classes]
     rules: dict[str, Callable[[str], bool]] = {
         "long_name": _is_long,
         "odd_name": _is_odd,
@@ -148,7 +148,7 @@ def _name_findings(tree: Tree) -> Iterator[Finding]:
 
 
 def _alike(names: Sequence[str]) -> Iterator[Finding]:
-    """Yields class names that differ in case or in the encoding of accents only."""
+    """Yields class names that differ only in case or in the encoding of accents."""
     groups: dict[str, list[str]] = defaultdict(list)
     for name in names:
         groups[unicodedata.normalize("NFC", name).casefold().strip()].append(name)
@@ -158,7 +158,7 @@ def _alike(names: Sequence[str]) -> Iterator[Finding]:
 
 
 def _is_long(path: str) -> bool:
-    # A letter takes 4 bytes at most, and most paths are too short for any name in them to be too long.
+    # Quick check first: a character takes at most 4 bytes.
     return len(path) > MAX_NAME // 4 and (
         len(path) > MAX_PATH or any(len(os.fsencode(name)) > MAX_NAME for name in PurePath(path).parts)
     )
@@ -174,19 +174,15 @@ def _is_decomposed(path: str) -> bool:
 
 
 TINY = 10
-"""Training images below which a class is called tiny."""
+"""A class with fewer training images is reported."""
 IMBALANCED = 3.0
-"""Training images of the largest class by those of the smallest, from which on classes are called imbalanced."""
+"""Least ratio of the largest class to the smallest, in training images, for which imbalance is reported."""
 Counts = Mapping[str, Mapping[str, int]]
 """Images by split and class."""
 
 
 def class_findings(counts: Counts) -> list[Finding]:
-    """Returns what is to be said of how many images there are.
-
-    Args:
-        counts: of images that can be decoded.
-    """
+    """Returns the findings about the numbers of decodable images."""
     train = {name: num for name, num in counts.get("train", {}).items() if num}
     found = []
     if len(train) == 1:

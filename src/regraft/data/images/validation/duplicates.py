@@ -1,24 +1,22 @@
-"""What there is to say of images that are the same, or nearly: leakage between splits, and labels that contradict."""
+"""Findings about duplicates and near-duplicates: leakage between splits, and contradictory labels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from regraft.data.images.validation.findings import Finding, Item, Severity, counted
+from regraft.data.findings import Finding, Item, Severity, counted
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Images as they are compared.
+class CheckedImages:
+    """Images to be compared.
 
     Attributes:
-        names: what they are called, such as paths.
-        split_names: of the splits.
-        splits: (num_images,), places in `split_names`.
-        class_names: of the classes.
-        labels: (num_images,), places in `class_names`.
-        digests: (num_images, num_bytes), uint8: of their content.
+        names: such as paths.
+        splits: (num_images,), indices into `split_names`.
+        labels: (num_images,), indices into `class_names`.
+        content_hashes: (num_images, HASH_BYTES), uint8.
         thumbs: (num_images, side, side), uint8: luminance.
     """
 
@@ -27,35 +25,35 @@ class Samples:
     splits: np.ndarray
     class_names: Sequence[str]
     labels: np.ndarray
-    digests: np.ndarray
+    content_hashes: np.ndarray
     thumbs: np.ndarray
 
 
 NearPairs = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
-"""See `likeness.near_pairs`."""
+"""A function like `near_pairs`."""
 MAX_BITS = 10
-"""In which two hashes may differ."""
+"""Greatest number of bits in which two perceptual hashes of a pair differ."""
 MIN_CORRELATION = 0.98
-"""Of the small pictures."""
+"""Of the thumbnails of a pair."""
 MIN_CONTRAST = 4.0
-"""Standard deviation of a small picture, in levels of 255: two plain areas say nothing of each other."""
+"""Least standard deviation of a thumbnail, in gray levels: plain areas can't be compared."""
 MAX_PAIRS = 100_000
 MAX_NEIGHBOURS = 1_024
-"""Of those that share a quarter, in the order of their hashes, each is compared with so many; there are more only where
-thousands of pictures have one layout."""
+"""Comparisons of each image with others that share a quarter of its hash; there are more such images only if thousands
+have the same layout."""
 _NUM_QUARTERS = 4
 _PART = 2**16
 
 
-def same(digests: np.ndarray) -> list[np.ndarray]:
-    """Returns the places of images whose bytes are the same, a group each.
+def same(content_hashes: np.ndarray) -> list[np.ndarray]:
+    """Returns groups of indices of identical images.
 
     Args:
-        digests: (num_images, num_bytes), uint8.
+        content_hashes: (num_images, num_bytes), uint8.
     """
-    if not len(digests):
+    if not len(content_hashes):
         return []
-    keys = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}")[:, 0]
+    keys = np.ascontiguousarray(content_hashes).view(f"V{content_hashes.shape[1]}")[:, 0]
     _, group_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
     order = np.argsort(group_of, kind="stable")
     groups = np.split(order, np.cumsum(counts)[:-1])
@@ -67,21 +65,21 @@ def near_pairs(thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
 
     Args:
         thumbs: (num_images, side, side), uint8: luminance.
-        sides: (num_images,), integers: only images on different sides are compared; None to compare all.
+        sides: (num_images,), integers: only images with different ones are compared; None to compare all.
     """
     side = thumbs.shape[1]
     normal = thumbs.reshape(len(thumbs), side * side).astype(np.float32)
     normal -= normal.mean(1, keepdims=True)
     lengths = np.sqrt(np.einsum("ij,ij->i", normal, normal))
-    places = np.flatnonzero(lengths >= MIN_CONTRAST * side)
-    normal = normal[places] / lengths[places, None]
+    indices = np.flatnonzero(lengths >= MIN_CONTRAST * side)
+    normal = normal[indices] / lengths[indices, None]
     hashes = _hashes(normal.reshape(-1, side, side))
     found: set[tuple[int, int]] = set()
     for first, second in _candidates(hashes):
-        is_apart = slice(None) if sides is None else sides[places[first]] != sides[places[second]]
+        is_apart = slice(None) if sides is None else sides[indices[first]] != sides[indices[second]]
         first, second = first[is_apart], second[is_apart]
         is_near = np.einsum("ij,ij->i", normal[first], normal[second]) >= MIN_CORRELATION
-        pairs = np.sort(np.stack([places[first[is_near]], places[second[is_near]]], 1), 1)
+        pairs = np.sort(np.stack([indices[first[is_near]], indices[second[is_near]]], 1), 1)
         found.update(map(tuple, pairs.tolist()))
         if len(found) >= MAX_PAIRS:
             break
@@ -89,7 +87,7 @@ def near_pairs(thumbs: np.ndarray, sides: np.ndarray | None) -> np.ndarray:
 
 
 def _hashes(thumbs: np.ndarray) -> np.ndarray:
-    """Returns a perceptual hash of each small picture, (num_images,), uint64."""
+    """Returns the perceptual hash of each thumbnail, (num_images,), uint64."""
     side = thumbs.shape[-1]
     steps = np.arange(side)
     cosines = np.cos(np.pi * np.outer(np.arange(1, 9), 2 * steps + 1) / (2 * side)).astype(np.float32)
@@ -101,13 +99,13 @@ def _hashes(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields places of pairs whose hashes differ in MAX_BITS at most, in stretches that fit into memory."""
+    """Yields indices of pairs whose hashes differ in at most MAX_BITS, in chunks that fit into memory."""
     for quarter in range(_NUM_QUARTERS):
         keys = (hashes >> np.uint64(16 * quarter)) & np.uint64(0xFFFF)
         order = np.lexsort((hashes, keys))
         starts = np.flatnonzero(np.diff(keys[order], prepend=np.uint64(2**63)))
         sizes = np.diff(starts, append=len(order))
-        # All groups at once: each member with the one that is `step` places behind it.
+        # All groups at once: each member with the one `step` positions behind it.
         ends = np.repeat(starts + sizes, sizes)
         members = np.arange(len(order))
         for step in range(1, MAX_NEIGHBOURS + 1):
@@ -121,18 +119,13 @@ def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                     yield first[is_near], second[is_near]
 
 
-def likeness_findings(samples: Samples, near_pairs: NearPairs = near_pairs) -> list[Finding]:
-    """Returns what is to be said of images that are the same, or look alike.
-
-    Args:
-        samples: the images.
-        near_pairs: finds those that look alike.
-    """
-    groups = same(samples.digests)
+def likeness_findings(samples: CheckedImages, near_pairs: NearPairs = near_pairs) -> list[Finding]:
+    """Returns the findings about images that are identical or look alike."""
+    groups = same(samples.content_hashes)
     return [*_same_findings(samples, groups), *_near_findings(samples, groups, near_pairs)]
 
 
-def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
+def _same_findings(samples: CheckedImages, groups: Sequence[np.ndarray]) -> Iterator[Finding]:
     conflicting = [group for group in groups if not _has_one(samples.labels[group])]
     leaking = [group for group in groups if not _has_one(samples.splits[group])]
     within = [group for group in groups if _has_one(samples.splits[group]) and _has_one(samples.labels[group])]
@@ -157,16 +150,16 @@ def _same_findings(samples: Samples, groups: Sequence[np.ndarray]) -> Iterator[F
         yield _pictured("duplicates", "warning", sentence, samples, within, *splits)
 
 
-def _near_findings(samples: Samples, groups: Sequence[np.ndarray], near_pairs: NearPairs) -> Iterator[Finding]:
+def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pairs: NearPairs) -> Iterator[Finding]:
     is_single = _has_one(samples.splits)
-    # Copies have been told already; one stands for all of a split.
+    # Identical images are reported already; one of them represents all in a split.
     is_looked_at = np.ones(len(samples.splits), bool)
     for group in groups:
         _, first = np.unique(samples.splits[group], return_index=True)
         is_looked_at[np.delete(group, first)] = False
-    places = np.flatnonzero(is_looked_at)
-    pairs = places[near_pairs(samples.thumbs[places], None if is_single else samples.splits[places])]
-    pairs = pairs[(samples.digests[pairs[:, 0]] != samples.digests[pairs[:, 1]]).any(1)]
+    indices = np.flatnonzero(is_looked_at)
+    pairs = indices[near_pairs(samples.thumbs[indices], None if is_single else samples.splits[indices])]
+    pairs = pairs[(samples.content_hashes[pairs[:, 0]] != samples.content_hashes[pairs[:, 1]]).any(1)]
     if not len(pairs):
         return
     limit = "at least " if len(pairs) >= MAX_PAIRS else ""
@@ -184,7 +177,7 @@ def _near_findings(samples: Samples, groups: Sequence[np.ndarray], near_pairs: N
 
 
 def _has_one(numbers: np.ndarray) -> bool:
-    """Whether all numbers are the same one."""
+    """Whether all numbers are equal."""
     return bool((numbers == numbers[:1]).all())
 
 
@@ -192,14 +185,14 @@ def _pictured(
     code: str,
     severity: Severity,
     sentence: str,
-    samples: Samples,
+    samples: CheckedImages,
     groups: Iterable[np.ndarray],
     names: Sequence[str],
     numbers: np.ndarray,
 ) -> Finding:
-    """Returns a finding whose items are groups of images, with the names of the classes or splits that they are of."""
+    """Returns a finding whose items are groups of images, with the names of their classes or splits."""
     items = []
     for group in groups:
         different = dict.fromkeys(names[number] for number in numbers[group].tolist())
-        items.append(Item(tuple(samples.names[place] for place in group.tolist()), " / ".join(different)))
+        items.append(Item(tuple(samples.names[index] for index in group.tolist()), " / ".join(different)))
     return Finding(code, severity, sentence, tuple(items), is_pictured=True)

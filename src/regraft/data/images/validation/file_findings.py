@@ -1,4 +1,4 @@
-"""What there is to say of each image by itself: what can't be decoded, what isn't what it says, what is converted."""
+"""Findings about single images: what can't be decoded, isn't what its name says, or is converted."""
 
 import os
 import re
@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from regraft.data.findings import Finding, Item, Wording, counted
 from regraft.data.images.file_reading.problems import PROBLEMS
-from regraft.data.images.validation.findings import Finding, Item, Wording, counted
 
 _WORDINGS = {
     "wrong_extension": Wording(
@@ -33,31 +33,30 @@ _WORDINGS = {
 }
 _LARGE_PIXELS = 50_000_000
 _PLAIN = 0.85
-"""Share of an image's area that is about as bright as its median, from which on it is called plain."""
+"""Least share of an image's area as bright as its median for which the image is called plain."""
 _FEW = 0.05
-"""Where more images than this share are plain, that is what they are like: digits on paper, cut-out products."""
+"""Greatest share of plain images to be reported: if more are plain, the data is like that, as digits on paper are."""
 _PLACEHOLDER = re.compile(r"not.?found|unavailable|no.?(image|photo|picture)|placeholder|missing", re.IGNORECASE)
 _PLACEHOLDER_PLAIN = 0.5
 
 _ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
-"""Kinds of a format that share its extension."""
+"""Variants that share the extension of a format."""
 
 
 def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str]) -> list[Finding]:
-    """Returns what is to be said of images.
+    """Returns the findings about image files.
 
     Args:
-        paths: of the files.
         facts: (num_files,), FACTS.
-        details: what is to be said of a file's problem, by its place.
+        details: detail of a file's problem, by its index.
     """
     found = []
     for code, problem in PROBLEMS.items():
-        places = np.flatnonzero(facts["problem"] == code.encode()).tolist()
-        if places:
-            items = tuple(Item((paths[place],), details.get(place, "")) for place in places)
+        indices = np.flatnonzero(facts["problem"] == code.encode()).tolist()
+        if indices:
+            items = tuple(Item((paths[index],), details.get(index, "")) for index in indices)
             sentence = (
-                f"{counted(len(places), 'image')} can't be decoded: {problem.word}. Fix: {problem.fix}; "
+                f"{counted(len(indices), 'image')} can't be decoded: {problem.word}. Fix: {problem.fix}; "
                 "data.on_error=skip leaves them out."
             )
             found.append(Finding(code, "error", sentence, items))
@@ -65,13 +64,13 @@ def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int,
 
 
 def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]:
-    """Yields what is to be said of images that can be decoded."""
+    """Yields the findings about images that can be decoded."""
     is_right = facts["problem"] == b""
     for code, holds in _kinds(paths, facts).items():
-        places = np.flatnonzero(holds & is_right).tolist()
-        if places:
-            items = [Item((paths[place],), _detail(code, facts[place])) for place in places]
-            share = f"{len(places):,} of " if len(places) < len(paths) else "all "
+        indices = np.flatnonzero(holds & is_right).tolist()
+        if indices:
+            items = [Item((paths[index],), _detail(code, facts[index])) for index in indices]
+            share = f"{len(indices):,} of " if len(indices) < len(paths) else "all "
             yield _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
 
 
@@ -115,10 +114,10 @@ def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
 
 
 def _is_placeholder(paths: Sequence[str], shares: np.ndarray) -> np.ndarray:
-    """Returns which images are named like a server's error and look like one, (num_images,), bool."""
+    """Returns which images are named like a server's error message and are plain, (num_images,), bool."""
     found = np.zeros(len(paths), bool)
-    for place in np.flatnonzero(shares >= _PLACEHOLDER_PLAIN).tolist():
-        found[place] = _PLACEHOLDER.search(os.path.basename(paths[place])) is not None  # noqa: PTH119
+    for index in np.flatnonzero(shares >= _PLACEHOLDER_PLAIN).tolist():
+        found[index] = _PLACEHOLDER.search(os.path.basename(paths[index])) is not None  # noqa: PTH119
     return found
 
 

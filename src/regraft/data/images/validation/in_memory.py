@@ -1,4 +1,4 @@
-"""What a check looks at, of images in memory."""
+"""A check of images in memory."""
 
 import numpy as np
 import torch
@@ -6,20 +6,20 @@ from PIL import Image
 from torch.nn import functional
 
 from regraft.core.errors import ConfigError
-from regraft.data.fingerprint import image_digests
 from regraft.data.images.file_reading.facts import THUMB
+from regraft.data.images.samples import ArrayImages
 from regraft.data.images.transforms.batch import match_channels
-from regraft.data.images.validation.duplicates import Samples
-from regraft.data.sources.base import ArrayImages, Splits
+from regraft.data.images.validation.duplicates import CheckedImages
+from regraft.data.sources.base import Splits
 
 _CHUNK = 4_096
 
 
 def splits_of(splits: Splits) -> dict[str, ArrayImages]:
-    """Returns the splits that there are.
+    """Returns the splits of a data set in memory, by name.
 
     Raises:
-        ValueError: one of them is of files.
+        ValueError: a split consists of files.
     """
     found = {}
     for name, images in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
@@ -34,29 +34,29 @@ def splits_of(splits: Splits) -> dict[str, ArrayImages]:
     return found
 
 
-def samples_of(class_names: tuple[str, ...], splits: dict[str, ArrayImages]) -> Samples:
-    """Returns the images of all splits; each is called by its split and its place in it: `test 12`."""
+def samples_of(class_names: tuple[str, ...], splits: dict[str, ArrayImages]) -> CheckedImages:
+    """Returns the images of all splits, named by split and index: `test 12`."""
     sizes = [len(images) for images in splits.values()]
-    return Samples(
-        [f"{name} {place}" for name, images in splits.items() for place in range(len(images))],
+    return CheckedImages(
+        [f"{name} {index}" for name, images in splits.items() for index in range(len(images))],
         list(splits),
         np.repeat(np.arange(len(splits)), sizes),
         class_names,
         torch.cat([images.labels for images in splits.values()]).numpy(),
-        np.concatenate([image_digests(images, torch.arange(len(images))) for images in splits.values()]),
+        np.concatenate([images.content_hashes() for images in splits.values()]),
         np.concatenate([_thumbs(images) for images in splits.values()]),
     )
 
 
 def picture_of(splits: dict[str, ArrayImages], name: str) -> Image.Image:
-    """Returns the image that a sample's name means."""
-    split, _, place = name.rpartition(" ")
-    pixels = match_channels(splits[split].pixels[int(place)], 3)
+    """Returns the image of a name by `samples_of`."""
+    split, _, index = name.rpartition(" ")
+    pixels = match_channels(splits[split].pixels[int(index)], 3)
     return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def _thumbs(images: ArrayImages) -> np.ndarray:
-    """Returns the luminance of each image, squeezed into a small square: (num_images, THUMB, THUMB), uint8."""
+    """Returns the luminance of each image, resized to a small square: (num_images, THUMB, THUMB), uint8."""
     thumbs = [
         functional.interpolate(match_channels(part, 1).float(), (THUMB, THUMB), mode="area")
         for part in images.pixels.split(_CHUNK)

@@ -1,4 +1,4 @@
-"""What a check finds: a severity, one sentence that says what and how to mend it, and the files that it is about."""
+"""Findings of a check of a data set: severity, a sentence with the problem and its fix, and the files concerned."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -8,17 +8,12 @@ from typing import Literal
 Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""The worst first: what stops a training or makes its figures wrong; what may cost accuracy; what is taken care of."""
+"""The worst first: stops a training or makes its metrics wrong; may cost accuracy; is handled automatically."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A file or a folder that a finding is about; of duplicates, those that are the same.
-
-    Attributes:
-        paths: relative to the root.
-        detail: what is to be said of it alone.
-    """
+    """A file or folder that a finding is about, or a group of duplicates; paths are relative to the root."""
 
     paths: tuple[str, ...]
     detail: str = ""
@@ -26,14 +21,13 @@ class Item:
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of fault.
+    """One kind of problem of a data set.
 
     Attributes:
-        code: its name, for programs.
-        severity: how bad it is.
-        sentence: what it is and the fix, one or two sentences.
-        items: where it is; empty if it is about the whole.
-        is_pictured: whether its paths are images that can be shown.
+        code: name for programs.
+        sentence: the problem and its fix, one or two sentences.
+        items: where it occurs; empty if it is about the whole data set.
+        is_pictured: whether the paths are images that can be shown.
     """
 
     code: str
@@ -45,12 +39,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Wording:
-    """How a kind of finding is told, whatever it is found in.
+    """The wording of a kind of finding.
 
     Attributes:
-        severity: how bad it is.
-        what: of things in the plural.
-        advice: what comes of it, and the fix; empty if there is nothing to do.
+        what: has the problem, in the plural.
+        advice: the consequence and the fix; empty if there is nothing to do.
     """
 
     severity: Severity
@@ -58,20 +51,13 @@ class Wording:
     advice: str = ""
 
     def finding(self, code: str, amount: str, items: Sequence[Item], *, is_pictured: bool = False) -> Finding:
-        """Returns the finding.
-
-        Args:
-            code: its name.
-            amount: how many there are.
-            items: where.
-            is_pictured: whether these are images that can be shown.
-        """
+        """Returns the finding; `amount` says how many items there are."""
         sentence = f"{self.what}: {amount}. {self.advice}".strip()
         return Finding(code, self.severity, sentence, tuple(items), is_pictured)
 
 
 def items_of(paths: Iterable[str]) -> tuple[Item, ...]:
-    """Returns an item a path."""
+    """Returns one item per path."""
     return tuple(Item((path,)) for path in paths)
 
 
@@ -81,6 +67,6 @@ def counted(num: int, noun: str, plural: str = "") -> str:
 
 
 def readable(name: str) -> str:
-    """Returns a name in letters that every terminal and page can show; all others are escaped."""
+    """Returns a name with unprintable characters escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -1,6 +1,6 @@
-"""A dataset whose item is a whole batch, so that what can be done to a batch at once is.
+"""A dataset of images whose items are whole batches, so that a batch is transformed at once where possible.
 
-Which samples make a batch is decided in `sampler`; normalising and mixing are the device's work, in `mixing`.
+Normalising and mixing happen on the device, in `transforms.mixing`.
 """
 
 from typing import TypedDict
@@ -13,17 +13,15 @@ from torch.utils.data import Dataset
 from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
 from regraft.data.images.decoded_images import Decoded, DecodedFiles
+from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.augment import Augment
-from regraft.data.images.transforms.batch import eval_view_of_arrays, flip_rows, flips_of, train_view_of_arrays
+from regraft.data.images.transforms.batch import eval_view_of_arrays, flip_some, flips_of, train_view_of_arrays
 from regraft.data.sampler import BatchKey
-from regraft.data.sources.base import ArrayImages, Images
+from regraft.data.sources.base import Samples
 
 
 class RawBatch(TypedDict, total=False):
-    """A batch before it is normalised: `contracts.Batch` with uint8 images and unmixed targets.
-
-    `draw_seed` is there in training batches only.
-    """
+    """A `Batch` before normalising, with uint8 images and unmixed targets; only training batches have a `draw_seed`."""
 
     images: Tensor
     targets: Tensor
@@ -37,48 +35,48 @@ def step_seed(seed: int, key: BatchKey) -> int:
 
 
 class BatchDataset(Dataset[RawBatch]):
-    """Gives the batch of a key, images as uint8 (batch, spec.num_channels, image_size, image_size).
+    """Returns the batch of a `BatchKey`, images as uint8 (batch, spec.num_channels, image_size, image_size).
 
     Args:
-        images: the source's images; keys hold places in them.
-        spec: what the backbone wants.
+        samples: `ArrayImages` or `FileImages`; keys have indices into them.
         augment: of training batches; None for evaluation.
-        seed: the run's; with the key's epoch and draw numbers all that a training batch's draws depend on.
-        decoded: gives the pictures of files; None for decoding them. Without a meaning for images in memory.
+        seed: of the augmentation, together with the epoch and the draw numbers of a key.
+        decoded: source of decoded files; None to decode them. Unused for images in memory.
 
     Raises:
-        ValueError: where a batch is made: a file can't be decoded.
+        ValueError: from `__getitem__`: a file can't be decoded.
     """
 
     def __init__(
         self,
-        images: Images,
+        samples: Samples,
         spec: InputSpec,
         augment: Augment | None,
         seed: int,
         decoded: Decoded | None = None,
     ) -> None:
-        self._images = images
+        assert isinstance(samples, ArrayImages | FileImages)
+        self._images = samples
         self._spec = spec
         self._augment = augment
         self._seed = seed
-        if decoded is None and not isinstance(images, ArrayImages):
-            decoded = DecodedFiles(images, spec, augment)
+        if decoded is None and isinstance(samples, FileImages):
+            decoded = DecodedFiles(samples, spec, augment)
         self._decoded = decoded
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether the images are, decoded."""
+        """Whether the images are in memory, decoded."""
         return isinstance(self._images, ArrayImages)
 
     @property
     def is_copied_only(self) -> bool:
-        """Whether a batch is nothing but stored pictures: loader processes would add copies and take over no work."""
+        """Whether batches are copied from a store without further work, so that loader processes would be slower."""
         return self._decoded is not None and self._decoded.is_stored and not self._has_steps
 
     @property
     def _has_steps(self) -> bool:
-        """Whether anything but a flip is done to each file's picture."""
+        """Whether images from files are transformed further than by a flip."""
         augment = self._augment
         return augment is not None and (augment.crop is not None or augment.has_per_sample_steps)
 
@@ -106,28 +104,28 @@ class BatchDataset(Dataset[RawBatch]):
 
         steps = per_sample_steps(self._spec, self._augment)
         with torch.random.fork_rng(devices=[]):
-            rows = []
+            augmented = []
             for image, draw_number in zip(images, draw_numbers.tolist(), strict=True):
                 seed_sample(seed, draw_number)
-                rows.append(apply_steps(image, steps))
-        return torch.stack(rows)
+                augmented.append(apply_steps(image, steps))
+        return torch.stack(augmented)
 
     def _read_files(self, indices: np.ndarray, draw_numbers: Tensor, seed: int) -> Tensor:
         assert self._decoded is not None
         decoded = self._decoded.read(indices)
         augment = self._augment
         if augment is None or not self._has_steps:
-            assert isinstance(decoded, Tensor), "pictures are whole for resized crops only"
+            assert isinstance(decoded, Tensor), "only resized crops need whole images"
             is_flipped = augment is not None and augment.flip_probability > 0
-            return flip_rows(decoded, flips_of(augment, seed, draw_numbers)) if is_flipped else decoded
+            return flip_some(decoded, flips_of(augment, seed, draw_numbers)) if is_flipped else decoded
         from regraft.data.images.transforms.image import apply_steps, crop_steps, per_sample_steps, seed_sample
 
         crops, steps = crop_steps(self._spec, augment), per_sample_steps(self._spec, augment)
         flips = flips_of(augment, seed, draw_numbers)
-        rows = []
+        augmented = []
         with torch.random.fork_rng(devices=[]):
             for image, draw_number, is_flipped in zip(decoded, draw_numbers.tolist(), flips, strict=True):
                 seed_sample(seed, draw_number)
                 image = apply_steps(image, crops)
-                rows.append(apply_steps(image.flip(-1) if is_flipped else image, steps))
-        return torch.stack(rows)
+                augmented.append(apply_steps(image.flip(-1) if is_flipped else image, steps))
+        return torch.stack(augmented)

@@ -1,0 +1,97 @@
+"""Everything that a datamodule of images does with pixels: input spec, datasets, normalising, deterministic views."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from regraft.core.types import Batch, EvalView, InputSpec
+from regraft.data.images.dataset import BatchDataset, RawBatch
+from regraft.data.images.decoded_images import Decoded
+from regraft.data.images.deterministic_views import ImageView, augmentations_of_views, choose_views
+from regraft.data.images.packed_images import DecodedView
+from regraft.data.images.samples import ArrayImages, FileImages
+from regraft.data.images.statistics import with_statistics
+from regraft.data.images.transforms.augment import Augment
+from regraft.data.images.transforms.mixing import mix, normalise
+from regraft.data.prepared import PreparedData
+from regraft.data.sampler import BatchKey
+
+
+class ImageInputs:
+    """Images of a prepared data set as inputs of a model.
+
+    Args:
+        input_spec: of the backbone; mean and std may be missing.
+        augment: of training batches.
+        num_workers: loader processes.
+        seed: of order and augmentation.
+    """
+
+    def __init__(
+        self, prepared: PreparedData, input_spec: InputSpec, augment: Augment, num_workers: int, seed: int
+    ) -> None:
+        self._prepared = prepared
+        self._input_spec = input_spec
+        self._augment = augment
+        self._num_workers = num_workers
+        self._seed = seed
+        self._stored: dict[str, Decoded] = {}
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """The backbone's spec with mean and std: its own, or those of the training samples."""
+        # Not when the data is read: errors in a listing should be reported before any image is decoded.
+        self._input_spec = with_statistics(self._input_spec, self._prepared.parts["train"], self._prepared.subset_seed)
+        return self._input_spec
+
+    @property
+    def eval_view(self) -> EvalView:
+        """How evaluation brings images to the size of the input spec."""
+        return "square" if isinstance(self._prepared.parts["train"].samples, ArrayImages) else "center_crop"
+
+    def dataset(self, split: str, *, is_training: bool) -> BatchDataset:
+        """Returns the dataset of a split's batches, augmented if `is_training`."""
+        samples, augment = self._prepared.parts[split].samples, self._augment if is_training else None
+        return BatchDataset(samples, self.input_spec, augment, self._seed, self._stored.get(split))
+
+    def finish(self, batch: RawBatch, num_classes: int) -> Batch:
+        """Returns a batch, on its device, normalised; training batches are mixed if mixup or CutMix is on."""
+        images = normalise(batch["images"], self.input_spec)
+        targets = batch["targets"]
+        if "draw_seed" not in batch:
+            return {"images": images, "targets": targets, "indices": batch["indices"]}
+        draw_seed = batch["draw_seed"]
+        if self._augment.is_mixing:
+            images, targets = mix(images, targets, self._augment, num_classes, draw_seed)
+        return {"images": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
+
+    def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
+        """Returns the deterministic views of a split's images: augmented ones of `train`, else that of evaluation.
+
+        Args:
+            num_views: views per training image, if the augmentation is random.
+            views_seed: of the augmentation.
+        """
+        part = self._prepared.parts[split]
+        hashes, spec = self._prepared.content_hashes(part), self.input_spec
+        augments = augmentations_of_views(self._augment, num_views) if split == "train" else [None]
+        make = partial(ImageView, part, hashes, spec, seed=views_seed, num_workers=self._num_workers)
+        return [make(augment, view=view, decoded=self._stored.get(split)) for view, augment in enumerate(augments)]
+
+    def choose_views(self, num_views: int, key: BatchKey) -> Tensor:
+        """Returns which view each sample of a training batch shows, (batch,), int64."""
+        return choose_views(self._augment, num_views, self._seed, key.epoch, torch.from_numpy(key.draw_numbers))
+
+    def decoded(self, split: str) -> DecodedView | None:
+        """Returns a split's images before any random transform; None for images in memory."""
+        part = self._prepared.parts[split]
+        if not isinstance(part.samples, FileImages):
+            return None
+        augment = self._augment if split == "train" else None
+        hashes = self._prepared.content_hashes(part)
+        return DecodedView(part, hashes, self.input_spec, augment, num_workers=self._num_workers)
+
+    def use_stored(self, split: str, stored: Decoded) -> None:
+        """Reads a split's decoded images from a store from now on, instead of decoding them each time."""
+        self._stored[split] = stored
