@@ -1,11 +1,12 @@
 """The documentation builds without a warning."""
 
+import re
 import warnings
 
 import pytest
 from sphinx.cmd.build import build_main
 
-from helpers.documentation import ROOT
+from helpers.documentation import PAGES, ROOT, blocks_of
 
 
 @pytest.fixture
@@ -22,3 +23,17 @@ def test_the_pages_build_and_hold_what_is_generated(site):
     assert "regraft resume run=RUN" in (site / "reference" / "commands.html").read_text()
     assert "<svg" in (site / "explanation" / "architecture.html").read_text()
     assert "regraft.train" in (site / "reference" / "python_api.html").read_text()
+
+
+def test_each_package_is_described():
+    rows = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    packages = [path.parent.name for path in (ROOT / "src" / "regraft").glob("*/__init__.py")]
+    assert packages
+    assert not [name for name in packages if f"| `{name}` |" not in rows]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_path_that_a_page_names_is_there(page):
+    made = {block.file for block in blocks_of(page)}
+    named = re.findall(r"`((?:src|tests|conf|benchmarks|docs)/[\w./-]+)`", page.read_text())
+    assert not [path for path in named if path not in made and not (ROOT / path).exists() and "_build" not in path]
