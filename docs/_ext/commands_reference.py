@@ -4,17 +4,20 @@ from sphinx.application import Sphinx
 
 from regraft.cli import commands
 
-PLACEHOLDER = "<!-- generated from regraft --help -->"
+PLACEHOLDER = "<!-- generated from the commands -->"
 
 
 def commands_reference() -> str:
     """Returns a section for each command as Markdown."""
-    return "\n".join(_section(name, line) for name, line in commands.summaries().items())
+    return "\n".join(_section(name, summary) for name, summary in commands.summaries().items())
 
 
 def _section(name: str, summary: str) -> str:
     command = commands.find(name)
-    return f"## {name}\n\n{summary}\n\n```text\n{command.help or f'usage: {command.usage}'}\n```\n"
+    keys = (
+        f"It takes the keys of [{command.config_name}.yaml](config.md), and the groups.\n" if not command.help else ""
+    )
+    return f"## {name}\n\n{summary}\n\n```text\n{command.help or f'usage: {command.usage}'}\n```\n\n{keys}"
 
 
 def _insert(app: Sphinx, docname: str, source: list[str]) -> None:

@@ -20,7 +20,7 @@ def site(tmp_path):
 
 def test_the_pages_build_and_hold_what_is_generated(site):
     assert "optimizer=adamw" in (site / "reference" / "config.html").read_text()
-    assert "regraft resume run=RUN" in (site / "reference" / "commands.html").read_text()
+    assert "regraft predict run=RUN" in (site / "reference" / "commands.html").read_text()
     assert "<svg" in (site / "explanation" / "architecture.html").read_text()
     assert "regraft.train" in (site / "reference" / "python_api.html").read_text()
 
