@@ -1,24 +1,121 @@
-"""Regraft: new heads on pretrained backbones, composed by Hydra, run by Lightning."""
+"""Regraft: new heads on pretrained backbones, composed by Hydra, run by Lightning.
 
+The functions do what the commands of the same names do. The classes are what a training is made of, for scripts of your
+own; they are imported when they are first used, because torch takes seconds.
+"""
+
+import importlib
+import shlex
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from regraft.core.types import Backbone, InputSpec
+    from regraft.data.datamodule import DataModule
+    from regraft.data.images.samples import ArrayImages, FileImages
+    from regraft.data.images.transforms.augment import Augment
+    from regraft.data.sources.base import Source, Splits
     from regraft.deployment.classifier import Classifier
     from regraft.evaluation.compare.leaderboard import Leaderboard
+    from regraft.models.freezing import (
+        LPFT,
+        FreezingStrategy,
+        Gradual,
+        LastStages,
+        Layerwise,
+        LinearProbe,
+        NoFreezing,
+        TrainingPoint,
+        UpTo,
+    )
     from regraft.runs.folder import Run
+    from regraft.training.callbacks.freezing import FreezingCallback
+    from regraft.training.module import TransferModule
 
 __version__ = "0.1.0"
-__all__ = ["compare", "evaluate", "export", "load", "probe", "reproduce", "resume", "train"]
+
+_CLASSES = {
+    "regraft.core.types": ("Backbone", "InputSpec"),
+    "regraft.data.datamodule": ("DataModule",),
+    "regraft.data.images.transforms.augment": ("Augment",),
+    "regraft.data.images.samples": ("ArrayImages", "FileImages"),
+    "regraft.data.sources.base": ("Source", "Splits"),
+    "regraft.deployment.classifier": ("Classifier",),
+    "regraft.evaluation.compare.leaderboard": ("Leaderboard",),
+    "regraft.models.freezing": (
+        *("LPFT", "FreezingStrategy", "Gradual", "LastStages", "Layerwise"),
+        *("LinearProbe", "NoFreezing", "TrainingPoint", "UpTo"),
+    ),
+    "regraft.runs.folder": ("Run",),
+    "regraft.training.callbacks.freezing": ("FreezingCallback",),
+    "regraft.training.module": ("TransferModule",),
+}
+_MODULE_OF = {name: module for module, names in _CLASSES.items() for name in names}
+
+__all__ = [
+    "LPFT",
+    "ArrayImages",
+    "Augment",
+    "Backbone",
+    "Classifier",
+    "DataModule",
+    "FileImages",
+    "FreezingCallback",
+    "FreezingStrategy",
+    "Gradual",
+    "InputSpec",
+    "LastStages",
+    "Layerwise",
+    "Leaderboard",
+    "LinearProbe",
+    "NoFreezing",
+    "Run",
+    "Source",
+    "Splits",
+    "TrainingPoint",
+    "TransferModule",
+    "UpTo",
+    "compare",
+    "evaluate",
+    "export",
+    "load",
+    "probe",
+    "reproduce",
+    "resume",
+    "train",
+]
 
 
-def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'regraft' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _callers_process_kept(*modules: str) -> AbstractContextManager[None]:
+    """Restores what is global in the caller's process at the end of the block; see `process_state_kept`."""
+    from regraft.core.process_state import process_state_kept
+
+    return process_state_kept(*modules)
+
+
+def _listed(overrides: str | Sequence[str]) -> list[str]:
+    """Returns a list of overrides, of which one text may hold several, as on the command line."""
+    return shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+
+
+def train(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
     """Trains one run, just as `regraft train` with the same overrides does.
 
     Args:
-        overrides: Hydra overrides, such as `["data=digits", "optimizer.lr=3e-4"]`.
+        overrides: Hydra overrides, such as `["data=digits", "optimizer.lr=3e-4"]`, or one text as on the command line.
         config_dir: a folder of your own configs, added to Regraft's.
 
     Returns:
@@ -27,12 +124,13 @@ def train(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     Raises:
         ValueError: a mistake in the overrides or the data; the message says what, what is allowed and the fix.
     """
-    from regraft.cli.commands.train import train_once
+    with _callers_process_kept("pytorch_lightning"):
+        from regraft.cli.commands.train import train_once
 
-    return train_once(overrides, config_dir)
+        return train_once(_listed(overrides), config_dir)
 
 
-def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
+def resume(overrides: str | Sequence[str], *, config_dir: str | None = None) -> "Run":
     """Goes on with a run in its own folder, just as `regraft resume` with the same overrides does.
 
     Args:
@@ -42,12 +140,13 @@ def resume(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
     Returns:
         The run's handle.
     """
-    from regraft.cli.commands.resume import resume_once
+    with _callers_process_kept("pytorch_lightning"):
+        from regraft.cli.commands.resume import resume_once
 
-    return resume_once(overrides, config_dir)
+        return resume_once(_listed(overrides), config_dir)
 
 
-def reproduce(overrides: Sequence[str], *, config_dir: str | None = None) -> "Run":
+def reproduce(overrides: str | Sequence[str], *, config_dir: str | None = None) -> "Run":
     """Trains a finished run again, beside it, and prints what each metric was and is.
 
     Args:
@@ -60,12 +159,13 @@ def reproduce(overrides: Sequence[str], *, config_dir: str | None = None) -> "Ru
     Raises:
         ValueError: the run's data has changed.
     """
-    from regraft.cli.commands.reproduce import reproduce_once
+    with _callers_process_kept("pytorch_lightning"):
+        from regraft.cli.commands.reproduce import reproduce_once
 
-    return reproduce_once(overrides, config_dir)
+        return reproduce_once(_listed(overrides), config_dir)
 
 
-def probe(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
+def probe(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
     """Fits a grid of linear heads and trains the best one, just as `regraft probe` with the same overrides does.
 
     Args:
@@ -75,21 +175,23 @@ def probe(overrides: Sequence[str] = (), *, config_dir: str | None = None) -> "R
     Returns:
         The handle of the best head's run; its folder also holds `grid.csv`.
     """
-    from regraft.cli.commands.probe import probe_once
+    with _callers_process_kept("pytorch_lightning"):
+        from regraft.cli.commands.probe import probe_once
 
-    return probe_once(overrides, config_dir)
+        return probe_once(_listed(overrides), config_dir)
 
 
-def evaluate(overrides: Sequence[str], *, config_dir: str | None = None) -> dict[str, float]:
+def evaluate(overrides: str | Sequence[str], *, config_dir: str | None = None) -> dict[str, float]:
     """Returns the metrics that `regraft eval` with the same overrides prints.
 
     Args:
         overrides: Hydra overrides; `run=` or `ckpt_path=<run or file>` is required.
         config_dir: a folder of your own configs, added to Regraft's.
     """
-    from regraft.cli.commands.eval import evaluate_once
+    with _callers_process_kept("pytorch_lightning"):
+        from regraft.cli.commands.eval import evaluate_once
 
-    return evaluate_once(overrides, config_dir)
+        return evaluate_once(_listed(overrides), config_dir)
 
 
 def compare(arguments: "Sequence[str | Path]" = ()) -> "Leaderboard":
@@ -108,7 +210,7 @@ def compare(arguments: "Sequence[str | Path]" = ()) -> "Leaderboard":
     return compare_once(arguments)
 
 
-def export(overrides: Sequence[str]) -> "Path":
+def export(overrides: str | Sequence[str]) -> "Path":
     """Writes a trained model as a file, just as `regraft export` with the same overrides does; returns where.
 
     Args:
@@ -119,9 +221,10 @@ def export(overrides: Sequence[str]) -> "Path":
         FileExistsError: the place is taken.
         ValueError: something else is wrong; nothing is left of the file then.
     """
-    from regraft.cli.commands.export import export_once
+    with _callers_process_kept():
+        from regraft.cli.commands.export import export_once
 
-    return export_once(overrides)
+        return export_once(_listed(overrides))
 
 
 def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "Classifier":
@@ -138,8 +241,9 @@ def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str]
     """
     from pathlib import Path
 
-    from regraft.deployment.load import trained_model
-    from regraft.runs.find import find_run
+    with _callers_process_kept():
+        from regraft.deployment.load import trained_model
+        from regraft.runs.find import find_run
 
-    is_file = Path(run).expanduser().is_file()
-    return trained_model(run if is_file else find_run(str(run), output_dir).path, trust=trust)
+        is_file = Path(run).expanduser().is_file()
+        return trained_model(run if is_file else find_run(str(run), output_dir).path, trust=trust)

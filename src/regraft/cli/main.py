@@ -19,7 +19,7 @@ from regraft.cli.help import help_text
 from regraft.config.compose import explain, is_debugging
 from regraft.config.errors import FaultsError, sentences_of
 from regraft.config.quoting import readable
-from regraft.core.startup import exit_when_preempted, limit_spinning
+from regraft.core.startup import take_over_process
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 
@@ -29,8 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     # Hydra would print its own, shortened traceback and exit; with this its errors reach the sentence below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    limit_spinning()
-    exit_when_preempted()
+    take_over_process()
     try:
         _dispatch(readable(arguments))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:

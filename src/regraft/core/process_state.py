@@ -26,9 +26,9 @@ def process_state_kept(*modules: str) -> Iterator[None]:
         modules: imported at the start, so that what importing them changes is restored, too, but the log levels that
             they set for themselves are kept.
     """
-    environment, folder, path = dict(os.environ), os.getcwd(), sys.path[:]  # noqa: PTH109  # may be deleted by the end
+    environment, folder, path = dict(os.environ), os.getcwd(), sys.path[:]  # noqa: PTH109
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
-    collects = gc.isenabled()
+    collects, python_random = gc.isenabled(), random.getstate()
     with warnings.catch_warnings():
         with quick_imports():
             for module in ("numpy", "torch", *modules):
@@ -39,6 +39,7 @@ def process_state_kept(*modules: str) -> Iterator[None]:
             yield
         finally:
             restore_computation()
+            random.setstate(python_random)
             for name, level in levels.items():
                 logging.getLogger(name).setLevel(level)
             if threading.current_thread() is threading.main_thread():
@@ -53,11 +54,11 @@ def process_state_kept(*modules: str) -> Iterator[None]:
 
 
 def _computation() -> Callable[[], None]:
-    """Returns what restores random states, threads and modes to what they are now."""
+    """Returns what restores the random states, threads and modes of NumPy and torch to what they are now."""
     import numpy as np
     import torch
 
-    python_state, numpy_state, torch_state = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()
     gpu_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     num_threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     is_deterministic = torch.are_deterministic_algorithms_enabled()
@@ -65,7 +66,6 @@ def _computation() -> Callable[[], None]:
     is_benchmarking = torch.backends.cudnn.benchmark
 
     def restore() -> None:
-        random.setstate(python_state)
         np.random.set_state(numpy_state)
         torch.set_rng_state(torch_state)
         for device, state in enumerate(gpu_states):

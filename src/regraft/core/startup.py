@@ -1,4 +1,7 @@
-"""Settings of the process for a fast start and a fair share of the machine; none of them changes a result."""
+"""Settings of the process for a fast start and a fair share of the machine; none of them changes a result.
+
+What is global in a process is changed in those of commands only, after `take_over_process`; never in a caller's.
+"""
 
 import ctypes
 import gc
@@ -15,8 +18,22 @@ _M_TOP_PAD = -2
 _M_MMAP_MAX = -4
 
 
-def limit_spinning() -> None:
-    """Bounds how long an idle OpenMP thread spins; call it before torch is imported. The user's settings win.
+_is_ours = False
+
+
+def take_over_process() -> None:
+    """Marks this process as a command's own, so that it may be tuned, and makes it end as a command should.
+
+    Call it before torch is imported.
+    """
+    global _is_ours
+    _is_ours = True
+    _limit_spinning()
+    _exit_when_preempted()
+
+
+def _limit_spinning() -> None:
+    """Bounds how long an idle OpenMP thread spins. The user's settings win.
 
     By default GNU OpenMP spins so long that two trainings on two cores take three times as long as one (20.4 s against
     6.4 s, a small CNN). With this bound they take twice as long (12.9 s), and one alone is no slower (6.6 s).
@@ -33,7 +50,7 @@ class Preempted(SystemExit):
         self.signum = signum
 
 
-def exit_when_preempted() -> None:
+def _exit_when_preempted() -> None:
     """Makes SIGTERM and SIGUSR1 an exit with 143, so that files are closed and locks released; training saves first."""
 
     def leave(signum: int, frame: FrameType | None) -> None:
@@ -48,10 +65,10 @@ def keep_freed_memory() -> bool:
     """Makes glibc keep freed memory for the next allocation; returns whether it does.
 
     By default each operation maps its large activations from the kernel and gives them back, and the kernel zeroes
-    their pages each time. Call it before the first batch, and only for computing on the CPU; REGRAFT_MALLOC=default
-    turns it off. See mallopt(3).
+    their pages each time. Call it before the first batch, and only for computing on the CPU. It does nothing in a
+    process that isn't a command's own, and REGRAFT_MALLOC=default turns it off. See mallopt(3).
     """
-    if os.environ.get("REGRAFT_MALLOC") == "default" or not sys.platform.startswith("linux"):
+    if not _is_ours or os.environ.get("REGRAFT_MALLOC") == "default" or not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
@@ -66,12 +83,13 @@ def stop_looking_for_gpus() -> None:
     Lightning makes torch ask NVIDIA's management library whether there is a GPU, at each step of an optimizer. Where
     that library isn't installed, it is searched for each time, which takes 0.13 ms of a linear head's 0.35 ms.
     """
-    os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
+    if _is_ours:
+        os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "0"
 
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Turns the garbage collector off during imports, and freezes the objects that they made.
+    """Turns the garbage collector off during imports; a command freezes the objects that they made.
 
     Importing torch and Lightning makes a million objects that all stay; scanning them for garbage takes a seventh of
     the import's time. If they are imported already this does nothing, so that a sweep's garbage isn't frozen.
@@ -83,5 +101,6 @@ def quick_imports() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.freeze()
+        if _is_ours:
+            gc.freeze()
         gc.enable()

@@ -30,7 +30,7 @@ class DataModule(pl.LightningDataModule):
     Args:
         source: the data set.
         input_spec: of the backbone; mean and std may be missing.
-        augment: of training batches.
+        augment: of training batches; None shows images as evaluation sees them.
         batch_size: of each process.
         num_workers: loader processes; 0 is best for data in memory.
         val_fraction: of train, to carve if the source has no validation split, in [0, 1).
@@ -53,23 +53,24 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        *,
         source: Source,
         input_spec: InputSpec,
-        augment: Augment,
-        batch_size: int,
-        num_workers: int,
-        val_fraction: float,
-        test_fraction: float,
-        fraction: float,
-        shots: int | None,
-        sampler: str,
-        split_seed: int,
-        subset_seed: int,
-        cache: str,
-        seed: int,
+        *,
+        augment: Augment | None = None,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.2,
+        fraction: float = 1.0,
+        shots: int | None = None,
+        sampler: str = "shuffle",
+        split_seed: int = 0,
+        subset_seed: int = 0,
+        cache: str = "auto",
+        seed: int = 0,
     ) -> None:
         super().__init__()
+        augment = augment or Augment.none()
         self.cache = cache_choice(cache)
         _check_options(batch_size, num_workers, val_fraction, test_fraction, fraction, shots, sampler)
         self._prepared = PreparedData(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed)

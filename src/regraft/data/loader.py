@@ -1,7 +1,6 @@
 """Loaders for datasets whose items are whole batches."""
 
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -21,12 +20,8 @@ class KeyedDataset(Protocol[_Batch_co]):
     """A dataset of whole batches.
 
     Attributes:
-        is_in_memory: whether the data is in memory.
         is_copied_only: whether batches are copied from a store without further work.
     """
-
-    @property
-    def is_in_memory(self) -> bool: ...  # noqa: D102
 
     @property
     def is_copied_only(self) -> bool: ...  # noqa: D102
@@ -44,9 +39,6 @@ def late_loader(
     """
     if dataset.is_copied_only:
         num_workers = 0
-    if dataset.is_in_memory or dataset.is_copied_only:
-        # Lightning recommends more workers; for data in memory they only add copies between processes.
-        warnings.filterwarnings("ignore", message=r".*_dataloader' does not have many workers")
     return _LateLoader(
         dataset,  # type: ignore[arg-type]
         batch_size=None,

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft.config import compose
 from regraft.core.processes import exit_with_parent, process_id
-from regraft.core.startup import Preempted, exit_when_preempted, limit_spinning
+from regraft.core.startup import Preempted, take_over_process
 from regraft.runs.folder import Run
 from regraft.runs.state import Pruned
 from regraft.sweeps import locks
@@ -66,8 +66,7 @@ def _prepare_worker() -> None:
     if sweep == process_id() or threading.current_thread() is not threading.main_thread():
         return
     compose.register_resolvers()
-    limit_spinning()
-    exit_when_preempted()
+    take_over_process()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     exit_with_parent(sweep)

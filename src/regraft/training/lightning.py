@@ -40,6 +40,8 @@ def quiet_lightning() -> None:
         r"The number of training batches \(\d+\) is smaller than the logging interval",
         # A batch that callbacks.nan=skip leaves out; how many there were is logged.
         r"`training_step` returned `None`",
+        # How many loader processes there are is the user's to choose; data in memory is faster without any.
+        r".*_dataloader' does not have many workers",
         # Lightning's own use of torch's pytrees.
         r"`isinstance\(treespec, LeafSpec\)` is deprecated",
     ):

@@ -5,6 +5,7 @@ What trains when is the freezing callback's business, and which objects these ar
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,12 +17,14 @@ from torchmetrics import MetricCollection
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
+from regraft.models.heads import Linear
 from regraft.training.epoch_metrics import RunProgress, TrainMetrics
 from regraft.training.head_loop import HeadEpoch, Sums, may_draw
-from regraft.training.losses import penalty
+from regraft.training.losses import CrossEntropy, penalty
 from regraft.training.metrics import MeanLoss, classification_metrics
-from regraft.training.optim import LBFGS, effective_learning_rates, scaled_learning_rates
+from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
 from regraft.training.schedule import RunSchedule
+from regraft.training.schedulers import constant
 
 _NUM_SHOWN = 16
 
@@ -60,15 +63,22 @@ def divergence(loss: float, epoch: int, step: int, indices: Sequence[int], metri
     return DivergedError(message, step)
 
 
+def adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
+    """Returns AdamW over named groups."""
+    groups = parameter_groups(backbone, head, weight_decay=0.01, decay_norm_and_bias=False)
+    return torch.optim.AdamW(groups, lr=lr)
+
+
 class TransferModule(pl.LightningModule):
     """A pretrained backbone with a new head.
 
     Args:
         backbone: gives features of shape (batch, num_features).
-        head: gives logits of shape (batch, num_classes) from features.
-        loss: see `losses`; targets are class indices, or rows that sum to 1.
+        head: gives logits of shape (batch, num_classes) from features; None for a linear one.
         num_classes: how many classes there are.
-        make_optimizer: an optimizer over every parameter, in named groups.
+        loss: see `losses`; targets are class indices, or rows that sum to 1. None for cross-entropy.
+        lr: learning rate of AdamW where `make_optimizer` is None; None for 1e-3.
+        make_optimizer: an optimizer over every parameter, in groups as `optim.parameter_groups` names them.
         make_scheduler: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
         l1: factor of the sum of absolute weights in the loss.
         l2: factor of half the sum of squared weights in the loss.
@@ -78,27 +88,34 @@ class TransferModule(pl.LightningModule):
 
     def __init__(
         self,
-        *,
         backbone: Backbone,
-        head: nn.Module,
-        loss: nn.Module,
+        head: nn.Module | None = None,
+        *,
         num_classes: int,
-        make_optimizer: Callable[[Backbone, nn.Module], Optimizer],
-        make_scheduler: Callable[..., dict[str, Any]],
-        l1: float,
-        l2: float,
-        record: dict[str, Any],
+        loss: nn.Module | None = None,
+        lr: float | None = None,
+        make_optimizer: Callable[[Backbone, nn.Module], Optimizer] | None = None,
+        make_scheduler: Callable[..., dict[str, Any]] = constant,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        record: dict[str, Any] | None = None,
         skips_nan: bool = False,
     ) -> None:
         super().__init__()
+        if lr is not None and make_optimizer is not None:
+            raise ConfigError("lr", "make_optimizer sets the learning rate itself; give one of the two", got=lr)
         self.backbone = backbone
-        self.head = head
-        self.loss: Any = loss
-        self._make_optimizer = make_optimizer
+        self.head = head = head or Linear(
+            backbone.num_features, num_classes, dropout=0.0, init="default", init_std=0.01
+        )
+        self.loss: Any = loss or CrossEntropy(
+            num_classes=num_classes, class_counts=[1] * num_classes, class_weights=None, label_smoothing=0.0
+        )
+        self._make_optimizer = make_optimizer or partial(adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
         self._head_epoch = HeadEpoch(self._loss_on_features)
         self._l1, self._l2 = l1, l2
-        self.save_hyperparameters(record, logger=False)
+        self.save_hyperparameters(record or {}, logger=False)
         metrics = classification_metrics(num_classes)
         self.train_metrics = TrainMetrics(num_classes)
         self._progress = RunProgress(self.train_metrics, self._schedule)

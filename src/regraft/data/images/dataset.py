@@ -65,11 +65,6 @@ class BatchDataset(Dataset[RawBatch]):
         self._decoded = decoded
 
     @property
-    def is_in_memory(self) -> bool:
-        """Whether the images are in memory, decoded."""
-        return isinstance(self._images, ArrayImages)
-
-    @property
     def is_copied_only(self) -> bool:
         """Whether batches are copied from a store without further work, so that loader processes would be slower."""
         return self._decoded is not None and self._decoded.is_stored and not self._has_steps

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from torch import nn
 from torch.optim import Optimizer
 
+from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import rewrap_ddp
 from regraft.core.types import BATCH_NORMS, Backbone
 from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, factors_at, keeps_statistics
@@ -100,6 +101,9 @@ class FreezingCallback(pl.Callback):
     def _apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         backbone, head = _parts(pl_module)
         factors, keeps = self._factors(trainer, backbone), keeps_statistics(self.strategy)
+        for optimizer in trainer.optimizers:
+            if any(str(group.get("name")).rpartition("/")[0] not in factors for group in optimizer.param_groups):
+                raise _unfit(pl_module, "an optimizer whose groups are named after their stages (`layer1/decay`)")
         if apply(factors, backbone, head, trainer.optimizers, keeps_statistics=keeps):
             rewrap_ddp(trainer)
 
@@ -115,7 +119,15 @@ def _named_modules(backbone: Backbone, head: nn.Module) -> list[tuple[str, nn.Mo
 
 
 def _parts(pl_module: pl.LightningModule) -> tuple[Backbone, nn.Module]:
-    backbone, head = pl_module.backbone, pl_module.head
-    assert isinstance(backbone, Backbone), "FreezingCallback needs a module with a Backbone as `backbone`."
-    assert isinstance(head, nn.Module), "FreezingCallback needs a module with a `head`."
+    backbone, head = getattr(pl_module, "backbone", None), getattr(pl_module, "head", None)
+    if not isinstance(backbone, Backbone) or not isinstance(head, nn.Module):
+        raise _unfit(pl_module, "a `backbone` (a regraft.Backbone) and a `head` (an nn.Module)")
     return backbone, head
+
+
+def _unfit(pl_module: pl.LightningModule, needed: str) -> ConfigError:
+    return ConfigError(
+        None,
+        f"FreezingCallback needs a module with {needed}, which {type(pl_module).__name__} lacks; "
+        "regraft.TransferModule has it.",
+    )

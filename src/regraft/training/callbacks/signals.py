@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 20
 """After which a run ends with what it has saved; schedulers kill after 30 s."""
 
-# A time limit's notice asks for the same as SIGTERM, and ends in the same way; see `startup.exit_when_preempted`.
+# A time limit's notice asks for the same as SIGTERM, and ends in the same way; see `startup.take_over_process`.
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
 

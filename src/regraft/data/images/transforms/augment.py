@@ -1,6 +1,7 @@
 """The options of training augmentation, checked; the transforms are in the files beside this one."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from regraft.core.errors import ConfigError
 
@@ -60,6 +61,21 @@ class Augment:
         for key in ("mixup_alpha", "cutmix_alpha"):
             value = getattr(self, key)
             _check(value >= 0, key, value, "0 (off) or more")
+
+    @classmethod
+    def none(cls) -> Self:
+        """Returns the choice to show images as evaluation sees them."""
+        return cls(
+            crop=None,
+            scale=(1.0, 1.0),
+            ratio=(1.0, 1.0),
+            padding=0,
+            flip_probability=0.0,
+            policy=None,
+            mixup_alpha=0.0,
+            cutmix_alpha=0.0,
+            erasing_probability=0.0,
+        )
 
     @property
     def is_mixing(self) -> bool:

@@ -1,0 +1,193 @@
+"""Regraft as a library: what it exports, and what a call leaves as it was in the caller's process."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+import regraft
+from helpers.command_line import HEAVY, imported_by
+from helpers.small import SMALL
+
+SCRIPT = Path(__file__).parents[1] / "docs" / "how-to" / "plain_lightning.py"
+
+_LOOKING = """
+import ctypes, gc, logging, os, random, signal, sys, warnings
+
+def state():
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    return {
+        "environment": dict(os.environ),
+        "folder": os.getcwd(),
+        "path": sys.path[:],
+        "arguments": sys.argv[:],
+        "filters": warnings.filters[:],
+        "frozen": gc.get_freeze_count(),
+        "collects": gc.isenabled(),
+        "handlers": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "alarm": signal.alarm(0),
+        "levels": {name: logging.getLogger(name).level for name in names},
+        "root": logging.root.handlers[:],
+        "random": random.getstate(),
+        "numpy": str(numpy.random.get_state()) if numpy else None,
+        "torch": torch.get_rng_state().tolist() if torch else None,
+        "threads": torch.get_num_threads() if torch else None,
+        "deterministic": torch.are_deterministic_algorithms_enabled() if torch else None,
+        "mallopt": calls[:],
+    }
+
+def require_same(before, after):
+    changed = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
+    assert not changed, {key: [str(value)[:400] for value in values] for key, values in changed.items()}
+
+calls = []
+names = ["", "pytorch_lightning", "lightning_fabric", "torch", "regraft", "hydra"]
+
+class Watched(ctypes.CDLL):
+    def __getattr__(self, name):
+        calls.append(name)
+        return super().__getattr__(name)
+
+"""
+
+
+def run(code: str, folder: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", _LOOKING + code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def test_training_leaves_the_process_as_it_was(tmp_path):
+    """The imports come first, so that each state is there to compare."""
+    code = f"""
+import numpy, torch, pytorch_lightning, regraft
+ctypes.CDLL = Watched
+numpy.random.seed(3), torch.manual_seed(4), torch.set_num_threads(1)
+signal.signal(signal.SIGTERM, lambda *call: None)
+logging.getLogger("pytorch_lightning").setLevel(logging.DEBUG)
+before = state()
+run = regraft.train({SMALL!r})
+require_same(before, state())
+regraft.evaluate([f"run={{run.path}}"])
+regraft.load(run.path)
+require_same(before, state())
+try:
+    regraft.train({[*SMALL, "model=nonsense"]!r})
+except ValueError:
+    require_same(before, state())
+else:
+    raise AssertionError("nonsense was trained")
+"""
+    run(code, tmp_path)
+
+
+def test_training_is_the_first_to_import_anything(tmp_path):
+    code = f"""
+before = state()
+import regraft
+require_same(before, state())
+regraft.train({SMALL!r})
+after = state()
+for key in ("numpy", "torch", "threads", "deterministic"):  # had not been imported
+    before[key] = after[key]
+import pytorch_lightning
+assert logging.getLogger("pytorch_lightning").level == logging.INFO
+before["levels"] = after["levels"]
+require_same(before, after)
+"""
+    run(code, tmp_path)
+
+
+def test_a_command_tunes_its_own_process(tmp_path):
+    code = f"""
+ctypes.CDLL = Watched
+from regraft.cli.main import main
+before = state()
+try:
+    main(["train", *{SMALL!r}])
+except SystemExit as done:
+    assert not done.code
+after = state()
+assert after["frozen"] > before["frozen"]
+assert "mallopt" in after["mallopt"]
+assert after["environment"]["PYTORCH_NVML_BASED_CUDA_CHECK"] == "0" or __import__("torch").cuda.is_available()
+"""
+    run(code, tmp_path)
+
+
+def test_importing_regraft_is_light():
+    assert not imported_by("import regraft; dir(regraft)", [*HEAVY, "numpy"])
+
+
+@pytest.mark.parametrize("name", regraft.__all__)
+def test_what_is_exported_is_there_and_documented(name):
+    assert getattr(regraft, name).__doc__
+    assert name in dir(regraft)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'regraft' has no attribute 'Backbones'"):
+        regraft.Backbones  # noqa: B018
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_script_of_the_docs_fine_tunes_a_backbone():
+    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 45
+    found = runpy.run_path(str(SCRIPT))
+    assert found["trainer"].callback_metrics["test/acc"] > 0.9
+    trained = {name for name, parameter in found["backbone"].named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, _ in found["backbone"].named_parameters()}  # in the last phase
+
+
+def test_overrides_may_be_one_text(tmp_path):
+    done = regraft.train(f"{' '.join(SMALL)} trainer.max_epochs=1 'output_dir={tmp_path}/a folder'")
+    assert done.path.is_relative_to(tmp_path / "a folder")
+    assert done.config["trainer"]["max_epochs"] == 1
+
+
+def test_a_learning_rate_beside_an_optimizer_is_refused():
+    backbone = regraft.Backbone({"one": nn.Flatten()}, num_features=4, input_spec=regraft.InputSpec(2))
+    with pytest.raises(ValueError, match="make_optimizer sets the learning rate itself"):
+        regraft.TransferModule(backbone, num_classes=2, lr=0.1, make_optimizer=lambda backbone, head: None)
+
+
+class _Plain(pl.LightningModule):
+    def __init__(self, **parts):
+        super().__init__()
+        self.layer = nn.Linear(1, 2)
+        for name, part in parts.items():
+            setattr(self, name, part)
+
+    def train_dataloader(self):
+        return torch.utils.data.DataLoader(torch.ones(2, 1))
+
+    def training_step(self, batch):
+        return self.layer(batch).sum()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "lacking"),
+    [
+        ({}, r"needs a module with a `backbone` \(a regraft.Backbone\) and a `head`"),
+        (
+            {
+                "backbone": regraft.Backbone({"one": nn.Linear(1, 1)}, num_features=1, input_spec=regraft.InputSpec(1)),
+                "head": nn.Linear(1, 2),
+            },
+            "needs a module with an optimizer whose groups are named",
+        ),
+    ],
+)
+def test_freezing_says_what_a_module_lacks(parts, lacking):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    freezing = regraft.FreezingCallback(regraft.LinearProbe())
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, callbacks=[freezing], **quiet)
+    with pytest.raises(ValueError, match=lacking):
+        trainer.fit(_Plain(**parts))
