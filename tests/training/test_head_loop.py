@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.types import EpochBatch
-from regraft.training.head_loop import take_steps
+from regraft.training.head_loop import train_steps
 
 
 class Calibrated(nn.Module):
@@ -37,7 +37,7 @@ def test_a_parameter_without_a_gradient_doesnt_keep_those_beside_it_from_trainin
         logits = head(features)
         return nn.functional.cross_entropy(logits, targets), logits
 
-    take_steps(batch, 2, loss_of, optimizer, lambda: None, lambda seed: None)
+    train_steps(batch, 2, loss_of, optimizer, lambda: None, lambda seed: None)
     assert head.log_scale.item() == 0
     assert bool((head.bias != 0).all())
     assert bool((head.weight != 0).all())

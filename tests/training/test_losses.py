@@ -125,7 +125,7 @@ def test_balanced_weights_make_each_class_count_alike():
     [
         ([1.0, 2.0], COUNTS, "got 2 numbers, but the data has 3 classes"),
         ("inverse", COUNTS, "got 'inverse'; allowed: null, balanced, or a list of one number a class"),
-        ("balanced", [4, 0, 0], "empty: class 1, 2"),
+        ("balanced", [4, 0, 0], "without any: class 1, 2"),
         ([1.0, -1.0, 1.0], COUNTS, "each must be at least 0"),
         ([0.0, 0.0, 0.0], COUNTS, "one above 0"),
     ],

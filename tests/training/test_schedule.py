@@ -34,6 +34,6 @@ def test_a_validation_before_the_checkpoint_is_known_after_it(epoch):
     before, _ = make("val/loss")
     before.note_validation(4, {"val/loss": torch.tensor(0.25)})
     after, scheduler = make("val/loss")
-    after.load(before.state())
+    after.load_state_dict(before.state_dict())
     after.step(epoch, {})
     assert scheduler.best == (0.25 if epoch == 4 else float("inf"))

@@ -1,6 +1,6 @@
-"""What an epoch's training adds up to, so kept that a run which is resumed in the middle of an epoch goes on with it.
+"""Training metrics of an epoch, kept in checkpoints so that a run resumed in the middle of an epoch continues them.
 
-Lightning keeps what is logged in a training step nowhere; so nothing is logged before the epoch's end.
+Lightning's checkpoints don't hold what a training step logs, so nothing is logged before the epoch's end.
 """
 
 from collections.abc import Mapping
@@ -17,11 +17,7 @@ from regraft.training.schedule import RunSchedule
 
 
 class TrainMetrics(nn.Module):
-    """Loss and accuracy of an epoch, the learning rates that it began with, and how many batches were skipped.
-
-    Args:
-        num_classes: how many classes there are.
-    """
+    """Loss and accuracy of an epoch, its first learning rates, and the number of skipped batches."""
 
     def __init__(self, num_classes: int) -> None:
         super().__init__()
@@ -31,11 +27,7 @@ class TrainMetrics(nn.Module):
         self.num_skipped = 0
 
     def start(self, rates: Mapping[str, float]) -> None:
-        """Begins an epoch.
-
-        Args:
-            rates: the learning rate of each stage.
-        """
+        """Begins an epoch with the learning rate of each stage."""
         for metric in self._metrics().values():
             metric.reset()
         self.rates = dict(rates)
@@ -43,32 +35,32 @@ class TrainMetrics(nn.Module):
 
     @property
     def num_samples(self) -> int:
-        """That have been added in this epoch, by this process."""
+        """Number of samples that this process has added in this epoch."""
         return int(self.loss.normaliser)
 
     def update(self, loss_sum: Tensor, predictions: Tensor, targets: Tensor) -> None:
         """Adds samples.
 
         Args:
-            loss_sum: over samples, of their batch's mean loss, a scalar.
+            loss_sum: sum over samples of their batch's mean loss, a scalar.
             predictions: (num_samples,), int64.
             targets: (num_samples,), int64.
         """
         self.loss.update(loss_sum, torch.tensor(float(len(targets)), device=loss_sum.device))
         self.acc.update(predictions, targets)
 
-    def state(self) -> dict[str, Any]:
-        """Returns all of it in plain types and tensors on the CPU."""
+    def epoch_state(self) -> dict[str, Any]:
+        """Returns the state as plain types and tensors on the CPU."""
         metrics = {
             name: {key: value.cpu() for key, value in _tensors(metric).items()}
             for name, metric in self._metrics().items()
         }
         return {"metrics": metrics, "rates": self.rates, "num_skipped": self.num_skipped}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state` gave."""
+    def load_epoch_state(self, state: Mapping[str, Any]) -> None:
+        """Restores what `epoch_state` returned."""
         self.rates, self.num_skipped = dict(state["rates"]), state["num_skipped"]
-        # torchmetrics warns of a metric that is computed without an update; the sample isn't kept.
+        # torchmetrics warns about a metric that is computed without an update; this sample is overwritten.
         some_class = torch.zeros(1, dtype=torch.int64, device=self.loss.total.device)
         self.update(self.loss.total.new_zeros(()), some_class, some_class)
         for name, metric in self._metrics().items():
@@ -85,49 +77,44 @@ def _tensors(metric: Metric) -> dict[str, Tensor]:
     return states  # type: ignore[return-value]
 
 
-class RunProgress:
-    """What a checkpoint keeps, and a resumed training takes up.
-
-    Args:
-        metrics: of the epoch, on this process.
-        schedule: of the run.
-    """
+class EpochState:
+    """The state of an epoch in progress, of every process: metrics and learning-rate schedule."""
 
     def __init__(self, metrics: TrainMetrics, schedule: RunSchedule) -> None:
         self._metrics = metrics
         self._schedule = schedule
         self._resumed: Mapping[str, Any] | None = None
 
-    def state(self, trainer: Any) -> dict[str, Any]:
-        """Returns what the epoch adds up to so far, of each process, and the schedule's state; every process asks."""
-        states = [self._metrics.state()]
+    def state_dict(self, trainer: Any) -> dict[str, Any]:
+        """Returns the metrics of each process so far and the schedule's state; a collective call."""
+        states = [self._metrics.epoch_state()]
         if trainer.world_size > 1:
             gathered: list[Any] = [None] * trainer.world_size
             torch.distributed.all_gather_object(gathered, states[0])
             states = gathered
-        return {"metrics": states} | self._schedule.state()
+        return {"metrics": states} | self._schedule.state_dict()
 
-    def load(self, state: Mapping[str, Any] | None) -> None:
-        """Keeps what `state` gave until training starts; None of a checkpoint that has none."""
+    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
+        """Holds what `state_dict` returned until training starts; None if the checkpoint has none."""
         self._resumed = state
-        self._schedule.load(state or {})
+        self._schedule.load_state_dict(state or {})
 
-    def take_up(self, trainer: Any) -> None:
-        """Goes on from what was loaded, if anything was.
+    def restore(self, trainer: Any) -> None:
+        """Restores what was loaded, if anything was.
 
         Raises:
-            ValueError: another number of processes can't go on in the middle of an epoch.
+            ValueError: the checkpoint is from the middle of an epoch and from another number of processes.
         """
         if self._resumed is None:
             return
         states = self._resumed["metrics"]
         if len(states) == trainer.world_size:
-            self._metrics.load(states[trainer.global_rank])
+            self._metrics.load_epoch_state(states[trainer.global_rank])
         elif is_resumed_mid_epoch(trainer):
             raise ConfigError(
                 "trainer.devices",
                 f"got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "
-                f"by {len(states)}. Go on with as many until an epoch has ended.",
+                f"by {len(states)} processes. Use as many until an epoch has ended.",
             )
-        self._schedule.take_up(trainer)
+        self._schedule.restore(trainer)
         self._resumed = None

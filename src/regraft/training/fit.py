@@ -185,11 +185,11 @@ def _begin(
 
 def _go_on_from(checkpoint: "Checkpoint", run: Run, loggers: list[Any]) -> None:
     """Has metrics.csv go on from the rows before the checkpoint."""
-    from regraft.training.callbacks.resume import history_of, take_up_history
+    from regraft.training.callbacks.resume import continue_history, history_of
 
     log.info("Going on from %s.", checkpoint.path)
     rows = history_of(checkpoint.content)
-    take_up_history(loggers, run.history(checkpoint.content["global_step"]) if rows is None else rows)
+    continue_history(loggers, run.history(checkpoint.content["global_step"]) if rows is None else rows)
 
 
 def _end(

@@ -1,7 +1,6 @@
-"""All optimizer steps of an epoch in which only the head trains, one after the other, without anything in between.
+"""The optimizer steps of an epoch in which only the head trains, in one loop within a single Lightning batch.
 
-What a step computes is the module's business; what Lightning would do around each step is done once, around all of
-them.
+What Lightning does around each batch takes longer than a linear head's step, so it is done once an epoch.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,12 +17,12 @@ from regraft.core.types import EpochBatch
 from regraft.training.optim import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
-"""Products of a step, batch size times parameters, from which on a second thread pays."""
+"""Products of a step, batch size times parameters, above which a second thread pays."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
-class Sums(NamedTuple):
-    """What is logged of some steps.
+class StepLog(NamedTuple):
+    """What is logged about the steps taken.
 
     Attributes:
         loss: sum over samples of their batch's mean loss, a scalar.
@@ -38,23 +37,22 @@ class Sums(NamedTuple):
     losses: Tensor
 
 
-def take_steps(
+def train_steps(
     batch: EpochBatch,
     num_steps: int,
     loss_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
     optimizer: Optimizer,
     after_step: Callable[[], None],
     seed_draws: Callable[[int], None],
-) -> Sums:
+) -> StepLog:
     """Takes the epoch's first steps.
 
     Args:
-        batch: the epoch.
-        num_steps: how many of its steps to take.
+        batch: the whole epoch.
         loss_of: from features (batch, num_features) and targets (batch,) to the mean loss and the logits.
-        optimizer: torch's own, over named groups.
-        after_step: steps the schedule, if it is one of steps.
-        seed_draws: makes a step's randomness a function of its draw seed.
+        optimizer: over named groups; not wrapped by Lightning.
+        after_step: called after each step, for schedules that count steps.
+        seed_draws: seeds the random draws of a step with its draw seed.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     losses, sizes, predictions = [], [], []
@@ -73,7 +71,7 @@ def take_steps(
     taken = torch.cat(batch["steps"][:num_steps]) if num_steps else batch["steps"][0][:0]
     zero = batch["features"].new_zeros(())
     each = torch.stack(losses) if losses else zero.new_zeros(0)
-    return Sums(
+    return StepLog(
         each @ zero.new_tensor(sizes) if losses else zero,
         torch.cat(predictions) if predictions else taken,
         batch["targets"][taken],
@@ -83,14 +81,10 @@ def take_steps(
 
 @contextmanager
 def threads_for(batch_size: int, optimizer: Optimizer) -> Iterator[None]:
-    """Computes on one thread inside the block, if the head is small.
+    """Uses one thread inside the block, if the head is small.
 
-    Its operations take microseconds, and where another process is on a core, threads wait for each other at each of
+    Its operations take microseconds, and while another process uses a core, threads wait for each other at each of
     them: 640 steps took 10 s instead of 0.3 s.
-
-    Args:
-        batch_size: of a step.
-        optimizer: torch's own, over named groups.
     """
     num_threads = torch.get_num_threads()
     numbers = sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
@@ -104,13 +98,13 @@ def threads_for(batch_size: int, optimizer: Optimizer) -> Iterator[None]:
 
 @contextmanager
 def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
-    """Makes a step quick inside the block: groups without a gradient are hidden, and fused kernels may be used.
+    """Hides groups without gradients from the optimizer inside the block, and uses fused kernels if allowed.
 
-    An optimizer looks at each parameter of each group in turn, and has several operations for each of the head's.
+    Otherwise the optimizer visits each parameter of each frozen group at every step.
     """
     groups = optimizer.param_groups
     training = [group for group in groups if any(parameter.grad is not None for parameter in group["params"])]
-    # Elsewhere than on the CPU an optimizer's state is laid out in another way for fused kernels.
+    # On other devices fused kernels have another layout of the optimizer's state.
     fusable = [group for group in training if group.get("fused", True) is None and group["params"][0].is_cpu]
     optimizer.param_groups = training
     for group in fusable if is_fused else []:
@@ -123,8 +117,8 @@ def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
             group["fused"] = None
 
 
-def may_draw(module: nn.Module) -> bool:
-    """Whether a module's own forward may draw random numbers in training; of foreign code nothing is known."""
+def uses_rng(module: nn.Module) -> bool:
+    """Whether a module's own forward may draw random numbers in training; True for modules of other packages."""
     if isinstance(module, _DROPOUTS):
         return module.p > 0
     return isinstance(module, nn.RReLU) or not type(module).__module__.startswith(("torch.nn.", "regraft."))
@@ -135,13 +129,13 @@ LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class LastStep(NamedTuple):
-    """What the epoch's last step, which Lightning takes, works on.
+    """The epoch's last step, which Lightning itself takes.
 
     Attributes:
         loss: a scalar, with its graph.
         logits: (batch, num_classes).
         targets: (batch,), int64.
-        indices: (batch,), int64, places in the split's source.
+        indices: (batch,), int64, positions in the split's source.
     """
 
     loss: Tensor
@@ -150,24 +144,20 @@ class LastStep(NamedTuple):
     indices: Tensor
 
 
-class HeadEpoch:
-    """Takes the steps of epochs that are one batch, and sees to the threads of others.
-
-    Args:
-        loss_of: see `LossOf`.
-    """
+class HeadLoop:
+    """Takes the steps of epochs that are a single batch, and limits the threads of other head-only epochs."""
 
     def __init__(self, loss_of: LossOf) -> None:
         self._loss_of = loss_of
         self._threads = ExitStack()
         self._batch: EpochBatch | None = None
-        self._is_narrow = False
+        self._is_single_threaded = False
 
-    def narrow(self, batch_size: int, optimizer: Optimizer) -> None:
-        """Computes the steps of a small head on one thread, until the epoch has ended; see `head_steps.threads_for`."""
-        if not self._is_narrow:
+    def use_single_thread(self, batch_size: int, optimizer: Optimizer) -> None:
+        """Uses one thread for a small head until the epoch ends; see `threads_for`."""
+        if not self._is_single_threaded:
             self._threads.enter_context(threads_for(batch_size, optimizer))
-            self._is_narrow = True
+            self._is_single_threaded = True
 
     def begin(
         self,
@@ -175,30 +165,30 @@ class HeadEpoch:
         trainer: Any,
         after_step: Callable[[], None],
         seed_draws: Callable[[int], None],
-    ) -> Sums:
-        """Takes all steps but the last, and returns what is logged of them; see `head_steps.take_steps`.
+    ) -> StepLog:
+        """Takes all steps but the last; see `train_steps`.
 
         Raises:
-            ValueError: gradients are to be accumulated over several steps by now.
+            ValueError: a callback has turned gradient accumulation on.
         """
         if trainer.accumulate_grad_batches != 1:
             raise ConfigError(
                 "callbacks",
-                f"one has set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches} during "
-                "training, which steps on stored features can't follow; use features.cache=off.",
+                f"one of them set trainer.accumulate_grad_batches to {trainer.accumulate_grad_batches} during "
+                "training, which training on stored features does not support; use features.cache=off.",
             )
         self._batch = batch
         num_steps = len(batch["steps"]) - 1
         optimizer: Optimizer = trainer.optimizers[0]
         if not batch["is_exact"]:
-            self.narrow(len(batch["steps"][0]), optimizer)
-        taken = take_steps(batch, num_steps, self._loss_of, optimizer, after_step, seed_draws)
+            self.use_single_thread(len(batch["steps"][0]), optimizer)
+        taken = train_steps(batch, num_steps, self._loss_of, optimizer, after_step, seed_draws)
         add_steps(trainer, num_steps)
         seed_draws(batch["draw_seeds"][-1])
         return taken
 
     def last_step(self) -> LastStep:
-        """Returns the loss of the epoch's last step, and what it is of."""
+        """Returns the loss of the epoch's last step, with its logits, targets and indices."""
         assert self._batch is not None, "begin() comes first"
         rows = self._batch["steps"][-1]
         targets = self._batch["targets"][rows]
@@ -206,7 +196,7 @@ class HeadEpoch:
         return LastStep(loss, logits, targets, self._batch["indices"][rows])
 
     def end(self) -> None:
-        """Computes on as many threads as before, and lets go of the features."""
+        """Restores the number of threads and releases the features."""
         self._threads.close()
-        self._is_narrow = False
+        self._is_single_threaded = False
         self._batch = None

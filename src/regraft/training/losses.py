@@ -16,8 +16,20 @@ from torch.nn import functional
 from regraft.core.errors import ConfigError
 
 
-class CrossEntropy(nn.Module):
-    """Softmax cross-entropy, torch's own."""
+class ClassificationLoss(nn.Module):
+    """What the losses share: class weights, label smoothing and the mean over the samples of a batch.
+
+    Args:
+        num_classes: number of classes.
+        class_counts: training images of each class.
+        class_weights: None, `balanced` (see `resolve_class_weights`) or one number for each class.
+        label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
+
+    Raises:
+        ValueError: an argument is out of range.
+    """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -27,62 +39,48 @@ class CrossEntropy(nn.Module):
         class_weights: str | Sequence[float] | None,
         label_smoothing: float,
     ) -> None:
-        """Builds the loss.
-
-        Args:
-            num_classes: classes of the data.
-            class_counts: training images of each class.
-            class_weights: None, `balanced` (see `resolve_class_weights`) or one number a class.
-            label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
-
-        Raises:
-            ValueError: a knob is out of range.
-        """
         super().__init__()
-        self.class_weights: Tensor | None
-        _register_weights(self, class_weights, class_counts, num_classes)
-        self.label_smoothing = _checked_smoothing(label_smoothing)
+        # Not persistent: they follow from config and data, and a checkpoint must not depend on which loss trained it.
+        weights = resolve_class_weights(class_weights, class_counts, num_classes)
+        self.register_buffer("class_weights", weights, persistent=False)
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError("loss.label_smoothing", got=label_smoothing, allowed="at least 0, below 1")
+        self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
-        if self.class_weights is None:  # one operation for five; a small head's step takes no longer than forty
-            return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        """Returns the mean loss, a scalar, 0 if each class of the batch weighs 0; logits: (batch, num_classes)."""
         return _mean(*self.total(logits, targets))
 
     def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the summed loss and what to divide it by, scalars to add up over batches."""
+        raise NotImplementedError
+
+
+class CrossEntropy(ClassificationLoss):
+    """Softmax cross-entropy, torch's own."""
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Returns the mean loss; see `ClassificationLoss.forward`."""
+        if self.class_weights is None:  # one operation for five; a small head's step takes no longer than forty
+            return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        return super().forward(logits, targets)
+
+    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss and what to divide it by."""
         summed = functional.cross_entropy(
             logits, targets, self.class_weights, reduction="sum", label_smoothing=self.label_smoothing
         )
         return summed, _normaliser(targets, self.class_weights)
 
 
-class MSE(nn.Module):
+class MSE(ClassificationLoss):
     """Squared error of raw outputs against one-hot targets, mean over classes (Hui and Belkin, ICLR 2021).
 
     A sample's class weight multiplies its whole error.
     """
 
-    def __init__(
-        self,
-        *,
-        num_classes: int,
-        class_counts: Sequence[int],
-        class_weights: str | Sequence[float] | None,
-        label_smoothing: float,
-    ) -> None:
-        """Builds the loss; arguments and errors as in `CrossEntropy`."""
-        super().__init__()
-        self.class_weights: Tensor | None
-        _register_weights(self, class_weights, class_counts, num_classes)
-        self.label_smoothing = _checked_smoothing(label_smoothing)
-
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
-        return _mean(*self.total(logits, targets))
-
     def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
+        """Returns the summed loss and what to divide it by."""
         rows = _as_rows(targets, logits)
         errors = (logits - _smoothed(rows, self.label_smoothing)).square().mean(dim=1)
         if self.class_weights is not None:
@@ -90,10 +88,20 @@ class MSE(nn.Module):
         return errors.sum(), _normaliser(targets, self.class_weights)
 
 
-class Focal(nn.Module):
+class Focal(ClassificationLoss):
     """Multi-class focal loss, -(1 - p)^gamma log p of the true class (Lin et al., ICCV 2017); gamma 0 is cross-entropy.
 
-    For soft targets, the sum over classes of target * (1 - p)^gamma * -log p.
+    For soft targets, the sum over classes of target * (1 - p)^gamma * -log p. The class weights are the paper's alpha.
+
+    Args:
+        num_classes: number of classes.
+        class_counts: training images of each class.
+        class_weights: as in `ClassificationLoss`.
+        label_smoothing: as in `ClassificationLoss`.
+        gamma: how strongly well-classified samples are down-weighted, at least 0; the paper uses 2.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -105,29 +113,18 @@ class Focal(nn.Module):
         label_smoothing: float,
         gamma: float,
     ) -> None:
-        """Builds the loss; other arguments and errors as in `CrossEntropy`.
-
-        Args:
-            num_classes: see there.
-            class_counts: see there.
-            class_weights: see there; the paper's alpha.
-            label_smoothing: see there.
-            gamma: how strongly well-classified samples are played down, at least 0; the paper uses 2.
-        """
-        super().__init__()
         if not gamma >= 0:
             raise ConfigError("loss.gamma", f"got {gamma}; it must be at least 0 (0 is cross-entropy).")
-        self.class_weights: Tensor | None
-        _register_weights(self, class_weights, class_counts, num_classes)
-        self.label_smoothing = _checked_smoothing(label_smoothing)
+        super().__init__(
+            num_classes=num_classes,
+            class_counts=class_counts,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+        )
         self.gamma = gamma
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar; logits: (batch, num_classes). 0 if all classes of the batch weigh 0."""
-        return _mean(*self.total(logits, targets))
-
     def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
+        """Returns the summed loss and what to divide it by."""
         rows = _as_rows(targets, logits)
         log_p = functional.log_softmax(logits, dim=1)
         # Away from 0, where (1 - p)^gamma has no finite slope for gamma below 1.
@@ -139,7 +136,7 @@ class Focal(nn.Module):
 
 
 def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor:
-    """Returns l1 * sum |w| + l2 / 2 * sum w^2 over what trains and decays, a scalar to add to the loss.
+    """Returns l1 * sum |w| + l2 / 2 * sum w^2 over the trained weights with decay, a scalar to add to the loss.
 
     Args:
         groups: the optimizer's named groups; only those named `.../decay` count, whatever their `weight_decay`.
@@ -165,10 +162,10 @@ def resolve_class_weights(
     Args:
         class_weights: None; `balanced`, which is n / (num_classes * n_c), n_c images of class c out of n; or a list.
         class_counts: training images of each class.
-        num_classes: classes of the data.
+        num_classes: number of classes.
 
     Raises:
-        ValueError: another word, a list of another length, a negative weight, none above 0, or `balanced` with an
+        ValueError: an unknown word, a list of another length, a negative weight, none above 0, or `balanced` with an
             empty class.
     """
     assert len(class_counts) == num_classes, "class_counts comes from the same data as num_classes."
@@ -183,7 +180,7 @@ def resolve_class_weights(
         if empty:
             raise ConfigError(
                 "loss.class_weights",
-                f"'balanced' can't weigh a class without training images; empty: class "
+                f"'balanced' needs training images of each class; without any: class "
                 f"{', '.join(empty)}. Add images, drop the class, or give {num_classes} numbers.",
             )
         return sum(class_counts) / (num_classes * torch.tensor(class_counts, dtype=torch.float32))
@@ -196,20 +193,6 @@ def resolve_class_weights(
     if not (min(class_weights) >= 0 and max(class_weights) > 0):
         raise ConfigError("loss.class_weights", f"got {list(class_weights)}; each must be at least 0, and one above 0.")
     return torch.tensor([float(weight) for weight in class_weights])
-
-
-def _register_weights(
-    module: nn.Module, class_weights: str | Sequence[float] | None, class_counts: Sequence[int], num_classes: int
-) -> None:
-    # Not persistent: they follow from config and data, and a checkpoint must not depend on which loss trained it.
-    weights = resolve_class_weights(class_weights, class_counts, num_classes)
-    module.register_buffer("class_weights", weights, persistent=False)
-
-
-def _checked_smoothing(label_smoothing: float) -> float:
-    if not 0 <= label_smoothing < 1:
-        raise ConfigError("loss.label_smoothing", got=label_smoothing, allowed="at least 0, below 1")
-    return label_smoothing
 
 
 def _as_rows(targets: Tensor, logits: Tensor) -> Tensor:

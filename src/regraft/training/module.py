@@ -18,8 +18,8 @@ from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
-from regraft.training.epoch_metrics import RunProgress, TrainMetrics
-from regraft.training.head_loop import HeadEpoch, Sums, may_draw
+from regraft.training.epoch_metrics import EpochState, TrainMetrics
+from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
 from regraft.training.losses import CrossEntropy, penalty
 from regraft.training.metrics import MeanLoss, classification_metrics
 from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
@@ -113,18 +113,18 @@ class TransferModule(pl.LightningModule):
         )
         self._make_optimizer = make_optimizer or partial(adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
-        self._head_epoch = HeadEpoch(self._loss_on_features)
+        self._head_loop = HeadLoop(self._loss_on_features)
         self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record or {}, logger=False)
         metrics = classification_metrics(num_classes)
         self.train_metrics = TrainMetrics(num_classes)
-        self._progress = RunProgress(self.train_metrics, self._schedule)
+        self._epoch_state = EpochState(self.train_metrics, self._schedule)
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self._skips_nan = skips_nan
-        self._earlier_steps: Sums | None = None
-        self._head_draws = any(may_draw(part) for part in head.modules())
+        self._earlier_steps: StepLog | None = None
+        self._head_draws = any(uses_rng(part) for part in head.modules())
 
     def forward(self, images: Tensor, depth: int = 0) -> Tensor:
         """Returns logits.
@@ -151,9 +151,9 @@ class TransferModule(pl.LightningModule):
         if "steps" not in batch:
             self._seed_draws(batch["draw_seed"])
             if not batch.get("is_exact", True):
-                self._head_epoch.narrow(len(batch["targets"]), self.trainer.optimizers[0])
+                self._head_loop.use_single_thread(len(batch["targets"]), self.trainer.optimizers[0])
             return
-        self._earlier_steps = self._head_epoch.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
+        self._earlier_steps = self._head_loop.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
 
     def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
         """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's.
@@ -164,7 +164,7 @@ class TransferModule(pl.LightningModule):
             DivergedError: the loss isn't finite, and such batches aren't skipped.
         """
         if "steps" in batch:
-            loss, logits, targets, indices = self._head_epoch.last_step()
+            loss, logits, targets, indices = self._head_loop.last_step()
             assert self._earlier_steps is not None, "on_train_batch_start has taken them"
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
@@ -181,7 +181,7 @@ class TransferModule(pl.LightningModule):
         self.train_metrics.update(loss.detach() * len(true), logits.detach().argmax(1), true)
         return loss
 
-    def _require_finite(self, steps: Sums, batch: EpochBatch) -> None:
+    def _require_finite(self, steps: StepLog, batch: EpochBatch) -> None:
         """Checks the losses of the steps that a batch held before its last one."""
         bad = (~steps.losses.isfinite()).nonzero()
         if len(bad):
@@ -240,11 +240,11 @@ class TransferModule(pl.LightningModule):
             raise ConfigError(
                 "callbacks.nan", "got 'skip', but with several processes all must step together; use stop."
             )
-        self._progress.take_up(self.trainer)
+        self._epoch_state.restore(self.trainer)
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
-        self._head_epoch.end()
+        self._head_loop.end()
         rates = effective_learning_rates(self.trainer.optimizers[0])
         self.train_metrics.start({f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()})
 
@@ -263,15 +263,15 @@ class TransferModule(pl.LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Computes as before the training."""
-        self._head_epoch.end()
+        self._head_loop.end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what the epoch adds up to so far, of each process."""
-        checkpoint["train_metrics"] = self._progress.state(self.trainer)
+        checkpoint["train_metrics"] = self._epoch_state.state_dict(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what an epoch had added up to until training starts."""
-        self._progress.load(checkpoint.get("train_metrics"))
+        self._epoch_state.load_state_dict(checkpoint.get("train_metrics"))
 
     def start_schedule_at(self, step: int) -> None:
         """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
@@ -312,7 +312,7 @@ class TransferModule(pl.LightningModule):
 
     def _full_batch_loss(self) -> Tensor:
         """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
-        loss = self._head_epoch.last_step().loss
+        loss = self._head_loop.last_step().loss
         self.head.zero_grad()
         loss.backward()
         return loss.detach()

@@ -1,6 +1,6 @@
-"""A run's learning-rate schedule: as long as the run, in its place after a resume, and stepped when it should be.
+"""A run's learning-rate schedule: its length, its position after a resume, and when it is stepped.
 
-Which schedules there are belongs in `schedulers`; what a metric does to one, in `plateau`.
+The schedules themselves are in `schedulers`.
 """
 
 import math
@@ -15,10 +15,10 @@ from regraft.training.schedulers import follow_schedules
 
 
 class RunSchedule:
-    """The schedule of one training.
+    """The learning-rate schedule of one run.
 
     Args:
-        make: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
+        make: returns Lightning's scheduler config for (optimizer, *, total_steps, steps_per_epoch).
     """
 
     def __init__(self, make: Callable[..., dict[str, Any]]) -> None:
@@ -29,11 +29,11 @@ class RunSchedule:
         self._resumed: Mapping[str, Any] = {}
 
     def begin_at(self, step: int) -> None:
-        """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
+        """Starts the schedule at a step of the run, so that it is as long as the steps that are left."""
         self._start_step = step
 
     def config(self, optimizer: Optimizer, trainer: Any) -> dict[str, Any]:
-        """Returns Lightning's config of the schedule on an optimizer."""
+        """Returns Lightning's scheduler config."""
         # Lightning counts batches only when asked for steps, and not even then if there is no limit to the epochs.
         setup_training_data(trainer)
         # Where an epoch is one batch, that batch holds several steps.
@@ -50,17 +50,17 @@ class RunSchedule:
 
     @property
     def watches_metric(self) -> bool:
-        """Whether the schedule is stepped by a metric, at the end of epochs; Lightning steps the others."""
+        """Whether the schedule is stepped by a metric at the end of epochs; Lightning steps all others."""
         return self._plateau is not None
 
     def step_once(self, trainer: Any) -> None:
-        """Steps the schedule as Lightning does after each batch, if it is one of steps."""
+        """Steps a schedule that counts steps, as Lightning does after each batch."""
         for config in trainer.lr_scheduler_configs:
             if config.interval == "step" and not self.watches_metric:
                 config.scheduler.step()
 
     def note_validation(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Lets a schedule that watches a metric know what was found."""
+        """Passes the metrics of a validation to a schedule that watches one."""
         if self._plateau is not None:
             self._plateau.note_validation(epoch, metrics)
 
@@ -69,41 +69,36 @@ class RunSchedule:
         if self._plateau is not None:
             self._plateau.step(epoch, metrics)
 
-    def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint keeps, plain types; the scheduler's own state is Lightning's to keep."""
+    def state_dict(self) -> dict[str, Any]:
+        """Returns plain types; Lightning saves the scheduler's own state."""
         return {
-            "plateau": None if self._plateau is None else self._plateau.state(),
+            "plateau": None if self._plateau is None else self._plateau.state_dict(),
             "schedule_start_step": self._start_step,
             "steps_per_epoch": self._steps_per_epoch,
         }
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Takes what `state` gave, before the schedule is made."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Holds what `state_dict` returned; to be called before the schedule is made."""
         self._resumed = state
         self._start_step = state.get("schedule_start_step", 0)
 
-    def take_up(self, trainer: Any) -> None:
-        """Puts the restored schedule where the run stands: other devices and other accumulation make other steps."""
+    def restore(self, trainer: Any) -> None:
+        """Moves the schedule to the position of the run: other devices or accumulation change the steps of an epoch."""
         if self._plateau is not None and self._resumed.get("plateau") is not None:
-            self._plateau.load(self._resumed["plateau"])
+            self._plateau.load_state_dict(self._resumed["plateau"])
         follow_schedules([config.scheduler for config in trainer.lr_scheduler_configs], self._growth_of_epochs)
         self._start_step = round(self._start_step * self._growth_of_epochs)
         self._resumed = {}
 
     @property
     def _growth_of_epochs(self) -> float:
-        """Steps of an epoch, in those of an epoch of the run that is resumed."""
+        """Steps of an epoch now, divided by those of an epoch before the resume."""
         before = self._resumed.get("steps_per_epoch", 0)
         return self._steps_per_epoch / before if before else 1.0
 
 
 class Plateau:
-    """Steps a schedule once an epoch, where the metric that it watches is of that epoch.
-
-    Args:
-        scheduler: torch's own.
-        monitor: the metric.
-    """
+    """Steps a ReduceLROnPlateau once an epoch, if the metric that it watches was measured in that epoch."""
 
     def __init__(self, scheduler: ReduceLROnPlateau, monitor: str) -> None:
         self._scheduler = scheduler
@@ -112,27 +107,27 @@ class Plateau:
         self._value = math.nan
 
     def note_validation(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Takes what an epoch's validation has found; validation may run in every other epoch only."""
+        """Notes the metrics of an epoch's validation; not every epoch has one."""
         self._validated_epoch = epoch
         if self._monitor in metrics:
             self._value = float(metrics[self._monitor])
 
     def step(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Steps the schedule at the end of an epoch, if there is news.
+        """Steps the schedule at the end of an epoch, if its metric is new.
 
         Args:
-            epoch: that ends.
-            metrics: of this process; of a resumed one they may lack a validation that came before the checkpoint.
+            epoch: the epoch that ends.
+            metrics: of this process; after a resume they may lack a validation that came before the checkpoint.
         """
         if not self._monitor.startswith("val/"):
             self._scheduler.step(metrics[self._monitor])
         elif self._validated_epoch == epoch:
             self._scheduler.step(self._value)
 
-    def state(self) -> dict[str, Any]:
-        """Returns what was noted, in plain types; the schedule's own state is Lightning's to keep."""
+    def state_dict(self) -> dict[str, Any]:
+        """Returns plain types; Lightning saves the scheduler's own state."""
         return {"validated_epoch": self._validated_epoch, "value": self._value}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Takes up what `state` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         self._validated_epoch, self._value = state["validated_epoch"], state["value"]

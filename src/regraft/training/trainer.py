@@ -20,7 +20,7 @@ from regraft.training.callbacks.checkpoint import LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
 from regraft.training.callbacks.predictions import KeepPredictions
 from regraft.training.callbacks.pruning import pruning_of
-from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, StartAfresh
+from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, ResetState
 from regraft.training.callbacks.signals import StopOnSignal
 from regraft.training.from_config import Parts
 from regraft.training.metrics import metric_names
@@ -71,7 +71,7 @@ def build_callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[
     made.append(History(partial(run.history, sys.maxsize)))
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:
-        made.append(StartAfresh(partial(without_state, parts=parts_to_reset), parts.module.start_schedule_at))
+        made.append(ResetState(partial(without_state, parts=parts_to_reset), parts.module.start_schedule_at))
     made.append(StopOnSignal(next((callback for callback in made if isinstance(callback, LastCheckpoint)), None)))
     return made
 

@@ -15,7 +15,7 @@ class Trial:
     def __init__(self):
         self.reported = []
 
-    def is_given_up(self, value, epoch):
+    def should_prune(self, value, epoch):
         self.reported.append((value, epoch))
         return value < 0.5
 

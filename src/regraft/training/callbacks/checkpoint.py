@@ -1,7 +1,4 @@
-"""Which checkpoints a training keeps: the best one by a metric, and the last one for going on.
-
-How a file is written belongs in `files`.
-"""
+"""The checkpoints that a training keeps: the best one by a metric, and the last one to resume from."""
 
 import math
 import time
@@ -21,10 +18,10 @@ from regraft.runs.folder import PREVIOUS
 
 
 class _Share:
-    """Bounds the time that writing takes: after each write, and at the start, it is not yet time for the next one.
+    """Bounds the share of the time that is spent on writing checkpoints.
 
     Args:
-        max_share: of the time that writing may take, in (0, 1].
+        max_share: largest share, in (0, 1].
     """
 
     def __init__(self, max_share: float) -> None:
@@ -32,14 +29,14 @@ class _Share:
         self._next = 0.0
 
     def start(self) -> None:
-        """Notes that training starts: less than a second of it isn't worth a write."""
+        """Notes the start of training; the first second is not worth a write."""
         self._next = time.monotonic() + (1.0 if self._max_share < 1 else 0.0)
 
     def is_due(self) -> bool:
         return time.monotonic() >= self._next
 
     def note(self, started: float) -> None:
-        """Notes a write that started then and ends now."""
+        """Notes a write that began at `started` and ends now."""
         now = time.monotonic()
         self._next = now + (now - started) * (1 / self._max_share - 1)
 
@@ -47,15 +44,15 @@ class _Share:
 class BestCheckpoint(Checkpoint):
     """Keeps the best epoch by a metric, as `<filename>.ckpt`.
 
-    Where epochs are shorter than a write, what is best waits in memory: until a write is due, another checkpoint is
-    written, or training ends.
+    Where epochs are shorter than a write, the best checkpoint stays in memory until a write is due, another checkpoint
+    is written, or training ends.
 
     Args:
-        dirpath: where the file goes.
+        dirpath: folder of the file.
         filename: without its ending.
         monitor: a logged metric, such as `val/acc`.
-        mode: `min` if less is better, `max` if more is.
-        max_share: of the time that writing may take, in (0, 1]; 1 writes at once.
+        mode: `min` or `max`.
+        max_share: largest share of the time to spend on writing, in (0, 1]; 1 writes at once.
 
     Raises:
         ValueError: `mode` or `max_share` is out of range.
@@ -73,38 +70,38 @@ class BestCheckpoint(Checkpoint):
 
     @property
     def state_key(self) -> str:
-        """Of the callback's state in a checkpoint."""
+        """Key of the callback's state in a checkpoint."""
         return f"BestCheckpoint({self._monitor})"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forgets a best epoch that isn't in this folder, as where a run branches off into one of its own."""
+        """Forgets the best epoch if its file is not in this folder, as in a run that starts from another run."""
         self._share.start()
         if not self._path.is_file():
             self._best = {"score": math.nan, "epoch": -1, "step": -1}
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at a validation in the middle of an epoch; one at its end is looked at with the epoch."""
+        """Considers a validation in the middle of an epoch."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking and not trainer.is_last_batch:
             self._consider(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Looks at the epoch's metrics."""
+        """Considers the metrics of the epoch."""
         self._consider(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Writes what waits."""
+        """Writes a checkpoint that is held in memory."""
         _flush(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Writes what waits."""
+        """Writes a checkpoint that is held in memory."""
         _flush(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns which epoch is the best one."""
+        """Returns the best score with its epoch and step."""
         return dict(self._best)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes up what was the best one."""
+        """Restores the best score with its epoch and step."""
         self._best = dict(state_dict)
 
     def _consider(self, trainer: pl.Trainer) -> None:
@@ -125,19 +122,19 @@ class BestCheckpoint(Checkpoint):
 
 
 class LastCheckpoint(Checkpoint):
-    """Keeps where the run stands, as `<filename>.ckpt`, and what that held before as `previous.ckpt`.
+    """Saves the state of the run as `<filename>.ckpt`, and keeps the file before it as `previous.ckpt`.
 
-    At the end of epochs, and between them if asked. Epochs that are over before a write has paid are left out, but not
-    the last one: where only a head trains, on stored features, an epoch takes less time than a write.
+    It is written at the end of epochs, and within them on request. When epochs are shorter than a write, as with a head
+    on stored features, some are left out, but never the last one.
 
     Args:
-        dirpath: where the files go.
+        dirpath: folder of the files.
         filename: without its ending.
-        every_n_steps: optimizer steps after which it is written, in the middle of epochs too; None for their ends only.
-        every_minutes: the same by time.
-        max_share: of the time that writing may take at the ends of epochs, in (0, 1]; 1 writes at each. With several
-            processes each one is written.
-        on_saved: called by the first process after each write; None for nothing.
+        every_n_steps: also write after this many optimizer steps, within epochs too; None for the ends of epochs only.
+        every_minutes: also write after this many minutes.
+        max_share: largest share of the time to spend on writing at the ends of epochs, in (0, 1]; 1 writes at each.
+            With several processes each one is written.
+        on_saved: called by the first process after each write.
 
     Raises:
         ValueError: a value is out of range.
@@ -165,7 +162,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_time = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Removes what a killed process has left half written; intervals are counted from here."""
+        """Removes files that a killed process left half written; intervals count from here."""
         if trainer.is_global_zero:
             remove_leftovers(self._path.parent)
             remove_damaged(self._path)
@@ -175,7 +172,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Writes in the middle of an epoch, if it is time."""
+        """Writes within an epoch, if it is time."""
         if self._is_due(trainer) and can_save_after(trainer, batch_idx):
             self.save(trainer)
 
@@ -209,10 +206,9 @@ class LastCheckpoint(Checkpoint):
 
 
 def can_save_after(trainer: pl.Trainer, batch_idx: int) -> bool:
-    """Whether a run can go on exactly from a checkpoint that is written when this training batch has ended.
+    """Whether a run can be resumed exactly from a checkpoint written after this training batch.
 
-    Not between two batches of one optimizer step, and not where validation comes next, as it does after an epoch's last
-    batch: a resumed run would leave it out.
+    Not between the batches of one optimizer step, and not right before a validation, which a resumed run would skip.
     """
     is_stepped = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
     return is_stepped and not validates_after_batch(trainer) and not trainer.is_last_batch
@@ -220,7 +216,7 @@ def can_save_after(trainer: pl.Trainer, batch_idx: int) -> bool:
 
 def _flush(trainer: pl.Trainer) -> None:
     files = trainer.strategy.checkpoint_io
-    assert isinstance(files, CheckpointFiles), "build.trainer() gives it to the trainer"
+    assert isinstance(files, CheckpointFiles), "build_trainer passes it to the trainer"
     files.flush()
 
 
@@ -230,7 +226,7 @@ def _is_last_epoch(trainer: pl.Trainer) -> bool:
 
 
 def _file(dirpath: str | Path, filename: str) -> Path:
-    """Returns a checkpoint's file, which lies in its folder and nowhere else."""
+    """Returns the path of a checkpoint, which must be directly in its folder."""
     if not filename or Path(filename).name != filename:
         raise ConfigError("callbacks", f"got filename={filename!r}; allowed: a name without a folder, such as best.")
     return Path(dirpath, f"{filename}.ckpt")

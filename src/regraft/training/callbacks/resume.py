@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and a resumed run takes from it, besides Lightning's own."""
+"""State that checkpoints hold besides Lightning's own, and that a resumed run restores."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,20 +13,20 @@ _SHOULD_STOP = "should_stop"
 
 
 class EpochEnd(pl.Callback):
-    """Has a run of a given number of steps go on after the epoch that its checkpoint ended, as one of epochs does.
+    """Completes the epoch of a checkpoint that was written at its end, in runs that are limited by steps.
 
-    Lightning would end that epoch a second time, and deal the samples of the one after the next. It must come first.
+    Lightning would end that epoch a second time and skip the samples of the next one. Must be the first callback.
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Lets the loops know that nothing is left of the epoch."""
+        """Tells the loops that nothing is left of the epoch."""
         complete_resumed_epoch(trainer)
 
 
 class EarlyStop(pl.Callback):
-    """Remembers that a run was stopped early, which Lightning forgets.
+    """Remembers that a run was stopped early, which Lightning does not.
 
-    A run that is resumed with other epochs or callbacks may go on.
+    A run that is resumed with another number of epochs or other callbacks continues.
     """
 
     def on_save_checkpoint(
@@ -38,7 +38,7 @@ class EarlyStop(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Stops again, if nothing has changed that it hung on."""
+        """Stops again, if neither the number of epochs nor the callbacks have changed."""
         configs = [hparams.get("config", {}) for hparams in (pl_module.hparams, checkpoint.get("hyper_parameters", {}))]
         now, then = ((config.get("trainer", {}).get("max_epochs"), config.get("callbacks")) for config in configs)
         trainer.should_stop = bool(checkpoint.get(_SHOULD_STOP)) and now == then
@@ -47,10 +47,10 @@ class EarlyStop(pl.Callback):
 class History(pl.Callback):
     """Keeps the rows of metrics.csv in each checkpoint.
 
-    The file is written after the checkpoint: of a run that is killed in between it lacks the last epoch.
+    The file is written after the checkpoint, so it lacks the last epoch of a run that is killed in between.
 
     Args:
-        written: gives the rows that the file holds by now.
+        written: returns the rows that the file holds so far.
     """
 
     def __init__(self, written: Callable[[], list[dict[str, Any]]]) -> None:
@@ -70,8 +70,8 @@ class History(pl.Callback):
         checkpoint[_HISTORY] = rows
 
 
-def take_up_history(loggers: Sequence[Any], rows: Sequence[dict[str, Any]]) -> None:
-    """Hands rows to the CSV logger, which would otherwise start metrics.csv anew."""
+def continue_history(loggers: Sequence[Any], rows: Sequence[dict[str, Any]]) -> None:
+    """Passes earlier rows to the CSV logger, which would otherwise start metrics.csv from scratch."""
     for logger in loggers:
         if isinstance(logger, CSVLogger):
             logger.experiment.metrics.extend(dict(row) for row in rows)
@@ -82,12 +82,12 @@ def history_of(content: dict[str, Any]) -> list[dict[str, Any]] | None:
     return content.get(_HISTORY)
 
 
-class StartAfresh(pl.Callback):
-    """Leaves out what is asked for when a checkpoint is restored.
+class ResetState(pl.Callback):
+    """Leaves parts of a checkpoint out when it is restored, such as the optimizer's state.
 
     Args:
-        without: from a checkpoint's content to what is restored.
-        start_schedule_at: is told the step at which a schedule starts afresh.
+        without: returns the part of a checkpoint's content that is restored.
+        start_schedule_at: called with the step at which a new schedule starts.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class StartAfresh(pl.Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Changes the checkpoint before Lightning hands its parts out."""
+        """Changes the checkpoint before Lightning restores it."""
         checkpoint.update(self._without(checkpoint))
         if not checkpoint["lr_schedulers"]:
             self._start_schedule_at(checkpoint["global_step"])

@@ -1,7 +1,4 @@
-"""Signals that end a training: Ctrl-C, preemption, a time limit. The run is saved at the next step, then it ends.
-
-When a checkpoint may be written belongs in `checkpoints.keeping`.
-"""
+"""Signals that end a training: Ctrl-C, preemption, a time limit. The run is saved at the next step, then it ends."""
 
 import logging
 import os
@@ -18,9 +15,9 @@ from regraft.training.callbacks.checkpoint import LastCheckpoint, can_save_after
 log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 20
-"""After which a run ends with what it has saved; schedulers kill after 30 s."""
+"""After this time a run ends with what it has saved; schedulers kill after 30 s."""
 
-# A time limit's notice asks for the same as SIGTERM, and ends in the same way; see `startup.take_over_process`.
+# SIGUSR1 announces a time limit and means the same as SIGTERM; see `startup.take_over_process`.
 _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
 
@@ -28,9 +25,9 @@ class StoppedBySignal(BaseException):
     """A signal ended the training.
 
     Attributes:
-        signum: which one.
-        exit_code: of the process.
-        is_saved: whether last.ckpt is of the step at which it ended.
+        signum: the signal.
+        exit_code: exit code of the process.
+        is_saved: whether last.ckpt holds the step at which training ended.
     """
 
     def __init__(self, signum: int, *, is_saved: bool) -> None:
@@ -41,12 +38,12 @@ class StoppedBySignal(BaseException):
 
 
 class StopOnSignal(Checkpoint):
-    """Saves and ends a training once a signal has come; the second Ctrl-C ends it at once.
+    """Saves and ends a training after a signal; the second Ctrl-C ends it at once.
 
-    One of Lightning's checkpoint callbacks, because those come last: what others do after a step is in what is saved.
+    A checkpoint callback, because Lightning runs those last: what other callbacks do after a step is then saved too.
 
     Args:
-        last: what saves; None to end without.
+        last: saves the checkpoint; None to end without one.
     """
 
     def __init__(self, last: LastCheckpoint | None) -> None:
@@ -55,7 +52,7 @@ class StopOnSignal(Checkpoint):
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals over from Lightning, whose handler of SIGTERM exits with 0."""
+        """Replaces Lightning's signal handlers: its handler for SIGTERM exits with 0."""
         if threading.current_thread() is not threading.main_thread():
             return
         self._handlers = {signum: signal.signal(signum, self._note) for signum in _EXIT_CODES}
@@ -63,24 +60,24 @@ class StopOnSignal(Checkpoint):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ends training after this step, if a run can go on from there."""
-        if self._is_asked(trainer) and can_save_after(trainer, batch_idx):
+        """Ends training after this step, if a run can be resumed from it."""
+        if self._is_signalled(trainer) and can_save_after(trainer, batch_idx):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Ends training after this epoch."""
-        if self._is_asked(trainer):
+        if self._is_signalled(trainer):
             self._stop(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the signals back; what came since the last step ends the run now."""
-        self._give_back()
+        """Restores the signal handlers; a signal since the last step ends the run now."""
+        self._restore_handlers()
         if self._signum is not None:
             raise StoppedBySignal(self._signum, is_saved=self._last is not None)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Gives the signals back."""
-        self._give_back()
+        """Restores the signal handlers."""
+        self._restore_handlers()
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
         if self._signum == signum == signal.SIGINT:
@@ -97,12 +94,12 @@ class StopOnSignal(Checkpoint):
         assert self._signum is not None, "the alarm is set by a signal"
         raise StoppedBySignal(self._signum, is_saved=False)
 
-    def _is_asked(self, trainer: pl.Trainer) -> bool:
-        is_asked = self._signum is not None
+    def _is_signalled(self, trainer: pl.Trainer) -> bool:
+        is_signalled = self._signum is not None
         if trainer.world_size == 1:
-            return is_asked
+            return is_signalled
         # All processes save, or none: a checkpoint is written together.
-        return trainer.strategy.reduce_boolean_decision(is_asked, all=False)
+        return trainer.strategy.reduce_boolean_decision(is_signalled, all=False)
 
     def _stop(self, trainer: pl.Trainer) -> None:
         signal.alarm(0)
@@ -113,7 +110,7 @@ class StopOnSignal(Checkpoint):
             signum = signal.SIGUSR1  # which may have reached another process only
         raise StoppedBySignal(signum, is_saved=self._last is not None)
 
-    def _give_back(self) -> None:
+    def _restore_handlers(self) -> None:
         if self._handlers:
             signal.alarm(0)
         for signum, handler in self._handlers.items():

@@ -1,6 +1,6 @@
-"""How gently a training treats what it fine-tunes: gradients, steps, and how far weights are from where they began.
+"""Gradient norms, relative update sizes and distances from the initial weights, by stage.
 
-Measured once an epoch, at its last step, so that epochs of the head alone stay as fast as they are.
+They are measured once an epoch, at its last step, so that epochs of the head alone stay fast.
 """
 
 import logging
@@ -23,18 +23,18 @@ log = logging.getLogger(__name__)
 
 
 class Stability(pl.Callback):
-    """Logs of each stage that trains, at an epoch's last step, L2 norms over all of its parameters.
+    """Logs L2 norms over all parameters of each trained stage, at the last step of an epoch.
 
-    - `grad_norm/<stage>`: of the gradient, before it is clipped;
-    - `update_ratio/<stage>`: of the step that the optimizer took, over that of the weights;
-    - `distance/<stage>`: of the difference from the weights that the run began with, over that of those.
+    - `grad_norm/<stage>`: the gradient, before clipping;
+    - `update_ratio/<stage>`: the optimizer's update, divided by the weights;
+    - `distance/<stage>`: the difference from the initial weights, divided by those.
 
-    What would be divided by 0 is left out, and so are the first two of a skipped batch and of L-BFGS, whose step
-    evaluates many gradients. The weights that a stage begins with are kept beside the checkpoints when it first trains,
-    so that a resumed run measures from the same ones; of a run without that file the distance isn't logged.
+    A ratio with 0 below the line is left out, and so are the first two for a skipped batch and for L-BFGS, whose step
+    evaluates many gradients. The initial weights of a stage are saved beside the checkpoints when it first trains, so
+    that a resumed run measures from the same ones; without that file the distance isn't logged.
 
     Args:
-        dirpath: where checkpoints lie.
+        dirpath: folder of the checkpoints.
     """
 
     def __init__(self, *, dirpath: str | Path) -> None:
@@ -45,7 +45,7 @@ class Stability(pl.Callback):
         self._measured: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes up the weights that a resumed run began with."""
+        """Loads the initial weights of a resumed run."""
         self._names = {parameter: name for name, parameter in pl_module.named_parameters()}
         if trainer.ckpt_path is None:
             self._initial = {}
@@ -54,10 +54,10 @@ class Stability(pl.Callback):
             self._initial = load_file(Path(trainer.ckpt_path).parent / INITIAL)
         except (OSError, SafetensorError):
             self._initial = None
-            log.info("The weights that the run began with aren't kept, so the distance from them isn't logged.")
+            log.info("The initial weights of the run are not available, so the distance from them isn't logged.")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the weights of the stages that are about to train for the first time."""
+        """Saves the weights of stages that train for the first time."""
         if self._initial is None:
             return
         training = [p for parameters in training_stages(trainer.optimizers[0]).values() for p in parameters]
@@ -73,13 +73,13 @@ class Stability(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        """Measures the gradient of an epoch's last step, and keeps the weights before it."""
+        """Measures the gradient of an epoch's last step, and copies the weights before it."""
         if not trainer.is_last_batch:
             return
         stages = {
             stage: parameters
             for stage, parameters in training_stages(trainer.optimizers[0]).items()
-            if any(parameter.grad is not None for parameter in parameters)  # none of a batch that is skipped
+            if any(parameter.grad is not None for parameter in parameters)  # a skipped batch has none
         }
         for stage, parameters in stages.items():
             gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
@@ -89,7 +89,7 @@ class Stability(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Measures the epoch's last step, and where the weights are after it."""
+        """Measures the last update of an epoch, and the distance after it."""
         if not trainer.is_last_batch:
             return
         before, self._before = self._before, {}
@@ -105,15 +105,15 @@ class Stability(pl.Callback):
         pl_module.log_dict(measured, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what was measured in an epoch that hasn't ended yet."""
+        """Returns what has been measured in the current epoch."""
         return dict(self._measured)
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes up what was measured."""
+        """Restores what has been measured in the current epoch."""
         self._measured = dict(state_dict)
 
     def _keep(self, name: str, parameters: Sequence[Tensor], earlier: Sequence[Tensor]) -> None:
-        """Keeps how far parameters are from earlier ones, over the norm of those; nothing if that is 0."""
+        """Records the relative distance of parameters from earlier ones, unless those are 0."""
         size = _norm(earlier)
         if size:
             pairs = zip(parameters, earlier, strict=True)
