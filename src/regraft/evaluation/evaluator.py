@@ -98,7 +98,7 @@ class Measuring:
     def _tell_of_part(self, split: str) -> None:
         """Says so if other data is measured in part: nobody has chosen that part, where a run's own is its test."""
         given, own = self._config["data"], self.checkpoint.config["data"]
-        is_carved = self._data.part(split).images is self._data.part("train").images
+        is_carved = self._data.part(split).samples is self._data.part("train").samples
         is_named_otherwise = any(given.get(key) != own.get(key) for key in ("_target_", "root"))
         if is_carved and is_named_otherwise and self._data.fingerprint != self.checkpoint.fingerprint:
             log.warning(
