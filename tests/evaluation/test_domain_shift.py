@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.evaluation.domain_shift import shift
-from regraft.evaluation.reliability import wilson
+from regraft.tasks.reliability import wilson
 
 NAMES = ("a", "b", "c")
 

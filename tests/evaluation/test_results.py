@@ -2,8 +2,8 @@ import json
 
 import numpy as np
 
-from regraft.evaluation.metrics import scores
 from regraft.evaluation.results import Evaluation, keep
+from regraft.tasks.class_scores import scores
 
 
 def test_the_confusion_matrix_is_kept_as_its_cells_that_are_not_empty(tmp_path):

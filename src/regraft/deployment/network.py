@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from regraft.core.types import Backbone, EvalView, InputSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.mixing import normalise
+from regraft.tasks import classification
 
 
 class Network(nn.Module):
@@ -94,7 +95,7 @@ class TrainedNetwork:
 
     def probabilities(self, views: Tensor) -> Tensor:
         """Returns probabilities, (batch, num_classes), float32, on the CPU, from the same input as `logits`."""
-        return (self.logits(views) / self.temperature).softmax(1)
+        return classification.probabilities(self.logits(views) / self.temperature)
 
     @torch.inference_mode()
     def probabilities_above(self, rows: Tensor, depth: int) -> Tensor:
@@ -105,4 +106,4 @@ class TrainedNetwork:
             depth: how many stages have been computed already.
         """
         logits: Tensor = self.network(rows.to(self.device, next(self.network.parameters()).dtype), depth)
-        return (logits.float().cpu() / self.temperature).softmax(1)
+        return classification.probabilities(logits.float().cpu() / self.temperature)

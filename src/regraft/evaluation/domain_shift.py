@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from regraft.evaluation.reliability import wilson
+from regraft.tasks.reliability import wilson
 
 
 class Accuracy(NamedTuple):

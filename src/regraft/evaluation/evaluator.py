@@ -22,10 +22,10 @@ from regraft.deployment.load import model_of
 from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES
 from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors
 from regraft.evaluation.from_config import evaluation_data, require_types
-from regraft.evaluation.metrics import Scores, require_numbers, scores
 from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint, read
+from regraft.tasks.class_scores import Scores, require_numbers, scores
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
 from regraft.training.trainer import build_trainer

@@ -13,8 +13,8 @@ import numpy as np
 from regraft.core.atomic import write_atomically
 from regraft.evaluation.corruptions.errors import CorruptionErrors
 from regraft.evaluation.domain_shift import Shift
-from regraft.evaluation.metrics import ClassScores, Scores
 from regraft.runs.calibration import Calibration
+from regraft.tasks.class_scores import ClassScores, Scores
 
 RESULTS = "results.json"
 PER_CLASS = "per_class.csv"

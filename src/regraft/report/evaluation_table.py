@@ -11,6 +11,8 @@ from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
 from regraft.evaluation.domain_shift import Shift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.report.terminal import print_line
+from regraft.tasks import classification
+from regraft.tasks.metrics import per_class_metrics
 
 _MAX_CLASSES = 20
 
@@ -44,7 +46,7 @@ def show(found: Evaluation, folder: Path) -> None:
 
 def _metrics(found: Evaluation) -> Table:
     table = Table("metric", "", title=f"Evaluation on {found.num_images:,} images", title_justify="left")
-    bounds = {f"{prefix}/{name}" for prefix in (found.split, "shift") for name in ("acc_low", "acc_high")}
+    bounds = {f"{name}_{end}" for name in found.metrics for end in ("low", "high")}
     for name, value in found.metrics.items():
         if name in bounds:
             continue
@@ -55,14 +57,14 @@ def _metrics(found: Evaluation) -> Table:
 
 
 def _classes(found: Evaluation) -> Table:
-    table = Table("class", "images", "precision", "recall", "F1", "AUROC", title="Classes", title_justify="left")
+    metrics = per_class_metrics(classification.NAME, with_probabilities=True)
+    table = Table("class", "images", *(each.title for each in metrics), title="Classes", title_justify="left")
     rows = found.scores.per_class
     worst = sorted(rows, key=lambda row: row.f1)[:_MAX_CLASSES] if len(rows) > _MAX_CLASSES else rows
     for row in worst:
-        area = "undefined" if row.auroc is None else f"{row.auroc:.4f}"
-        table.add_row(
-            Text(row.name), f"{row.num_images:,}", f"{row.precision:.4f}", f"{row.recall:.4f}", f"{row.f1:.4f}", area
-        )
+        values = [getattr(row, each.name) for each in metrics]
+        shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
+        table.add_row(Text(row.name), f"{row.num_images:,}", *shown)
     return table
 
 

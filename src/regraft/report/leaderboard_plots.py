@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.config.nested import ABSENT
-from regraft.evaluation.compare.leaderboard import Leaderboard, Row, is_lower_better
+from regraft.evaluation.compare.leaderboard import Leaderboard, Row
 from regraft.evaluation.compare.parameters import comparable, is_number, text_of
 from regraft.evaluation.compare.statistics import Figure
 from regraft.report.axes import Axis, Tick, numeric_axis, shortened
 from regraft.report.leaderboard_text import name_of_row
+from regraft.tasks.metrics import higher_is_better
 
 _NUM_SHADES = 5
 
@@ -57,7 +58,8 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     columns = [[row.values[place] for row in rows] for place in range(len(board.parameters))]
     axes = [axis_of(name, column) for name, column in zip(board.parameters, columns, strict=True)]
     means = [row.figures[board.metric].mean for row in rows]
-    axes.append(numeric_axis(board.metric, means, is_upside_down=is_lower_better(board.metric)))
+    is_upside_down = not higher_is_better(board.metric)
+    axes.append(numeric_axis(board.metric, means, is_upside_down=is_upside_down))
     lines = []
     for row, mean, shade in zip(rows, means, _shades(board, rows), strict=True):
         values = [*row.values, mean]
@@ -82,7 +84,8 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[Row], Figure | N
     figures = [row.figures[board.metric] for row in rows]
     ends = [(found.mean - (found.std or 0), found.mean + (found.std or 0)) for found in figures]
     x = numeric_axis(name, costs)
-    y = numeric_axis(board.metric, [end for pair in ends for end in pair], is_upside_down=is_lower_better(board.metric))
+    is_upside_down = not higher_is_better(board.metric)
+    y = numeric_axis(board.metric, [end for pair in ends for end in pair], is_upside_down=is_upside_down)
     shades = _shades(board, rows)
     points = []
     for row, value, found, (low, high), shade in zip(rows, costs, figures, ends, shades, strict=True):
@@ -109,7 +112,7 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 def _shades(board: Leaderboard, rows: Sequence[Row]) -> list[int]:
     """Returns how good each row is among all, in five steps, 4 the best."""
-    sign = -1 if is_lower_better(board.metric) else 1
+    sign = 1 if higher_is_better(board.metric) else -1
     means = [sign * row.figures[board.metric].mean for row in rows]
     low, high = (min(means), max(means)) if means else (0.0, 0.0)
     span = high - low

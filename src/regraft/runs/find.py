@@ -9,10 +9,11 @@ from pathlib import Path
 
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run
+from regraft.tasks import classification
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
 _MAX_LISTED = 10
-HEADLINES = ("test/acc", "val/acc")
+HEADLINES = (f"test/{classification.HEADLINE}", f"val/{classification.HEADLINE}")
 """The headline metric of a run is the first of them that it has."""
 _ELSE = "`regraft runs` lists all runs; output_dir=PATH looks in another folder."
 

@@ -9,13 +9,13 @@ from regraft.config.compose import unknown
 from regraft.core.errors import ConfigError
 from regraft.runs import provenance
 from regraft.runs.folder import Run
+from regraft.tasks import classification
+from regraft.tasks.metrics import higher_is_better, logged_names
 
 Direction = Literal["maximize", "minimize"]
 Row = Mapping[str, float]
 COSTS = ("seconds", "num_trained_parameters", "num_parameters", "num_steps")
 """Of a run's results; fewer are better."""
-_VALIDATED = tuple(f"val/{name}" for name in ("acc", "loss", "f1", "precision", "recall", "top5"))
-"""See `metrics.classification_metrics`, which needs torch."""
 _DIRECTIONS = ("maximize", "minimize")
 
 
@@ -28,6 +28,7 @@ def checked_metrics(metrics: Any) -> list[str]:
     names = [metrics] if isinstance(metrics, str) else metrics
     if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
         raise ConfigError("sweep.metrics", got=metrics, allowed="a list of different metrics, such as [val/acc]")
+    validated = [f"val/{name}" for name in logged_names(classification.NAME)]
     for name in names:
         if str(name).startswith("test/"):
             raise ConfigError(
@@ -35,25 +36,25 @@ def checked_metrics(metrics: Any) -> list[str]:
                 f"got {name!r}; a search that sees the test split makes its figure worthless. Search "
                 f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same.",
             )
-        if name not in (*_VALIDATED, *COSTS):
-            raise ConfigError("sweep.metrics", unknown("metric", str(name), [*_VALIDATED, *COSTS]))
+        if name not in (*validated, *COSTS):
+            raise ConfigError("sweep.metrics", unknown("metric", str(name), [*validated, *COSTS]))
     return names
 
 
 def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Direction]:
-    """Returns the direction of each metric; of None, those that the metrics' names say.
+    """Returns the direction of each metric; of None, those of the registry of metrics.
 
     Raises:
         ValueError: there isn't one for each metric.
     """
     if directions is None:
-        return ["minimize" if name in COSTS or name.endswith("/loss") else "maximize" for name in metrics]
+        return ["maximize" if name not in COSTS and higher_is_better(name) else "minimize" for name in metrics]
     given = [directions] if isinstance(directions, str) else directions
     if not isinstance(given, list) or len(given) != len(metrics) or not set(given) <= set(_DIRECTIONS):
         raise ConfigError(
             "sweep.directions",
             f"got {directions!r}; allowed: maximize or minimize for each of {', '.join(metrics)}, "
-            f"or null for what their names say.",
+            f"or null for the direction in which each gets better.",
         )
     return given
 

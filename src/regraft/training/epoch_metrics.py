@@ -12,6 +12,7 @@ from torchmetrics import Metric
 
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import is_resumed_mid_epoch
+from regraft.tasks import classification
 from regraft.training.metrics import MeanLoss, classification_metrics
 from regraft.training.schedule import RunSchedule
 
@@ -22,7 +23,7 @@ class TrainMetrics(nn.Module):
     def __init__(self, num_classes: int) -> None:
         super().__init__()
         self.loss = MeanLoss()
-        self.acc = classification_metrics(num_classes)["acc"]
+        self.acc = classification_metrics(num_classes)[classification.HEADLINE]
         self.rates: dict[str, float] = {}
         self.num_skipped = 0
 

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import add_steps
 from regraft.core.types import EpochBatch
+from regraft.tasks import classification
 from regraft.training.optim import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
@@ -67,7 +68,7 @@ def train_steps(
         after_step()
         losses.append(loss.detach())
         sizes.append(len(rows))
-        predictions.append(logits.detach().argmax(1))
+        predictions.append(classification.predicted_classes(logits.detach()))
     taken = torch.cat(batch["steps"][:num_steps]) if num_steps else batch["steps"][0][:0]
     zero = batch["features"].new_zeros(())
     each = torch.stack(losses) if losses else zero.new_zeros(0)

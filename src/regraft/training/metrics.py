@@ -1,46 +1,37 @@
-"""The metrics of a classification run, and the mean of its loss over an epoch."""
+"""The metrics that a run logs once an epoch, from the registry, and the mean of its loss over an epoch."""
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import (
-    MulticlassAccuracy,
-    MulticlassF1Score,
-    MulticlassPrecision,
-    MulticlassRecall,
-)
 
-_MIN_CLASSES_OF_TOP5 = 6
+from regraft.tasks import classification
+from regraft.tasks.metrics import logged_names, metrics_of
 
 
-def metric_names(num_classes: int) -> list[str]:
-    """Returns what a run with a validation split logs once an epoch, and can be watched."""
-    names = ["acc", "precision", "recall", "f1", *(["top5"] if num_classes >= _MIN_CLASSES_OF_TOP5 else [])]
-    return ["train/loss", "train/acc", "val/loss", *(f"val/{name}" for name in names)]
+def metric_names(num_classes: int | None) -> list[str]:
+    """Returns what a run with a validation split logs once an epoch, and can be watched.
+
+    Args:
+        num_classes: of the data; None for what data of any number of classes may have.
+    """
+    names = logged_names(classification.NAME, num_classes)
+    return ["train/loss", f"train/{classification.HEADLINE}", *(f"val/{name}" for name in names)]
 
 
 def classification_metrics(num_classes: int) -> MetricCollection:
-    """Returns `acc`, macro `precision`, `recall` and `f1`, and `top5` if there are more than 5 classes.
+    """Returns the logged metrics of the registry that are defined for a number of classes.
 
-    Updated with logits (batch, num_classes) and targets (batch,), int64. Two classes count as multi-class: both weigh
-    in the macro means. A class that has neither a target nor a prediction is left out of the macro means; one that was
-    never predicted has precision 0, one that never occurred has recall 0. Prefix by `.clone(prefix="val/")`.
+    Updated with logits (batch, num_classes) and targets (batch,), int64. Prefix by `.clone(prefix="val/")`.
     """
     assert num_classes >= 2, "Data with fewer than two classes is refused where it is read."
-
-    metrics: dict[str, Metric | MetricCollection] = {
-        "acc": MulticlassAccuracy(num_classes, average="micro", validate_args=False),
-        "precision": MulticlassPrecision(num_classes, average="macro", validate_args=False),
-        "recall": MulticlassRecall(num_classes, average="macro", validate_args=False),
-        "f1": MulticlassF1Score(num_classes, average="macro", validate_args=False),
-    }
+    entries = {each.name: each for each in metrics_of(classification.NAME, num_classes) if each.logged}
+    made = {name: entry.logged(num_classes) for name, entry in entries.items() if entry.logged}
     # Spelt out: torchmetrics finds groups by comparing states after the first batch, and would merge acc with top5
     # for good if they happened to be equal there.
-    groups = [["acc"], ["precision", "recall", "f1"]]
-    if num_classes >= _MIN_CLASSES_OF_TOP5:
-        metrics["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5, validate_args=False)
-        groups.append(["top5"])
-    return MetricCollection(metrics, compute_groups=groups)
+    groups: dict[str, list[str]] = {}
+    for name, entry in entries.items():
+        groups.setdefault(entry.group or name, []).append(name)
+    return MetricCollection(made, compute_groups=list(groups.values()))
 
 
 class MeanLoss(Metric):

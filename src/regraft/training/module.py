@@ -18,6 +18,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
+from regraft.tasks import classification
 from regraft.training.epoch_metrics import EpochState, TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
 from regraft.training.losses import CrossEntropy, penalty
@@ -177,8 +178,9 @@ class TransferModule(pl.LightningModule):
                 raise self._divergence(loss.detach(), indices, self.global_step)
             self.train_metrics.num_skipped += 1
             return None
-        true = targets if targets.ndim == 1 else targets.argmax(1)
-        self.train_metrics.update(loss.detach() * len(true), logits.detach().argmax(1), true)
+        true = classification.labels(targets)
+        predicted = classification.predicted_classes(logits.detach())
+        self.train_metrics.update(loss.detach() * len(true), predicted, true)
         return loss
 
     def _require_finite(self, steps: StepLog, batch: EpochBatch) -> None:
@@ -255,7 +257,7 @@ class TransferModule(pl.LightningModule):
         """
         has_samples = not self._skips_nan or self.train_metrics.num_samples > 0
         self.log("train/loss", self.train_metrics.loss if has_samples else math.nan, prog_bar=True)
-        self.log("train/acc", self.train_metrics.acc if has_samples else math.nan, prog_bar=True)
+        self.log(f"train/{classification.HEADLINE}", self.train_metrics.acc if has_samples else math.nan, prog_bar=True)
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")

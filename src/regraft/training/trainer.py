@@ -16,6 +16,7 @@ from regraft.core.errors import ConfigError
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.runs.resuming import without_state
+from regraft.tasks.metrics import higher_is_better
 from regraft.training.callbacks.checkpoint import LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
 from regraft.training.callbacks.predictions import KeepPredictions
@@ -111,9 +112,9 @@ def require_watchable(node: Config, section: str, num_classes: int | None, unval
         ValueError: it isn't.
     """
     monitor = node["monitor"]
-    known = metric_names(sys.maxsize if num_classes is None else num_classes)
+    known = metric_names(num_classes)
     if monitor not in known:
-        if num_classes is not None and monitor in metric_names(sys.maxsize):
+        if num_classes is not None and monitor in metric_names(None):
             raise ConfigError(
                 f"{section}.monitor",
                 f"got {monitor!r}, which isn't measured with {num_classes} classes. Allowed: {', '.join(known)}.",
@@ -126,7 +127,7 @@ def require_watchable(node: Config, section: str, num_classes: int | None, unval
     if isinstance(patience, int) and patience < 0:
         raise ConfigError(f"{section}.patience", f"got {patience}; it must be at least 0.")
     mode = node.get("mode", "min")  # what Lightning's callbacks take it for
-    right = "min" if monitor.endswith("/loss") else "max"
+    right = "max" if higher_is_better(monitor) else "min"
     if mode != right:
         raise ConfigError(f"{section}.mode", f"got {mode!r} for {monitor}; it must be {right}.")
 

@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram
 from regraft.core.torch_internals import require_positive
 from regraft.core.types import EvalView, InputSpec
 from regraft.deployment.classifier import Classifier
+from regraft.tasks import classification
 
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
 _MAX_WEIGHT = 2**15
@@ -165,7 +166,7 @@ class Deployed(nn.Module):
                 (batch, height, width, 3), uint8, RGB.
         """
         logits: Tensor = self.network(images if self.preprocessing is None else self.preprocessing(images))
-        return logits, (logits / self.temperature).softmax(1)
+        return logits, classification.probabilities(logits / self.temperature)
 
 
 def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:

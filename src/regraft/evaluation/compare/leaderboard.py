@@ -12,6 +12,7 @@ from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
 from regraft.evaluation.compare.statistics import Figure, figure
 from regraft.runs.find import HEADLINES
+from regraft.tasks.metrics import higher_is_better, known
 
 _STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")
 
@@ -107,13 +108,8 @@ def make_leaderboard(entries: Sequence[Entry], metric: str | None) -> Leaderboar
     return Leaderboard(metric, metrics, (*columns, *planned), tuple(rows), weights, len(entries) - len(kept))
 
 
-def is_lower_better(metric: str) -> bool:
-    """Whether less of a metric is better."""
-    return metric.endswith("/loss")
-
-
 def _metric(entries: Sequence[Entry], wanted: str | None) -> str:
-    names = sorted({name for entry in entries for name in entry.metrics})
+    names = known(sorted({name for entry in entries for name in entry.metrics}))
     if wanted is None:
         return next((name for name in HEADLINES if name in names), HEADLINES[-1])
     if wanted not in names:
@@ -173,7 +169,7 @@ def _cost(values: Sequence[float | None]) -> Figure | None:
 
 
 def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
-    sign = 1 if is_lower_better(metric) else -1
+    sign = -1 if higher_is_better(metric) else 1
 
     def order(row: Row) -> tuple[bool, bool, float]:
         found = row.figures.get(metric)

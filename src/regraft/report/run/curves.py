@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from regraft.report.axes import Tick, numeric_axis
 from regraft.report.run.record import Row
+from regraft.tasks import classification
+from regraft.tasks.metrics import REGISTRY
 
 _MAX_POINTS = 400
 _MAX_NAMES = 3
@@ -15,7 +17,6 @@ _TITLES = {
     "update_ratio": "Update to weight ratio",
     "distance": "Distance from the weights at the start",
 }
-_PAIRS = {"loss": "Loss", "acc": "Accuracy"}
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,10 @@ def charts(epochs: Sequence[Row], stages: Sequence[str]) -> list[Chart]:
     """Returns a chart for the loss, the accuracy, the learning rates, and whatever else was logged of each stage."""
     if not epochs:
         return []
-    found = [_chart(title, epochs, {split: f"{split}/{name}" for split in ("train", "val")}, stages)
-             for name, title in _PAIRS.items()]  # fmt: skip
+    pairs = {
+        name: {split: f"{split}/{name}" for split in ("train", "val")} for name in ("loss", classification.HEADLINE)
+    }
+    found = [_chart(REGISTRY[name].title, epochs, columns, stages) for name, columns in pairs.items()]
     for family, title in _TITLES.items():
         names = [stage for stage in stages if any(row.get(f"{family}/{stage}") for row in epochs)]
         found.append(_chart(title, epochs, _grouped(epochs, family, names), stages))

@@ -3,28 +3,18 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
 
-from regraft.evaluation.reliability import Bins, reliability, wilson
 from regraft.runs.predictions import Predictions
+from regraft.tasks import classification
+from regraft.tasks.class_scores import ClassScores, class_scores, confusion_counts
+from regraft.tasks.metrics import Metric, per_class_metrics
+from regraft.tasks.reliability import Bins, reliability, wilson
 
 MAX_MATRIX_CLASSES = 100
 """Beyond it the matrix shows the classes with the most mistakes only."""
 _MAX_SHOWN_OF_MANY = 60
 _MAX_PAIRS = 30
 MAX_MISTAKES = 24
-
-
-@dataclass(frozen=True)
-class ClassFigures:
-    """One class against all others: images of it, images taken for it, and its rates; None where there are none."""
-
-    name: str
-    num_images: int
-    num_predicted: int
-    precision: float | None
-    recall: float | None
-    f1: float | None
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Errors:
     num_right: int
     interval: tuple[float, float]
     chance: tuple[int, float]
-    classes: list[ClassFigures]
+    classes: list[ClassScores]
     shown: list[int]
     cells: list[Cell]
     pairs: list[tuple[int, int, int]]
@@ -88,13 +78,9 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
     """
     targets, predicted = predictions.targets, predictions.predicted
     num_classes, is_right = len(class_names), targets == predicted
-    # Sparse: of 10,000 classes the whole matrix would be 800 MB.
-    ones = np.ones(len(targets), np.int64)
-    counts = coo_array((ones, (targets, predicted)), shape=(num_classes, num_classes)).tocsr().tocoo()
+    counts = confusion_counts(targets, predicted, num_classes)
     rows, columns, values = counts.row, counts.col, counts.data
     num_images = np.bincount(targets, minlength=num_classes)
-    num_predicted = np.bincount(predicted, minlength=num_classes)
-    num_right = np.bincount(targets[is_right], minlength=num_classes)
     is_wrong = rows != columns
     order = np.argsort(-values[is_wrong], kind="stable")[:_MAX_PAIRS]
     pairs = zip(rows[is_wrong][order], columns[is_wrong][order], values[is_wrong][order], strict=True)
@@ -112,7 +98,7 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
         num_right=int(is_right.sum()),
         interval=wilson(int(is_right.sum()), len(targets)),
         chance=(commonest, float(num_images[commonest] / len(targets))),
-        classes=[_figures(*each) for each in zip(class_names, num_images, num_predicted, num_right, strict=True)],
+        classes=class_scores(targets, predicted, class_names),
         shown=shown,
         cells=cells,
         pairs=[(int(row), int(column), int(value)) for row, column, value in pairs],
@@ -131,13 +117,11 @@ def _shown(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, num_classe
     return most
 
 
-def _figures(name: str, num_images: int, num_predicted: int, num_right: int) -> ClassFigures:
-    total = num_images + num_predicted
-    return ClassFigures(
-        name,
-        int(num_images),
-        int(num_predicted),
-        precision=float(num_right / num_predicted) if num_predicted else None,
-        recall=float(num_right / num_images) if num_images else None,
-        f1=float(2 * num_right / total) if total else None,
-    )
+def class_metrics() -> list[Metric]:
+    """Returns the metrics that a report shows of each class: those that the predicted classes give."""
+    return per_class_metrics(classification.NAME, with_probabilities=False)
+
+
+def class_values(row: ClassScores) -> list[float | None]:
+    """Returns a class's values of `class_metrics`; None where it has no images, or no predictions, to have one."""
+    return [getattr(row, each.name) if row.is_defined(each.name) else None for each in class_metrics()]

@@ -13,7 +13,7 @@ from PIL import Image
 from regraft.data.findings import readable
 from regraft.report.axes import shortened
 from regraft.report.run import curves, summary
-from regraft.report.run.errors import Errors
+from regraft.report.run.errors import Errors, class_metrics, class_values
 from regraft.report.run.record import Record
 from regraft.report.run.summary import verdict
 from regraft.report.templates import number, source, template
@@ -95,12 +95,11 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
             f"Expected calibration error: {summary.percent(errors.bins.ece)} %. {_plain(record.calibration)}".rstrip()
             + "\n"
         )
-        rows = [(row.name, f"{row.num_images:,}", *map(summary.percent, (row.precision, row.recall, row.f1)))
-                for row in errors.classes]  # fmt: skip
+        rows = [(row.name, f"{row.num_images:,}", *map(summary.percent, class_values(row))) for row in errors.classes]
         pairs = [(names[true], names[taken], f"{num:,}") for true, taken, num in errors.pairs[:_MAX_PAIRS]]
         if pairs:
             yield from _table(("true class", "taken for", "images"), pairs)
-        yield from _table(("class", "images", "precision, %", "recall, %", "F1, %"), rows)
+        yield from _table(("class", "images", *(f"{each.title}, %" for each in class_metrics())), rows)
     counts = summary.class_counts(record)
     sizes = [(split, f"{sum(each):,}", summary.balance(each)) for split, each in counts.items()]
     yield from _table(("split", "images", "balance"), sizes)
@@ -144,6 +143,8 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], not
     return page.render(
         record=record,
         errors=errors,
+        class_metrics=class_metrics(),
+        class_values=class_values,
         seen=seen,
         notes=notes,
         is_explained=any(each.attention is not None for each in seen.values()),

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from regraft.evaluation.metrics import scores
+from regraft.tasks.class_scores import scores
 from regraft.training.metrics import classification_metrics
 
 NAMES = tuple("abcdefg")

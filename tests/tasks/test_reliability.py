@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from regraft.evaluation.reliability import reliability, wilson
+from regraft.tasks.reliability import reliability, wilson
 
 
 def test_the_bins_hold_every_image_and_both_ends():

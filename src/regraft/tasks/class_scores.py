@@ -1,0 +1,261 @@
+"""How good a classifier's probabilities are: the figures of a split and of each class, and which classes are confused.
+
+Pure functions of arrays; no torch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import coo_array
+from sklearn.metrics import roc_auc_score
+
+from regraft.tasks.metrics import metrics_of
+from regraft.tasks.reliability import Bins, reliability, wilson
+
+_MAX_NAMES = 10
+
+
+class ClassScores(NamedTuple):
+    """The figures of one class against all others.
+
+    Attributes:
+        name: the class's.
+        num_images: that are of it.
+        num_predicted: that were predicted to be of it.
+        precision: in [0, 1]; 0 where nothing was predicted to be of it.
+        recall: in [0, 1]; 0 where no image is of it.
+        f1: in [0, 1]; 0 where both are.
+        auroc: area under the ROC curve, in [0, 1]; None where all images are of the class, or none is, or where the
+            probabilities aren't known.
+    """
+
+    name: str
+    num_images: int
+    num_predicted: int
+    precision: float
+    recall: float
+    f1: float
+    auroc: float | None
+
+    def is_defined(self, metric: str) -> bool:
+        """Returns whether a value isn't 0 for want of images or predictions alone."""
+        counts = {"precision": self.num_predicted, "recall": self.num_images}
+        return counts.get(metric, self.num_images + self.num_predicted) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The figures of a split.
+
+    Attributes:
+        metrics: see `scores`.
+        undefined: by a metric's name, why it is missing, or which classes it leaves out.
+        per_class: by class index.
+        confusion: (num_classes, num_classes), int64: images by true class (row) and predicted class (column).
+        bins: see `reliability`.
+    """
+
+    metrics: dict[str, float]
+    undefined: dict[str, str]
+    per_class: list[ClassScores]
+    confusion: np.ndarray
+    bins: Bins
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """A classifier's outputs for a split: what the metrics are computed from, each part once.
+
+    Attributes:
+        probabilities: (num_images, num_classes), rows that sum to 1.
+        targets: (num_images,), int64, the true classes.
+        class_names: by class index.
+    """
+
+    probabilities: np.ndarray
+    targets: np.ndarray
+    class_names: Sequence[str]
+
+    @property
+    def classes(self) -> np.ndarray:
+        """All class indices."""
+        return np.arange(len(self.class_names))
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        """(num_images,), int64, the most probable classes."""
+        found: np.ndarray = self.probabilities.argmax(1)
+        return found
+
+    @cached_property
+    def is_right(self) -> np.ndarray:
+        """(num_images,), bool."""
+        found: np.ndarray = self.predicted == self.targets
+        return found
+
+    @cached_property
+    def exact_probabilities(self) -> np.ndarray:
+        """Rows that sum to 1 as exactly as scikit-learn requires, which takes double precision."""
+        exact = self.probabilities.astype(np.float64)
+        normalised: np.ndarray = exact / exact.sum(1, keepdims=True)
+        return normalised
+
+    @cached_property
+    def bins(self) -> Bins:
+        """See `reliability`."""
+        return reliability(self.probabilities.max(1), self.is_right)
+
+    @property
+    def accuracy_interval(self) -> tuple[float, float]:
+        """The ends of the accuracy's 95 % interval (Wilson, 1927)."""
+        return wilson(int(self.is_right.sum()), len(self.targets))
+
+    @cached_property
+    def per_class(self) -> list[ClassScores]:
+        """By class index."""
+        return class_scores(self.targets, self.predicted, self.class_names, self._area)
+
+    def _area(self, index: int) -> float:
+        return float(roc_auc_score(self.targets == index, self.probabilities[:, index]))
+
+    @property
+    def with_images(self) -> list[ClassScores]:
+        """The classes that have an image."""
+        return [row for row in self.per_class if row.num_images]
+
+    @property
+    def seen(self) -> list[ClassScores]:
+        """The classes that have an image or were predicted."""
+        return [row for row in self.per_class if row.num_images or row.num_predicted]
+
+    @property
+    def with_area(self) -> list[ClassScores]:
+        """The classes that have an area under the ROC curve."""
+        return [row for row in self.per_class if row.auroc is not None]
+
+    @staticmethod
+    def mean_of(name: str, rows: Sequence[ClassScores]) -> float:
+        """Returns the mean of a figure over some classes."""
+        return float(np.mean([getattr(row, name) for row in rows]))
+
+    @property
+    def without_images_text(self) -> str:
+        """Which classes have no image; empty if all have."""
+        lacking = [row.name for row in self.per_class if not row.num_images]
+        if not lacking:
+            return ""
+        shown = ", ".join(lacking[:_MAX_NAMES]) + (", ..." if len(lacking) > _MAX_NAMES else "")
+        return f"of the other classes: no image is of {shown} ({len(lacking):,} of {len(self.per_class):,} classes)."
+
+    @property
+    def area_text(self) -> str:
+        """Why the areas under the ROC curves are undefined, or which classes have none."""
+        if len(self.with_images) == 1:
+            return "undefined: all images are of one class, so there is none to tell it from."
+        return self.without_images_text
+
+
+def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> Scores:
+    """Returns the figures of a classifier on some images: every metric of the registry that is computed from outputs.
+
+    A metric with a 95 % interval has its ends beside it, as `acc_low` and `acc_high`.
+
+    Args:
+        probabilities: (num_images, num_classes), rows that sum to 1; at least one image and two classes.
+        targets: (num_images,), int64, the true classes.
+        class_names: by class index.
+
+    Raises:
+        ValueError: a probability isn't finite.
+    """
+    assert len(targets), "a split has images"
+    assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
+    require_numbers(probabilities)
+    outputs = Outputs(probabilities, targets, class_names)
+    metrics: dict[str, float] = {}
+    undefined: dict[str, str] = {}
+    for metric in metrics_of("classification", len(class_names)):
+        value = None if metric.evaluated is None else metric.evaluated(outputs)
+        if value is not None:
+            metrics[metric.name] = value
+        if value is not None and metric.interval is not None:
+            metrics[f"{metric.name}_low"], metrics[f"{metric.name}_high"] = metric.interval(outputs)
+        if metric.note is not None and (reason := metric.note(outputs)):
+            undefined[metric.name] = reason
+    confusion = confusion_counts(targets, outputs.predicted, len(class_names)).toarray()
+    return Scores(metrics, undefined, outputs.per_class, confusion, outputs.bins)
+
+
+def require_numbers(outputs: np.ndarray) -> None:
+    """Checks a model's logits or probabilities.
+
+    Args:
+        outputs: (num_images, num_classes).
+
+    Raises:
+        ValueError: some aren't finite.
+    """
+    bad = np.flatnonzero(~np.isfinite(outputs).all(1))
+    if len(bad):
+        raise ValueError(
+            f"eval: the model's output is no number for {len(bad):,} of {len(outputs):,} images (the first is number "
+            f"{bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another checkpoint."
+        )
+
+
+def confusion_counts(targets: np.ndarray, predicted: np.ndarray, num_classes: int) -> coo_array:
+    """Returns how many images of each class were predicted to be of which, sparse, in row order.
+
+    Of 10,000 classes the whole matrix would be 800 MB.
+
+    Args:
+        targets: (num_images,), int64.
+        predicted: (num_images,), int64.
+        num_classes: how many classes there are.
+    """
+    ones = np.ones(len(targets), np.int64)
+    return coo_array((ones, (targets, predicted)), shape=(num_classes, num_classes)).tocsr().tocoo()
+
+
+def class_scores(
+    targets: np.ndarray,
+    predicted: np.ndarray,
+    class_names: Sequence[str],
+    area: Callable[[int], float] | None = None,
+) -> list[ClassScores]:
+    """Returns the figures of each class, by class index.
+
+    Args:
+        targets: (num_images,), int64.
+        predicted: (num_images,), int64.
+        class_names: by class index.
+        area: returns the area under a class's ROC curve; None if the probabilities aren't known.
+    """
+    num_classes = len(class_names)
+    num_images = np.bincount(targets, minlength=num_classes)
+    num_predicted = np.bincount(predicted, minlength=num_classes)
+    num_right = np.bincount(targets[targets == predicted], minlength=num_classes)
+    precision, recall = _share(num_right, num_predicted), _share(num_right, num_images)
+    f1 = _share(2 * num_right, num_images + num_predicted)
+    has_area = (num_images > 0) & (num_images < len(targets))
+    return [
+        ClassScores(
+            name=name,
+            num_images=int(num_images[index]),
+            num_predicted=int(num_predicted[index]),
+            precision=float(precision[index]),
+            recall=float(recall[index]),
+            f1=float(f1[index]),
+            auroc=area(index) if area is not None and has_area[index] else None,
+        )
+        for index, name in enumerate(class_names)
+    ]
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Returns part / whole, 0 where there is nothing to take a share of."""
+    found: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
+    return found

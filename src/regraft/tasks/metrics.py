@@ -1,0 +1,98 @@
+"""The registry of metrics: how each is computed, which way is better, what it needs.
+
+What is logged, watched, searched for, ranked and shown loops over it, so a metric is added by one entry. No torch: the
+command line reads the names and the directions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One entry of the registry.
+
+    Attributes:
+        name: as in `val/acc`.
+        title: in tables and charts.
+        higher_is_better: whether a larger value is better.
+        tasks: names of the tasks that it measures.
+        min_classes: the fewest classes that it is defined for.
+        logged: returns the torchmetrics object for a number of classes, which is updated with logits
+            (batch, num_classes) and targets (batch,) and logged once an epoch; None for what only `regraft eval`
+            computes.
+        group: logged metrics of one group share their state; a group of its own by default.
+        evaluated: computes it from a split's outputs (see the task); None for an undefined value.
+        interval: computes the ends of its 95 % interval from a split's outputs.
+        note: returns why it is undefined, or what it leaves out; an empty text if there is nothing to say.
+        is_per_class: whether `evaluated` gives a mean over the classes' own values, which tables show, too.
+        needs_probabilities: whether the predicted classes alone don't give it.
+    """
+
+    name: str
+    title: str
+    higher_is_better: bool
+    tasks: tuple[str, ...] = ("classification",)
+    min_classes: int = 2
+    logged: Callable[[int], Any] | None = None
+    group: str = ""
+    evaluated: Callable[[Any], float | None] | None = None
+    interval: Callable[[Any], tuple[float, float]] | None = None
+    note: Callable[[Any], str] | None = None
+    is_per_class: bool = False
+    needs_probabilities: bool = False
+
+
+REGISTRY: dict[str, Metric] = {}
+"""By name, in the order in which they are logged and shown."""
+
+
+def register(metric: Metric) -> None:
+    """Adds a metric.
+
+    Raises:
+        ValueError: its name is taken.
+    """
+    if metric.name in REGISTRY:
+        raise ValueError(f"metric: {metric.name!r} is registered already.")
+    REGISTRY[metric.name] = metric
+
+
+def metrics_of(task: str, num_classes: int | None = None) -> list[Metric]:
+    """Returns the metrics of a task that are defined for a number of classes; for any number if that isn't known."""
+    found = [metric for metric in REGISTRY.values() if task in metric.tasks]
+    return [metric for metric in found if num_classes is None or num_classes >= metric.min_classes]
+
+
+def logged_names(task: str, num_classes: int | None = None) -> list[str]:
+    """Returns the names that are logged of a split once an epoch: the loss first."""
+    return [metric.name for metric in metrics_of(task, num_classes) if metric.logged or metric.name == "loss"]
+
+
+def per_class_metrics(task: str, *, with_probabilities: bool) -> list[Metric]:
+    """Returns the metrics that each class has a value of.
+
+    Args:
+        task: its name.
+        with_probabilities: whether the probabilities of all classes are known, or the predicted classes alone.
+    """
+    found = [metric for metric in metrics_of(task) if metric.is_per_class]
+    return [metric for metric in found if with_probabilities or not metric.needs_probabilities]
+
+
+def find(key: str) -> Metric | None:
+    """Returns the metric of a name such as `val/acc`; None if there is none."""
+    return REGISTRY.get(key.rpartition("/")[2])
+
+
+def higher_is_better(key: str) -> bool:
+    """Returns whether a larger value of a metric such as `val/acc` is better."""
+    metric = find(key)
+    assert metric is not None, f"{key} isn't registered"
+    return metric.higher_is_better
+
+
+def known(keys: Sequence[str]) -> list[str]:
+    """Returns those of some names, such as `val/acc`, that are of a registered metric."""
+    return [key for key in keys if find(key) is not None]
