@@ -80,7 +80,7 @@ class TransferModule(pl.LightningModule):
         loss: see `losses`; targets are class indices, or rows that sum to 1. None for cross-entropy.
         lr: learning rate of AdamW where `make_optimizer` is None; None for 1e-3.
         make_optimizer: an optimizer over every parameter, in groups as `optim.parameter_groups` names them.
-        make_scheduler: Lightning's scheduler config from (optimizer, *, total_steps, steps_per_epoch).
+        make_scheduler: Lightning's scheduler config from `(optimizer, *, total_steps, steps_per_epoch)`.
         l1: factor of the sum of absolute weights in the loss.
         l2: factor of half the sum of squared weights in the loss.
         record: plain types that make the checkpoint a handle: config, architecture, input spec, class names.

@@ -86,8 +86,8 @@ def _result(record: Record, errors: Errors | None) -> str:
     commonest, share = errors.chance
     split = {"test": "test", "val": "validation"}[record.predictions.split]
     sentence = (
-        f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} images are told rightly (95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f} %); always answering {record.class_names[commonest]!r}, the commonest "
+        f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} images are classified correctly (95 % interval "
+        f"{100 * low:.1f} to {100 * high:.1f} %); always predicting {record.class_names[commonest]!r}, the most common "
         f"class, would get {100 * share:.1f} %."
     )
     if low <= share <= high:
