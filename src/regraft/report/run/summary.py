@@ -86,9 +86,9 @@ def _result(record: Record, errors: Errors | None) -> str:
     commonest, share = errors.chance
     split = {"test": "test", "val": "validation"}[record.predictions.split]
     sentence = (
-        f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} images are classified correctly (95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f} %); always predicting {record.class_names[commonest]!r}, the most common "
-        f"class, would get {100 * share:.1f} %."
+        f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} images are classified correctly (95 % "
+        f"interval {100 * low:.1f} to {100 * high:.1f} %); always predicting "
+        f"{record.class_names[commonest]!r}, the most common class, would get {100 * share:.1f} %."
     )
     if low <= share <= high:
         sentence += " That is no better than chance can explain."
