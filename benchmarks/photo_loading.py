@@ -94,13 +94,13 @@ def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:
 def store(data: Any, folder: Path) -> None:
     """Decodes what the store in a folder lacks, and has the training images read from there."""
     from regraft.core.console import image_progress_bar
-    from regraft.features.image_cache import PixelStore
-    from regraft.features.settings import Settings
+    from regraft.features.image_cache import ImageCache
+    from regraft.features.settings import FeatureSettings
 
     choices = {"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto"}
-    settings = Settings(**choices, dir=str(folder), max_gb=20.0)
+    settings = FeatureSettings(**choices, dir=str(folder), max_gb=20.0)
     view = data.decoded_view("train")
-    rows, _ = PixelStore(settings, image_progress_bar(is_shown=False)).fill(view)
+    rows, _ = ImageCache(settings, image_progress_bar(is_shown=False)).fill(view)
     data.take_decoded("train", view.stored(rows))
 
 

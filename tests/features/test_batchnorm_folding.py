@@ -168,7 +168,7 @@ def test_a_fold_that_changes_results_is_undone_and_logged(monkeypatch, caplog) -
     assert torch.equal(model(images()), before)
     assert model[0].weight is weight
     assert model[0].bias is None
-    assert "BatchNorm is left as it is" in caplog.text
+    assert "BatchNorms aren't folded" in caplog.text
 
 
 def test_small_variances_are_folded_in_float64() -> None:

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from regraft.features.cut import Stretch
-from regraft.features.datamodule import CachedData
+from regraft.features.cut import CutPhase
+from regraft.features.datamodule import FeatureDataModule
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
-from regraft.features.store.memory import MemoryPool
+from regraft.features.store.memory import InMemoryEntry
 from regraft.features.table import FeatureTable
 
 
@@ -24,16 +24,16 @@ class Images:
         return "images"
 
 
-def data(**options) -> CachedData:
-    table = FeatureTable(2, [MemoryPool((4,), torch.float32)], [torch.arange(5)], torch.arange(5), torch.zeros(5))
-    plan = [Stretch(0, 2, 2, 2), Stretch(2, 2, 0, 0)]
-    made = CachedData(
+def data(**options) -> FeatureDataModule:
+    table = FeatureTable(2, [InMemoryEntry((4,), torch.float32)], [torch.arange(5)], torch.arange(5), torch.zeros(5))
+    plan = [CutPhase(0, 2, 2, 2), CutPhase(2, 2, 0, 0)]
+    made = FeatureDataModule(
         Images(),
         {("train", 2): table},
         plan,
         0,
         num_stages=2,
-        **{"is_amortised": True, "is_full_batch": False} | options,
+        **{"one_batch_per_epoch": True, "is_full_batch": False} | options,
     )
     made.trainer = trainer(epoch=0)
     return made
@@ -51,7 +51,7 @@ def test_an_epoch_of_the_head_alone_is_one_batch():
     assert data(is_full_batch=True).train_dataloader().steps_per_batch == 1
 
 
-@pytest.mark.parametrize(("options", "world_size"), [({}, 2), ({"is_amortised": False}, 1)])
+@pytest.mark.parametrize(("options", "world_size"), [({}, 2), ({"one_batch_per_epoch": False}, 1)])
 def test_gradients_of_several_processes_are_averaged_step_by_step(options, world_size):
     made = data(**options)
     made.trainer = trainer(epoch=0, world_size=world_size)

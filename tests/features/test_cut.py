@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from regraft.features.cut import Costs, Stretch, choose_cut, frozen_depth, saved_flops, stretches
+from regraft.features.cut import Costs, CutPhase, choose_cut, cut_phases, frozen_depth, saved_flops
 
 STAGES = ("a", "b", "c")
 # Stage c is the pooled one.
-COSTS = Costs(flops=[100, 50, 10], row_shapes={1: (8, 8, 8), 2: (4, 4, 4), 3: (4,)})
+COSTS = Costs(flops=[100, 50, 10], feature_shapes={1: (8, 8, 8), 2: (4, 4, 4), 3: (4,)})
 
 
 def factors(num_frozen: int) -> dict[str, float]:
@@ -27,50 +27,50 @@ def test_the_whole_backbone_is_stored_when_only_the_head_trains():
 
 def test_a_cut_that_gains_too_little_is_none():
     # 1 frozen stage of 10 operations before 150 that train: 1 + 10 / 450.
-    costs = Costs(flops=[10, 150], row_shapes={1: (8,), 2: (4,)})
+    costs = Costs(flops=[10, 150], feature_shapes={1: (8,), 2: (4,)})
     assert choose_cut(1, costs) == 0
     assert choose_cut(0, costs) == 0
 
 
 def test_of_cuts_that_gain_alike_the_smallest_is_taken():
-    costs = Costs(flops=[1000, 1, 50], row_shapes={1: (4,), 2: (64,), 3: (4,)})
+    costs = Costs(flops=[1000, 1, 50], feature_shapes={1: (4,), 2: (64,), 3: (4,)})
     assert choose_cut(2, costs) == 1
 
 
 def test_the_deepest_cut_is_taken_where_a_smaller_one_gains_much_less():
-    costs = Costs(flops=[100, 100, 10], row_shapes={1: (4,), 2: (64,), 3: (4,)})
+    costs = Costs(flops=[100, 100, 10], feature_shapes={1: (4,), 2: (64,), 3: (4,)})
     assert choose_cut(2, costs) == 2
 
 
 def test_a_depth_where_several_tensors_cross_is_passed_over():
-    costs = Costs(flops=[100, 50, 10], row_shapes={1: (8,), 3: (4,)})
+    costs = Costs(flops=[100, 50, 10], feature_shapes={1: (8,), 3: (4,)})
     assert choose_cut(2, costs) == 1
 
 
 def test_each_phase_has_its_own_cut():
     phases = [(0, factors(3)), (2, factors(2)), (4, factors(0))]
-    assert stretches(phases, STAGES, 6, 0, COSTS) == [
-        Stretch(0, 2, 3, 3),
-        Stretch(2, 2, 2, 2),
-        Stretch(4, 2, 0, 0),
+    assert cut_phases(phases, STAGES, 6, 0, COSTS) == [
+        CutPhase(0, 2, 3, 3),
+        CutPhase(2, 2, 2, 2),
+        CutPhase(4, 2, 0, 0),
     ]
 
 
 def test_a_run_that_goes_on_plans_what_is_left_of_it():
     phases = [(0, factors(3)), (2, factors(2))]
-    assert stretches(phases, STAGES, 6, 3, COSTS) == [Stretch(3, 3, 2, 2)]
+    assert cut_phases(phases, STAGES, 6, 3, COSTS) == [CutPhase(3, 3, 2, 2)]
 
 
 def test_a_stage_that_has_trained_is_not_taken_for_frozen_again():
     phases = [(0, factors(1)), (1, factors(3))]
-    assert [stretch.frozen_depth for stretch in stretches(phases, STAGES, 2, 0, COSTS)] == [1, 1]
+    assert [stretch.frozen_depth for stretch in cut_phases(phases, STAGES, 2, 0, COSTS)] == [1, 1]
 
 
 def test_without_a_limit_the_last_stretch_has_no_end():
-    assert stretches([(0, factors(3))], STAGES, -1, 0, COSTS) == [Stretch(0, math.inf, 3, 3)]
+    assert cut_phases([(0, factors(3))], STAGES, -1, 0, COSTS) == [CutPhase(0, math.inf, 3, 3)]
 
 
 @pytest.mark.parametrize(("num_epochs", "num_missing", "is_saving"), [(1, 10, False), (2, 10, True), (1, 0, True)])
 def test_a_single_pass_saves_nothing_unless_it_is_stored_already(num_epochs, num_missing, is_saving):
-    plan = [Stretch(0, num_epochs, 3, 3)]
+    plan = [CutPhase(0, num_epochs, 3, 3)]
     assert (saved_flops(plan, COSTS, num_images=10, num_missing=num_missing) > 0) == is_saving

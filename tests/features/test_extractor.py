@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from regraft.features.extractor import Prefix, measure
+from regraft.features.extractor import FeatureExtractor, measure
 from regraft.models.backbones import efficientnet_lite0, small
 from regraft.models.backbones import torchvision as torchvision_backbones
 from regraft.models.backbones.stages import split
@@ -117,15 +117,15 @@ def test_every_cut_is_what_the_stages_give_and_they_stay_as_they_were(name: str)
     mixed_modes(stages)
     before = state(stages)
     assert len(stages) > 1
-    prefix = Prefix(stages, images(size), torch.float32, "cpu")
-    row_shapes, flops = measure(stages, images(size))
+    prefix = FeatureExtractor(stages, images(size), torch.float32, "cpu")
+    feature_shapes, flops = measure(stages, images(size))
     assert_same_state(stages, before)
 
     expected = activations(stages, images(size))
     depths = list(range(1, len(stages) + 1))
     got = prefix(images(size), 0, depths)
     assert list(got) == depths
-    assert {depth: tuple(rows.shape[1:]) for depth, rows in got.items()} == row_shapes
+    assert {depth: tuple(rows.shape[1:]) for depth, rows in got.items()} == feature_shapes
     assert all(rows.is_contiguous() for rows in got.values())
     assert max(error(expected[depth], got[depth]) for depth in depths) < 1e-5
     for start in depths[:-1]:
@@ -138,7 +138,7 @@ def test_every_cut_is_what_the_stages_give_and_they_stay_as_they_were(name: str)
 @pytest.mark.parametrize("build", [cnn, small_vit])
 def test_bfloat16_is_near(build: Callable[[], Stages]) -> None:
     stages = build()
-    got = Prefix(stages, images(32), torch.bfloat16, "cpu")(images(32), 0, [1, len(stages)])
+    got = FeatureExtractor(stages, images(32), torch.bfloat16, "cpu")(images(32), 0, [1, len(stages)])
     expected = activations(stages, images(32))
     assert all(rows.dtype == torch.bfloat16 for rows in got.values())
     assert all(0 < error(expected[depth], rows) < 0.05 for depth, rows in got.items())
@@ -146,7 +146,7 @@ def test_bfloat16_is_near(build: Callable[[], Stages]) -> None:
 
 def test_only_the_stages_asked_for_run() -> None:
     stages = {"one": nn.Conv2d(3, 3, 1), "two": nn.Conv2d(3, 3, 1), "three": nn.Conv2d(7, 7, 1)}
-    prefix = Prefix(dict(list(stages.items())[:2]), images(8), torch.float32, "cpu")
+    prefix = FeatureExtractor(dict(list(stages.items())[:2]), images(8), torch.float32, "cpu")
     assert list(prefix(images(8), 0, {2})) == [2]
     with pytest.raises(AssertionError):
         prefix(images(8), 2, [2])
@@ -164,7 +164,7 @@ def test_an_in_place_operation_changes_neither_a_tap_nor_the_input(shape: tuple[
     }
     values = 3 * torch.randn(shape, generator=torch.Generator().manual_seed(2))
     given = values.clone()
-    prefix = Prefix(stages, values, torch.float32, "cpu")
+    prefix = FeatureExtractor(stages, values, torch.float32, "cpu")
     got = prefix(given, 0, [1, 2, 3, 4])
     assert torch.equal(given, values)
     for depth, expected in enumerate(
@@ -179,7 +179,7 @@ def test_an_in_place_operation_changes_neither_a_tap_nor_the_input(shape: tuple[
 def test_a_module_in_two_stages_is_copied_once() -> None:
     shared = nn.Conv2d(3, 3, 1)
     stages: Stages = {"one": nn.Sequential(shared), "two": nn.Sequential(shared, nn.ReLU())}
-    copied = Prefix(stages, images(8), torch.float32, "cpu")._stages
+    copied = FeatureExtractor(stages, images(8), torch.float32, "cpu")._stages
     assert copied[0][0] is copied[1][0]
     assert copied[0][0] is not shared
 
@@ -208,7 +208,7 @@ class Transposed(nn.Module):
 def test_a_depth_where_no_single_row_crosses_is_left_out() -> None:
     stages = {"pair": Pair(), "sum": Sum(), "away": Transposed(), "back": Transposed(), "class": nn.Flatten()}
     assert measure(stages, images(4))[0] == {2: (3, 4, 4), 4: (3, 4, 4), 5: (48,)}
-    prefix = Prefix(stages, images(4), torch.float32, "cpu")
+    prefix = FeatureExtractor(stages, images(4), torch.float32, "cpu")
     assert torch.equal(prefix(images(4), 0, [2])[2], 2 * images(4))
 
 

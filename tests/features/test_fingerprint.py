@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.types import InputSpec
-from regraft.features.fingerprint import UnreadableSourceError, image_fields, stage_digests
+from regraft.features.fingerprint import UnreadableSourceError, image_fields, stage_fingerprints
 from regraft.models.backbones import efficientnet_lite0
 from regraft.models.backbones import small as plain
 from regraft.models.backbones import torchvision as torchvision_backbones
@@ -25,10 +25,10 @@ from regraft.models.backbones import torchvision as torchvision_backbones
 RESNET = """
 import torch
 from regraft.models.backbones import torchvision
-from regraft.features.fingerprint import stage_digests
+from regraft.features.fingerprint import stage_fingerprints
 torch.manual_seed(0)
 backbone = torchvision.build(name="resnet18", weights=None, image_size=32, num_channels=3)
-digests = stage_digests(dict(backbone.stages.items()))
+digests = stage_fingerprints(dict(backbone.stages.items()))
 """
 
 
@@ -43,12 +43,12 @@ def small(kernel_size: int = 3, act: nn.Module | None = None) -> dict[str, nn.Mo
 
 def changed(stages: dict[str, nn.Module]) -> list[bool]:
     """Returns which stages' digests differ from those of `small()`."""
-    return [one != other for one, other in zip(stage_digests(stages), stage_digests(small()), strict=True)]
+    return [one != other for one, other in zip(stage_fingerprints(stages), stage_fingerprints(small()), strict=True)]
 
 
 def test_what_is_built_alike_is_equal_and_each_stage_has_its_own() -> None:
     assert changed(small()) == [False, False]
-    first, second = stage_digests(small())
+    first, second = stage_fingerprints(small())
     assert first != second
     assert len(first) == 32
 
@@ -62,9 +62,9 @@ def test_one_element_of_a_weight_or_a_buffer_counts_for_its_stage_alone() -> Non
     assert changed(stages) == [True, False]
     stages = small()
     stages["conv1"].register_buffer("scale", torch.ones(1), persistent=False)
-    digests = stage_digests(stages)
+    digests = stage_fingerprints(stages)
     stages["conv1"].scale += 1
-    assert digests[0] != stage_digests(stages)[0]
+    assert digests[0] != stage_fingerprints(stages)[0]
 
 
 def test_the_same_bytes_of_another_dtype_or_shape_count() -> None:
@@ -90,7 +90,7 @@ def test_the_order_of_layers_and_of_stages_counts() -> None:
     del stages["conv1"].relu
     stages["conv1"].add_module("relu", relu)
     assert changed(stages) == [True, False]
-    assert stage_digests(dict(reversed(small().items()))) == stage_digests(small())[::-1]
+    assert stage_fingerprints(dict(reversed(small().items()))) == stage_fingerprints(small())[::-1]
 
 
 class Options:
@@ -127,8 +127,8 @@ class Scaled(nn.Module):
     ],
 )
 def test_attributes_that_a_representation_does_not_show_count(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert stage_digests({"a": Scaled(**one)}) == stage_digests({"a": Scaled(**copy.deepcopy(one))})
-    assert stage_digests({"a": Scaled(**one)}) != stage_digests({"a": Scaled(**other)})
+    assert stage_fingerprints({"a": Scaled(**one)}) == stage_fingerprints({"a": Scaled(**copy.deepcopy(one))})
+    assert stage_fingerprints({"a": Scaled(**one)}) != stage_fingerprints({"a": Scaled(**other)})
 
 
 def scaled(factor: float):
@@ -173,7 +173,7 @@ def test_what_a_function_carries_counts(one, other) -> None:
     for function in (one, one, other):
         stages = small()
         stages["conv1"].act = function
-        digests.append(stage_digests(stages))
+        digests.append(stage_fingerprints(stages))
     assert digests[0] == digests[1]
     assert digests[0][0] != digests[2][0]
     assert digests[0][1] == digests[2][1]
@@ -184,10 +184,10 @@ def test_forward_hooks_count_and_are_the_same_however_often_they_were_set() -> N
     for _ in range(2):
         stages = small()
         stages["conv2"].register_forward_hook(lambda _module, _inputs, output: 2 * output)
-        digests.append(stage_digests(stages))
+        digests.append(stage_fingerprints(stages))
     assert digests[0] == digests[1]
-    assert digests[0][0] == stage_digests(small())[0]
-    assert digests[0][1] != stage_digests(small())[1]
+    assert digests[0][0] == stage_fingerprints(small())[0]
+    assert digests[0][1] != stage_fingerprints(small())[1]
 
 
 def test_a_module_that_holds_its_own_method_can_be_described() -> None:
@@ -200,7 +200,7 @@ def test_an_object_that_refers_to_itself_is_refused() -> None:
     options = Options(2)
     options.scale = options
     with pytest.raises(UnreadableSourceError, match="refers to itself"):
-        stage_digests({"a": Scaled(options=options)})
+        stage_fingerprints({"a": Scaled(options=options)})
 
 
 def test_how_the_weights_lie_and_whether_they_train_does_not_count() -> None:
@@ -216,9 +216,9 @@ def test_weights_that_come_back_from_a_file_give_the_same() -> None:
     source = efficientnet_lite0.efficientnet_lite0(weights="imagenet", image_size=64, num_channels=3).train()
     torch.save(source.state_dict(), "weights.pt")
     target = efficientnet_lite0.efficientnet_lite0(weights=None, image_size=64, num_channels=3).eval()
-    assert stage_digests(dict(source.stages.items()))[1] != stage_digests(dict(target.stages.items()))[1]
+    assert stage_fingerprints(dict(source.stages.items()))[1] != stage_fingerprints(dict(target.stages.items()))[1]
     target.load_state_dict(torch.load("weights.pt", weights_only=True))
-    assert stage_digests(dict(source.stages.items())) == stage_digests(dict(target.stages.items()))
+    assert stage_fingerprints(dict(source.stages.items())) == stage_fingerprints(dict(target.stages.items()))
 
 
 def test_another_process_gives_the_same(monkeypatch) -> None:
@@ -229,7 +229,7 @@ def test_another_process_gives_the_same(monkeypatch) -> None:
     torch.manual_seed(0)
     backbone = torchvision_backbones.build(name="resnet18", weights=None, image_size=32, num_channels=3)
     backbone = copy.deepcopy(backbone)
-    assert answer.stdout.split() == stage_digests(dict(backbone.stages.items()))
+    assert answer.stdout.split() == stage_fingerprints(dict(backbone.stages.items()))
 
 
 SOURCE = """
@@ -257,7 +257,7 @@ def load(monkeypatch, factor: int) -> types.ModuleType:
 
 def test_the_source_of_a_users_class_counts(monkeypatch) -> None:
     def digests(factor: int) -> list[str]:
-        return stage_digests({"a": nn.Sequential(load(monkeypatch, factor).Mine()), "b": nn.ReLU()})
+        return stage_fingerprints({"a": nn.Sequential(load(monkeypatch, factor).Mine()), "b": nn.ReLU()})
 
     first, other = digests(2), digests(3)
     assert first[0] != other[0]
@@ -268,7 +268,7 @@ def test_the_source_of_a_users_class_counts(monkeypatch) -> None:
 def test_the_source_of_what_a_users_class_builds_on_counts(monkeypatch) -> None:
     def digest(factor: int) -> list[str]:
         base = load(monkeypatch, factor).Mine
-        return stage_digests({"a": type("Derived", (base,), {"__module__": __name__})()})
+        return stage_fingerprints({"a": type("Derived", (base,), {"__module__": __name__})()})
 
     assert digest(2) != digest(3)
 
@@ -278,7 +278,7 @@ def test_the_source_of_a_function_in_a_graph_counts(monkeypatch) -> None:
         function = load(monkeypatch, factor).twice
         graph = torch.fx.Graph()
         graph.output(graph.call_function(function, (graph.placeholder("x"),)))
-        return stage_digests({"a": torch.fx.GraphModule(nn.Module(), graph)})
+        return stage_fingerprints({"a": torch.fx.GraphModule(nn.Module(), graph)})
 
     assert digest(2) != digest(3)
 
@@ -287,13 +287,13 @@ def test_a_class_without_source_is_refused() -> None:
     space: dict[str, Any] = {"nn": nn, "__name__": "nowhere"}
     exec("class Mine(nn.Module): pass", space)
     with pytest.raises(ValueError, match=r"source of nowhere\.Mine can't be read .* define it in a file"):
-        stage_digests({"a": space["Mine"]()})
+        stage_fingerprints({"a": space["Mine"]()})
 
 
 def test_the_version_of_torch_counts(monkeypatch) -> None:
-    before = stage_digests({"a": nn.ReLU()})
+    before = stage_fingerprints({"a": nn.ReLU()})
     monkeypatch.setattr(torch, "__version__", "0.0")
-    assert stage_digests({"a": nn.ReLU()}) != before
+    assert stage_fingerprints({"a": nn.ReLU()}) != before
 
 
 def test_what_images_depend_on_is_plain() -> None:

@@ -17,8 +17,8 @@ from regraft.data.datamodule import DataModule
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.sources.folder import FolderSource
 from regraft.features import image_cache
-from regraft.features.image_cache import PixelStore, StoredPixels
-from regraft.features.settings import Settings
+from regraft.features.image_cache import ImageCache, StoredImages
+from regraft.features.settings import FeatureSettings
 from regraft.features.store import catalog, files
 
 SETTINGS: dict[str, Any] = {
@@ -52,8 +52,8 @@ def _photos(monkeypatch: pytest.MonkeyPatch) -> None:
             Image.fromarray(picture).save(f"photos/{name}/{number}.jpg")
 
 
-def store(**settings: Any) -> PixelStore:
-    return PixelStore(Settings(**SETTINGS | settings), image_progress_bar(is_shown=False))
+def store(**settings: Any) -> ImageCache:
+    return ImageCache(FeatureSettings(**SETTINGS | settings), image_progress_bar(is_shown=False))
 
 
 def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> DataModule:
@@ -69,13 +69,13 @@ def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int =
     return made
 
 
-def stored(data: DataModule, kept: PixelStore) -> int:
+def stored(data: DataModule, kept: ImageCache) -> int:
     """Has a datamodule read what is stored, and returns how many images had to be decoded for it."""
     num_decoded = 0
     for split in data.sizes:
         view = data.inputs.decoded(split)
         assert view is not None
-        rows, filled = kept.fill(view)
+        rows, filled = kept.decode_missing(view)
         data.inputs.use_stored(split, view.stored(rows))
         num_decoded += filled.num_computed
     return num_decoded
@@ -110,11 +110,11 @@ def test_another_process_finds_its_own_positions(augment):
     data = datamodule(augment)
     for _ in range(2):  # two files of rows, whose order is that of their names when a pool is opened again
         view = data.inputs.decoded("train")
-        rows, _ = store().fill(view)
+        rows, _ = store().decode_missing(view)
         Image.new("RGB", (33, 44)).save("photos/ant/new.jpg")
         data = datamodule(augment)
     copied = pickle.loads(pickle.dumps(rows))
-    assert isinstance(copied, StoredPixels)
+    assert isinstance(copied, StoredImages)
     places = torch.arange(len(view.content_hashes))
     for row, other in zip(rows.each(places), copied.each(places), strict=True):
         assert torch.equal(row, other)
@@ -152,7 +152,7 @@ def test_nothing_is_found_unless_all_of_it_is_there():
     view = datamodule().inputs.decoded("train")
     assert view is not None
     assert store().find(view) is None
-    store().fill(view)
+    store().decode_missing(view)
     assert store().find(view) is not None
     Image.new("RGB", (33, 44)).save("photos/ant/new.jpg")
     assert store().find(datamodule().inputs.decoded("train")) is None

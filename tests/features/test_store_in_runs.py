@@ -219,7 +219,7 @@ def test_what_lies_in_the_store_and_isnt_its_own_is_left_alone():
     "content",
     [
         pytest.param('{"fields": NaN}', marks=pytest.mark.slow),
-        '{"fields": NaN, "label": "", "row_shape": [], "dtype": "", "format": 1}',
+        '{"fields": NaN, "label": "", "feature_shape": [], "dtype": "", "format": 1}',
     ],
 )
 def test_a_description_that_is_no_json_is_made_anew(content, caplog):

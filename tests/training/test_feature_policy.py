@@ -6,7 +6,7 @@ import pytest
 
 from regraft.config import compose
 from regraft.data.images.transforms.augment import Augment
-from regraft.features.settings import Settings
+from regraft.features.settings import FeatureSettings
 from regraft.training.feature_policy import between_steps, limit_of, obstacle
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
@@ -60,7 +60,7 @@ def why_not(*overrides: str) -> str | None:
     config = composed(*overrides)
     settings, augment = (
         made(**{key: value for key, value in config[name].items() if key != "_target_"})
-        for made, name in ((Settings, "features"), (Augment, "augment"))
+        for made, name in ((FeatureSettings, "features"), (Augment, "augment"))
     )
     return obstacle(settings, config, augment, first_frozen_depth=3)
 

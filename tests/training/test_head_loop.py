@@ -30,7 +30,7 @@ def test_a_parameter_without_a_gradient_doesnt_keep_those_beside_it_from_trainin
         "indices": torch.arange(8),
         "steps": list(torch.arange(8).split(4)),
         "draw_seeds": [0, 1],
-        "is_exact": False,
+        "bitwise": False,
     }
 
     def loss_of(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
 """Types that all packages share: `Backbone`, `InputSpec`, `Batch`. Imports neither Hydra nor Lightning."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NotRequired, Self, TypedDict, final
+from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, final
 
+import numpy as np
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError
@@ -88,18 +89,18 @@ class Backbone(nn.Module):
         """Names of the stages from the input up."""
         return tuple(self.stages)
 
-    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
+    def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns features.
 
         Args:
-            images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with a depth,
-                the output of stage number `depth`.
-            depth: how many stages, from the input up, have been computed already.
+            images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with
+                `num_stages_done`, the output of that many stages.
+            num_stages_done: number of stages, from the input up, that have been computed already.
 
         Returns:
             (batch, num_features), float.
         """
-        for stage in list(self.stages.values())[depth:]:
+        for stage in list(self.stages.values())[num_stages_done:]:
             images = stage(images)
         return images
 
@@ -109,21 +110,21 @@ class Batch(TypedDict):
     """A batch from the datamodule.
 
     Attributes:
-        images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with a depth,
-            the activations there.
+        images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with
+            `num_stages_done`, stored features.
         targets: (batch,), int64 class indices; or (batch, num_classes), float rows that sum to 1, when mixed.
         indices: (batch,), int64, each sample's index in the source of its split.
         draw_seed: only in training batches: f(seed, epoch, step), for the randomness within the step.
-        depth: only with stored activations: how many stages have been computed already.
-        is_exact: only in training batches of stored activations, as in `EpochBatch`.
+        num_stages_done: only with stored features: number of stages that they are the output of.
+        bitwise: only in training batches of stored features, as in `EpochBatch`.
     """
 
     images: Tensor
     targets: Tensor
     indices: Tensor
     draw_seed: NotRequired[int]
-    depth: NotRequired[int]
-    is_exact: NotRequired[bool]
+    num_stages_done: NotRequired[int]
+    bitwise: NotRequired[bool]
 
 
 @final
@@ -136,7 +137,7 @@ class EpochBatch(TypedDict):
         indices: (num_rows,), int64, each row's index in the source of its split.
         steps: for each optimizer step the rows of its samples, (batch,), int64, on the device.
         draw_seeds: the `draw_seed` of each step.
-        is_exact: whether stages train later, whose steps would amplify a difference in the last bit.
+        bitwise: whether steps must not differ in the last bit, because stages train later and would amplify it.
     """
 
     features: Tensor
@@ -144,4 +145,36 @@ class EpochBatch(TypedDict):
     indices: Tensor
     steps: list[Tensor]
     draw_seeds: list[int]
-    is_exact: bool
+    bitwise: bool
+
+
+class BatchKey(NamedTuple):
+    """Everything that a batch depends on, except for the data and the seed.
+
+    Attributes:
+        epoch: from 0.
+        step: number of the batch in its epoch, from 0.
+        indices: (batch,), int64, of the samples in the source. In NumPy, because a tensor sent to a loader worker would
+            open a shared-memory file.
+        draw_numbers: (batch,), int64, non-negative: the random numbers of each sample's augmentation depend on them.
+    """
+
+    epoch: int
+    step: int
+    indices: np.ndarray
+    draw_numbers: np.ndarray
+
+
+class KeySampler(Protocol):
+    """A sampler of the keys of an epoch's batches."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[BatchKey]: ...
+
+
+class EpochSampler(KeySampler, Protocol):
+    """A sampler whose keys depend on the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of the next iteration."""

@@ -10,13 +10,13 @@ from torch.utils.data import DataLoader
 
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import num_started_batches
-from regraft.core.types import Batch, EvalView, InputSpec
+from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
 from regraft.data.images.dataset import RawBatch, step_seed
 from regraft.data.images.inputs import ImageInputs
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import late_loader
 from regraft.data.prepared import PreparedData
-from regraft.data.sampler import BatchKey, EvalBatches, TrainBatches, make_order
+from regraft.data.sampler import EvalBatches, TrainBatches, make_order
 from regraft.data.sources.base import Samples, Source
 from regraft.data.splits import Part
 

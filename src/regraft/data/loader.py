@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.sampler import Sampler, SequentialSampler
 
-from regraft.data.sampler import BatchKey
+from regraft.core.types import BatchKey
 
 _MIN_SECONDS_FOR_WORKERS = 3.0
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,28 +10,12 @@ from torch.utils.data import Sampler
 
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
+from regraft.core.types import BatchKey
 
 Order = Callable[[int], Tensor]
 """Maps an epoch to the order of its samples, (num_samples,), int64."""
 
 _DRAWS_PER_OCCURRENCE = 1 << 32
-
-
-class BatchKey(NamedTuple):
-    """Everything that a batch depends on, except for the data and the seed.
-
-    Attributes:
-        epoch: from 0.
-        step: number of the batch in its epoch, from 0.
-        indices: (batch,), int64, of the samples in the source. In NumPy, because a tensor sent to a loader worker would
-            open a shared-memory file.
-        draw_numbers: (batch,), int64, non-negative: the random numbers of each sample's augmentation depend on them.
-    """
-
-    epoch: int
-    step: int
-    indices: np.ndarray
-    draw_numbers: np.ndarray
 
 
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:

@@ -25,15 +25,15 @@ class Network(nn.Module):
         self.backbone = backbone
         self.head = head
 
-    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
+    def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns logits, (batch, num_classes).
 
         Args:
             images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the
                 activations at a cut, see `Backbone.forward`.
-            depth: how many stages have been computed already.
+            num_stages_done: number of stages that have been computed already.
         """
-        logits: Tensor = self.head(self.backbone(images, depth))
+        logits: Tensor = self.head(self.backbone(images, num_stages_done))
         return logits
 
 

@@ -13,10 +13,10 @@ from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
-from regraft.features.datamodule import CachedData
-from regraft.features.extract import Progress
+from regraft.features.datamodule import FeatureDataModule
+from regraft.features.extract import ProgressBar
 from regraft.features.fingerprint import UnreadableSourceError
-from regraft.features.settings import Settings
+from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
@@ -42,10 +42,10 @@ def evaluation_data(
     split: str,
     strategy: FreezingStrategy,
     device: torch.device,
-    progress: Progress,
+    progress: ProgressBar,
     *,
     is_insisted: bool,
-) -> CachedData | None:
+) -> FeatureDataModule | None:
     """Returns the data of an evaluation that reads what the run's training stored, None if it didn't.
 
     Args:
@@ -65,7 +65,7 @@ def evaluation_data(
     if "features" not in config:  # a run of an older version
         return None
     read_stored_pixels(config, images, [split], progress)
-    settings: Settings = factory(config["features"], "features")()
+    settings: FeatureSettings = factory(config["features"], "features")()
     if settings.cache == "off":
         return None
     reason, found = "the run trained every stage, or all that is worth storing.", None
@@ -84,7 +84,9 @@ def evaluation_data(
                 raise ConfigError("features.cache", f"{error}") from error
             table = frozen.table(views, depth, images.indices(split), images.labels(split))
             tables, stages = {(split, depth): table}, len(backbone.stages)
-            return CachedData(images, tables, [], depth, num_stages=stages, is_amortised=False, is_full_batch=False)
+            return FeatureDataModule(
+                images, tables, [], depth, num_stages=stages, one_batch_per_epoch=False, is_full_batch=False
+            )
     if is_insisted:
         raise ConfigError("features.cache", f"got 'on', but {reason}")
     return None

@@ -1,16 +1,12 @@
-"""The frozen part, computed once and kept: from a backbone's weights to what a training reads in the place of images.
+"""Features of frozen stages, computed once and stored: from a backbone's weights to what training reads.
 
-Where to start reading: `frozen`, which holds it together. Below it, in the order in which a run meets them:
-
-    settings   what the user has chosen
-    key        the hash of what frozen stages compute
-    rows       what a row depends on, where it lies, what computes it
-    plan       where to cut in each phase, and whether that pays
-    prefix     the frozen stages made fast; folding: their BatchNorms
-    shelf      the pools that a run has opened, on the disk or in memory
-    pool       rows of one key by their images' content; segments, files: how they lie on the disk; memory: in memory
-    catalog    all pools of the store, and which go when there is no room
-    fill       computes what is missing, once for all processes
-    table      the rows of a split; loaders, datamodule: what Lightning is given
-    pictures   the same for a prediction's pictures; pixels: decoded images in the same store
+settings      the user's options
+fingerprint   hash of what frozen stages compute
+extractor     the frozen stages, made fast; batchnorm_folding: their BatchNorms
+cut           where a backbone is cut in each phase, and whether that pays
+cache         features of a data set's splits: start reading here
+extract       computes missing features, once for all processes
+table         features of one split; loaders, datamodule: what Lightning is given
+lookup        features of images that come a few at a time; image_cache: decoded images in the same store
+store/        entries on disk and in memory, their files, and their eviction
 """

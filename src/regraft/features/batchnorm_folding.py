@@ -1,7 +1,6 @@
-"""BatchNorms folded into the convolutions before them, so that evaluation passes over the activations once less.
+"""Folding of BatchNorms into the convolutions before them, which saves a pass over the activations.
 
-Pairs are found by watching one forward, not by reading code; the result is checked on the same example. When to fold,
-and on whose copy, is the caller's business.
+Pairs are found by observing one forward, and the result is checked on the same example.
 """
 
 import logging
@@ -27,19 +26,19 @@ class _Pair(NamedTuple):
 
 
 def fold_batch_norms(modules: Sequence[nn.Module], example: Tensor) -> int:
-    """Folds each BatchNorm that alone reads a convolution's result into that convolution, in place.
+    """Folds each BatchNorm that is the only reader of a convolution's output into the convolution, in place.
 
-    A convolution of any class counts that hands its own weight and bias to torch as they are; its class stays. The
-    BatchNorm is replaced by what it does besides: nothing, or of timm's `BatchNormAct2d` the dropout and activation.
-    Other subclasses, and what has no running statistics, are left. Nothing is folded across two of the modules. Where
-    the outputs then differ by more than rounding, all is put back, which is logged.
+    The convolution may be of any subclass that passes its own weight and bias to torch unchanged. The BatchNorm is
+    replaced by an identity, or in the case of timm's `BatchNormAct2d` by its dropout and activation. Other subclasses,
+    and BatchNorms without running statistics, aren't folded, nor is anything across two of the modules. If the outputs
+    differ by more than rounding afterwards, everything is restored, and a message is logged.
 
     Args:
-        modules: called one after the other; in eval mode, float32, the caller's own to change.
-        example: what the first of them takes; a row or two will do.
+        modules: called one after the other; in eval mode, float32.
+        example: input of the first module; one or two samples suffice.
 
     Returns:
-        How many were folded.
+        The number of folded BatchNorms.
     """
     before, pairs = _watch(modules, example)
     if not pairs:
@@ -49,16 +48,16 @@ def fold_batch_norms(modules: Sequence[nn.Module], example: Tensor) -> int:
     if error <= _TOLERANCE:
         return len(pairs)
     undo()
-    _LOGGER.info("BatchNorm is left as it is: folded, it changes the outputs by %.1e of their largest.", error)
+    _LOGGER.info("BatchNorms aren't folded: that would change the outputs by %.1e of their largest value.", error)
     return 0
 
 
 class _Reads(TorchDispatchMode):
-    """Notes of each convolution's result the weights that it came from, and how often it is read."""
+    """Records the weights of each convolution's output, and how often the output is read."""
 
     def __init__(self) -> None:
         super().__init__()
-        # The results are kept, so that no later tensor gets the id of one.
+        # The outputs are kept, so that no later tensor gets the id of one.
         self.convolutions: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
         self.num_reads: Counter[int] = Counter()
 
@@ -72,17 +71,17 @@ class _Reads(TorchDispatchMode):
         return result
 
     def read(self, values: Any) -> None:
-        """Counts a reading of every convolution's result among the values, however nested."""
+        """Counts a read of each convolution output in the (nested) values."""
         self.num_reads.update(id(leaf) for leaf in tree_leaves(values) if id(leaf) in self.convolutions)
 
     def is_plain(self, conv: nn.Module, result: Any) -> bool:
-        """Returns whether a module's result is a convolution with the module's own weight and bias."""
+        """Whether a module's result is a convolution with the module's own weight and bias."""
         _, weight, bias = self.convolutions.get(id(result), (None, None, None))
         return isinstance(conv, nn.Conv2d) and weight is conv.weight and bias is conv.bias
 
 
 def _watch(modules: Sequence[nn.Module], example: Tensor) -> tuple[list[Tensor], list[_Pair]]:
-    """Returns the outputs of all modules, and the pairs that can be folded."""
+    """Returns the outputs of all modules, and the foldable pairs."""
     reads = _Reads()
     makers: dict[int, nn.Conv2d] = {}
     takers: list[tuple[nn.BatchNorm2d, int]] = []
@@ -119,7 +118,7 @@ def _hooked(modules: Sequence[nn.Module], hook: Callable[..., None]) -> Iterator
 
 
 def _run(modules: Sequence[nn.Module], example: Tensor, read: Callable[[Any], None] | None = None) -> list[Tensor]:
-    """Returns copies of every tensor that a module hands on, each having been read by its taker."""
+    """Returns copies of all tensors that modules pass on, each counted as read once."""
     outputs = []
     values: Any = example.clone()
     with torch.no_grad():
@@ -136,17 +135,17 @@ def _can_fold(norm: nn.BatchNorm2d) -> bool:
 
 
 def _rest(norm: nn.BatchNorm2d) -> nn.Module | None:
-    """Returns what a BatchNorm does after it has normalised; None where its class isn't known."""
+    """Returns what a BatchNorm does after normalising; None if its class isn't known."""
     if type(norm) is nn.BatchNorm2d:
         return nn.Identity()
-    # By name: timm takes long to import, and isn't needed for other models.
+    # By name, because timm takes long to import and isn't needed for other models.
     if type(norm).__name__ == "BatchNormAct2d" and type(norm).__module__.startswith("timm."):
         return nn.Sequential(cast(nn.Module, norm.drop), cast(nn.Module, norm.act))
     return None
 
 
 def _fold(modules: Sequence[nn.Module], pairs: Sequence[_Pair]) -> Callable[[], None]:
-    """Folds the pairs; returns what puts all back."""
+    """Folds the pairs; returns a function that restores everything."""
     weights = [(conv, conv.weight, conv.bias) for conv, _ in pairs]
     rests = {norm: _rest(norm) for _, norm in pairs}
     places = [
@@ -170,7 +169,7 @@ def _fold(modules: Sequence[nn.Module], pairs: Sequence[_Pair]) -> Callable[[], 
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
-    """Returns weight and bias of the convolution with its BatchNorm, computed in float64."""
+    """Returns weight and bias of the convolution combined with its BatchNorm, computed in float64."""
     own = (conv.weight, conv.bias, norm.running_mean, norm.running_var)
     weight, bias, mean, variance, scale, shift = (
         None if tensor is None else tensor.detach().double() for tensor in (*own, norm.weight, norm.bias)
@@ -181,7 +180,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Par
 
 
 def _relative_error(expected: Tensor, got: Tensor) -> float:
-    """Returns the largest difference over the largest expected magnitude; infinite for NaN, 0 for what is equal."""
+    """Returns the largest difference divided by the largest expected magnitude; infinite for NaN, 0 if equal."""
     if torch.equal(expected, got):
         return 0.0
     error = float((expected.double() - got.double()).abs().max() / expected.double().abs().max())

@@ -1,7 +1,4 @@
-"""The frozen part of one backbone, computed once: what is missing of a data set's splits, and the tables of them.
-
-Where a run is cut is decided in `plan`, what a row is in `rows`; what is missing is computed in `fill`.
-"""
+"""Features of one backbone's frozen stages, computed once and kept between epochs, runs and processes."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -13,206 +10,40 @@ from torch import Tensor, nn
 from regraft.core.types import Backbone
 from regraft.features import batchnorm_folding, extractor
 from regraft.features.cut import Costs
-from regraft.features.extract import Filled, Progress, View, fill, missing_places
-from regraft.features.extractor import Prefix, measure
-from regraft.features.fingerprint import image_fields, source_digest, stage_digests
-from regraft.features.settings import Settings
-from regraft.features.store.entry import Pool
-from regraft.features.store.memory import MemoryPool
-from regraft.features.store.store import NoRoomError, Shelf
+from regraft.features.extract import ExtractionStats, InputView, ProgressBar, extract_missing, missing_positions
+from regraft.features.extractor import FeatureExtractor, measure
+from regraft.features.fingerprint import image_fields, source_hash, stage_fingerprints
+from regraft.features.settings import FeatureSettings
+from regraft.features.store.memory import FeatureEntry, InMemoryEntry
+from regraft.features.store.store import FeatureStore, NoRoomError
 from regraft.features.table import FeatureTable
 
 log = logging.getLogger(__name__)
 
 
-class FrozenFeatures:
-    """The outputs of a backbone's frozen stages, kept between epochs, runs and processes.
+class FrozenStages:
+    """The stages of a backbone, and the store entries of their features at each depth.
 
     Args:
-        backbone: as it is when the run starts; its input spec has mean and std.
+        backbone: with the weights that the run starts with, mean and std included.
         name: of the model, for people.
-        settings: the user's choices.
-        precisions: that will do, the one to compute in first; see `Settings.precisions`.
-        device: where the stages are computed.
-        progress: see `fill.Progress`.
+        precisions: acceptable precisions, the preferred one first; see `FeatureSettings.precisions`.
+        device: on which the stages are computed.
 
     Attributes:
-        rows: what the rows are, and where they lie.
-
-    Raises:
-        NoFolderError: the store's folder can't be told.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        name: str,
-        settings: Settings,
-        precisions: Sequence[str],
-        device: torch.device,
-        progress: Progress,
-    ) -> None:
-        self.rows = FrozenRows(backbone, name, settings, precisions, device)
-        self._progress = progress
-
-    @property
-    def costs(self) -> Costs:
-        """What the stages cost."""
-        return self.rows.costs
-
-    @property
-    def stage_names(self) -> list[str]:
-        """All stages of the backbone, from the input up."""
-        return self.rows.stage_names
-
-    @property
-    def precision(self) -> str:
-        """In which it is computed."""
-        return self.rows.precision
-
-    def prefer_stored(self, views: Sequence[Any], depth: int) -> None:
-        """Takes the first precision that will do in which all rows of a depth are stored already, if there is one."""
-        self.rows.prefer(lambda: self.has_all(views, depth))
-
-    def num_missing(self, views: Sequence[Any], depths: Sequence[int]) -> int:
-        """Returns how many images and views are yet to be computed at some of the depths."""
-        return sum(self._num_missing(view, depths) for view in views)
-
-    def has_all(self, views: Sequence[Any], depth: int) -> bool:
-        """Whether every row of a depth is stored already."""
-        return all(self.rows.is_there(view, depth) for view in views) and self.num_missing(views, [depth]) == 0
-
-    def make_room(self, splits: Sequence[tuple[Sequence[Any], Sequence[int]]]) -> None:
-        """Decides of all that a run lacks where it will lie, before any of it is computed.
-
-        Args:
-            splits: of each split its views, and the depths of its cuts.
-
-        Raises:
-            NoRoomError: the rows fit neither the disk nor memory.
-        """
-        reserved = 0
-        # All are opened first: what makes room is none that this run has opened.
-        wanted = [(view, self._wanted(view, depths)) for views, depths in splits for view in views]
-        for view, pools in wanted:
-            lacking = sum(len(missing_places(view, {0: pool})) * pool.row_bytes for pool in pools.values())
-            if not lacking:
-                continue
-            try:
-                self.rows.shelf.make_room(reserved + lacking, pools.values())
-                reserved += lacking
-            except NoRoomError:
-                raise
-            except OSError as error:
-                if not self.rows.shelf.is_any_in_memory:
-                    log.warning("features: %s They are kept in memory for this run.", error)
-                self.rows.shelf.move_to_memory(view, pools.values())
-
-    def ensure(self, views: Sequence[Any], depths: Sequence[int]) -> Filled:
-        """Computes what is missing and returns what was done.
-
-        Args:
-            views: of one split; `table` is given the same.
-            depths: of the cuts.
-
-        Raises:
-            NoRoomError: the rows fit neither the disk nor memory.
-        """
-        filled = []
-        for view in views:
-            try:
-                filled.append(self._fill(view, depths))
-            except NoRoomError:
-                raise
-            except OSError as error:
-                # The disk filled up, or the folder went away, after room was found.
-                log.warning("features: %s They are kept in memory for this run.", error)
-                self.rows.shelf.move_to_memory(view, self._wanted(view, depths).values())
-                filled.append(self._fill(view, depths))
-        return Filled(
-            sum(one.num_images for one in filled),
-            sum(one.num_computed for one in filled),
-            sum(one.seconds for one in filled),
-        )
-
-    def table(self, views: Sequence[Any], depth: int, indices: Tensor, targets: Tensor) -> FeatureTable:
-        """Returns the rows of a split at a depth; `ensure` comes first.
-
-        Args:
-            views: of the split.
-            depth: of the cut.
-            indices: (num_images,), int64, places in the source.
-            targets: (num_images,), int64.
-        """
-        pools = [self.rows.pool(view, depth) for view in views]
-        positions = [pool.find(view.content_hashes) for pool, view in zip(pools, views, strict=True)]
-        assert all((found >= 0).all() for found in positions), "ensure() has computed every row"
-        return FeatureTable(depth, pools, positions, indices, targets)
-
-    def seconds_per_flop(self, views: Sequence[Any], depths: Sequence[int]) -> float | None:
-        """Returns what computing took, by the slowest of some cuts; None if that isn't known.
-
-        A cut that was computed from a shallower one took less than an image takes from its pixels.
-        """
-        known = [(self.rows.pool(views[0], depth).seconds_per_row, self.costs.prefix(depth)) for depth in depths]
-        return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
-
-    def _num_missing(self, view: Any, depths: Sequence[int]) -> int:
-        if all(self.rows.is_there(view, depth) for depth in depths):
-            return len(missing_places(view, self._wanted(view, depths)))
-        # Counting makes no folders.
-        return len(missing_places(view, {0: MemoryPool((), self.rows.settings.torch_dtype)}))
-
-    def _wanted(self, view: Any, depths: Sequence[int]) -> dict[int, Pool | MemoryPool]:
-        return {depth: self.rows.pool(view, depth) for depth in depths}
-
-    def _fill(self, view: View, depths: Sequence[int]) -> Filled:
-        pools = self._wanted(view, depths)
-        # Only what was stored as it was computed is as good as pixels to go on from.
-        is_kept = self.rows.settings.dtype in ("float32", self.rows.precision)
-        sources = self._stored(view, max(depths)) | pools if is_kept else {}
-        return fill(
-            view,
-            pools,
-            sources,
-            lambda: self.rows.prefix(max(depths)),
-            lambda num_bytes: self.rows.shelf.make_room(num_bytes, pools.values()),
-            self.rows.device,
-            self._progress,
-        )
-
-    def _stored(self, view: Any, below: int) -> dict[int, Pool | MemoryPool]:
-        """Returns the pools of shallower cuts that the store has already."""
-        depths = [depth for depth in self.costs.row_shapes if depth < below]
-        return {depth: self.rows.pool(view, depth) for depth in depths if self.rows.is_there(view, depth)}
-
-
-class FrozenRows:
-    """The rows of one backbone at each of its cuts.
-
-    Args:
-        backbone: as it is when the run starts; its input spec has mean and std.
-        name: of the model, for people.
-        settings: the user's choices.
-        precisions: that will do, the one to compute in first; see `Settings.precisions`.
-        device: where the stages are computed.
-
-    Attributes:
-        settings: as given.
-        device: as given.
-        precision: in which it is computed.
-        shelf: the pools that are open.
+        precision: that is used.
+        store: the open entries.
         costs: of the stages.
 
     Raises:
-        NoFolderError: the store's folder can't be told.
+        NoFolderError: the folder of the store can't be determined.
     """
 
     def __init__(
         self,
         backbone: Backbone,
         name: str,
-        settings: Settings,
+        settings: FeatureSettings,
         precisions: Sequence[str],
         device: torch.device,
     ) -> None:
@@ -223,10 +54,10 @@ class FrozenRows:
         self._precisions = precisions
         self.precision = precisions[0]
         self.device = device
-        self._digests = stage_digests(self._stages)
-        self._code = source_digest(extractor, batchnorm_folding)
-        self.shelf = Shelf(settings)
-        self._prefixes: dict[int, Prefix] = {}
+        self._fingerprints = stage_fingerprints(self._stages)
+        self._code = source_hash(extractor, batchnorm_folding)
+        self.store = FeatureStore(settings)
+        self._extractors: dict[int, FeatureExtractor] = {}
         self.costs = self._measure()
 
     @property
@@ -235,11 +66,7 @@ class FrozenRows:
         return list(self._stages)
 
     def prefer(self, is_stored: Callable[[], bool]) -> bool:
-        """Takes the first precision that will do in which something is stored; returns whether there is one.
-
-        Args:
-            is_stored: whether it is, in the precision that is taken then.
-        """
+        """Chooses the first acceptable precision for which `is_stored()`; returns whether there is one."""
         for precision in self._precisions:
             self.precision = precision
             if is_stored():
@@ -247,40 +74,41 @@ class FrozenRows:
         self.precision = self._precisions[0]
         return False
 
-    def prefix(self, depth: int) -> Prefix:
-        """Returns the first stages, made fast; copied once."""
-        if depth not in self._prefixes:
+    def extractor(self, depth: int) -> FeatureExtractor:
+        """Returns a fast copy of the first stages; made once."""
+        if depth not in self._extractors:
             stages = dict(list(self._stages.items())[:depth])
             size = self._spec.image_size
             generator = torch.Generator().manual_seed(0)
             example = torch.randn(2, self._spec.num_channels, size, size, generator=generator)
             precision = torch.bfloat16 if self.precision == "bfloat16" else torch.float32
-            is_exact = self.precision == "exact"
-            self._prefixes[depth] = Prefix(stages, example, precision, self.device, is_exact=is_exact)
-        return self._prefixes[depth]
+            bitwise = self.precision == "exact"
+            self._extractors[depth] = FeatureExtractor(stages, example, precision, self.device, bitwise=bitwise)
+        return self._extractors[depth]
 
-    def pool(self, view: Any, depth: int) -> Pool | MemoryPool:
-        """Returns all rows of a depth under a view's transform, whatever images they are of."""
-        return self.shelf.pool(view, self._fields(view, depth), self._label(view, depth), self.costs.row_shapes[depth])
+    def entry(self, view: Any, depth: int) -> FeatureEntry:
+        """Returns the entry of a depth under a view's transform."""
+        shape = self.costs.feature_shapes[depth]
+        return self.store.entry(view, self._fields(view, depth), self._label(view, depth), shape)
 
-    def is_there(self, view: Any, depth: int) -> bool:
-        """Whether the store has a pool of a depth under a view's transform."""
-        return self.shelf.holds(self._fields(view, depth))
+    def has_entry(self, view: Any, depth: int) -> bool:
+        """Whether the store has an entry of a depth under a view's transform."""
+        return self.store.has(self._fields(view, depth))
 
-    def place(self, views: Sequence[Any], depth: int) -> str:
-        """Returns where the rows of some views lie, for people."""
-        pools = [self.pool(view, depth) for view in views]
-        places = ["memory" if isinstance(pool, MemoryPool) else str(self.shelf.folder) for pool in pools]
-        return " and ".join(dict.fromkeys(places))
+    def location(self, views: Sequence[Any], depth: int) -> str:
+        """Returns where the features of some views are kept, for people."""
+        entries = [self.entry(view, depth) for view in views]
+        locations = ["memory" if isinstance(entry, InMemoryEntry) else str(self.store.folder) for entry in entries]
+        return " and ".join(dict.fromkeys(locations))
 
-    def row_text(self, depth: int) -> str:
+    def description(self, depth: int) -> str:
         """Returns what is stored at a depth, for people."""
-        shape = "x".join(map(str, self.costs.row_shapes[depth]))
+        shape = "x".join(map(str, self.costs.feature_shapes[depth]))
         return f"the output of {list(self._stages)[depth - 1]} ({shape}, {self.settings.dtype})"
 
     def release(self) -> None:
-        """Lets go of the copies of the stages, which lie on the device."""
-        self._prefixes.clear()
+        """Frees the copies of the stages on the device."""
+        self._extractors.clear()
 
     def _measure(self) -> Costs:
         size = self._spec.image_size
@@ -288,14 +116,14 @@ class FrozenRows:
         return Costs(flops, shapes)
 
     def _fields(self, view: Any, depth: int) -> dict[str, Any]:
-        """Returns all that a row depends on, besides its image's content."""
+        """Returns everything that features depend on, except for the content of the image."""
         return {
-            "stages": self._digests[:depth],
+            "stages": self._fingerprints[:depth],
             "image": image_fields(self._spec, view.transform),
             "precision": self.precision,
             "device": self.device.type,
             "code": self._code,
-            "row_shape": list(self.costs.row_shapes[depth]),
+            "feature_shape": list(self.costs.feature_shapes[depth]),
             "dtype": self.settings.dtype,
         }
 
@@ -305,3 +133,134 @@ class FrozenRows:
         stage = list(self._stages)[depth - 1]
         note = "" if self.precision == "float32" else f" ({self.precision})"
         return f"{self._name}, {stage}, {self._spec.image_size} px, {self.settings.dtype}{note}{drawn}{flipped}"
+
+
+class FeatureCache(FrozenStages):
+    """The features of a data set's splits: computes missing ones, and makes tables of them.
+
+    Args:
+        progress: shown while features are computed.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        name: str,
+        settings: FeatureSettings,
+        precisions: Sequence[str],
+        device: torch.device,
+        progress: ProgressBar,
+    ) -> None:
+        super().__init__(backbone, name, settings, precisions, device)
+        self._progress = progress
+
+    def prefer_stored(self, views: Sequence[InputView], depth: int) -> None:
+        """Chooses the first acceptable precision in which all features of a depth are stored, if there is one."""
+        self.prefer(lambda: self.has_all(views, depth))
+
+    def num_missing(self, views: Sequence[InputView], depths: Sequence[int]) -> int:
+        """Returns the number of images, counted once per view, that aren't stored at all of the depths."""
+        return sum(self._num_missing(view, depths) for view in views)
+
+    def has_all(self, views: Sequence[InputView], depth: int) -> bool:
+        """Whether all features of a depth are stored."""
+        return all(self.has_entry(view, depth) for view in views) and self.num_missing(views, [depth]) == 0
+
+    def make_room(self, splits: Sequence[tuple[Sequence[InputView], Sequence[int]]]) -> None:
+        """Decides where all missing features will be kept, before any are computed.
+
+        Args:
+            splits: views and depths of each split.
+
+        Raises:
+            NoRoomError: the features fit neither the disk nor memory.
+        """
+        reserved = 0
+        # All entries are opened first, because an open entry isn't evicted.
+        wanted = [(view, self._entries(view, depths)) for views, depths in splits for view in views]
+        for view, entries in wanted:
+            missing = sum(len(missing_positions(view, {0: entry})) * entry.feature_bytes for entry in entries.values())
+            if not missing:
+                continue
+            try:
+                self.store.make_room(reserved + missing, entries.values())
+                reserved += missing
+            except NoRoomError:
+                raise
+            except OSError as error:
+                if not self.store.is_any_in_memory:
+                    log.warning("features: %s They are kept in memory for this run.", error)
+                self.store.move_to_memory(view, entries.values())
+
+    def ensure(self, views: Sequence[InputView], depths: Sequence[int]) -> ExtractionStats:
+        """Computes and stores the missing features of a split.
+
+        Raises:
+            NoRoomError: the features fit neither the disk nor memory.
+        """
+        stats = []
+        for view in views:
+            try:
+                stats.append(self._extract(view, depths))
+            except NoRoomError:
+                raise
+            except OSError as error:
+                # The disk filled up, or the folder was removed, since there was room.
+                log.warning("features: %s They are kept in memory for this run.", error)
+                self.store.move_to_memory(view, self._entries(view, depths).values())
+                stats.append(self._extract(view, depths))
+        return ExtractionStats(
+            sum(each.num_images for each in stats),
+            sum(each.num_computed for each in stats),
+            sum(each.seconds for each in stats),
+        )
+
+    def table(self, views: Sequence[InputView], depth: int, indices: Tensor, targets: Tensor) -> FeatureTable:
+        """Returns the features of a split; call `ensure` first.
+
+        Args:
+            indices: (num_images,), int64, in the source.
+            targets: (num_images,), int64.
+        """
+        entries = [self.entry(view, depth) for view in views]
+        slots = [entry.find(view.content_hashes) for entry, view in zip(entries, views, strict=True)]
+        assert all((found >= 0).all() for found in slots), "ensure() has computed all features"
+        return FeatureTable(depth, entries, slots, indices, targets)
+
+    def seconds_per_flop(self, views: Sequence[InputView], depths: Sequence[int]) -> float | None:
+        """Returns the time per operation of the slowest depth; None if it isn't known.
+
+        Features that were computed from shallower ones took less time than from pixels.
+        """
+        entries = [(depth, self.entry(views[0], depth)) for depth in depths]
+        known = [(entry.seconds_per_input, self.costs.up_to(depth)) for depth, entry in entries]
+        return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
+
+    def _num_missing(self, view: InputView, depths: Sequence[int]) -> int:
+        if all(self.has_entry(view, depth) for depth in depths):
+            return len(missing_positions(view, self._entries(view, depths)))
+        # An empty entry, because opening one in the store makes its folder.
+        return len(missing_positions(view, {0: InMemoryEntry((), self.settings.torch_dtype)}))
+
+    def _entries(self, view: InputView, depths: Sequence[int]) -> dict[int, FeatureEntry]:
+        return {depth: self.entry(view, depth) for depth in depths}
+
+    def _extract(self, view: InputView, depths: Sequence[int]) -> ExtractionStats:
+        entries = self._entries(view, depths)
+        # Only features that are stored as they were computed are as good as pixels to continue from.
+        is_lossless = self.settings.dtype in ("float32", self.precision)
+        sources = self._stored_below(view, max(depths)) | entries if is_lossless else {}
+        return extract_missing(
+            view,
+            entries,
+            sources,
+            lambda: self.extractor(max(depths)),
+            lambda num_bytes: self.store.make_room(num_bytes, entries.values()),
+            self.device,
+            self._progress,
+        )
+
+    def _stored_below(self, view: InputView, depth: int) -> dict[int, FeatureEntry]:
+        """Returns the entries of smaller depths that the store has already."""
+        depths = [each for each in self.costs.feature_shapes if each < depth]
+        return {each: self.entry(view, each) for each in depths if self.has_entry(view, each)}

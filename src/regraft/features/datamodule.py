@@ -1,4 +1,4 @@
-"""The datamodule of a run whose frozen part is stored: features where the phase allows it, images everywhere else."""
+"""The datamodule of a run with stored features: features in phases that allow it, images otherwise."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -6,38 +6,37 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from regraft.features.cut import Stretch
+from regraft.features.cut import CutPhase
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
 from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
 
 log = logging.getLogger(__name__)
 
-_EVAL_ROWS = 4096
+_EVAL_BATCH_SIZE = 4096
 
 
-class CachedData(pl.LightningDataModule):
-    """Deals stored activations in the place of images; order, targets and views are those of the images' datamodule.
+class FeatureDataModule(pl.LightningDataModule):
+    """Loads stored features instead of images; order, targets and views are those of the datamodule of the images.
 
     Args:
         images: the datamodule of the images.
         tables: by split and depth.
-        plan: the run's stretches.
-        eval_depth: how many stages no phase of the run trains; so what an evaluation after training may start at.
+        eval_depth: depth for evaluation after training, below which no phase of the run trains.
         num_stages: of the backbone.
-        is_amortised: whether an epoch that trains the head alone is one batch.
-        is_full_batch: whether such an epoch is a single step, too.
+        one_batch_per_epoch: whether an epoch that trains only the head is one batch.
+        is_full_batch: whether such an epoch is also a single step.
     """
 
     def __init__(
         self,
         images: Any,
         tables: Mapping[tuple[str, int], FeatureTable],
-        plan: Sequence[Stretch],
+        plan: Sequence[CutPhase],
         eval_depth: int,
         *,
         num_stages: int,
-        is_amortised: bool,
+        one_batch_per_epoch: bool,
         is_full_batch: bool,
     ) -> None:
         super().__init__()
@@ -46,19 +45,19 @@ class CachedData(pl.LightningDataModule):
         self._plan = plan
         self._eval_depth = eval_depth
         self._num_stages = num_stages
-        self._is_amortised = is_amortised
+        self._one_batch_per_epoch = one_batch_per_epoch
         self._is_full_batch = is_full_batch
         self._loaders: dict[str, Any] = {}
 
     def setup(self, stage: str | None = None) -> None:
-        """Tells the images' datamodule of the trainer."""
+        """Gives the trainer to the datamodule of the images."""
         self._images.trainer = self.trainer
 
     def train_dataloader(self) -> Any:
-        """Returns the loader of the current epoch's phase."""
+        """Returns the loader for the phase of the current epoch."""
         depth = self._depth()
         if ("train", depth) not in self.tables:
-            return self._of_images("train")
+            return self._image_loader("train")
         table = self.tables["train", depth]
         sampler = self._images.train_batches()
 
@@ -66,10 +65,10 @@ class CachedData(pl.LightningDataModule):
             return self._images.choose_views(table.num_views, key)
 
         assert self.trainer is not None
-        # Among several processes gradients are averaged by Lightning's wrapper, step by step.
-        is_exact = any(part.frozen_depth < self._num_stages for part in self._plan)
-        is_whole = self._is_amortised and depth == self._num_stages and self.trainer.world_size == 1
-        if is_whole and self._fits(table):
+        bitwise = any(phase.frozen_depth < self._num_stages for phase in self._plan)
+        # With several processes Lightning's wrapper averages gradients, step by step.
+        is_one_batch = self._one_batch_per_epoch and depth == self._num_stages and self.trainer.world_size == 1
+        if is_one_batch and self._fits(table):
             device = self.trainer.strategy.root_device
             return FeatureEpochs(
                 table,
@@ -78,12 +77,12 @@ class CachedData(pl.LightningDataModule):
                 self._images.draw_seed,
                 device,
                 is_full_batch=self._is_full_batch,
-                is_exact=is_exact,
+                bitwise=bitwise,
             )
-        return FeatureBatches(table, sampler, choose, self._images.draw_seed, is_exact=is_exact)
+        return FeatureBatches(table, sampler, choose, self._images.draw_seed, bitwise=bitwise)
 
     def val_dataloader(self) -> Any:
-        """Returns the loader of the validation batches; an empty list if there are none."""
+        """Returns the loader of the validation batches, or an empty list."""
         is_fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         return self._eval_loader("val", self._depth() if is_fitting else self._eval_depth)
 
@@ -92,29 +91,29 @@ class CachedData(pl.LightningDataModule):
         return self._eval_loader("test", self._eval_depth)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        """Returns stored activations as they are, images normalised."""
-        is_stored = "depth" in batch or "steps" in batch
+        """Returns features unchanged, images normalised."""
+        is_stored = "num_stages_done" in batch or "steps" in batch
         return batch if is_stored else self._images.on_after_batch_transfer(batch, dataloader_idx)
 
     def _eval_loader(self, split: str, depth: int) -> Any:
         if (split, depth) not in self.tables:
-            return self._of_images(split)
-        # Pooled features are small, and so is the head: many at a time, unless batches are what the trainer counts.
-        batch_size = _EVAL_ROWS if depth == self._num_stages and self._is_unlimited(split) else None
+            return self._image_loader(split)
+        # Pooled features are small, and so is the head: large batches, unless the trainer limits their number.
+        batch_size = _EVAL_BATCH_SIZE if depth == self._num_stages and self._is_unlimited(split) else None
         return FeatureBatches(self.tables[split, depth], self._images.eval_batches(split, batch_size))
 
     def _is_unlimited(self, split: str) -> bool:
         limit = 1.0 if self.trainer is None else getattr(self.trainer, f"limit_{split}_batches")
-        return isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
+        return isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
 
-    def _of_images(self, split: str) -> Any:
-        """Returns the images' own loader, always the same one, so that its workers outlive a reload."""
+    def _image_loader(self, split: str) -> Any:
+        """Returns the loader of the images, always the same one, so that its workers are kept between reloads."""
         if split not in self._loaders:
             self._loaders[split] = getattr(self._images, f"{split}_dataloader")()
         return self._loaders[split]
 
     def _fits(self, table: FeatureTable) -> bool:
-        """Whether all of a split's rows may be in memory at once; if not, they are read batch by batch."""
+        """Whether all features of a split may be in memory at once."""
         needed, limit = table.matrix_bytes / 1e9, memory_limit() / 1e9
         if needed <= limit:
             return True
@@ -123,11 +122,11 @@ class CachedData(pl.LightningDataModule):
                 f"optimizer: LBFGS works on all training features at once, {needed:.3g} GB, more than a quarter of "
                 f"memory ({limit:.3g} GB). Use optimizer=adamw, or a smaller data.fraction."
             )
-        log.info("Features: %.3g GB are too many for memory, so they are read batch by batch.", needed)
+        log.info("Features: %.3g GB don't fit into memory, so they are read batch by batch.", needed)
         return False
 
     def _depth(self) -> int:
-        """Returns the cut of the current epoch."""
-        assert self.trainer is not None, "Lightning names the trainer before it asks for loaders"
+        """Returns the depth of the current epoch."""
+        assert self.trainer is not None, "Lightning sets the trainer before it requests loaders"
         epoch = self.trainer.current_epoch
-        return next((part.depth for part in reversed(self._plan) if part.start_epoch <= epoch), self._plan[0].depth)
+        return next((phase.depth for phase in reversed(self._plan) if phase.start_epoch <= epoch), self._plan[0].depth)

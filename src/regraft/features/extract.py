@@ -1,4 +1,4 @@
-"""Computes what the store lacks: one pass over the images, whatever the number of cuts."""
+"""Extraction of missing features: one pass over the inputs for all depths at which a backbone is cut."""
 
 import contextlib
 import logging
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.extractor import Prefix
+from regraft.features.extractor import FeatureExtractor
+from regraft.features.store.memory import FeatureEntry
 
 log = logging.getLogger(__name__)
 
@@ -21,49 +22,36 @@ BATCH_SIZE = 128
 _FLUSH_SECONDS = 15
 _FLUSH_BYTES = 256 * 2**20
 
-
-class Store(Protocol):
-    """Rows by the digests of their images; see `pool`."""
-
-    key: str
-
-    @property
-    def row_bytes(self) -> int:
-        """Of one row."""
-
-    def find(self, digests: np.ndarray) -> Tensor:
-        """Returns the positions of rows, -1 where there is none."""
-
-    def lock(self, on_wait: Callable[[], None]) -> AbstractContextManager[Any]:
-        """Keeps other processes from computing the same."""
-
-    def append(self, digests: np.ndarray, rows: Tensor, seconds: float) -> None:
-        """Adds rows for good."""
-
-    def gather(self, positions: Tensor) -> Tensor:
-        """Returns rows."""
+ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""A context that is given a number of inputs, and yields a function that is called with the number of those done."""
 
 
-class View(Protocol):
-    """Images under one transform; see `data.image_view`."""
+class InputView(Protocol):
+    """The inputs of a split under one deterministic transform, such as `data.images.deterministic_views.ImageView`.
+
+    Attributes:
+        content_hashes: (num_inputs, HASH_BYTES), uint8.
+    """
 
     content_hashes: np.ndarray
 
-    def batches(self, places: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Yields the images at some places, normalised."""
+    def __len__(self) -> int: ...
 
+    @property
+    def transform(self) -> dict[str, Any]:
+        """Plain types; equal transforms of equal inputs are equal."""
 
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""Shows a number of images as they are computed: gives what is to be told how many more are done."""
+    def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
+        """Yields the inputs at some positions in the split, as the first stage takes them."""
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What a filling did.
+class ExtractionStats:
+    """What an extraction did.
 
     Attributes:
-        num_images: that were asked for.
-        num_computed: of them, or of their views, forwarded through the prefix.
+        num_images: number of requested images, counted once per view.
+        num_computed: number of images that were computed, counted once per view.
         seconds: that this took.
     """
 
@@ -72,81 +60,80 @@ class Filled:
     seconds: float
 
 
-def missing_places(view: View, pools: Mapping[int, Store]) -> Tensor:
-    """Returns the places of images that any of the pools lacks, each image once, (num_missing,), int64, ascending."""
-    lacking = torch.stack([pool.find(view.content_hashes) < 0 for pool in pools.values()]).any(0).nonzero()[:, 0]
-    return once_each(view.content_hashes, lacking)
+def missing_positions(view: InputView, entries: Mapping[int, FeatureEntry]) -> Tensor:
+    """Returns the positions of inputs that any entry lacks, (num_missing,), int64, ascending, without copies."""
+    missing = torch.stack([entry.find(view.content_hashes) < 0 for entry in entries.values()]).any(0).nonzero()[:, 0]
+    return without_copies(view.content_hashes, missing)
 
 
-def once_each(digests: np.ndarray, places: Tensor) -> Tensor:
-    """Returns the first of the places of each content, ascending: two images with the same content have the same row.
+def without_copies(content_hashes: np.ndarray, positions: Tensor) -> Tensor:
+    """Returns the first position of each content, ascending: inputs of the same content have the same features.
 
     Args:
-        digests: (num_images, 16), uint8.
-        places: (num_places,), int64, ascending.
+        content_hashes: (num_inputs, HASH_BYTES), uint8.
+        positions: (num_positions,), int64, ascending.
     """
-    contents = np.ascontiguousarray(digests[places.numpy()]).view(f"V{digests.shape[1]}")[:, 0]
-    _, first = np.unique(contents, return_index=True)
-    return places[torch.from_numpy(np.sort(first))]
+    chosen = np.ascontiguousarray(content_hashes[positions.numpy()]).view(f"V{content_hashes.shape[1]}")[:, 0]
+    _, first = np.unique(chosen, return_index=True)
+    return positions[torch.from_numpy(np.sort(first))]
 
 
-def fill(
-    view: View,
-    pools: Mapping[int, Store],
-    sources: Mapping[int, Store],
-    make_prefix: Callable[[], Prefix],
+def extract_missing(
+    view: InputView,
+    entries: Mapping[int, FeatureEntry],
+    sources: Mapping[int, FeatureEntry],
+    make_extractor: Callable[[], FeatureExtractor],
     make_room: Callable[[int], None],
     device: torch.device,
-    progress: Progress,
-) -> Filled:
-    """Computes the rows that the pools lack, and returns what it did; of several processes one computes, the rest wait.
+    progress: ProgressBar,
+) -> ExtractionStats:
+    """Computes and stores the features that the entries lack; of several processes one computes, the others wait.
 
     Args:
-        view: the images.
-        pools: of each depth that is wanted.
-        sources: further pools by depth, exact enough to go on from; those of `pools` that are needn't be repeated.
-        make_prefix: gives the frozen stages; called only if something is missing.
-        make_room: makes room for so many bytes in the pools, or raises an OSError; the locks are held.
-        device: where they run.
-        progress: see `Progress`.
+        entries: by the depth of their features.
+        sources: further entries by depth, of features that are exact enough to continue from.
+        make_extractor: called only if features are missing.
+        make_room: makes room for a number of bytes in the entries, or raises an OSError; the locks are held.
 
     Raises:
-        OSError: the store can't hold what was computed.
+        OSError: the store can't hold the features.
     """
     num_images = len(view.content_hashes)
-    if len(missing_places(view, pools)) == 0:
-        return Filled(num_images, 0, 0.0)
+    if len(missing_positions(view, entries)) == 0:
+        return ExtractionStats(num_images, 0, 0.0)
     started = time.perf_counter()
     with ExitStack() as stack:
-        # In one order for all processes, so that no two wait for each other.
-        for pool in sorted(pools.values(), key=lambda pool: pool.key):
-            stack.enter_context(pool.lock(lambda: log.info("features: another process computes them; waiting for it.")))
-        places = missing_places(view, pools)
-        if len(places) == 0:
-            return Filled(num_images, 0, 0.0)
-        start, lacking = _span(view, places, pools, sources)
-        make_room(sum(number * pools[depth].row_bytes for depth, number in lacking.items()))
-        writers = {depth: Writer(pools[depth]) for depth in lacking}
-        prefix = make_prefix()
-        report = stack.enter_context(progress(len(places)))
-        # What has been computed before an error or Ctrl-C is kept.
-        stack.enter_context(closing(writers))
-        batches = _inputs(view, places, {**sources, **pools}.get(start), device)
-        for batch_places, inputs in zip(places.split(BATCH_SIZE), batches, strict=True):
-            rows = prefix(inputs, start, list(writers))
+        # In the same order in all processes, so that no two wait for each other.
+        for entry in sorted(entries.values(), key=lambda entry: entry.key):
+            stack.enter_context(
+                entry.lock(lambda: log.info("features: another process computes them; waiting for it."))
+            )
+        positions = missing_positions(view, entries)
+        if len(positions) == 0:
+            return ExtractionStats(num_images, 0, 0.0)
+        start, num_missing = _plan(view, positions, entries, sources)
+        make_room(sum(number * entries[depth].feature_bytes for depth, number in num_missing.items()))
+        writers = {depth: Writer(entries[depth]) for depth in num_missing}
+        extractor = make_extractor()
+        report = stack.enter_context(progress(len(positions)))
+        # What was computed before an error or Ctrl-C is kept.
+        stack.enter_context(flushing(writers))
+        batches = _inputs(view, positions, {**sources, **entries}.get(start), device)
+        for batch_positions, inputs in zip(positions.split(BATCH_SIZE), batches, strict=True):
+            features = extractor(inputs, start, list(writers))
             for depth, writer in writers.items():
-                writer.add(view.content_hashes[batch_places.numpy()], rows[depth])
-            report(len(batch_places))
-    return Filled(num_images, len(places), time.perf_counter() - started)
+                writer.add(view.content_hashes[batch_positions.numpy()], features[depth])
+            report(len(batch_positions))
+    return ExtractionStats(num_images, len(positions), time.perf_counter() - started)
 
 
 @contextlib.contextmanager
-def closing(writers: Mapping[Any, "Writer"]) -> Iterator[None]:
-    """Has writers write what there is in the end, also after an error or Ctrl-C."""
+def flushing(writers: Mapping[Any, "Writer"]) -> Iterator[None]:
+    """Flushes writers at the end, also after an error or Ctrl-C."""
     try:
         yield
     except BaseException:
-        # Of the two errors the first one counts: a Ctrl-C on a full disk is no full disk.
+        # The first error counts: Ctrl-C must not be replaced by "disk full".
         with contextlib.suppress(OSError):
             _flush(writers)
         raise
@@ -158,60 +145,60 @@ def _flush(writers: Mapping[Any, "Writer"]) -> None:
         writer.flush()
 
 
-def _span(
-    view: View, places: Tensor, pools: Mapping[int, Store], sources: Mapping[int, Store]
+def _plan(
+    view: InputView, positions: Tensor, entries: Mapping[int, FeatureEntry], sources: Mapping[int, FeatureEntry]
 ) -> tuple[int, dict[int, int]]:
-    """Returns where to start and what to compute.
+    """Returns the depth to start from, and the number of missing inputs of each depth to compute.
 
-    Returns:
-        The deepest depth below that has all of the images, 0 for pixels; and how many each depth above lacks.
+    The start is the deepest one below that has all of the inputs, or 0, the inputs themselves.
     """
-    digests = view.content_hashes[places.numpy()]
-    missing = {depth: int((pool.find(digests) < 0).sum()) for depth, pool in pools.items()}
-    lacking = {depth: number for depth, number in missing.items() if number}
-    below = [depth for depth in sources if depth < min(lacking)]
-    return max((depth for depth in below if (sources[depth].find(digests) >= 0).all()), default=0), lacking
+    hashes = view.content_hashes[positions.numpy()]
+    numbers = {depth: int((entry.find(hashes) < 0).sum()) for depth, entry in entries.items()}
+    num_missing = {depth: number for depth, number in numbers.items() if number}
+    below = [depth for depth in sources if depth < min(num_missing)]
+    return max((depth for depth in below if (sources[depth].find(hashes) >= 0).all()), default=0), num_missing
 
 
-def _inputs(view: View, places: Tensor, source: Store | None, device: torch.device) -> Iterator[Tensor]:
+def _inputs(view: InputView, positions: Tensor, source: FeatureEntry | None, device: torch.device) -> Iterator[Tensor]:
     if source is None:
-        yield from view.batches(places, BATCH_SIZE, device)
+        yield from view.batches(positions, BATCH_SIZE, device)
         return
-    positions = source.find(view.content_hashes[places.numpy()])
-    for chunk in positions.split(BATCH_SIZE):
+    slots = source.find(view.content_hashes[positions.numpy()])
+    for chunk in slots.split(BATCH_SIZE):
         yield source.gather(chunk).to(device)
 
 
 class Writer:
-    """Gathers rows until there are enough of them for a file of their own; a kill loses what isn't written yet.
+    """Collects features for an entry and writes them in large files; a kill loses what isn't written yet.
 
     Args:
-        pool: that they go to.
-        flush_seconds: after which a file is due.
-        flush_bytes: of rows that a file is due for.
+        flush_seconds: greatest age of features that aren't written.
+        flush_bytes: greatest size of features that aren't written.
     """
 
-    def __init__(self, pool: Store, flush_seconds: float = _FLUSH_SECONDS, flush_bytes: float = _FLUSH_BYTES) -> None:
-        self._pool = pool
+    def __init__(
+        self, entry: FeatureEntry, flush_seconds: float = _FLUSH_SECONDS, flush_bytes: float = _FLUSH_BYTES
+    ) -> None:
+        self._entry = entry
         self._flush_seconds = flush_seconds
         self._flush_bytes = flush_bytes
-        self._digests: list[np.ndarray] = []
-        self._rows: list[Tensor] = []
+        self._hashes: list[np.ndarray] = []
+        self._features: list[Tensor] = []
         self._since = time.perf_counter()
 
-    def add(self, digests: np.ndarray, rows: Tensor) -> None:
-        """Takes a batch of rows, (batch, *row_shape)."""
-        self._digests.append(digests)
-        self._rows.append(rows.cpu())
-        num_rows = sum(map(len, self._rows))
+    def add(self, content_hashes: np.ndarray, features: Tensor) -> None:
+        """Adds a batch of features, (batch, *feature_shape)."""
+        self._hashes.append(content_hashes)
+        self._features.append(features.cpu())
+        num_inputs = sum(map(len, self._features))
         is_old = time.perf_counter() - self._since > self._flush_seconds
-        if is_old or num_rows * self._pool.row_bytes > self._flush_bytes:
+        if is_old or num_inputs * self._entry.feature_bytes > self._flush_bytes:
             self.flush()
 
     def flush(self) -> None:
-        """Writes what there is."""
-        rows, digests = self._rows, self._digests
-        self._rows, self._digests = [], []
-        if rows:
-            self._pool.append(np.concatenate(digests), torch.cat(rows), time.perf_counter() - self._since)
+        """Writes the collected features."""
+        features, hashes = self._features, self._hashes
+        self._features, self._hashes = [], []
+        if features:
+            self._entry.append(np.concatenate(hashes), torch.cat(features), time.perf_counter() - self._since)
         self._since = time.perf_counter()

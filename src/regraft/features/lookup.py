@@ -1,7 +1,4 @@
-"""Features of pictures that come a few at a time, and of which nothing is known beforehand: those of a prediction.
-
-What a split of a data set has stored is the business of `frozen`.
-"""
+"""Features of images that come a few at a time and aren't known beforehand, as in prediction."""
 
 import logging
 import threading
@@ -13,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.cache import FrozenRows
-from regraft.features.store.entry import Pool
+from regraft.features.cache import FrozenStages
+from regraft.features.store.entry import StoreEntry
 from regraft.features.store.files import try_lock
 from regraft.features.store.store import NoFolderError
 
@@ -24,97 +21,92 @@ _FLUSH_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class Transform:
-    """What is done to each picture before it is normalised, in the place of a split's view.
-
-    Attributes:
-        transform: see `data.image_view.file_transform`.
-    """
+class LookupTransform:
+    """The transform of each image before normalising, in plain types, in place of a split's view."""
 
     transform: dict[str, Any]
 
 
-class PictureFeatures:
-    """Reads rows from a pool of the store, computes what it lacks, and adds that.
+class FeatureLookup:
+    """Reads features from an entry of the store, computes missing ones, and adds them.
 
     Args:
-        rows: of the backbone.
-        transform: of the pictures.
-        depth: of the cut.
+        depth: number of stages that the features are the output of.
 
     Attributes:
-        depth: as given.
-        num_found: pictures whose rows were there.
+        num_found: number of images whose features were stored.
 
     Raises:
         NoFolderError: the store can't be used.
     """
 
-    def __init__(self, rows: FrozenRows, transform: Transform, depth: int) -> None:
+    def __init__(self, frozen: FrozenStages, transform: LookupTransform, depth: int) -> None:
         self.depth = depth
-        self._rows = rows
-        pool = rows.pool(transform, depth)
-        if not isinstance(pool, Pool):
+        self._frozen = frozen
+        entry = frozen.entry(transform, depth)
+        if not isinstance(entry, StoreEntry):
             raise NoFolderError(
-                f"nothing can be kept in {rows.shelf.folder}; give another folder with features.dir=PATH."
+                f"nothing can be kept in {frozen.store.folder}; give another folder with features.dir=PATH."
             )
-        self._pool = pool
-        # Pictures are looked up by several threads while rows are added by another.
+        self._entry = entry
+        # Several threads look up images while another one adds features.
         self._lock = threading.Lock()
         self._new: list[tuple[np.ndarray, Tensor]] = []
         self._seconds = 0.0
         self.num_found = 0
 
     @property
-    def place(self) -> str:
-        """Where the rows lie, for people."""
-        return str(self._rows.shelf.folder)
+    def location(self) -> str:
+        """Where the features are kept, for people."""
+        return str(self._frozen.store.folder)
 
-    def find(self, digest: bytes) -> Tensor | None:
-        """Returns a picture's row, (*row_shape), float32, or None; any thread may ask.
+    def find(self, content_hash: bytes) -> Tensor | None:
+        """Returns the features of an image, (*feature_shape), float32, or None; thread-safe.
 
         Args:
-            digest: of its file's content.
+            content_hash: of its file.
         """
         with self._lock:
-            position = self._pool.find(np.frombuffer(digest, np.uint8)[None])
-            if int(position) < 0:
+            slot = self._entry.find(np.frombuffer(content_hash, np.uint8)[None])
+            if int(slot) < 0:
                 return None
             self.num_found += 1
-            return self._pool.gather(position)[0].float()
+            return self._entry.gather(slot)[0].float()
 
-    def compute(self, images: Tensor, digests: list[bytes | None]) -> Tensor:
-        """Returns the rows of pictures, (batch, *row_shape), float32, and keeps them.
+    def compute(self, images: Tensor, content_hashes: list[bytes | None]) -> Tensor:
+        """Returns the features of images, (batch, *feature_shape), float32, and keeps them for `flush`.
 
         Args:
             images: (batch, num_channels, image_size, image_size), float, normalised, on the device.
-            digests: of their files' contents; None for what isn't to be kept.
+            content_hashes: of their files; None for images whose features aren't kept.
         """
         started = time.perf_counter()
-        rows = self._rows.prefix(self.depth)(images, 0, [self.depth])[self.depth]
+        features = self._frozen.extractor(self.depth)(images, 0, [self.depth])[self.depth]
         self._seconds += time.perf_counter() - started
         kept = [
-            (np.frombuffer(digest, np.uint8), row) for digest, row in zip(digests, rows.cpu(), strict=True) if digest
+            (np.frombuffer(content_hash, np.uint8), each)
+            for content_hash, each in zip(content_hashes, features.cpu(), strict=True)
+            if content_hash
         ]
         if kept:
-            self._new.append((np.stack([digest for digest, _ in kept]), torch.stack([row for _, row in kept])))
-        if sum(len(each) for each, _ in self._new) * self._pool.row_bytes > _FLUSH_BYTES:
+            self._new.append((np.stack([hashed for hashed, _ in kept]), torch.stack([each for _, each in kept])))
+        if sum(len(hashes) for hashes, _ in self._new) * self._entry.feature_bytes > _FLUSH_BYTES:
             self.flush()
-        return rows.float()
+        return features.float()
 
     def flush(self) -> None:
-        """Adds the new rows to the store; where it can't take them now, the log says so, and they are gone."""
+        """Adds the new features to the store; if it can't hold them, logs a warning and drops them."""
         if not self._new:
             return
-        digests = np.concatenate([each for each, _ in self._new])
-        rows = torch.cat([each for _, each in self._new])
+        hashes = np.concatenate([each for each, _ in self._new])
+        features = torch.cat([each for _, each in self._new])
         try:
-            # Not waited for: a training that fills the pool holds it until it is through.
-            with try_lock(self._pool.folder) as reason, self._lock:
+            # Doesn't wait: a training that fills the entry holds the lock until it is done.
+            with try_lock(self._entry.folder) as reason, self._lock:
                 if reason:
                     raise OSError(f"{reason}.")
-                self._rows.shelf.make_room(len(rows) * self._pool.row_bytes, [self._pool])
-                self._pool.append(digests, rows, self._seconds)
+                self._frozen.store.make_room(len(features) * self._entry.feature_bytes, [self._entry])
+                self._entry.append(hashes, features, self._seconds)
         except OSError as error:
-            log.warning("features: %s Those of the pictures aren't kept.", error)
+            log.warning("features: %s Those of the images aren't kept.", error)
         self._new, self._seconds = [], 0.0

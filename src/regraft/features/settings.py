@@ -1,4 +1,4 @@
-"""What a user may choose about stored features; the config's section `features`."""
+"""The options of the features store: the section `features` of a config."""
 
 import math
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ _PRECISIONS = ("auto", "exact", "float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How the outputs of frozen stages are kept.
+class FeatureSettings:
+    """How features are stored.
 
     Attributes:
-        cache: `on`, `off`, or `auto`: wherever it is exact (or `views` is given) and saves time.
-        views: augmented views of each training image, one of which is drawn each epoch; 0 for none. Without a meaning
-            where the views can be counted: no augmentation (one), or a flip alone (two).
-        views_seed: of the views; apart from the run's seed, so that runs of several seeds share them.
-        dtype: of what is stored: `float32`, `float16` or `bfloat16`.
-        precision: of the computation: `exact`, just as training would do it; `float32`, faster and the same up to
-            rounding; `bfloat16`, where the processor has it faster still and coarser; or `auto`: `float32` for a run
-            that trains the head alone, `exact` for one that trains stages, whose steps would amplify the rounding.
-        dir: folder of the store; None for the user's own, see `catalog.default_dir`.
-        max_gb: greatest size of the store, 10^9 bytes.
+        cache: `on`, `off`, or `auto`: if it is exact (or `views` is given) and saves time.
+        views: augmented views per training image, of which each epoch draws one; 0 for none. Unused if the number of
+            views follows from the augmentation: none (one view), or a flip alone (two).
+        views_seed: separate from the run's seed, so that runs with several seeds share the views.
+        dtype: of the stored features: `float32`, `float16` or `bfloat16`.
+        precision: of the computation: `exact`, as in training; `float32`, faster and equal up to rounding; `bfloat16`,
+            faster still on some processors, and coarser; or `auto`: `float32` for a run that trains only the head,
+            `exact` for one that trains stages, whose steps would amplify the rounding.
+        dir: folder of the store; None for `catalog.default_dir`.
+        max_gb: size limit of the store, 10^9 bytes.
 
     Raises:
-        ValueError: a value that isn't allowed.
+        ValueError: a value isn't allowed.
     """
 
     cache: str
@@ -55,22 +55,18 @@ class Settings:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Of what is stored."""
+        """Of the stored features."""
         return _DTYPES[self.dtype]
 
     def precisions(self, *, is_head_only: bool) -> tuple[str, ...]:
-        """Returns which precisions will do, the one to compute in first.
-
-        Args:
-            is_head_only: whether the run trains nothing but the head.
-        """
+        """Returns the acceptable precisions, the preferred one first; `is_head_only` if only the head trains."""
         if self.precision != "auto":
             return (self.precision,)
         return ("float32", "exact") if is_head_only else ("exact",)
 
     @property
     def max_bytes(self) -> int:
-        """Greatest size of the store."""
+        """Size limit of the store."""
         return int(self.max_gb * 10**9)
 
 

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from regraft.features.store.catalog import Entry
+from regraft.features.store.catalog import EntryInfo
 
 _KEY_DIGITS = 8
 
 
-def show(entries: Sequence[Entry], store: Path) -> None:
+def show(entries: Sequence[EntryInfo], store: Path) -> None:
     """Prints a row a pool, and the total."""
     if entries:
         table = Table("key", "what", title="Stored features and images", title_justify="left")
@@ -24,7 +24,7 @@ def show(entries: Sequence[Entry], store: Path) -> None:
             table.add_row(
                 entry.key[:_KEY_DIGITS],
                 entry.problem or entry.label,
-                f"{entry.num_rows:,}",
+                f"{entry.num_images:,}",
                 decimal(entry.num_bytes),
                 used,
             )
@@ -32,7 +32,7 @@ def show(entries: Sequence[Entry], store: Path) -> None:
     show_total(entries, store)
 
 
-def show_total(entries: Sequence[Entry], store: Path) -> None:
+def show_total(entries: Sequence[EntryInfo], store: Path) -> None:
     """Prints how much there is, and where."""
     _print(f"{_amount(len(entries), sum(entry.num_bytes for entry in entries))} in {store}")
 

@@ -13,12 +13,12 @@ from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only
 from regraft.data.images.transforms.augment import Augment
-from regraft.features.cache import FrozenFeatures
-from regraft.features.cut import Stretch, frozen_depth, stretches
-from regraft.features.datamodule import CachedData
-from regraft.features.extract import Filled, Progress
+from regraft.features.cache import FeatureCache
+from regraft.features.cut import CutPhase, cut_phases, frozen_depth
+from regraft.features.datamodule import FeatureDataModule
+from regraft.features.extract import ExtractionStats, ProgressBar
 from regraft.features.fingerprint import UnreadableSourceError
-from regraft.features.settings import Settings
+from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.models.freezing import phases as phases_of
@@ -44,15 +44,15 @@ class FeaturePlan:
         images: the datamodule of the images.
         frozen: where features are kept and computed.
         stretches: the run's epochs and their cuts.
-        is_amortised: whether an epoch that trains the head alone is one batch.
+        one_batch_per_epoch: whether an epoch that trains the head alone is one batch.
         is_full_batch: whether such an epoch is a single step.
     """
 
-    settings: Settings
+    settings: FeatureSettings
     images: Any
-    frozen: FrozenFeatures
-    stretches: list[Stretch]
-    is_amortised: bool
+    frozen: FeatureCache
+    stretches: list[CutPhase]
+    one_batch_per_epoch: bool
     is_full_batch: bool
 
     @property
@@ -73,7 +73,7 @@ class FeaturePlan:
     @property
     def record(self) -> dict[str, Any]:
         """What a resumed run must know, to go on in the same way whatever the store holds by then."""
-        return {"precision": self.frozen.precision, "is_amortised": self.is_amortised}
+        return {"precision": self.frozen.precision, "one_batch_per_epoch": self.one_batch_per_epoch}
 
     def views(self, split: str) -> list[Any]:
         """Returns the images of a split, under each transform."""
@@ -89,7 +89,7 @@ def feature_plan(
     device: torch.device,
     *,
     start_epoch: int,
-    progress: Progress,
+    progress: ProgressBar,
     earlier: Mapping[str, Any] | None = None,
 ) -> FeaturePlan | None:
     """Returns what to store for a training, None if nothing; the log says why.
@@ -108,7 +108,7 @@ def feature_plan(
     Raises:
         ValueError: `features.cache=on`, `features.views` or an optimizer wants what can't be.
     """
-    settings: Settings = factory(config["features"], "features")()
+    settings: FeatureSettings = factory(config["features"], "features")()
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
     is_full_batch = _is_full_batch(config)
@@ -121,16 +121,16 @@ def feature_plan(
         if earlier is not None and earlier["precision"] in precisions:
             precisions = (earlier["precision"],)
         try:
-            frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
+            frozen = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
         except (UnreadableSourceError, NoFolderError) as error:
             reason = str(error)
         else:
-            parts = stretches(phases, names, max_epochs, start_epoch, frozen.costs)
+            parts = cut_phases(phases, names, max_epochs, start_epoch, frozen.costs)
             # A checkpoint from between two steps of an epoch is none from between two batches of one step.
-            was_amortised = earlier is None or earlier.get("is_amortised", False)
-            is_whole = is_full_batch or (between_steps(config) is None and was_amortised)
+            was_one_batch = earlier is None or earlier.get("one_batch_per_epoch", False)
+            is_whole = is_full_batch or (between_steps(config) is None and was_one_batch)
             plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
-            if start_epoch and not plan.depths and stretches(phases, names, max_epochs, 0, frozen.costs)[0].depth:
+            if start_epoch and not plan.depths and cut_phases(phases, names, max_epochs, 0, frozen.costs)[0].depth:
                 # No reason to refuse a run that has been accepted when it started.
                 log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")
                 return None
@@ -160,7 +160,7 @@ def require_storable_if_wanted(
     Raises:
         ValueError: the user wants them stored, or an optimizer that works on them.
     """
-    settings: Settings = factory(config["features"], "features")()
+    settings: FeatureSettings = factory(config["features"], "features")()
     phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
     is_full_batch = _is_full_batch(config)
     if is_full_batch:
@@ -187,7 +187,7 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
     return waste(config, plan.frozen, plan.stretches, views)
 
 
-def _require_not_wanted(settings: Settings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
+def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
     """Returns unless what can't be stored for some reason is to be.
 
     Raises:
@@ -216,7 +216,7 @@ def model_name(config: Config) -> str:
     return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
 
-def store_features(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | None:
+def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]] | None:
     """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
 
     None if neither the disk nor memory can hold it and the user didn't insist; the log says so.
@@ -235,19 +235,19 @@ def store_features(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | Non
         log.warning("features: %s They are computed anew in each epoch.", error)
         return None
     finally:
-        plan.frozen.rows.release()
+        plan.frozen.release()
     tables = {
         (split, depth): plan.frozen.table(views[split], depth, plan.images.indices(split), plan.images.labels(split))
         for split in views
         for depth in splits[split]
     }
-    data = CachedData(
+    data = FeatureDataModule(
         plan.images,
         tables,
         plan.stretches,
         plan.eval_depth,
         num_stages=len(plan.frozen.stage_names),
-        is_amortised=plan.is_amortised,
+        one_batch_per_epoch=plan.one_batch_per_epoch,
         is_full_batch=plan.is_full_batch,
     )
     summary = summary_of(plan.frozen, plan.stretches, views, filled)
@@ -257,28 +257,28 @@ def store_features(plan: FeaturePlan) -> tuple[CachedData, dict[str, Any]] | Non
 
 def frozen_part(
     config: Config,
-    settings: Settings,
+    settings: FeatureSettings,
     backbone: Backbone,
     strategy: FreezingStrategy,
     device: torch.device,
-    progress: Progress,
-) -> tuple[FrozenFeatures, int] | None:
+    progress: ProgressBar,
+) -> tuple[FeatureCache, int] | None:
     """Returns what never trained in any phase, and its cut; None if there is no such thing."""
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
     if not all(frozen_depth(factors, names) for _, factors in phases):
         return None
     precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
-    frozen = FrozenFeatures(backbone, model_name(config), settings, precisions, device, progress)
-    depth = stretches(phases, names, max_epochs, 0, frozen.costs)[-1].depth
+    frozen = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
+    depth = cut_phases(phases, names, max_epochs, 0, frozen.costs)[-1].depth
     return (frozen, depth) if depth else None
 
 
 def summary_of(
-    frozen: FrozenFeatures,
-    stretches: Sequence[Stretch],
+    frozen: FeatureCache,
+    stretches: Sequence[CutPhase],
     views: Mapping[str, Sequence[Any]],
-    filled: Sequence[Filled],
+    filled: Sequence[ExtractionStats],
 ) -> dict[str, Any]:
     """Returns what was stored, reused and saved, in plain types.
 
@@ -292,7 +292,7 @@ def summary_of(
     num_computed, seconds = sum(one.num_computed for one in filled), sum(one.seconds for one in filled)
     per_flop = frozen.seconds_per_flop(views["train"], depths)
     num_images = sum(len(views[split][0]) for split in ("train", "val") if split in views)
-    flops = sum(part.num_epochs * frozen.costs.prefix(part.depth) for part in stretches if part.depth) * num_images
+    flops = sum(part.num_epochs * frozen.costs.up_to(part.depth) for part in stretches if part.depth) * num_images
     is_known = per_flop is not None and math.isfinite(flops)
     return {
         "cuts": [frozen.stage_names[depth - 1] for depth in depths],
@@ -321,12 +321,12 @@ def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any
     rate = f", {summary['num_computed'] / summary['seconds']:.0f} images/s" if summary["num_computed"] else ""
     log.info(
         "Features: %s: %s computed (%.1f s%s), %s reused; kept in %s.",
-        "; ".join(map(plan.frozen.rows.row_text, plan.depths)),
+        "; ".join(map(plan.frozen.description, plan.depths)),
         f"{summary['num_computed']:,}",
         summary["seconds"],
         rate,
         f"{summary['num_reused']:,}",
-        plan.frozen.rows.place([view for split in views.values() for view in split], plan.depths[-1]),
+        plan.frozen.location([view for split in views.values() for view in split], plan.depths[-1]),
     )
     saved = summary["seconds_saved"]
     if saved is not None and saved >= 1:

@@ -17,9 +17,9 @@ from regraft.config.instantiate import Config, target_of
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only, is_none
 from regraft.data.images.transforms.augment import Augment
-from regraft.features.cache import FrozenFeatures
-from regraft.features.cut import Stretch, frozen_depth, saved_flops
-from regraft.features.settings import Settings
+from regraft.features.cache import FeatureCache
+from regraft.features.cut import CutPhase, frozen_depth, saved_flops
+from regraft.features.settings import FeatureSettings
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.stability import Stability
 
@@ -79,12 +79,12 @@ def _acts_between_steps(node: Config, section: str) -> bool:
     )
 
 
-def draws_views(settings: Settings, augment: Augment) -> bool:
+def draws_views(settings: FeatureSettings, augment: Augment) -> bool:
     """Whether stored views are asked for that are another augmentation than drawing anew in each epoch."""
     return settings.views > 0 and not (is_none(augment) or is_flip_only(augment))
 
 
-def obstacle(settings: Settings, config: Config, augment: Augment, first_frozen_depth: int) -> str | None:
+def obstacle(settings: FeatureSettings, config: Config, augment: Augment, first_frozen_depth: int) -> str | None:
     """Returns why features can't be stored, None if they can; always a sentence of its own."""
     if settings.cache == "off":
         return "features.cache=off."
@@ -117,7 +117,7 @@ def trains_head_only(phases: Sequence[tuple[int, Mapping[str, float]]], backbone
 
 
 def waste(
-    config: Config, frozen: FrozenFeatures, stretches: Sequence[Stretch], views: Mapping[str, Sequence[Any]]
+    config: Config, frozen: FeatureCache, stretches: Sequence[CutPhase], views: Mapping[str, Sequence[Any]]
 ) -> str | None:
     """Returns why storing doesn't pay, None if it does.
 

@@ -63,7 +63,7 @@ def train_steps(
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
-        with _quick_groups(optimizer, is_fused=not batch["is_exact"]), scaled_learning_rates(optimizer):
+        with _quick_groups(optimizer, is_fused=not batch["bitwise"]), scaled_learning_rates(optimizer):
             optimizer.step()
         after_step()
         losses.append(loss.detach())
@@ -181,7 +181,7 @@ class HeadLoop:
         self._batch = batch
         num_steps = len(batch["steps"]) - 1
         optimizer: Optimizer = trainer.optimizers[0]
-        if not batch["is_exact"]:
+        if not batch["bitwise"]:
             self.use_single_thread(len(batch["steps"][0]), optimizer)
         taken = train_steps(batch, num_steps, self._loss_of, optimizer, after_step, seed_draws)
         add_steps(trainer, num_steps)

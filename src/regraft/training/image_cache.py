@@ -6,9 +6,9 @@ from typing import Any
 
 from regraft.config.instantiate import Config, factory
 from regraft.core.errors import ConfigError
-from regraft.features.extract import Progress
-from regraft.features.image_cache import PixelStore
-from regraft.features.settings import Settings
+from regraft.features.extract import ProgressBar
+from regraft.features.image_cache import ImageCache
+from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
 from regraft.training.feature_plan import FeaturePlan
 from regraft.training.feature_policy import limit_of
@@ -16,7 +16,9 @@ from regraft.training.feature_policy import limit_of
 log = logging.getLogger(__name__)
 
 
-def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_epoch: int, progress: Progress) -> None:
+def store_pixels(
+    config: Config, images: Any, plan: FeaturePlan | None, start_epoch: int, progress: ProgressBar
+) -> None:
     """Has a training's images read from the store, where that pays; what the store lacks is decoded first.
 
     A run's numbers don't hang on it: what is stored is what would be decoded, bit for bit.
@@ -46,7 +48,7 @@ def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_ep
         read_stored_pixels(config, images, list(images.sizes), progress)
         return
     try:
-        store = PixelStore(_settings(config), progress)
+        store = ImageCache(_settings(config), progress)
         _fill(store, images)
     except (OSError, NoFolderError) as error:
         if is_required:
@@ -54,7 +56,7 @@ def store_pixels(config: Config, images: Any, plan: FeaturePlan | None, start_ep
         log.warning("Decoded images aren't stored: %s They are decoded anew in each epoch.", error)
 
 
-def read_stored_pixels(config: Config, images: Any, splits: list[str], progress: Progress) -> None:
+def read_stored_pixels(config: Config, images: Any, splits: list[str], progress: ProgressBar) -> None:
     """Has those splits read from the store that are there as a whole; nothing is decoded.
 
     Args:
@@ -66,7 +68,7 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
     if images.cache == "off" or images.inputs.decoded("train") is None or "features" not in config:
         return
     try:
-        store = PixelStore(_settings(config), progress)
+        store = ImageCache(_settings(config), progress)
         for split in splits:
             view = images.inputs.decoded(split)
             stored = store.find(view)
@@ -76,11 +78,11 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
         log.info("Stored images aren't read: %s", error)
 
 
-def _fill(store: PixelStore, images: Any) -> None:
+def _fill(store: ImageCache, images: Any) -> None:
     num_decoded, num_images, seconds = 0, 0, 0.0
     for split in images.sizes:
         view = images.inputs.decoded(split)
-        stored, filled = store.fill(view)
+        stored, filled = store.decode_missing(view)
         images.inputs.use_stored(split, view.stored(stored))
         num_decoded += filled.num_computed
         num_images += filled.num_images
@@ -110,6 +112,6 @@ def _drawback(config: Config, plan: FeaturePlan | None, start_epoch: int) -> str
     return None
 
 
-def _settings(config: Config) -> Settings:
-    settings: Settings = factory(config["features"], "features")()
+def _settings(config: Config) -> FeatureSettings:
+    settings: FeatureSettings = factory(config["features"], "features")()
     return settings

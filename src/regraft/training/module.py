@@ -127,20 +127,20 @@ class TransferModule(pl.LightningModule):
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
 
-    def forward(self, images: Tensor, depth: int = 0) -> Tensor:
+    def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns logits.
 
         Args:
             images: (batch, num_channels, height, width), normalised; or the activations at a cut, see
                 `Backbone.forward`.
-            depth: how many stages have been computed already.
+            num_stages_done: number of stages that have been computed already.
 
         Returns:
             (batch, num_classes).
         """
         # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
         images = images.to(next(self.parameters()).dtype)
-        logits: Tensor = self.head(self.backbone(images, depth))
+        logits: Tensor = self.head(self.backbone(images, num_stages_done))
         return logits
 
     def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
@@ -151,7 +151,7 @@ class TransferModule(pl.LightningModule):
         """
         if "steps" not in batch:
             self._seed_draws(batch["draw_seed"])
-            if not batch.get("is_exact", True):
+            if not batch.get("bitwise", True):
                 self._head_loop.use_single_thread(len(batch["targets"]), self.trainer.optimizers[0])
             return
         self._earlier_steps = self._head_loop.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
@@ -172,7 +172,7 @@ class TransferModule(pl.LightningModule):
                 self.train_metrics.update(*self._earlier_steps[:3])
         else:
             targets, indices = batch["targets"], batch["indices"]
-            loss, logits = self._loss_of(self(batch["images"], batch.get("depth", 0)), targets)
+            loss, logits = self._loss_of(self(batch["images"], batch.get("num_stages_done", 0)), targets)
         if not torch.isfinite(loss):
             if not self._skips_nan:
                 raise self._divergence(loss.detach(), indices, self.global_step)
@@ -224,7 +224,7 @@ class TransferModule(pl.LightningModule):
         return self._evaluate("test", self.test_loss, self.test_metrics, batch)
 
     def _evaluate(self, split: str, mean_loss: MeanLoss, metrics: MetricCollection, batch: Batch) -> Tensor:
-        logits: Tensor = self(batch["images"], batch.get("depth", 0))
+        logits: Tensor = self(batch["images"], batch.get("num_stages_done", 0))
         metrics.update(logits, batch["targets"])
         mean_loss.update(*self.loss.total(logits, batch["targets"]))
         options: dict[str, Any] = {"on_step": False, "on_epoch": True, "batch_size": len(logits)}

@@ -3,14 +3,14 @@ import torch
 from rich.filesize import decimal
 
 from helpers.command_line import imported_by, run_main
-from regraft.features.store.entry import Pool
+from regraft.features.store.entry import StoreEntry
 
 
 @pytest.fixture
 def store(tmp_path):
     """A store of two pools, of 3 and 5 images."""
     for name, num_rows in (("first", 3), ("second", 5)):
-        pool = Pool(tmp_path / "store", {"name": name}, name, (4,), torch.float32)
+        pool = StoreEntry(tmp_path / "store", {"name": name}, name, (4,), torch.float32)
         digests = torch.arange(num_rows * 16, dtype=torch.uint8).reshape(num_rows, 16).numpy()
         with pool.lock(pytest.fail):
             pool.append(digests, torch.ones(num_rows, 4), 1.0)
@@ -23,7 +23,7 @@ def test_ls_shows_a_row_a_pool_and_the_total(store, capsys):
     rows = {name: next(line for line in out.splitlines() if name in line) for name in ("first", "second")}
     assert " 3 " in rows["first"]
     assert " 5 " in rows["second"]
-    assert Pool(store, {"name": "first"}, "first", (4,), torch.float32).key[:8] in rows["first"]
+    assert StoreEntry(store, {"name": "first"}, "first", (4,), torch.float32).key[:8] in rows["first"]
     assert f"2 entries, {size_text(store)} in {store}" in out
 
 
@@ -37,7 +37,7 @@ def size_text(store) -> str:
 
 
 def test_clear_by_key_then_all(store, capsys):
-    key = Pool(store, {"name": "first"}, "first", (4,), torch.float32).key
+    key = StoreEntry(store, {"name": "first"}, "first", (4,), torch.float32).key
     assert "Deleted 1 entry" in run_main(["cache", "clear", key[:6], f"features.dir={store}"], capsys)[1]
     _, out, _ = run_main(["cache", "ls", f"dir={store}"], capsys)
     assert "second" in out

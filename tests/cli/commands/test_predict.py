@@ -19,7 +19,7 @@ import regraft
 from helpers.command_line import run_main
 from helpers.small import digits_folder, without
 from regraft.data.sources.folder import FolderSource
-from regraft.features.store.entry import Pool
+from regraft.features.store.entry import StoreEntry
 from regraft.runs.folder import Run
 from regraft.runs.predictions import read
 
@@ -284,7 +284,7 @@ def test_a_store_that_is_full_by_then_keeps_nothing_and_predicts_all_the_same(ph
         raise OSError(errno.ENOSPC, "No space left on device")
 
     another_photo("one.png", seed=5)
-    monkeypatch.setattr(Pool, "append", full)
+    monkeypatch.setattr(StoreEntry, "append", full)
     asked = ("input=one.png", "features.cache=on", "features.dir=store")
     assert predict(capsys, photo_run, *asked, "output=a.csv")[0] == 0
     assert "Those of the pictures aren't kept." in caplog.text

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 
 from regraft.features.store import catalog, files
-from regraft.features.store.entry import Pool
-from regraft.features.store.memory import MemoryPool
+from regraft.features.store.entry import StoreEntry
+from regraft.features.store.memory import InMemoryEntry
 
 FIELDS = {"stages": ["a", "b"], "size": 32}
 
@@ -21,76 +21,76 @@ def digests_of(num_rows: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (num_rows, 16), dtype=np.uint8)
 
 
-def open_pool(store: Path, dtype: torch.dtype = torch.float32, row_shape: tuple[int, ...] = (3, 2)) -> Pool:
-    return Pool(store, FIELDS, "a model", row_shape, dtype)
+def open_entry(store: Path, dtype: torch.dtype = torch.float32, feature_shape: tuple[int, ...] = (3, 2)) -> StoreEntry:
+    return StoreEntry(store, FIELDS, "a model", feature_shape, dtype)
 
 
-def fill(pool: Pool | MemoryPool, digests: np.ndarray, rows: torch.Tensor, seconds: float = 1.0) -> None:
-    with pool.lock(pytest.fail):
-        pool.append(digests, rows, seconds)
+def fill(entry: StoreEntry | InMemoryEntry, digests: np.ndarray, rows: torch.Tensor, seconds: float = 1.0) -> None:
+    with entry.lock(pytest.fail):
+        entry.append(digests, rows, seconds)
 
 
 @pytest.fixture
 def filled(tmp_path):
     """A pool's only segment, its digests and its rows."""
     digests, rows = digests_of(6), torch.randn(6, 3, 2)
-    pool = open_pool(tmp_path)
-    fill(pool, digests, rows)
-    (segment,) = pool.folder.glob("*.safetensors")
+    entry = open_entry(tmp_path)
+    fill(entry, digests, rows)
+    (segment,) = entry.folder.glob("*.safetensors")
     return segment, digests, rows
 
 
 def assert_all_missing_then_computed_again(store: Path, digests: np.ndarray, rows: torch.Tensor) -> None:
-    pool = open_pool(store)
-    assert (pool.find(digests) == -1).all()
-    fill(pool, digests, rows)
-    pool = open_pool(store)
-    assert torch.equal(pool.gather(pool.find(digests)), rows)
+    entry = open_entry(store)
+    assert (entry.find(digests) == -1).all()
+    fill(entry, digests, rows)
+    entry = open_entry(store)
+    assert torch.equal(entry.gather(entry.find(digests)), rows)
 
 
 @pytest.mark.parametrize("kind", ["disk", "memory"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("row_shape", [(), (5,), (2, 3, 4)])
-def test_rows_come_back_as_they_were_stored(kind, dtype, row_shape, tmp_path):
-    digests, rows = digests_of(9), torch.randn(9, *row_shape)
-    pool = open_pool(tmp_path, dtype, row_shape) if kind == "disk" else MemoryPool(row_shape, dtype)
-    assert (pool.num_rows, pool.seconds_per_row) == (0, None)
-    assert pool.gather(pool.find(digests[:0])).shape == (0, *row_shape)
-    fill(pool, digests[:4], rows[:4], seconds=2.0)
-    fill(pool, digests[4:], rows[4:], seconds=7.0)
+@pytest.mark.parametrize("feature_shape", [(), (5,), (2, 3, 4)])
+def test_rows_come_back_as_they_were_stored(kind, dtype, feature_shape, tmp_path):
+    digests, rows = digests_of(9), torch.randn(9, *feature_shape)
+    entry = open_entry(tmp_path, dtype, feature_shape) if kind == "disk" else InMemoryEntry(feature_shape, dtype)
+    assert (entry.num_inputs, entry.seconds_per_input) == (0, None)
+    assert entry.gather(entry.find(digests[:0])).shape == (0, *feature_shape)
+    fill(entry, digests[:4], rows[:4], seconds=2.0)
+    fill(entry, digests[4:], rows[4:], seconds=7.0)
     order = torch.tensor([8, 0, 0, 5, 3, 4])
-    for one in [pool, open_pool(tmp_path, dtype, row_shape)] if kind == "disk" else [pool]:
+    for one in [entry, open_entry(tmp_path, dtype, feature_shape)] if kind == "disk" else [entry]:
         found = one.gather(one.find(digests[order]))
         assert found.dtype == dtype
         assert torch.equal(found, rows.to(dtype)[order])
-        assert (one.num_rows, one.seconds_per_row) == (9, 1.0)
-        assert one.row_bytes == rows[0].numel() * dtype.itemsize
+        assert (one.num_inputs, one.seconds_per_input) == (9, 1.0)
+        assert one.feature_bytes == rows[0].numel() * dtype.itemsize
         found.zero_()  # memory of its own
         assert torch.equal(one.gather(one.find(digests[order])), rows.to(dtype)[order])
 
 
 def test_a_row_is_kept_once(tmp_path):
     digests, rows = digests_of(3), torch.randn(3, 3, 2)
-    pool = open_pool(tmp_path)
-    fill(pool, digests[[0, 1, 0, 0]], rows[[0, 1, 0, 0]], seconds=4.0)
-    fill(pool, digests[[1, 2]], rows[[1, 2]], seconds=2.0)
-    fill(pool, digests, rows)
-    assert pool.num_rows == 3
-    assert pool.seconds_per_row == 1.0
-    assert len(list(pool.folder.glob("*.safetensors"))) == 2
-    assert torch.equal(pool.gather(pool.find(digests[[2, 0, 0, 1]])), rows[[2, 0, 0, 1]])
+    entry = open_entry(tmp_path)
+    fill(entry, digests[[0, 1, 0, 0]], rows[[0, 1, 0, 0]], seconds=4.0)
+    fill(entry, digests[[1, 2]], rows[[1, 2]], seconds=2.0)
+    fill(entry, digests, rows)
+    assert entry.num_inputs == 3
+    assert entry.seconds_per_input == 1.0
+    assert len(list(entry.folder.glob("*.safetensors"))) == 2
+    assert torch.equal(entry.gather(entry.find(digests[[2, 0, 0, 1]])), rows[[2, 0, 0, 1]])
 
 
 def test_positions_stay_when_rows_are_added(tmp_path):
     digests, rows = digests_of(20), torch.randn(20, 3, 2)
-    pool, other = open_pool(tmp_path), open_pool(tmp_path)
-    fill(pool, digests[:10], rows[:10])
-    before = pool.find(digests[:10])
+    entry, other = open_entry(tmp_path), open_entry(tmp_path)
+    fill(entry, digests[:10], rows[:10])
+    before = entry.find(digests[:10])
     fill(other, digests[10:], rows[10:])
-    assert (pool.find(digests[10:]) == -1).all()
-    pool.refresh()
-    assert torch.equal(pool.find(digests[:10]), before)
-    assert torch.equal(pool.gather(pool.find(digests)), rows)
+    assert (entry.find(digests[10:]) == -1).all()
+    entry.refresh()
+    assert torch.equal(entry.find(digests[:10]), before)
+    assert torch.equal(entry.gather(entry.find(digests)), rows)
 
 
 def test_many_digests_are_found_also_those_alike():
@@ -98,45 +98,45 @@ def test_many_digests_are_found_also_those_alike():
     digests[:4, 8:] = 0  # alike in their ends, all zeros, a zero at either end
     digests[4:8] = 0
     digests[5, 0], digests[6, 15], digests[7, 7] = 1, 1, 1
-    pool = MemoryPool((), torch.float32)
+    entry = InMemoryEntry((), torch.float32)
     for part in np.split(np.arange(200_000), 50):
-        pool.append(digests[part], torch.from_numpy(part).float(), 1.0)
+        entry.append(digests[part], torch.from_numpy(part).float(), 1.0)
     order = np.random.default_rng(1).permutation(200_000)
-    positions = pool.find(digests[order])
+    positions = entry.find(digests[order])
     assert positions.dtype == torch.int64
-    assert torch.equal(pool.gather(positions), torch.from_numpy(order).float())
-    assert (pool.find(digests_of(1000, seed=2)) == -1).all()
+    assert torch.equal(entry.gather(positions), torch.from_numpy(order).float())
+    assert (entry.find(digests_of(1000, seed=2)) == -1).all()
 
 
 @pytest.mark.parametrize(("dtype", "value"), [(torch.float16, 70000.0), (torch.bfloat16, 3.4e38)])
 def test_a_value_beyond_the_dtype_is_refused(dtype, value, tmp_path):
-    pool = open_pool(tmp_path, dtype, (2,))
+    entry = open_entry(tmp_path, dtype, (2,))
     rows = torch.tensor([[1.0, -value], [float("inf"), 0.0]])
     with pytest.raises(ValueError, match=r"features.dtype=float32"):
-        fill(pool, digests_of(2), rows)
-    assert pool.num_rows == 0
-    assert list(pool.folder.glob("*.safetensors")) == []
+        fill(entry, digests_of(2), rows)
+    assert entry.num_inputs == 0
+    assert list(entry.folder.glob("*.safetensors")) == []
 
 
 def test_what_the_model_gave_as_infinite_stays_so(tmp_path):
-    pool = open_pool(tmp_path, torch.float16, (2,))
+    entry = open_entry(tmp_path, torch.float16, (2,))
     rows = torch.tensor([[1.0, float("inf")]])
-    fill(pool, digests_of(1), rows)
-    assert torch.equal(pool.gather(torch.tensor([0])).float(), rows)
+    fill(entry, digests_of(1), rows)
+    assert torch.equal(entry.gather(torch.tensor([0])).float(), rows)
 
 
-@pytest.mark.parametrize("part", ["rows", "digests", "truncated", "empty", "garbage", "longer"])
+@pytest.mark.parametrize("part", ["features", "content_hashes", "truncated", "empty", "garbage", "longer"])
 def test_a_damaged_segment_is_removed_and_computed_again(part, filled, tmp_path, caplog):
     segment, digests, rows = filled
     content = bytearray(segment.read_bytes())
     body = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:body])
-    if part in ("rows", "digests"):
+    if part in ("features", "content_hashes"):
         content[body + header[part]["data_offsets"][0] + 5] ^= 4
     broken = {"truncated": content[:-7], "empty": b"", "garbage": b"x" * 500, "longer": content + b"123"}
     segment.write_bytes(broken.get(part, content))
-    pool = open_pool(tmp_path)
-    assert pool.num_rows == 0
+    entry = open_entry(tmp_path)
+    assert entry.num_inputs == 0
     assert not segment.exists()
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert segment.name in warning
@@ -151,38 +151,38 @@ def test_no_flipped_byte_of_a_header_gives_other_rows(filled, tmp_path):
         content = bytearray(whole)
         content[place] ^= 1
         segment.write_bytes(content)
-        pool = open_pool(tmp_path)
-        positions = pool.find(digests)
+        entry = open_entry(tmp_path)
+        positions = entry.find(digests)
         assert (positions == -1).all() or (
-            torch.equal(pool.gather(positions), rows) and pool.seconds_per_row == 1.0 / len(rows)
+            torch.equal(entry.gather(positions), rows) and entry.seconds_per_input == 1.0 / len(rows)
         )
 
 
 @pytest.mark.parametrize(
     "tensors",
     [
-        {"rows": torch.zeros(2, 3, 2)},
-        {"digests": torch.zeros(2, 16, dtype=torch.uint8), "rows": torch.zeros(2, 6)},
-        {"digests": torch.zeros(2, 16, dtype=torch.uint8), "rows": torch.zeros(2, 3, 2).half()},
-        {"digests": torch.zeros(2, 8, dtype=torch.uint8), "rows": torch.zeros(2, 3, 2)},
-        {"digests": torch.zeros(2, 16, dtype=torch.uint8), "rows": torch.zeros(2, 3, 2)},
-        {"digests": torch.tensor(1, dtype=torch.uint8), "rows": torch.tensor(1.0)},
+        {"features": torch.zeros(2, 3, 2)},
+        {"content_hashes": torch.zeros(2, 16, dtype=torch.uint8), "features": torch.zeros(2, 6)},
+        {"content_hashes": torch.zeros(2, 16, dtype=torch.uint8), "features": torch.zeros(2, 3, 2).half()},
+        {"content_hashes": torch.zeros(2, 8, dtype=torch.uint8), "features": torch.zeros(2, 3, 2)},
+        {"content_hashes": torch.zeros(2, 16, dtype=torch.uint8), "features": torch.zeros(2, 3, 2)},
+        {"content_hashes": torch.tensor(1, dtype=torch.uint8), "features": torch.tensor(1.0)},
     ],
 )
 def test_a_file_of_another_shape_is_not_trusted(tensors, tmp_path):
-    folder = open_pool(tmp_path).folder
+    folder = open_entry(tmp_path).folder
     path = folder / f"{0:032x}-2.safetensors"
     path.write_bytes(save(tensors))
-    assert open_pool(tmp_path).num_rows == 0
+    assert open_entry(tmp_path).num_inputs == 0
     assert not path.exists()
 
 
 def test_a_segment_of_another_pool_is_not_trusted(filled, tmp_path):
     segment, _, _ = filled
-    other = Pool(tmp_path, {"other": 1}, "other", (3, 2), torch.float32)
+    other = StoreEntry(tmp_path, {"other": 1}, "other", (3, 2), torch.float32)
     (other.folder / segment.name).write_bytes(segment.read_bytes())
     other.refresh()
-    assert other.num_rows == 0
+    assert other.num_inputs == 0
     assert segment.exists()
 
 
@@ -191,7 +191,7 @@ def test_a_pool_without_its_description_is_emptied(content, filled, tmp_path, ca
     segment, digests, rows = filled
     meta = segment.with_name("meta.json")
     meta.unlink() if content is None else meta.write_bytes(content)
-    open_pool(tmp_path)
+    open_entry(tmp_path)
     assert not segment.exists()
     assert "is emptied" in caplog.text
     assert_all_missing_then_computed_again(tmp_path, digests, rows)
@@ -209,14 +209,14 @@ def test_a_pool_of_another_format_or_of_other_fields_is_emptied(change, filled, 
 def test_a_new_format_starts_anew_beside_the_old_one(filled, tmp_path, monkeypatch):
     segment, digests, _ = filled
     monkeypatch.setattr(catalog, "FORMAT", catalog.FORMAT + 1)
-    assert (open_pool(tmp_path).find(digests) == -1).all()
+    assert (open_entry(tmp_path).find(digests) == -1).all()
     assert segment.exists()
 
 
 def test_a_pool_exists_once_it_was_opened(tmp_path):
-    assert not Pool.exists(tmp_path, FIELDS)
-    open_pool(tmp_path)
-    assert Pool.exists(tmp_path, FIELDS)
+    assert not StoreEntry.exists(tmp_path, FIELDS)
+    open_entry(tmp_path)
+    assert StoreEntry.exists(tmp_path, FIELDS)
 
 
 def refuse(*_: object, **__: object) -> None:
@@ -234,9 +234,9 @@ def make_read_only(monkeypatch) -> None:
 def test_a_store_that_may_only_be_read_is_read(filled, tmp_path, monkeypatch):
     _, digests, rows = filled
     make_read_only(monkeypatch)
-    pool = open_pool(tmp_path)
-    assert torch.equal(pool.gather(pool.find(digests)), rows)
-    with pytest.raises(OSError, match="Read-only file system"), pool.lock(pytest.fail):
+    entry = open_entry(tmp_path)
+    assert torch.equal(entry.gather(entry.find(digests)), rows)
+    with pytest.raises(OSError, match="Read-only file system"), entry.lock(pytest.fail):
         pass
 
 
@@ -244,7 +244,7 @@ def test_damage_in_a_store_that_may_only_be_read_does_not_stop_it(filled, tmp_pa
     segment, digests, _ = filled
     segment.write_bytes(b"")
     make_read_only(monkeypatch)
-    assert (open_pool(tmp_path).find(digests) == -1).all()
+    assert (open_entry(tmp_path).find(digests) == -1).all()
     assert segment.name in caplog.text
 
 
@@ -255,10 +255,10 @@ def test_a_folder_without_permission(filled, tmp_path):
     for folder in folders:
         folder.chmod(0o555)
     try:
-        pool = open_pool(tmp_path)
-        assert torch.equal(pool.gather(pool.find(digests)), rows)
+        entry = open_entry(tmp_path)
+        assert torch.equal(entry.gather(entry.find(digests)), rows)
         with pytest.raises(OSError, match="Permission denied"):
-            Pool(tmp_path, {"new": 1}, "new", (1,), torch.float32)
+            StoreEntry(tmp_path, {"new": 1}, "new", (1,), torch.float32)
     finally:
         for folder in folders:
             folder.chmod(0o755)
@@ -267,45 +267,45 @@ def test_a_folder_without_permission(filled, tmp_path):
 def test_a_store_that_cannot_be_made_is_one_sentence(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=str(tmp_path / "file")) as caught:
-        open_pool(tmp_path / "file")
+        open_entry(tmp_path / "file")
     assert str(caught.value).count("\n") == 0
     make_read_only(monkeypatch)
     with pytest.raises(OSError, match="Read-only file system"):
-        open_pool(tmp_path / "new")
+        open_entry(tmp_path / "new")
 
 
 def test_a_full_disk_is_said_and_leaves_nothing_half_written(tmp_path, monkeypatch):
-    pool = open_pool(tmp_path)
+    entry = open_entry(tmp_path)
 
     def is_full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    with pool.lock(pytest.fail):
+    with entry.lock(pytest.fail):
         monkeypatch.setattr("os.fsync", is_full)
         with pytest.raises(OSError, match="No space left on device"):
-            pool.append(digests_of(2), torch.zeros(2, 3, 2), 1.0)
+            entry.append(digests_of(2), torch.zeros(2, 3, 2), 1.0)
         monkeypatch.undo()
-        assert [path.name for path in pool.folder.iterdir()] == ["meta.json"]
-        pool.append(digests_of(2), torch.zeros(2, 3, 2), 1.0)
-    assert open_pool(tmp_path).num_rows == 2
+        assert [path.name for path in entry.folder.iterdir()] == ["meta.json"]
+        entry.append(digests_of(2), torch.zeros(2, 3, 2), 1.0)
+    assert open_entry(tmp_path).num_inputs == 2
 
 
 def test_an_evicted_pool_is_read_on_and_written_anew(filled, tmp_path):
     _, digests, rows = filled
-    pool = open_pool(tmp_path)
+    entry = open_entry(tmp_path)
     catalog.clear(tmp_path, None)
-    assert torch.equal(pool.gather(pool.find(digests)), rows)
+    assert torch.equal(entry.gather(entry.find(digests)), rows)
     more = digests_of(2, seed=3)
-    fill(pool, more, torch.ones(2, 3, 2))
-    pool = open_pool(tmp_path)
-    assert (pool.find(digests) == -1).all()
-    assert (pool.find(more) >= 0).all()
+    fill(entry, more, torch.ones(2, 3, 2))
+    entry = open_entry(tmp_path)
+    assert (entry.find(digests) == -1).all()
+    assert (entry.find(more) >= 0).all()
 
 
 def start(code: str, *arguments: object) -> subprocess.Popen:
     header = "import sys, os, signal, time\nimport numpy as np, torch\nfrom pathlib import Path\n"
-    header += "from regraft.features.store.entry import Pool\n"
-    header += f"pool = Pool(Path(sys.argv[1]), {FIELDS!r}, 'a model', (3, 2), torch.float32)\n"
+    header += "from regraft.features.store.entry import StoreEntry\n"
+    header += f"entry = StoreEntry(Path(sys.argv[1]), {FIELDS!r}, 'a model', (3, 2), torch.float32)\n"
     return subprocess.Popen(
         [sys.executable, "-c", header + code, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -320,12 +320,12 @@ def test_two_that_start_together_compute_once(tmp_path):
 digests = np.load(sys.argv[2])
 print("ready", flush=True)
 sys.stdin.readline()
-with pool.lock(lambda: print("waits", flush=True)):
-    missing = (pool.find(digests) < 0).sum().item()
+with entry.lock(lambda: print("waits", flush=True)):
+    missing = (entry.find(digests) < 0).sum().item()
     if missing:
         time.sleep(0.5)  # so that the other one comes while this one computes
-        pool.append(digests, torch.ones(8, 3, 2), 1.0)
-print("computed", missing, "holds", pool.num_rows)
+        entry.append(digests, torch.ones(8, 3, 2), 1.0)
+print("computed", missing, "holds", entry.num_inputs)
 """
     processes = [start(code, tmp_path / "store", tmp_path / "digests.npy") for _ in range(2)]
     for process in processes:
@@ -341,16 +341,16 @@ print("computed", missing, "holds", pool.num_rows)
 def test_a_writer_killed_before_the_rename_leaves_nothing_trusted(tmp_path):
     code = """
 Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-with pool.lock(print):
-    pool.append(np.ones((2, 16), np.uint8), torch.ones(2, 3, 2), 1.0)
+with entry.lock(print):
+    entry.append(np.ones((2, 16), np.uint8), torch.ones(2, 3, 2), 1.0)
 """
     process = start(code, tmp_path)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    pool = open_pool(tmp_path)
-    (leftover,) = [path for path in pool.folder.iterdir() if path.name != "meta.json"]
+    entry = open_entry(tmp_path)
+    (leftover,) = [path for path in entry.folder.iterdir() if path.name != "meta.json"]
     assert leftover.stat().st_size > 0
-    assert (pool.find(np.ones((2, 16), np.uint8)) == -1).all()
-    with pool.lock(lambda: pytest.fail("the kernel lets go of a dead process's lock")):
+    assert (entry.find(np.ones((2, 16), np.uint8)) == -1).all()
+    with entry.lock(lambda: pytest.fail("the kernel lets go of a dead process's lock")):
         assert not leftover.exists()
-    assert [path.name for path in pool.folder.iterdir()] == [files.META]
+    assert [path.name for path in entry.folder.iterdir()] == [files.META]

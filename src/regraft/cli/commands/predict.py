@@ -120,7 +120,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     if output != STDOUT:
         prediction_table.show(tally, is_kept=output is not None)
     if features is not None and features.num_found:
-        said.print(f"Features of {counted(features.num_found, 'picture')} were read from {features.place}.")
+        said.print(f"Features of {counted(features.num_found, 'picture')} were read from {features.location}.")
     prediction_table.show_rest(tally, inputs.notes, said)
     if output not in (None, STDOUT):
         print(f"Wrote {counted(tally.num, 'row')}: {Path(output).expanduser().resolve()}")

@@ -11,12 +11,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from regraft.core.seeding import derive_seed
-from regraft.core.types import InputSpec
+from regraft.core.types import BatchKey, InputSpec
 from regraft.data.images.decoded_images import Decoded, DecodedFiles
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import eval_view_of_arrays, flip_some, flips_of, train_view_of_arrays
-from regraft.data.sampler import BatchKey
 from regraft.data.sources.base import Samples
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.seeding import derive_seed, uniform
-from regraft.core.types import InputSpec
+from regraft.core.types import BatchKey, InputSpec
 from regraft.data.images.dataset import BatchDataset
 from regraft.data.images.decoded_images import Decoded, DecodedFiles, by_index, code_hash
 from regraft.data.images.decoding import heif_version
@@ -21,7 +21,6 @@ from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.batch import flips_of
 from regraft.data.images.transforms.mixing import normalise
 from regraft.data.loader import in_order
-from regraft.data.sampler import BatchKey
 from regraft.data.splits import Part
 
 _CODE = (

@@ -5,7 +5,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from regraft.core.types import Batch, EvalView, InputSpec
+from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
 from regraft.data.images.dataset import BatchDataset, RawBatch
 from regraft.data.images.decoded_images import Decoded
 from regraft.data.images.deterministic_views import ImageView, augmentations_of_views, choose_views
@@ -15,7 +15,6 @@ from regraft.data.images.statistics import with_statistics
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.images.transforms.mixing import mix, normalise
 from regraft.data.prepared import PreparedData
-from regraft.data.sampler import BatchKey
 
 
 class ImageInputs:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
+from regraft.core.types import BatchKey
 from regraft.data.datamodule import DataModule
 from regraft.data.images.dataset import BatchDataset
 from regraft.data.images.samples import FileImages
-from regraft.data.sampler import BatchKey
 
 
 def shown(

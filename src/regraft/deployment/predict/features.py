@@ -12,8 +12,8 @@ from regraft.data.images.deterministic_views import file_transform
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.load import model_of
 from regraft.features.fingerprint import UnreadableSourceError
-from regraft.features.lookup import PictureFeatures, Transform
-from regraft.features.settings import Settings
+from regraft.features.lookup import FeatureLookup, LookupTransform
+from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint
@@ -28,7 +28,7 @@ def model_and_features(
     device: torch.device | None,
     settings: Mapping[str, Any],
     tta: str,
-) -> tuple[Classifier, PictureFeatures | None]:
+) -> tuple[Classifier, FeatureLookup | None]:
     """Returns the model of a run, and the features of pictures in files; None where it computes them all itself.
 
     Args:
@@ -45,22 +45,20 @@ def model_and_features(
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
     model = model_of(checkpoint, device)
     found = _features(checkpoint, model, settings, tta)
-    if isinstance(found, PictureFeatures):
+    if isinstance(found, FeatureLookup):
         return model, found
     if settings["cache"] == "on":
         raise ValueError(f"features.cache: got 'on', but {found}")
     return model, None
 
 
-def _features(
-    checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, Any], tta: str
-) -> PictureFeatures | str:
+def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, Any], tta: str) -> FeatureLookup | str:
     """Returns the features, or why there are none, a sentence."""
     config = checkpoint.config
     if "features" not in config:
         return "the run is of a version that stored none."
     given = {"cache": settings["cache"]} | ({} if settings["dir"] is None else {"dir": settings["dir"]})
-    own: Settings = factory(config["features"] | given, "features")()
+    own: FeatureSettings = factory(config["features"] | given, "features")()
     if own.cache == "off":
         return "features.cache=off."
     if tta != "none":
@@ -84,10 +82,10 @@ def _features(
     if found is None:
         return "the run trained every stage, or all that is worth storing."
     frozen, depth = found
-    transform = Transform(file_transform())
-    if not frozen.rows.prefer(lambda: frozen.rows.is_there(transform, depth)) and own.cache != "on":
+    transform = LookupTransform(file_transform())
+    if not frozen.prefer(lambda: frozen.has_entry(transform, depth)) and own.cache != "on":
         return "the store has none of this backbone."
     try:
-        return PictureFeatures(frozen.rows, transform, depth)
+        return FeatureLookup(frozen, transform, depth)
     except NoFolderError as error:
         return str(error)

@@ -1,6 +1,6 @@
-"""Which pools the features store holds, how large they are, and which go when there is no room.
+"""The catalog of the features store: its entries, their sizes, and eviction of the least recently used.
 
-A pool is a folder named by its key; what lies in it is the business of `pool`. No torch: the command line reads this.
+An entry is a folder named by its key. No torch: the command line reads this.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from regraft.features.store.files import META, remove_content, segments, try_loc
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the files; another one has other keys, so that no version reads what another has written."""
+"""Of the files, and part of all keys: no version reads the files of another."""
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _MAX_RESERVE_BYTES = 2**30
@@ -31,18 +31,18 @@ _RESERVED_SHARE = 0.05
 
 
 class StoreFullError(OSError):
-    """The store can't take what is to be computed, whatever is evicted."""
+    """The store can't hold the features, even after eviction."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One pool of the store.
+class EntryInfo:
+    """Description of an entry of the store.
 
     Attributes:
         key: 32 hex digits.
-        label: what its rows are, for people; empty if that can't be read.
+        label: description of its features, for people; empty if it can't be read.
         num_bytes: of all its files.
-        num_rows: images whose features it holds.
+        num_images: whose features it holds.
         last_used: seconds since the epoch.
         problem: why it can't be read, empty if it can.
     """
@@ -50,48 +50,48 @@ class Entry:
     key: str
     label: str
     num_bytes: int
-    num_rows: int
+    num_images: int
     last_used: float
     problem: str
 
 
 def default_dir() -> Path:
-    """Returns the user's own store: below $REGRAFT_CACHE, or regraft in $XDG_CACHE_HOME or in ~/.cache."""
+    """Returns the user's store: in $REGRAFT_CACHE, or in regraft in $XDG_CACHE_HOME or ~/.cache."""
     return cache_dir("features")
 
 
 def key_of(fields: Mapping[str, Any]) -> str:
-    """Returns a pool's key, 32 hex digits: equal for equal fields in whatever order, and for this FORMAT only.
+    """Returns the key of an entry, 32 hex digits: equal for equal fields in any order.
 
     Args:
-        fields: all that the rows depend on besides their images' content; plain types.
+        fields: everything that features depend on except for the content of their inputs; plain types.
 
     Raises:
-        TypeError: a field that JSON can't hold.
+        TypeError: a field isn't JSON-serialisable.
     """
     return hashlib.blake2b(canonical([FORMAT, fields]).encode(), digest_size=16).hexdigest()
 
 
 def canonical(value: Any) -> str:
-    """Returns the one JSON text of a value: keys sorted, tuples as lists."""
+    """Returns the canonical JSON text of a value: keys sorted, tuples as lists."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def read_meta(pool_folder: Path) -> dict[str, Any]:
-    """Returns what a pool says of itself.
+def read_meta(entry_folder: Path) -> dict[str, Any]:
+    """Returns the description in the folder of an entry.
 
     Raises:
-        ValueError: it can't be read, is no description of a pool, or one of another format.
+        ValueError: it can't be read, is invalid, or has another format.
         FileNotFoundError: there is none.
     """
-    path = pool_folder / META
-    if path.exists() and not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{META} is no file")
+    path = entry_folder / META
+    if path.exists() and not path.is_file():  # reading a pipe would block
+        raise ValueError(f"{META} is not a regular file")
     try:
         meta = json.loads(path.read_bytes(), parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:  # no JSON, no text at all, or brackets without end
+    except (ValueError, RecursionError) as error:  # not JSON, not text, or nested too deeply
         raise ValueError(f"{META} is damaged") from error
-    if not isinstance(meta, dict) or not {"fields", "label", "row_shape", "dtype", "format"} <= meta.keys():
+    if not isinstance(meta, dict) or not {"fields", "label", "feature_shape", "dtype", "format"} <= meta.keys():
         raise ValueError(f"{META} is damaged")
     if meta["format"] != FORMAT:
         raise ValueError(f"it has format {meta['format']}, this version reads {FORMAT}")
@@ -99,18 +99,17 @@ def read_meta(pool_folder: Path) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")
 
 
-def mark_used(pool_folder: Path) -> None:
-    """Notes that a pool is in use now."""
-    # A store that may only be read is one whose order of eviction is another user's business.
+def mark_used(entry_folder: Path) -> None:
+    """Marks an entry as used now; does nothing in a read-only store."""
     with contextlib.suppress(OSError):
-        os.utime(pool_folder / META)
+        os.utime(entry_folder / META)
 
 
-def entries(folder: Path) -> list[Entry]:
-    """Returns the store's pools, that used last first; none if there is no such folder."""
+def entries(folder: Path) -> list[EntryInfo]:
+    """Returns the entries of the store, the most recently used first; an empty list if the folder doesn't exist."""
     if not folder.exists():
         return []
     if not folder.is_dir():
@@ -120,11 +119,10 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def clear(folder: Path, key_prefix: str | None) -> tuple[int, int]:
-    """Removes pools and returns how many, and their bytes; those that are being written stay, and the log says so.
+    """Removes entries and returns their number and bytes; warns of entries that are being written, which stay.
 
     Args:
-        folder: the store.
-        key_prefix: how the keys of those to remove start; None for all.
+        key_prefix: of the entries to remove; None for all.
 
     Raises:
         OSError: a file can't be removed.
@@ -149,29 +147,29 @@ def make_room(
     what: str = "features",
     instead: str = "use features.dtype=float16",
 ) -> None:
-    """Removes the pools that were used longest ago, until the store can take so many bytes more.
+    """Removes the least recently used entries until the store can hold `num_bytes` more.
 
-    Nothing is removed if that wouldn't do. A pool that another process reads may go: what it has mapped stays readable.
+    Nothing is removed if that wouldn't suffice. Entries that another process reads may be removed: memory-mapped
+    features stay readable.
 
     Args:
-        folder: the store; needn't exist.
-        num_bytes: that are going to be added.
-        max_bytes: greatest size of the store.
-        keep: keys of pools that stay.
-        what: the bytes are, for people.
-        instead: what else people can do where there is no room.
+        folder: of the store; may not exist yet.
+        max_bytes: size limit of the store.
+        keep: keys of entries that stay.
+        what: description of the bytes, for people.
+        instead: an alternative if there is no room, for people.
 
     Raises:
         StoreFullError: the limit or the disk is too small.
     """
-    pools = entries(folder)
-    limit_room = max_bytes - sum(entry.num_bytes for entry in pools)
+    present = entries(folder)
+    limit_room = max_bytes - sum(entry.num_bytes for entry in present)
     disk_room = _disk_room(folder)
     excess = num_bytes - min(limit_room, disk_room)
     freed = 0
     with contextlib.ExitStack() as locks:
         victims = []
-        for entry in reversed(pools):
+        for entry in reversed(present):
             if freed >= excess:
                 break
             if entry.key not in keep and not locks.enter_context(try_lock(folder / entry.key)):
@@ -183,7 +181,7 @@ def make_room(
             raise StoreFullError(f"{needed}, but {limit}, or {instead}.")
         for entry in victims:
             _remove(folder / entry.key)
-            log.info("Features: %s (%s, %s) made room.", entry.key[:8], entry.label, decimal(entry.num_bytes))
+            log.info("Features: %s (%s, %s) was evicted.", entry.key[:8], entry.label, decimal(entry.num_bytes))
 
 
 def _limit_text(folder: Path, max_bytes: float, limit_room: float, disk_room: float) -> str:
@@ -194,39 +192,39 @@ def _limit_text(folder: Path, max_bytes: float, limit_room: float, disk_room: fl
 
 
 def _disk_room(folder: Path) -> float:
-    """Returns the bytes that may be written to the folder's disk, a reserve for everything else left out."""
+    """Returns the bytes that may be written to the disk of the folder, minus a reserve."""
     usage = shutil.disk_usage(next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()))
     return usage.free - min(_RESERVED_SHARE * usage.total, _MAX_RESERVE_BYTES)
 
 
-def _entry(pool_folder: Path) -> Entry:
+def _entry(entry_folder: Path) -> EntryInfo:
     stats = {}
     label, problem = "", ""
     try:
-        for path in pool_folder.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # another process took it away since
+        for path in entry_folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # removed by another process
                 stats[path.name] = path.stat()
     except OSError as error:  # the folder itself, or another user's
-        return Entry(pool_folder.name, label, 0, 0, 0.0, error.strerror or str(error))
+        return EntryInfo(entry_folder.name, label, 0, 0, 0.0, error.strerror or str(error))
     try:
-        label = str(read_meta(pool_folder)["label"])
+        label = str(read_meta(entry_folder)["label"])
     except FileNotFoundError:
         problem = f"{META} is missing"
     except (ValueError, OSError) as error:
         problem = str(error)
     num_bytes = sum(stat.st_size for stat in stats.values())
-    # One without a description goes first.
+    # Entries without a description are evicted first.
     last_used = stats[META].st_mtime if META in stats else 0.0
-    num_rows = sum(segments(pool_folder).values())
-    return Entry(pool_folder.name, label, num_bytes, num_rows, last_used, problem)
+    num_images = sum(segments(entry_folder).values())
+    return EntryInfo(entry_folder.name, label, num_bytes, num_images, last_used, problem)
 
 
-def _remove(pool_folder: Path) -> bool:
-    """Removes a pool whose lock is held, and says whether; a folder in which somebody has put something else stays."""
-    remove_content(pool_folder)
+def _remove(entry_folder: Path) -> bool:
+    """Removes an entry whose lock is held; returns whether that worked: a folder with other files stays."""
+    remove_content(entry_folder)
     try:
-        pool_folder.rmdir()
+        entry_folder.rmdir()
     except OSError as error:
-        log.warning("%s stays: %s.", pool_folder, error.strerror)
+        log.warning("%s stays: %s.", entry_folder, error.strerror)
         return False
     return True

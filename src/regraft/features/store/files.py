@@ -1,4 +1,4 @@
-"""The files of a pool's folder: what they are called, who may write them, and how they go. No torch."""
+"""The folder of a store entry: names of its files, its lock, and its removal. No torch."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -14,28 +14,25 @@ SEGMENT_SUFFIX = ".safetensors"
 _SEGMENT = re.compile(rf"[0-9a-f]{{32}}-(\d+){re.escape(SEGMENT_SUFFIX)}")
 
 
-def segments(pool_folder: Path) -> dict[Path, int]:
-    """Returns the files of rows in a pool's folder with the number of rows that their names tell, sorted.
-
-    Whatever else lies there is somebody else's.
-    """
-    matches = {path: _SEGMENT.fullmatch(path.name) for path in sorted(pool_folder.glob(f"*{SEGMENT_SUFFIX}"))}
+def segments(entry_folder: Path) -> dict[Path, int]:
+    """Returns the sorted segment files in the folder of an entry, with their numbers of inputs from their names."""
+    matches = {path: _SEGMENT.fullmatch(path.name) for path in sorted(entry_folder.glob(f"*{SEGMENT_SUFFIX}"))}
     return {path: int(match[1]) for path, match in matches.items() if match and path.is_file()}
 
 
 @contextmanager
-def lock(pool_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
-    """Keeps other processes from writing a pool; the kernel lets go of the lock when its holder dies.
+def lock(entry_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
+    """Keeps other processes from writing an entry; the kernel releases the lock when its holder dies.
 
     Args:
-        pool_folder: the pool's folder, which needn't exist.
-        on_wait: called once if another process holds the lock, before it is waited for.
+        entry_folder: may not exist yet.
+        on_wait: called once if another process holds the lock, before waiting for it.
 
     Raises:
-        OSError: the lock's file can't be made.
+        OSError: the file of the lock can't be created.
     """
-    pool_folder.parent.mkdir(parents=True, exist_ok=True)
-    held = _lock_of(pool_folder)
+    entry_folder.parent.mkdir(parents=True, exist_ok=True)
+    held = _lock_of(entry_folder)
     try:
         held.acquire(timeout=0)
     except Timeout:
@@ -48,13 +45,13 @@ def lock(pool_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def try_lock(pool_folder: Path) -> Iterator[str]:
-    """Gives an empty text if it holds the lock of a pool, else why it doesn't; never waits."""
-    held = _lock_of(pool_folder)
+def try_lock(entry_folder: Path) -> Iterator[str]:
+    """Yields an empty string if it got the lock of an entry, otherwise the reason; never waits."""
+    held = _lock_of(entry_folder)
     reason = ""
     try:
         held.acquire(timeout=0)
-    except Timeout:  # an OSError, too
+    except Timeout:  # is an OSError, too
         reason = "another process is writing it"
     except OSError as error:
         reason = error.strerror or str(error)
@@ -65,17 +62,17 @@ def try_lock(pool_folder: Path) -> Iterator[str]:
             held.release()
 
 
-def remove_content(pool_folder: Path) -> None:
-    """Removes the files that are ours from a pool's folder; whoever calls it holds the lock.
+def remove_content(entry_folder: Path) -> None:
+    """Removes the store's files from the folder of an entry; call it with the lock held.
 
-    The description goes last: after a kill in between, what is left is a smaller pool and not a broken one.
+    The description is removed last: a kill in between leaves a smaller entry, not a broken one.
     """
-    for path in segments(pool_folder):
+    for path in segments(entry_folder):
         path.unlink(missing_ok=True)
-    remove_leftovers(pool_folder)
-    (pool_folder / META).unlink(missing_ok=True)
+    remove_leftovers(entry_folder)
+    (entry_folder / META).unlink(missing_ok=True)
 
 
-def _lock_of(pool_folder: Path) -> FileLock:
-    # Beside the folder: in it, an eviction would take the file away from those who wait for its lock.
-    return FileLock(f"{pool_folder}.lock")
+def _lock_of(entry_folder: Path) -> FileLock:
+    # Beside the folder, so that an eviction doesn't remove the file while others wait for the lock.
+    return FileLock(f"{entry_folder}.lock")

@@ -1,145 +1,159 @@
-"""Rows of features in memory, found by the digests of their images, whether they were computed or mapped from files.
-
-What is kept between processes belongs in `pool`.
-"""
+"""Entries of the features store: features found by the content hashes of their inputs, on disk or in memory."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.store.segments import DIGEST_BYTES, Segment
+from regraft.core.content_hash import HASH_BYTES
+from regraft.features.store.segments import Segment
 
 
-class MemoryPool:
-    """Rows that are gone with the process: for when the disk can't hold them.
+class FeatureEntry(ABC):
+    """Features of one shape, computed by the same stages, transform and precision, for any number of inputs.
 
     Args:
-        row_shape: of each row.
+        feature_shape: of one input.
         dtype: of what is kept.
     """
 
-    key = "memory"
+    key: str
 
-    def __init__(self, row_shape: tuple[int, ...], dtype: torch.dtype) -> None:
-        self.row_shape = tuple(row_shape)
+    def __init__(self, feature_shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        self.feature_shape = tuple(feature_shape)
         self.dtype = dtype
         self._segments: list[Segment] = []
         self._starts = [0]
         self._index: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
-    def row_bytes(self) -> int:
-        """Of one row."""
-        return math.prod(self.row_shape) * self.dtype.itemsize
+    def feature_bytes(self) -> int:
+        """Bytes of the features of one input."""
+        return math.prod(self.feature_shape) * self.dtype.itemsize
 
     @property
-    def num_rows(self) -> int:
-        """Rows that it holds."""
+    def num_inputs(self) -> int:
+        """Number of inputs whose features are there, as far as the entry has been read."""
         return self._starts[-1]
 
     @property
-    def seconds_per_row(self) -> float | None:
-        """What computing a row took; None if there is none."""
-        return sum(segment.seconds for segment in self._segments) / self.num_rows if self.num_rows else None
+    def seconds_per_input(self) -> float | None:
+        """Time that computing the features of one input took; None if there are none."""
+        return sum(segment.seconds for segment in self._segments) / self.num_inputs if self.num_inputs else None
 
-    def lock(self, on_wait: Callable[[], None]) -> nullcontext[None]:
-        """Does nothing: no other process adds rows."""
-        return nullcontext()
+    @abstractmethod
+    def lock(self, on_wait: Callable[[], None]) -> AbstractContextManager[Any]:
+        """Keeps other processes from computing the same; calls `on_wait` once if another process holds the lock."""
 
-    def find(self, digests: np.ndarray) -> Tensor:
-        """Returns the positions of images' rows, (num_images,), int64, -1 where there is none; for good, once given.
-
-        Args:
-            digests: (num_images, 16), uint8.
-        """
-        if not self.num_rows or not len(digests):
-            return torch.full((len(digests),), -1)
-        if self._index is None:
-            keys = np.concatenate([_comparable(segment.digests) for segment in self._segments])
-            order = np.argsort(keys, kind="stable")
-            self._index = keys[order], order
-        keys, order = self._index
-        wanted = _comparable(digests)
-        places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-        return torch.from_numpy(np.where(keys[places] == wanted, order[places], -1))
-
-    def gather(self, positions: Tensor) -> Tensor:
-        """Returns rows, (num_positions, *row_shape), in memory of their own.
+    @abstractmethod
+    def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
+        """Adds the features of inputs that aren't there yet; call it with the lock held.
 
         Args:
-            positions: (num_positions,), int64, as `find` gave them; none of them -1.
-        """
-        if len(self._segments) == 1:
-            return self._segments[0].rows.index_select(0, positions)
-        gathered = torch.empty((len(positions), *self.row_shape), dtype=self.dtype)
-        segment_of = torch.bucketize(positions, torch.tensor(self._starts[1:]), right=True)
-        counts = segment_of.bincount(minlength=len(self._segments)).tolist()
-        for segment, start, places in zip(
-            self._segments, self._starts[:-1], segment_of.argsort().split(counts), strict=True
-        ):
-            if len(places):
-                gathered.index_copy_(0, places, segment.rows.index_select(0, positions[places] - start))
-        return gathered
-
-    def append(self, digests: np.ndarray, rows: Tensor, seconds: float) -> None:
-        """Adds the rows of images that it doesn't hold yet.
-
-        Args:
-            digests: (num_images, 16), uint8; may repeat themselves.
-            rows: (num_images, *row_shape), float, on any device.
+            content_hashes: (num_inputs, HASH_BYTES), uint8; may have duplicates.
+            features: (num_inputs, *feature_shape), float, on any device.
             seconds: that computing them took.
 
         Raises:
-            ValueError: a value doesn't fit the pool's dtype.
+            ValueError: a value doesn't fit the dtype.
+            OSError: the store can't be written.
         """
-        segment = self.lacking(digests, rows, seconds)
-        if segment is not None:
-            self.add(segment)
 
-    def lacking(self, digests: np.ndarray, rows: Tensor, seconds: float) -> Segment | None:
-        """Returns what of some rows it doesn't hold yet, in its dtype, None if it holds them all; see `append`."""
-        assert rows.shape == (len(digests), *self.row_shape), f"rows of {self.row_shape}, got {tuple(rows.shape)}"
-        _, first = np.unique(_comparable(digests), return_index=True)
+    def find(self, content_hashes: np.ndarray) -> Tensor:
+        """Returns the slots of inputs, (num_inputs,), int64, -1 for those that aren't there; slots never change.
+
+        Args:
+            content_hashes: (num_inputs, HASH_BYTES), uint8.
+        """
+        if not self.num_inputs or not len(content_hashes):
+            return torch.full((len(content_hashes),), -1)
+        if self._index is None:
+            keys = np.concatenate([_comparable(segment.content_hashes) for segment in self._segments])
+            order = np.argsort(keys, kind="stable")
+            self._index = keys[order], order
+        keys, order = self._index
+        wanted = _comparable(content_hashes)
+        nearest = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+        return torch.from_numpy(np.where(keys[nearest] == wanted, order[nearest], -1))
+
+    def gather(self, slots: Tensor) -> Tensor:
+        """Returns a copy of the features at slots given by `find`, (num_slots, *feature_shape).
+
+        Args:
+            slots: (num_slots,), int64, none of them -1.
+        """
+        if len(self._segments) == 1:
+            return self._segments[0].features.index_select(0, slots)
+        gathered = torch.empty((len(slots), *self.feature_shape), dtype=self.dtype)
+        segment_of = torch.bucketize(slots, torch.tensor(self._starts[1:]), right=True)
+        counts = segment_of.bincount(minlength=len(self._segments)).tolist()
+        for segment, start, members in zip(
+            self._segments, self._starts[:-1], segment_of.argsort().split(counts), strict=True
+        ):
+            if len(members):
+                gathered.index_copy_(0, members, segment.features.index_select(0, slots[members] - start))
+        return gathered
+
+    def _new_segment(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> Segment | None:
+        """Returns the features that aren't there yet, in the entry's dtype; None if all are."""
+        assert features.shape == (len(content_hashes), *self.feature_shape), (features.shape, self.feature_shape)
+        _, first = np.unique(_comparable(content_hashes), return_index=True)
         first.sort()
-        first = first[self.find(digests[first]).numpy() < 0]
+        first = first[self.find(content_hashes[first]).numpy() < 0]
         if not len(first):
             return None
-        kept = rows.detach()[torch.from_numpy(first).to(rows.device)]
-        share = len(first) / len(digests)
-        return Segment(digests[first], _cast(kept, self.dtype).cpu().contiguous(), seconds * share)
+        kept = features.detach()[torch.from_numpy(first).to(features.device)]
+        share = len(first) / len(content_hashes)
+        return Segment(content_hashes[first], _cast(kept, self.dtype).cpu().contiguous(), seconds * share)
 
-    def add(self, segment: Segment) -> None:
-        """Takes a segment as it is."""
+    def _add(self, segment: Segment) -> None:
         self._segments.append(segment)
-        self._starts.append(self.num_rows + len(segment.digests))
+        self._starts.append(self.num_inputs + len(segment.content_hashes))
         self._index = None
 
 
-def _comparable(digests: np.ndarray) -> np.ndarray:
-    """Returns digests, (num, 16), as (num,) texts that numpy sorts fast."""
-    # A text's padding counts as nothing, which makes no two digests equal: they are all of one length.
-    values: np.ndarray = np.ascontiguousarray(digests).view(f"S{DIGEST_BYTES}")[:, 0]
+class InMemoryEntry(FeatureEntry):
+    """An entry that ends with the process, for features that the disk can't hold."""
+
+    key = "memory"
+
+    def lock(self, on_wait: Callable[[], None]) -> nullcontext[None]:
+        """Does nothing: no other process adds features."""
+        return nullcontext()
+
+    def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
+        """Adds the features of inputs that aren't there yet, see `FeatureEntry.append`."""
+        segment = self._new_segment(content_hashes, features, seconds)
+        if segment is not None:
+            self._add(segment)
+
+
+def _comparable(content_hashes: np.ndarray) -> np.ndarray:
+    """Returns hashes, (num, HASH_BYTES), as (num,) byte strings, which NumPy sorts fast."""
+    # Trailing zeros of byte strings are ignored, which makes no two hashes equal: all have the same length.
+    values: np.ndarray = np.ascontiguousarray(content_hashes).view(f"S{HASH_BYTES}")[:, 0]
     return values
 
 
-def _cast(rows: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns rows in a dtype.
+def _cast(features: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns features in a dtype.
 
     Raises:
-        ValueError: a finite value is beyond its range.
+        ValueError: a finite value is out of its range.
     """
-    cast = rows.to(dtype)
-    # What wasn't finite before is the model's own: it is kept, as a run without a store would see it.
-    is_beyond = ~cast.isfinite() & rows.isfinite()
+    cast = features.to(dtype)
+    # Values that weren't finite before are kept, as in a run without a store.
+    is_beyond = ~cast.isfinite() & features.isfinite()
     if is_beyond.any():
         name = str(dtype).removeprefix("torch.")
         allowed = "float32 or features.dtype=bfloat16" if dtype == torch.float16 else "float32"
         raise ValueError(
             f"features.dtype: got {name}, which holds values up to {torch.finfo(dtype).max:.4g}; the features reach "
-            f"{rows[is_beyond].abs().max().item():.4g}. Use features.dtype={allowed}."
+            f"{features[is_beyond].abs().max().item():.4g}. Use features.dtype={allowed}."
         )
     return cast

@@ -1,7 +1,4 @@
-"""Where the rows of a run lie: in the store's pools, or in memory where the disk can't hold them.
-
-What rows there are, and how they are computed, belongs in `frozen`.
-"""
+"""The features store as a run uses it: entries on disk, or in memory if the disk can't hold them."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -11,11 +8,11 @@ from typing import Any
 import torch
 
 from regraft.core.memory import memory_bytes
-from regraft.features.extract import missing_places
-from regraft.features.settings import Settings
+from regraft.features.extract import InputView, missing_positions
+from regraft.features.settings import FeatureSettings
 from regraft.features.store.catalog import default_dir, key_of, make_room
-from regraft.features.store.entry import Pool
-from regraft.features.store.memory import MemoryPool
+from regraft.features.store.entry import StoreEntry
+from regraft.features.store.memory import FeatureEntry, InMemoryEntry
 
 log = logging.getLogger(__name__)
 
@@ -27,110 +24,102 @@ class NoRoomError(OSError):
 
 
 class NoFolderError(ValueError):
-    """There is no folder for the store."""
+    """The folder of the store can't be determined or used."""
 
 
 def memory_limit() -> float:
-    """Returns the bytes of features that a run may hold in memory: a quarter of it."""
+    """Returns the bytes of features that a run may hold in memory: a quarter of all memory."""
     return _SHARE_OF_MEMORY * memory_bytes(torch.device("cpu"))
 
 
-class Shelf:
-    """The pools that a run has opened.
-
-    Args:
-        settings: the user's choices.
+class FeatureStore:
+    """The entries that a run has opened.
 
     Attributes:
         folder: of the store.
 
     Raises:
-        NoFolderError: the store's folder can't be told.
+        NoFolderError: the folder of the store can't be determined.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: FeatureSettings) -> None:
         self.folder = folder_of(settings)
         self._max_bytes = settings.max_bytes
         self._dtype = settings.torch_dtype
-        self._pools: dict[str, Pool | MemoryPool] = {}
-        self._in_memory: dict[tuple[Any, str], MemoryPool] = {}
+        self._entries: dict[str, FeatureEntry] = {}
+        self._in_memory: dict[tuple[Any, str], InMemoryEntry] = {}
         self._promised_bytes = 0
 
     @property
     def is_any_in_memory(self) -> bool:
-        """Whether rows of a view were moved to memory."""
+        """Whether features of a view were moved to memory."""
         return bool(self._in_memory)
 
-    def holds(self, fields: Mapping[str, Any]) -> bool:
-        """Whether the store has a pool of these fields; a folder that can't be looked into has none."""
+    def has(self, fields: Mapping[str, Any]) -> bool:
+        """Whether the store has an entry of these fields; False if its folder can't be read."""
         try:
-            return Pool.exists(self.folder, fields)
-        except OSError:  # said where the pool is opened
+            return StoreEntry.exists(self.folder, fields)
+        except OSError:  # reported when the entry is opened
             return False
 
-    def pool(self, view: Any, fields: Mapping[str, Any], label: str, row_shape: tuple[int, ...]) -> Pool | MemoryPool:
-        """Returns the rows of a view's images; opened once, in memory where the store can't be used.
+    def entry(self, view: Any, fields: Mapping[str, Any], label: str, feature_shape: tuple[int, ...]) -> FeatureEntry:
+        """Returns the entry of a view, opened once; it is in memory if the store can't be used.
 
         Args:
-            view: the images under one transform.
-            fields: all that the rows depend on besides their images' content; plain types.
-            label: what they are, for people.
-            row_shape: of each row.
+            fields: everything that features depend on except for the content of their inputs; plain types.
+            label: description for people.
+            feature_shape: of one input.
         """
         key = key_of(fields)
         if (view, key) in self._in_memory:
             return self._in_memory[view, key]
-        if key not in self._pools:
+        if key not in self._entries:
             try:
-                self._pools[key] = Pool(self.folder, fields, label, row_shape, self._dtype)
+                self._entries[key] = StoreEntry(self.folder, fields, label, feature_shape, self._dtype)
             except OSError as error:
                 log.warning("features: %s They are kept in memory for this run.", error)
-                self._pools[key] = MemoryPool(row_shape, self._dtype)
-        return self._pools[key]
+                self._entries[key] = InMemoryEntry(feature_shape, self._dtype)
+        return self._entries[key]
 
-    def make_room(self, num_bytes: int, pools: Iterable[Pool | MemoryPool]) -> None:
-        """Makes room for what is to be computed.
+    def make_room(self, num_bytes: int, entries: Iterable[FeatureEntry]) -> None:
+        """Makes room for features that are about to be computed.
 
         Raises:
-            NoRoomError: memory can't take it.
-            OSError: the disk can't.
+            NoRoomError: memory can't hold them.
+            OSError: the disk can't hold them.
         """
-        in_memory = [pool for pool in pools if isinstance(pool, MemoryPool)]
-        if any(pool not in self._in_memory.values() for pool in in_memory):
+        in_memory = [entry for entry in entries if isinstance(entry, InMemoryEntry)]
+        if any(entry not in self._in_memory.values() for entry in in_memory):
             self._require_memory(num_bytes)
         elif not in_memory:
-            # All that this run has opened stays: rows of another split may lie there.
-            make_room(self.folder, num_bytes, self._max_bytes, [pool.key for pool in self._pools.values()])
+            # Everything that this run has opened stays: features of another split may be there.
+            make_room(self.folder, num_bytes, self._max_bytes, [entry.key for entry in self._entries.values()])
 
-    def move_to_memory(self, view: Any, pools: Iterable[Pool | MemoryPool]) -> None:
-        """Has the rows of a view that the store lacks in part kept in memory, those that it has copied there.
+    def move_to_memory(self, view: InputView, entries: Iterable[FeatureEntry]) -> None:
+        """Moves a partially stored view into memory, copying the features that are on disk.
 
         Raises:
             NoRoomError: they don't fit.
         """
-        stored_pools = [pool for pool in pools if isinstance(pool, Pool)]
-        moved = [pool for pool in stored_pools if len(missing_places(view, {0: pool}))]
-        num_bytes = len(view.content_hashes) * sum(pool.row_bytes for pool in moved)
+        stored = [entry for entry in entries if isinstance(entry, StoreEntry)]
+        moved = [entry for entry in stored if len(missing_positions(view, {0: entry}))]
+        num_bytes = len(view.content_hashes) * sum(entry.feature_bytes for entry in moved)
         self._require_memory(num_bytes)
         self._promised_bytes += num_bytes
-        for pool in moved:
-            rows = MemoryPool(pool.row_shape, self._dtype)
-            positions = pool.find(view.content_hashes)
-            stored = (positions >= 0).nonzero()[:, 0]
-            if len(stored):
-                seconds = (pool.seconds_per_row or 0.0) * len(stored)
-                rows.append(view.content_hashes[stored.numpy()], pool.gather(positions[stored]), seconds)
-            # Not in the place of the pool, which other splits go on reading.
-            self._in_memory[view, pool.key] = rows
+        for entry in moved:
+            copy = InMemoryEntry(entry.feature_shape, self._dtype)
+            slots = entry.find(view.content_hashes)
+            found = (slots >= 0).nonzero()[:, 0]
+            if len(found):
+                seconds = (entry.seconds_per_input or 0.0) * len(found)
+                copy.append(view.content_hashes[found.numpy()], entry.gather(slots[found]), seconds)
+            # Other splits still read the entry on disk.
+            self._in_memory[view, entry.key] = copy
 
     def _require_memory(self, num_more_bytes: int) -> None:
-        """Checks that memory can hold more bytes of rows than it holds already.
-
-        Raises:
-            NoRoomError: it can't.
-        """
-        held = [pool for pool in self._pools.values() if isinstance(pool, MemoryPool)]
-        num_bytes = num_more_bytes + self._promised_bytes + sum(pool.num_rows * pool.row_bytes for pool in held)
+        """Raises NoRoomError if memory can't hold so many bytes more than it holds already."""
+        held = [entry for entry in self._entries.values() if isinstance(entry, InMemoryEntry)]
+        num_bytes = num_more_bytes + self._promised_bytes + sum(each.num_inputs * each.feature_bytes for each in held)
         limit = memory_limit()
         if num_more_bytes and num_bytes > limit:
             raise NoRoomError(
@@ -139,17 +128,17 @@ class Shelf:
             )
 
 
-def folder_of(settings: Settings) -> Path:
-    """Returns the store's folder, which needn't exist.
+def folder_of(settings: FeatureSettings) -> Path:
+    """Returns the folder of the store, which may not exist yet.
 
     Raises:
-        NoFolderError: it lies in a home folder that can't be found.
+        NoFolderError: it is in a home folder that can't be found.
     """
     try:
         return default_dir() if settings.dir is None else Path(settings.dir).expanduser()
-    except RuntimeError as error:  # pathlib's, of a user that the machine doesn't know
+    except RuntimeError as error:  # from pathlib, for a user unknown to the machine
         given = "" if settings.dir is None else f" {settings.dir!r}"
         raise NoFolderError(
-            f"the store's folder{given} lies in a home folder that can't be found; give another one with "
+            f"the store's folder{given} is in a home folder that can't be found; give another folder with "
             "features.dir=PATH."
         ) from error

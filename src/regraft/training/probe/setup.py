@@ -12,7 +12,7 @@ from regraft.config.instantiate import Config, factory, require_numbers, target_
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import build_datamodule
-from regraft.features.extract import Progress
+from regraft.features.extract import ProgressBar
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
@@ -48,7 +48,7 @@ class _Bench:
     data: dict[int, Any]
 
 
-def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Progress) -> dict[Point, HeadFit]:
+def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: ProgressBar) -> dict[Point, HeadFit]:
     """Returns each head as it would be at the best epoch of a run of its own.
 
     Args:
@@ -115,7 +115,7 @@ def _fit(
             images.draw_seed,
             device,
             is_full_batch=False,
-            is_exact=False,
+            bitwise=False,
         )
         for seed, images in bench.data.items()
     }
