@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.documentation import PAGES, ROOT, Block, Reader, blocks_of, smaller
+from regraft.tasks.metrics import REGISTRY
 
 BLOCKS = {path.relative_to(ROOT).as_posix(): blocks_of(path) for path in PAGES}
 RUN = {page: [block for block in blocks if block.is_run] for page, blocks in BLOCKS.items()}
@@ -38,9 +39,11 @@ NOT_RUN = {
 
 @pytest.fixture
 def reader() -> Iterator[Reader]:
-    modules, path = set(sys.modules), sys.path[:]
+    modules, path, registered = set(sys.modules), sys.path[:], dict(REGISTRY)
     yield Reader()
     sys.path[:] = path
+    REGISTRY.clear()
+    REGISTRY.update(registered)
     here = str(Path.cwd())
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(here):

@@ -118,6 +118,8 @@ class Reader:
         if block.file is not None:
             self._save(Path(block.file), block.text + "\n")
         elif block.language == "python":
+            if str(Path.cwd()) not in sys.path:  # as for a script in this folder
+                sys.path.insert(0, str(Path.cwd()))
             code = "\n" * block.line + block.text
             exec(compile(code, block.page, "exec"), self._names)
         elif block.language == "bash":
