@@ -222,7 +222,7 @@ def test_other_ways_to_count(length, stop_at, monkeypatch, never_stopped):
 
 
 def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
-    import regraft.training.fit as verb
+    import regraft.training.fit as fitting
 
     stop = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
     overrides = [*KEPT, *stop, "callbacks.checkpoint.every_n_steps=2", "freezing=none", "trainer.max_epochs=9"]
@@ -233,7 +233,7 @@ def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
         raise StoppedError
 
     with monkeypatch.context() as patch:
-        patch.setattr(verb, "final_metrics", fail)
+        patch.setattr(fitting, "final_metrics", fail)
         with pytest.raises(StoppedError):
             regraft.train([*overrides, "output_dir=stopped"])
     (folder,) = Path("stopped").glob("*/*")
