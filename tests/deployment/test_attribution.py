@@ -80,7 +80,7 @@ def test_of_real_architectures(name, size):
 
 def test_a_backbone_without_places_is_refused():
     backbone = Backbone({"flat": nn.Flatten()}, 3 * 32 * 32, SPEC)
-    with pytest.raises(ValueError, match="needs a stage whose output has places"):
+    with pytest.raises(ValueError, match="needs a stage whose output has positions"):
         attention(model_of(backbone), torch.zeros(3, 32, 32, dtype=torch.uint8), 0)
 
 
@@ -88,5 +88,5 @@ def test_a_class_that_hangs_on_nothing_is_refused():
     backbone = Backbone({"places": Laid("first"), "pool": Pooled("first")}, 3, SPEC)
     model = model_of(backbone)
     nn.init.zeros_(model.network.head.weight)
-    with pytest.raises(ValueError, match="hangs on no place"):
+    with pytest.raises(ValueError, match="doesn't depend on any position"):
         attention(model, torch.zeros(3, 32, 32, dtype=torch.uint8), 0)

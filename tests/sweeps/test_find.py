@@ -40,7 +40,7 @@ def test_a_part_of_a_sweeps_name_and_of_a_runs_is_refused(sweep):
     written_run(sweep / "0", [0.1])
     assert to_resume_sweep(["run=digits"]) is not None
     written_run(sweep.with_name("2026-11-25-4d5e6f"), [0.1])
-    with pytest.raises(ValueError, match=r"and runs, such as digits/2026-11-25-4d5e6f\. Give more of one"):
+    with pytest.raises(ValueError, match=r"and runs, such as digits/2026-11-25-4d5e6f\. Give more of the name"):
         to_resume_sweep(["run=digits"])
     assert to_resume_sweep([f"run={sweep}"]) is not None
 
@@ -83,5 +83,5 @@ def test_what_is_no_sweep_is_left_to_others(sweep):
 @pytest.mark.parametrize("content", ["[", "hydra: {job: {config_name: x}}", "\0"])
 def test_a_sweep_that_lost_its_command_says_so(sweep, content):
     (sweep / COMMAND).write_text(content)
-    with pytest.raises(ValueError, match="damaged or gone"):
+    with pytest.raises(ValueError, match="damaged or missing"):
         to_resume_sweep([f"run={sweep}"])

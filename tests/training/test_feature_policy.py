@@ -7,7 +7,7 @@ import pytest
 from regraft.config import compose
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import FeatureSettings
-from regraft.training.feature_policy import between_steps, limit_of, obstacle
+from regraft.training.feature_policy import limit_of, step_level_option, why_not_cacheable
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
 
@@ -40,7 +40,7 @@ def callback(name: str, *arguments: str) -> list[str]:
     ],
 )
 def test_what_lightning_is_asked_for_between_two_steps(overrides, key):
-    assert between_steps(composed(*overrides)) == key
+    assert step_level_option(composed(*overrides)) == key
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def why_not(*overrides: str) -> str | None:
         made(**{key: value for key, value in config[name].items() if key != "_target_"})
         for made, name in ((FeatureSettings, "features"), (Augment, "augment"))
     )
-    return obstacle(settings, config, augment, first_frozen_depth=3)
+    return why_not_cacheable(settings, config, augment, first_frozen_depth=3)
 
 
 @pytest.mark.parametrize("precision", ["auto", "exact"])

@@ -1,4 +1,4 @@
-"""Where in an image a trained model looked: Grad-CAM, by captum (the extra `regraft[report]`)."""
+"""Grad-CAM heat maps of a trained model, by captum (the extra `regraft[report]`)."""
 
 import math
 from typing import Literal
@@ -13,46 +13,46 @@ from regraft.deployment.network import Network
 Layout = Literal["channels first", "channels last", "tokens"]
 
 _MAX_OTHER_TOKENS = 8
-"""Of a class, of a teacher, registers: they come before the patches and have no place."""
+"""Class, distillation and register tokens come before the patches and have no position."""
 
 
 def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
-    """Returns how much each place spoke for a class, (image_size, image_size), float32 in [0, 1].
+    """Returns how much each position contributes to a class, (image_size, image_size), float32 in [0, 1].
 
     Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017; at
-    the last stage whose places the class hangs on: those of a map of features, or the patches of a transformer. Of
-    one that reads its class token alone that is the last stage but one: what comes after sees no patch any more.
+    the last stage on whose positions, in a feature map or of a transformer's patches, the class depends. For a
+    transformer that reads only its class token, that is the last stage but one.
 
     Args:
-        model: what looks.
-        view: (num_channels, image_size, image_size), uint8; see `Classifier.view`.
+        model: the classifier.
+        view: (num_channels, image_size, image_size), uint8, from `Classifier.view`.
         class_index: the class.
 
     Raises:
         ImportError: captum isn't installed.
-        ValueError: no stage of the backbone gives places, or the class hangs on none of them.
+        ValueError: no stage of the backbone has positions, or the class depends on none of them.
     """
     from captum.attr import LayerAttribution
 
     images = normalise(view[None].to(model.device), model.input_spec).to(next(model.network.parameters()).dtype)
     images.requires_grad_()  # frozen stages pass a gradient on only if their input has one
-    names = _with_places(model.network, images)
+    names = _stages_with_positions(model.network, images)
     if not names:
-        raise ValueError("Grad-CAM needs a stage whose output has places, and this backbone has none.")
+        raise ValueError("Grad-CAM needs a stage whose output has positions, and this backbone has none.")
     for name in reversed(names):
         found = _grad_cam(model.network, name, images, class_index)
         if found.any():
             break
     else:
-        raise ValueError("The class hangs on no place of any stage's output.")
+        raise ValueError("The class doesn't depend on any position of a stage's output.")
     size = model.input_spec.image_size
     heat = LayerAttribution.interpolate(found.relu(), (size, size), interpolate_mode="bilinear")[0, 0].float().cpu()
     highest = heat.max()
     return heat / highest if highest > 0 else heat
 
 
-def _with_places(network: Network, images: Tensor) -> list[str]:
-    """Returns the stages whose outputs have places, from the input up."""
+def _stages_with_positions(network: Network, images: Tensor) -> list[str]:
+    """Returns the stages whose outputs have positions, from the input up."""
     found = []
     with torch.no_grad():
         for name, stage in network.backbone.stages.items():
@@ -63,7 +63,7 @@ def _with_places(network: Network, images: Tensor) -> list[str]:
 
 
 def _grad_cam(network: Network, name: str, images: Tensor, class_index: int) -> Tensor:
-    """Returns how much each place of a stage's output spoke for a class, (1, 1, height, width), below 0 against it."""
+    """Returns each position's contribution to a class, (1, 1, height, width); below 0 against it."""
     from captum.attr import LayerGradCam
 
     stages = network.backbone.stages
@@ -77,7 +77,7 @@ def _grad_cam(network: Network, name: str, images: Tensor, class_index: int) -> 
 
 
 class _Placed(nn.Module):
-    """A stage whose output passes through `map` as (batch, channels, height, width), and leaves as it was."""
+    """A stage whose output passes through `map` as (batch, channels, height, width), and keeps its layout."""
 
     def __init__(self, stage: nn.Module) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class _Placed(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         output: Tensor = self.stage(inputs)
         layout = _layout(output.shape)
-        assert layout is not None, "stages without places aren't wrapped"
+        assert layout is not None, "stages without positions aren't wrapped"
         if layout == "channels first":
             return self.map(output)
         if layout == "channels last":
@@ -99,7 +99,7 @@ class _Placed(nn.Module):
 
 
 def _layout(shape: torch.Size) -> Layout | None:
-    """Returns how an output of square images lays out its places; None if it has none, or only one."""
+    """Returns the layout of the positions in an output of square images; None if there are none, or only one."""
     if len(shape) == 4 and min(shape[2:]) > 1:
         return "channels last" if shape[1] == shape[2] != shape[3] else "channels first"
     if len(shape) == 3:

@@ -1,4 +1,4 @@
-"""A checkpoint as the model that was trained, without its data."""
+"""Loads the classifier of a checkpoint, without the run's data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,22 +14,22 @@ from regraft.runs.folder import find_checkpoint, run_of
 
 
 def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> Classifier:
-    """Returns the model of a run, in eval mode, with the temperature that was fitted; the run's data isn't looked for.
+    """Returns the classifier of a run, in eval mode, with its fitted temperature; the run's data isn't needed.
 
     Args:
         path: a run's folder (its best checkpoint, else its last) or a checkpoint's file.
         trust: further modules whose classes its config may name.
-        device: where it is to compute; None for the accelerator of this machine, or the CPU.
+        device: None for the accelerator of this machine, or the CPU.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: not a checkpoint of ours, or one that would run code; or a damaged calibration.
+        ValueError: the file isn't a checkpoint of Regraft, or would run code; or the calibration is damaged.
     """
     return model_of(read(find_checkpoint(path, prefer="best"), trust), device)
 
 
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
-    """Returns the model that a checkpoint holds; see `trained_model`."""
+    """Returns the classifier of a checkpoint that has been read."""
     backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
     network = Network(backbone, build_head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
@@ -49,7 +49,7 @@ def device_named(name: str) -> torch.device | None:
     """Returns a device by its name; None for `auto`.
 
     Raises:
-        ValueError: there is no such device in this machine.
+        ValueError: this machine has no such device.
     """
     if name == "auto":
         return None

@@ -1,7 +1,4 @@
-"""What another domain costs a classifier: its accuracy there beside that at home, over the same classes.
-
-Pure functions of arrays; where predictions come from is not its business.
-"""
+"""Domain shift: a classifier's accuracy in a target domain against that in the source domain, over the same classes."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +11,7 @@ from regraft.tasks.reliability import wilson
 
 
 class Accuracy(NamedTuple):
-    """A share of images that are classified correctly, with the ends of its 95 % interval (Wilson, 1927)."""
+    """The fraction of images that are classified correctly, with the ends of its 95 % interval (Wilson, 1927)."""
 
     value: float
     low: float
@@ -23,35 +20,39 @@ class Accuracy(NamedTuple):
 
 
 class ClassShift(NamedTuple):
-    """One class in both domains; a recall is None where the domain has no image of it."""
+    """One class in both domains; a recall is None if the domain has no image of the class."""
 
     name: str
-    recall: float | None
-    recall_there: float | None
-    num_images_there: int
+    source_recall: float | None
+    target_recall: float | None
+    num_target_images: int
 
     @property
     def drop(self) -> float | None:
-        """By how much the recall falls."""
-        return None if self.recall is None or self.recall_there is None else self.recall - self.recall_there
+        """Source recall minus target recall."""
+        return (
+            None
+            if self.source_recall is None or self.target_recall is None
+            else self.source_recall - self.target_recall
+        )
 
 
 @dataclass(frozen=True)
-class Shift:
-    """A classifier in two domains, over the classes that the other one has.
+class DomainShift:
+    """A classifier in two domains, over the classes of the target domain.
 
     Attributes:
-        here: at home.
-        there: in the other domain.
-        drop: the first less the second, in [-1, 1].
+        source: accuracy in the source domain.
+        target: accuracy in the target domain.
+        drop: source minus target, in [-1, 1].
         drop_low: the lower end of its 95 % interval (Newcombe, 1998, method 10).
         drop_high: the upper end.
         per_class: by class index.
-        lacking: classes that the other domain has no image of.
+        lacking: classes without an image in the target domain.
     """
 
-    here: Accuracy
-    there: Accuracy
+    source: Accuracy
+    target: Accuracy
     drop: float
     drop_low: float
     drop_high: float
@@ -59,48 +60,48 @@ class Shift:
     lacking: list[str]
 
 
-def shift(
+def domain_shift(
     predicted: np.ndarray,
     targets: np.ndarray,
-    predicted_there: np.ndarray,
-    targets_there: np.ndarray,
+    target_predicted: np.ndarray,
+    target_targets: np.ndarray,
     class_names: Sequence[str],
-) -> Shift:
-    """Returns what the other domain costs.
+) -> DomainShift:
+    """Returns accuracies and recalls in both domains.
 
     Args:
-        predicted: (num_images,), int64, classes at home.
+        predicted: (num_images,), int64, predicted classes in the source domain.
         targets: (num_images,), int64, the true ones.
-        predicted_there: (num_images_there,), int64, classes in the other domain.
-        targets_there: (num_images_there,), int64, the true ones; at least one.
+        target_predicted: (num_target_images,), int64, predicted classes in the target domain.
+        target_targets: (num_target_images,), int64, the true ones; at least one.
         class_names: by class index.
 
     Raises:
-        ValueError: there is no image at home of any class that the other domain has.
+        ValueError: the source domain has no image of any class of the target domain.
     """
-    is_shared = np.isin(targets, np.unique(targets_there))
+    is_shared = np.isin(targets, np.unique(target_targets))
     if not is_shared.any():
         raise ValueError("shift: the folder has none of the classes that the run's own images are of.")
-    here = _accuracy(predicted[is_shared] == targets[is_shared])
-    there = _accuracy(predicted_there == targets_there)
-    drop = here.value - there.value
+    source = _accuracy(predicted[is_shared] == targets[is_shared])
+    target = _accuracy(target_predicted == target_targets)
+    drop = source.value - target.value
     per_class = [
         ClassShift(
             name,
             _recall(predicted, targets, index),
-            _recall(predicted_there, targets_there, index),
-            int((targets_there == index).sum()),
+            _recall(target_predicted, target_targets, index),
+            int((target_targets == index).sum()),
         )
         for index, name in enumerate(class_names)
     ]
-    return Shift(
-        here=here,
-        there=there,
+    return DomainShift(
+        source=source,
+        target=target,
         drop=drop,
-        drop_low=drop - math.hypot(here.value - here.low, there.high - there.value),
-        drop_high=drop + math.hypot(here.high - here.value, there.value - there.low),
+        drop_low=drop - math.hypot(source.value - source.low, target.high - target.value),
+        drop_high=drop + math.hypot(source.high - source.value, target.value - target.low),
         per_class=per_class,
-        lacking=[row.name for row in per_class if not row.num_images_there],
+        lacking=[row.name for row in per_class if not row.num_target_images],
     )
 
 

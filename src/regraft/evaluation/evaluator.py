@@ -1,4 +1,4 @@
-"""A checkpoint asked about images: of a split of its run's data, of another domain's folder, of corrupted pictures."""
+"""Runs a checkpoint on a split of its run's data, on the folder of another domain, and on corrupted images."""
 
 import logging
 import math
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """What a model says of some images, in their order.
+    """A model's logits on some images.
 
     Attributes:
-        values: (num_images, num_classes), float32, not divided by a temperature.
+        values: (num_images, num_classes), float32, before the temperature.
         targets: (num_images,), int64, the true classes.
     """
 
@@ -53,21 +53,21 @@ class Logits:
         return found
 
     def scores(self, temperature: float, class_names: Sequence[str]) -> Scores:
-        """Returns how good the probabilities are that a temperature makes of them."""
+        """Returns the scores of the probabilities at a temperature."""
         return scores(softmax(self.values / temperature, axis=1), self.targets, class_names)
 
 
 log = logging.getLogger(__name__)
 
 
-class Measuring:
-    """What an evaluation needs, made once; data that can't be measured is refused before anything is computed.
+class Evaluator:
+    """Evaluates a checkpoint; the constructor checks the data before anything is computed.
 
     Args:
-        config: the run's, with what the command line says on top.
-        checkpoint: what is evaluated.
-        splits: of the data, which will be asked for.
-        is_insisted: see `build.evaluation_data`.
+        config: the run's config with the command's overrides.
+        checkpoint: the checkpoint to evaluate.
+        splits: the splits that will be needed, the evaluated one first.
+        is_insisted: whether missing features must be computed and stored.
 
     Raises:
         ValueError: the data can't be read, has other classes than the run, or lacks a split.
@@ -85,37 +85,37 @@ class Measuring:
                 others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
                 fix = f"Use {others or 'data that has one'}." if split == splits[0] else "It is needed to fit on."
                 raise ValueError(f"split: got {split!r}, which the data lacks. {fix}")
-        self._tell_of_part(splits[0])
+        self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
-        self._logits = TakeLogits()
+        self._logits = CollectLogits()
         self._trainer = build_trainer(
             config, has_val=self._data.has_val, logger=False, callbacks=[self._logits], enable_checkpointing=False
         )
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
 
-    def _tell_of_part(self, split: str) -> None:
-        """Says so if other data is measured in part: nobody has chosen that part, where a run's own is its test."""
+    def _warn_of_partial_data(self, split: str) -> None:
+        """Warns if only a part of other data is evaluated, because it has no such split of its own."""
         given, own = self._config["data"], self.checkpoint.config["data"]
         is_carved = self._data.part(split).samples is self._data.part("train").samples
         is_named_otherwise = any(given.get(key) != own.get(key) for key in ("_target_", "root"))
         if is_carved and is_named_otherwise and self._data.fingerprint != self.checkpoint.fingerprint:
             log.warning(
-                "The data has no %s split of its own: %s of its %s images, drawn for one, are measured. shift=FOLDER "
-                "measures all of a folder.",
+                "The data has no %s split of its own: %s of its %s images, drawn for one, are evaluated. shift=FOLDER "
+                "evaluates all images of a folder.",
                 *(split, f"{self._data.sizes[split]:,}", f"{sum(self._data.sizes.values()):,}"),
             )
 
     @property
     def is_on_all_own_data(self) -> bool:
-        """Whether the data is the run's own, and nothing of its validation is left out."""
+        """Whether the data is the run's own, with all of its validation split."""
         limit = self._config["trainer"]["limit_val_batches"]
         is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # 1 is a single batch
         return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
 
     def split(self, split: str) -> tuple[dict[str, float], Logits]:
-        """Returns what the module logs of a split of the run's data, such as its loss, and the logits."""
+        """Returns the metrics that the module logs on a split of the data, such as the loss, and the logits."""
         stored = evaluation_data(
             self._config,
             self._backbone,
@@ -133,11 +133,11 @@ class Measuring:
         return self._measure("test", data)[1]
 
     def corruptions(self, split: str) -> CorruptionErrors:
-        """Returns the run's errors on corrupted pictures of a split of its data."""
+        """Returns the errors on corrupted images of a split."""
         return self._corruptions(split, self.checkpoint, self._data)
 
     def corruptions_of(self, split: str, baseline: Path, trust: Sequence[str]) -> CorruptionErrors:
-        """Returns another run's errors on the same pictures, at its own image size.
+        """Returns another run's errors on the same images, at its own image size.
 
         Raises:
             ValueError: it has other classes.
@@ -156,7 +156,7 @@ class Measuring:
         return dict(found[0]), logits
 
     def _corruptions(self, split: str, checkpoint: Checkpoint, data: Any) -> CorruptionErrors:
-        # In float32 and without Lightning: a batch is decoded once for all that is done to it.
+        # In float32 and without Lightning, so that a batch is decoded once for all corruptions.
         model = model_of(checkpoint, self._trainer.strategy.root_device)
         loader = getattr(data, f"{split}_dataloader")()
         num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
@@ -175,26 +175,26 @@ class Measuring:
 
 
 def _limited(num_batches: int, limit: int | float) -> int:
-    """Returns how many batches Lightning would take: a whole number is that many, a float a share of them."""
+    """Returns how many batches Lightning uses: an integer limit is a number, a float a fraction of them."""
     return min(num_batches, limit) if isinstance(limit, int) else math.floor(num_batches * limit)
 
 
-class TakeLogits(pl.Callback):
-    """Takes what a test or a validation on one device says; hand it to a trainer, and ask it after each pass."""
+class CollectLogits(pl.Callback):
+    """Collects the logits of a test or validation on one device; call `take` after each pass."""
 
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
-        """Takes a batch."""
+        """Collects a batch."""
         self._batches.append((outputs.detach().float().cpu(), batch["targets"].cpu()))
 
     def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
-        """Takes a batch."""
+        """Collects a batch."""
         self.on_test_batch_end(trainer, module, outputs, batch, *place)
 
     def take(self) -> Logits | None:
-        """Returns what the last pass said, None if it had no batch; the next one starts anew."""
+        """Returns the logits of the last pass, None if it had no batch, and starts again."""
         batches, self._batches = self._batches, []
         if not batches:
             return None

@@ -1,4 +1,4 @@
-"""The data of an evaluation: what a run's training has stored of it, and that of another domain."""
+"""The data of an evaluation: stored features of the run's own data, and the data of a target domain."""
 
 import inspect
 import re
@@ -25,11 +25,7 @@ from regraft.training.image_cache import read_stored_pixels
 
 
 def require_types(config: Config) -> None:
-    """Checks the types of what the command line of an evaluation may change.
-
-    Raises:
-        ValueError: a value has another one.
-    """
+    """Raises an error for values of a wrong type in the sections that the command may change."""
     faults = misfits(config["data"], "data", hints_of(DataModule)) + misfits(config["trainer"], "trainer", {})
     if faults:
         raise FaultsError(faults)
@@ -46,18 +42,18 @@ def evaluation_data(
     *,
     is_insisted: bool,
 ) -> FeatureDataModule | None:
-    """Returns the data of an evaluation that reads what the run's training stored, None if it didn't.
+    """Returns the features that the run's training stored as a datamodule; None if there are none.
 
     Args:
-        config: the run's.
+        config: the run's config.
         backbone: with the weights to evaluate.
-        images: the prepared datamodule.
+        images: the prepared datamodule of the images.
         split: `val` or `test`.
-        strategy: what trained when.
-        device: to evaluate on.
-        progress: see `fill.Progress`.
-        is_insisted: whether what is missing is to be computed and stored; the run's own `features.cache=on` was for its
-            training.
+        strategy: the run's freezing strategy.
+        device: where the backbone computes.
+        progress: shows the extraction.
+        is_insisted: whether missing features must be computed and stored; the run's own `features.cache=on` applied to
+            its training.
 
     Raises:
         ValueError: it is insisted on and can't be.
@@ -92,13 +88,13 @@ def evaluation_data(
     return None
 
 
-def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
-    """Returns the prepared datamodule of a folder of photos, whose test split is all that there is to measure on.
+def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
+    """Returns the prepared datamodule of a folder of photos, all of which are its test split.
 
     Args:
-        config: the run's.
-        trained: the run's checkpoint, whose classes the folder may have in part.
-        folder: see `data.folder`.
+        config: the run's config.
+        trained: the run's checkpoint; the folder may have a part of its classes.
+        folder: with a subfolder for each class.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -106,7 +102,7 @@ def another_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
     """
     own = inspect.signature(DataModule).parameters
     options = {key: value for key, value in config["data"].items() if key in own}
-    # Of what one trains on, which here is nothing.
+    # Options of training data, which doesn't exist here.
     options |= {"fraction": 1.0, "shots": None, "cache": "off", "val_fraction": 0, "test_fraction": 0}
     try:
         source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"))

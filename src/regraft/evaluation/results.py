@@ -1,4 +1,4 @@
-"""What an evaluation has found, and the files that keep it."""
+"""The results of an evaluation, and the files that they are written to."""
 
 import csv
 import io
@@ -12,7 +12,7 @@ import numpy as np
 
 from regraft.core.atomic import write_atomically
 from regraft.evaluation.corruptions.errors import CorruptionErrors
-from regraft.evaluation.domain_shift import Shift
+from regraft.evaluation.domain_shift import DomainShift
 from regraft.runs.calibration import Calibration
 from regraft.tasks.class_scores import ClassScores, Scores
 
@@ -22,11 +22,11 @@ PER_CLASS = "per_class.csv"
 
 @dataclass(frozen=True)
 class Robustness:
-    """Errors on corrupted pictures.
+    """Errors on corrupted images.
 
     Attributes:
-        found: of the run.
-        baseline: of the run that they are normalised by; None for none.
+        found: those of the run.
+        baseline: those of the run that normalises them, if any.
     """
 
     found: CorruptionErrors
@@ -35,20 +35,20 @@ class Robustness:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What an evaluation has found.
+    """The results of an evaluation.
 
     Attributes:
         split: `test` or `val`.
-        checkpoint: the file.
-        num_images: of the split.
+        checkpoint: the file that was evaluated.
+        num_images: in the split.
         metrics: such as `test/acc`.
-        undefined: by a metric's name, why it isn't there, or which classes have no say in it.
+        undefined: by metric, why it is undefined, or which classes don't count in it.
         scores: of the split.
-        temperature: that the logits were divided by.
-        calibration: what was fitted now; None if nothing was.
-        robustness: None if it wasn't asked for.
-        shift: what another domain costs; None if it wasn't asked for.
-        scores_there: in the other domain; None if there is none.
+        temperature: divisor of the logits before the softmax.
+        calibration: the temperature that this evaluation fitted, if it did.
+        robustness: None if it wasn't requested.
+        shift: None if it wasn't requested.
+        target_scores: in the target domain, if there is one.
     """
 
     split: str
@@ -60,11 +60,11 @@ class Evaluation:
     temperature: float
     calibration: Calibration | None
     robustness: Robustness | None
-    shift: Shift | None
-    scores_there: Scores | None
+    shift: DomainShift | None
+    target_scores: Scores | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain types only, fit for JSON."""
+        """Returns plain types for JSON."""
         found: dict[str, Any] = {
             "metrics": self.metrics,
             "undefined": self.undefined,
@@ -82,20 +82,20 @@ class Evaluation:
             found["robustness"] = asdict(self.robustness)
         if self.shift is not None:
             rows = [row._asdict() | {"drop": row.drop} for row in self.shift.per_class]
-            here, there = self.shift.here._asdict(), self.shift.there._asdict()
-            found["shift"] = asdict(self.shift) | {"here": here, "there": there, "per_class": rows}
+            source, target = self.shift.source._asdict(), self.shift.target._asdict()
+            found["shift"] = asdict(self.shift) | {"source": source, "target": target, "per_class": rows}
         return found
 
 
-def keep(found: Evaluation, folder: Path) -> None:
-    """Writes `results.json` with all of it and `per_class.csv`, a row a class."""
+def write(found: Evaluation, folder: Path) -> None:
+    """Writes `results.json`, and `per_class.csv` with a row for each class."""
     write_atomically(folder / RESULTS, _json(found.to_dict()).encode())
-    rows = [_row(row, found.scores_there, index) for index, row in enumerate(found.scores.per_class)]
+    rows = [_row(row, found.target_scores, index) for index, row in enumerate(found.scores.per_class)]
     write_atomically(folder / PER_CLASS, _csv(rows).encode())
 
 
 def _triples(confusion: np.ndarray) -> list[list[int]]:
-    """Returns [true class, predicted class, images] of each cell that isn't empty; of many classes few are not."""
+    """Returns [true class, predicted class, images] of each non-empty cell; with many classes most are empty."""
     rows, columns = confusion.nonzero()
     triples: list[list[int]] = np.stack([rows, columns, confusion[rows, columns]], axis=1).tolist()
     return triples
@@ -107,11 +107,11 @@ def _json(found: Mapping[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _row(scores: ClassScores, there: Scores | None, index: int) -> dict[str, Any]:
-    """Returns a class's figures; those of another domain have a name of their own."""
+def _row(scores: ClassScores, target: Scores | None, index: int) -> dict[str, Any]:
+    """Returns the scores of a class; those in the target domain have the prefix `shift/`."""
     row = scores._asdict()
-    if there is not None:
-        row |= {f"shift/{key}": value for key, value in there.per_class[index]._asdict().items() if key != "name"}
+    if target is not None:
+        row |= {f"shift/{key}": value for key, value in target.per_class[index]._asdict().items() if key != "name"}
     return row
 
 

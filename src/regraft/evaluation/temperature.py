@@ -1,8 +1,4 @@
-"""The temperature of a run: fitted on validation, kept in the run's folder, used wherever its probabilities are.
-
-Guo et al., "On Calibration of Modern Neural Networks", ICML 2017. Small files and arrays, no torch; what else is
-measured of probabilities belongs in `scores`.
-"""
+"""Temperature scaling (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017), fitted on validation."""
 
 import logging
 import math
@@ -19,16 +15,16 @@ log = logging.getLogger(__name__)
 
 
 def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -> Calibration:
-    """Returns the temperature at which the log loss of some images is least.
+    """Returns the temperature that minimises the log loss.
 
     Args:
         logits: (num_images, num_classes), finite.
         targets: (num_images,), int64, the true classes.
-        split: what they are of.
-        checkpoint: the file whose logits they are.
+        split: name of the images' split.
+        checkpoint: the file with the model's weights.
 
     Raises:
-        ValueError: there is none: all images are classified correctly, or no better than by chance.
+        ValueError: there is no minimum, as all images are classified correctly, or no better than by chance.
     """
     exact = logits.astype(np.float64)
     true = exact[np.arange(len(targets)), targets]
@@ -38,7 +34,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
             f"calibrate: all {len(targets):,} images of {split} are classified correctly, so no temperature is the "
             "best: the lower, the better. Give more or harder images to fit it on, or leave calibrate out."
         )
-    # The slope of the log loss at an infinite temperature, where every class is equally probable.
+    # The slope of the log loss at an infinite temperature, where all classes are equally probable.
     if (true - exact.mean(1)).mean() <= 0:
         raise ValueError(
             f"calibrate: on {split} the model is no better than chance, so no temperature is the best: the higher, the "
@@ -64,12 +60,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
 
 
 def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Returns probabilities as they are with a temperature, from those without.
-
-    Args:
-        probabilities: (num_images, num_classes), rows that sum to 1.
-        temperature: above 0.
-    """
+    """Returns probabilities at a temperature, (num_images, num_classes), from those at temperature 1."""
     if temperature == 1:
         return probabilities
     with np.errstate(divide="ignore"):

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
-from regraft.evaluation.domain_shift import Shift
+from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.report.terminal import print_line
 from regraft.tasks import classification
@@ -68,18 +68,20 @@ def _classes(found: Evaluation) -> Table:
     return table
 
 
-def _domains(shift: Shift) -> Table:
-    table = Table("", "here", "there", "drop", title="Another domain", title_justify="left")
-    here, there = (f"{each.value:.4f} ({each.low:.4f} to {each.high:.4f})" for each in (shift.here, shift.there))
-    table.add_row("accuracy", here, there, f"{shift.drop:.4f} ({shift.drop_low:.4f} to {shift.drop_high:.4f})")
-    table.add_row("images", f"{shift.here.num_images:,}", f"{shift.there.num_images:,}", "")
+def _domains(shift: DomainShift) -> Table:
+    table = Table("", "source", "target", "drop", title="Domain shift", title_justify="left")
+    source, target = (f"{each.value:.4f} ({each.low:.4f} to {each.high:.4f})" for each in (shift.source, shift.target))
+    table.add_row("accuracy", source, target, f"{shift.drop:.4f} ({shift.drop_low:.4f} to {shift.drop_high:.4f})")
+    table.add_row("images", f"{shift.source.num_images:,}", f"{shift.target.num_images:,}", "")
     shared = [row for row in shift.per_class if row.drop is not None]
     for row in sorted(shared, key=lambda row: row.drop or 0, reverse=True)[:_MAX_CLASSES]:
-        table.add_row(Text(f"recall of {row.name}"), f"{row.recall:.4f}", f"{row.recall_there:.4f}", f"{row.drop:.4f}")
+        table.add_row(
+            Text(f"recall of {row.name}"), f"{row.source_recall:.4f}", f"{row.target_recall:.4f}", f"{row.drop:.4f}"
+        )
     return table
 
 
-def _said_of(shift: Shift) -> Iterator[str]:
+def _said_of(shift: DomainShift) -> Iterator[str]:
     if shift.lacking:
         shown = ", ".join(shift.lacking[:10]) + (", ..." if len(shift.lacking) > 10 else "")
         yield f"The other domain has no image of {shown}; both accuracies are those of its classes alone."

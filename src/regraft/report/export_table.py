@@ -5,8 +5,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from regraft.deployment.export.parity import Answers
-from regraft.deployment.export.sample_images import Pictures
+from regraft.deployment.export.sample_images import SampleImages
+from regraft.deployment.export.verify import OutputComparison
 from regraft.deployment.export.write import Exported
 
 
@@ -25,7 +25,7 @@ def show(exported: Exported) -> None:
     console.print(f"Wrote {exported.target}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _add_measured(table: Table, measured: Answers, pictures: Pictures) -> None:
+def _add_measured(table: Table, measured: OutputComparison, pictures: SampleImages) -> None:
     table.add_section()
     table.add_row("int8 measured on", f"{pictures.num:,} {pictures.what}")
     table.add_row("largest difference of a logit, int8", f"{measured.difference:.2g}")

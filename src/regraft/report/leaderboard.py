@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from regraft.evaluation.compare.leaderboard import Leaderboard, Row
+from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.report.axes import shortened
 from regraft.report.leaderboard_plots import against_cost, parallel
 from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences, verdict
@@ -54,7 +54,7 @@ def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: l
         console.print(plain_cell(f"     {'; '.join(parts)}"), style=_style(row), soft_wrap=True)
 
 
-def _style(row: Row) -> str | None:
+def _style(row: LeaderboardRow) -> str | None:
     is_ahead = row.rank == 1 or (row.comparison is not None and row.comparison.verdict == "not told apart")
     return "bold" if is_ahead else "dim" if row.rank is None else None
 

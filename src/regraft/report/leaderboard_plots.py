@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.config.nested import ABSENT
-from regraft.evaluation.compare.leaderboard import Leaderboard, Row
+from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.parameters import comparable, is_number, text_of
 from regraft.evaluation.compare.statistics import Figure
 from regraft.report.axes import Axis, Tick, numeric_axis, shortened
@@ -29,7 +29,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Point:
+class ScatterPoint:
     """A configuration by cost: places in [0, 1], those of a standard deviation below and above, and its rank."""
 
     name: str
@@ -47,7 +47,7 @@ class Scatter:
 
     x: Axis
     y: Axis
-    points: tuple[Point, ...]
+    points: tuple[ScatterPoint, ...]
 
 
 def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
@@ -69,7 +69,7 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     return axes, sorted(lines, key=lambda line: (line.is_leader, line.shade))
 
 
-def against_cost(board: Leaderboard, name: str, cost: Callable[[Row], Figure | None]) -> Scatter | None:
+def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow], Figure | None]) -> Scatter | None:
     """Returns the metric against what rows cost; None unless two rows differ in it.
 
     Args:
@@ -90,7 +90,7 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[Row], Figure | N
     points = []
     for row, value, found, (low, high), shade in zip(rows, costs, figures, ends, shades, strict=True):
         places = (x.place(value), y.place(found.mean), y.place(low), y.place(high))
-        points.append(Point(name_of_row(board, row), *places, shade, row.rank))
+        points.append(ScatterPoint(name_of_row(board, row), *places, shade, row.rank))
     return Scatter(x, y, tuple(reversed(points)))
 
 
@@ -110,7 +110,7 @@ def _order(value: Any) -> tuple[bool, float, str]:
     return (not is_number(value), float(value) if is_number(value) else 0.0, str(value))
 
 
-def _shades(board: Leaderboard, rows: Sequence[Row]) -> list[int]:
+def _shades(board: Leaderboard, rows: Sequence[LeaderboardRow]) -> list[int]:
     """Returns how good each row is among all, in five steps, 4 the best."""
     sign = 1 if higher_is_better(board.metric) else -1
     means = [sign * row.figures[board.metric].mean for row in rows]

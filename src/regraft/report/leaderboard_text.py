@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from regraft.evaluation.compare.leaderboard import Leaderboard, Row
+from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.paired import Comparison
 from regraft.evaluation.compare.parameters import text_of
 from regraft.evaluation.compare.statistics import LEVEL, Figure
@@ -26,7 +26,7 @@ def headings(board: Leaderboard) -> list[str]:
     ]
 
 
-def cells(board: Leaderboard, row: Row) -> list[str]:
+def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
     """Returns a row as one reads it."""
     found = row.figures.get(board.metric)
     return [
@@ -42,7 +42,7 @@ def cells(board: Leaderboard, row: Row) -> list[str]:
     ]
 
 
-def verdict(row: Row) -> str:
+def verdict(row: LeaderboardRow) -> str:
     """Returns what the comparison with the leader came to."""
     if row.comparison is None:
         return "leader" if row.rank == 1 else ""
@@ -50,7 +50,7 @@ def verdict(row: Row) -> str:
     return row.comparison.verdict + ("" if p is None else f" (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})")
 
 
-def name_of_row(board: Leaderboard, row: Row) -> str:
+def name_of_row(board: Leaderboard, row: LeaderboardRow) -> str:
     """Returns what a configuration is told by: `optimizer.lr=0.01 freezing=lp_ft`; of a single one its run's name."""
     pairs = zip(board.parameters, map(text_of, row.values), strict=True)
     text = " ".join(f"{name}={value}" for name, value in pairs if value)
@@ -151,7 +151,7 @@ def _mean_and_std(found: Figure | None) -> tuple[float | None, float | None]:
     return (None, None) if found is None else (found.mean, found.std)
 
 
-def _against_leader(row: Row) -> list[Any]:
+def _against_leader(row: LeaderboardRow) -> list[Any]:
     """Returns difference, its interval, p, verdict and method."""
     if row.comparison is None:
         return [None, None, None, None, "leader" if row.rank == 1 else "", ""]

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from regraft.data.findings import counted, readable
-from regraft.deployment.predict.results import Prediction, Tally
+from regraft.deployment.predict.results import Prediction, PredictionSummary
 from regraft.report.run_table import plain_cell
 
 _MAX_CLASSES = 30
@@ -14,7 +14,7 @@ _MAX_CLASSES = 30
 _WIDTH = 160
 
 
-def show(tally: Tally, *, is_kept: bool) -> None:
+def show(tally: PredictionSummary, *, is_kept: bool) -> None:
     """Prints the first pictures with their most probable classes; of many, how many there are of each class too.
 
     Args:
@@ -33,7 +33,7 @@ def show(tally: Tally, *, is_kept: bool) -> None:
         console.print(_classes(tally))
 
 
-def show_rest(tally: Tally, notes: Iterable[str], console: Console) -> None:
+def show_rest(tally: PredictionSummary, notes: Iterable[str], console: Console) -> None:
     """Prints what couldn't be predicted and what was passed over."""
     if tally.num_bad and tally.num > 1:  # a single one's error is the command's
         _print(console, f"{tally.num_bad:,} of {counted(tally.num, 'picture')} couldn't be predicted:")
@@ -61,7 +61,7 @@ def _pictures(predictions: list[Prediction]) -> Table:
     return table
 
 
-def _classes(tally: Tally) -> Table:
+def _classes(tally: PredictionSummary) -> Table:
     table = Table(title="Pictures of each class", title_justify="left")
     table.add_column("class", overflow="fold")
     for heading in ("pictures", "share", "mean probability"):

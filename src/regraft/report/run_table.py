@@ -27,7 +27,7 @@ _NAMES = {"NoFreezing": "none", "LPFT": "lp_ft"}
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRow:
     """A run's line: all text."""
 
     name: str
@@ -44,12 +44,12 @@ class Row:
         return "\n".join(astuple(self)).lower()
 
 
-def row_of(run: Run, output_dir: Path) -> Row:
+def row_of(run: Run, output_dir: Path) -> RunRow:
     """Returns a run's line; what can't be read is blank."""
     config, problem = _config(run)
     state, tail = run_state.read(run), _tail(run)
     started = last_started(run)
-    return Row(
+    return RunRow(
         name=name_of(run, output_dir),
         state=problem or state_text(state, tail),
         data=_name(config, "data"),
@@ -77,7 +77,7 @@ def state_text(state: RunState, tail: Sequence[dict[str, str]] = ()) -> str:
     return word if state.status == "running" or not state.reason else f"{word}: {state.reason}"
 
 
-def show(rows: Sequence[Row], num_all: int, place: Path) -> None:
+def show(rows: Sequence[RunRow], num_all: int, place: Path) -> None:
     """Prints the rows, and how many of how many there are.
 
     Args:

@@ -1,4 +1,4 @@
-"""How far an accuracy, and the confidence of each answer, can be trusted; by numpy and scipy."""
+"""The confidence interval of an accuracy, and the reliability diagram of a classifier's confidences."""
 
 from dataclasses import dataclass
 
@@ -32,16 +32,16 @@ class Bins:
 
 
 def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = NUM_BINS) -> Bins:
-    """Returns how often a classifier is right, by how sure it is (Guo et al., 2017).
+    """Returns the reliability diagram of a classifier (Guo et al., 2017).
 
     Args:
         confidences: (num_images,), the probability of each predicted class, in (0, 1].
         is_right: (num_images,), bool.
-        num_bins: how many.
+        num_bins: number of bins.
     """
-    places = np.clip(np.ceil(confidences * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
-    counts = np.bincount(places, minlength=num_bins)
-    sums = [np.bincount(places, values, minlength=num_bins) for values in (confidences, is_right)]
+    bins = np.clip(np.ceil(confidences * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    sums = [np.bincount(bins, values, minlength=num_bins) for values in (confidences, is_right)]
     confidence, accuracy = (total / np.maximum(counts, 1) for total in sums)
     return Bins(counts, confidence, accuracy)
 

@@ -23,12 +23,12 @@ from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.models.freezing import phases as phases_of
 from regraft.training.feature_policy import (
-    between_steps,
     draws_views,
-    obstacle,
     require_full_batch,
+    step_level_option,
     trains_head_only,
-    waste,
+    why_not_cacheable,
+    why_not_worthwhile,
 )
 from regraft.training.optim import LBFGS
 
@@ -128,7 +128,7 @@ def feature_plan(
             parts = cut_phases(phases, names, max_epochs, start_epoch, frozen.costs)
             # A checkpoint from between two steps of an epoch is none from between two batches of one step.
             was_one_batch = earlier is None or earlier.get("one_batch_per_epoch", False)
-            is_whole = is_full_batch or (between_steps(config) is None and was_one_batch)
+            is_whole = is_full_batch or (step_level_option(config) is None and was_one_batch)
             plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
             if start_epoch and not plan.depths and cut_phases(phases, names, max_epochs, 0, frozen.costs)[0].depth:
                 # No reason to refuse a run that has been accepted when it started.
@@ -147,7 +147,7 @@ def feature_plan(
 def _say_between_steps(config: Config, plan: FeaturePlan | None) -> None:
     if plan is None or not any(part.depth == len(plan.frozen.stage_names) for part in plan.stretches):
         return
-    key = between_steps(config)
+    key = step_level_option(config)
     if key is not None:
         log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
 
@@ -165,7 +165,7 @@ def require_storable_if_wanted(
     is_full_batch = _is_full_batch(config)
     if is_full_batch:
         require_full_batch(config, backbone, augment, [factors for _, factors in phases])
-    reason = obstacle(settings, config, augment, frozen_depth(phases[0][1], backbone.stage_names))
+    reason = why_not_cacheable(settings, config, augment, frozen_depth(phases[0][1], backbone.stage_names))
     if reason is not None:
         _require_not_wanted(settings, augment, reason, is_full_batch=is_full_batch)
     return reason
@@ -184,7 +184,7 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
     if is_decided or plan.is_required:
         return None
     views = {split: plan.views(split) for split in plan.images.sizes if split != "test"}
-    return waste(config, plan.frozen, plan.stretches, views)
+    return why_not_worthwhile(config, plan.frozen, plan.stretches, views)
 
 
 def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:

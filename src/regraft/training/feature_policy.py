@@ -37,7 +37,7 @@ _AT_ENDS_OF_EPOCHS = (Stability, EarlyStopping)
 _CHANGE_WHAT_IS_FROZEN = (StochasticWeightAveraging, ModelPruning)
 
 
-def between_steps(config: Config) -> str | None:
+def step_level_option(config: Config) -> str | None:
     """Returns a key by which the config asks something of Lightning between two steps; None if an epoch may be a batch.
 
     Args:
@@ -84,7 +84,9 @@ def draws_views(settings: FeatureSettings, augment: Augment) -> bool:
     return settings.views > 0 and not (is_none(augment) or is_flip_only(augment))
 
 
-def obstacle(settings: FeatureSettings, config: Config, augment: Augment, first_frozen_depth: int) -> str | None:
+def why_not_cacheable(
+    settings: FeatureSettings, config: Config, augment: Augment, first_frozen_depth: int
+) -> str | None:
     """Returns why features can't be stored, None if they can; always a sentence of its own."""
     if settings.cache == "off":
         return "features.cache=off."
@@ -116,7 +118,7 @@ def trains_head_only(phases: Sequence[tuple[int, Mapping[str, float]]], backbone
     return all(frozen_depth(factors, names) == len(names) for _, factors in phases)
 
 
-def waste(
+def why_not_worthwhile(
     config: Config, frozen: FeatureCache, stretches: Sequence[CutPhase], views: Mapping[str, Sequence[Any]]
 ) -> str | None:
     """Returns why storing doesn't pay, None if it does.

@@ -17,7 +17,7 @@ from regraft.runs.folder import Run, find_checkpoint
 from regraft.runs.provenance import Session
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training.lightning import interruptible
-from regraft.training.results import final_metrics, keep_tensors, log_hyperparameters, results_of, saved_before
+from regraft.training.results import earlier_checkpoint, final_metrics, log_hyperparameters, results_of, write_tensors
 
 if TYPE_CHECKING:
     from regraft.runs.checkpoint import Checkpoint
@@ -199,7 +199,7 @@ def _end(
     if parts.data.skipped:
         results["num_skipped_images"] = len(parts.data.skipped)
     if not trainer.fast_dev_run:
-        keep_tensors(parts.module, run)
+        write_tensors(parts.module, run)
     run.write_results(results)
     log_hyperparameters(loggers, config, results)
 
@@ -252,7 +252,7 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
         with interruptible(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
     except DivergedError as error:
-        raise ValueError(f"{error} {saved_before(run, error.step)}") from error
+        raise ValueError(f"{error} {earlier_checkpoint(run, error.step)}") from error
     except StoppedBySignal as stopped:
         saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
         log.info(

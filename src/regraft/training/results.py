@@ -29,7 +29,7 @@ def final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str
     return dict(found[0]) if found else {}
 
 
-def saved_before(run: Run, step: int) -> str:
+def earlier_checkpoint(run: Run, step: int) -> str:
     """Returns which checkpoint of a run is from before a step's weights, one sentence.
 
     Args:
@@ -72,7 +72,7 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     }
 
 
-def keep_tensors(module: Any, run: Run) -> None:
+def write_tensors(module: Any, run: Run) -> None:
     """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
     from safetensors.torch import save
 

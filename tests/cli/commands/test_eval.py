@@ -76,7 +76,7 @@ def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, mo
     expected = regraft.evaluate(there)
     assert "of its own" not in caplog.text
     regraft.evaluate([*there, "split=val"])
-    assert "The data has no val split of its own: 10 of its 120 images, drawn for one, are measured." in caplog.text
+    assert "The data has no val split of its own: 10 of its 120 images, drawn for one, are evaluated." in caplog.text
     read = FolderSource.splits
 
     def last_class_first(source: FolderSource) -> Splits:
@@ -125,10 +125,10 @@ def test_another_domain_may_lack_classes(run, tmp_path, capsys):
     folder = next(Path("outputs/eval").glob("*"))
     found = json.loads((folder / "results.json").read_text())
     shift = found["shift"]
-    assert shift["there"]["num_images"] == 12
+    assert shift["target"]["num_images"] == 12
     of_both = sum(row["num_images"] for row in found["per_class"][3:5])
-    assert shift["here"]["num_images"] == of_both
-    assert shift["drop"] == pytest.approx(shift["here"]["value"] - shift["there"]["value"])
+    assert shift["source"]["num_images"] == of_both
+    assert shift["drop"] == pytest.approx(shift["source"]["value"] - shift["target"]["value"])
     with (folder / "per_class.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["shift/num_images"] for row in rows] == ["0", "0", "0", "6", "6", "0", "0", "0", "0", "0"]

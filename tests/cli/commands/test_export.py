@@ -144,7 +144,7 @@ def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeyp
         (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Fix: another output="),
         (["format=onnx", "images=nowhere"], "images: there is no folder nowhere"),
         (["format=onnx", "class_names=[a]"], "class_names: got 1; the run has 10 classes"),
-        (["format=onnx", "class_names=[a,a,c,d,e,f,g,h,i,j]"], "one and the same label"),
+        (["format=onnx", "class_names=[a,a,c,d,e,f,g,h,i,j]"], "the same label"),
         (["format=onnx", "class_names=[a,b,c,d,e,f,g,h,i,null]"], "class_names: got .*; allowed: a list of names"),
         (["format=onnx", "output=a.onnx", "output=b.onnx"], "output: it is given 2 times"),
         (["format=onnx", "format=safetensors"], "format: it is given 2 times"),
@@ -177,5 +177,5 @@ def test_an_unfinished_run_is_refused(run):
 
 def test_onnx_that_isnt_installed_is_named_with_the_extra(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ValueError, match=r"it needs onnxscript. Fix: pip install 'regraft\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"onnxscript isn't installed. Fix: pip install 'regraft\[onnx\]'"):
         regraft.export([f"run={run.path}", "format=onnx"])

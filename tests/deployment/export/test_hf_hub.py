@@ -7,7 +7,7 @@ import torch
 from regraft.core.types import Backbone, InputSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub
-from regraft.deployment.export.metadata import Description
+from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.network import Network
 from regraft.models.backbones import timm as timm_backbones
 from regraft.models.heads import Cosine, Linear
@@ -21,8 +21,8 @@ def trained(backbone: Backbone, head: torch.nn.Module) -> Classifier:
     return Classifier(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, "center_crop", 1.5, None)
 
 
-def described(model: Classifier, architecture: dict) -> Description:
-    return Description(
+def described(model: Classifier, architecture: dict) -> ExportMetadata:
+    return ExportMetadata(
         architecture, model.input_spec, model.eval_view, model.class_names, 1.5, "1", "bugs/1", {"test/acc": 0.5}
     )
 

@@ -6,9 +6,9 @@ from regraft.deployment.export.metadata import require_distinct
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        (["ant", "bee", "ant"], r"one and the same label: 0 \('ant'\) and 2 \('ant'\)"),
+        (["ant", "bee", "ant"], r"the same label: 0 \('ant'\) and 2 \('ant'\)"),
         (["bee", "red  ant", "red ant "], r"1 \('red  ant'\) and 2 \('red ant '\)"),
-        (["caf\u00e9", "cafe\u0301"], "one and the same label"),
+        (["caf\u00e9", "cafe\u0301"], "the same label"),
         (["ant", " "], "class 1 is called ' ', which is blank"),
     ],
 )

@@ -32,6 +32,6 @@ def test_a_folder_without_images_is_refused(tmp_path):
 
 
 def test_made_pictures_are_of_several_sizes_and_always_the_same():
-    first, again = (list(sample_images.made(1)) for _ in range(2))
+    first, again = (list(sample_images.generated(1)) for _ in range(2))
     assert len({picture.shape for picture in first}) > 10
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))

@@ -100,7 +100,7 @@ def test_stdin_is_read_as_it_is_wanted(monkeypatch):
     ("text", "sentence"),
     [
         ("nowhere.jpg", "no file or folder"),
-        ("http://x/a.jpg", "files only"),
+        ("http://x/a.jpg", "local files"),
         ("x" * 300, r"can't read x+ \(File name too long\)"),
     ],
 )

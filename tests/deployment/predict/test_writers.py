@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from regraft.deployment.predict import writers
-from regraft.deployment.predict.results import NUM_BAD, NUM_FIRST, Prediction, Tally, answers
+from regraft.deployment.predict.results import NUM_BAD, NUM_FIRST, Prediction, PredictionSummary, to_predictions
 from regraft.deployment.predict.writers import require_output, writing
 
 NAMES = ["a, b.jpg", "new\nline.jpg", "caf\udce9.jpg", "é.jpg"]
@@ -19,7 +19,7 @@ CLASSES = ("ant", "b,e\ne", "cat")
 
 def predictions() -> list[Prediction]:
     rows = np.array([[0.2, 0.7, 0.1], [0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3]], np.float32)
-    return [*answers(NAMES, rows, CLASSES, 2), Prediction("bad.jpg", error="zero bytes")]
+    return [*to_predictions(NAMES, rows, CLASSES, 2), Prediction("bad.jpg", error="zero bytes")]
 
 
 def written(name: str) -> Path:
@@ -38,9 +38,9 @@ def test_the_most_probable_come_first_and_of_equals_the_first_class():
 
 
 def test_what_is_no_number_is_no_answer():
-    good, bad = answers(["a", "b"], np.array([[1, 0], [np.nan, np.nan]], np.float32), ("ant", "bee"), 2)
+    good, bad = to_predictions(["a", "b"], np.array([[1, 0], [np.nan, np.nan]], np.float32), ("ant", "bee"), 2)
     assert (good.class_name, good.error) == ("ant", None)
-    assert (bad.class_name, bad.error) == (None, "the model's probabilities are no numbers")
+    assert (bad.class_name, bad.error) == (None, "the model's probabilities are NaN or infinite")
 
 
 def test_csv_and_parquet_hold_the_same_rows():
@@ -97,7 +97,7 @@ def test_what_can_not_be_written_is_said_before(monkeypatch):
 
 
 def test_a_tally_stays_small():
-    tally = Tally()
+    tally = PredictionSummary()
     for _ in range(50):
         tally.add(predictions())
     assert (tally.num, tally.num_bad, len(tally.first), len(tally.bad)) == (250, 50, NUM_FIRST, NUM_BAD)

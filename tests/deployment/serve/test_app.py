@@ -10,14 +10,14 @@ import pytest
 from helpers.serving_photos import LIMITS, colour_model, photo
 from regraft.deployment.serve.app import make_app
 from regraft.deployment.serve.limits import Hosts
-from regraft.deployment.serve.worker import Answerer
+from regraft.deployment.serve.worker import PredictionWorker
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}
 
 
 def test_photos_are_answered_in_their_order_with_probabilities(ask):
     files = [("photos", (f"{colour}.png", photo(colour))) for colour in ("blue", "red")]
-    answers = ask("POST", "/predict", files=files).json()["answers"]
+    answers = ask("POST", "/predict", files=files).json()["predictions"]
     assert [(answer["name"], answer["class_name"]) for answer in answers] == [("blue.png", "blue"), ("red.png", "red")]
     assert sum(guess["probability"] for guess in answers[0]["top"]) == pytest.approx(1)
     assert answers[0]["confidence"] == answers[0]["top"][0]["probability"]
@@ -27,7 +27,7 @@ def test_a_bad_photo_among_good_ones_has_an_error_of_its_own(ask):
     files = [("photos", ("a.jpg", b"text")), ("photos", ("b.png", photo("green")))]
     answer = ask("POST", "/predict", files=files)
     assert answer.status_code == 200
-    bad, good = answer.json()["answers"]
+    bad, good = answer.json()["predictions"]
     assert bad["error"].startswith("The file can't be read as a photo")
     assert (good["class_name"], good["error"]) == ("green", None)
 
@@ -36,7 +36,7 @@ def test_a_bad_photo_among_good_ones_has_an_error_of_its_own(ask):
     ("content", "status", "sentence"),
     [
         (b"", 400, "The file is empty."),
-        (b"a text renamed", 415, "can't be read as a photo: it is no picture"),
+        (b"a text renamed", 415, "can't be read as a photo: it is not an image"),
         (photo()[:50], 415, "can't be read as a photo"),
         (photo(size=(200, 100)), 413, r"too large: it has 0.02 megapixels; allowed: 0.01"),
         (b"x" * 300_000, 413, "The request is too large; allowed: 0.2 MB in all."),
@@ -106,7 +106,7 @@ def test_what_is_under_way_when_the_server_ends_is_told(app):
 
     answer, body = asyncio.run(ended())
     assert answer["status"] == 503
-    assert b"The server is being ended." in body["body"]
+    assert b"The server is shutting down." in body["body"]
 
 
 @pytest.mark.parametrize(
@@ -126,13 +126,13 @@ def test_a_photo_without_memory_is_turned_away(ask, monkeypatch, place, error):
     monkeypatch.setattr(place, fail)
     answer = ask("POST", "/predict", files={"photos": ("a.png", photo())})
     assert answer.status_code == 503
-    assert "The server has no memory for it now" in answer.json()["detail"]
+    assert "The server is out of memory" in answer.json()["detail"]
 
 
 def test_a_strip_of_pixels_is_answered_by_its_middle():
     # Resized whole, its shorter side to that of the model, it would take gigabytes.
     strip = photo("blue", (6_000_000, 1))
-    (answer,) = asyncio.run(Answerer(colour_model(), 6_000_000).answers([("strip.png", io.BytesIO(strip))]))
+    (answer,) = asyncio.run(PredictionWorker(colour_model(), 6_000_000).predict([("strip.png", io.BytesIO(strip))]))
     assert answer.class_name == "blue"
 
 
@@ -150,10 +150,10 @@ def test_a_program_that_draws_is_not_run(ask, monkeypatch):
         ("GET", "/predict", {}, 405, "GET isn't allowed here; allowed: POST."),
         ("GET", "/nowhere", {}, 404, "There is no such page"),
         ("POST", "/predict", {"json": {}}, 415, "multipart/form-data"),
-        ("POST", "/predict", {"files": {"a": (None, "b")}}, 400, "No photo came"),
+        ("POST", "/predict", {"files": {"a": (None, "b")}}, 400, "No photo was sent"),
         ("POST", "/predict", {"files": [("photos", ("a", b"b"))] * 4}, 413, "Too many photos at once; allowed: 3."),
         ("POST", "/predict", {"headers": FORM, "content": b"y"}, 400, "The form can't be read"),
-        ("POST", "/predict", {"headers": {"sec-fetch-site": "cross-site"}}, 403, "Other sites' pages"),
+        ("POST", "/predict", {"headers": {"sec-fetch-site": "cross-site"}}, 403, "Pages of other sites"),
         ("POST", "/predict", {"headers": {"content-length": "9" * 30}}, 413, "too large"),
     ],
 )
@@ -180,8 +180,8 @@ def test_an_upload_that_takes_too_long_is_ended(app, ask, monkeypatch):
 
 def test_more_requests_than_may_wait_are_turned_away_and_later_ones_are_not(app, monkeypatch):
     is_let_go = threading.Event()
-    answered = Answerer._answers
-    monkeypatch.setattr(Answerer, "_answers", lambda *given: is_let_go.wait(10) and answered(*given))
+    answered = PredictionWorker._predict
+    monkeypatch.setattr(PredictionWorker, "_predict", lambda *given: is_let_go.wait(10) and answered(*given))
 
     async def sent():
         transport = httpx.ASGITransport(app)
@@ -203,10 +203,10 @@ def test_more_requests_than_may_wait_are_turned_away_and_later_ones_are_not(app,
 
 
 def test_what_nobody_foresaw_says_nothing_of_the_machine(ask, monkeypatch):
-    monkeypatch.setattr(Answerer, "_answers", lambda *given: 1 / 0)
+    monkeypatch.setattr(PredictionWorker, "_predict", lambda *given: 1 / 0)
     answer = ask("POST", "/predict", files={"photos": ("a.png", photo())})
     assert answer.status_code == 500
-    assert answer.json() == {"detail": "Something went wrong here; the server's own log says what."}
+    assert answer.json() == {"detail": "Something went wrong in the server; its log says what."}
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/style.css", "/page.js", "/openapi.json"])

@@ -10,7 +10,7 @@ from helpers.made_runs import made_run
 from regraft.report.run.curves import charts, phase_starts, stages_of, training_map
 from regraft.report.run.errors import class_values, errors_of
 from regraft.report.run.record import read_record
-from regraft.report.run.render import Seen, heatmap, to_html, to_markdown
+from regraft.report.run.render import ShownImage, heatmap, to_html, to_markdown
 from regraft.report.run.summary import verdict
 from regraft.report.run.writing import findings_of, write_report
 from regraft.runs.predictions import Predictions, write
@@ -97,7 +97,7 @@ def test_names_are_text_whatever_they_hold():
     evil = "<script>alert(1)</script>"
     record = read_record(made_run(f"x{'<b>'}y"))
     record = replace(record, class_names=(evil, "b|c"), predictions=said([0, 1], [1, 1]), skipped={evil: evil})
-    seen = {0: Seen(np.zeros((4, 4, 3), np.uint8), evil, np.ones((4, 4), np.float32))}
+    seen = {0: ShownImage(np.zeros((4, 4, 3), np.uint8), evil, np.ones((4, 4), np.float32))}
     errors = errors_of(record.predictions, record.class_names)
     page = to_html(record, errors, seen, {"gallery": evil})
     assert evil not in page

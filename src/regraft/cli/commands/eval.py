@@ -20,7 +20,7 @@ from regraft.runs.find import find_run
 from regraft.runs.folder import find_checkpoint, run_of
 
 if TYPE_CHECKING:
-    from regraft.evaluation.evaluator import Logits, Measuring
+    from regraft.evaluation.evaluator import Evaluator, Logits
     from regraft.evaluation.results import Evaluation
     from regraft.runs.calibration import Calibration
 
@@ -43,11 +43,11 @@ def evaluate_job(composed: DictConfig) -> dict[str, float]:
     """Evaluates the config that Hydra composed; prints what was found and keeps it in the folder that Hydra made."""
     hydra = HydraConfig.get()
     found = _evaluate(composed, hydra.overrides.task)
-    from regraft.evaluation.results import keep
+    from regraft.evaluation.results import write as write_evaluation
     from regraft.report import evaluation_table
 
     folder = Path(hydra.runtime.output_dir)
-    keep(found, folder)
+    write_evaluation(found, folder)
     evaluation_table.show(found, folder)
     return found.metrics
 
@@ -63,8 +63,8 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     """
     what = asked(composed)
     with quick_imports():
-        from regraft.evaluation.evaluator import Measuring
-        from regraft.evaluation.from_config import another_domain
+        from regraft.evaluation.evaluator import Evaluator
+        from regraft.evaluation.from_config import target_domain
         from regraft.runs.checkpoint import read
         from regraft.training.lightning import quiet_lightning
 
@@ -74,46 +74,46 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     quiet_lightning()
     splits = [what.split, *(["val"] if what.calibrates and what.split != "val" else [])]
     is_insisted = OmegaConf.select(composed, "features.cache") in ("on", True)
-    measuring = Measuring(config, checkpoint, splits, is_insisted=is_insisted)
-    there = None if what.shift is None else another_domain(config, checkpoint, what.shift)
-    return _measured(measuring, what, there, trust)
+    evaluator = Evaluator(config, checkpoint, splits, is_insisted=is_insisted)
+    target = None if what.shift is None else target_domain(config, checkpoint, what.shift)
+    return _measured(evaluator, what, target, trust)
 
 
-def _measured(measuring: "Measuring", what: EvaluateOptions, there: Any, trust: Sequence[str]) -> "Evaluation":
+def _measured(evaluator: "Evaluator", what: EvaluateOptions, target: Any, trust: Sequence[str]) -> "Evaluation":
     """Measures what is asked for.
 
     Args:
-        measuring: the checkpoint with its data.
+        evaluator: the checkpoint with its data.
         what: is asked for.
-        there: the datamodule of another domain; None for none.
+        target: the datamodule of the target domain, if any.
         trust: further modules whose classes the baseline's checkpoint may name.
     """
     from regraft.evaluation.corruptions.errors import summary
-    from regraft.evaluation.domain_shift import shift
+    from regraft.evaluation.domain_shift import domain_shift
     from regraft.evaluation.results import Evaluation, Robustness
     from regraft.runs.calibration import temperature_of
 
-    path, class_names = measuring.checkpoint.path, measuring.checkpoint.class_names
+    path, class_names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
     # Before anything is computed: it may be damaged.
     temperature = 1.0 if what.calibrates else temperature_of(run_of(path), path)
-    logged, logits = measuring.split(what.split)
+    logged, logits = evaluator.split(what.split)
     calibration = None
     if what.calibrates:
-        calibration = _calibrated(logits if what.split == "val" else measuring.split("val")[1], measuring)
+        calibration = _calibrated(logits if what.split == "val" else evaluator.split("val")[1], evaluator)
         temperature = calibration.temperature
     found = logits.scores(temperature, class_names)
     metrics = logged | _prefixed(found.metrics, what.split, logged)
     undefined = _prefixed(found.undefined, what.split)
-    difference, scores_there, robustness = None, None, None
-    if there is not None:
-        others = measuring.other(there)
-        scores_there = others.scores(temperature, class_names)
-        difference = shift(logits.predicted, logits.targets, others.predicted, others.targets, class_names)
-        metrics |= _prefixed(scores_there.metrics, "shift") | {"shift/acc_drop": difference.drop}
-        undefined |= _prefixed(scores_there.undefined, "shift")
+    difference, target_scores, robustness = None, None, None
+    if target is not None:
+        others = evaluator.other(target)
+        target_scores = others.scores(temperature, class_names)
+        difference = domain_shift(logits.predicted, logits.targets, others.predicted, others.targets, class_names)
+        metrics |= _prefixed(target_scores.metrics, "shift") | {"shift/acc_drop": difference.drop}
+        undefined |= _prefixed(target_scores.undefined, "shift")
     if what.is_robustness:
-        baseline = None if what.baseline is None else measuring.corruptions_of(what.split, what.baseline, trust)
-        robustness = Robustness(measuring.corruptions(what.split), baseline)
+        baseline = None if what.baseline is None else evaluator.corruptions_of(what.split, what.baseline, trust)
+        robustness = Robustness(evaluator.corruptions(what.split), baseline)
         sums, lacking = summary(robustness.found, baseline)
         metrics |= _prefixed(sums, what.split)
         undefined |= _prefixed(lacking, what.split)
@@ -128,11 +128,11 @@ def _measured(measuring: "Measuring", what: EvaluateOptions, there: Any, trust: 
         calibration=calibration,
         robustness=robustness,
         shift=difference,
-        scores_there=scores_there,
+        target_scores=target_scores,
     )
 
 
-def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
+def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
     """Returns the temperature that fits validation, having kept it in the run's folder, if the checkpoint has one.
 
     One that was fitted on other data than the run's, or on a part of it, holds for this evaluation only.
@@ -140,7 +140,7 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
     from regraft.evaluation import temperature as calibration
     from regraft.runs.calibration import write
 
-    checkpoint = measuring.checkpoint.path
+    checkpoint = evaluator.checkpoint.path
     fitted = calibration.fit(logits.values, logits.targets, "val", checkpoint)
     run = run_of(checkpoint)
     if run is None:
@@ -148,7 +148,7 @@ def _calibrated(logits: "Logits", measuring: "Measuring") -> "Calibration":
             "%s lies in no run's folder, so the temperature %.4f holds for this evaluation only.",
             *(checkpoint, fitted.temperature),
         )
-    elif not measuring.is_on_all_own_data:
+    elif not evaluator.is_on_all_own_data:
         log.warning(
             "The temperature %.4f was fitted on other data than the run's, or on a part of it, so it holds for this "
             "evaluation only.",

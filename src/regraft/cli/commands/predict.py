@@ -18,7 +18,7 @@ from regraft.runs.arguments import require_run, with_checkpoint
 
 if TYPE_CHECKING:
     from regraft.deployment.predict.inputs import Inputs
-    from regraft.deployment.predict.results import Tally
+    from regraft.deployment.predict.results import PredictionSummary
 
 _DETAILS = """
 run=RUN        a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
@@ -86,8 +86,8 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         from regraft.data.findings import counted
         from regraft.deployment.load import device_named
         from regraft.deployment.predict.features import model_and_features
-        from regraft.deployment.predict.pipeline import predicted, require_options
-        from regraft.deployment.predict.results import Tally
+        from regraft.deployment.predict.pipeline import predict_batches, require_options
+        from regraft.deployment.predict.results import PredictionSummary
         from regraft.deployment.predict.writers import STDOUT
         from regraft.report import prediction_table
 
@@ -106,11 +106,11 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     # What is shown besides the answers mustn't be mixed with them.
     said = Console(stderr=output == STDOUT)
     progress = image_progress_bar(is_shown=said.is_terminal, title="Predicting", console=said)
-    tally = Tally()
+    tally = PredictionSummary()
     pictures = ((picture.name, picture.path) for picture in inputs.pictures)
     with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:
         try:
-            for batch in predicted(model, pictures, features=features, **options):
+            for batch in predict_batches(model, pictures, features=features, **options):
                 write(batch)
                 tally.add(batch)
                 count(len(batch))
@@ -138,7 +138,7 @@ def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[
     return writing(Path(output).expanduser(), top_k)
 
 
-def _require_any(tally: "Tally") -> None:
+def _require_any(tally: "PredictionSummary") -> None:
     """Refuses to end as if it had worked, when nothing has.
 
     Raises:

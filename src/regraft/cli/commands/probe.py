@@ -24,7 +24,7 @@ from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
     from regraft.training.probe.fit import HeadFit
-    from regraft.training.probe.setup import Point
+    from regraft.training.probe.setup import GridPoint
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     return run
 
 
-def best_of(fits: "dict[Point, HeadFit]") -> "Point":
+def best_of(fits: "dict[GridPoint, HeadFit]") -> "GridPoint":
     """Returns the head with the highest validation accuracy; of equals, the one with the lowest validation loss.
 
     Raises:
@@ -100,13 +100,13 @@ def best_of(fits: "dict[Point, HeadFit]") -> "Point":
     return min(sound, key=lambda point: (-fits[point].val_acc, fits[point].val_loss))
 
 
-def _points(composed: DictConfig) -> "list[Point]":
+def _points(composed: DictConfig) -> "list[GridPoint]":
     """Returns the grid's heads: the product of its axes.
 
     Raises:
         ValueError: an axis is unknown, missing or empty, or holds something twice or something that it can't.
     """
-    from regraft.training.probe.setup import Point
+    from regraft.training.probe.setup import GridPoint
 
     grid = OmegaConf.to_container(composed.grid, resolve=True) if OmegaConf.is_dict(composed.grid) else None
     if not isinstance(grid, dict) or set(grid) != set(_AXES):
@@ -118,7 +118,7 @@ def _points(composed: DictConfig) -> "list[Point]":
         if not values or not all(map(is_allowed, values)) or len(set(values)) < len(values):
             raise ValueError(f"grid.{name}: got {grid[name]!r}; allowed: a list of different values, each {allowed}.")
         axes.append(values)
-    return [Point(**dict(zip(_AXES, values, strict=True))) for values in itertools.product(*axes)]
+    return [GridPoint(**dict(zip(_AXES, values, strict=True))) for values in itertools.product(*axes)]
 
 
 def _is_number(value: Any) -> bool:
@@ -149,7 +149,7 @@ def _require_free_axes(overrides: Sequence[str]) -> None:
             raise ValueError(f"{key}: a probe varies it; give its values with grid.{varied[key]}=[...].")
 
 
-def _config_of(composed: DictConfig, point: "Point", overrides: Sequence[str]) -> dict[str, Any]:
+def _config_of(composed: DictConfig, point: "GridPoint", overrides: Sequence[str]) -> dict[str, Any]:
     """Returns the config of the run that would train this head alone."""
     own = composed.copy()
     own.seed = point.seed

@@ -119,7 +119,7 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
 
 
 def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
-    """Answers until the process is asked to end."""
+    """Serves until the process is asked to end."""
     import uvicorn
 
     _allow_many_files()
@@ -143,7 +143,7 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
     except KeyboardInterrupt:  # what it is ended by
         pass
     finally:
-        app.state.answerer.close()
+        app.state.worker.close()
     print("Ended.")
 
 

@@ -1,6 +1,6 @@
-"""A trained model as a folder in the layout of the Hugging Face hub's timm models; nothing is uploaded.
+"""Exports a folder in the layout of the Hugging Face hub's timm models; nothing is uploaded.
 
-`timm.create_model("local-dir:FOLDER", pretrained=True)` loads it, and so does `hf-hub:` once it has been pushed.
+`timm.create_model("local-dir:FOLDER", pretrained=True)` loads it, and so does `hf-hub:` after it has been pushed.
 """
 
 import math
@@ -16,25 +16,20 @@ from torch import Tensor
 from regraft.core.types import EvalView, InputSpec
 from regraft.data.findings import readable
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.export.metadata import Description
+from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
 
 _BUNDLED = "regraft.models.backbones.efficientnet_lite0.efficientnet_lite0"
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
-_ELSE = "Fix: format=onnx or format=torch_export takes any network, format=safetensors its weights."
+_ELSE = "Fix: format=onnx or format=torch_export exports any network, format=safetensors its weights."
 
 
-def write(model: Classifier, description: Description, folder: Path) -> None:
-    """Writes weights, config.json and a model card.
-
-    Args:
-        model: on the CPU.
-        description: of it.
-        folder: an empty one.
+def write(model: Classifier, description: ExportMetadata, folder: Path) -> None:
+    """Writes weights, config.json and a model card of a model on the CPU into an empty folder.
 
     Raises:
-        ValueError: it is no model of timm's with a single linear layer as its head.
+        ValueError: it isn't a timm model with a single linear layer as its head.
     """
     converted = _timm_model(model, description)
     save_for_hf(
@@ -42,19 +37,19 @@ def write(model: Classifier, description: Description, folder: Path) -> None:
         str(folder),
         model_config={
             "label_names": list(description.class_names),
-            "pretrained_cfg": {"tag": ""},  # not that of the weights that it began with
+            "pretrained_cfg": {"tag": ""},  # not the tag of the weights that training started from
             "regraft": _extra(description),
         },
         safe_serialization=True,
         data_config=_data_config(model.input_spec, model.eval_view),
     )
-    # safetensors lets none but the owner read what it writes.
+    # safetensors makes its files readable for their owner only.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
     (folder / "README.md").write_text(model_card(description), encoding="utf-8")
 
 
 def runner(folder: Path) -> Runner:
-    """Returns what runs a folder's model as timm loads it."""
+    """Returns a function that runs a folder's model as loaded by timm."""
     model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
     @torch.inference_mode()
@@ -65,8 +60,8 @@ def runner(folder: Path) -> Runner:
     return run
 
 
-def _timm_model(model: Classifier, description: Description) -> Any:
-    """Returns timm's model with the trained weights."""
+def _timm_model(model: Classifier, description: ExportMetadata) -> Any:
+    """Returns the timm model with the trained weights."""
     name = _timm_name(description)
     head = model.network.head
     if not isinstance(head, Linear):
@@ -91,7 +86,7 @@ def _timm_model(model: Classifier, description: Description) -> Any:
     return converted.eval()
 
 
-def _timm_name(description: Description) -> str:
+def _timm_name(description: ExportMetadata) -> str:
     target, name = description.architecture["_target_"], str(description.architecture.get("name"))
     if target == _BUNDLED:
         return "tf_efficientnet_lite0"
@@ -102,7 +97,7 @@ def _timm_name(description: Description) -> str:
 
 
 def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
-    """Returns the preprocessing in timm's words."""
+    """Returns the preprocessing as timm's data config."""
     shorter = round(spec.image_size / spec.crop_fraction)
     fraction = spec.crop_fraction
     if math.floor(spec.image_size / fraction) != shorter:  # timm rounds down
@@ -117,16 +112,16 @@ def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
     }
 
 
-def _extra(description: Description) -> dict[str, Any]:
-    """Returns what timm has no words for."""
+def _extra(description: ExportMetadata) -> dict[str, Any]:
+    """Returns the fields that timm's config doesn't have."""
     return {"version": description.version, "run": description.run, "temperature": description.temperature}
 
 
 _MAX_CLASSES = 50
 
 
-def model_card(description: Description) -> str:
-    """Returns the card as Markdown, with the metadata that the Hugging Face hub reads on top."""
+def model_card(description: ExportMetadata) -> str:
+    """Returns the model card, Markdown with the Hugging Face hub's metadata at the top."""
     spec = description.input_spec
     head = ModelCardData(
         library_name="timm", pipeline_tag="image-classification", tags=["image-classification", "timm", "regraft"]

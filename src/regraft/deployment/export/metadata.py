@@ -1,4 +1,4 @@
-"""What a file says of itself beside the weights, so that it can be used without the run."""
+"""Metadata in exported files, with which they can be used without the run."""
 
 import json
 import unicodedata
@@ -12,17 +12,17 @@ _MAX_NAMES = 5
 
 
 @dataclass(frozen=True)
-class Description:
-    """What is kept with the weights.
+class ExportMetadata:
+    """Metadata of an exported model.
 
     Attributes:
         architecture: the plain config that builds the backbone, without weights.
-        input_spec: what the network is fed, mean and std included.
-        eval_view: how a picture becomes that.
+        input_spec: the network's input, mean and std included.
+        eval_view: how an image of any size becomes that input.
         class_names: by class index.
-        temperature: that logits are divided by before they are probabilities.
+        temperature: divisor of the logits before the softmax.
         version: of Regraft.
-        run: the run's experiment and folder, for people.
+        run: the run's experiment and folder, for the reader.
         metrics: the run's final ones; empty if it has none.
     """
 
@@ -36,7 +36,7 @@ class Description:
     metrics: Mapping[str, float]
 
     def metadata(self) -> dict[str, str]:
-        """Returns the description as text, each value JSON; the names are those of a run's `model.safetensors`."""
+        """Returns the metadata with values as JSON; the names are those in a run's `model.safetensors`."""
         fields = {
             "architecture": dict(self.architecture),
             "input_spec": self.input_spec.to_dict(),
@@ -51,10 +51,10 @@ class Description:
 
 
 def require_distinct(class_names: Sequence[str]) -> None:
-    """Refuses class names that are one and the same label to those who read the file.
+    """Checks that class names are different labels for a reader of the file.
 
     Raises:
-        ValueError: two of them differ in white space or in how Unicode spells them alone, or one is blank.
+        ValueError: two of them differ only in white space or in their Unicode form, or one is blank.
     """
     seen: dict[str, int] = {}
     clashes = []
@@ -68,8 +68,7 @@ def require_distinct(class_names: Sequence[str]) -> None:
     if clashes:
         more = f" and {len(clashes) - _MAX_NAMES} more" if len(clashes) > _MAX_NAMES else ""
         raise ValueError(
-            f"class_names: these classes would have one and the same label: {'; '.join(clashes[:_MAX_NAMES])}{more}. "
-            f"{_FIX}"
+            f"class_names: these classes would have the same label: {'; '.join(clashes[:_MAX_NAMES])}{more}. {_FIX}"
         )
 
 

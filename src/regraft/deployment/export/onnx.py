@@ -1,7 +1,4 @@
-"""A trained model as an ONNX file, its preprocessing inside if wanted, and in 8-bit integers if wanted.
-
-Runs wherever ONNX Runtime does, without torch.
-"""
+"""Exports an ONNX file, optionally with preprocessing and in 8-bit integers; it runs in ONNX Runtime, without torch."""
 
 import contextlib
 import io
@@ -21,29 +18,25 @@ _QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
 def require_onnx() -> None:
-    """Refuses to go on without what ONNX takes.
-
-    Raises:
-        ValueError: one of the packages isn't installed.
-    """
+    """Raises an error if a package that the export needs isn't installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"format=onnx: it needs {error.name}. Fix: pip install 'regraft[onnx]'.") from error
+        raise ValueError(f"format=onnx: {error.name} isn't installed. Fix: pip install 'regraft[onnx]'.") from error
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
     """Returns the file's content.
 
-    Its input is `images`, (batch, num_channels, image_size, image_size), float32, normalised; with the preprocessing
+    Its input is `images`, (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing
     `pictures`, (batch, height, width, 3), uint8, RGB, of any size. Its outputs are `logits` and `probabilities`.
 
     Args:
         model: on the CPU.
-        metadata: what is kept with it.
-        preprocessing: whether it takes pictures.
+        metadata: stored in the file.
+        preprocessing: whether the file includes the preprocessing.
 
     Raises:
         ValueError: the network can't be exported, or is too large for one file.
@@ -60,9 +53,9 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
                 input_names=[PICTURES if preprocessing else IMAGES],
                 output_names=[LOGITS, PROBABILITIES],
             )
-            assert exported is not None, "it is, if no path is given"
+            assert exported is not None, "torch returns the program if no path is given"
             proto = exported.model_proto
-    except Exception as error:  # an operator that ONNX lacks, or what its conversion makes of an odd network
+    except Exception as error:  # an operator that ONNX lacks, or an error of its conversion
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise ValueError(
             f"format=onnx: this network can't be converted ({reason}). Fix: format=torch_export."
@@ -76,9 +69,9 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
 
 
 def quantised(content: bytes) -> bytes:
-    """Returns a file's content with the weights of its convolutions and linear layers as 8-bit integers.
+    """Returns a file's content with the weights of convolutions and linear layers as 8-bit integers.
 
-    Activations are quantised as they come (dynamically), each tensor by its own range.
+    Activations are quantised dynamically, each tensor by its own range.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -92,14 +85,14 @@ def quantised(content: bytes) -> bytes:
             source,
             path,
             op_types_to_quantize=list(_QUANTISED),
-            weight_type=QuantType.QUInt8,  # what ONNX Runtime's integer convolution takes
+            weight_type=QuantType.QUInt8,  # needed by ONNX Runtime's integer convolution
             nodes_to_exclude=kept,
         )
         return path.read_bytes()
 
 
 def runner(content: bytes) -> Runner:
-    """Returns what runs a file's content with ONNX Runtime on the CPU."""
+    """Returns a function that runs a file's content with ONNX Runtime on the CPU."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -115,7 +108,7 @@ def runner(content: bytes) -> Runner:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Holds back what the converters say of their own insides; what goes wrong is raised."""
+    """Silences the converters' messages; errors are raised."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

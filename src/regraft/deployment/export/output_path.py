@@ -1,4 +1,4 @@
-"""Where an exported file or folder goes: whole or not at all, and never silently over another one."""
+"""The path of an export: written as a whole or not at all, and never silently over another file or folder."""
 
 import shutil
 import uuid
@@ -13,15 +13,15 @@ HUB_FILES = {"README.md", "config.json", "model.safetensors"}
 
 
 def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
-    """Refuses a place that is taken.
+    """Checks that the path is free, or may be overwritten.
 
     Args:
-        path: of the file or folder to be.
-        overwrite: whether it may take the place of an earlier one.
-        is_folder: whether a folder is to be there.
+        path: the file or folder to write.
+        overwrite: whether it may replace an earlier export.
+        is_folder: whether a folder will be written.
 
     Raises:
-        FileExistsError: something is there; a folder that holds anything but an earlier export is never replaced.
+        FileExistsError: it isn't free; a folder with anything but an earlier export is never replaced.
     """
     if path.is_dir() and not {entry.name for entry in path.iterdir()} <= HUB_FILES:
         raise FileExistsError(f"output: {path} is a folder with other files in it. Fix: another output=.")
@@ -32,10 +32,10 @@ def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> Non
 
 
 def make_folder(path: Path) -> None:
-    """Makes the folder that an export is to lie in, unless it is there.
+    """Creates the folder of an export, if it doesn't exist.
 
     Raises:
-        ValueError: nothing can be written there.
+        ValueError: it can't be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -49,14 +49,14 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Gives a folder to write into, which takes the path's place once everything has worked; else it is removed.
+    """Gives a temporary folder, which replaces `path` at the end of the block; after an error it is removed.
 
     Args:
-        path: of the folder to be.
-        overwrite: see `require_free`, which is asked again: much may have come there in the meantime.
+        path: the folder to write.
+        overwrite: whether it may replace an earlier export; checked again at the end.
 
     Raises:
-        FileExistsError: see `require_free`.
+        FileExistsError: the path isn't free.
     """
     temporary = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
     temporary.mkdir()
@@ -70,7 +70,7 @@ def whole_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
 
 
 def _take_place(temporary: Path, path: Path) -> None:
-    """Puts a folder where another may be, which comes back if that fails."""
+    """Moves a folder to a path, replacing another one, which is restored if that fails."""
     if not path.exists():
         temporary.rename(path)
         return

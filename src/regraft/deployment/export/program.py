@@ -1,7 +1,7 @@
-"""What evaluation does to a picture before the network sees it, as operations that a graph can hold.
+"""The exported program: the network, with evaluation's preprocessing as traceable operations.
 
-The numbers are those of torch's resizing of uint8 images, which works with 16-bit integer weights, so that a graph
-sees the very pixels that evaluation saw, whatever computes it.
+The preprocessing computes what torch's resizing of uint8 images does, with its 16-bit integer weights, so that an
+exported graph gets exactly the pixels of evaluation, in any runtime.
 """
 
 from collections.abc import Callable
@@ -18,20 +18,20 @@ from regraft.tasks import classification
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
 _MAX_WEIGHT = 2**15
 _CUBIC = -0.5
-_LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as Pillow has it
+_LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as in Pillow
 
 
 class Preprocessing(nn.Module):
-    """From pictures of any size to normalised images.
+    """Maps images of any size to the network's normalised input.
 
     Args:
-        spec: what the network is fed, mean and std included.
-        eval_view: how a picture is brought to its size.
+        spec: the network's input, mean and std included.
+        eval_view: how an image is resized to it.
     """
 
     def __init__(self, spec: InputSpec, eval_view: EvalView) -> None:
         super().__init__()
-        assert spec.mean is not None, "of a trained model"
+        assert spec.mean is not None, "a trained model has statistics"
         assert spec.std is not None
         self._spec = spec
         self._is_square = eval_view == "square"
@@ -40,7 +40,7 @@ class Preprocessing(nn.Module):
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Returns what the network is fed, (batch, num_channels, image_size, image_size), float32.
+        """Returns the network's input, (batch, num_channels, image_size, image_size), float32.
 
         Args:
             pictures: (batch, height, width, 3), uint8, RGB.
@@ -57,7 +57,7 @@ class Preprocessing(nn.Module):
         return torch.addcmul(self.shift, images.transpose(2, 3).to(torch.float32), self.scale)  # type: ignore[arg-type]
 
     def _resized_side(self, side: Tensor, sides: list[Tensor]) -> Tensor:
-        """Returns how long a side is after the resizing, before the crop."""
+        """Returns the length of a side after resizing, before the crop."""
         if self._is_square:
             return torch.scalar_tensor(self._spec.image_size, dtype=torch.float64)
         shorter = round(self._spec.image_size / self._spec.crop_fraction)
@@ -66,24 +66,24 @@ class Preprocessing(nn.Module):
     def _resized(self, images: Tensor, size: Tensor, new_size: Tensor) -> Tensor:
         """Returns images whose last axis, of `size`, was resized to `new_size` and cropped to the image size."""
         start = torch.round((new_size - self._spec.image_size) / 2)
-        places = start + torch.arange(self._spec.image_size, dtype=torch.float64)
+        positions = start + torch.arange(self._spec.image_size, dtype=torch.float64)
         if self._spec.interpolation == "nearest":
             scale = size.to(torch.float32) / new_size.to(torch.float32)
-            nearest = torch.floor(places.to(torch.float32) * scale).to(torch.int64)
+            nearest = torch.floor(positions.to(torch.float32) * scale).to(torch.int64)
             return images.index_select(-1, torch.minimum(nearest, size.to(torch.int64) - 1))
         weights = _Weights(size, new_size, self._spec.interpolation)
         unit = 2.0 ** weights.precision()
-        exact = weights.of(places, torch.arange(images.shape[-1], dtype=torch.float64)[:, None])
+        exact = weights.of(positions, torch.arange(images.shape[-1], dtype=torch.float64)[:, None])
         whole = torch.trunc(exact * unit + torch.where(exact < 0, -0.5, 0.5))
         return torch.floor((images @ whole + unit / 2) / unit).clamp(0, 255)
 
 
 class _Weights:
-    """How much each pixel counts for each pixel of the resized axis, antialiased.
+    """The weights of each pixel in each pixel of the resized axis, antialiased.
 
     Args:
         size: pixels of the axis, 0-dimensional, float64.
-        new_size: after the resizing, likewise.
+        new_size: pixels after resizing, 0-dimensional, float64.
         interpolation: `bilinear` or `bicubic`.
     """
 
@@ -95,14 +95,14 @@ class _Weights:
         radius, self._filter = (1, _triangle) if interpolation == "bilinear" else (2, _cubic)
         self._support = radius * self._stretch
 
-    def of(self, places: Tensor, pixels: Tensor | None) -> Tensor:
-        """Returns the weights, (num_pixels, num_places), float64; columns sum to 1.
+    def of(self, positions: Tensor, pixels: Tensor | None) -> Tensor:
+        """Returns the weights, (num_pixels, num_positions), float64; columns sum to 1.
 
         Args:
-            places: of the resized axis, (num_places,), float64.
-            pixels: of the axis, (num_pixels, 1), float64; None for those that count at all.
+            positions: on the resized axis, (num_positions,), float64.
+            pixels: on the original axis, (num_pixels, 1), float64; None for those with a weight above 0.
         """
-        centres = self._scale * (places + 0.5)
+        centres = self._scale * (positions + 0.5)
         first = torch.clamp(torch.trunc(centres - self._support + 0.5), min=0.0)
         last = torch.minimum(torch.trunc(centres + self._support + 0.5), self._size)
         if pixels is None:
@@ -112,15 +112,15 @@ class _Weights:
         return weights / weights.sum(0, keepdim=True)
 
     def precision(self) -> Tensor:
-        """Returns the bits after the point that 16-bit weights have room for, 0-dimensional, float64."""
-        every_place = torch.arange(_number(self._new_size), dtype=torch.float64)
-        largest = self.of(every_place, None).amax((0, 1))
+        """Returns the number of fractional bits of 16-bit weights, 0-dimensional, float64."""
+        positions = torch.arange(_number(self._new_size), dtype=torch.float64)
+        largest = self.of(positions, None).amax((0, 1))
         powers = 2.0 ** torch.arange(1, _MAX_PRECISION + 1, dtype=torch.float64)
         return (torch.trunc(0.5 + largest * powers) < _MAX_WEIGHT).sum().to(torch.float64)
 
 
 def _number(value: Tensor) -> int:
-    """Returns a length that hangs on the picture's size; tracing has to be told that it is one."""
+    """Returns a length that depends on the image's size; tracing has to know that it is positive."""
     number = value.to(torch.int64).item()
     require_positive(number)
     return number  # type: ignore[return-value]
@@ -140,16 +140,16 @@ def _cubic(distance: Tensor) -> Tensor:
 IMAGES, PICTURES = "images", "pictures"
 LOGITS, PROBABILITIES = "logits", "probabilities"
 Runner = Callable[[Tensor], Tensor]
-"""Gives logits, (batch, num_classes), float32, of an exported file's own input."""
+"""Maps an exported file's input to logits, (batch, num_classes), float32."""
 
 
-class Deployed(nn.Module):
-    """What a graph holds.
+class DeployedModule(nn.Module):
+    """The module that is exported.
 
     Args:
-        network: from normalised images to logits.
-        preprocessing: makes images of pictures; None where images are what it is given.
-        temperature: that logits are divided by before they are probabilities.
+        network: maps normalised images to logits.
+        preprocessing: maps images of any size to normalised ones; None if the input is normalised already.
+        temperature: divisor of the logits before the softmax.
     """
 
     def __init__(self, network: nn.Module, preprocessing: nn.Module | None, temperature: float) -> None:
@@ -162,27 +162,27 @@ class Deployed(nn.Module):
         """Returns logits and probabilities, (batch, num_classes) each, float32.
 
         Args:
-            images: (batch, num_channels, image_size, image_size), float32, normalised; with the preprocessing pictures,
-                (batch, height, width, 3), uint8, RGB.
+            images: (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing (batch,
+                height, width, 3), uint8, RGB.
         """
         logits: Tensor = self.network(images if self.preprocessing is None else self.preprocessing(images))
         return logits, classification.probabilities(logits / self.temperature)
 
 
 def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:
-    """Returns the program of a model on the CPU; it takes batches, and with the preprocessing pictures, of any size.
+    """Returns the exported program of a model, for batches, and with preprocessing images, of any size.
 
     Args:
-        model: in eval mode.
-        preprocessing: whether it takes pictures.
+        model: in eval mode, on the CPU.
+        preprocessing: whether the program includes the preprocessing.
 
     Raises:
         ValueError: torch can't export this network.
     """
     spec = model.input_spec
     before = Preprocessing(spec, model.eval_view) if preprocessing else None
-    module = Deployed(model.network, before, model.temperature).eval()
-    # Sizes that are no accident: 0 and 1 would be taken for constants, and so would equal ones be for one size.
+    module = DeployedModule(model.network, before, model.temperature).eval()
+    # Sizes 0 and 1 would become constants, and equal sizes would become one dimension.
     if preprocessing:
         example = torch.zeros(2, spec.image_size + 3, spec.image_size + 8, 3, dtype=torch.uint8)
         sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}
@@ -192,9 +192,9 @@ def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgr
     try:
         with torch.no_grad():
             return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
-    except Exception as error:  # what an arbitrary network's tracing raises is open-ended
+    except Exception as error:  # tracing an arbitrary network may raise anything
         raise ValueError(
-            f"format: torch.export can't take this network apart ({_first_line(error)}). "
+            f"format: torch.export can't trace this network ({_first_line(error)}). "
             "Fix: format=safetensors keeps its weights."
         ) from error
 

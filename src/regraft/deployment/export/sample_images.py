@@ -1,4 +1,4 @@
-"""The pictures that an exported file is checked on: of the run's own data, of a folder, or made for want of these."""
+"""The images that an exported file is verified on: of the run's own data, of a folder, or generated."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -25,14 +25,14 @@ _NUM_MADE = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
-    """Pictures, decoded when asked for.
+class SampleImages:
+    """Images, decoded when requested.
 
     Attributes:
-        what: they are, for people: `test images`.
-        num: how many there are.
-        picture: gives one by its number: (channels, height, width), uint8.
-        labels: (num,), int64 class indices; None where they aren't known.
+        what: a name for them, such as `test images`.
+        num: number of images.
+        picture: gives an image by its index, (channels, height, width), uint8.
+        labels: (num,), int64, class indices; None if they aren't known.
     """
 
     what: str
@@ -43,16 +43,16 @@ class Pictures:
     def __iter__(self) -> Iterator[Tensor]:
         return map(self.picture, range(self.num))
 
-    def spread(self, num: int) -> "Pictures":
-        """Returns at most `num` of them, evenly spread: a data set's samples often stand class by class."""
+    def spread(self, num: int) -> "SampleImages":
+        """Returns at most `num` of them, evenly spread, as data sets are often sorted by class."""
         if num >= self.num:
             return self
-        places = torch.linspace(0, self.num - 1, num).round().to(torch.int64)
-        labels = None if self.labels is None else self.labels[places]
-        return Pictures(self.what, num, lambda index: self.picture(int(places[index])), labels)
+        indices = torch.linspace(0, self.num - 1, num).round().to(torch.int64)
+        labels = None if self.labels is None else self.labels[indices]
+        return SampleImages(self.what, num, lambda index: self.picture(int(indices[index])), labels)
 
 
-def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> Pictures:
+def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> SampleImages:
     """Returns the images of a folder, else the run's own of test or validation, else generated ones, which it says.
 
     Args:
@@ -81,18 +81,18 @@ def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) 
             "photos; images=FOLDER checks it on yours.",
             str(error).rstrip("."),
         )
-        return made(num_channels)
+        return generated(num_channels)
     return of_split(split, data.part(split), num_channels, side)
 
 
-def of_split(split: str, part: Part, num_channels: int, least_side: int | None) -> Pictures:
-    """Returns the samples of a run's split.
+def of_split(split: str, part: Part, num_channels: int, least_side: int | None) -> SampleImages:
+    """Returns the images of a run's split.
 
     Args:
         split: its name.
         part: its samples.
-        num_channels: that the model takes.
-        least_side: see `decode_image`.
+        num_channels: of the model's input.
+        least_side: pixels that an image's shorter side must keep; None for all.
     """
 
     def picture(index: int) -> Tensor:
@@ -102,20 +102,20 @@ def of_split(split: str, part: Part, num_channels: int, least_side: int | None) 
         assert isinstance(part.samples, ArrayImages)
         return _gray(part.samples.pixels[place]) if num_channels == 1 else part.samples.pixels[place]
 
-    return Pictures(f"{split} images", len(part), picture, part.labels)
+    return SampleImages(f"{split} images", len(part), picture, part.labels)
 
 
-def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least_side: int | None) -> Pictures:
+def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least_side: int | None) -> SampleImages:
     """Returns the images in a folder, at any depth; labelled if each lies in a folder called like a class.
 
     Args:
         folder: an existing one.
         class_names: by class index.
-        num_channels: that the model takes.
-        least_side: see `decode_image`.
+        num_channels: of the model's input.
+        least_side: pixels that an image's shorter side must keep; None for all.
 
     Raises:
-        ValueError: it holds no image.
+        ValueError: it has no image.
     """
     paths = sorted(path for path in folder.rglob("*") if _is_image(path.relative_to(folder)) and path.is_file())
     if not paths:
@@ -130,11 +130,11 @@ def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least
         except ValueError as error:
             raise ValueError(f"images{str(error).removeprefix('data.root')}") from error
 
-    return Pictures("images of yours", len(paths), picture, labels)
+    return SampleImages("images of yours", len(paths), picture, labels)
 
 
-def made(num_channels: int) -> Pictures:
-    """Returns pictures like photos: smooth shapes in colours, edges and noise, of several sizes; always the same."""
+def generated(num_channels: int) -> SampleImages:
+    """Returns images similar to photos, with smooth colours, edges and noise, in several sizes; always the same."""
 
     def picture(index: int) -> Tensor:
         random = np.random.default_rng(derive_seed(0, "export", index))
@@ -147,11 +147,11 @@ def made(num_channels: int) -> Pictures:
         image = torch.from_numpy(pixels.clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
         return _gray(image) if num_channels == 1 else image
 
-    return Pictures("generated images", _NUM_MADE, picture)
+    return SampleImages("generated images", _NUM_MADE, picture)
 
 
 def _gray(picture: Tensor) -> Tensor:
-    """Returns the luminance of a picture as decoding a file gives it."""
+    """Returns the luminance of an image, as decoding a file does."""
     if picture.shape[0] == 1:
         return picture
     return torch.from_numpy(np.array(Image.fromarray(picture.permute(1, 2, 0).numpy()).convert("L")))[None]

@@ -1,4 +1,4 @@
-"""A trained model as torch's own program, `torch.export.load(FILE).module()(images)`, without Regraft."""
+"""Exports a program of `torch.export`; `torch.export.load(FILE).module()(images)` runs it without Regraft."""
 
 import io
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from regraft.deployment.export.program import Runner, deployed_program
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
-    """Returns the file's content; it gives logits and probabilities.
+    """Returns the content of a file whose program gives logits and probabilities.
 
     Args:
         model: on the CPU.
-        metadata: what is kept with it, each a file of its own inside; see `torch.export.load`'s `extra_files`.
-        preprocessing: whether it takes pictures.
+        metadata: each a file of its own inside, for the `extra_files` of `torch.export.load`.
+        preprocessing: whether the program includes the preprocessing.
 
     Raises:
         ValueError: torch can't export this network.
@@ -28,7 +28,7 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
 
 
 def runner(content: bytes) -> Runner:
-    """Returns what runs a file's content with torch."""
+    """Returns a function that runs a file's content with torch."""
     module = torch.export.load(io.BytesIO(content)).module()
 
     @torch.inference_mode()

@@ -10,12 +10,12 @@ from regraft import __version__
 from regraft.core.atomic import write_atomically
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub, onnx, safetensors, torch_export
-from regraft.deployment.export.metadata import Description, require_distinct
+from regraft.deployment.export.metadata import ExportMetadata, require_distinct
 from regraft.deployment.export.options import ExportOptions
 from regraft.deployment.export.output_path import require_free, whole_folder
-from regraft.deployment.export.parity import Answers, compare, require_parity
 from regraft.deployment.export.program import Runner
-from regraft.deployment.export.sample_images import Pictures, pictures_of
+from regraft.deployment.export.sample_images import SampleImages, pictures_of
+from regraft.deployment.export.verify import OutputComparison, compare, require_equal
 from regraft.deployment.load import model_of
 from regraft.runs.checkpoint import Checkpoint, read
 
@@ -35,9 +35,9 @@ class Exported:
     """
 
     target: Path
-    answers: Answers
-    measured: Answers | None
-    pictures: Pictures
+    answers: OutputComparison
+    measured: OutputComparison | None
+    pictures: SampleImages
 
 
 def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Exported:
@@ -68,9 +68,9 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
 
 def _description(
     checkpoint: Checkpoint, model: Classifier, names: tuple[str, ...], options: ExportOptions
-) -> Description:
+) -> ExportMetadata:
     run = options.run
-    return Description(
+    return ExportMetadata(
         architecture=checkpoint.architecture,
         input_spec=model.input_spec,
         eval_view=model.eval_view,
@@ -83,8 +83,8 @@ def _description(
 
 
 def _write(
-    options: ExportOptions, target: Path, model: Classifier, description: Description, pictures: Pictures
-) -> tuple[Answers, Answers | None]:
+    options: ExportOptions, target: Path, model: Classifier, description: ExportMetadata, pictures: SampleImages
+) -> tuple[OutputComparison, OutputComparison | None]:
     """Writes the file or folder, unless it differs from the model.
 
     Returns:
@@ -94,9 +94,9 @@ def _write(
     if options.format == "hf":
         with whole_folder(target, overwrite=options.overwrite) as folder:
             hf_hub.write(model, description, folder)
-            return _require_parity(model, hf_hub.runner(folder), checked), None
+            return _verified(model, hf_hub.runner(folder), checked), None
     content, run = _converted(options, model, description.metadata())
-    answers, measured = _require_parity(model, run, checked, preprocessing=options.preprocessing), None
+    answers, measured = _verified(model, run, checked, preprocessing=options.preprocessing), None
     if options.quantize is not None:
         content = onnx.quantised(content)
         more = pictures.spread(_NUM_MEASURED)
@@ -109,9 +109,11 @@ def _write(
     return answers, measured
 
 
-def _require_parity(model: Classifier, run: Runner, pictures: Pictures, *, preprocessing: bool = False) -> Answers:
+def _verified(
+    model: Classifier, run: Runner, pictures: SampleImages, *, preprocessing: bool = False
+) -> OutputComparison:
     answers = compare(model, run, pictures, preprocessing=preprocessing)
-    require_parity(answers)
+    require_equal(answers)
     return answers
 
 

@@ -1,4 +1,4 @@
-"""A picture, in a file or in memory, as pixels; or what is wrong with it, in a few words."""
+"""Decodes an image, from a file or in memory, to pixels; errors say in a few words what is wrong with it."""
 
 import os
 import stat
@@ -22,22 +22,22 @@ from regraft.deployment.predict.inputs import expanded
 Picture = Path | Image.Image | np.ndarray | Tensor
 
 _MAX_BYTES = 2**31
-"""Of a file: more than any picture needs that is decoded at all, and a bound on what is read into memory."""
+"""Of a file: more than any image needs that can be decoded, and a bound on what is read into memory."""
 
-# Beyond this, one at a time: as many at once as there are threads might not fit into memory.
+# Larger images are decoded one at a time, as one in each thread might not fit into memory.
 _LARGE_PIXELS = 2**25
 _one_large = threading.Lock()
-# An image that is opened but not read yet is read when it is copied, which threads can't do at once.
+# An opened image that hasn't been read yet is read when it is copied, which threads can't do at once.
 _one_lazy = threading.Lock()
 
 
 def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> Tensor:
-    """Returns a picture's pixels, (channels, height, width), uint8.
+    """Returns an image's pixels, (channels, height, width), uint8.
 
     Args:
-        picture: a file; or one in memory, see `require_picture`.
-        num_channels: of a file's pixels, see `decode_image`.
-        least_side: see `decode_image`.
+        picture: a path, or an image in memory that `require_picture` accepts.
+        num_channels: of a file's pixels, 1 or 3.
+        least_side: pixels that the shorter side of a file's image must keep; None for all.
 
     Raises:
         ValueError: it can't be read or decoded; the reason is short and doesn't name the file.
@@ -48,17 +48,17 @@ def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> 
     if isinstance(picture, Image.Image):
         return _of_picture(picture, num_channels)
     if isinstance(picture, np.ndarray):
-        # A copy: torch wants strides that aren't negative, and memory that may be written.
+        # A copy, as torch needs writable memory and no negative strides.
         pixels = torch.from_numpy(picture.copy())
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     return picture.cpu()
 
 
 def content_digest(path: Path) -> bytes:
-    """Returns the digest of a file's content, by which stored features are found.
+    """Returns the hash of a file's content, the key of its stored features.
 
     Raises:
-        ValueError: it can't be read; see `read_pixels`.
+        ValueError: it can't be read.
     """
     _require_readable(path)
     try:
@@ -68,10 +68,10 @@ def content_digest(path: Path) -> bytes:
 
 
 def require_picture(picture: object) -> Picture:
-    """Returns what can be asked about, a path given as text as a Path.
+    """Returns the image, with a path as a Path.
 
     Raises:
-        ValueError: it is no path, PIL image, uint8 array (height, width, 3) or uint8 tensor (3, height, width).
+        ValueError: it isn't a path, PIL image, uint8 array (height, width, 3) or uint8 tensor (3, height, width).
     """
     if isinstance(picture, str | os.PathLike):
         return Path(expanded(os.fsdecode(picture)))
@@ -97,18 +97,18 @@ def require_picture(picture: object) -> Picture:
 
 @contextmanager
 def alone_if_large(picture: Picture, least_side: int | None) -> Iterator[None]:
-    """Lets a picture of many pixels be in memory only while no other such one is.
+    """Waits inside the block's start until no other large image is in memory, if this one is large.
 
     Args:
-        picture: that is read, and brought to its views, inside the block.
-        least_side: see `decode_image`.
+        picture: the image that is decoded inside the block.
+        least_side: pixels that its shorter side must keep; None for all.
     """
     with _one_large if _num_pixels(picture, least_side) > _LARGE_PIXELS else nullcontext():
         yield
 
 
 def _num_pixels(picture: Picture, least_side: int | None) -> int:
-    """Returns how many pixels reading a picture takes; 0 if it can't be read, which `read_pixels` says."""
+    """Returns how many pixels decoding takes; 0 for an image in memory, or one that can't be read."""
     if isinstance(picture, Image.Image):
         return picture.width * picture.height
     if not isinstance(picture, Path):  # it is in memory as it is
@@ -125,9 +125,9 @@ def _of_picture(picture: Image.Image, num_channels: int) -> Tensor:
     try:
         with _one_lazy:
             copy = picture.copy()
-        copy.format = picture.format  # which says what 16-bit pixels mean
+        copy.format = picture.format  # it decides what 16-bit pixels mean
         return pixels_of(copy, num_channels)
-    # Pillow's plugins raise nearly anything on broken bytes, here where a file is read only now.
+    # Pillow's plugins raise nearly anything on broken bytes, which may be read only now.
     except Exception as error:
         raise ValueError(described("undecodable", " ".join(str(error).split()) or type(error).__name__)) from error
 
@@ -137,18 +137,18 @@ def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
     try:
         return decode_image(path, num_channels, least_side=least_side)
     except ValueError as error:
-        if isinstance(error.__cause__, MemoryError):  # which is no fault of the picture's
+        if isinstance(error.__cause__, MemoryError):  # not a fault of the image
             raise error.__cause__ from error
         facts, detail = read_facts(str(path))
         problem = facts["problem"].item().decode()
-        # What can be decoded now may have changed since, or is nothing that is looked for there.
+        # The file may have changed since, or have a fault that `read_facts` doesn't look for.
         raise ValueError(
             described(problem, detail) if problem else described("undecodable", str(error.__cause__))
         ) from error
 
 
 def _require_readable(path: Path) -> None:
-    """Refuses what mustn't be opened: reading a FIFO, for one, would wait for ever."""
+    """Raises an error for what mustn't be opened: reading a FIFO, for example, would wait forever."""
     try:
         found = path.stat()
     except (OSError, ValueError) as error:  # ValueError: a zero byte

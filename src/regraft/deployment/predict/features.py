@@ -1,4 +1,4 @@
-"""A trained model, and what the store of features has, or is to have, of the pictures that it is asked about."""
+"""Loads a classifier together with the stored features of image files."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,18 +29,18 @@ def model_and_features(
     settings: Mapping[str, Any],
     tta: str,
 ) -> tuple[Classifier, FeatureLookup | None]:
-    """Returns the model of a run, and the features of pictures in files; None where it computes them all itself.
+    """Returns the classifier of a run, and the stored features of image files; None if nothing is stored.
 
     Args:
-        path: see `trained_model`.
-        trust: see there.
-        device: see there.
+        path: a run's folder or a checkpoint's file.
+        trust: further modules whose classes the config may name.
+        device: None for the accelerator of this machine, or the CPU.
         settings: `cache` (auto, on, off) and `dir`, of the prediction.
-        tta: what is seen of each picture; only of `none` features are stored.
+        tta: features are stored for `none` only.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        ValueError: it can't be used; or features are insisted on and can't be stored.
+        ValueError: it can't be used; or `cache` is on and features can't be stored.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
     model = model_of(checkpoint, device)
@@ -53,7 +53,7 @@ def model_and_features(
 
 
 def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, Any], tta: str) -> FeatureLookup | str:
-    """Returns the features, or why there are none, a sentence."""
+    """Returns the stored features, or a sentence on why there are none."""
     config = checkpoint.config
     if "features" not in config:
         return "the run is of a version that stored none."

@@ -1,4 +1,4 @@
-"""Which pictures `input=` means: a file, a folder, a glob, a list of paths. No picture is opened here, and no torch."""
+"""Finds the images of `input=`: a file, a folder, a glob, a list of paths. Opens no image and imports no torch."""
 
 import glob
 import os
@@ -28,11 +28,11 @@ _PASSED_OVER = {
 
 @dataclass(frozen=True)
 class NamedPath:
-    """A picture's path.
+    """The path of an image.
 
     Attributes:
-        name: what its answer is filed under: the path as it was given or found.
-        path: where it lies.
+        name: the path as given or found, for the prediction.
+        path: the path to open.
     """
 
     name: str
@@ -41,12 +41,12 @@ class NamedPath:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The pictures that are asked about.
+    """The images to predict.
 
     Attributes:
-        pictures: their paths; of stdin they come as they are read.
-        num: how many there are; None where that isn't known before the end.
-        notes: sentences on what was passed over.
+        pictures: their paths; from stdin, as they are read.
+        num: how many there are; None if it isn't known before the end.
+        notes: sentences on what was skipped.
     """
 
     pictures: Iterable[NamedPath]
@@ -55,21 +55,21 @@ class Inputs:
 
 
 def find_inputs(text: str) -> Inputs:
-    """Returns the pictures that `input=` means.
+    """Returns the images of `input=`.
 
     Args:
-        text: a picture's file; a folder, whose images are taken at any depth; a glob, whose files are all taken; a
-            .txt file with a path a line, relative to its own folder; or `-`, for such lines on stdin, relative to the
-            current folder. A file or a folder that has this very name comes first.
+        text: an image file; a folder, searched at any depth; a glob, all of whose files are used; a .txt file with a
+            path per line, relative to its own folder; or `-`, for such lines on stdin, relative to the current folder.
+            A file or folder with this exact name comes first.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: no picture is meant, or an address.
+        ValueError: there is no image, or it is a URL.
     """
     if text == STDIN:
         return Inputs(_from_stdin(), None)
     if "://" in text:
-        raise ValueError(f"input: got {text}; pictures are read from files only. Download it first.")
+        raise ValueError(f"input: got {text}; images must be local files. Download it first.")
     path = Path(expanded(text))
     try:
         path.lstat()
@@ -87,8 +87,8 @@ def find_inputs(text: str) -> Inputs:
 
 
 def expanded(path: str) -> str:
-    """Returns a path with a user's home folder in the place of `~`; a file of that very name comes first."""
-    # pathlib's raises where there is no such user, and ~draft.jpg is none.
+    """Returns a path with `~` expanded, unless there is a file of that exact name."""
+    # pathlib's raises if there is no such user, as for ~draft.jpg.
     return path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111
 
 
@@ -118,9 +118,9 @@ def _of_folder(folder: Path) -> Inputs:
 
 
 def _of_glob(pattern: str) -> Inputs:
-    """Returns the files that a pattern matches, whatever their names end with."""
+    """Returns the files that a pattern matches, with any extension."""
     found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 (pathlib's takes relative patterns only)
-    # pathlib's is_dir raises where a folder mustn't be looked into.
+    # pathlib's is_dir raises if a folder may not be read.
     folders = [name for name in found if os.path.isdir(name)]  # noqa: PTH112
     files = [name for name in found if not os.path.isdir(name)]  # noqa: PTH112
     if not found:
@@ -134,10 +134,10 @@ def _of_glob(pattern: str) -> Inputs:
 
 
 def _of_list(place: Path) -> Inputs:
-    """Returns the pictures that a file lists.
+    """Returns the images that a file lists.
 
     Raises:
-        ValueError: it lists none, is no list, or its paths seem to be relative to the current folder.
+        ValueError: it isn't a list or is empty, or its paths seem to be relative to the current folder.
     """
     if not place.is_file():
         raise ValueError(f"input: {readable(str(place))} is no plain file. Fix: give its lines on stdin, with input=-.")
@@ -168,16 +168,16 @@ def _listed(entry: bytes, folder: Path) -> NamedPath:
 
 
 def _entries(file: BufferedReader, place: str) -> Iterator[bytes]:
-    """Yields the paths in a file as they come: a line each, or up to a zero byte each, as `find -print0` writes them.
+    """Yields the paths in a file as they come, one per line, or separated by zero bytes as of `find -print0`.
 
     Raises:
-        ValueError: it can't be a list of paths.
+        ValueError: it isn't a list of paths.
     """
     separator, rest = b"", b""
     while chunk := file.read1(_CHUNK_BYTES):
         rest += chunk
         if not separator:
-            # A slow writer's first words may hold neither yet.
+            # The first bytes of a slow writer may contain neither yet.
             ends = [end for end in (b"\0", b"\n") if end in rest]
             if rest.startswith(_UTF16_MARKS):
                 raise ValueError(f"input: {place} is in UTF-16. Fix: save it as UTF-8.")
@@ -192,7 +192,7 @@ def _entries(file: BufferedReader, place: str) -> Iterator[bytes]:
 
 
 def _filled(entries: Sequence[bytes], separator: bytes) -> Iterator[bytes]:
-    """Yields the entries that hold anything, without the line ends of Windows."""
+    """Yields the entries that aren't empty, without the line ends of Windows."""
     for entry in entries:
         path = entry if separator == b"\0" else entry.removesuffix(b"\r")
         if path.strip():

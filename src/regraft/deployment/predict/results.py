@@ -1,4 +1,4 @@
-"""What a model says of one picture."""
+"""The prediction of an image, and a summary of many."""
 
 import os
 from collections import Counter, defaultdict
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Guess(NamedTuple):
+class ClassProbability(NamedTuple):
     """A class and its probability."""
 
     class_name: str
@@ -18,17 +18,17 @@ class Guess(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a model says of one picture, or why it couldn't be asked.
+    """The prediction of an image, or why there is none.
 
     Attributes:
-        name: the picture's path as it was given or found; None for one in memory.
+        name: the image's path as given or found; None for one in memory.
         top: the most probable classes, the most probable first; empty if there is an error.
         probabilities: (num_classes,), float32, by class index; None if there is an error.
-        error: what is wrong with the picture; None if nothing is.
+        error: what is wrong with the image; None if nothing is.
     """
 
     name: str | None
-    top: tuple[Guess, ...] = ()
+    top: tuple[ClassProbability, ...] = ()
     probabilities: np.ndarray | None = None
     error: str | None = None
 
@@ -39,32 +39,32 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """That of the most probable class; None if there is an error."""
+        """The probability of that class; None if there is an error."""
         return self.top[0].probability if self.top else None
 
     @property
     def text_of_name(self) -> str:
-        r"""The name as it is written into files: bytes that aren't UTF-8 as \xNN, nothing for a picture in memory."""
+        r"""The name as written into files, with bytes that aren't UTF-8 as \xNN; empty for an image in memory."""
         return os.fsencode(self.name or "").decode("utf-8", "backslashreplace")
 
 
-def answers(
+def to_predictions(
     names: Sequence[str | None], probabilities: np.ndarray, class_names: Sequence[str], top_k: int
 ) -> list[Prediction]:
-    """Returns what the probabilities of some pictures say; those of a model that has diverged say nothing.
+    """Returns predictions from probabilities; those of a diverged model become errors.
 
     Args:
-        names: of the pictures.
-        probabilities: (num_pictures, num_classes), float32.
+        names: of the images.
+        probabilities: (num_images, num_classes), float32.
         class_names: by class index.
-        top_k: how many classes are named, at most.
+        top_k: number of classes in a prediction, at most.
     """
     finite = np.isfinite(probabilities).all(1)
     order = (-probabilities).argsort(1, kind="stable")[:, :top_k]
     return [
-        Prediction(name, tuple(Guess(class_names[index], float(row[index])) for index in best), row)
+        Prediction(name, tuple(ClassProbability(class_names[index], float(row[index])) for index in best), row)
         if is_finite
-        else Prediction(name, error="the model's probabilities are no numbers")
+        else Prediction(name, error="the model's probabilities are NaN or infinite")
         for name, row, best, is_finite in zip(names, probabilities, order.tolist(), finite, strict=True)
     ]
 
@@ -74,16 +74,16 @@ NUM_BAD = 5
 
 
 @dataclass
-class Tally:
-    """Counts predictions; its size doesn't grow with their number.
+class PredictionSummary:
+    """Counts predictions, in constant memory.
 
     Attributes:
-        num: of all.
-        num_bad: of those with an error.
-        counts: pictures of each predicted class.
-        confidences: the sum of their probabilities.
+        num: number of predictions.
+        num_bad: number of those with an error.
+        counts: images of each predicted class.
+        confidences: sum of their probabilities, by class.
         first: the first ones without an error.
-        bad: the first ones with one.
+        bad: the first ones with an error.
     """
 
     num: int = 0
@@ -94,7 +94,7 @@ class Tally:
     bad: list[Prediction] = field(default_factory=list)
 
     def add(self, predictions: Sequence[Prediction]) -> None:
-        """Counts some more."""
+        """Adds predictions."""
         for prediction in predictions:
             self.num += 1
             self.num_bad += prediction.error is not None

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the views of one picture whose probabilities are averaged."""
+"""Test-time augmentation: the views of an image whose probabilities are averaged."""
 
 from dataclasses import replace
 from typing import Literal, get_args
@@ -18,8 +18,8 @@ TTAS: tuple[Tta, ...] = get_args(Tta)
 NUM_VIEWS: dict[Tta, int] = {"none": 1, "flip": 2, "five_crop": 5, "ten_crop": 10}
 
 _CROP_FRACTION = 224 / 256
-"""Side of a crop over that of the picture at most: that of Krizhevsky et al., "ImageNet classification with deep
-convolutional neural networks", 2012, whose ten crops these are. Without a rest there would be one crop only."""
+"""Largest ratio of the sides of crop and image, as in Krizhevsky et al., "ImageNet classification with deep
+convolutional neural networks", 2012, which introduced ten crops. At 1 all crops would be the same."""
 
 
 def views_of(picture: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
@@ -27,9 +27,9 @@ def views_of(picture: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
 
     Args:
         picture: (channels, height, width), uint8, any size; 1 channel or 3.
-        model: that sees them.
+        model: the network that gets the views.
         tta: `none` for evaluation's view; `flip` for that and its mirror image; `five_crop` for the corners and the
-            centre of the picture; `ten_crop` for these and their mirror images.
+            centre of the image; `ten_crop` for these and their mirror images.
 
     Raises:
         ValueError: the picture has no pixels.
@@ -45,14 +45,14 @@ def views_of(picture: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
 
 
 def least_side(model: TrainedNetwork, tta: Tta) -> int | None:
-    """Returns how many pixels a picture's shorter side must keep when it is decoded, see `decoding.decode_image`."""
+    """Returns how many pixels an image's shorter side must keep when it is decoded; None for all."""
     if tta in ("none", "flip") or model.least_side is None:
         return model.least_side
     return _wide_side(model.input_spec)
 
 
 def _resized(picture: Tensor, model: TrainedNetwork) -> Tensor:
-    """Returns the picture as it is cropped: brought to its size as evaluation does, but larger than a crop."""
+    """Returns the image resized as in evaluation, but larger than a crop."""
     spec = model.input_spec
     if model.eval_view == "square":
         return eval_view_of_arrays(picture[None], replace(spec, image_size=_wide_side(spec)))[0]

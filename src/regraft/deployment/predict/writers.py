@@ -1,4 +1,4 @@
-"""Predictions as files: CSV, JSON lines, Parquet. Rows are written as they come, and never all in memory."""
+"""Writes predictions as CSV, JSON lines or Parquet, as they come, so that they are never all in memory."""
 
 import csv
 import io
@@ -21,13 +21,13 @@ Write = Callable[[Sequence[Prediction]], None]
 
 
 def require_output(output: str) -> None:
-    """Checks where predictions are to be written, before any is made.
+    """Checks `output=` before any prediction is made.
 
     Args:
         output: a file's name, or `-` for JSON lines on stdout.
 
     Raises:
-        ValueError: its name says none of the formats, it is a folder, or Parquet can't be written.
+        ValueError: it has no known extension, is a folder, or Parquet can't be written.
     """
     path = Path(output).expanduser()
     if output != STDOUT and path.suffix.lower() not in _FORMATS:
@@ -42,11 +42,11 @@ def require_output(output: str) -> None:
 
 @contextmanager
 def writing(path: Path, top_k: int) -> Iterator[Write]:
-    """Gives what writes predictions to a file, which is there once it is whole, and not before.
+    """Opens a file for predictions, which replaces an earlier one at the end of the block.
 
     Args:
-        path: the file; what it held is kept until then.
-        top_k: how many classes a row names.
+        path: the file.
+        top_k: number of classes per row.
 
     Raises:
         OSError: it can't be written.
@@ -55,7 +55,7 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomically(path) as file, _FORMATS[path.suffix.lower()](file, top_k) as write:
             yield write
-    except BrokenPipeError:  # of what is shown meanwhile
+    except BrokenPipeError:  # of the terminal's output
         raise
     except OSError as error:
         reason = error.strerror or error
@@ -63,7 +63,7 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
 
 
 def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:
-    """Writes JSON lines, a picture each."""
+    """Writes a JSON line for each prediction."""
     lines = [json.dumps(_fields(prediction), ensure_ascii=False) + "\n" for prediction in predictions]
     file.write("".join(lines).encode())
     file.flush()
@@ -120,7 +120,7 @@ def _parquet(file: IO[bytes], top_k: int) -> Iterator[Write]:
 
 def _columns(top_k: int) -> list[str]:
     """Returns the names of the columns: path, class, probability, class_2, probability_2, ..., error."""
-    more = [f"{name}_{place}" for place in range(2, top_k + 1) for name in ("class", "probability")]
+    more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability")]
     return ["path", "class", "probability", *more, "error"]
 
 

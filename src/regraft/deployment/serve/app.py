@@ -1,4 +1,4 @@
-"""The application: a page, an endpoint, and what says what they take; each mistake is one sentence of JSON."""
+"""The web application: a form for photos, the endpoint /predict and its documentation; errors are sentences of JSON."""
 
 import asyncio
 import logging
@@ -13,12 +13,12 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.serve.limits import Gate, Hosts, Limits
-from regraft.deployment.serve.worker import Answerer, Answers, RefusedError
+from regraft.deployment.serve.limits import Hosts, Limits, RequestLimits
+from regraft.deployment.serve.worker import PredictionWorker, PredictResponse, RejectedPhotoError
 
 log = logging.getLogger(__name__)
 
-# Fields that are no files are held in memory; nothing reads them.
+# Form fields other than files are held in memory; nothing reads them.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 4, 4096
 _MAX_NAME = 200
 _SHOWN_CLASSES = 12
@@ -37,7 +37,7 @@ _FORM = {
 
 
 class Health(BaseModel):
-    """That the server answers, and for what."""
+    """The server's status, and the model that it serves."""
 
     status: str
     run: str
@@ -46,61 +46,61 @@ class Health(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer, in one sentence."""
+    """Why a request failed, in one sentence."""
 
     detail: str
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "No photo came, or it is empty"},
-    403: {"model": Problem, "description": "A page of another site sent it"},
-    408: {"model": Problem, "description": "It took too long to be sent"},
+    400: {"model": Problem, "description": "No photo was sent, or it is empty"},
+    403: {"model": Problem, "description": "The request came from a page of another site"},
+    408: {"model": Problem, "description": "The upload took too long"},
     413: {"model": Problem, "description": "Too many bytes, photos or pixels"},
-    415: {"model": Problem, "description": "No photo, or one that is damaged"},
+    415: {"model": Problem, "description": "Not a photo, or a damaged one"},
     503: {"model": Problem, "description": "Too many requests are waiting; try again"},
 }
 
 
 def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
-    """Returns the application; who has served it closes its `state.answerer`.
+    """Returns the application; close its `state.worker` after serving.
 
     Args:
-        model: to ask.
-        run: its name, for people.
+        model: predicts.
+        run: the run's name, as shown.
         version: of Regraft.
-        limits: on what is sent.
-        hosts: by which names it may be called.
+        limits: on requests.
+        hosts: the allowed host names.
     """
-    answerer = Answerer(model, limits.max_pixels)
+    worker = PredictionWorker(model, limits.max_pixels)
     app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None)
-    app.state.answerer = answerer
-    app.add_middleware(Gate, limits=limits, hosts=hosts)
+    app.state.worker = worker
+    app.add_middleware(RequestLimits, limits=limits, hosts=hosts)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(Exception, _failed)
     health = Health(status="ok", run=run, version=version, class_names=list(model.class_names))
     _add_pages(app, health, limits)
 
-    @app.get("/health", summary="Whether the server answers, and for what", response_description="It does")
+    @app.get("/health", summary="The server's status and its model", response_description="The server is running")
     async def get_health() -> Health:
         return health
 
     @app.post(
         "/predict",
-        summary="What photos show",
-        response_description="An answer for each photo",
+        summary="Predict the classes of photos",
+        response_description="A prediction for each photo",
         responses=_PROBLEMS,
         openapi_extra={"requestBody": _FORM},
     )
-    async def predict(request: Request) -> Answers:
-        """Takes one photo or several, as files of a form; one that can't be read has an error of its own."""
+    async def predict(request: Request) -> PredictResponse:
+        """Send one photo or several, as files of a form. A photo that can't be read has its own error."""
         form = await _form(request, limits)
         try:
             photos = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
             if not photos:
-                raise HTTPException(400, "No photo came; send it as a file of a form, such as the field photos.")
+                raise HTTPException(400, "No photo was sent; send it as a file of a form, such as the field photos.")
             named = [(_name(photo), photo.file) for photo in photos]
-            return Answers(answers=await answerer.answers(named))
-        except RefusedError as error:
+            return PredictResponse(predictions=await worker.predict(named))
+        except RejectedPhotoError as error:
             raise HTTPException(error.status, str(error)) from error
         finally:
             await form.close()
@@ -109,7 +109,7 @@ def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts
 
 
 async def _form(request: Request, limits: Limits) -> Any:
-    """Returns the form that a request sends; large files of it lie on the disk."""
+    """Returns the form of a request; its large files are on the disk."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise HTTPException(415, "Photos are sent as files of a form, multipart/form-data.")
     try:
@@ -117,7 +117,7 @@ async def _form(request: Request, limits: Limits) -> Any:
             return await request.form(
                 max_files=limits.max_photos, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
             )
-    except ClientDisconnect as error:  # which nobody is left to read, but the log needs no more than that
+    except ClientDisconnect as error:  # nobody reads the response, but the log stays short
         raise HTTPException(400, "The request ended before it was whole.") from error
     except TimeoutError as error:
         raise HTTPException(408, f"It took more than {limits.upload_seconds:g} seconds to be sent.") from error
@@ -130,12 +130,12 @@ async def _form(request: Request, limits: Limits) -> Any:
 
 
 def _name(photo: UploadFile) -> str:
-    """Returns what a photo is called where it comes from, without its folders."""
+    """Returns the file name of a photo, without folders."""
     return (photo.filename or "").replace("\\", "/").rpartition("/")[2][:_MAX_NAME]
 
 
 def _add_pages(app: FastAPI, health: Health, limits: Limits) -> None:
-    """Adds what people look at; all of it is in memory, none of it from elsewhere."""
+    """Adds the pages, which are served from memory and load nothing from other sites."""
     environment = Environment(
         loader=PackageLoader("regraft.deployment.serve", "pages"),
         autoescape=True,
@@ -169,11 +169,11 @@ def _giving(response: Response) -> Any:
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
-    """Returns a mistake's sentence; of those that the framework finds, too."""
+    """Returns the sentence of an error, also for those that the framework finds."""
     assert isinstance(error, HTTPException)
     sentence = error.detail
     if error.status_code == 404:
-        sentence = "There is no such page; / has the form, /docs what there is."
+        sentence = "There is no such page; the form is at /, the documentation at /docs."
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "another method")
         sentence = f"{request.method} isn't allowed here; allowed: {allowed}."
@@ -181,5 +181,5 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """Returns the answer to what nobody foresaw; the log has it all."""
-    return JSONResponse({"detail": "Something went wrong here; the server's own log says what."}, 500)
+    """Returns the response to an unexpected error; the log has its traceback."""
+    return JSONResponse({"detail": "Something went wrong in the server; its log says what."}, 500)

@@ -1,4 +1,4 @@
-"""What stands before the application: how many requests, how large, from which pages; and what browsers may do."""
+"""Middleware in front of the application: limits on requests, allowed hosts, and security headers."""
 
 import asyncio
 import contextlib
@@ -15,14 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds on what is sent; all above 0.
+    """Limits on requests, all above 0.
 
     Attributes:
         max_megabytes: of a request's body.
         max_photos: in a request.
         max_megapixels: of a photo.
-        max_waiting: requests for predictions that are being sent, wait or are computed; more are turned away.
-        upload_seconds: that a request may take to be sent.
+        max_waiting: requests that are being sent, wait or are computed; more are rejected.
+        upload_seconds: the longest upload.
 
     Raises:
         ValueError: one isn't above 0.
@@ -48,25 +48,25 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """Of a request's body."""
+        """The largest body of a request."""
         return int(self.max_megabytes * 1e6)
 
     @property
     def max_pixels(self) -> int:
-        """Of a photo."""
+        """The largest photo."""
         return int(self.max_megapixels * 1e6)
 
 
 @dataclass(frozen=True)
 class Hosts:
-    """What the header `Host` may say.
+    """The allowed values of the header `Host`.
 
     Attributes:
-        names: hosts without a port, IPv6 addresses without brackets; `*.example.org` stands for what ends so.
-        takes_addresses: whether any address that is written out may be said too, as for a server on all of them.
+        names: hosts without a port, IPv6 addresses without brackets; `*.example.org` allows all subdomains.
+        takes_addresses: whether any IP address is allowed too, as for a server that listens on all of them.
 
     Raises:
-        ValueError: a star stands elsewhere than at a name's start.
+        ValueError: a name has a star elsewhere than at its start.
     """
 
     names: Sequence[str]
@@ -78,7 +78,7 @@ class Hosts:
                 raise ValueError(f"allowed_hosts: got {name!r}; allowed: a name, an address, or *.NAME.")
 
     def allow(self, header: str) -> bool:
-        """Whether a request may say so."""
+        """Whether a value of the header is allowed."""
         host = header.strip().lower()
         host = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         if any(host == name.lower() or (name[:2] == "*." and host.endswith(name[1:].lower())) for name in self.names):
@@ -86,7 +86,7 @@ class Hosts:
         return self.takes_addresses and _is_address(host)
 
 
-# Nothing is loaded from elsewhere, and no other page may show this one.
+# Nothing is loaded from other sites, and no other page may embed this one.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' blob: data:; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -94,18 +94,18 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _SECONDS_TO_FINISH, _SECONDS_OF_SILENCE = 10, 1
-"""For how long the rest of a refused request is read: in all, and while nothing comes."""
+"""How long the rest of a rejected request is read: in all, and without receiving anything."""
 _TIMES_TOO_LARGE = 10
-"""Up to how many times the allowed size a refused request is read to its end."""
+"""A rejected request is read to its end up to this multiple of the allowed size."""
 
 
-class Gate:
-    """Turns away what is too much before it is read, and counts what is read while it comes.
+class RequestLimits:
+    """Middleware that rejects too large or too many requests, before their bodies are read where it can.
 
     Args:
-        app: behind it.
-        limits: on requests that have a body.
-        hosts: by which it may be called.
+        app: the application behind it.
+        limits: on requests with a body.
+        hosts: the allowed host names.
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Hosts) -> None:
@@ -115,7 +115,7 @@ class Gate:
         self._num_inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets a request through, or answers it."""
+        """Passes a request on, or rejects it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -142,24 +142,24 @@ class Gate:
         self._num_inside += 1
         try:
             await self._app(scope, self._counted(body.receive), send_safely)
-        except asyncio.CancelledError:  # the server ends, and waits no longer
+        except asyncio.CancelledError:  # the server is shutting down
             if not is_answered:
-                await _answer(503, "The server is being ended.")(scope, body.receive, send)
+                await _answer(503, "The server is shutting down.")(scope, body.receive, send)
         finally:
             self._num_inside -= 1
 
     def _refusal_of_host(self, headers: Headers) -> JSONResponse | None:
         if self._hosts.allow(headers.get("host", "")):
             return None
-        return _answer(400, "This server isn't called by that name; who runs it can add it with allowed_hosts=[NAME].")
+        return _answer(400, "This host name isn't allowed; start the server with allowed_hosts=[NAME] to allow it.")
 
     def _refusal(self, headers: Headers) -> JSONResponse | None:
-        """Returns the answer to a request that isn't let in."""
+        """Returns the response to a rejected request; None if it isn't rejected."""
         if headers.get("sec-fetch-site") == "cross-site":
-            return _answer(403, "Other sites' pages may not send requests here.")
+            return _answer(403, "Pages of other sites may not send requests to this server.")
         length = headers.get("content-length", "0")
         if not length.isdecimal():
-            return _answer(400, "The request's Content-Length is no number.")
+            return _answer(400, "The request's Content-Length is not a number.")
         if len(length) > 18 or int(length) > self._limits.max_bytes:
             return _answer(413, self._too_large)
         if self._num_inside >= self._limits.max_waiting:
@@ -171,7 +171,7 @@ class Gate:
         return f"The request is too large; allowed: {self._limits.max_megabytes:g} MB in all."
 
     def _counted(self, receive: Receive) -> Receive:
-        """Returns what gives the body's parts until they are too many, be its length announced or not."""
+        """Returns a `receive` that raises an error once the body is too large, announced or not."""
         num_bytes = 0
 
         async def counted() -> Message:
@@ -186,11 +186,11 @@ class Gate:
 
 
 class _Body:
-    """A request's body as it comes.
+    """A request's body as it is received.
 
     Args:
         receive: gives its parts.
-        most_bytes: that are taken in before it is broken off.
+        most_bytes: bytes that are read before the connection is closed.
     """
 
     def __init__(self, receive: Receive, most_bytes: int) -> None:
@@ -206,7 +206,7 @@ class _Body:
         return message
 
     async def discard(self) -> None:
-        """Lets the sender finish, within bounds: most read an answer only then, and else see a broken connection."""
+        """Reads the rest of the body, within limits: most clients read a response only after sending all of it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_SECONDS_TO_FINISH):
                 while not self._is_whole and self._num_bytes_left > 0:
@@ -219,7 +219,7 @@ def _answer(status: int, sentence: str, headers: dict[str, str] | None = None) -
 
 
 MOST_PIXELS = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-"""Of a picture that Pillow takes for safe to decode."""
+"""Pillow decodes no larger image."""
 
 
 def _is_address(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a run's folder says of it, for a comparison; damaged, unfinished and unstarted ones are shown as such."""
+"""Reads runs for a comparison; damaged, unfinished and waiting ones are included and marked."""
 
 import csv
 import io
@@ -25,23 +25,23 @@ _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
-class Entry:
+class RunEntry:
     """A run in a comparison.
 
     Attributes:
-        run: the run.
-        name: as people know it.
-        state: `finished`, `pruned`, `running`, `stopped`, `failed`, `waiting` (of a sweep, not started) or `damaged`.
-        reason: why it is in that state, or how far it is; empty if there is nothing to say.
-        overrides: what it was asked for, or is to be.
-        composed: what it was made from; without a config of one that hasn't got as far.
-        configuration: equal for runs that differ in their seeds alone.
+        run: its folder.
+        name: the folder's name relative to the output folder.
+        state: `finished`, `pruned`, `running`, `stopped`, `failed`, `waiting` (a job that hasn't started) or `damaged`.
+        reason: why it is in that state, or its progress; may be empty.
+        overrides: of its command, or planned by its sweep.
+        composed: its config, without values if it hasn't been composed yet.
+        configuration: equal for runs that differ only in their seeds.
         seeds: by key.
-        metrics: of a finished run the final ones; validation's are those of the epoch whose weights it keeps so far.
-        seconds: that it took, earlier sessions included; None if it hasn't finished.
-        num_trained: parameters that were trained, likewise.
-        fingerprint: of its data; None if it doesn't say.
-        started: when it was started last, Unix time, seconds.
+        metrics: the final ones of a finished run; for validation those of the epoch whose weights are kept.
+        seconds: of all sessions; None if it hasn't finished.
+        num_trained: number of trained parameters; None if it hasn't finished.
+        fingerprint: of its data, if known.
+        started: when it was last started, Unix time, seconds.
     """
 
     run: Run
@@ -60,16 +60,16 @@ class Entry:
 
     @property
     def is_finished(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether the run has finished."""
         return self.state == "finished"
 
 
-def read_entries(runs: Sequence[Run], output_dir: Path) -> list[Entry]:
-    """Returns what each run says, in their order; a job that hasn't started belongs to the others of its kind.
+def read_entries(runs: Sequence[Run], output_dir: Path) -> list[RunEntry]:
+    """Returns an entry for each run, in order; a job that hasn't started shares the configuration of its siblings.
 
     Args:
-        runs: to be compared.
-        output_dir: what their names are relative to.
+        runs: the runs to compare.
+        output_dir: the base of their names.
     """
     overrides = {run: _overrides(run) for run in runs}
     configs = {run: _config(run) for run in runs}
@@ -84,7 +84,7 @@ def read_entries(runs: Sequence[Run], output_dir: Path) -> list[Entry]:
     return entries
 
 
-def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ...]) -> Entry:
+def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ...]) -> RunEntry:
     rows = rows_of(run)
     state, reason = _state(run, config, rows)
     results = _results(run) if state == "finished" else {}
@@ -95,7 +95,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
     compared = manifest.experiment_config(config, run.path)
     asked = tuple(override for override in overrides if _is_of_configuration(override))
-    return Entry(
+    return RunEntry(
         run=run,
         name=name,
         state=state,
@@ -113,7 +113,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
 
 
 def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> tuple[str, str]:
-    """Returns the word for a run's state, and what there is to say of it."""
+    """Returns the state of a run, and its reason or progress."""
     if (run.path / "config.yaml").exists() and not config:
         return "damaged", "config.yaml can't be read"
     if not run.state and not run.has_results:
@@ -132,10 +132,10 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
 
 
 def _config(run: Run) -> dict[str, Any]:
-    """Returns a run's config; empty if there is none, or it can't be read."""
+    """Returns a run's config; empty if it is missing or can't be read."""
     try:
         config = run.config
-    except Exception:  # whatever a foreign file makes a parser raise
+    except Exception:  # a parser may raise anything on a foreign file
         return {}
     is_ours = isinstance(config, dict) and isinstance(config.get("model"), dict)
     return config if is_ours else {}
@@ -150,7 +150,7 @@ def _results(run: Run) -> dict[str, Any]:
 
 
 def _overrides(run: Run) -> tuple[str, ...]:
-    """Returns what a run was asked for, or what its sweep has planned it to be."""
+    """Returns the overrides of a run's command, or those that its sweep has planned."""
     try:
         return tuple(map(str, run.overrides))
     except (OSError, ValueError, TypeError, yaml.YAMLError):
@@ -159,7 +159,7 @@ def _overrides(run: Run) -> tuple[str, ...]:
 
 
 def _choices(run: Run) -> dict[str, str]:
-    """Returns what was chosen in each group, as Hydra keeps it; empty if it doesn't."""
+    """Returns Hydra's choice in each config group; empty if it isn't known."""
     try:
         text = (run.path / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
         choices = yaml.load(text, Loader=_LOADER)["hydra"]["runtime"]["choices"]
@@ -169,7 +169,7 @@ def _choices(run: Run) -> dict[str, str]:
 
 
 def _kind(run: Run, overrides: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
-    """Returns what the jobs of a sweep that differ in their seeds alone have in common."""
+    """Returns a key that is equal for jobs of a sweep that differ only in their seeds."""
     return run.path.parent, tuple(sorted(filter(_is_of_configuration, overrides)))
 
 
@@ -197,14 +197,14 @@ _VALIDATION = "val/"
 
 
 def kept_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns validation's figures of the epoch whose weights are kept; none, if there was no validation yet."""
+    """Returns the validation metrics of the epoch whose weights are kept; empty before the first validation."""
     seen = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
     found = kept_row(seen, config) if seen else {}
     return {name: value for name, value in found.items() if name.startswith(_VALIDATION)}
 
 
 def rows_of(run: Run) -> list[dict[str, float]]:
-    """Returns the rows of metrics.csv, numbers only; what can't be read, such as half a row, is left out."""
+    """Returns the rows of metrics.csv, numbers only, without what can't be read, such as half a row."""
     try:
         text = (run.path / "metrics.csv").read_text(encoding="utf-8", errors="replace")
         whole = text[: text.rfind("\n") + 1]
@@ -214,7 +214,7 @@ def rows_of(run: Run) -> list[dict[str, float]]:
 
 
 def numbers(fields: Any) -> dict[str, float]:
-    """Returns the finite numbers of a mapping; none of anything else."""
+    """Returns the finite numbers of a mapping; empty for anything else."""
     found = {key: number(value) for key, value in fields.items()} if isinstance(fields, dict) else {}
     return {key: value for key, value in found.items() if isinstance(key, str) and value is not None}
 
@@ -228,14 +228,9 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def only_planned(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
-    """Returns the parameters that differ between the jobs of a sweep, but not between those that have started.
-
-    Args:
-        entries: all of a comparison.
-        known: the parameters that differ between configs.
-    """
-    sweeps: dict[str, list[Entry]] = {}
+def only_planned(entries: Sequence[RunEntry], known: Collection[str]) -> list[str]:
+    """Returns the parameters that differ between the jobs of a sweep, except for the known ones."""
+    sweeps: dict[str, list[RunEntry]] = {}
     for entry in entries:
         sweeps.setdefault(str(entry.run.path.parent), []).append(entry)
     found: dict[str, None] = {}
@@ -247,8 +242,8 @@ def only_planned(entries: Sequence[Entry], known: Collection[str]) -> list[str]:
     return [key for key in found if key not in known and is_experiment_key(key) and not is_seed(key)]
 
 
-def planned_value(name: str, entry: Entry) -> Any:
-    """Returns what a run has of a parameter, or is to have: by its config, its choices, or its command."""
+def planned_value(name: str, entry: RunEntry) -> Any:
+    """Returns a run's value of a parameter, from its config, its choices or its command."""
     value = at(entry.composed.config, name)
     if value is not ABSENT and not isinstance(value, Mapping):
         return value

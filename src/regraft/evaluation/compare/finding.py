@@ -1,4 +1,4 @@
-"""Which runs a comparison is of: runs, sweeps, folders of both, and parts of their names."""
+"""Finds the runs of a comparison, from references to runs, sweeps and folders of both."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,18 +11,18 @@ from regraft.sweeps.find import find_sweep, is_sweep
 _WORDS = ("last", "best")
 
 
-def find_runs(handles: Sequence[str], output_dir: Path) -> list[Run]:
-    """Returns the runs that are meant, each once; of a sweep also its jobs that haven't started.
+def find_runs(references: Sequence[str], output_dir: Path) -> list[Run]:
+    """Returns the runs that references match, each once; a sweep's jobs include those that haven't started.
 
     Args:
-        handles: each a run's folder, a sweep's, another folder with runs somewhere below it, `last`, `best`, or a part
-            of the names of one run or several; none for all runs.
-        output_dir: where runs are looked for.
+        references: each a run's folder, a sweep's, another folder with runs somewhere below it, `last`, `best`, or a
+            part of the names of one run or several; none for all runs.
+        output_dir: the folder of all runs.
 
     Raises:
         FileNotFoundError: one of them names no run.
     """
-    found = [run for handle in handles for run in _found(handle, output_dir)] if handles else all_runs(output_dir)
+    found = [run for handle in references for run in _found(handle, output_dir)] if references else all_runs(output_dir)
     return list(dict.fromkeys(found))
 
 
@@ -44,16 +44,16 @@ def _found(handle: str, output_dir: Path) -> list[Run]:
 
 def _named(handle: str, output_dir: Path) -> list[Run]:
     names = {name_of(run, output_dir): run for run in all_runs(output_dir)}
-    # sweep-x/1 is that job, though it is a part of sweep-x/10 too.
+    # sweep-x/1 means that job, though it is also a part of sweep-x/10.
     whole = [run for name, run in names.items() if handle and f"/{name}".endswith(f"/{handle.strip('/')}")]
     runs = whole or [run for name, run in names.items() if handle and handle in name]
     sweep = find_sweep(handle, output_dir) if handle and not whole else None
     jobs = [] if sweep is None else _jobs(sweep)
-    # Says which name is nearest.
+    # find_run raises an error with the closest name.
     return [*runs, *jobs] or [find_run(handle, output_dir, needs_checkpoint=False)]
 
 
 def _jobs(sweep: Path) -> list[Run]:
-    """Returns a sweep's jobs: those with a folder, and those that it wants besides."""
+    """Returns a sweep's jobs: the current ones, and all that have a folder."""
     planned = [Run(sweep / str(job.number)) for job in manifest.wanted(sweep)]
     return list(dict.fromkeys([*planned, *all_runs(sweep)]))

@@ -1,4 +1,4 @@
-"""How much each parameter matters: scikit-learn's permutation importance, on runs that its forest hasn't seen."""
+"""Importance of each parameter: scikit-learn's permutation importance on held-out runs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,19 +13,19 @@ _RUNS_A_PARAMETER = 4
 _NUM_FOLDS = 5
 _NUM_TREES = 30
 _LEAST_R2 = 0.25
-"""Of held-out runs; below it the forest may well have learnt noise."""
+"""On held-out runs; below it the forest may have learnt noise."""
 _NUM_SHUFFLES = 10
 
 
 def importance(parameters: Mapping[str, Sequence[Any]], metric: Sequence[float]) -> dict[str, float] | str:
-    """Returns each parameter's share of what shuffling values costs a prediction; or why that can't be said.
+    """Returns each parameter's share of the rise in error when its values are shuffled; or why it can't be computed.
 
     A random forest predicts the metric from the parameters; each of 5 folds of the runs is held out in turn, and a
     parameter's values are shuffled there (Breiman 2001).
 
     Args:
-        parameters: by name, of each run its value.
-        metric: of each run.
+        parameters: by name, the value of each run.
+        metric: the value of each run.
     """
     needed = max(_FEWEST_RUNS, _RUNS_A_PARAMETER * len(parameters))
     if len(parameters) < 2:

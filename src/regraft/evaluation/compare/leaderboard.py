@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from regraft.config.compose import unknown
-from regraft.evaluation.compare.entries import Entry, only_planned, planned_value
+from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_value
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
@@ -18,7 +18,7 @@ _STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "dam
 
 
 @dataclass(frozen=True)
-class Row:
+class LeaderboardRow:
     """A configuration.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row:
     figures: dict[str, Figure]
     seconds: Figure | None
     num_trained: Figure | None
-    entries: tuple[Entry, ...]
+    entries: tuple[RunEntry, ...]
     comparison: Comparison | None = None
 
     @property
@@ -73,12 +73,12 @@ class Leaderboard:
     metric: str
     metrics: tuple[str, ...]
     parameters: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[LeaderboardRow, ...]
     importance: dict[str, float] | str
     num_repeated: int
 
 
-def make_leaderboard(entries: Sequence[Entry], metric: str | None) -> Leaderboard:
+def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderboard:
     """Returns the leaderboard of some runs.
 
     Args:
@@ -108,7 +108,7 @@ def make_leaderboard(entries: Sequence[Entry], metric: str | None) -> Leaderboar
     return Leaderboard(metric, metrics, (*columns, *planned), tuple(rows), weights, len(entries) - len(kept))
 
 
-def _metric(entries: Sequence[Entry], wanted: str | None) -> str:
+def _metric(entries: Sequence[RunEntry], wanted: str | None) -> str:
     names = known(sorted({name for entry in entries for name in entry.metrics}))
     if wanted is None:
         return next((name for name in HEADLINES if name in names), HEADLINES[-1])
@@ -117,43 +117,43 @@ def _metric(entries: Sequence[Entry], wanted: str | None) -> str:
     return wanted
 
 
-def _beside(metric: str, entries: Sequence[Entry]) -> list[str]:
+def _beside(metric: str, entries: Sequence[RunEntry]) -> list[str]:
     """Returns the same metric of the other split, if a run has it."""
     split, _, name = metric.partition("/")
     other = f"{'val' if split == 'test' else 'test'}/{name}"
     return [other] if any(other in entry.metrics for entry in entries) else []
 
 
-def _without_repetitions(entries: Sequence[Entry]) -> list[Entry]:
+def _without_repetitions(entries: Sequence[RunEntry]) -> list[RunEntry]:
     """Returns the entries without those that a newer one repeats: the same configuration and seeds."""
-    newest: dict[Any, Entry] = {}
+    newest: dict[Any, RunEntry] = {}
     for entry in sorted(entries, key=lambda entry: (entry.is_finished, entry.started)):
         newest[(entry.configuration, entry.seeds) if entry.composed.config else entry.name] = entry
     kept = {id(entry) for entry in newest.values()}
     return [entry for entry in entries if id(entry) in kept]
 
 
-def _by_configuration(entries: Sequence[Entry]) -> list[list[Entry]]:
-    groups: dict[Any, list[Entry]] = {}
+def _by_configuration(entries: Sequence[RunEntry]) -> list[list[RunEntry]]:
+    groups: dict[Any, list[RunEntry]] = {}
     for entry in entries:
         groups.setdefault(entry.configuration, []).append(entry)
     return [sorted(group, key=lambda entry: str(entry.seeds)) for group in groups.values()]
 
 
-def _importance(columns: dict[str, list[Any]], entries: Sequence[Entry], metric: str) -> dict[str, float] | str:
+def _importance(columns: dict[str, list[Any]], entries: Sequence[RunEntry], metric: str) -> dict[str, float] | str:
     places = [place for place, entry in enumerate(entries) if entry.is_finished and metric in entry.metrics]
     parameters = {name: [column[place] for place in places] for name, column in columns.items()}
     return importance(parameters, [entries[place].metrics[metric] for place in places])
 
 
-def _row(values: Sequence[Any], entries: Sequence[Entry], metrics: Sequence[str]) -> Row:
+def _row(values: Sequence[Any], entries: Sequence[RunEntry], metrics: Sequence[str]) -> LeaderboardRow:
     finished = [entry for entry in entries if entry.is_finished]
     figures = {}
     for metric in metrics:
         found = [entry.metrics[metric] for entry in finished or entries if metric in entry.metrics]
         if found:
             figures[metric] = figure(found)
-    return Row(
+    return LeaderboardRow(
         rank=None,
         values=tuple(values),
         figures=figures,
@@ -168,10 +168,10 @@ def _cost(values: Sequence[float | None]) -> Figure | None:
     return figure(known) if known else None
 
 
-def _ranked(rows: Sequence[Row], metric: str) -> list[Row]:
+def _ranked(rows: Sequence[LeaderboardRow], metric: str) -> list[LeaderboardRow]:
     sign = -1 if higher_is_better(metric) else 1
 
-    def order(row: Row) -> tuple[bool, bool, float]:
+    def order(row: LeaderboardRow) -> tuple[bool, bool, float]:
         found = row.figures.get(metric)
         has_finished = any(entry.is_finished for entry in row.entries)
         return found is None or not has_finished, found is None, sign * found.mean if found else 0.0

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from regraft.evaluation.compare.entries import Entry
+from regraft.evaluation.compare.entries import RunEntry
 from regraft.evaluation.compare.statistics import LEVEL, Difference, difference_of_seeds, difference_of_two, holm
 from regraft.runs.predictions import Predictions, read
 
@@ -54,7 +54,7 @@ class _Tested:
     seeds: tuple[object, ...]
 
 
-def compare_to_leader(groups: Sequence[Sequence[Entry]]) -> list[Comparison]:
+def compare_to_leader(groups: Sequence[Sequence[RunEntry]]) -> list[Comparison]:
     """Returns how each configuration but the first compares with the first.
 
     Args:
@@ -67,7 +67,7 @@ def compare_to_leader(groups: Sequence[Sequence[Entry]]) -> list[Comparison]:
     return [each if each.difference is None else replace(each, p=next(adjusted)) for each in found]
 
 
-def _tested(entries: Sequence[Entry]) -> _Tested | str:
+def _tested(entries: Sequence[RunEntry]) -> _Tested | str:
     """Returns what the finished runs of a configuration said, or why that can't be compared."""
     finished = [entry for entry in entries if entry.is_finished]
     read_of = [read(entry.run.path) for entry in finished]

@@ -1,7 +1,4 @@
-"""Which parameters differ between runs: pure functions of their configs.
-
-Which part of a config counts is for `sweeps.manifest.experiment_of` to say.
-"""
+"""Finds the parameters that differ between runs, by pure functions of their configs."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
@@ -13,12 +10,12 @@ from regraft.config.nested import ABSENT
 
 @dataclass(frozen=True)
 class Composed:
-    """What a run was made from.
+    """The config of a run, and where its values come from.
 
     Attributes:
-        config: the part of it that counts, resolved, plain types.
-        choices: what was chosen in each group, such as `{"freezing": "lp_ft"}`; empty if that isn't known.
-        typed: the keys that the command gave a value.
+        config: resolved, plain types, from `sweeps.manifest.experiment_config`.
+        choices: Hydra's choice in each group, such as `{"freezing": "lp_ft"}`; empty if it isn't known.
+        typed: the keys of the command.
     """
 
     config: Mapping[str, Any]
@@ -27,7 +24,7 @@ class Composed:
 
 
 def is_seed(key: str) -> bool:
-    """Whether a key, such as `seed` or `data.subset_seed`, is one of randomness alone."""
+    """Whether a key, such as `seed` or `data.subset_seed`, is a seed."""
     return key.rpartition(".")[2].endswith("seed")
 
 
@@ -37,18 +34,15 @@ def seeds_of(config: Mapping[str, Any]) -> tuple[tuple[str, Hashable], ...]:
 
 
 def configuration_of(config: Mapping[str, Any]) -> Hashable:
-    """Returns what is equal for runs that differ in their seeds alone."""
+    """Returns a key that is equal for runs that differ only in their seeds."""
     return tuple((key, comparable(value)) for key, value in sorted(_compared(config).items()))
 
 
 def varied(runs: Sequence[Composed]) -> dict[str, list[Any]]:
     """Returns each parameter that differs between the runs, with its value in each of them.
 
-    A section that was chosen as a whole (`freezing=lp_ft`) is one parameter. What comes along with such a choice isn't
-    another one, unless it differs within it or was given by the command.
-
-    Args:
-        runs: at least one.
+    A section that was chosen as a whole (`freezing=lp_ft`) is one parameter. Its keys are further parameters only if
+    they differ between runs of the same choice, or if a command gave them.
     """
     leaves = [_compared(run.config) for run in runs]
     keys = list(dict.fromkeys(key for each in leaves for key in each))
@@ -68,22 +62,17 @@ def varied(runs: Sequence[Composed]) -> dict[str, list[Any]]:
 
 
 def comparable(value: Any) -> Hashable:
-    """Returns what is equal for equal values: 1 and 1.0, but neither of them and true."""
+    """Returns a hashable that is equal for equal values: for 1 and 1.0, but not for 1 and true."""
     return float(value) if is_number(value) else f"{type(value).__name__} {value!r}"
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, which has its place among others."""
+    """Whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def text_of(value: Any, *, is_exact: bool = False) -> str:
-    """Returns a value as one reads it in YAML; of what a run lacks, nothing.
-
-    Args:
-        value: of a parameter.
-        is_exact: whether a number has all its digits, instead of six.
-    """
+    """Returns a value as in YAML, empty for `ABSENT`; numbers have six digits unless `is_exact`."""
     if value is ABSENT:
         return ""
     if value is None or isinstance(value, bool):
@@ -100,7 +89,7 @@ def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns what isn't a mapping, by its dotted key; a list is one value."""
+    """Returns the leaves of nested mappings by dotted key; a list is one value."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         if isinstance(value, Mapping):
@@ -118,7 +107,7 @@ def _by_section(keys: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _labels(section: str, runs: Sequence[Composed]) -> list[str]:
-    """Returns what was chosen in a section; by the class that it names where not all of the runs know that."""
+    """Returns the choice in a section, or the name of its class if not all runs know their choices."""
     if all(section in run.choices for run in runs):
         return [run.choices[section] for run in runs]
     nodes = [run.config.get(section) for run in runs]
@@ -131,7 +120,7 @@ def _num_distinct(leaves: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> i
 
 
 def _is_own(key: str, values: Sequence[Any], labels: Sequence[str], runs: Sequence[Composed]) -> bool:
-    """Whether a key of a section that was chosen differs within a choice, or was asked for."""
+    """Whether a key of a chosen section differs between runs of the same choice, or was given by a command."""
     pairs = [(label, comparable(value)) for label, value in zip(labels, values, strict=True)]
     present = {comparable(value) for value in values if value is not ABSENT}
     is_asked_for = any(key in run.typed for run in runs) and len(present) > 1

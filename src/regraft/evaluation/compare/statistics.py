@@ -1,7 +1,4 @@
-"""The statistics of a comparison: pure functions of arrays.
-
-Which runs are compared, and on which images, belongs in `paired`.
-"""
+"""The statistics of a comparison, by pure functions of arrays."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 LEVEL = 0.95
-"""Confidence of the intervals; a difference counts from a p of 1 less this."""
+"""Confidence level of the intervals; differences are significant at 1 minus this level."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +20,7 @@ class Difference:
         value: in [-1, 1].
         low: the lower end of its confidence interval.
         high: the upper end.
-        p: two-sided, of there being none.
+        p: two-sided p value.
     """
 
     value: float
@@ -34,12 +31,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric over runs that differ in their seeds alone.
+    """A metric over runs that differ only in their seeds.
 
     Attributes:
-        mean: of the runs.
-        std: with n - 1 in the denominator; None of a single run.
-        n: how many runs.
+        mean: over the runs.
+        std: with n - 1 in the denominator; None for a single run.
+        n: number of runs.
     """
 
     mean: float
@@ -54,11 +51,11 @@ def figure(values: Sequence[float]) -> Figure:
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the two-sided p of the exact McNemar test: the binomial one on the images that only one gets right.
+    """Returns the two-sided p value of the exact McNemar test, on the images that only one of the models gets right.
 
     Args:
         first: (num_images,), bool, whether the first model is right.
-        second: (num_images,), bool, the second one's, of the same images.
+        second: (num_images,), bool, the same for the second model.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     if only_first + only_second == 0:
@@ -69,13 +66,13 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
 def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Returns the interval of the difference in accuracy by Bonett and Price (2012), on paired images.
 
-    It holds its level where the two disagree on a few images only, as near the top of a leaderboard they do, and seldom
-    contradicts McNemar's test there. The percentile bootstrap does neither: at 4 to 0 of 359 it excludes 0, of which
-    the test says p = 0.125.
+    It keeps its level if the two disagree on few images only, as they do near the top of a leaderboard, and it seldom
+    contradicts McNemar's test then. The percentile bootstrap does neither: at 4 to 0 of 359 images it excludes 0, while
+    the test gives p = 0.125.
 
     Args:
         first: (num_images,), bool, whether the first model is right.
-        second: (num_images,), bool, the second one's, of the same images.
+        second: (num_images,), bool, the same for the second model.
     """
     num_images = len(first) + 2
     only_first, only_second = ((found.sum() + 1) / num_images for found in (first & ~second, second & ~first))
@@ -89,24 +86,23 @@ def difference_of_two(first: np.ndarray, second: np.ndarray) -> Difference:
 
     Args:
         first: (num_images,), bool, whether the first model is right.
-        second: (num_images,), bool, the second one's, of the same images.
+        second: (num_images,), bool, the same for the second model.
     """
     low, high = paired_interval(first, second)
     return Difference(float(first.mean() - second.mean()), low, high, mcnemar(first, second))
 
 
 def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: bool) -> Difference:
-    """Returns the difference of two mean accuracies, of models of several seeds: a t test and its interval.
+    """Returns the difference of the mean accuracies of models of several seeds, by a t test and its interval.
 
-    The variance is that over the images, of differences averaged over the seeds, plus that over the seeds (of paired
-    seeds' differences; else each one's own, as Welch adds them, where a single seed takes the other one's). Degrees of
-    freedom are Welch's and Satterthwaite's. What images and seeds have in common is counted in both, which errs towards
-    no difference.
+    The variance is that over images, of differences averaged over the seeds, plus that over seeds: of the differences
+    of paired seeds, or else the sum of both (Welch), where a single seed takes the other side's. Degrees of freedom are
+    those of Welch and Satterthwaite. The interaction of images and seeds counts in both, which is conservative.
 
     Args:
         first: (num_seeds, num_images), bool, whether each of the first models is right.
-        second: (num_seeds, num_images), bool, the second ones', of the same images.
-        is_paired: whether row by row both have the same seed.
+        second: (num_seeds, num_images), bool, the same for the second models.
+        is_paired: whether the rows of both have the same seeds.
     """
     assert max(len(first), len(second)) > 1, "of single models see `difference_of_two`"
     differences = first.mean(0) - second.mean(0)
@@ -119,21 +115,21 @@ def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: boo
     freedom = variance**2 / sum(term**2 / degrees for term, degrees in terms)
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
     p = 2 * float(stats.t.sf(abs(value) / math.sqrt(variance), freedom))
-    # Two seeds that differ much give an interval that no two accuracies can.
+    # Two seeds that differ a lot give an interval beyond what accuracies can have.
     return Difference(value, max(value - half, -1.0), min(value + half, 1.0), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Returns p values adjusted for being several (Holm 1979), in their order."""
+    """Returns p values adjusted for multiple comparisons (Holm 1979), in their order."""
     adjusted, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - place)))
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - rank)))
         adjusted[index] = largest
     return adjusted
 
 
 def _seed_terms(first: np.ndarray, second: np.ndarray, *, is_paired: bool) -> list[tuple[float, int]]:
-    """Returns what seeds add to the variance of a difference of means, each term with its degrees of freedom."""
+    """Returns the terms of seeds in the variance of a difference of means, each with its degrees of freedom."""
     if is_paired:
         return [(float(np.var(first - second, ddof=1)) / len(first), len(first) - 1)]
     several = [group for group in (first, second) if len(group) > 1]

@@ -1,7 +1,6 @@
-"""The corruptions and their five severities: uint8 pictures to uint8 pictures, each draw a function of the picture.
+"""The corruptions and their five severities, from uint8 images to uint8 images; random draws depend on the image alone.
 
-Those of ImageNet-C that need no other photos, with its strengths, and rotation, whose are ours. Frost, glass, zoom and
-elastic ones aren't among them.
+They are those of ImageNet-C, with its strengths, except for frost, glass, zoom and elastic; and rotation.
 """
 
 import hashlib
@@ -12,9 +11,6 @@ import numpy as np
 
 from regraft.core.seeding import derive_seed
 from regraft.evaluation.corruptions import functions
-from regraft.evaluation.corruptions import functions as digital
-from regraft.evaluation.corruptions import functions as noise
-from regraft.evaluation.corruptions import functions as weather
 
 NUM_SEVERITIES = 5
 
@@ -24,7 +20,7 @@ class Corruption(NamedTuple):
 
     Attributes:
         kind: `noise`, `blur`, `weather`, `digital` or `geometric`.
-        apply: makes it; see `noise`.
+        apply: takes the image in [0, 1], a strength and a generator.
         strengths: by severity, 1 to 5.
     """
 
@@ -34,16 +30,16 @@ class Corruption(NamedTuple):
 
 
 CORRUPTIONS = {
-    "gaussian_noise": Corruption("noise", noise.gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38)),
-    "shot_noise": Corruption("noise", noise.shot_noise, (60, 25, 12, 5, 3)),
-    "impulse_noise": Corruption("noise", noise.impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
+    "gaussian_noise": Corruption("noise", functions.gaussian_noise, (0.08, 0.12, 0.18, 0.26, 0.38)),
+    "shot_noise": Corruption("noise", functions.shot_noise, (60, 25, 12, 5, 3)),
+    "impulse_noise": Corruption("noise", functions.impulse_noise, (0.03, 0.06, 0.09, 0.17, 0.27)),
     "gaussian_blur": Corruption("blur", functions.gaussian_blur, (1, 2, 3, 4, 6)),
     "defocus_blur": Corruption("blur", functions.defocus_blur, ((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5))),
     "motion_blur": Corruption("blur", functions.motion_blur, ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))),
-    "fog": Corruption("weather", weather.fog, ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))),
+    "fog": Corruption("weather", functions.fog, ((1.5, 2), (2, 2), (2.5, 1.7), (2.5, 1.5), (3, 1.4))),
     "snow": Corruption(
         "weather",
-        weather.snow,
+        functions.snow,
         (
             (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
             (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
@@ -52,20 +48,20 @@ CORRUPTIONS = {
             (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
         ),
     ),
-    "brightness": Corruption("weather", weather.brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
-    "contrast": Corruption("digital", digital.contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
-    "pixelate": Corruption("digital", digital.pixelate, (0.6, 0.5, 0.4, 0.3, 0.25)),
-    "jpeg_compression": Corruption("digital", digital.jpeg_compression, (25, 18, 15, 10, 7)),
-    "rotation": Corruption("geometric", digital.rotation, (5, 10, 20, 30, 45)),
+    "brightness": Corruption("weather", functions.brightness, (0.1, 0.2, 0.3, 0.4, 0.5)),
+    "contrast": Corruption("digital", functions.contrast, (0.4, 0.3, 0.2, 0.1, 0.05)),
+    "pixelate": Corruption("digital", functions.pixelate, (0.6, 0.5, 0.4, 0.3, 0.25)),
+    "jpeg_compression": Corruption("digital", functions.jpeg_compression, (25, 18, 15, 10, 7)),
+    "rotation": Corruption("geometric", functions.rotation, (5, 10, 20, 30, 45)),
 }
 
 
 def corrupted(pixels: np.ndarray, name: str, severity: int) -> np.ndarray:
-    """Returns a corrupted picture, the same each time, whatever else is measured beside it.
+    """Returns a corrupted image, the same one at each call.
 
     Args:
         pixels: (height, width, channels), uint8, 1 channel or 3.
-        name: of `CORRUPTIONS`.
+        name: a key of `CORRUPTIONS`.
         severity: 1 to 5.
 
     Returns:

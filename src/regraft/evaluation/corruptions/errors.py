@@ -1,4 +1,4 @@
-"""How often a classifier errs on corrupted pictures, and what that adds up to: mean corruption error, and relative.
+"""Error rates on corrupted images, and their summaries: mean corruption error, and relative mean corruption error.
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019.
 """
@@ -16,12 +16,12 @@ from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITI
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """Shares of images that are classified wrongly.
+    """Error rates, fractions of images that are classified wrongly.
 
     Attributes:
-        num_images: how many were asked about.
-        clean: of them as they are.
-        errors: by corruption, at severities 1 to 5.
+        num_images: number of images.
+        clean: the rate without a corruption.
+        errors: the rates by corruption, at severities 1 to 5.
     """
 
     num_images: int
@@ -34,15 +34,15 @@ def corruption_errors(
     classify: Callable[[Tensor], Tensor],
     count: Callable[[int], None],
 ) -> CorruptionErrors:
-    """Returns how often a classifier errs, without corruption and at each severity of each.
+    """Returns the error rates of a classifier, without corruption and at each severity of each corruption.
 
-    A batch's pictures are decoded once, and corrupted and classified one severity after the other.
+    A batch is decoded once, then corrupted and classified for one severity after the other.
 
     Args:
-        batches: pictures (batch, channels, height, width), uint8, as the model sees them before they are normalised,
-            and targets (batch,), int64.
-        classify: from such pictures to predicted classes, (batch,), int64, on the CPU.
-        count: called with the number of pictures classified.
+        batches: images (batch, channels, height, width), uint8, the model's input before it is normalised, and targets
+            (batch,), int64.
+        classify: maps images to predicted classes, (batch,), int64, on the CPU.
+        count: called with the number of images classified.
     """
     wrong = {name: [0] * NUM_SEVERITIES for name in CORRUPTIONS}
     num_images, num_wrong = 0, 0
@@ -63,15 +63,11 @@ def corruption_errors(
 
 
 def summary(found: CorruptionErrors, baseline: CorruptionErrors | None) -> tuple[dict[str, float], dict[str, str]]:
-    """Returns the metrics, and why one isn't among them.
+    """Returns the metrics, and why any of them is undefined.
 
-    `corruption_error` is the mean error over corruptions and severities, `relative_corruption_error` the same less the
-    error on clean images, both in [0, 1]. With a baseline there are the paper's `mce` and `relative_mce` too: each
-    corruption's error is divided by the baseline's, and the mean over corruptions taken; 1 is as bad as the baseline.
-
-    Args:
-        found: of the model.
-        baseline: of the model that errors are normalised by; in the paper AlexNet.
+    `corruption_error` is the mean error over corruptions and severities, `relative_corruption_error` the same minus the
+    error on clean images, both in [0, 1]. With a baseline (AlexNet in the paper) there are also `mce` and
+    `relative_mce`: the mean over corruptions of the error divided by the baseline's; 1 is as bad as the baseline.
     """
     table = np.array(list(found.errors.values()))
     mean = float(table.mean())

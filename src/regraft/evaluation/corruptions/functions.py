@@ -1,4 +1,7 @@
-"""Blur: of the lens, of its focus, of motion. Lengths shrink with the picture; see `noise`."""
+"""Corruptions of images of shape (height, width, channels), float64 in [0, 1]: blur, weather, digital, noise.
+
+Lengths are in pixels of an image of side 224 and are scaled to the image's size. Random draws come from a generator.
+"""
 
 import io
 import math
@@ -13,14 +16,14 @@ _OVERSAMPLING = 8
 
 
 def gaussian_blur(picture: np.ndarray, std: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture blurred by a Gaussian of that standard deviation, in pixels of a picture of 224."""
+    """Returns the picture blurred by a Gaussian of that standard deviation."""
     width = std * scale_of(picture)
     blurred: np.ndarray = gaussian_filter(picture, (width, width, 0), mode="nearest")
     return blurred
 
 
 def defocus_blur(picture: np.ndarray, strength: tuple[float, float], generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture as out of focus: by a disk of (radius, its edge's standard deviation), in pixels of 224."""
+    """Returns the picture out of focus, blurred by a disk of (radius, standard deviation of its edge)."""
     radius, edge = (length * scale_of(picture) for length in strength)
     reach = math.ceil(radius + 3 * edge) + 1
     # A disk smaller than a pixel is a part of that pixel.
@@ -32,13 +35,13 @@ def defocus_blur(picture: np.ndarray, strength: tuple[float, float], generator: 
 
 
 def motion_blur(picture: np.ndarray, strength: tuple[float, float], generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture moved by (length, its standard deviation), in pixels of 224, within 45 degrees of level."""
+    """Returns the picture with motion blur of (length, its standard deviation), within 45 degrees of horizontal."""
     length, std = (value * scale_of(picture) for value in strength)
     return convolved(picture, motion_kernel(length, std, generator.uniform(-45, 45)))
 
 
 def motion_kernel(length: float, std: float, degrees: float) -> np.ndarray:
-    """Returns the trace of a point, fading as one half of a Gaussian: (side, side), an odd number."""
+    """Returns the trace of a point, which fades like half a Gaussian: (side, side), an odd number."""
     reach = math.ceil(length) + 1
     steps = np.arange(0, length + 1e-9, 1 / _OVERSAMPLING)
     angle = math.radians(degrees)
@@ -54,7 +57,7 @@ def motion_kernel(length: float, std: float, degrees: float) -> np.ndarray:
 
 
 def convolved(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Returns the picture convolved with a kernel, which is normalised; edges are reflected."""
+    """Returns the picture convolved with the normalised kernel; edges are reflected."""
     reach = len(kernel) // 2
     padded = np.pad(picture, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
     found: np.ndarray = fftconvolve(padded, (kernel / kernel.sum())[:, :, None], mode="valid", axes=(0, 1))
@@ -62,14 +65,14 @@ def convolved(picture: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def scale_of(picture: np.ndarray) -> float:
-    """Returns the picture's side over that of the pictures that strengths are given for."""
+    """Returns the picture's side over the reference side of 224."""
     return float(min(picture.shape[:2])) / _REFERENCE_SIDE
 
 
 def fog(picture: np.ndarray, strength: tuple[float, float], generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture behind fog of (density, how much smoother it is at half the scale).
+    """Returns the picture behind fog of (density, factor by which the amplitude falls at each octave).
 
-    It is noise with the spectrum of the paper's diamond-square fractal, whose amplitude falls by that at each octave.
+    The fog is noise with the spectrum of the paper's diamond-square fractal.
     """
     density, decay = strength
     height, width = picture.shape[:2]
@@ -86,11 +89,8 @@ def fog(picture: np.ndarray, strength: tuple[float, float], generator: np.random
 def snow(picture: np.ndarray, strength: tuple[float, ...], generator: np.random.Generator) -> np.ndarray:
     """Returns the picture in falling snow.
 
-    Args:
-        picture: see `noise`.
-        strength: (mean and standard deviation of the flakes' layer, how large they are, from what on one is seen,
-            length of its trace and its standard deviation, how much of the picture's own colours is left).
-        generator: of the draws.
+    The strength is (mean and standard deviation of the layer of flakes, their size, the threshold from which one is
+    visible, length of its trace and its standard deviation, the fraction of the picture's own colours that is left).
     """
     mean, std, size, least, length, trace_std, kept = strength
     height, width = picture.shape[:2]
@@ -105,7 +105,7 @@ def snow(picture: np.ndarray, strength: tuple[float, ...], generator: np.random.
 
 
 def brightness(picture: np.ndarray, added: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture with its HSV value raised; hue and saturation stay."""
+    """Returns the picture with its HSV value raised."""
     value = picture.max(2, keepdims=True)
     raised = (value + added).clip(0, 1)
     return np.where(value > 0, picture / np.where(value > 0, value, 1) * raised, raised)
@@ -118,21 +118,21 @@ def contrast(picture: np.ndarray, factor: float, generator: np.random.Generator)
 
 
 def pixelate(picture: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture with its sides shrunk to a share, and brought back without smoothing."""
+    """Returns the picture with its sides shrunk to a fraction, and enlarged again without smoothing."""
     image = _image(picture)
     small = [max(1, round(side * share)) for side in image.size]
     return _picture(image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST), picture)
 
 
 def jpeg_compression(picture: np.ndarray, quality: int, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture as a JPEG of that quality, 1 to 95, leaves it."""
+    """Returns the picture after JPEG compression of that quality, 1 to 95."""
     file = io.BytesIO()
     _image(picture).save(file, "JPEG", quality=quality)
     return _picture(Image.open(file), picture)
 
 
 def rotation(picture: np.ndarray, degrees: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture turned left or right; beyond its edges it is reflected."""
+    """Returns the picture rotated left or right, reflected beyond its edges."""
     sign = generator.choice([-1, 1])
     turned: np.ndarray = rotate(picture, sign * degrees, reshape=False, order=1, mode="reflect")
     return turned
@@ -148,12 +148,12 @@ def _picture(image: Image.Image, like: np.ndarray) -> np.ndarray:
 
 
 def gaussian_noise(picture: np.ndarray, std: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture with normal noise, as of a sensor in low light."""
+    """Returns the picture with normal noise."""
     return picture + generator.normal(scale=std, size=picture.shape)
 
 
 def shot_noise(picture: np.ndarray, photons: float, generator: np.random.Generator) -> np.ndarray:
-    """Returns the picture as that many photons at full brightness make it, Poisson-distributed."""
+    """Returns the picture with Poisson noise of that many photons at full brightness."""
     return generator.poisson(picture * photons) / photons
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from regraft.report.axes import Tick, numeric_axis
-from regraft.report.run.record import Row
+from regraft.report.run.record import MetricsRow
 from regraft.tasks import classification
 from regraft.tasks.metrics import REGISTRY
 
@@ -48,7 +48,7 @@ class Chart:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class StageSpan:
     """Epochs, the last one included, in which a stage trained or stood still, and their places in [0, 1]."""
 
     first: int
@@ -58,7 +58,7 @@ class Stretch:
     trains: bool
 
 
-def stages_of(epochs: Sequence[Row], order: Sequence[str]) -> list[str]:
+def stages_of(epochs: Sequence[MetricsRow], order: Sequence[str]) -> list[str]:
     """Returns the stages that a learning rate was logged of, from the input up.
 
     Args:
@@ -70,27 +70,29 @@ def stages_of(epochs: Sequence[Row], order: Sequence[str]) -> list[str]:
     return [*known, *sorted(logged - set(known), key=lambda stage: (stage == "head", stage != "stem", stage))]
 
 
-def training_map(epochs: Sequence[Row], stages: Sequence[str]) -> dict[str, list[Stretch]]:
+def training_map(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> dict[str, list[StageSpan]]:
     """Returns in which epochs each stage trained: those in which its learning rate was above 0."""
     num = len(epochs)
-    found: dict[str, list[Stretch]] = {}
+    found: dict[str, list[StageSpan]] = {}
     for stage in stages:
         trains = [row.get(f"lr/{stage}", 0.0) > 0 for row in epochs]
         starts = [place for place in range(num) if place == 0 or trains[place] != trains[place - 1]]
         found[stage] = [
-            Stretch(int(epochs[start]["epoch"]), int(epochs[stop - 1]["epoch"]), start / num, stop / num, trains[start])
+            StageSpan(
+                int(epochs[start]["epoch"]), int(epochs[stop - 1]["epoch"]), start / num, stop / num, trains[start]
+            )
             for start, stop in zip(starts, [*starts[1:], num], strict=True)
         ]
     return found
 
 
-def phase_starts(epochs: Sequence[Row], stages: Sequence[str]) -> list[int]:
+def phase_starts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[int]:
     """Returns the epochs, the first one aside, from which other stages train than before."""
     trains = [[row.get(f"lr/{stage}", 0.0) > 0 for stage in stages] for row in epochs]
     return [int(epochs[place]["epoch"]) for place in range(1, len(epochs)) if trains[place] != trains[place - 1]]
 
 
-def charts(epochs: Sequence[Row], stages: Sequence[str]) -> list[Chart]:
+def charts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[Chart]:
     """Returns a chart for the loss, the accuracy, the learning rates, and whatever else was logged of each stage."""
     if not epochs:
         return []
@@ -104,7 +106,7 @@ def charts(epochs: Sequence[Row], stages: Sequence[str]) -> list[Chart]:
     return [chart for chart in found if chart is not None]
 
 
-def _grouped(epochs: Sequence[Row], family: str, stages: Sequence[str]) -> dict[str, str]:
+def _grouped(epochs: Sequence[MetricsRow], family: str, stages: Sequence[str]) -> dict[str, str]:
     """Returns columns by the names of all stages whose curve they are."""
     same: dict[tuple[float | None, ...], list[str]] = {}
     for stage in stages:
@@ -116,7 +118,7 @@ def _name(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _MAX_NAMES else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
-def _chart(title: str, epochs: Sequence[Row], columns: dict[str, str], stages: Sequence[str]) -> Chart | None:
+def _chart(title: str, epochs: Sequence[MetricsRow], columns: dict[str, str], stages: Sequence[str]) -> Chart | None:
     series = {
         name: [(int(row["epoch"]), row[column]) for row in epochs if math.isfinite(row.get(column, math.nan))]
         for name, column in columns.items()

@@ -8,7 +8,7 @@ from regraft.runs.folder import Run, find_checkpoint
 if TYPE_CHECKING:
     from regraft.data.datamodule import DataModule
     from regraft.deployment.classifier import Classifier
-    from regraft.report.run.render import Seen
+    from regraft.report.run.render import ShownImage
     from regraft.report.run.writing import Look
     from regraft.runs.predictions import Predictions
 
@@ -20,7 +20,7 @@ _SECONDS_AT_THE_END = 0.5
 def quick(data: "DataModule") -> "Look":
     """Returns what shows as many mistakes as half a second allows, from the data that the run has just used."""
 
-    def look(predictions: "Predictions", places: list[int]) -> "tuple[dict[int, Seen], dict[str, str]]":
+    def look(predictions: "Predictions", places: list[int]) -> "tuple[dict[int, ShownImage], dict[str, str]]":
         seen, notes = _pictures(data, predictions, places, None, seconds=_SECONDS_AT_THE_END)
         return seen, notes | {"attention": "Where the model looked: regraft report run=... adds it."}
 
@@ -36,7 +36,7 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
         trust: see `regraft.config.trust`.
     """
 
-    def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, Seen], Mapping[str, str]]":
+    def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, ShownImage], Mapping[str, str]]":
         from regraft.data.from_config import build_unread_datamodule
         from regraft.deployment.load import model_of
         from regraft.runs.checkpoint import read
@@ -68,15 +68,15 @@ def _pictures(
     places: list[int],
     model: "Classifier | None",
     seconds: float | None = None,
-) -> "tuple[dict[int, Seen], dict[str, str]]":
+) -> "tuple[dict[int, ShownImage], dict[str, str]]":
     """Returns the pictures at some places of the predictions, and why some, or where the model looked, are missing."""
     from regraft.data.images.showing import shown
-    from regraft.report.run.render import Seen
+    from regraft.report.run.render import ShownImage
 
     split = predictions.split
     if split not in data.sizes:
         return {}, {"gallery": f"The pictures can't be shown: the data has no {split} split any more."}
-    seen: dict[int, Seen] = {}
+    seen: dict[int, ShownImage] = {}
     notes: dict[str, str] = {}
     indices = [int(predictions.indices[place]) for place in places]
     for number, view, file in shown(data, split, indices, seconds):
@@ -85,7 +85,7 @@ def _pictures(
             heat, note = _attention(model, view, int(predictions.predicted[places[number]]))
             notes |= note
         pixels = view.expand(3, -1, -1) if view.shape[0] == 1 else view
-        seen[places[number]] = Seen(pixels.permute(1, 2, 0).numpy(), file, heat)
+        seen[places[number]] = ShownImage(pixels.permute(1, 2, 0).numpy(), file, heat)
     if len(seen) < len(places):
         why = "reading them takes longer; regraft report run=... does" if seconds else "they can't be read any more"
         notes["gallery"] = f"Of {len(places)} pictures {len(places) - len(seen)} are missing: {why}."

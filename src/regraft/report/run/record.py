@@ -19,7 +19,7 @@ from regraft.runs.calibration import CALIBRATION, temperature_of
 from regraft.runs.folder import SKIPPED, Run, find_checkpoint
 from regraft.runs.predictions import Predictions
 
-Row = Mapping[str, float]
+MetricsRow = Mapping[str, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ class Record:
     state: str
     config: Mapping[str, Any]
     results: Mapping[str, Any]
-    epochs: list[Row]
+    epochs: list[MetricsRow]
     predictions: Predictions | None
     calibration: str
     class_names: tuple[str, ...]
@@ -153,7 +153,7 @@ def _json(run: Run, name: str) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _epochs(run: Run) -> list[Row]:
+def _epochs(run: Run) -> list[MetricsRow]:
     """Returns a row an epoch: what training and validation logged in it, put together."""
     try:
         # Unlimited, because a run's every step is below infinity.

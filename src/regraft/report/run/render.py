@@ -23,7 +23,7 @@ _HEATMAP_SIDE = 480
 
 
 @dataclass(frozen=True)
-class Seen:
+class ShownImage:
     """An image as the model was shown it, and where it looked.
 
     Attributes:
@@ -54,7 +54,7 @@ def address(pixels: np.ndarray) -> str:
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def overlaid(seen: Seen) -> np.ndarray:
+def overlaid(seen: ShownImage) -> np.ndarray:
     """Returns the picture in grey, red where the model looked; (height, width, 3), uint8."""
     assert seen.attention is not None
     heat = 0.7 * seen.attention[..., None]
@@ -125,7 +125,7 @@ _MAX_SKIPPED = 100
 _MAX_LABEL_LETTERS = 18
 
 
-def to_html(record: Record, errors: Errors | None, seen: Mapping[int, Seen], notes: Mapping[str, str]) -> str:
+def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage], notes: Mapping[str, str]) -> str:
     """Returns the page; names of classes and files are shown as they are, whatever they hold.
 
     Args:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from regraft.report.run.errors import Errors
-from regraft.report.run.record import Record, Row
+from regraft.report.run.record import MetricsRow, Record
 
 _CHOICES = {
     "data": ("_target_", "root", "fraction", "shots"),
@@ -99,7 +99,7 @@ def _result(record: Record, errors: Errors | None) -> str:
     return sentence
 
 
-def _curves(epochs: Sequence[Row], *, has_ended: bool) -> list[str]:
+def _curves(epochs: Sequence[MetricsRow], *, has_ended: bool) -> list[str]:
     validated = [row for row in epochs if "val/loss" in row]
     if len(validated) < 2:
         return []

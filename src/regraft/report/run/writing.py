@@ -7,11 +7,11 @@ from pathlib import Path
 from regraft.core.atomic import write_atomically
 from regraft.report.run.errors import Errors, errors_of
 from regraft.report.run.record import Record, read_record
-from regraft.report.run.render import Seen, to_html, to_markdown
+from regraft.report.run.render import ShownImage, to_html, to_markdown
 from regraft.runs.folder import Run
 from regraft.runs.predictions import Predictions
 
-Look = Callable[[Predictions, list[int]], tuple[Mapping[int, Seen], Mapping[str, str]]]
+Look = Callable[[Predictions, list[int]], tuple[Mapping[int, ShownImage], Mapping[str, str]]]
 """Gives pictures by their place in the predictions, and why some are missing."""
 
 
@@ -41,7 +41,7 @@ def write_report(found: Findings, look: Look) -> Path:
         OSError: they can't be written.
     """
     record, errors = found.record, found.errors
-    seen: Mapping[int, Seen] = {}
+    seen: Mapping[int, ShownImage] = {}
     notes: Mapping[str, str] = {}
     if record.predictions is not None and errors is not None and errors.mistakes:
         seen, notes = look(record.predictions, errors.mistakes)

@@ -20,13 +20,13 @@ from regraft.models import heads
 from regraft.models.freezing import HEAD, phases
 from regraft.models.from_config import build_backbone, build_head
 from regraft.training.feature_plan import feature_plan, store_features
-from regraft.training.feature_policy import between_steps, is_all
+from regraft.training.feature_policy import is_all, step_level_option
 from regraft.training.from_config import build_freezing, build_loss, optimizer_factory
 from regraft.training.optim import LBFGS
 from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
 
-class Point(NamedTuple):
+class GridPoint(NamedTuple):
     """A head of the grid: its place on each axis."""
 
     lr: float
@@ -44,11 +44,13 @@ class _Bench:
         data: by seed, the datamodule, which gives the order of the images.
     """
 
-    points: list[Point]
+    points: list[GridPoint]
     data: dict[int, Any]
 
 
-def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: ProgressBar) -> dict[Point, HeadFit]:
+def fit_grid(
+    configs: Mapping[GridPoint, Config], device: torch.device, progress: ProgressBar
+) -> dict[GridPoint, HeadFit]:
     """Returns each head as it would be at the best epoch of a run of its own.
 
     Args:
@@ -68,7 +70,7 @@ def fit_grid(configs: Mapping[Point, Config], device: torch.device, progress: Pr
     run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
     if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
         raise ConfigError("probe", "it fits heads on a frozen backbone; use freezing=linear_probe.")
-    fits: dict[Point, HeadFit] = {}
+    fits: dict[GridPoint, HeadFit] = {}
     for bench in _benches(configs, body):
         config = configs[bench.points[0]] | {"features": some_config["features"] | {"cache": "on"}}
         data = next(iter(bench.data.values()))
@@ -96,7 +98,7 @@ def _require_memory(*tables: FeatureTable) -> None:
 
 
 def _fit(
-    configs: Mapping[Point, Config],
+    configs: Mapping[GridPoint, Config],
     bench: _Bench,
     body: Backbone,
     train: FeatureTable,
@@ -145,7 +147,7 @@ def _fit(
     )
 
 
-def _benches(configs: Mapping[Point, Config], body: Backbone) -> list[_Bench]:
+def _benches(configs: Mapping[GridPoint, Config], body: Backbone) -> list[_Bench]:
     """Returns the heads by their training images."""
     benches: dict[tuple[int | None, bytes, InputSpec], _Bench] = {}
     data_of: dict[tuple[int, int | None], Any] = {}
@@ -180,7 +182,7 @@ def _require_a_linear_head(config: Config) -> None:
         (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "
          "validated on all images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
         (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
-        (between_steps(config) is not None, "it takes its steps without Lightning; leave limits, clipping, "
+        (step_level_option(config) is not None, "it takes its steps without Lightning; leave limits, clipping, "
          "accumulation and other precisions of trainer out"),
         (best.get("monitor", "val/acc") != "val/acc", "it picks by val/acc; leave callbacks.best.monitor as it is"),
         ("early_stopping" in callbacks, "every head is fitted for all epochs; use callbacks=default"),

@@ -47,9 +47,9 @@ async function ask(file) {
   try {
     const response = await fetch("/predict", { method: "POST", body: form });
     const content = await response.json();
-    return response.ok ? content.answers[0] : { error: content.detail };
+    return response.ok ? content.predictions[0] : { error: content.detail };
   } catch {
-    return { error: "The server doesn't answer, or refused so large a file." };
+    return { error: "The server doesn't respond, or the file is too large for it." };
   }
 }
 

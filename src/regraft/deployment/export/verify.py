@@ -1,4 +1,4 @@
-"""Whether an exported file says what the model says: the largest difference of their logits, on real images."""
+"""Verifies an exported file: the largest difference of its logits from the model's, on real images."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner
 
 TOLERANCE = 1e-4
-"""Of logits in float32."""
+"""Absolute, for logits in float32."""
 _RELATIVE = 1e-5
-"""Of logits above 10 in size, of which float32 has but seven digits."""
+"""For logits above 10, as float32 has only seven digits."""
 _BATCH = 8
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model and a file say of the same pictures.
+class OutputComparison:
+    """The logits of a model and of a file on the same images.
 
     Attributes:
-        model: logits, (num_pictures, num_classes), float32.
-        file: likewise.
+        model: (num_images, num_classes), float32.
+        file: (num_images, num_classes), float32.
     """
 
     model: Tensor
@@ -32,50 +32,46 @@ class Answers:
 
     @property
     def difference(self) -> float:
-        """The largest difference of two logits; infinite if one is no number."""
+        """The largest difference of two logits; infinite if one is NaN."""
         return float((self.file - self.model).abs().nan_to_num(torch.inf).max())
 
     @property
     def agreement(self) -> float:
-        """Share of the pictures that both give the same class."""
+        """The fraction of images with the same predicted class."""
         return float((self.file.argmax(1) == self.model.argmax(1)).float().mean())
 
     def accuracies(self, labels: Tensor) -> tuple[float, float]:
-        """Returns the share of right answers of the model and of the file.
-
-        Args:
-            labels: (num_pictures,), int64.
-        """
+        """Returns the accuracies of the model and of the file, for labels of shape (num_images,), int64."""
         model, file = (float((logits.argmax(1) == labels).float().mean()) for logits in (self.model, self.file))
         return model, file
 
 
-def compare(model: Classifier, run: Runner, pictures: Iterable[Tensor], *, preprocessing: bool) -> Answers:
-    """Returns what a model and a file say of pictures.
+def compare(model: Classifier, run: Runner, pictures: Iterable[Tensor], *, preprocessing: bool) -> OutputComparison:
+    """Returns the logits of a model and of a file.
 
     Args:
         model: on the CPU.
-        run: the file's.
-        pictures: at least one; (channels, height, width), uint8, with 1 channel, or 3 if the model takes colours.
-        preprocessing: whether the file takes pictures.
+        run: runs the file.
+        pictures: at least one, (channels, height, width), uint8, with 1 channel, or 3 if the model has 3.
+        preprocessing: whether the file includes the preprocessing.
     """
     expected, found = [], []
     remaining = iter(pictures)
     while batch := list(islice(remaining, _BATCH)):
         views = torch.stack([model.view(picture) for picture in batch])
         expected.append(model.logits(views))
-        if preprocessing:  # which are of different sizes
+        if preprocessing:  # the images have different sizes
             found += [run(picture.expand(3, -1, -1).permute(1, 2, 0)[None].contiguous()) for picture in batch]
         else:
             found.append(run(normalise(views, model.input_spec)))
-    return Answers(torch.cat(expected), torch.cat(found))
+    return OutputComparison(torch.cat(expected), torch.cat(found))
 
 
-def require_parity(answers: Answers) -> None:
-    """Refuses a file that doesn't say what the model says.
+def require_equal(answers: OutputComparison) -> None:
+    """Checks that the file's logits are those of the model.
 
     Raises:
-        ValueError: a logit differs by more than 1e-4, or a hundred-thousandth of the largest if that is above 10.
+        ValueError: a logit differs by more than 1e-4, or by 1e-5 of the largest logit if that is above 10.
     """
     allowed = max(TOLERANCE, _RELATIVE * float(answers.model.abs().nan_to_num(0.0, 0.0, 0.0).max()))
     if not answers.difference <= allowed:

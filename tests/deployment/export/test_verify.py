@@ -1,26 +1,26 @@
 import pytest
 import torch
 
-from regraft.deployment.export.parity import Answers, require_parity
+from regraft.deployment.export.verify import OutputComparison, require_equal
 
 
-def answers(size: float, difference: float) -> Answers:
+def answers(size: float, difference: float) -> OutputComparison:
     model = torch.tensor([[size, 0.0], [0.0, size]])
-    return Answers(model, model + difference)
+    return OutputComparison(model, model + difference)
 
 
 @pytest.mark.parametrize(("size", "difference"), [(1.0, 9e-5), (100.0, 9e-4)])
 def test_rounding_is_no_difference(size, difference):
-    require_parity(answers(size, difference))
+    require_equal(answers(size, difference))
 
 
 @pytest.mark.parametrize(("size", "difference"), [(1.0, 1.2e-4), (100.0, 2e-3), (1.0, float("nan"))])
 def test_a_difference_is_refused(size, difference):
     with pytest.raises(ValueError, match=r"differs from the model by .* Nothing was kept"):
-        require_parity(answers(size, difference))
+        require_equal(answers(size, difference))
 
 
 def test_accuracy_and_agreement():
-    found = Answers(torch.eye(4), torch.eye(4)[[0, 1, 2, 2]])
+    found = OutputComparison(torch.eye(4), torch.eye(4)[[0, 1, 2, 2]])
     assert found.agreement == 0.75
     assert found.accuracies(torch.tensor([0, 1, 2, 2])) == (0.75, 1.0)
