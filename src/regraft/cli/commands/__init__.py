@@ -4,7 +4,6 @@ A file is imported when its command runs, so a command may import what it needs 
 it imports once it knows that the command is right.
 """
 
-import ast
 import importlib
 from pathlib import Path
 
@@ -18,10 +17,9 @@ def names() -> list[str]:
 
 
 def summaries() -> dict[str, str]:
-    """Returns each command's line in the help, from the files' docstrings: nothing is imported for them."""
+    """Returns each command's line in the help: the first line of its file, so that nothing is imported for it."""
     files = _files()
-    trees = {name: ast.parse(files[name].read_text(encoding="utf-8")) for name in names()}
-    return {name: (ast.get_docstring(tree) or "").partition("\n")[0] for name, tree in trees.items()}
+    return {name: _first_line(files[name]) for name in names()}
 
 
 def find(name: str) -> Command:
@@ -38,3 +36,8 @@ def find(name: str) -> Command:
 
 def _files() -> dict[str, Path]:
     return {path.stem: path for folder in __path__ for path in Path(folder).glob("*.py")}
+
+
+def _first_line(path: Path) -> str:
+    with path.open(encoding="utf-8") as file:
+        return file.readline().strip().strip('"')
