@@ -8,6 +8,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+"""A context that is given a number of items, and yields a function that is called with the number of those done."""
+
 
 def image_progress_bar(
     *, is_shown: bool, title: str = "Features", console: Console | None = None

@@ -8,13 +8,13 @@ import torch
 
 from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, factory, hints_of, misfits
+from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
 from regraft.features.datamodule import FeatureDataModule
-from regraft.features.extract import ProgressBar
 from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from regraft.core.console import ProgressBar
 from regraft.core.types import Backbone
 from regraft.features import batchnorm_folding, extractor
 from regraft.features.cut import Costs
-from regraft.features.extract import ExtractionStats, InputView, ProgressBar, extract_missing, missing_positions
+from regraft.features.extract import ExtractionStats, InputView, extract_missing, missing_positions
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.features.fingerprint import image_fields, source_hash, stage_fingerprints
 from regraft.features.settings import FeatureSettings

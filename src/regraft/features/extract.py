@@ -4,7 +4,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.core.console import ProgressBar
 from regraft.features.extractor import FeatureExtractor
 from regraft.features.store.memory import FeatureEntry
 
@@ -21,9 +22,6 @@ BATCH_SIZE = 128
 
 _FLUSH_SECONDS = 15
 _FLUSH_BYTES = 256 * 2**20
-
-ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""A context that is given a number of inputs, and yields a function that is called with the number of those done."""
 
 
 class InputView(Protocol):

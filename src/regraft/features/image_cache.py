@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.extract import ExtractionStats, ProgressBar, Writer, flushing, without_copies
+from regraft.core.console import ProgressBar
+from regraft.features.extract import ExtractionStats, Writer, flushing, without_copies
 from regraft.features.fingerprint import image_libraries
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.catalog import key_of, make_room

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from regraft.config.instantiate import Config, factory, target_of
+from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only
@@ -16,7 +17,7 @@ from regraft.data.images.transforms.augment import Augment
 from regraft.features.cache import FeatureCache
 from regraft.features.cut import CutPhase, cut_phases, frozen_depth
 from regraft.features.datamodule import FeatureDataModule
-from regraft.features.extract import ExtractionStats, ProgressBar
+from regraft.features.extract import ExtractionStats
 from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError
@@ -101,7 +102,6 @@ def feature_plan(
         strategy: what trains when.
         device: of the run.
         start_epoch: where the run starts or goes on.
-        progress: see `fill.Progress`.
         earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored; a
             run whose epochs weren't one batch keeps to that.
 

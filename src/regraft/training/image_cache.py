@@ -5,8 +5,8 @@ import math
 from typing import Any
 
 from regraft.config.instantiate import Config, factory
+from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
-from regraft.features.extract import ProgressBar
 from regraft.features.image_cache import ImageCache
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
@@ -28,7 +28,6 @@ def store_pixels(
         images: the prepared datamodule.
         plan: what of the run is stored deeper in the backbone; None if nothing is.
         start_epoch: where the run starts or goes on.
-        progress: see `fill.Progress`.
 
     Raises:
         ValueError: `data.cache=on` wants what can't be, or an image can't be decoded.
@@ -63,7 +62,6 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
         config: the resolved config.
         images: the prepared datamodule.
         splits: that will be read.
-        progress: see `fill.Progress`.
     """
     if images.cache == "off" or images.inputs.decoded("train") is None or "features" not in config:
         return

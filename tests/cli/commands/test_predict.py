@@ -287,6 +287,6 @@ def test_a_store_that_is_full_by_then_keeps_nothing_and_predicts_all_the_same(ph
     monkeypatch.setattr(StoreEntry, "append", full)
     asked = ("input=one.png", "features.cache=on", "features.dir=store")
     assert predict(capsys, photo_run, *asked, "output=a.csv")[0] == 0
-    assert "Those of the pictures aren't kept." in caplog.text
+    assert "Those of the images aren't kept." in caplog.text
     predict(capsys, photo_run, "input=one.png", "features.cache=off", "output=b.csv")
     assert_alike("a.csv", "b.csv")

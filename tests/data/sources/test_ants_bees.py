@@ -92,7 +92,7 @@ def test_member_outside_of_the_folder_is_refused(tmp_path: Path) -> None:
 def test_no_zip_file(tmp_path: Path) -> None:
     (tmp_path / "page.zip").write_text("<html>sign in</html>")
 
-    with pytest.raises(ValueError, match="is no zip file"):
+    with pytest.raises(ValueError, match="is not a zip file"):
         unpack(tmp_path / "page.zip", tmp_path)
 
 

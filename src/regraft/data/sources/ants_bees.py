@@ -85,7 +85,7 @@ def unpack(archive: Path, folder: Path) -> None:
         ValueError: it is not a zip file, or a member would be written outside of the folder.
     """
     if not zipfile.is_zipfile(archive):
-        raise ConfigError("data.url", "what was fetched is no zip file. Fix: check data.url, or try again.")
+        raise ConfigError("data.url", "the downloaded file is not a zip file. Fix: check data.url, or try again.")
     with zipfile.ZipFile(archive) as file:
         for name in file.namelist():
             if not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -102,6 +102,6 @@ def check_content(folder: Path) -> None:
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):
         raise ConfigError(
             "data.url",
-            f"what was fetched has classes {', '.join(splits.class_names)}, {len(splits.train)} train and "
+            f"the downloaded archive has classes {', '.join(splits.class_names)}, {len(splits.train)} train and "
             f"{num_test} val images; expected ants, bees, {NUM_TRAIN} and {NUM_VAL}. Fix: check data.url.",
         )

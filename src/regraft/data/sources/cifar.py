@@ -98,7 +98,7 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
             raise ConfigError(
                 "data.root",
                 f"in {folder} the official checksums don't fit {', '.join(wrong)}. "
-                "Fix: data.verify=false takes the files as they are; or remove the folder to download it anew.",
+                "Fix: data.verify=false takes the files as they are; or remove the folder to download it again.",
             )
         return
     if not check_integrity(root / dataset.filename, dataset.tgz_md5):
@@ -151,5 +151,5 @@ def _unpickled(path: Path) -> dict[str, Any]:
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise ConfigError("data.root", f"{path} is no file of CIFAR's ({error}). Download it again.") from error
+        raise ConfigError("data.root", f"{path} is not a valid file of CIFAR ({error}). Download it again.") from error
     return content

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from regraft.config.instantiate import Config, factory, require_numbers, target_of
+from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import build_datamodule
-from regraft.features.extract import ProgressBar
 from regraft.features.loaders import FeatureEpochs
 from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
@@ -56,7 +56,7 @@ def fit_grid(
     Args:
         configs: of those runs; they differ in the grid's axes only.
         device: to compute on.
-        progress: of the pass over the images, see `fill.Progress`.
+        progress: of the pass over the images.
 
     Raises:
         ValueError: something in the config isn't the same for a head alone and for one among many.

@@ -10,7 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.util import find_spec
@@ -21,6 +21,7 @@ import PIL
 from filelock import FileLock
 
 from regraft.core.atomic import atomically
+from regraft.core.console import ProgressBar
 from regraft.core.content_hash import content_hash
 from regraft.core.paths import cache_dir
 from regraft.data.images.file_reading.facts import FACTS, read_facts
@@ -42,8 +43,6 @@ class Index:
     details: Mapping[int, str] = field(default_factory=dict)
 
 
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
-"""A context that is given the number of files to read, and yields a function that is called with the number read."""
 _NUM_THREADS = 8
 _CHUNK = 64
 
@@ -74,7 +73,7 @@ class Read:
     is_fresh: np.ndarray
 
 
-def read_all(root: Path, paths: Sequence[str], closed: Mapping[str, str], progress: Progress) -> Read:
+def read_all(root: Path, paths: Sequence[str], closed: Mapping[str, str], progress: ProgressBar) -> Read:
     """Returns the facts of files; takes those of unchanged files from the index.
 
     Args:
@@ -141,7 +140,7 @@ def _key_of(root: Path, path: str) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns % 2**64, found.st_ctime_ns % 2**64, found.st_ino
 
 
-def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: Read, progress: Progress) -> None:
+def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: Read, progress: ProgressBar) -> None:
     """Reads files and adds their facts."""
     chunks = np.array_split(missing, range(_CHUNK, len(missing), _CHUNK))
     sizes = [_key_of(root, paths[number])[0] for number in chunks[0].tolist()]

@@ -7,8 +7,9 @@ from functools import partial
 
 import numpy as np
 
+from regraft.core.console import ProgressBar
 from regraft.data.findings import SEVERITIES, Finding, Severity
-from regraft.data.images.file_reading.read import Progress, Read, near_pairs_of, read_all
+from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
 from regraft.data.images.validation.class_findings import Counts, class_findings, tree_findings
 from regraft.data.images.validation.duplicates import CheckedImages, likeness_findings
 from regraft.data.images.validation.file_findings import file_findings
@@ -39,7 +40,7 @@ class Check:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def check_tree(tree: Tree, progress: Progress, started: float) -> Check:
+def check_tree(tree: Tree, progress: ProgressBar, started: float) -> Check:
     """Returns the check of a scanned folder; `started` is `time.perf_counter()` before the scan."""
     paths = [path for split in tree.classes for path in tree.paths(split)]
     read = read_all(tree.root, paths, tree.closed, progress)
