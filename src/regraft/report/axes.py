@@ -1,4 +1,4 @@
-"""Axes of drawings: where a value stands, and which are written beside; pure geometry, in shares of the axis."""
+"""Axes of plots: the positions of values from 0 to 1, and the ticks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 _LOG_RATIO = 30
-"""From which largest over smallest an axis of positive numbers is logarithmic."""
+"""Ratio of largest to smallest positive number from which an axis is logarithmic."""
 _NUM_TICKS = 5
 _MARGIN = 0.06
 _LABEL_LETTERS = 16
 _LEAST_LONG, _LEAST_HUGE = 1e4, 1e8
-"""Whole numbers between them are written out, with their thousands apart; beyond, powers of ten are shorter."""
+"""Integers between them are written with thousands separators; beyond, powers of ten are shorter."""
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A value on an axis: its place in [0, 1], and its text."""
+    """A tick of an axis: its position in [0, 1], and its text."""
 
     place: float
     text: str
@@ -24,7 +24,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: what it shows, and its ticks; `place` gives where a value stands, in [0, 1]."""
+    """An axis with its name and ticks; `place` gives the position of a value, in [0, 1]."""
 
     name: str
     ticks: tuple[Tick, ...]
@@ -37,11 +37,11 @@ def numeric_axis(
     """Returns an axis of numbers.
 
     Args:
-        name: what it shows; of a logarithmic axis the name says so.
+        name: its name; `(log)` is appended for a logarithmic axis.
         values: at least one.
         is_upside_down: whether the lowest is at the top.
-        few: whether ticks are at the values themselves where these are few.
-        is_linear: whether it is so even where the numbers span far, where else it is logarithmic.
+        few: whether to put ticks at the values themselves if there are few of them.
+        is_linear: keeps the axis linear even if the values span orders of magnitude.
     """
     low, high = min(values), max(values)
     is_log = not is_linear and low > 0 and high / low >= _LOG_RATIO
@@ -65,7 +65,7 @@ def _text(mark: float) -> str:
 
 
 def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
-    """Returns round numbers between two: powers of ten, or multiples of 1, 2 or 5 times one."""
+    """Returns round numbers between two: powers of ten, or multiples of 1, 2 or 5 times a power of ten."""
     if low == high:
         return [low]
     if is_log:
@@ -79,5 +79,5 @@ def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
 
 
 def shortened(text: str, limit: int = _LABEL_LETTERS) -> str:
-    """Returns a label that fits: of a longer text its end, where paths and dotted names differ."""
+    """Returns a label that fits; a longer text is cut at its start, as paths and dotted names differ at their end."""
     return text if len(text) <= limit else f"…{text[1 - limit :]}"

@@ -1,4 +1,4 @@
-"""What the store of features and images holds, as people want to read it."""
+"""The table of stored features and images."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ _KEY_DIGITS = 8
 
 
 def show(entries: Sequence[EntryInfo], store: Path) -> None:
-    """Prints a row a pool, and the total."""
+    """Prints a row per entry, and the total."""
     if entries:
         table = Table("key", "what", title="Stored features and images", title_justify="left")
         for heading in ("images", "size", "last used"):
@@ -33,7 +33,7 @@ def show(entries: Sequence[EntryInfo], store: Path) -> None:
 
 
 def show_total(entries: Sequence[EntryInfo], store: Path) -> None:
-    """Prints how much there is, and where."""
+    """Prints the total size and the folder."""
     _print(f"{_amount(len(entries), sum(entry.num_bytes for entry in entries))} in {store}")
 
 

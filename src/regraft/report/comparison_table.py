@@ -1,4 +1,4 @@
-"""A run and its reproduction, metric by metric."""
+"""The table of a run's metrics and those of its reproduction."""
 
 from rich.console import Console
 from rich.table import Table
@@ -7,7 +7,7 @@ from regraft.runs.folder import Run
 
 
 def show(source: Run, again: Run) -> None:
-    """Prints a row a metric: what it was, what it is now, whether they are identical to the last bit."""
+    """Prints a row per metric: both values, and whether they are identical to the last bit."""
     table = Table("metric", "then", "now", "identical", title="Reproduced", title_justify="left")
     then, now = source.metrics, again.metrics
     for name in [*then, *(name for name in now if name not in then)]:

@@ -1,4 +1,4 @@
-"""A check of data as files: JSON for programs, and one HTML page that needs nothing beside it."""
+"""The report of a data check: JSON, a self-contained HTML page, and a table on the terminal."""
 
 import base64
 import io
@@ -21,9 +21,9 @@ from regraft.data.images.validation.check import Check
 from regraft.report.templates import number, template
 
 Picture = Callable[[str], Image.Image]
-"""Gives the image that a path in a finding names."""
+"""Gives the image at a path of a finding."""
 SIDE = 112
-"""Pixels of a picture on the page."""
+"""Pixels of an image on the page."""
 _MAX_PICTURED = {"error": 24, "warning": 24, "note": 6}
 _MAX_PER_ITEM = 4
 _MAX_LISTED = 1_000
@@ -33,21 +33,21 @@ def write(check: Check, folder: Path, picture: Picture) -> None:
     """Writes `report.json` and `report.html`.
 
     Args:
-        check: what was found.
-        folder: an existing one.
+        check: the findings.
+        folder: an existing folder.
         picture: gives the images to show.
     """
     content = asdict(check) | {"num": {severity: check.num(severity) for severity in SEVERITIES}}
     for finding in content["findings"]:
         finding["num_items"] = len(finding["items"])
         finding["files"] = list(dict.fromkeys(path for item in finding["items"] for path in item["paths"]))
-    # ASCII, because a name on a disk needn't be text.
+    # ASCII, as file names may contain bytes that aren't UTF-8.
     write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode("ascii"))
     write_atomically(folder / "report.html", page(check, picture).encode("utf-8", "backslashreplace"))
 
 
 def page(check: Check, picture: Picture) -> str:
-    """Returns the HTML page; whatever comes from the data is escaped."""
+    """Returns the HTML page, with everything from the data escaped."""
     shown = _pictures(check, picture)
     return template("check.html", readable=readable, number=number, line=name_of).render(
         check=check,
@@ -62,13 +62,13 @@ def page(check: Check, picture: Picture) -> str:
 
 
 def _pictured(finding: Finding) -> list[dict[str, Any]]:
-    """Returns what is shown of a finding's items: a line, and the paths of a few images."""
+    """Returns a line and the paths of a few images for each shown item of a finding."""
     items = finding.items[: _MAX_PICTURED[finding.severity]] if finding.is_pictured else ()
     return [{"line": name_of(item), "paths": item.paths[:_MAX_PER_ITEM]} for item in items]
 
 
 def _pictures(check: Check, picture: Picture) -> dict[str, str]:
-    """Returns the addresses of small pictures, which hold the pictures themselves, by path."""
+    """Returns thumbnails as data URLs, by path."""
     paths = dict.fromkeys(path for finding in check.findings for item in _pictured(finding) for path in item["paths"])
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is among the findings
@@ -78,7 +78,7 @@ def _pictures(check: Check, picture: Picture) -> dict[str, str]:
 def _address(image: Image.Image) -> str:
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # a palette with transparent entries is converted by way of this only
+        image = image.convert("RGBA")  # a palette with transparent entries needs this step
     image.thumbnail((SIDE * 2, SIDE * 2), reducing_gap=2)
     buffer = io.BytesIO()
     image.convert("RGB").save(buffer, "WEBP", quality=75, method=0)
@@ -95,12 +95,7 @@ _WIDTH = 160
 
 
 def show(check: Check, folder: Path) -> None:
-    """Prints what was found, the worst first, and where all of it is written.
-
-    Args:
-        check: what was found.
-        folder: of the report.
-    """
+    """Prints the findings, the worst first, and the paths of the reports."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
@@ -118,7 +113,7 @@ def show(check: Check, folder: Path) -> None:
 
 
 def summary(check: Check) -> str:
-    """Returns a line: how much of what was found in how many images, how many of them were read, and how long."""
+    """Returns a line with the numbers of findings, of images and of images read, and the seconds."""
     found = ", ".join(counted(check.num(severity), severity) for severity in SEVERITIES)
     known = check.num_images - check.num_read
     reading = f"{check.num_read:,} read, {known:,} unchanged since an earlier check" if known else "all read"
@@ -126,7 +121,7 @@ def summary(check: Check) -> str:
 
 
 def name_of(item: Item) -> str:
-    """Returns an item in a line: its paths, and what is to be said of it."""
+    """Returns an item as a line: its paths and its detail."""
     paths = " = ".join(map(readable, item.paths))
     return f"{paths} ({readable(item.detail)})" if item.detail else paths
 

@@ -1,4 +1,4 @@
-"""What an evaluation shows on the terminal."""
+"""The tables of an evaluation on the terminal."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,11 +18,11 @@ _MAX_CLASSES = 20
 
 
 def show(found: Evaluation, folder: Path) -> None:
-    """Prints the metrics, the classes, and what else was asked for.
+    """Prints the metrics, the classes, and the optional parts.
 
     Args:
         found: the evaluation.
-        folder: where its files lie.
+        folder: folder of its files.
     """
     console = Console()
     console.print(_metrics(found))
@@ -33,7 +33,7 @@ def show(found: Evaluation, folder: Path) -> None:
         print_line(console, f"The {_MAX_CLASSES} classes with the lowest F1 of {len(found.scores.per_class)}.")
     if found.shift is not None:
         console.print(_domains(found.shift))
-        for line in _said_of(found.shift):
+        for line in _notes_on(found.shift):
             print_line(console, line)
     if found.robustness is not None:
         console.print(_corruptions(found.robustness))
@@ -81,10 +81,10 @@ def _domains(shift: DomainShift) -> Table:
     return table
 
 
-def _said_of(shift: DomainShift) -> Iterator[str]:
+def _notes_on(shift: DomainShift) -> Iterator[str]:
     if shift.lacking:
         shown = ", ".join(shift.lacking[:10]) + (", ..." if len(shift.lacking) > 10 else "")
-        yield f"The other domain has no image of {shown}; both accuracies are those of its classes alone."
+        yield f"The target domain has no image of {shown}; both accuracies are over its classes only."
 
 
 def _corruptions(robustness: Robustness) -> Table:
@@ -111,10 +111,10 @@ def _percent(share: float) -> str:
 def _normalisation(robustness: Robustness, split: str) -> str:
     if robustness.baseline is None:
         return (
-            f"{split}/corruption_error is the mean of them all, {split}/relative_corruption_error that less the clean "
-            "error. Neither is divided by a reference model's; baseline=RUN gives the mCE that is."
+            f"{split}/corruption_error is the mean of all errors, {split}/relative_corruption_error the same minus the "
+            "clean error. baseline=RUN adds mCE, which is divided by a reference model's error."
         )
-    return f"{split}/mce and {split}/relative_mce are normalised by the baseline: 1 is as bad as that."
+    return f"{split}/mce and {split}/relative_mce are normalised by the baseline: 1 is as bad as the baseline."
 
 
 def _of_each(robustness: Robustness, name: str) -> list[list[float]]:

@@ -1,4 +1,4 @@
-"""The heads of a probe: as a table on the terminal, and as a file."""
+"""The table of a probe's heads, on the terminal and as CSV."""
 
 import csv
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ _COLUMNS = ("val/acc", "val/loss", "train/loss", "best epoch")
 
 
 def show(fits: Mapping[Any, Any], best: Any) -> None:
-    """Prints a row a head, the best first.
+    """Prints a row per head, the best first.
 
     Args:
-        fits: a `grid_heads.HeadFit` by its place on the grid's axes.
-        best: the place of the one that was picked.
+        fits: `HeadFit` by `GridPoint`.
+        best: the point of the chosen head.
     """
     axes = best._fields
     table = Table(
@@ -36,7 +36,7 @@ def show(fits: Mapping[Any, Any], best: Any) -> None:
 
 
 def write(path: Path, fits: Mapping[Any, Any]) -> None:
-    """Writes the same as CSV, a row a head in the grid's order; figures of a diverged one are left blank."""
+    """Writes a row per head in the grid's order as CSV; the numbers of a diverged one are blank."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*next(iter(fits))._fields, *(name.replace(" ", "_") for name in _COLUMNS)])

@@ -1,4 +1,4 @@
-"""A leaderboard on the terminal: a table, or two lines a configuration where that is too narrow for it."""
+"""A leaderboard on the terminal, as a table or, if it is too narrow, as two lines per configuration; and as HTML."""
 
 from rich import box
 from rich.console import Console
@@ -17,7 +17,7 @@ _UNBOUNDED = 10_000
 
 
 def show(board: Leaderboard) -> None:
-    """Prints the leaderboard, and below it why runs have no figure, and what there is to say."""
+    """Prints the leaderboard, and below it reasons of unfinished runs and sentences on the result."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
@@ -46,11 +46,11 @@ def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: l
     compared, verdict, state = names[-3:]
     console.print(plain_cell(f"Leaderboard by {board.metric} (a wider terminal, or format=csv, has costs too)"))
     for row, texts in zip(board.rows, rows, strict=True):
-        said = dict(zip(names, texts, strict=True))
-        figure = f"{board.metric} {said[board.metric]} (n = {said['n']})" if said[board.metric] else ""
-        points = f"{compared}: {said[compared]}" if said[compared] else ""
-        parts = [part for part in (figure, points, said[verdict] or said[state]) if part]
-        console.print(plain_cell(f"{said['rank']:>3}  {name_of_row(board, row)}"), style=_style(row), soft_wrap=True)
+        by_name = dict(zip(names, texts, strict=True))
+        figure = f"{board.metric} {by_name[board.metric]} (n = {by_name['n']})" if by_name[board.metric] else ""
+        points = f"{compared}: {by_name[compared]}" if by_name[compared] else ""
+        parts = [part for part in (figure, points, by_name[verdict] or by_name[state]) if part]
+        console.print(plain_cell(f"{by_name['rank']:>3}  {name_of_row(board, row)}"), style=_style(row), soft_wrap=True)
         console.print(plain_cell(f"     {'; '.join(parts)}"), style=_style(row), soft_wrap=True)
 
 
@@ -60,7 +60,7 @@ def _style(row: LeaderboardRow) -> str | None:
 
 
 def to_html(board: Leaderboard) -> str:
-    """Returns the page; names in it are shown as they are, whatever they hold."""
+    """Returns the leaderboard as HTML, with names escaped."""
     axes, lines = parallel(board)
     scatters = [
         against_cost(board, "seconds", lambda row: row.seconds),

@@ -1,7 +1,4 @@
-"""Where things stand in a leaderboard's plots: pure geometry, in the units of the drawings.
-
-How they look is the page's business.
-"""
+"""The coordinates of a leaderboard's plots, from 0 to 1."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -20,7 +17,7 @@ _NUM_SHADES = 5
 
 @dataclass(frozen=True)
 class Line:
-    """A configuration in parallel coordinates: its place on each axis, and how good it is, 0 to 4, 4 the best."""
+    """A configuration in parallel coordinates: its position on each axis, and its shade from 0 to 4, 4 for the best."""
 
     name: str
     places: tuple[float, ...]
@@ -30,7 +27,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ScatterPoint:
-    """A configuration by cost: places in [0, 1], those of a standard deviation below and above, and its rank."""
+    """A configuration by cost: its position, the ends of one standard deviation, and its rank."""
 
     name: str
     x: float
@@ -51,7 +48,7 @@ class Scatter:
 
 
 def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
-    """Returns an axis for each varied parameter and for the metric, and a line for each row that has the metric."""
+    """Returns an axis for each varied parameter and the metric, and a line for each row with the metric."""
     rows = [row for row in board.rows if board.metric in row.figures]
     if not rows:
         return [], []
@@ -65,17 +62,17 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
         values = [*row.values, mean]
         places = tuple(axis.place(value) for axis, value in zip(axes, values, strict=True))
         lines.append(Line(name_of_row(board, row), places, shade, row.rank == 1))
-    # The best last, so that it lies on top.
+    # The best last, so that it is drawn on top.
     return axes, sorted(lines, key=lambda line: (line.is_leader, line.shade))
 
 
 def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow], Figure | None]) -> Scatter | None:
-    """Returns the metric against what rows cost; None unless two rows differ in it.
+    """Returns a scatter plot of the metric against a cost; None unless two rows differ in it.
 
     Args:
         board: the leaderboard.
-        name: of the cost.
-        cost: a row's.
+        name: name of the cost.
+        cost: gives the cost of a row.
     """
     rows = [row for row in board.rows if board.metric in row.figures and cost(row) is not None]
     costs = [found.mean for row in rows if (found := cost(row)) is not None]
@@ -95,7 +92,7 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow],
 
 
 def axis_of(name: str, values: Sequence[Any]) -> Axis:
-    """Returns the axis of a parameter: numbers by size, anything else evenly, what is absent at the bottom."""
+    """Returns the axis of a parameter: numeric, or with evenly spaced values, absent ones at the bottom."""
     if all(map(is_number, values)):
         return numeric_axis(name, values, few=True)
     texts: dict[Hashable, str] = {}
@@ -111,7 +108,7 @@ def _order(value: Any) -> tuple[bool, float, str]:
 
 
 def _shades(board: Leaderboard, rows: Sequence[LeaderboardRow]) -> list[int]:
-    """Returns how good each row is among all, in five steps, 4 the best."""
+    """Returns the shade of each row by its metric, from 0 to 4, 4 for the best."""
     sign = 1 if higher_is_better(board.metric) else -1
     means = [sign * row.figures[board.metric].mean for row in rows]
     low, high = (min(means), max(means)) if means else (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""A leaderboard in words and cells, and as CSV and Markdown."""
+"""The cells and sentences of a leaderboard, and its CSV and Markdown."""
 
 import csv
 import io
@@ -16,8 +16,8 @@ _VERDICTS = ("worse", "better", "not told apart", "not compared")
 
 
 def headings(board: Leaderboard) -> list[str]:
-    """Returns what stands above the columns of `cells`."""
-    # Whatever ranks, it is by accuracy that rows are compared.
+    """Returns the headings of `cells`."""
+    # Whatever the ranking metric, rows are compared by accuracy.
     made = _made(row.comparison for row in board.rows)
     compared = f"{made[0].split}/acc to the leader, points" if made else "to the leader, points"
     return [
@@ -27,7 +27,7 @@ def headings(board: Leaderboard) -> list[str]:
 
 
 def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
-    """Returns a row as one reads it."""
+    """Returns the cells of a row as text."""
     found = row.figures.get(board.metric)
     return [
         "" if row.rank is None else str(row.rank),
@@ -43,7 +43,7 @@ def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
 
 
 def verdict(row: LeaderboardRow) -> str:
-    """Returns what the comparison with the leader came to."""
+    """Returns the verdict of the comparison with the leader."""
     if row.comparison is None:
         return "leader" if row.rank == 1 else ""
     p = row.comparison.p
@@ -51,14 +51,14 @@ def verdict(row: LeaderboardRow) -> str:
 
 
 def name_of_row(board: Leaderboard, row: LeaderboardRow) -> str:
-    """Returns what a configuration is told by: `optimizer.lr=0.01 freezing=lp_ft`; of a single one its run's name."""
+    """Returns the name of a configuration: `optimizer.lr=0.01 freezing=lp_ft`, or its run's name."""
     pairs = zip(board.parameters, map(text_of, row.values), strict=True)
     text = " ".join(f"{name}={value}" for name, value in pairs if value)
     return text or row.entries[0].name
 
 
 def sentences(board: Leaderboard) -> list[str]:
-    """Returns who leads, by more than chance or not, how that was found, and which parameters matter."""
+    """Returns sentences on the leader, the comparisons, their method, and the importance of parameters."""
     if not board.rows or board.rows[0].rank is None:
         return [f"No run has finished with {board.metric} yet.", *_repeated(board)]
     leader = board.rows[0]
@@ -74,12 +74,12 @@ def sentences(board: Leaderboard) -> list[str]:
 
 
 def reasons(board: Leaderboard) -> list[str]:
-    """Returns why runs aren't finished, a line each configuration with some that say why."""
+    """Returns the reasons of unfinished runs, a line per configuration."""
     return [f"{name_of_row(board, row)}: {row.state}" for row in board.rows if row.state != row.short_state]
 
 
 def to_csv(board: Leaderboard) -> str:
-    """Returns a line a configuration, figures unrounded; differences are fractions, not points."""
+    """Returns a row per configuration with unrounded numbers; differences are fractions, not points."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     spreads = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
@@ -101,7 +101,7 @@ def to_csv(board: Leaderboard) -> str:
 
 
 def to_markdown(board: Leaderboard) -> str:
-    """Returns the leaderboard as a Markdown table with what there is to say below."""
+    """Returns the leaderboard as a Markdown table with the sentences below."""
     lines = [headings(board), *(cells(board, row) for row in board.rows)]
     first, *rest = [f"| {' | '.join(map(_escaped, line))} |" for line in lines]
     ruler = f"|{'---|' * len(lines[0])}"
@@ -121,7 +121,7 @@ def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
             f"each by itself; p adjusted by Holm for {len(made)} comparison{'s' if len(made) > 1 else ''}."
         )
         if board.metric.startswith(f"{split}/"):
-            flattered = "The leader was picked on the very images that it is compared on, which flatters it"
+            flattered = "The leader was chosen on the same images that it is compared on, which favours it"
             other = f"val/{board.metric.partition('/')[2]}"
             is_elsewhere = split == "test" and other in board.metrics
             said.append(f"{flattered}{f'; metric={other} picks it on others.' if is_elsewhere else '.'}")
@@ -172,5 +172,5 @@ def _points(comparison: Comparison) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Returns text that Markdown shows as it is, in one line."""
+    """Returns text escaped for Markdown, in one line."""
     return re.sub(r"([\\`*_\[\]<>#|~&])", r"\\\1", " ".join(text.split()))

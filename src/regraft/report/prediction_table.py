@@ -1,4 +1,4 @@
-"""Predictions on the terminal: a row a picture while there are few, a row a class where there are many."""
+"""Predictions on the terminal: a row per image, and for many images a row per class."""
 
 from collections.abc import Iterable
 
@@ -14,33 +14,35 @@ _MAX_CLASSES = 30
 _WIDTH = 160
 
 
-def show(tally: PredictionSummary, *, is_kept: bool) -> None:
-    """Prints the first pictures with their most probable classes; of many, how many there are of each class too.
+def show(summary: PredictionSummary, *, is_kept: bool) -> None:
+    """Prints the first images with their most probable classes; for many images also the number of each class.
 
     Args:
-        tally: of all predictions.
-        is_kept: whether a file has them all.
+        summary: of all predictions.
+        is_kept: whether an output file has them all.
     """
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
-    if tally.first:
-        console.print(_pictures(tally.first))
-    num_more = tally.num - tally.num_bad - len(tally.first)
+    if summary.first:
+        console.print(_pictures(summary.first))
+    num_more = summary.num - summary.num_bad - len(summary.first)
     if num_more:
         where = "the output file" if is_kept else "output=FILE.csv"
         _print(console, f"... and {counted(num_more, 'more picture')}; {where} has them all.")
-        console.print(_classes(tally))
+        console.print(_classes(summary))
 
 
-def show_rest(tally: PredictionSummary, notes: Iterable[str], console: Console) -> None:
+def show_rest(summary: PredictionSummary, notes: Iterable[str], console: Console) -> None:
     """Prints what couldn't be predicted and what was passed over."""
-    if tally.num_bad and tally.num > 1:  # a single one's error is the command's
-        _print(console, f"{tally.num_bad:,} of {counted(tally.num, 'picture')} couldn't be predicted:")
-        for prediction in tally.bad:
+    if summary.num_bad and summary.num > 1:  # a single one's error is the command's
+        _print(console, f"{summary.num_bad:,} of {counted(summary.num, 'picture')} couldn't be predicted:")
+        for prediction in summary.bad:
             _print(console, f"  {readable(prediction.name or '')}: {prediction.error}")
-        if tally.num_bad > len(tally.bad):
-            _print(console, f"  ... and {tally.num_bad - len(tally.bad):,} more; the rows of an output file say which.")
+        if summary.num_bad > len(summary.bad):
+            _print(
+                console, f"  ... and {summary.num_bad - len(summary.bad):,} more; the rows of an output file say which."
+            )
     for note in notes:
         _print(console, note)
 
@@ -61,19 +63,19 @@ def _pictures(predictions: list[Prediction]) -> Table:
     return table
 
 
-def _classes(tally: PredictionSummary) -> Table:
+def _classes(summary: PredictionSummary) -> Table:
     table = Table(title="Pictures of each class", title_justify="left")
     table.add_column("class", overflow="fold")
     for heading in ("pictures", "share", "mean probability"):
         table.add_column(heading, justify="right")
-    num = tally.num - tally.num_bad
-    shown = tally.counts.most_common(_MAX_CLASSES)
+    num = summary.num - summary.num_bad
+    shown = summary.counts.most_common(_MAX_CLASSES)
     for name, count in shown:
-        mean = tally.confidences[name] / count
+        mean = summary.confidences[name] / count
         table.add_row(plain_cell(readable(name)), f"{count:,}", f"{100 * count / num:.1f} %", f"{mean:.4f}")
-    if len(tally.counts) > len(shown):
+    if len(summary.counts) > len(shown):
         rest = num - sum(count for _, count in shown)
-        table.add_row(f"{len(tally.counts) - len(shown)} more classes", f"{rest:,}", f"{100 * rest / num:.1f} %", "")
+        table.add_row(f"{len(summary.counts) - len(shown)} more classes", f"{rest:,}", f"{100 * rest / num:.1f} %", "")
     return table
 
 

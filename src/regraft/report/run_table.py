@@ -1,4 +1,4 @@
-"""The runs that there are, as people want to look through them; a damaged or foreign folder is shown as such."""
+"""The table of runs; damaged or foreign folders are marked."""
 
 import csv
 import io
@@ -22,13 +22,13 @@ from regraft.runs.state import RunState
 _TAIL_BYTES = 65_536
 # Without a terminal's width, lines that a program can read.
 _WIDTH = 200
-# What their files in conf are called, where that isn't the class in small letters.
+# Names of files in conf that differ from the class's name in small letters.
 _NAMES = {"NoFreezing": "none", "LPFT": "lp_ft"}
 
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run's line: all text."""
+    """The cells of a run."""
 
     name: str
     state: str
@@ -40,12 +40,12 @@ class RunRow:
 
     @property
     def text(self) -> str:
-        """All of it in small letters, to look for words in."""
+        """All cells in small letters, for searching."""
         return "\n".join(astuple(self)).lower()
 
 
 def row_of(run: Run, output_dir: Path) -> RunRow:
-    """Returns a run's line; what can't be read is blank."""
+    """Returns the cells of a run; what can't be read is blank."""
     config, problem = _config(run)
     state, tail = run_state.read(run), _tail(run)
     started = last_started(run)
@@ -61,11 +61,11 @@ def row_of(run: Run, output_dir: Path) -> RunRow:
 
 
 def state_text(state: RunState, tail: Sequence[dict[str, str]] = ()) -> str:
-    """Returns a state as one reads it: `stopped at step 40: Ctrl-C`.
+    """Returns a state as text: `stopped at step 40: Ctrl-C`.
 
     Args:
-        state: the run's.
-        tail: the last rows of its metrics, which know the step of a run that was killed.
+        state: the run's state.
+        tail: the last rows of its metrics, which have the step of a killed run.
     """
     if state.status == "finished":
         return "finished"
@@ -78,12 +78,12 @@ def state_text(state: RunState, tail: Sequence[dict[str, str]] = ()) -> str:
 
 
 def show(rows: Sequence[RunRow], num_all: int, place: Path) -> None:
-    """Prints the rows, and how many of how many there are.
+    """Prints the rows, and their number.
 
     Args:
-        rows: those to show.
-        num_all: how many runs there are.
-        place: where they lie.
+        rows: the runs to show.
+        num_all: number of all runs.
+        place: folder of all runs.
     """
     console = Console()
     if not console.is_terminal:
@@ -101,17 +101,17 @@ def show(rows: Sequence[RunRow], num_all: int, place: Path) -> None:
 
 
 def plain_cell(cell: str) -> Text:
-    """Returns text that rich shows as it is, what can't be printed left blank."""
+    """Returns text without rich's markup, with unprintable characters as blanks."""
     return Text("".join(letter if letter.isprintable() else " " for letter in cell))
 
 
 def _config(run: Run) -> tuple[dict[str, Any], str]:
-    """Returns a run's config, and what is wrong with it, if something is."""
+    """Returns a run's config, and what is wrong with it; empty if nothing is."""
     if not (run.path / "config.yaml").exists():
         return {}, ""
     try:
         config = run.config
-    except Exception:  # whatever a foreign file makes a parser raise
+    except Exception:  # a parser may raise anything on a foreign file
         return {}, "damaged: config.yaml can't be read"
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         return {}, "damaged: config.yaml isn't a run's"
@@ -119,7 +119,7 @@ def _config(run: Run) -> tuple[dict[str, Any], str]:
 
 
 def _name(config: dict[str, Any], section: str) -> str:
-    """Returns what was chosen in a section, as its file in conf is called, and where it lies, if it lies anywhere."""
+    """Returns the choice in a section, by the name of its file in conf, and its folder, if it has one."""
     node = config.get(section)
     if not isinstance(node, dict):
         return ""
@@ -150,7 +150,7 @@ def _number(text: str | None) -> float:
 
 
 def _tail(run: Run) -> list[dict[str, str]]:
-    """Returns the last rows of metrics.csv, as text; none if it can't be read."""
+    """Returns the last rows of metrics.csv, as text; empty if it can't be read."""
     try:
         with (run.path / "metrics.csv").open("rb") as file:
             head = file.readline()

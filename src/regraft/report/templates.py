@@ -1,4 +1,4 @@
-"""The HTML pages that reports are filled into; they lie in `pages`."""
+"""The Jinja templates of reports, in the folder `pages`."""
 
 from collections.abc import Callable
 from functools import cache
@@ -10,11 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 @cache
 def template(name: str, **filters: Callable[..., Any]) -> Template:
-    """Returns a page to fill in, which escapes whatever it is given; made once, for that takes longer than filling it.
+    """Returns a template that escapes its values, cached as compiling takes longer than rendering.
 
     Args:
-        name: of its file.
-        filters: that it uses besides Jinja's own.
+        name: the file's name.
+        filters: filters in addition to Jinja's own.
     """
     environment = Environment(
         loader=PackageLoader("regraft.report", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -25,10 +25,10 @@ def template(name: str, **filters: Callable[..., Any]) -> Template:
 
 
 def source(name: str) -> str:
-    """Returns a file of the pages as it is."""
+    """Returns the content of a file in `pages`."""
     return files("regraft.report").joinpath("pages", name).read_text(encoding="utf-8")
 
 
 def number(value: int) -> str:
-    """Returns a number with its thousands apart."""
+    """Returns a number with thousands separators."""
     return f"{value:,}"

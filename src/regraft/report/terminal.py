@@ -1,4 +1,4 @@
-"""What a run shows on the terminal: the table it starts with and the one it ends with."""
+"""The tables of a run on the terminal: one at its start, one at its end."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,14 +11,7 @@ from regraft.training.stage_table import StageRow, render
 
 
 def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:
-    """Prints what trains from when, on what, and where the run lies.
-
-    Args:
-        rows: a row a stage.
-        sizes: images of each split.
-        class_names: names by class index.
-        run: the run's folder.
-    """
+    """Prints the stages and when they train, the data's classes and splits, and the run's folder."""
     console = Console()
     print_line(console, sizes_text(sizes, class_names))
     console.print(render(rows))
@@ -32,7 +25,7 @@ def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
 
 
 def show_results(results: Mapping[str, Any], run: Run) -> None:
-    """Prints the final metrics, what trained, how long it took and where the run lies."""
+    """Prints the final metrics, the number of trained parameters, the time, and the run's folder."""
     table = Table("result", "", title="Done", title_justify="left")
     for name, value in results["metrics"].items():
         table.add_row(name, f"{value:.4f}")
@@ -46,7 +39,7 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
 
 
 def print_line(console: Console, line: str) -> None:
-    """Prints a line that must stay whole, so that a path in it can be copied."""
+    """Prints a line without wrapping it, so that a path in it can be copied."""
     console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

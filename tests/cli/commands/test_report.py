@@ -10,7 +10,7 @@ from helpers.small import SMALL
 from regraft.cli.commands.report import run as report
 from regraft.cli.main import main
 from regraft.core.startup import Preempted
-from regraft.report.run.finish import show_findings
+from regraft.report.run.finish import RunDisplay
 from regraft.report.run.mistakes import thorough
 from regraft.runs.predictions import read
 from regraft.training.module import TransferModule
@@ -62,14 +62,14 @@ def test_a_board_that_fails_leaves_the_report(monkeypatch, caplog, small_run):
     monkeypatch.setattr("regraft.report.run.finish.log_confusion", lambda loggers, found: 1 / 0)
     monkeypatch.setattr("regraft.report.run.finish.quick", lambda data: lambda predictions, places: ({}, {}))
     (small_run.path / "report.html").unlink()
-    show_findings(small_run, None, ["board"], with_report=True)
+    RunDisplay().show_end(small_run, small_run.results, None, ["board"], with_report=True)
     assert "no confusion matrix in TensorBoard: ZeroDivisionError" in caplog.text
     assert (small_run.path / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
     ("name", "value", "why"),
-    [("is_here", False, "would have to be downloaded"), ("fingerprint", "0", "isn't what it was")],
+    [("is_here", False, "would have to be downloaded"), ("fingerprint", "0", "has changed")],
 )
 def test_other_data_and_data_to_download_show_no_pictures(monkeypatch, small_run, name, value, why):
     monkeypatch.setattr(f"regraft.data.datamodule.DataModule.{name}", value)

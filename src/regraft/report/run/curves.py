@@ -1,4 +1,4 @@
-"""A run's epochs as curves, and which stages trained in them; pure geometry, in shares of the drawing."""
+"""The curves of a run's metrics, and the epochs in which its stages trained, in coordinates from 0 to 1."""
 
 import math
 from collections.abc import Sequence
@@ -33,11 +33,11 @@ class Chart:
     """Curves over the epochs.
 
     Attributes:
-        title: what it shows.
+        title: shown above it.
         curves: the lines.
         x: ticks of epochs.
         y: ticks of values.
-        phases: (place in [0, 1], epoch) where another phase starts.
+        phases: (position in [0, 1], epoch) of each start of a phase.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class StageSpan:
-    """Epochs, the last one included, in which a stage trained or stood still, and their places in [0, 1]."""
+    """Epochs, the last one included, in which a stage trained or was frozen, and their positions in [0, 1]."""
 
     first: int
     last: int
@@ -59,11 +59,11 @@ class StageSpan:
 
 
 def stages_of(epochs: Sequence[MetricsRow], order: Sequence[str]) -> list[str]:
-    """Returns the stages that a learning rate was logged of, from the input up.
+    """Returns the stages with a logged learning rate, from the input up.
 
     Args:
-        epochs: the run's.
-        order: the run's stages; empty if that isn't known.
+        epochs: the run's rows.
+        order: the run's stages; empty if they aren't known.
     """
     logged = {name.removeprefix("lr/") for row in epochs for name in row if name.startswith("lr/")}
     known = [stage for stage in order if stage in logged]
@@ -71,7 +71,7 @@ def stages_of(epochs: Sequence[MetricsRow], order: Sequence[str]) -> list[str]:
 
 
 def training_map(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> dict[str, list[StageSpan]]:
-    """Returns in which epochs each stage trained: those in which its learning rate was above 0."""
+    """Returns the epochs in which each stage trained: those with a learning rate above 0."""
     num = len(epochs)
     found: dict[str, list[StageSpan]] = {}
     for stage in stages:
@@ -87,13 +87,13 @@ def training_map(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> dict[st
 
 
 def phase_starts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[int]:
-    """Returns the epochs, the first one aside, from which other stages train than before."""
+    """Returns the epochs from which other stages train than before, without the first one."""
     trains = [[row.get(f"lr/{stage}", 0.0) > 0 for stage in stages] for row in epochs]
     return [int(epochs[place]["epoch"]) for place in range(1, len(epochs)) if trains[place] != trains[place - 1]]
 
 
 def charts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[Chart]:
-    """Returns a chart for the loss, the accuracy, the learning rates, and whatever else was logged of each stage."""
+    """Returns charts of loss, accuracy, learning rates, and other metrics logged by stage."""
     if not epochs:
         return []
     pairs = {
@@ -107,7 +107,7 @@ def charts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[Chart]:
 
 
 def _grouped(epochs: Sequence[MetricsRow], family: str, stages: Sequence[str]) -> dict[str, str]:
-    """Returns columns by the names of all stages whose curve they are."""
+    """Returns columns by the names of all stages that have this curve."""
     same: dict[tuple[float | None, ...], list[str]] = {}
     for stage in stages:
         same.setdefault(tuple(row.get(f"{family}/{stage}") for row in epochs), []).append(stage)

@@ -1,4 +1,4 @@
-"""The plots of a report as PNGs, by matplotlib (the extra `regraft[report]`)."""
+"""Writes the plots of a report as PNGs, by matplotlib (the extra `regraft[report]`)."""
 
 import warnings
 from pathlib import Path
@@ -40,7 +40,7 @@ def write_figures(record: Record, errors: Errors | None, folder: Path) -> list[P
         drawn["reliability"] = _reliability(errors)
     for name, figure in drawn.items():
         with warnings.catch_warnings():
-            # A letter that the font lacks, such as an emoji of a class's name, is shown as a box.
+            # A character that the font lacks, such as an emoji in a class name, is shown as a box.
             warnings.filterwarnings("ignore", message=r"Glyph .* missing from font", category=UserWarning)
             figure.savefig(folder / f"{name}.png", dpi=120)
     return [folder / f"{name}.png" for name in drawn]

@@ -1,4 +1,4 @@
-"""What a run that has just ended, however it did, shows of itself; nothing that goes wrong here fails it."""
+"""Shows a run on the terminal and writes its report when it ends; an error here is only a warning."""
 
 import contextlib
 import logging
@@ -20,57 +20,48 @@ log = logging.getLogger(__name__)
 
 
 class RunDisplay:
-    """Shows a run on the terminal, and writes its report; see `fit`."""
+    """Shows a run on the terminal, and writes its report."""
 
     def show_start(self, run: Run, rows: "Sequence[StageRow]", data: "DataModule") -> None:
-        """Prints what trains from which epoch on, on what, and where the run lies."""
+        """Prints the stages and when they train, the data, and the run's folder."""
         terminal.show_start(rows, data.sizes, data.class_names, run)
 
     def show_end(
         self, run: Run, results: dict[str, Any], data: "DataModule", loggers: list[Any], *, with_report: bool
     ) -> None:
-        """Prints the results, logs the confusion matrix to TensorBoard, and writes the report if that is wanted."""
-        show_findings(run, data, loggers, with_report=with_report)
+        """Prints the results, logs the confusion matrix to TensorBoard, and writes the report if `with_report`."""
+        if with_report or boards_of(loggers):
+            self._show_findings(run, data, loggers, with_report=with_report)
         terminal.show_results(results, run)
 
+    def _show_findings(self, run: Run, data: "DataModule", loggers: list[Any], *, with_report: bool) -> None:
+        no_board = "no confusion matrix in TensorBoard"
+        with _warned("no report.html" if with_report else no_board, run):
+            from regraft.report.run.writing import findings_of, write_report
+
+            found = findings_of(run, is_ending=True)
+            with _warned(no_board, run):
+                log_confusion(loggers, found)
+            if with_report:
+                write_report(found, quick(data))
+
     def show_so_far(self, run: Run) -> None:
-        """Writes the report of a run that ended early, if it reached the end of an epoch."""
-        show_so_far(run)
+        """Writes the report of a run that this process left unfinished, if it reached the end of an epoch."""
+        state = run_state.read(run)
+        if state.pid != os.getpid() or state.status not in ("stopped", "failed", "pruned"):
+            return  # rejected before it began: its files are those of an earlier process
+        with _warned("no report.html", run):
+            from regraft.report.run.writing import findings_of, write_report
 
-
-def show_findings(run: Run, data: "DataModule", loggers: list[Any], *, with_report: bool) -> None:
-    """Logs the confusion matrix to TensorBoard, if it is among the loggers; writes the report if that is wanted."""
-    if not with_report and not boards_of(loggers):
-        return
-    no_board = "no confusion matrix in TensorBoard"
-    with _warned("no report.html" if with_report else no_board, run):
-        from regraft.report.run.writing import findings_of, write_report
-
-        found = findings_of(run, is_ending=True)
-        with _warned(no_board, run):
-            log_confusion(loggers, found)
-        if with_report:
-            write_report(found, quick(data))
-
-
-def show_so_far(run: Run) -> None:
-    """Writes the report of a run that this process left unfinished, if it got as far as the end of an epoch."""
-    state = run_state.read(run)
-    if state.pid != os.getpid() or state.status not in ("stopped", "failed", "pruned"):
-        return  # refused before it began: it is as it was, perhaps another's
-    with _warned("no report.html", run):
-        from regraft.report.run.writing import findings_of, write_report
-
-        found = findings_of(run)
-        if found.record.epochs:
-            write_report(
-                found, lambda predictions, places: ({}, {"gallery": "regraft report run=... shows the pictures."})
-            )
+            found = findings_of(run)
+            if found.record.epochs:
+                notes = {"gallery": "regraft report run=... shows the images."}
+                write_report(found, lambda predictions, indices: ({}, notes))
 
 
 @contextlib.contextmanager
 def _warned(lacking: str, run: Run) -> Iterator[None]:
-    """Makes whatever goes wrong a warning, because what the run has found or died of is what counts."""
+    """Turns any error into a warning, as the run's own results or error matter more."""
     try:
         yield
     except Exception as error:
@@ -78,14 +69,14 @@ def _warned(lacking: str, run: Run) -> Iterator[None]:
 
 
 def boards_of(loggers: list[Any]) -> list[Any]:
-    """Returns the loggers of TensorBoard."""
+    """Returns the TensorBoard loggers."""
     from pytorch_lightning.loggers import TensorBoardLogger
 
     return [logger for logger in loggers if isinstance(logger, TensorBoardLogger)]
 
 
 def log_confusion(loggers: list[Any], found: "Findings") -> None:
-    """Shows TensorBoard the confusion matrix of a run's predictions, shares of each true class, as a picture."""
+    """Logs the confusion matrix of a run's predictions to TensorBoard, as an image of each true class's fractions."""
     predictions, errors = found.record.predictions, found.errors
     if predictions is None or errors is None:
         return

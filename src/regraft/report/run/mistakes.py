@@ -1,4 +1,4 @@
-"""The pictures of a run's mistakes, for its report: the quick look at its end, and the thorough one later."""
+"""The images of a run's mistakes for its report: a few at its end, all of them by `regraft report`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 NEEDS_EXTRA = "pip install 'regraft[report]', then regraft report run=..."
 _SECONDS_AT_THE_END = 0.5
-"""That a run spends at its end on reading pictures of mistakes; the rest is for `regraft report`."""
+"""Time that a run spends at its end on reading images; `regraft report` reads the rest."""
 
 
 def quick(data: "DataModule") -> "Look":
-    """Returns what shows as many mistakes as half a second allows, from the data that the run has just used."""
+    """Returns a `Look` at as many mistakes as half a second allows, from the data that the run has just used."""
 
     def look(predictions: "Predictions", places: list[int]) -> "tuple[dict[int, ShownImage], dict[str, str]]":
         seen, notes = _pictures(data, predictions, places, None, seconds=_SECONDS_AT_THE_END)
@@ -28,12 +28,12 @@ def quick(data: "DataModule") -> "Look":
 
 
 def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
-    """Returns what shows a run's mistakes and where the model looked, whatever time that takes.
+    """Returns a `Look` at all mistakes, with heat maps.
 
     Args:
         run: the run.
-        root: where its data lies now; None for where it lay.
-        trust: see `regraft.config.trust`.
+        root: the current folder of its data; None for the one in its config.
+        trust: further modules whose classes the config may name.
     """
 
     def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, ShownImage], Mapping[str, str]]":
@@ -51,12 +51,12 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
                 raise FileNotFoundError("the data would have to be downloaded. data.root=PATH looks elsewhere.")
             data.prepare_data()
             data.setup("fit")
-            # Labels alone would let a file that was replaced pass for the one that was mistaken.
+            # Labels alone wouldn't show that an image file was replaced.
             if data.fingerprint != checkpoint.fingerprint:
-                raise ValueError("the data isn't what it was: its images, labels or classes have changed.")
+                raise ValueError("the data has changed: its images, labels or classes differ.")
             model = model_of(checkpoint)
         except (OSError, ValueError) as error:
-            return {}, {"gallery": f"The pictures can't be shown: {error}"}
+            return {}, {"gallery": f"The images can't be shown: {error}"}
         return _pictures(data, predictions, places, model)
 
     return look
@@ -69,13 +69,13 @@ def _pictures(
     model: "Classifier | None",
     seconds: float | None = None,
 ) -> "tuple[dict[int, ShownImage], dict[str, str]]":
-    """Returns the pictures at some places of the predictions, and why some, or where the model looked, are missing."""
+    """Returns images of predictions by their index, and why images or heat maps are missing."""
     from regraft.data.images.showing import shown
     from regraft.report.run.render import ShownImage
 
     split = predictions.split
     if split not in data.sizes:
-        return {}, {"gallery": f"The pictures can't be shown: the data has no {split} split any more."}
+        return {}, {"gallery": f"The images can't be shown: the data has no {split} split any more."}
     seen: dict[int, ShownImage] = {}
     notes: dict[str, str] = {}
     indices = [int(predictions.indices[place]) for place in places]
@@ -88,7 +88,7 @@ def _pictures(
         seen[places[number]] = ShownImage(pixels.permute(1, 2, 0).numpy(), file, heat)
     if len(seen) < len(places):
         why = "reading them takes longer; regraft report run=... does" if seconds else "they can't be read any more"
-        notes["gallery"] = f"Of {len(places)} pictures {len(places) - len(seen)} are missing: {why}."
+        notes["gallery"] = f"{len(places) - len(seen)} of {len(places)} images are missing: {why}."
     return seen, notes
 
 

@@ -1,4 +1,4 @@
-"""What a run's folder says of it, gathered for its report; files only, whatever is missing or damaged left out."""
+"""Reads a run's folder for its report; missing or damaged parts are left out."""
 
 import json
 import math
@@ -24,19 +24,19 @@ MetricsRow = Mapping[str, float]
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """What is known of a run.
+    """The data of a run's report.
 
     Attributes:
-        run: the run.
-        state: how it stands, as one reads it.
+        run: its folder.
+        state: its state, as text.
         config: the resolved config; empty if it can't be read.
-        results: see `Run.results`; empty of a run that hasn't finished.
-        epochs: what was logged in each epoch, by name; the final test isn't among it.
-        predictions: of the final test, or validation, at the run's temperature; None if none were kept.
+        results: of the finished run; empty if it hasn't finished.
+        epochs: the logged metrics of each epoch, without the final test.
+        predictions: of the final test, or validation, at the run's temperature; None if they weren't stored.
         calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
-        class_names: by class index; numbers stand in for names that aren't known.
-        commands: what was typed, for each session.
-        skipped: why each image that was left out was, by its path.
+        class_names: by class index; numbers if the names aren't known.
+        commands: the command of each session.
+        skipped: the reasons for images that were left out, by path.
     """
 
     run: Run
@@ -52,16 +52,16 @@ class Record:
 
     @property
     def reproducing(self) -> str:
-        """The command that trains the run again, from where it lies."""
+        """The command that trains the run again."""
         return f"regraft reproduce run={shlex.quote(str(self.run.path))}"
 
 
 def read_record(run: Run, *, is_ending: bool = False) -> Record:
-    """Returns what a run's folder says.
+    """Returns the record of a run.
 
     Args:
         run: the run.
-        is_ending: whether its own process asks, which says that it has finished only when all is written.
+        is_ending: whether the run's own process calls this, before the run is marked as finished.
     """
     predictions, sentence = _predictions(run)
     results = {name: value for name, value in map(_sound, _json(run, "results.json").items()) if value is not None}
@@ -88,23 +88,23 @@ def _predictions(run: Run) -> tuple[Predictions | None, str]:
     if not is_fitted:
         return predictions, ""
     try:
-        # The weights that were tested; see `training.results.final_metrics`.
+        # The best checkpoint was tested; see `training.results.final_metrics`.
         temperature = temperature_of(run, find_checkpoint(run.path, prefer="best"))
     except (OSError, ValueError) as error:
-        return predictions, f"Confidences are those without a temperature: {error}"
+        return predictions, f"Confidences are without a temperature: {error}"
     if temperature == 1:
-        return predictions, "Confidences are those without a temperature: it was fitted for other weights."
+        return predictions, "Confidences are without a temperature: it was fitted for other weights."
     if predictions.probabilities is None:
         return (
             predictions,
-            "Confidences are those without the temperature: the probabilities of all classes weren't kept.",
+            "Confidences are without the temperature: the probabilities of all classes weren't stored.",
         )
     found = calibration.tempered(predictions.probabilities, temperature)
-    # Which class is the most probable stays.
+    # The most probable class stays the same.
     confidences = found[np.arange(len(found)), predictions.predicted].astype(np.float32)
     return (
         replace(predictions, confidences=confidences, probabilities=None),
-        f"Confidences are those at the temperature that was fitted on the run, {temperature:.4g}.",
+        f"Confidences are at the run's fitted temperature, {temperature:.4g}.",
     )
 
 
@@ -121,11 +121,11 @@ _VALUES: Mapping[str, Callable[[Any], bool]] = {
     "seconds_of": _is_number,
     "class_counts": _is_counts,
 }
-"""Of results: what the values of a mapping have to be to be shown."""
+"""Checks of the values of mappings in results.json."""
 
 
 def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
-    """Returns a result as far as it can be shown, None if it can't be."""
+    """Returns the valid part of a result, None if there is none."""
     name, value = item
     if name in _VALUES:
         is_sound = _VALUES[name]
@@ -154,9 +154,9 @@ def _json(run: Run, name: str) -> Mapping[str, Any]:
 
 
 def _epochs(run: Run) -> list[MetricsRow]:
-    """Returns a row an epoch: what training and validation logged in it, put together."""
+    """Returns a row for each epoch, with the metrics of training and validation."""
     try:
-        # Unlimited, because a run's every step is below infinity.
+        # Every step is below infinity.
         rows = run.history(before_step=math.inf)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError):
         return []

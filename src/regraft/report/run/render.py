@@ -1,4 +1,4 @@
-"""The pictures of a report, as a page holds them: small, and within itself."""
+"""Renders a run's report as HTML, with embedded images, and as Markdown."""
 
 import base64
 import hashlib
@@ -24,13 +24,13 @@ _HEATMAP_SIDE = 480
 
 @dataclass(frozen=True)
 class ShownImage:
-    """An image as the model was shown it, and where it looked.
+    """An image as the model's input, with a heat map.
 
     Attributes:
         pixels: (height, width, 3), uint8.
-        file: its path in the data set; None if it has none.
-        attention: (height, width), float in [0, 1]: how much each place spoke for the predicted class; None if it
-            wasn't asked for.
+        file: its path in the data set, if it has one.
+        attention: (height, width), float in [0, 1], contribution of each position to the predicted class; None if it
+            wasn't requested.
     """
 
     pixels: np.ndarray
@@ -39,11 +39,7 @@ class ShownImage:
 
 
 def address(pixels: np.ndarray) -> str:
-    """Returns a picture as an address that holds it.
-
-    Args:
-        pixels: (height, width, 3), uint8.
-    """
+    """Returns an image, (height, width, 3), uint8, as a data URL."""
     image = Image.fromarray(pixels)
     side = max(image.size)
     scale = max(_SIDE // side, 1) if side < _SIDE else _SIDE / side
@@ -55,20 +51,19 @@ def address(pixels: np.ndarray) -> str:
 
 
 def overlaid(seen: ShownImage) -> np.ndarray:
-    """Returns the picture in grey, red where the model looked; (height, width, 3), uint8."""
+    """Returns the image in grey with its heat map in red; (height, width, 3), uint8."""
     assert seen.attention is not None
     heat = 0.7 * seen.attention[..., None]
-    # Grey beneath, because on a red flower red says nothing.
+    # In grey, as the heat map wouldn't be visible on a red flower.
     grey = 0.8 * seen.pixels.mean(-1, keepdims=True)
     mixed = grey * (1 - heat) + np.array([255.0, 90.0, 0.0]) * heat
     return mixed.clip(0, 255).astype(np.uint8)
 
 
 def heatmap(shares: np.ndarray) -> np.ndarray:
-    """Returns shares as a picture of squares, white for 0 to dark blue for 1; (height, width, 3), uint8.
+    """Returns fractions, (rows, columns), float in [0, 1], as an image of squares, (height, width, 3), uint8.
 
-    Args:
-        shares: (rows, columns), float in [0, 1].
+    0 is white and 1 is dark blue.
     """
     size = max(_HEATMAP_SIDE // max(shares.shape), 1)
     colours = np.array([255.0, 255.0, 255.0]) + shares[..., None] * (np.array([8.0, 48.0, 107.0]) - 255.0)
@@ -79,7 +74,7 @@ _MAX_PAIRS = 10
 
 
 def to_markdown(record: Record, errors: Errors | None) -> str:
-    """Returns the report; names in it are shown as they are, whatever they hold."""
+    """Returns the report as Markdown, with names escaped."""
     return "\n".join(_lines(record, errors)) + "\n"
 
 
@@ -117,7 +112,7 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
 
 
 def _plain(text: str) -> str:
-    """Returns text that Markdown takes for nothing else."""
+    """Returns text escaped for Markdown."""
     return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#&" else letter for letter in readable(text))
 
 
@@ -126,13 +121,13 @@ _MAX_LABEL_LETTERS = 18
 
 
 def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage], notes: Mapping[str, str]) -> str:
-    """Returns the page; names of classes and files are shown as they are, whatever they hold.
+    """Returns the report as HTML, with names escaped.
 
     Args:
-        record: the run.
-        errors: what its predictions say, if it has any.
-        seen: pictures of mistakes, by their place in the predictions.
-        notes: why pictures (`gallery`) or where the model looked (`attention`) are missing, if they are.
+        record: the run's record.
+        errors: those in its predictions, if it has any.
+        seen: images of mistakes, by their index in the predictions.
+        notes: why images (`gallery`) or heat maps (`attention`) are missing.
     """
     page = template(
         "run.html", readable=readable, number=number, shortened=shortened, percent=summary.percent, address=address,

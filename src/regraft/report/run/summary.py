@@ -1,4 +1,4 @@
-"""Short tables of a report: what was run, on what data, and where the time went."""
+"""The short tables and sentences of a run's report."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _CHOICES = {
 
 
 def what_ran(record: Record) -> list[tuple[str, str]]:
-    """Returns name and value of what the run was made of."""
+    """Returns name and value of the run's main settings."""
     found = [(section, _chosen(record.config.get(section), keys)) for section, keys in _CHOICES.items()]
     found += [("seed", str(record.config["seed"]))] if "seed" in record.config else []
     results = record.results
@@ -32,7 +32,7 @@ def what_ran(record: Record) -> list[tuple[str, str]]:
 
 
 def where_time_went(results: Mapping[str, Any]) -> list[tuple[str, float, float]]:
-    """Returns name, seconds and share of each part of a run; what isn't any part's is called `the rest`."""
+    """Returns name, seconds and fraction of each part of a run, `the rest` included."""
     total, parts = float(results.get("seconds", 0)), dict(results.get("seconds_of", {}))
     if not total or not parts:
         return []
@@ -41,20 +41,20 @@ def where_time_went(results: Mapping[str, Any]) -> list[tuple[str, float, float]
 
 
 def class_counts(record: Record) -> dict[str, list[int]]:
-    """Returns images of each class, by split."""
+    """Returns the number of images of each class, by split."""
     found = record.results.get("class_counts", {})
     num = len(record.class_names)
     return {name: list(counts) for name, counts in found.items() if isinstance(counts, list) and len(counts) == num}
 
 
 def balance(counts: Sequence[int]) -> str:
-    """Returns how even classes are, in words."""
+    """Returns the range of class sizes, as text."""
     least, most = min(counts), max(counts)
     return f"{least:,} a class" if least == most else f"{least:,} to {most:,} a class"
 
 
 def percent(share: float | None) -> str:
-    """Returns a share in percent, without the sign; a dash for one that there isn't."""
+    """Returns a fraction in percent, without the sign; a dash for None."""
     return "-" if share is None else f"{100 * share:.1f}"
 
 
@@ -67,13 +67,13 @@ def _chosen(section: Any, keys: Sequence[str]) -> str:
 
 
 _RISE = 1.1
-"""Times its lowest from which the validation loss is said to have risen; a few per cent are noise."""
+"""Multiple of its lowest value from which the validation loss counts as risen; a few per cent are noise."""
 _FALL = 0.95
-"""Times that of the epoch before, below which the last epoch's validation loss is said to be falling still."""
+"""Multiple of the loss of the epoch before, below which the validation loss counts as still falling."""
 
 
 def verdict(record: Record, errors: Errors | None) -> list[str]:
-    """Returns one sentence on the result, and others where the curves say more."""
+    """Returns a sentence on the result, and one on overfitting or unfinished learning if the curves show it."""
     return [_result(record, errors), *_curves(record.epochs, has_ended=record.state == "finished")]
 
 
@@ -93,9 +93,9 @@ def _result(record: Record, errors: Errors | None) -> str:
     if low <= share <= high:
         sentence += " That is no better than chance can explain."
     elif high < share:
-        sentence += " That is worse than always giving the same answer."
+        sentence += " That is worse than always predicting the same class."
     if split == "validation":
-        sentence += " These images also chose the checkpoint, so the figure is too kind; a test split would tell."
+        sentence += " The checkpoint was chosen on these images, so the accuracy is optimistic; use a test split."
     return sentence
 
 

@@ -1,4 +1,4 @@
-"""A run's report, put together and written into its folder."""
+"""Writes a run's report into its folder."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from regraft.runs.folder import Run
 from regraft.runs.predictions import Predictions
 
 Look = Callable[[Predictions, list[int]], tuple[Mapping[int, ShownImage], Mapping[str, str]]]
-"""Gives pictures by their place in the predictions, and why some are missing."""
+"""Gives images by their index in the predictions, and notes on missing ones."""
 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What is known of a run, and what its predictions say; None without predictions."""
+    """The record of a run, and the errors in its predictions; None without predictions."""
 
     record: Record
     errors: Errors | None
 
 
 def findings_of(run: Run, *, is_ending: bool = False) -> Findings:
-    """Returns what a run's folder says; see `read_record`."""
+    """Returns the findings from a run's folder; `is_ending` as of `read_record`."""
     record = read_record(run, is_ending=is_ending)
     predictions = record.predictions
     return Findings(record, None if predictions is None else errors_of(predictions, record.class_names))
@@ -34,8 +34,8 @@ def write_report(found: Findings, look: Look) -> Path:
     """Writes `report.html` and `report.md` into a run's folder; returns the page.
 
     Args:
-        found: of the run.
-        look: gives the pictures of mistakes.
+        found: the run's findings.
+        look: gives the images of mistakes.
 
     Raises:
         OSError: they can't be written.
@@ -47,7 +47,7 @@ def write_report(found: Findings, look: Look) -> Path:
         seen, notes = look(record.predictions, errors.mistakes)
     folder = record.run.path
     page = folder / "report.html"
-    # A name on a disk needn't be text.
+    # File names may contain bytes that aren't UTF-8.
     write_atomically(page, to_html(record, errors, seen, notes).encode("utf-8", "backslashreplace"))
     write_atomically(folder / "report.md", to_markdown(record, errors).encode("utf-8", "backslashreplace"))
     return page
