@@ -1,21 +1,21 @@
 import pytest
 
-from regraft.config import compose
+from regraft.config import compose, groups
 
 
 def test_choices_carry_the_line_that_their_file_says_of_itself():
-    assert compose.group_choices("trainer")["cpu"] == "the CPU, one process"
+    assert groups.group_choices("trainer")["cpu"] == "the CPU, one process"
 
 
 def test_bases_are_no_choices():
-    assert not [name for group in compose.group_names() for name in compose.group_choices(group) if name[0] == "_"]
+    assert not [name for group in groups.group_names() for name in groups.group_choices(group) if name[0] == "_"]
 
 
 def test_every_choice_says_what_it_is():
     silent = [
         f"{group}/{name}"
-        for group in compose.group_names()
-        for name, line in compose.group_choices(group).items()
+        for group in groups.group_names()
+        for name, line in groups.group_choices(group).items()
         if not line
     ]
     assert silent == []
@@ -24,12 +24,12 @@ def test_every_choice_says_what_it_is():
 def test_a_users_folder_adds_choices(tmp_path):
     (tmp_path / "trainer").mkdir()
     (tmp_path / "trainer" / "night.yaml").write_text("# all night long\nmax_epochs: 1000\n")
-    assert compose.group_choices("trainer", str(tmp_path))["night"] == "all night long"
+    assert groups.group_choices("trainer", str(tmp_path))["night"] == "all night long"
 
 
 def test_an_unknown_group_is_named_with_its_nearest():
     with pytest.raises(ValueError, match=r"unknown group 'modle'\. Did you mean 'model'\?"):
-        compose.group_choices("modle")
+        groups.group_choices("modle")
 
 
 def test_two_runs_of_one_second_have_folders_of_their_own():

@@ -7,7 +7,7 @@ import pytest
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 
-from regraft.config import compose
+from regraft.config import compose, groups
 from regraft.data.datamodule import DataModule
 
 # What a choice can't do without.
@@ -29,7 +29,7 @@ GIVEN = {
 }
 VARIADIC = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 DATAMODULE = set(inspect.signature(DataModule).parameters)
-CHOICES = [f"{group}={name}" for group in compose.group_names() for name in compose.group_choices(group)]
+CHOICES = [f"{group}={name}" for group in groups.group_names() for name in groups.group_choices(group)]
 Targets = list[tuple[str, Any, dict[str, Any]]]
 
 
@@ -86,7 +86,7 @@ def test_no_config_says_what_the_data_or_the_weights_say(targets):
 
 def test_the_datamodules_keys_stand_in_every_data_config():
     given_by_build = {"source", "input_spec", "augment", "seed"}
-    for choice in compose.group_choices("data"):
+    for choice in groups.group_choices("data"):
         ((_, _, keys),) = targets_of(f"data={choice}")
         assert DATAMODULE - given_by_build <= set(keys), choice
 

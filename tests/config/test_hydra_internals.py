@@ -4,9 +4,24 @@ import logging
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import HydraContext
+from omegaconf import open_dict
 
-from regraft.config.hydra_internals import BASIC_LAUNCHER, FileConfigSource, files_read_by, is_basic_launcher
+from regraft.config.compose import compose_once
+from regraft.config.hydra_internals import (
+    BASIC_LAUNCHER,
+    FileConfigSource,
+    files_read_by,
+    is_basic_launcher,
+    run_in_its_folder,
+)
 
 
 def read(folder):
@@ -68,3 +83,56 @@ def test_sources_registry_is_what_files_are_read_through(tmp_path):
 
     with files_read_by(Refusing), pytest.raises(Exception, match="refused"):
         read(tmp_path)
+
+
+def test_run_in_its_folder_does_what_hydras_run_mode_does(tmp_path):
+    node = compose_once("train", ["data=digits", f"hydra.run.dir={tmp_path}/run"], None)
+    seen = []
+
+    def task(config):
+        seen.append((config.seed, HydraConfig.get().runtime.output_dir))
+        logging.getLogger("regraft").warning("a line")
+
+    run_in_its_folder(node, task)
+    assert seen == [(0, str(tmp_path / "run"))]
+    assert {path.name for path in (tmp_path / "run" / ".hydra").iterdir()} == {
+        "config.yaml",
+        "hydra.yaml",
+        "overrides.yaml",
+    }
+    assert "a line" in (tmp_path / "run" / "train.log").read_text()
+
+
+def test_callbacks_of_hydras_are_called(tmp_path):
+    callback = {"_target_": f"{__name__}.Heard"}
+    node = compose_once("train", [f"hydra.run.dir={tmp_path}/run"], None)
+    with open_dict(node.hydra.callbacks):
+        node.hydra.callbacks.heard = callback
+    run_in_its_folder(node, lambda config: HEARD.append("task"))
+    assert HEARD == ["run start", "job start", "task", "job end", "run end"]
+
+
+def test_config_loader_impl_and_search_path_make_a_context():
+    context = HydraContext(config_loader=ConfigLoaderImpl(ConfigSearchPathImpl()), callbacks=Callbacks())
+    assert context.config_loader.get_search_path().get_path() == []
+
+
+def test_config_search_path_impl_is_a_search_path():
+    assert isinstance(ConfigSearchPathImpl(), ConfigSearchPath)
+
+
+HEARD: list[str] = []
+
+
+class Heard(Callback):
+    def on_run_start(self, config, **kwargs):
+        HEARD.append("run start")
+
+    def on_run_end(self, config, **kwargs):
+        HEARD.append("run end")
+
+    def on_job_start(self, config, **kwargs):
+        HEARD.append("job start")
+
+    def on_job_end(self, config, job_return, **kwargs):
+        HEARD.append("job end")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["regraft.training.from_config", "regraft.training.module", "regraft.training.launch", "sklearn.datasets"]
+    ["regraft.training.from_config", "regraft.training.module", "regraft.training.plan", "sklearn.datasets"]
 )
 
 

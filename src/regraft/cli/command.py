@@ -7,8 +7,9 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig
 
-from regraft.config.compose import conf_dir, unknown
 from regraft.config.quoting import key_of
+from regraft.config.shipped import conf_dir
+from regraft.core.errors import unknown
 
 RUN_REFERENCE = """RUN is a run's folder; last, the run that was started or resumed last; best, the finished run with
 the highest test/acc, else val/acc; or a part of a folder's name that no other has. output_dir=PATH is where runs are

@@ -2,7 +2,7 @@
 
 from regraft import __version__
 from regraft.cli import commands
-from regraft.config.compose import groups_text
+from regraft.config.groups import groups_text
 
 
 def help_text() -> str:

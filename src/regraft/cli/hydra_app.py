@@ -2,7 +2,8 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from omegaconf import DictConfig
 from regraft.cli.command import Command
 from regraft.config import sources
 from regraft.config.compose import register_resolvers
-from regraft.config.errors import FaultsError
+from regraft.config.hydra_internals import run_in_its_folder
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigErrors
 from regraft.core.startup import Preempted
 from regraft.runs.folder import Run
 
@@ -53,19 +55,14 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
             return error
 
     def tried(config: DictConfig) -> Any:
-        kept = Path(HydraConfig.get().runtime.output_dir, "traceback.txt")
-        kept.unlink(missing_ok=True)  # of an earlier try in the same folder
+        run = Run(Path(HydraConfig.get().runtime.output_dir))
         try:
             assert job is not None, "a command with an app has a job"
-            return job(config)
-        except FaultsError:
+            with _keeping_traceback(run):
+                return job(config)
+        except ConfigErrors:
             if HydraConfig.get().mode == RunMode.RUN:
-                refused.append(Run(kept.parent))
-            raise
-        except Preempted:
-            raise
-        except (Exception, SystemExit):
-            kept.write_text(traceback.format_exc(), encoding="utf-8")
+                refused.append(run)
             raise
 
     sources.refuse_pickles(arguments)
@@ -78,6 +75,47 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
         run.remove_if_unused()
     if errors:
         raise errors[0]
+
+
+def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], Any]) -> None:
+    """Runs a job as Hydra's run mode does, with a config that has been composed already.
+
+    Args:
+        node: with Hydra's own under `hydra`.
+        arguments: of the command; what they name is trusted.
+        job: is run in the run's folder, which is made with `.hydra/` and a log inside.
+    """
+    errors: list[Exception] = []
+    folders: list[Run] = []
+
+    def held(_config: DictConfig) -> None:
+        folders.append(Run(Path(HydraConfig.get().runtime.output_dir)))
+        try:
+            with _keeping_traceback(folders[0]):
+                job()
+        except Exception as error:
+            errors.append(error)
+
+    with sources.checked(arguments):
+        run_in_its_folder(node, held)
+    if errors and isinstance(errors[0], ConfigErrors):
+        folders[0].remove_if_unused()
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def _keeping_traceback(run: Run) -> Iterator[None]:
+    """Writes the traceback of what fails inside the block into the run's folder."""
+    kept = run.path / "traceback.txt"
+    kept.unlink(missing_ok=True)  # of an earlier try in the same folder
+    try:
+        yield
+    except (ConfigErrors, Preempted):
+        raise
+    except (Exception, SystemExit):
+        kept.write_text(traceback.format_exc(), encoding="utf-8")
+        raise
 
 
 def _flags_first(arguments: list[str]) -> list[str]:

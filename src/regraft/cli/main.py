@@ -16,9 +16,10 @@ from regraft import __version__
 from regraft.cli import commands
 from regraft.cli.completion import complete
 from regraft.cli.help import help_text
-from regraft.config.compose import explain, is_debugging
-from regraft.config.errors import FaultsError, sentences_of
+from regraft.config.compose import is_debugging
+from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import readable
+from regraft.core.errors import ConfigErrors
 from regraft.core.startup import take_over_process
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         _dispatch(readable(arguments))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        _fail(explain(error), error)
+        _fail(ConfigErrors(mistakes_in(error)), error)
+    except ConfigErrors as error:
+        _fail(error, error)
     except BrokenPipeError:  # `regraft list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -53,12 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(0)
 
 
-def _fail(sentence: str, error: Exception) -> NoReturn:
+def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
+    """Prints what is wrong, a line a mistake, and exits."""
     if is_debugging():
         raise error
-    if isinstance(error, FaultsError):
-        print("\n".join(f"regraft: {line}" for line in sentences_of(error)), file=sys.stderr)
+    if isinstance(said, ConfigErrors):
+        print("\n".join(f"regraft: {line}" for line in said.messages), file=sys.stderr)
         sys.exit(1)
+    sentence = said
     if "Original Traceback" in sentence:
         # An error of a loader worker carries that process's traceback; its own words are on the last line.
         sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")

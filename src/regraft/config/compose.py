@@ -1,30 +1,29 @@
-"""Where configs come from: the shipped conf folder, Hydra's composition, and the names that Hydra gives folders.
+"""Composes configs with Hydra, and resolves them to plain types.
 
 Nothing heavy is imported here, so that a typing mistake is reported at once.
 """
 
-import difflib
 import os
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from regraft.config import sources
+from regraft.config.groups import groups_text
+from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, ConfigErrors
 
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
@@ -69,7 +68,7 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
         ):
             return compose(config_name, [*readable(overrides), *search_path], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(explain(error)) from error
+        raise ConfigErrors(mistakes_in(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer_hydra
 
@@ -81,8 +80,8 @@ def require_config_dir(config_dir: str) -> None:
         ValueError: it isn't.
     """
     if not Path(config_dir).is_dir():
-        raise ValueError(
-            f"--config-dir: there is no folder {config_dir}; give one with your own configs, or leave it out."
+        raise ConfigError(
+            "--config-dir", f"there is no folder {config_dir}; give one with your own configs, or leave it out"
         )
 
 
@@ -115,7 +114,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             is_node = OmegaConf.is_config(node)
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
     resolved["trust"] = named_in(overrides)
-    require_known_targets(resolved, resolved["trust"], "config")
+    require_known_targets(resolved, resolved["trust"], None)
     for key, value in (("output_dir", resolved.get("output_dir")), ("data.root", resolved.get("data", {}).get("root"))):
         if value == "":
             raise ConfigError(key, f"it is empty; give a folder with {key}=PATH.")
@@ -131,121 +130,6 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise ConfigError("seed", got=seed, allowed=f"a whole number from 0 to {2**32 - 1}")
     return resolved
-
-
-def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
-    """Returns each choice of a config group and the line that its YAML says of itself.
-
-    Args:
-        group: such as `model`.
-        extra_dir: a user's own config folder, whose choices stand beside (or in place of) the shipped ones.
-
-    Raises:
-        ValueError: there is no such group.
-    """
-    if group not in group_names(extra_dir):
-        raise ValueError(unknown("group", group, group_names(extra_dir)))
-    choices = {}
-    for root in _roots(extra_dir):
-        for path in sorted((root / group).rglob("*.yaml")):
-            if not path.name.startswith("_"):
-                choices[path.relative_to(root / group).with_suffix("").as_posix()] = _headline(path)
-    return dict(sorted(choices.items()))
-
-
-def group_names(extra_dir: str | None = None) -> list[str]:
-    """Returns the config groups, sorted; Hydra's own is not one of them."""
-    folders = {path.name for root in _roots(extra_dir) for path in root.iterdir() if path.is_dir()}
-    return sorted(folders - {"hydra"})
-
-
-def groups_text(config_name: str = "train") -> str:
-    """Returns a line for each config group that a command's config composes, with its choices."""
-    path = conf_dir() / f"{config_name}.yaml"  # a config of the user's own is somewhere else
-    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"] if path.is_file() else []
-    chosen = {group for entry in defaults if isinstance(entry, dict) for group in entry} - {"hydra"}
-    groups = sorted(chosen) or group_names()
-    return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
-
-
-def _roots(extra_dir: str | None) -> list[Path]:
-    return [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
-
-
-def _headline(path: Path) -> str:
-    """Returns the first comment line of a YAML, what Hydra reads in comments (`@package`) passed over."""
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") and "@package" not in line:
-            return line.lstrip("# ").strip()
-    return ""
-
-
-def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
-    """Returns one sentence on an unknown name: what was got, the nearest allowed name, and all of them.
-
-    Args:
-        kind: of name.
-        got: the name.
-        allowed: all that could stand in its place.
-        elsewhere: dotted keys that may have been meant, if none of those is near.
-    """
-    near = difflib.get_close_matches(got, allowed, n=1)
-    if not near:
-        by_name = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
-        near = [by_name[name] for name in difflib.get_close_matches(got, by_name, n=1)]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
-
-
-def chosen_already(group: str) -> str:
-    """Returns what is said of a second choice of a group."""
-    return f"{group}: it is chosen already, and +{group}=... adds a second one; leave the + out."
-
-
-def explain(error: Exception) -> str:
-    """Returns one sentence for a mistake that Hydra or OmegaConf found."""
-    if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
-        return str(error.__cause__)  # of our own code, which Hydra called
-    message = str(error.__cause__ or error)
-    missing_choice = re.search(r"Could not find '([^']+)/([^'/]+)'", str(error))
-    if missing_choice and missing_choice[1] in group_names():
-        group, choice = missing_choice.groups()
-        return f"{group}: {unknown('choice', choice, list(group_choices(group)))}"
-    missing_launcher = re.search(r"Could not find 'hydra/launcher/([^']+)'", str(error))
-    if missing_launcher:
-        return (
-            f"hydra/launcher: unknown launcher {missing_launcher[1]!r}. Allowed: basic; joblib, submitit_local, "
-            f"submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', 'regraft[submitit]' or "
-            f"'regraft[ray]'."
-        )
-    missing_key = re.search(r"Key '([^']+)' is not in struct\s+full_key: (\S+)", message)
-    if missing_key:
-        key, full_key = missing_key.groups()
-        return f"{full_key}: {unknown('key', key, _keys_beside(error, is_top='.' not in full_key))}"
-    if isinstance(error, MissingMandatoryValue) and error.full_key:
-        return f"{error.full_key}: it has no value yet; add {error.full_key}=... to the command."
-    if isinstance(error, InterpolationKeyError) and error.full_key:
-        missing = re.search(r"Interpolation key '([^']+)'", str(error))
-        return f"{error.full_key}: it refers to {missing[1] if missing else 'a key'!r}, which the config doesn't have."
-    twice = re.search(
-        r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)", str(error)
-    )
-    if twice:
-        return chosen_already(twice[1])
-    if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
-        return (
-            f"{error.override}: this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, "
-            f"= or ~ is quoted twice: '{key}=\"{value}\"'."
-        )
-    return " ".join(line.strip() for line in (str(error) or message).splitlines() if line.strip())
-
-
-def _keys_beside(error: Exception, *, is_top: bool) -> list[str]:
-    """Returns the keys that could have been meant: those of the node that lacks one, as OmegaConf's error holds it."""
-    node = getattr(error.__cause__ or error, "parent_node", None)
-    keys = {str(key) for key in node} if isinstance(node, DictConfig) else set()
-    return sorted((keys | set(group_names()) if is_top else keys) - {"_target_", "hydra"})
 
 
 def is_debugging() -> bool:

@@ -3,16 +3,22 @@
 `tests/config/test_hydra_internals.py` has a test for each name.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
+from hydra.core.utils import run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, read_write
 
-__all__ = ["BASIC_LAUNCHER", "FileConfigSource", "files_read_by", "is_basic_launcher"]
+__all__ = ["BASIC_LAUNCHER", "FileConfigSource", "files_read_by", "is_basic_launcher", "run_in_its_folder"]
 
 BASIC_LAUNCHER = BasicLauncher.__module__
 """Name of the logger of Hydra's own launcher."""
@@ -41,3 +47,18 @@ def files_read_by(source: type[FileConfigSource], **attributes: Any) -> Iterator
         yield
     finally:
         types["file"] = before
+
+
+def run_in_its_folder(node: DictConfig, task: Callable[[DictConfig], Any]) -> None:
+    """Runs a task as Hydra's run mode does: makes the folder and `.hydra/` in it, configures logging, runs callbacks.
+
+    Args:
+        node: composed, with Hydra's own node; it needn't be composed again.
+        task: takes the config without Hydra's node; its errors are its own to handle.
+    """
+    with read_write(node.hydra):
+        node.hydra.mode = RunMode.RUN
+    context = HydraContext(config_loader=ConfigLoaderImpl(ConfigSearchPathImpl()), callbacks=Callbacks(node))
+    context.callbacks.on_run_start(config=node, config_name=node.hydra.job.config_name)
+    run_job(task, node, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    context.callbacks.on_run_end(config=node, config_name=node.hydra.job.config_name, job_return=None)

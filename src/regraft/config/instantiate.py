@@ -11,8 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from hydra.utils import get_object, instantiate
 
-from regraft.config.compose import unknown
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, UnknownNameError, unknown
 from regraft.core.memory import is_out_of_memory
 
 Config = dict[str, Any]
@@ -35,7 +34,7 @@ def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] =
     for key in node:
         if not takes_any and key not in parameters and not key.startswith("_"):
             allowed = [*further_keys, *(name for name in parameters if name != "self")]
-            raise ConfigError(f"{section}.{key}", unknown("key", key, allowed))
+            raise UnknownNameError(f"{section}.{key}", "key", key, allowed)
     return checked_call(instantiate(node, _partial_=True, _convert_="all"), section, {})
 
 
@@ -125,8 +124,8 @@ _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: 
 _NAMES |= {Path: "a path"}
 
 
-def misfits(node: Mapping[str, Any], section: str, extra: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each key whose value isn't of its type.
+def type_errors(node: Mapping[str, Any], section: str, extra: Mapping[str, Any]) -> list[ConfigError]:
+    """Returns a mistake for each key whose value isn't of its type.
 
     Args:
         node: with a `_target_`.
@@ -135,7 +134,7 @@ def misfits(node: Mapping[str, Any], section: str, extra: Mapping[str, Any]) -> 
     """
     hints = {**extra, **hints_of(target_of(node, section))}
     return [
-        f"{section}.{key}: got {value!r}; allowed: {described(hints[key])}."
+        ConfigError(f"{section}.{key}", got=value, allowed=described(hints[key]))
         for key, value in node.items()
         if key in hints and not fits(value, hints[key])
     ]

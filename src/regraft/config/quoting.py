@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -39,10 +40,21 @@ def _in_quotes(text: str) -> str:
 
 def _is_read(override: str) -> bool:
     try:
-        OverridesParser.create().parse_overrides([override])
+        parsed(override)
     except HydraException:
         return False
     return True
+
+
+@cache
+def parsed(override: str) -> Override:
+    """Returns an override as Hydra parses it, which it does once.
+
+    Raises:
+        OverrideParseException: it can't be parsed.
+    """
+    (found,) = OverridesParser.create().parse_overrides([override])
+    return found
 
 
 _OVERRIDE = re.compile(r"^(?:\+\+|\+|~)?(?P<key>[\w./@:-]+)(?:=(?P<value>.*))?$", re.DOTALL)

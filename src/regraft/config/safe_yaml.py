@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from regraft.core.errors import ConfigError
+
 MAX_REPEATED = 10_000
 """Nodes that aliases may add."""
 
@@ -42,7 +44,9 @@ def load(path: Path) -> Any:
         require_bounded(text, path)
         return yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: can't be read as YAML ({' '.join(str(error).split())}). Mend that line.") from error
+        raise ConfigError(
+            str(path), f"can't be read as YAML ({' '.join(str(error).split())}). Mend that line."
+        ) from error
 
 
 def require_bounded(text: str, source: str | Path) -> None:
@@ -63,7 +67,9 @@ def require_bounded(text: str, source: str | Path) -> None:
     for event in yaml.parse(text, Loader=_LOADER):
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in found:
-                raise ValueError(f"{source}: the alias *{event.anchor} stands for nothing, or for a part of itself.")
+                raise ConfigError(
+                    str(source), f"the alias *{event.anchor} stands for nothing, or for a part of itself."
+                )
             size, height = found[event.anchor]
             num_nodes, num_repeated = num_nodes + size, num_repeated + size
             outer[-1].height = max(outer[-1].height, height)
@@ -82,9 +88,10 @@ def require_bounded(text: str, source: str | Path) -> None:
             if event.anchor is not None:
                 found[event.anchor] = (1, 0)
         if num_repeated > MAX_REPEATED:
-            raise ValueError(
-                f"{source}: its aliases repeat more than {MAX_REPEATED:,} values, which would fill memory. Write out "
-                f"what they stand for."
+            raise ConfigError(
+                str(source),
+                f"its aliases repeat more than {MAX_REPEATED:,} values, which would fill memory. Write out "
+                f"what they stand for.",
             )
         if len(outer) - 1 + outer[-1].height > MAX_DEPTH:
             raise _too_deep(source)
@@ -116,7 +123,7 @@ def require_bounded_tree(node: Any, source: str | Path) -> None:
         return sizes[id(part)]
 
     if size_of(node, 0) > MAX_REPEATED + 2 * num_objects:
-        raise ValueError(f"{source}: it repeats more than {MAX_REPEATED:,} values, which would fill memory.")
+        raise ConfigError(str(source), f"it repeats more than {MAX_REPEATED:,} values, which would fill memory.")
 
 
 def _too_deep(source: str | Path) -> ValueError:

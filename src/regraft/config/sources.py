@@ -14,6 +14,7 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from regraft.config.hydra_internals import FileConfigSource, files_read_by
+from regraft.config.quoting import key_of
 from regraft.config.safe_yaml import require_bounded
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import is_trusted, named_in, require_known, require_known_resolvers, values
@@ -44,13 +45,16 @@ class CheckedFiles(FileConfigSource):
         path = Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
         if not path.is_file() or path.resolve().is_relative_to(conf_dir().resolve()):
             return super().load_config(config_path)
+        group = config_path.rpartition("/")[0] or None
         try:
             require_bounded(path.read_text(encoding="utf-8"), path)
             result = super().load_config(config_path)
+            content = OmegaConf.to_container(result.config, resolve=False)
+            require_harmless(content, self.trust, str(path), package_of(config_path, result.header.get("package")))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: can't be read as YAML ({' '.join(str(error).split())}).") from error
-        content = OmegaConf.to_container(result.config, resolve=False)
-        require_harmless(content, self.trust, str(path), package_of(config_path, result.header.get("package")))
+            raise ConfigError(group, f"{path}: can't be read as YAML ({' '.join(str(error).split())}).") from error
+        except ConfigError as error:
+            raise ConfigError(group, str(error)) from error
         return result
 
 
@@ -66,7 +70,7 @@ def checked(arguments: Sequence[str]) -> Iterator[None]:
     """
     trust = named_in(arguments)
     for argument in arguments:
-        require_known_resolvers(argument, trust, argument.partition("=")[0])
+        require_known_resolvers(argument, trust, key_of(argument) or argument)
         if "env_copy" in argument.partition("=")[0]:
             raise ConfigError(
                 "hydra.job.env_copy", "it would write the environment into the run's folder. Leave it out."
@@ -103,15 +107,15 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
     for entry in (part for node in defaults or [] for part in (node if isinstance(node, dict) else [node])):
         there = str(entry).partition("@")[2]
         if ("hydra" in there or "$" in there) and not is_trusted("hydra", trust):
-            raise ValueError(f"{path}: defaults hold {entry!r}; {_COMMAND_LINE_ONLY}")
+            raise ConfigError(f"{path}: defaults", f"they hold {entry!r}; {_COMMAND_LINE_ONLY}")
     for place, value in values(content, package):
         at = f"{path}: {place}"
         _, is_of_hydra, of_hydra = f".{place}".partition(".hydra.")
         if (is_of_hydra and of_hydra not in _OF_HYDRA) or place.rpartition(".")[2] == "hydra":
             if value is not None and not is_trusted("hydra", trust):
-                raise ValueError(f"{at}: {_COMMAND_LINE_ONLY}")
+                raise ConfigError(at, _COMMAND_LINE_ONLY)
         elif place.partition(".")[0] == "trust" and value:
-            raise ValueError(f"{path}: trust can be given on the command line only, never in a file.")
+            raise ConfigError(str(path), "trust can be given on the command line only, never in a file")
         if place.rpartition(".")[2] == "_target_" and value is not None:
             require_known(value, trust, at)
         elif isinstance(value, str):

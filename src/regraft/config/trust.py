@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Sweep
 from hydra.utils import get_object
 
-from regraft.config.quoting import readable
+from regraft.config.quoting import parsed, readable
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.shipped import shipped_targets
+from regraft.core.errors import ConfigError
 
 # Classes of these modules, if they are of this kind: making one reads no pickle and calls nothing that it is given.
 _KINDS = {
@@ -58,7 +58,7 @@ def named_in(overrides: Sequence[str]) -> list[str]:
     # What has no value is a flag's, such as the folder of --config-dir.
     lines = [line for line in overrides if "=" in line and not line.startswith("-")]
     lines = [line for line in lines if "trust" in line or "_target_" in line]
-    for override in OverridesParser.create().parse_overrides(readable(lines)):
+    for override in map(parsed, readable(lines)):
         value = override.value()
         if override.key_or_group.rpartition(".")[2] in ("trust", "_target_"):
             is_sweep = isinstance(value, Sweep)
@@ -68,24 +68,25 @@ def named_in(overrides: Sequence[str]) -> list[str]:
     return [name for name in found if isinstance(name, str) and name]
 
 
-def require_known_targets(node: Any, trust: Sequence[str], source: str) -> None:
+def require_known_targets(node: Any, trust: Sequence[str], source: str | None) -> None:
     """Checks a config, or a part of one, before anything in it is looked up.
 
     Args:
         node: resolved, plain types.
         trust: modules, classes and functions that may be named besides those that are known.
-        source: whose config it is, for the message.
+        source: the file that holds it; None for the composed config.
 
     Raises:
         ValueError: a `_target_` is neither ours, nor a part of a library that configs are made of, nor trusted; or
             there is an interpolation left, which could still become one.
     """
-    require_bounded_tree(node, source)
-    for place, value in values(node, ""):
+    require_bounded_tree(node, source or "config")
+    for key, value in values(node, ""):
+        place = key if source is None else f"{source}: {key}"
         if isinstance(value, str) and "${" in value:
-            raise ValueError(f"{source}: {place} holds {value!r} after everything was resolved; write out its value.")
-        if place.rpartition(".")[2] == "_target_" and value is not None:
-            require_known(value, trust, f"{source}: {place}")
+            raise ConfigError(place, f"it holds {value!r} after everything was resolved; write out its value")
+        if key.rpartition(".")[2] == "_target_" and value is not None:
+            require_known(value, trust, place)
 
 
 def require_known(target: Any, trust: Sequence[str], place: str) -> None:
@@ -95,9 +96,10 @@ def require_known(target: Any, trust: Sequence[str], place: str) -> None:
         ValueError: it is neither known nor trusted.
     """
     if not isinstance(target, str) or not _is_known(target, trust):
-        raise ValueError(
-            f"{place} names {target!r}, which isn't Regraft's, so it could run anything. If you trust it, add "
-            f"trust=[{target}] to the command."
+        raise ConfigError(
+            place,
+            f"it names {target!r}, which isn't Regraft's, so it could run anything",
+            fix=f"If you trust it, add trust=[{target}] to the command.",
         )
 
 
@@ -114,12 +116,13 @@ def require_known_resolvers(text: str, trust: Sequence[str], place: str) -> None
     """
     for name, end in _INTERPOLATION.findall(text):
         if end == "$" and ":" in text:
-            raise ValueError(f"{place}: in {text!r} the name of a resolver can't be seen; write it out.")
+            raise ConfigError(place, f"in {text!r} the name of a resolver can't be seen; write it out")
         if end == ":" and name.strip() not in (*_RESOLVERS, *trust):
             why = "reads the environment, and a run keeps its config" if name == "oc.env" else "isn't a known resolver"
-            raise ValueError(
-                f"{place}: in {text!r} {name} {why}. Give the value itself on the command line; if you want it all "
-                f"the same, add trust=[{name}]."
+            raise ConfigError(
+                place,
+                f"in {text!r} {name} {why}",
+                fix=f"Give the value itself on the command line; if you want it all the same, add trust=[{name}].",
             )
 
 

@@ -3,6 +3,7 @@
 The message is composed where it is shown, and nothing reads it to decide what to do.
 """
 
+import copy
 import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -46,28 +47,56 @@ class ConfigError(ValueError):
         self.fix = fix
 
     def __str__(self) -> str:
+        return self.text if self.key is None else f"{self.key}: {self.text}" if self.text else self.key
+
+    @property
+    def text(self) -> str:
+        """The message without the key."""
         clauses = [f"got {self.got!r}"] if self.is_value_known else []
         clauses += [self.reason] if self.reason else []
         if self.allowed is not None:
-            allowed = self.allowed if isinstance(self.allowed, str) else ", ".join(self.allowed)
-            clauses.append(f"allowed: {allowed}")
-        if not clauses:  # made again of a text alone, as a loader's worker process does
-            return str(self.key)
+            clauses.append(f"allowed: {self.allowed if isinstance(self.allowed, str) else ', '.join(self.allowed)}")
+        if not clauses:  # made again from a message alone, as a loader's worker process does
+            return ""
         text = "; ".join(clauses)
         text += "" if text.endswith((".", "?", "!")) else "."
-        text = f"{text} {self.fix}" if self.fix else text
-        return text if self.key is None else f"{self.key}: {text}"
+        return f"{text} {self.fix}" if self.fix else text
 
     def about(self, key: str | None) -> Self:
-        """Returns the same mistake, said of another key."""
-        given = {"got": self.got} if self.is_value_known else {}
-        return type(self)(key, self.reason, **given, allowed=self.allowed, fix=self.fix)
+        """Returns the same mistake, reported for another key."""
+        copied = copy.copy(self)
+        copied.key = key
+        return copied
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ConfigError) and (self.key, str(self)) == (other.key, str(other))
 
     def __hash__(self) -> int:
         return hash((self.key, str(self)))
+
+
+class UnknownNameError(ConfigError):
+    """A name that isn't one of those that could stand in its place.
+
+    Args:
+        key: that it was given to, or that it is itself.
+        kind: of name.
+        got: the name.
+        allowed: all that could stand in its place.
+        elsewhere: dotted keys that may have been meant, if none of those is near.
+    """
+
+    def __init__(
+        self, key: str | None, kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()
+    ) -> None:
+        super().__init__(key, f"unknown {kind}", got=got, allowed=list(allowed))
+        self.args = (key, kind, got, allowed, elsewhere)
+
+    @property
+    def text(self) -> str:
+        """The message without the key."""
+        _, kind, got, allowed, elsewhere = self.args
+        return unknown(kind, got, allowed, elsewhere)
 
 
 class MissingFileError(ConfigError, FileNotFoundError):
@@ -83,10 +112,11 @@ class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
 
     def __new__(cls, errors: Iterable[ConfigError]) -> Self:
         """Returns the group, which a single error is, too."""
-        return super().__new__(cls, "mistakes in what was given", list(dict.fromkeys(errors)))
+        kept = list(dict.fromkeys(errors))
+        return super().__new__(cls, "\n".join(map(_line, kept)), kept)
 
     def __str__(self) -> str:
-        return "\n".join(self.messages)
+        return self.message
 
     def derive(self, excs: Sequence[ConfigError]) -> Self:  # type: ignore[override]
         """Returns a group of some of the errors."""
@@ -98,7 +128,11 @@ class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
     @property
     def messages(self) -> tuple[str, ...]:
         """One line an error."""
-        return tuple(" ".join(str(error).split()) for error in self.exceptions)
+        return tuple(map(_line, self.exceptions))
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def errors_in(error: Exception) -> list[ConfigError]:

@@ -19,9 +19,14 @@ def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint 
         ValueError: the data can't be read or split, or has other classes.
     """
     module = build_unread_datamodule(config, input_spec, trained)
+    prepare(module)
+    return module
+
+
+def prepare(module: Any) -> None:
+    """Has a datamodule read its data and make its splits, if it hasn't yet."""
     module.prepare_data()
     module.setup("fit")
-    return module
 
 
 def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:

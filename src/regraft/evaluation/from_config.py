@@ -1,15 +1,13 @@
 """The data of an evaluation: stored features of the run's own data, and the data of a target domain."""
 
 import inspect
-import re
 from typing import Any
 
 import torch
 
-from regraft.config.errors import FaultsError
-from regraft.config.instantiate import Config, factory, hints_of, misfits
+from regraft.config.instantiate import Config, factory, hints_of, type_errors
 from regraft.core.console import ProgressBar
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, ConfigErrors, errors_in
 from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.data.sources.class_mapping import AnotherDomain
@@ -26,9 +24,10 @@ from regraft.training.image_cache import read_stored_pixels
 
 def require_types(config: Config) -> None:
     """Raises an error for values of a wrong type in the sections that the command may change."""
-    faults = misfits(config["data"], "data", hints_of(DataModule)) + misfits(config["trainer"], "trainer", {})
-    if faults:
-        raise FaultsError(faults)
+    errors = type_errors(config["data"], "data", hints_of(DataModule))
+    errors += type_errors(config["trainer"], "trainer", {})
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def evaluation_data(
@@ -115,8 +114,8 @@ def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
         )
         module.prepare_data()
         module.setup()
-    except (ValueError, FileNotFoundError) as error:
+    except (ConfigError, ConfigErrors) as error:
         # A folder is otherwise what data.root names.
-        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(re.sub(r"data\.root(?=: )|(?<=Fix: )data\.root(?==)", "shift", str(error))) from error
+        errors = [each.about("shift") if each.key == "data.root" else each for each in errors_in(error)]
+        raise (errors[0] if len(errors) == 1 else ConfigErrors(errors)) from error
     return module

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from regraft.config.nested import ABSENT, at
-from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 from regraft.runs.provenance import sessions
@@ -49,13 +48,13 @@ _REASONS = {
 _Change = tuple[str, Any, Any]
 
 
-def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """Returns the config of a resumed run: the run's own, with what the command line may change; the log says what.
 
     Args:
         record: the config that the checkpoint holds.
         composed: what the command line composes to.
-        overrides: what the command line says; only these keys are looked at.
+        keys: that the command line gives; the others are the run's own.
 
     Raises:
         ValueError: an override differs from the run in something that a resumed run keeps, or `resume.reset` names
@@ -68,7 +67,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], overrides: Seque
     config |= {key: composed[key] for key in ("resume", "trust") if key in composed}
     applied: list[_Change] = []
     refused: list[_Change] = []
-    for key in _keys(overrides, composed):
+    for key in _compared(keys, composed):
         section, _, rest = key.partition(".")
         if section == "resume" or (section not in composed and section not in record):
             continue
@@ -134,8 +133,7 @@ def _at_its_peak(group: dict[str, Any]) -> dict[str, Any]:
     return group | {"lr": group.get("initial_lr", group["lr"])}
 
 
-def _keys(overrides: Sequence[str], composed: dict[str, Any]) -> list[str]:
-    keys = [key for override in overrides if (key := key_of(override)) is not None]
+def _compared(keys: Sequence[str], composed: dict[str, Any]) -> list[str]:
     if "experiment" in keys:
         keys = [*(section for section in composed if section not in _MAY_CHANGE), *keys]
     # A choice first: what a key of its section means hangs on it.

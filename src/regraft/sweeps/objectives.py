@@ -5,8 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from regraft.config.compose import unknown
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.tasks import classification
@@ -37,7 +36,7 @@ def checked_metrics(metrics: Any) -> list[str]:
                 f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same.",
             )
         if name not in (*validated, *COSTS):
-            raise ConfigError("sweep.metrics", unknown("metric", str(name), [*validated, *COSTS]))
+            raise UnknownNameError("sweep.metrics", "metric", str(name), [*validated, *COSTS])
     return names
 
 
@@ -94,7 +93,7 @@ def _value_of(run: Run, name: str) -> float:
     rows = [row for row in history if name in row]
     if not rows:
         logged = sorted({key for row in history for key in row if key.startswith("val/")})
-        raise ConfigError("sweep.metrics", unknown("metric", name, logged or list(COSTS)))
+        raise UnknownNameError("sweep.metrics", "metric", name, logged or list(COSTS))
     row = kept_row(rows, run.config)
     if not math.isfinite(row[name]):
         raise ConfigError("sweep.metrics", f"{name} is {row[name]}, which a search can't go by.")

@@ -7,8 +7,7 @@ from typing import Any
 
 import optuna
 
-from regraft.config.compose import unknown
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.sweeps.grid_random import require_integer
 from regraft.sweeps.objectives import Direction, checked_directions, checked_metrics
 from regraft.sweeps.space import Axis, Choices, Space, listed
@@ -122,7 +121,7 @@ def _grid_values(key: str, axis: Axis) -> list[Any]:
 
 def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> Any:
     if name not in known:
-        raise ConfigError(f"sweep.{kind}", unknown(kind, str(name), list(known)))
+        raise UnknownNameError(f"sweep.{kind}", kind, str(name), list(known))
     try:
         with warnings.catch_warnings():
             # Some are marked as experimental; the user has chosen them by name.

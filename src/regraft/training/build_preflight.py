@@ -10,22 +10,24 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config, checked_call, factory, hints_of, require_numbers, target_of
-from regraft.config.repair import Mending
+from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import build_unread_datamodule
 from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone, head_source
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training import resources
 from regraft.training.feature_plan import require_storable_if_wanted
-from regraft.training.from_config import build_freezing, build_loss, build_strategy, require_length
+from regraft.training.from_config import Made, build_freezing, build_loss, build_strategy, require_length
 from regraft.training.preflight import (
     ANY_CLASSES,
-    attempt_nodes,
-    attempt_room,
-    attempt_training,
+    build_nodes,
+    build_trial_optimizer,
+    check_resources,
     class_counts_to_try,
     replace_shapeless,
+    rows_and_size,
     weightless_head,
 )
 from regraft.training.stage_table import StageRow
@@ -36,33 +38,40 @@ _ANY_FEATURES = 8
 
 
 @dataclass(frozen=True)
-class Checked:
+class PreflightResult:
     """A config that has been looked through.
 
     Attributes:
-        faults: what is wrong with it, a sentence each.
-        config: the same, put right as far as that is possible.
-        reference: see `Mending`.
+        errors: its mistakes.
+        config: the same, its wrong keys reset to their defaults.
+        reference: see `ErrorCollector`.
         backbone: None if it can't be made.
         architecture: what builds it again; None where the backbone has no weights yet, as they are to be downloaded.
+        data: the datamodule, its data not read yet; None if it can't be made.
+        head_source: the checkpoint whose head the run starts with; None if it starts with one of its own.
+        trial_optimizer: the config's optimizer on parameters of no use, for schedules to be tried on; None if it can't
+            be made.
         rows: what trains when; None if that can't be told.
         sizes: None if they can't be told.
-        is_data_made: whether the data's section is in order.
     """
 
-    faults: list[str]
+    errors: list[ConfigError]
     config: Config
     reference: Callable[[], Config] | None
     backbone: Backbone | None
     architecture: Config | None
     rows: list[StageRow] | None
-    sizes: resources.Sizes | None
-    is_data_made: bool
+    sizes: resources.ModelSize | None
+    data: Any = None
+    head_source: Checkpoint | None = None
+    trial_optimizer: Any = None
 
     @property
-    def made(self) -> tuple[Backbone, Config] | None:
-        """The backbone with its weights, and its architecture; None if they are to be made anew."""
-        return None if self.backbone is None or self.architecture is None else (self.backbone, self.architecture)
+    def made(self) -> Made | None:
+        """What a training takes over; None if its backbone is to be built again, with weights to be downloaded."""
+        if self.backbone is None or self.architecture is None or self.data is None:
+            return None
+        return Made(self.backbone, self.architecture, self.data, self.head_source)
 
 
 def preflight(
@@ -73,7 +82,7 @@ def preflight(
     reference: Callable[[], Config] | None = None,
     blocked: Collection[str] = (),
     backbones: LastBackbone | None = None,
-) -> Checked:
+) -> PreflightResult:
     """Returns what is wrong with a config, as far as that can be told without its data.
 
     Args:
@@ -86,42 +95,45 @@ def preflight(
     """
     backbones = LastBackbone() if backbones is None else backbones
     reference = None if reference is None else cache(reference)
-    mending = Mending(config, reference, set(blocked))
-    if not replace_shapeless(mending, set(blocked)):
-        return Checked(mending.faults, mending.config, reference, None, None, None, None, is_data_made=False)
-    mending.know_types("optimizer", {"decay_norm_and_bias": bool})
-    now = mending.config
-    mending.attempt("features", lambda: factory(now["features"], "features")())
-    augment = mending.attempt("augment", lambda: factory(now["augment"], "augment")())
-    mending.attempt("optimizer", lambda: require_numbers(now))
-    attempt_nodes(mending)
-    mending.attempt("trainer", lambda: require_length(now))
-    made_trainer = mending.attempt("trainer", lambda: _bare_trainer(now))
+    collector = ErrorCollector(config, reference, set(blocked))
+    if not replace_shapeless(collector, set(blocked)):
+        return PreflightResult(collector.errors, collector.config, reference, None, None, None, None)
+    collector.add_types("optimizer", {"decay_norm_and_bias": bool})
+    now = collector.config
+    collector.try_build("features", lambda: factory(now["features"], "features")())
+    augment = collector.try_build("augment", lambda: factory(now["augment"], "augment")())
+    collector.try_build("optimizer", lambda: require_numbers(now))
+    build_nodes(collector)
+    collector.try_build("trainer", lambda: require_length(now))
+    made_trainer = collector.try_build("trainer", lambda: _bare_trainer(now))
     if lacking_keys(now["trainer"]):
-        return Checked(mending.faults, now, reference, None, None, None, None, is_data_made=False)
-    made = mending.attempt(
+        return PreflightResult(collector.errors, now, reference, None, None, None, None)
+    made = collector.try_build(
         "model",
         lambda: (
             _continued(continued) if continued else backbones.of(now["model"], now["trust"], lambda: _backbone(now))
         ),
     )
     body, architecture = (None, None) if made is None else made
-    is_data_made = _attempt_data(mending, body)
-    strategy = mending.attempt("freezing", lambda: build_strategy(now))
-    if body is not None and strategy is not None:
-        strategy = mending.attempt("freezing", lambda: build_freezing(now, body.stage_names))
+    earlier_head = None
     if continued is None and isinstance(now.get("head_from"), str):
-        mending.attempt("head_from", lambda: head_source(now))
-    made_head = mending.attempt("head", lambda: weightless_head(now, _num_features(body), ANY_CLASSES))
-    mending.attempt("loss", lambda: build_loss(now, class_counts_to_try(now)))
-    rows, sizes = None, None
+        earlier_head = collector.try_build("head_from", lambda: head_source(now))
+    data = _build_data(collector, body, continued or earlier_head)
+    strategy = collector.try_build("freezing", lambda: build_strategy(now))
+    if body is not None and strategy is not None:
+        strategy = collector.try_build("freezing", lambda: build_freezing(now, body.stage_names))
+    made_head = collector.try_build("head", lambda: weightless_head(now, _num_features(body), ANY_CLASSES))
+    collector.try_build("loss", lambda: build_loss(now, class_counts_to_try(now)))
+    rows, sizes, trial = None, None, None
     if made_head is not None:
-        rows, sizes = attempt_training(mending, body, made_head, strategy)
+        trial = build_trial_optimizer(collector, body, made_head)
+        if trial is not None and body is not None and strategy is not None:
+            rows, sizes = rows_and_size(now, body, made_head, strategy, trial)
     if body is not None and strategy is not None and augment is not None:
-        mending.attempt("features", lambda: require_storable_if_wanted(now, body, augment, strategy))
+        collector.try_build("features", lambda: require_storable_if_wanted(now, body, augment, strategy))
     if rows is not None and sizes is not None and body is not None and made_trainer is not None:
-        attempt_room(mending, folder, body, rows, sizes, made_trainer)
-    return Checked(mending.faults, now, reference, body, architecture, rows, sizes, is_data_made)
+        check_resources(collector, folder, body, rows, sizes, made_trainer)
+    return PreflightResult(collector.errors, now, reference, body, architecture, rows, sizes, data, earlier_head, trial)
 
 
 def _bare_trainer(config: Config) -> Any:
@@ -129,7 +141,7 @@ def _bare_trainer(config: Config) -> Any:
 
 
 def _continued(checkpoint: Checkpoint) -> Built:
-    return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), None
+    return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), checkpoint.architecture
 
 
 def _backbone(config: Config) -> Built:
@@ -146,14 +158,13 @@ def _backbone(config: Config) -> Built:
     return build_bare_backbone(model | {"weights": None}), None
 
 
-def _attempt_data(mending: Mending, body: Backbone | None) -> bool:
-    """Makes the datamodule, and says whether that was possible."""
+def _build_data(collector: ErrorCollector, body: Backbone | None, trained: Checkpoint | None) -> Any:
     from regraft.data.datamodule import DataModule
 
-    now = mending.config
-    mending.know_types("data", hints_of(DataModule))
+    now = collector.config
+    collector.add_types("data", hints_of(DataModule))
     spec = InputSpec(1) if body is None else body.input_spec
-    return mending.attempt("data", lambda: build_unread_datamodule(now, spec)) is not None
+    return collector.try_build("data", lambda: build_unread_datamodule(now, spec, trained))
 
 
 def _num_features(body: Backbone | None) -> int:

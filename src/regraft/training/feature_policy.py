@@ -12,8 +12,8 @@ from pytorch_lightning.callbacks import (
     StochasticWeightAveraging,
 )
 
-from regraft.config.errors import FaultsError
 from regraft.config.instantiate import Config, target_of
+from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only, is_none
 from regraft.data.images.transforms.augment import Augment
@@ -176,5 +176,5 @@ def require_full_batch(
     ]  # fmt: skip
     reasons = [text for is_wrong, text in wrong if is_wrong]
     if reasons:
-        lead = "optimizer: LBFGS takes one step an epoch on all training features"
-        raise FaultsError(f"{lead}: {text}." for text in reasons)
+        lead = "LBFGS takes one step an epoch on all training features"
+        raise ConfigErrors(ConfigError("optimizer", f"{lead}: {text}") for text in reasons)

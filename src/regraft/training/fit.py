@@ -1,27 +1,29 @@
 """Trains and tests one run in this process, and keeps what became of it.
 
-Which config it has, and in which process it runs, is decided in `train`.
+What it trains is decided in `plan`.
 """
 
 import logging
 import signal
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.trust import require_known_targets
 from regraft.core import slurm
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
-from regraft.runs.folder import Run, find_checkpoint
+from regraft.runs.folder import Run
 from regraft.runs.provenance import Session
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
+from regraft.training import multi_process
 from regraft.training.lightning import interruptible
+from regraft.training.plan import TrainingJob, checkpoint_of
 from regraft.training.results import earlier_checkpoint, final_metrics, log_hyperparameters, results_of, write_tensors
 
 if TYPE_CHECKING:
     from regraft.runs.checkpoint import Checkpoint
-    from regraft.training.build_preflight import Checked
     from regraft.training.feature_plan import FeaturePlan
     from regraft.training.from_config import Parts
 
@@ -47,24 +49,26 @@ class Display(Protocol):
         """Writes the report of a run that ends early."""
 
 
-def fit(
-    config: dict[str, Any],
-    run: Run,
-    session: Session,
-    display: Display,
-    checked: "Checked | None" = None,
-    checkpoint: "Checkpoint | None" = None,
-) -> None:
+def train(job: TrainingJob, session: Session, display: Display) -> None:
+    """Trains a run in this process, or in a group of its own if it takes several; see `fit`."""
+    if not multi_process.needs_processes(job.config["trainer"]):
+        fit(job, session, display)
+        return
+    if job.checkpoint is not None:
+        # The group reads it itself; here it would fill memory as long as this process waits.
+        job.checkpoint.content.clear()
+    multi_process.launch(job.config, job.run, session)
+
+
+def fit(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains and tests one run in this process, and keeps what became of it.
 
     Args:
-        config: the resolved config, plain types.
-        run: where everything is kept.
+        job: see `plan`.
         session: where it comes from; see `provenance.new_session`.
         display: shows the run.
-        checked: what checking the config has made, if it has been checked in this process.
-        checkpoint: what the run goes on from, if it has been read already.
     """
+    config, run, checkpoint = job.config, job.run, job.checkpoint
     # A resumed or reproduced run's own files had a say in it.
     require_known_targets(config, config.get("trust", []), str(run.path))
     started = time.perf_counter()
@@ -73,7 +77,7 @@ def fit(
             # Another process may have gone on with the run until now that it is held.
             if config["ckpt_path"] is not None and (checkpoint is None or not checkpoint.is_current):
                 checkpoint = checkpoint_of(config)
-            _fit(config, run, session, display, recorder, checked, checkpoint)
+            _fit(replace(job, checkpoint=checkpoint), session, display, recorder)
     except BaseException as error:
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
@@ -86,28 +90,14 @@ def fit(
             provenance.end_session(run, session, time.perf_counter() - started)
 
 
-def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
-    """Returns what a run goes on from.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint; ValueError: it is none of ours.
-    """
-    with quick_imports():
-        from regraft.runs.checkpoint import read
-
-    return read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])
-
-
 def _fit(
-    config: dict[str, Any],
-    run: Run,
+    job: TrainingJob,
     session: Session,
     display: Display,
     recorder: StateRecorder,
-    checked: "Checked | None",
-    checkpoint: "Checkpoint | None",
 ) -> None:
     started = time.perf_counter()
+    config, run, checkpoint, checked = job.config, job.run, job.checkpoint, job.checked
     with quick_imports():
         import pytorch_lightning as pl
 

@@ -14,7 +14,7 @@ from torch import nn
 from regraft.config.instantiate import Config, factory, require_numbers
 from regraft.core.errors import ConfigError
 from regraft.core.types import BATCH_NORMS, Backbone
-from regraft.data.from_config import build_datamodule, require_same_data
+from regraft.data.from_config import build_datamodule, prepare, require_same_data
 from regraft.models.freezing import FreezingStrategy, keeps_statistics, phases
 from regraft.models.from_config import build_backbone, build_bare_backbone, build_head, load_head
 from regraft.models.from_config import head_source as find_head_source
@@ -24,6 +24,23 @@ from regraft.training.optim import parameter_groups
 from regraft.training.stage_table import StageRow
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What has been built of a config before its data is read.
+
+    Attributes:
+        backbone: with its weights, unless the run resumes from a checkpoint.
+        architecture: what builds it again.
+        data: the datamodule.
+        head_source: the checkpoint whose head the run starts with; None if it starts with one of its own.
+    """
+
+    backbone: Backbone
+    architecture: Config
+    data: Any
+    head_source: Checkpoint | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,7 @@ class Parts:
 def assemble(
     config: Config,
     checkpoint: Checkpoint | None,
-    made: tuple[Backbone, Config] | None = None,
+    made: Made | None = None,
     require_fitting: Callable[[Any, Backbone], None] | None = None,
 ) -> Parts:
     """Returns a training's parts; mistakes in the model and its freezing are said before data is read.
@@ -54,21 +71,29 @@ def assemble(
     Args:
         config: the resolved config.
         checkpoint: what the run goes on from; its weights take the place of pretrained ones.
-        made: the backbone and its architecture, if they are there already; see `backbone`.
+        made: what checking the config has built already.
         require_fitting: refuses data, before any of it is decoded, that doesn't go with the config and the backbone.
 
     Raises:
         ValueError: parts that don't fit, or data that isn't what the run was started with.
     """
-    if checkpoint is None:
-        body, architecture = build_backbone(config["model"], config["trust"]) if made is None else made
+    if made is not None:
+        body, architecture = made.backbone, made.architecture
+    elif checkpoint is None:
+        body, architecture = build_backbone(config["model"], config["trust"])
     else:
-        architecture = checkpoint.architecture
-        body = build_bare_backbone(architecture, checkpoint.input_spec)
+        body, architecture = (
+            build_bare_backbone(checkpoint.architecture, checkpoint.input_spec),
+            checkpoint.architecture,
+        )
     require_numbers(config)
     strategy = build_freezing(config, body.stage_names)
-    head_source = None if checkpoint is not None else find_head_source(config)
-    data = build_datamodule(config, body.input_spec, checkpoint or head_source)
+    if made is not None:
+        head_source, data = made.head_source, made.data
+        prepare(data)
+    else:
+        head_source = None if checkpoint is not None else find_head_source(config)
+        data = build_datamodule(config, body.input_spec, checkpoint or head_source)
     if require_fitting is not None:
         require_fitting(data, body)
     if checkpoint is not None:

@@ -121,7 +121,7 @@ class LBFGS(torch.optim.LBFGS):
             raise ConfigError("optimizer.line_search_fn", got=line_search_fn, allowed="strong_wolfe, null")
         for key, value in (("max_iter", max_iter), ("history_size", history_size)):
             if value < 1:
-                raise ConfigError(f"optimizer.{key}", got=value, allowed="1, 2, 3, ..")
+                raise ConfigError(f"optimizer.{key}", got=value, allowed="1, 2, 3, ...")
         groups = [group for group in params if group["name"].startswith("head/")]
         everything = [parameter for group in groups for parameter in group["params"]]
         super().__init__(everything, lr, max_iter, history_size=history_size, line_search_fn=line_search_fn)

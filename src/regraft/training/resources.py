@@ -4,7 +4,7 @@ Predictions are lower bounds: what they refuse can't work, and what they let pas
 """
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ _CHECKPOINTS = 3
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSize:
     """What a run holds.
 
     Attributes:
@@ -51,21 +51,22 @@ class Sizes:
         return int(4 * (self.num_parameters + (1 + self.num_states) * self.num_trained))
 
 
-def optimizer_states(make: Callable[[list[dict[str, Any]]], Any]) -> float:
-    """Returns how many numbers an optimizer keeps for each parameter: it takes a step on some, and they are counted.
+def small_parameter() -> nn.Parameter:
+    """Returns a parameter for an optimizer to be tried on."""
+    return nn.Parameter(torch.zeros(1024))
 
-    Args:
-        make: the optimizer of named groups.
-    """
-    parameter = nn.Parameter(torch.zeros(1024))
-    optimizer = make([{"params": [parameter], "name": "head/decay", "weight_decay": 0.0, "lr_factor": 1.0}])
-    parameter.grad = torch.zeros_like(parameter)
+
+def states_per_parameter(optimizer: Any) -> float:
+    """Returns how many numbers an optimizer keeps for each parameter: it takes a step, and they are counted."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
     optimizer.step(lambda: torch.zeros(()))
     states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
-    return sum(value.numel() for value in states) / parameter.numel()
+    return sum(value.numel() for value in states) / sum(parameter.numel() for parameter in parameters)
 
 
-def require_image(spec: InputSpec, device: torch.device) -> int:
+def check_image(spec: InputSpec, device: torch.device) -> int:
     """Returns the bytes of one image, as a backbone is fed it, float32.
 
     Args:
@@ -122,7 +123,7 @@ def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
     return 4 * num_values
 
 
-def require_disk(folder: Path, sizes: Sizes) -> None:
+def check_disk(folder: Path, sizes: ModelSize) -> None:
     """Checks that the disk can take a run's checkpoints.
 
     Args:
@@ -143,8 +144,8 @@ def require_disk(folder: Path, sizes: Sizes) -> None:
         )
 
 
-def require_memory(
-    sizes: Sizes, image_bytes: int, kept_bytes: int, batch_size: int, num_processes: int, device: torch.device
+def check_memory(
+    sizes: ModelSize, image_bytes: int, kept_bytes: int, batch_size: int, num_processes: int, device: torch.device
 ) -> None:
     """Checks that memory can hold a training step.
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from regraft.config.compose import unknown
 from regraft.config.instantiate import Config, factory, target_of
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.runs.resuming import without_state
@@ -119,7 +118,7 @@ def require_watchable(node: Config, section: str, num_classes: int | None, unval
                 f"{section}.monitor",
                 f"got {monitor!r}, which isn't measured with {num_classes} classes. Allowed: {', '.join(known)}.",
             )
-        raise ConfigError(f"{section}.monitor", unknown("metric", str(monitor), known))
+        raise UnknownNameError(f"{section}.monitor", "metric", str(monitor), known)
     # What keeps checkpoints keeps none then, and the last epoch is tested.
     if monitor.startswith("val/") and unvalidated is not None and not _takes_folder(node, section):
         raise ConfigError(f"{section}.monitor", f"got {monitor!r}, but {unvalidated}")

@@ -10,7 +10,7 @@ import regraft
 from helpers.command_line import run_main
 from helpers.small import SMALL
 from regraft.cli.commands.check import run as check
-from regraft.config.errors import FaultsError
+from regraft.core.errors import ConfigErrors
 from regraft.models.from_config import build_backbone
 
 BASE = {"model": "simple_cnn", "model.image_size": "16", "trainer": "cpu"}
@@ -181,9 +181,9 @@ def command(overrides: Mapping[str, str] | list[str]) -> list[str]:
 
 
 def faults_of(arguments: list[str]) -> tuple[str, ...]:
-    with pytest.raises(FaultsError) as refused:
+    with pytest.raises(ConfigErrors) as refused:
         check(arguments)
-    return refused.value.sentences
+    return refused.value.messages
 
 
 @pytest.mark.parametrize("overrides", COMMANDS.values(), ids=COMMANDS)
@@ -310,9 +310,9 @@ def test_a_refused_training_says_it_all_and_leaves_nothing(capsys, tmp_path):
 
 
 def test_a_refused_training_from_python_says_it_all(tmp_path):
-    with pytest.raises(FaultsError) as refused:
+    with pytest.raises(ConfigErrors) as refused:
         regraft.train([*SMALL, "optimizer.lr=-1", "modle=x", "head.dropout=2"])
-    assert [sentence.partition(":")[0] for sentence in refused.value.sentences] == [
+    assert [sentence.partition(":")[0] for sentence in refused.value.messages] == [
         "modle",
         "optimizer.lr",
         "head.dropout",

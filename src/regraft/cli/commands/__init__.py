@@ -8,7 +8,7 @@ import importlib
 from pathlib import Path
 
 from regraft.cli.command import Command
-from regraft.config.compose import unknown
+from regraft.core.errors import unknown
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.cli.command import Command
-from regraft.config.compose import unknown
+from regraft.core.errors import unknown
 from regraft.features.store import catalog
 
 _ACTIONS = ("ls", "size", "clear")

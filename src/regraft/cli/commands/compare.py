@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
-from regraft.config.compose import unknown
+from regraft.core.errors import unknown
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:

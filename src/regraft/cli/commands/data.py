@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
-from regraft.config.check import folder_fault
-from regraft.config.compose import conf_dir, explain, group_names, plain, unknown
-from regraft.config.errors import FaultsError
+from regraft.config.check import folder_error
+from regraft.config.compose import plain
+from regraft.config.groups import group_names
+from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
+from regraft.config.shipped import conf_dir
+from regraft.core.errors import ConfigErrors, unknown
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -64,9 +66,9 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     others = [group for group in group_names() if group in keys and group != "data"]
     if others:
         raise ValueError(f"{others[0]}: a data check looks at data alone. Leave it out. Usage: {_USAGE}")
-    fault = folder_fault(Path(output_dir(arguments)).absolute(), "output_dir")
-    if fault is not None:
-        raise ValueError(fault)
+    error = folder_error(Path(output_dir(arguments)).absolute(), "output_dir")
+    if error is not None:
+        raise error
     folder = [f"data.root={quoted(Path(word))}" for word in words]
     return [*(["data=folder"] if words else []), *folder, *(word for word in arguments[1:] if word not in words)]
 
@@ -78,10 +80,8 @@ def data_check_job(composed: DictConfig) -> str | None:
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     try:
         check, picture = _checked(plain(composed)["data"])
-    except OmegaConfBaseException as error:
-        raise FaultsError([explain(error)]) from error
-    except (ValueError, FileNotFoundError) as error:
-        raise FaultsError([str(error)]) from error
+    except MISTAKES as error:
+        raise ConfigErrors(mistakes_in(error)) from error
     data_check.write(check, folder, picture)
     data_check.show(check, folder)
     num_errors = check.num("error")

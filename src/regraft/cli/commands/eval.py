@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
-from regraft.config.compose import unknown
 from regraft.config.trust import named_in
+from regraft.core.errors import ConfigError, unknown
 from regraft.core.startup import quick_imports
 from regraft.evaluation.options import SPLITS, EvaluateOptions
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
@@ -243,9 +243,8 @@ def _baseline(handle: str, output_dir: str) -> Path:
         return find_checkpoint(handle, prefer="best", key="baseline")
     try:
         return find_checkpoint(find_run(handle, output_dir).path, prefer="best")
-    except (FileNotFoundError, ValueError) as error:
-        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
-        raise kind(f"baseline{str(error).removeprefix('run')}") from error
+    except ConfigError as error:
+        raise error.about("baseline") from error
 
 
 COMMAND = Command(

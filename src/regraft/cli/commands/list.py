@@ -1,7 +1,8 @@
 """Print the choices of config groups: regraft list models|data|freezing|..."""
 
 from regraft.cli.command import Command
-from regraft.config.compose import group_choices, group_names, unknown
+from regraft.config.groups import group_choices, group_names
+from regraft.core.errors import unknown
 
 
 def run(arguments: list[str]) -> None:

@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.cli.command import Command
+from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of
@@ -19,8 +20,8 @@ from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.training.fit import fit
-from regraft.training.launch import keep_overrides
 from regraft.training.lightning import quiet_lightning
+from regraft.training.plan import TrainingJob
 
 if TYPE_CHECKING:
     from regraft.training.probe.fit import HeadFit
@@ -84,7 +85,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     log.info(
         "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
     )
-    fit(configs[best], run, session, RunDisplay())
+    fit(TrainingJob(configs[best], run), session, RunDisplay())
     return run
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from regraft.cli import commands
 from regraft.cli.command import RUN_REFERENCE, Command
+from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of, quoted, value_of
@@ -87,7 +88,8 @@ def reproduce_job(composed: DictConfig, source: Run) -> str | None:
 def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> str | None:
     from regraft.report import comparison_table
     from regraft.report.run.finish import RunDisplay
-    from regraft.training import launch
+    from regraft.training.fit import train
+    from regraft.training.plan import checked_job
 
     config = _config_of(source, composed, overrides)
     earlier = provenance.sessions(source)
@@ -95,7 +97,10 @@ def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], 
     _warn_of_sessions(source, earlier)
     session = provenance.new_session(overrides)
     session["reproduces"] = {"run": str(source.path), "fingerprint": _fingerprint(source, earlier, config["trust"])}
-    launch.launch(config, run, session, overrides, RunDisplay())
+    job = checked_job(config, run)
+    job.require_sound()
+    keep_overrides(run, overrides)
+    train(job, session, RunDisplay())
     comparison_table.show(source, run)
     differing = different(source.metrics, run.metrics)
     if not differing:
@@ -121,7 +126,7 @@ def _config_of(source: Run, composed: dict[str, Any], overrides: Sequence[str]) 
     record = source.config
     require_known_targets(record, composed["trust"], str(source.path / "config.yaml"))
     # The rest of trainer stays: a reproduction never takes a choice of it.
-    config = continued(record, composed, overrides)
+    config = continued(record, composed, [key_of(word) or word for word in overrides])
     earlier = provenance.sessions(source)
     # A run that was continued in its folder names its own checkpoint now; what it began with, its first command says.
     is_continued = len(earlier) > 1

@@ -3,55 +3,53 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from regraft.cli.command import Command
-from regraft.cli.hydra_app import run_app
+from regraft.cli.commands.check import require_sound_sweep
+from regraft.cli.hydra_app import run_app, run_composed
+from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
-from regraft.config.check import reference
-from regraft.config.errors import FaultsError
+from regraft.config.check import Composed, reference
+from regraft.config.quoting import key_of
+from regraft.core.errors import ConfigErrors
+from regraft.core.startup import quick_imports
 from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.arguments import in_its_folder
-from regraft.runs.folder import Run, run_of
-from regraft.runs.resuming import is_done
-from regraft.training.launch import Reference, launch, settle
+from regraft.runs.folder import Run
+from regraft.training.plan import TrainingJob, plan
 
 
-def run(arguments: list[str]) -> None:
-    """Trains, unless something is wrong with the command."""
-    from regraft.cli.commands.check import require_sound_command
-
-    require_sound_command(arguments)
-    run_app(COMMAND, in_its_folder(arguments))
+def run(arguments: Sequence[str]) -> None:
+    """Trains one run, or a sweep of them, as the command line says."""
+    command = parse(arguments)
+    if not command.is_single_run:
+        if not command.other_flags:  # --help, --cfg and the like train nothing
+            require_sound_sweep(command)
+        run_app(COMMAND, in_its_folder(list(arguments)))
+        return
+    composed, job = _single_job(command)
+    assert composed.node is not None, "it could be planned"
+    run_composed(composed.node, command.overrides, lambda: _train(job, composed.overrides))
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
-    """Composes a config as the command line does and trains it; see `regraft.train`."""
-    completed = in_its_folder(list(overrides))
+    """Trains one run; see `regraft.train`."""
+    composed, job = _single_job(command_of(overrides, config_dir))
     try:
-        composed = compose.compose_once("train", completed, config_dir)
-    except ValueError:
-        from regraft.cli.commands.check import require_sound_command
-
-        require_sound_command([*overrides, *([] if config_dir is None else ["--config-dir", config_dir])])
-        raise
-    with compose.as_current(composed):
-        run = Run(Path(composed.hydra.run.dir).resolve())
-        config = compose.plain(composed, overrides)
-    try:
-        return _start(config, overrides, run, partial(reference, composed.hydra))
-    except FaultsError:
-        run.remove_if_unused()
+        return _train(job, composed.overrides)
+    except ConfigErrors:
+        job.run.remove_if_unused()
         raise
 
 
 def train_job(composed: DictConfig) -> Run:
-    """Trains the config that Hydra composed, in the folder that Hydra made; a sweep's job goes on where it stood."""
+    """Trains the config that Hydra composed, in the folder that Hydra made; a sweep's job resumes where it stood."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
@@ -59,16 +57,46 @@ def train_job(composed: DictConfig) -> Run:
     if hydra.mode == RunMode.MULTIRUN and run.can_resume and config["ckpt_path"] is None:
         config["ckpt_path"] = str(run.path)
     # By its value: a sweep's next job has a config of its own.
-    return _start(config, overrides, run, partial(reference, hydra))
+    job = plan(config, run, [key_of(word) or word for word in overrides], reference=partial(reference, hydra))
+    job.require_sound()
+    return _train(job, overrides)
 
 
-def _start(config: dict[str, Any], overrides: Sequence[str], run: Run, choices: Reference) -> Run:
-    session = provenance.new_session(overrides)
-    config, checkpoint = settle(config, overrides, run)
-    if checkpoint is not None and run_of(config["ckpt_path"]) == run and is_done(config, run):
-        return run
-    launch(config, run, session, overrides, RunDisplay(), checkpoint, choices if checkpoint is None else None)
-    return run
+def _single_job(command: TrainingCommand) -> tuple[Composed, TrainingJob]:
+    """Returns the only job of a command.
+
+    Raises:
+        ConfigErrors: all that is wrong with it, and with its data if that needn't be downloaded.
+    """
+    (composed,) = composed_jobs(command)
+    ((_, job),) = planned([composed])
+    errors = [*command.errors, *composed.errors]
+    if errors or job is None:
+        if job is not None and job.checked is not None:
+            from regraft.training.data_fit import data_errors
+
+            errors += data_errors(job.checked)[0]
+        raise ConfigErrors(errors)
+    return composed, job
+
+
+def _train(job: TrainingJob, overrides: Sequence[str]) -> Run:
+    if not job.is_done:
+        with quick_imports():
+            from regraft.training.fit import train
+
+        session = provenance.new_session(overrides)
+        keep_overrides(job.run, overrides)
+        train(job, session, RunDisplay())
+    return job.run
+
+
+def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
+    """Writes the overrides into a run's folder, if it was started from Python, where Hydra makes no folder."""
+    if not (run.path / ".hydra").exists():
+        (run.path / ".hydra").mkdir(parents=True)
+        text = yaml.safe_dump(list(overrides), allow_unicode=True)
+        (run.path / ".hydra" / "overrides.yaml").write_text(text, encoding="utf-8")
 
 
 COMMAND = Command(

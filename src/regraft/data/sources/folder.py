@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regraft.core.errors import ConfigError, MissingFileError
+from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError
 from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
@@ -75,7 +75,7 @@ class FolderSource:
 
         tree = self.tree()
         if tree.faults:
-            raise ValueError(" ".join(f"data.root: {fault.sentence}" for fault in tree.faults))
+            raise ConfigErrors(ConfigError("data.root", fault.sentence) for fault in tree.faults)
         _log_ignored(tree)
         paths = [path for split in tree.folders for path in tree.paths(split)]
         read = read_all(self._root, paths, tree.closed, logged_progress)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from regraft.config.compose import unknown
+from regraft.core.errors import unknown
 from regraft.deployment.export.output_path import require_free
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run, find_checkpoint, run_of

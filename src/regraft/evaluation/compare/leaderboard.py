@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regraft.config.compose import unknown
+from regraft.core.errors import unknown
 from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_value
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader

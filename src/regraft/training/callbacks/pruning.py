@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import pytorch_lightning as pl
 from torch import Tensor
 
-from regraft.config.compose import unknown
-from regraft.core.errors import ConfigError
+from regraft.core.errors import UnknownNameError
 from regraft.runs.folder import Run
 from regraft.runs.state import Pruned
 from regraft.sweeps import trial_file
@@ -44,7 +43,7 @@ class PruneUnpromising(pl.Callback):
         metric = self._trial.metric
         if metric not in logged:
             names = sorted(name for name in logged if name.startswith("val/"))
-            raise ConfigError("sweep.metrics", unknown("metric", metric, names))
+            raise UnknownNameError("sweep.metrics", "metric", metric, names)
         return float(logged[metric])
 
 

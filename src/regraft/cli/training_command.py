@@ -1,0 +1,164 @@
+"""A training's command, parsed once: its jobs, each of which can be composed and planned."""
+
+import argparse
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+
+from regraft.config.check import Composed, compose_sound, folder_error, jobs_of, parsed_overrides, reference
+from regraft.config.compose import as_current, require_config_dir
+from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.config.quoting import key_of, value_of
+from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigError
+from regraft.core.startup import quick_imports
+from regraft.runs.arguments import in_its_folder
+from regraft.runs.folder import Run
+from regraft.sweeps.space import configured_lines
+
+if TYPE_CHECKING:
+    from regraft.training.plan import TrainingJob
+
+_CONFIG_NAME = "train"
+
+
+@dataclass
+class TrainingCommand:
+    """What a training's command asks for.
+
+    Attributes:
+        overrides: as typed, completed by what the run that it resumes knows.
+        jobs: the overrides of each job.
+        config_dir: a folder of the user's own configs.
+        is_sweep: whether it has several jobs.
+        other_flags: flags that are Hydra's to act on.
+        errors: what can't be parsed, or names no run.
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    is_sweep: bool
+    other_flags: list[str]
+    jobs: list[list[str]] = field(default_factory=list)
+    errors: list[ConfigError] = field(default_factory=list)
+
+    @property
+    def is_single_run(self) -> bool:
+        """Whether it trains one run, and nothing else is asked of Hydra."""
+        return not (self.is_sweep or self.other_flags)
+
+
+def parse(arguments: Sequence[str]) -> TrainingCommand:
+    """Returns the command that a command line's words are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", "-cd")
+    try:
+        known, rest = parser.parse_known_args(list(arguments))
+    except argparse.ArgumentError as error:
+        raise ConfigError(error.argument_name, f"{error.message}; it is followed by a folder") from error
+    overrides = [word for word in rest if not word.startswith("-")]
+    return command_of(overrides, known.config_dir, is_sweep=known.multirun, flags=rest)
+
+
+def command_of(
+    overrides: Sequence[str], config_dir: str | None, *, is_sweep: bool = False, flags: Sequence[str] = ()
+) -> TrainingCommand:
+    """Returns the command of overrides; see `TrainingCommand`."""
+    if isinstance(overrides, str):
+        raise ConfigError("overrides", f"got the text {overrides!r}; give a list, such as [{overrides!r}]")
+    command = TrainingCommand(list(overrides), config_dir, is_sweep, [word for word in flags if word.startswith("-")])
+    with contextlib.suppress(HydraException):  # what can't be parsed is reported below
+        look_beside(named_in(overrides))
+    try:
+        marker = [] if command.is_single_run else ["-m"]
+        command.overrides = [word for word in in_its_folder([*overrides, *marker]) if word != "-m"]
+    except MISTAKES as error:
+        command.errors += mistakes_in(error)
+        command.overrides = [word for word in overrides if key_of(word) not in ("run", "ckpt_path")]
+    if config_dir is not None:
+        try:
+            require_config_dir(config_dir)
+        except ConfigError as error:
+            command.errors.append(error)
+            command.config_dir = None
+    command.jobs, unreadable = jobs_of(command.overrides, is_sweep=is_sweep)
+    command.errors += unreadable
+    return command
+
+
+def add_sweep_space(command: TrainingCommand) -> None:
+    """Adds the axes of `sweep.space` to a sweep's jobs, and what is wrong with how it searches to the errors."""
+    if not (command.is_sweep and command.jobs):
+        return
+    first = compose_sound(_CONFIG_NAME, command.jobs[0], command.config_dir)
+    if first.node is None or first.config is None:
+        return
+    try:
+        with as_current(first.node):
+            sweeper = instantiate(first.node.hydra.sweeper)
+        space = first.config["sweep"].get("space") or {}
+        axes = configured_lines(space, [key_of(word) or word for word in command.overrides])
+        overrides = parsed_overrides([*axes, *command.overrides])
+        if overrides is not None:
+            sweeper.search.check(overrides)
+    except MISTAKES as error:
+        command.errors += mistakes_in(error)
+        return
+    if axes:
+        command.jobs, _ = jobs_of([*axes, *command.overrides], is_sweep=True)
+
+
+def composed_jobs(command: TrainingCommand) -> list[Composed]:
+    """Returns each job's config, with what is wrong with its overrides and its folder."""
+    found = []
+    for job in command.jobs:
+        composed = compose_sound(_CONFIG_NAME, job, command.config_dir)
+        if composed.config is not None:
+            is_named = value_of("hydra.run.dir", job) is not None
+            # A job's own folder would make one mistake as many as there are jobs.
+            folder, key = (composed.folder, "hydra.run.dir") if is_named else (composed.folder.parent, "output_dir")
+            error = folder_error(folder, key)
+            if error is not None:
+                composed.errors.append(error)
+                composed.blocked.add("output_dir")
+        found.append(composed)
+    return found
+
+
+def planned(jobs: Sequence[Composed]) -> "Iterator[tuple[int, TrainingJob | None]]":
+    """Yields each job's number and its plan, not in order; what is wrong with it is added to its errors."""
+    plannable = [number for number, job in enumerate(jobs) if job.node is not None and job.config is not None]
+    yield from ((number, None) for number in range(len(jobs)) if number not in plannable)
+    if not plannable:
+        return
+    with quick_imports():
+        from regraft.models.from_config import LastBackbone
+        from regraft.training.plan import plan
+
+    backbones = LastBackbone()
+    # Those of one backbone after each other: making it, or reading its weights, is most of the work.
+    for number in sorted(plannable, key=lambda number: str((jobs[number].config or {}).get("model"))):
+        composed = jobs[number]
+        assert composed.node is not None, "it could be composed"
+        assert composed.config is not None, "it could be composed"
+        try:
+            job = plan(
+                composed.config,
+                Run(composed.folder.resolve()),
+                [key_of(word) or word for word in composed.overrides],
+                reference=partial(reference, composed.node.hydra),
+                blocked=composed.blocked,
+                backbones=backbones,
+            )
+        except MISTAKES as error:
+            composed.errors += mistakes_in(error)
+            yield number, None
+        else:
+            composed.errors += job.errors
+            yield number, job

@@ -1,0 +1,143 @@
+"""Collects all mistakes of a config in one pass, resetting each wrong key to its default.
+
+Each section is built as a run builds it, so rules stand where values are used and nowhere else.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.config.instantiate import Config, type_errors
+from regraft.config.nested import ABSENT, at
+from regraft.core.errors import ConfigError
+
+Built = TypeVar("Built")
+
+
+class ErrorCollector:
+    """Builds sections of a config and collects their mistakes.
+
+    Args:
+        config: the resolved config, which is copied.
+        reference: gives the config of the same choices without any other override; None if there is no such thing, as
+            for a resumed run.
+        blocked: sections that aren't built, because their mistakes have been reported.
+
+    Attributes:
+        config: with wrong keys reset to their defaults.
+        errors: the mistakes so far.
+    """
+
+    def __init__(self, config: Config, reference: Callable[[], Config] | None, blocked: set[str]) -> None:
+        self.config = copy.deepcopy(config)
+        self.errors: list[ConfigError] = []
+        self._reference = reference
+        self._blocked = blocked
+        self._reset: set[str] = set()
+        self._extra_types: dict[str, Mapping[str, Any]] = {}
+
+    def add_types(self, section: str, types: Mapping[str, Any]) -> None:
+        """Adds types of a section's keys that its target doesn't take itself."""
+        self._extra_types[section] = types
+
+    def add_missing(self, section: str, keys: Sequence[str]) -> None:
+        """Gives a section of plain values the keys that it lacks, and resets it if it isn't a section."""
+        got = self.config.get(section)
+        if not (isinstance(got, Mapping) and set(keys) <= set(got)):
+            default = {} if self._reference is None else self._reference().get(section, {})
+            self.config[section] = copy.deepcopy(default) | (dict(got) if isinstance(got, Mapping) else {})
+
+    def reset_to_default(self, key: str) -> bool:
+        """Sets a key to what the chosen YAML says, or removes it; returns whether that changes anything."""
+        default = ABSENT if self._reference is None else at(self._reference(), key)
+        node, name = self._parent(key)
+        if self._reference is None or not isinstance(node, dict) or node.get(name, ABSENT) == default:
+            return False
+        if default == "???":
+            return False
+        if default is ABSENT:
+            del node[name]
+        else:
+            node[name] = copy.deepcopy(default)
+        self._reset.add(key)
+        return True
+
+    def try_build(self, section: str, build: Callable[[], Built]) -> Built | None:
+        """Returns what is built of the config with its wrong keys reset; None if that doesn't help.
+
+        Args:
+            section: that is built, such as `callbacks.best`.
+            build: reads `self.config` each time it is called.
+        """
+        if section.partition(".")[0] in self._blocked:
+            return None
+        while True:
+            built, found = self._try(build)
+            if found:
+                found = [each for error in found for each in self._with_key(section, error, build)]
+            else:
+                found = self._type_errors(section)
+                if not found:
+                    return built
+            # What is wrong with a default is not the user's mistake.
+            new = [error for error in found if error.key not in self._reset]
+            self.errors += [error for error in new if error not in self.errors]
+            if not [error for error in new if self.reset_to_default(error.key or section)]:
+                return None
+
+    def _try(self, build: Callable[[], Built]) -> tuple[Built | None, list[ConfigError]]:
+        try:
+            return build(), []
+        except (*MISTAKES, MisconfigurationException) as error:
+            return None, mistakes_in(error)
+
+    def _with_key(self, section: str, error: ConfigError, build: Callable[[], Any]) -> list[ConfigError]:
+        """Returns a mistake with the keys that it is about; a library's error names none."""
+        if self._has_key(error, section):
+            return [error]
+        return self._type_errors(section) or self._each_alone(section, build) or [error.about(section)]
+
+    def _each_alone(self, section: str, build: Callable[[], Any]) -> list[ConfigError]:
+        """Returns the mistakes of changed keys, each tried alone; none if not even the defaults can be built."""
+        default = ABSENT if self._reference is None else at(self._reference(), section)
+        parent, name = self._parent(section)
+        node = at(self.config, section)
+        if not (isinstance(node, dict) and isinstance(default, Mapping)):
+            return []
+        default = {key: node.get(key) if value == "???" else value for key, value in default.items()}
+        found = []
+        try:
+            parent[name] = copy.deepcopy(default)
+            if self._try(build)[1]:
+                return []
+            for key in [key for key, value in node.items() if key in default and default[key] != value]:
+                parent[name] = copy.deepcopy(default) | {key: node[key]}
+                found += [
+                    error
+                    if self._has_key(error, section)
+                    else ConfigError(f"{section}.{key}", error.text, got=node[key])
+                    for error in self._try(build)[1]
+                ]
+        finally:
+            parent[name] = node
+        return found
+
+    def _has_key(self, error: ConfigError, section: str) -> bool:
+        """Whether a mistake names a key of the config, not just the section that was built."""
+        return error.key is not None and error.key != section and error.key.partition(".")[0] in self.config
+
+    def _parent(self, key: str) -> tuple[Any, str]:
+        path, _, name = key.rpartition(".")
+        return (at(self.config, path) if path else self.config), name
+
+    def _type_errors(self, section: str) -> list[ConfigError]:
+        node = at(self.config, section)
+        if not isinstance(node, Mapping) or "_target_" not in node:
+            return []
+        try:
+            return type_errors(node, section, self._extra_types.get(section, {}))
+        except ConfigError:  # there is no such target, which building it reports
+            return []

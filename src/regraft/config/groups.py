@@ -1,0 +1,83 @@
+"""The config groups and their choices, as the YAML files have them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from regraft.config.shipped import conf_dir
+from regraft.core.errors import ConfigError, UnknownNameError
+
+NO_SECTIONS = ("hydra", "experiment")
+"""What the defaults choose that makes no section of a config."""
+
+
+def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
+    """Returns each choice of a config group and the line that its YAML says of itself.
+
+    Args:
+        group: such as `model`.
+        extra_dir: a user's own config folder, whose choices stand beside (or in place of) the shipped ones.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
+    if group not in group_names(extra_dir):
+        raise UnknownNameError(None, "group", group, group_names(extra_dir))
+    choices = {}
+    for root in _roots(extra_dir):
+        for path in sorted((root / group).rglob("*.yaml")):
+            if not path.name.startswith("_"):
+                choices[path.relative_to(root / group).with_suffix("").as_posix()] = _headline(path)
+    return dict(sorted(choices.items()))
+
+
+def group_names(extra_dir: str | None = None) -> list[str]:
+    """Returns the config groups, sorted; Hydra's own is not one of them."""
+    folders = {path.name for root in _roots(extra_dir) for path in root.iterdir() if path.is_dir()}
+    return sorted(folders - {"hydra"})
+
+
+def groups_text(config_name: str = "train") -> str:
+    """Returns a line for each config group that a command's config composes, with its choices."""
+    path = conf_dir() / f"{config_name}.yaml"  # a config of the user's own is somewhere else
+    defaults = yaml.safe_load(path.read_text(encoding="utf-8"))["defaults"] if path.is_file() else []
+    chosen = {group for entry in defaults if isinstance(entry, dict) for group in entry} - {"hydra"}
+    groups = sorted(chosen) or group_names()
+    return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
+
+
+def shipped_train() -> dict[str, Any]:
+    """Returns conf/train.yaml as it is written."""
+    config: dict[str, Any] = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
+    return config
+
+
+def chosen_groups() -> set[str]:
+    """Returns the groups of which every run has a choice."""
+    return {name for entry in shipped_train()["defaults"] if isinstance(entry, dict) for name in entry} - {*NO_SECTIONS}
+
+
+def chosen_already(group: str) -> ConfigError:
+    """Returns the mistake of choosing twice from a group."""
+    return ConfigError(group, f"it is chosen already, and +{group}=... adds a second one; leave the + out")
+
+
+def no_choice(group: str) -> ConfigError:
+    """Returns the mistake of choosing nothing from a group."""
+    if group == "experiment":
+        return ConfigError(group, "got null; for none, leave experiment=... out")
+    choices = ", ".join(group_choices(group))
+    return ConfigError(group, f"nothing is chosen, but a run needs one. Allowed: {choices}.")
+
+
+def _roots(extra_dir: str | None) -> list[Path]:
+    return [conf_dir(), *([Path(extra_dir)] if extra_dir else [])]
+
+
+def _headline(path: Path) -> str:
+    """Returns the first comment line of a YAML, what Hydra reads in comments (`@package`) passed over."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ").strip()
+    return ""

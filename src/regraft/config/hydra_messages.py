@@ -1,0 +1,92 @@
+"""What the exceptions of Hydra, OmegaConf and PyYAML say, as mistakes that know their key.
+
+Their wording is read here and nowhere else; each pattern has a test, so that an upgrade that changes one is noticed.
+"""
+
+import re
+
+import yaml
+from hydra.errors import HydraException, InstantiationException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from regraft.config.groups import chosen_already, group_choices, group_names
+from regraft.config.quoting import key_of
+from regraft.core.errors import ConfigError, UnknownNameError, errors_in
+
+MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException, yaml.YAMLError)
+"""What composing, resolving and instantiating a config raises for what a user can correct."""
+
+_MISSING_CHOICE = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+_MISSING_KEY = re.compile(r"Key '([^']+)' is not in struct\s+full_key: (\S+)")
+_MISSING_REFERENCE = re.compile(r"Interpolation key '([^']+)'")
+_CHOSEN_TWICE = re.compile(r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)")
+_MERGED_OVERRIDE = re.compile(r"^Error merging override (\S+)")
+_LAUNCHERS = (
+    "basic; joblib, submitit_local, submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', "
+    "'regraft[submitit]' or 'regraft[ray]'"
+)
+
+
+class BrokenReferenceError(ConfigError):
+    """A value refers to a key that the config doesn't have.
+
+    Args:
+        key: whose value it is.
+        target: the key that it refers to.
+    """
+
+    def __init__(self, key: str, target: str) -> None:
+        super().__init__(key, f"it refers to {target!r}, which the config doesn't have")
+        self.args = (key, target)
+        self.target = target
+
+
+def mistakes_in(error: Exception) -> list[ConfigError]:
+    """Returns the mistakes that an exception of `MISTAKES` reports."""
+    if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
+        return errors_in(error.__cause__)  # raised by our code, which Hydra called
+    if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
+        return [_mistake(error)]
+    return errors_in(error)
+
+
+def _mistake(error: Exception) -> ConfigError:
+    text, cause = str(error), str(error.__cause__ or error)
+    if found := _MISSING_CHOICE.search(text):
+        group, choice = found.groups()
+        if group in group_names():
+            return UnknownNameError(group, "choice", choice, list(group_choices(group)))
+        if group == "hydra/launcher":
+            return ConfigError(group, f"unknown launcher {choice!r}. Allowed: {_LAUNCHERS}.")
+    if found := _MISSING_KEY.search(cause):
+        key, full_key = found.groups()
+        return UnknownNameError(full_key, "key", key, _keys_beside(error, is_top="." not in full_key))
+    if isinstance(error, MissingMandatoryValue) and error.full_key:
+        return no_value(error.full_key)
+    if isinstance(error, InterpolationKeyError) and error.full_key:
+        found = _MISSING_REFERENCE.search(text)
+        return BrokenReferenceError(error.full_key, found[1] if found else "a key")
+    if found := _CHOSEN_TWICE.search(text):
+        return chosen_already(found[1])
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return ConfigError(
+            error.override,
+            f"this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, = or ~ is quoted "
+            f"twice: '{key}=\"{value}\"'.",
+        )
+    found = _MERGED_OVERRIDE.search(text)
+    return ConfigError(key_of(found[1]) if found else None, " ".join((text or cause).split()))
+
+
+def no_value(key: str) -> ConfigError:
+    """Returns the mistake of not giving a key that must be given."""
+    return ConfigError(key, f"it has no value yet; add {key}=... to the command")
+
+
+def _keys_beside(error: Exception, *, is_top: bool) -> list[str]:
+    """Returns the keys of the node that lacks one, which OmegaConf's error holds."""
+    node = getattr(error.__cause__ or error, "parent_node", None)
+    keys = {str(key) for key in node} if isinstance(node, DictConfig) else set()
+    return sorted((keys | set(group_names()) if is_top else keys) - {"_target_", "hydra"})

@@ -1,0 +1,148 @@
+"""The plan of one run: its resolved config, checked, with what has been built for it.
+
+`regraft check` reports it, `regraft train` trains it.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regraft.config.trust import require_known_targets
+from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.startup import quick_imports
+from regraft.runs.folder import Run, find_checkpoint, run_of
+from regraft.runs.resuming import continued, is_done, newest_record, reset_parts, what_to_reset
+from regraft.runs.state import require_not_running
+from regraft.training.lightning import quiet_lightning
+
+if TYPE_CHECKING:
+    from regraft.models.from_config import LastBackbone
+    from regraft.runs.checkpoint import Checkpoint
+    from regraft.training.build_preflight import PreflightResult
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a run trains.
+
+    Attributes:
+        config: the resolved config, plain types.
+        run: where everything is kept.
+        checkpoint: what the run resumes from.
+        checked: what checking the config has built; None for a run that was accepted in another process.
+        is_done: whether the run has finished and nothing is left to train.
+    """
+
+    config: dict[str, Any]
+    run: Run
+    checkpoint: "Checkpoint | None" = None
+    checked: "PreflightResult | None" = None
+    is_done: bool = False
+
+    @property
+    def errors(self) -> list[ConfigError]:
+        """What is wrong with the config."""
+        return [] if self.checked is None else self.checked.errors
+
+    def require_sound(self) -> None:
+        """Checks that nothing is wrong.
+
+        Raises:
+            ConfigErrors: all that is wrong with the config, and with its data if that needn't be downloaded.
+        """
+        if self.checked is not None and self.errors:
+            from regraft.training.data_fit import data_errors
+
+            raise ConfigErrors([*self.errors, *data_errors(self.checked)[0]])
+
+
+def plan(
+    config: dict[str, Any],
+    run: Run,
+    keys: Sequence[str],
+    *,
+    reference: Callable[[], dict[str, Any]] | None = None,
+    blocked: Collection[str] = (),
+    backbones: "LastBackbone | None" = None,
+) -> TrainingJob:
+    """Returns the job of a composed config; what is wrong with it is in its `errors`.
+
+    Args:
+        config: as composed.
+        run: its folder, which needn't exist.
+        keys: that the command gives.
+        reference: see `preflight`.
+        blocked: see `preflight`.
+        backbones: see `preflight`.
+
+    Raises:
+        ConfigError: the folder is another run's, or the command asks of a resumed run what it can't do.
+    """
+    config, checkpoint = resolve_resume(config, keys, run)
+    if checkpoint is not None and run_of(checkpoint.path) == run and is_done(config, run):
+        return TrainingJob(config, run, checkpoint, is_done=True)
+    return checked_job(
+        config, run, checkpoint, reference if checkpoint is None else None, blocked=blocked, backbones=backbones
+    )
+
+
+def checked_job(
+    config: dict[str, Any],
+    run: Run,
+    checkpoint: "Checkpoint | None" = None,
+    reference: Callable[[], dict[str, Any]] | None = None,
+    *,
+    blocked: Collection[str] = (),
+    backbones: "LastBackbone | None" = None,
+) -> TrainingJob:
+    """Returns the job of a resolved config; see `plan`."""
+    with quick_imports():
+        import pytorch_lightning as pl
+
+        from regraft.training.build_preflight import preflight
+
+    quiet_lightning()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    checked = preflight(
+        config, run.path, continued=checkpoint, reference=reference, blocked=blocked, backbones=backbones
+    )
+    return TrainingJob(config, run, checkpoint, checked)
+
+
+def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tuple[dict[str, Any], "Checkpoint | None"]:
+    """Returns the config that a run is trained with, and the checkpoint that it resumes from.
+
+    Raises:
+        ConfigError: the folder is another run's, or the command asks of a resumed run what it can't do.
+    """
+    is_in_place, checkpoint = False, None
+    if config["ckpt_path"] is not None:
+        checkpoint = checkpoint_of(config)
+        is_in_place = run_of(checkpoint.path) == run
+        record = checkpoint.config
+        if is_in_place:
+            record = newest_record(run, checkpoint.config)
+            require_known_targets(record, config["trust"], str(run.path / "config.yaml"))
+        config = continued(record, config, keys) | {"ckpt_path": str(checkpoint.path)}
+        if is_in_place:
+            config["resume"] = what_to_reset(run, config["resume"], checkpoint.config)
+            require_not_running(run)
+    elif reset_parts(config):
+        raise ConfigError("resume.reset", "a new run has no state to reset. Leave it out, or resume a run: run=...")
+    if not is_in_place and (run.last_ckpt.exists() or run.has_results):
+        raise ConfigError(
+            None, f"{run.path} already holds a run", fix="Resume it with ckpt_path=..., or name another folder."
+        )
+    return config, checkpoint
+
+
+def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
+    """Returns what a run resumes from.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint; ValueError: it is not one of ours.
+    """
+    with quick_imports():
+        from regraft.runs.checkpoint import read
+
+    return read(find_checkpoint(config["ckpt_path"], prefer="last"), config["trust"])

@@ -1,0 +1,68 @@
+"""Hydra's and OmegaConf's wording: an upgrade that changes a pattern fails the test that is named after it."""
+
+import pytest
+import yaml
+
+from regraft.config.check import jobs_of
+from regraft.config.compose import compose_once, plain
+from regraft.config.hydra_messages import BrokenReferenceError, mistakes_in
+from regraft.core.errors import ConfigErrors, UnknownNameError
+
+
+def mistake(*overrides):
+    with pytest.raises(ConfigErrors) as refused:
+        compose_once("train", overrides, None)
+    (error,) = refused.value.exceptions
+    return error
+
+
+def test_missing_choice():
+    error = mistake("model=resnet19")
+    assert isinstance(error, UnknownNameError)
+    assert (error.key, error.got) == ("model", "resnet19")
+    assert "resnet18" in error.allowed
+
+
+def test_missing_launcher():
+    error = mistake("hydra/launcher=nowhere")
+    assert error.key == "hydra/launcher"
+    assert "unknown launcher 'nowhere'" in str(error)
+
+
+def test_missing_key():
+    error = mistake("trainer.max_epoch=3")
+    assert (error.key, error.got) == ("trainer.max_epoch", "max_epoch")
+    assert "max_epochs" in error.allowed
+
+
+def test_missing_reference():
+    with pytest.raises(Exception, match="nowhere") as refused:
+        plain(compose_once("train", ["optimizer.eps=${nowhere}"], None))
+    (error,) = mistakes_in(refused.value)
+    assert isinstance(error, BrokenReferenceError)
+    assert (error.key, error.target) == ("optimizer.eps", "nowhere")
+
+
+def test_missing_value():
+    with pytest.raises(Exception, match="root") as refused:
+        plain(compose_once("train", ["data=folder"], None))
+    assert [error.key for error in mistakes_in(refused.value)] == ["data.root"]
+
+
+def test_chosen_twice():
+    assert mistake("+scheduler=step").key == "scheduler"
+
+
+def test_merged_override():
+    assert mistake("seed.x=1").key == "seed.x"
+
+
+def test_unreadable_override():
+    _, (error,) = jobs_of(["optimizer.betas=[1"], is_sweep=False)
+    assert "this can't be read as key=value" in str(error)
+
+
+def test_yaml():
+    with pytest.raises(yaml.YAMLError) as refused:
+        yaml.safe_load("a: [")
+    assert len(mistakes_in(refused.value)) == 1
