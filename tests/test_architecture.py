@@ -219,3 +219,50 @@ def test_a_training_worker_has_no_words_of_the_command_line():
     assert not imported_by(
         "import regraft.training.fit", ["regraft.cli.help", "regraft.comparing", "regraft.runs.find"]
     )
+
+
+READS_MESSAGES = {
+    "config/hydra_messages.py",  # Hydra's and OmegaConf's
+    "config/instantiate.py",  # of a module that isn't installed, Python's
+    "core/memory.py",  # torch's
+    "cli/main.py",  # pathlib's
+}
+"""Files that read the wording of errors, none of which is ours: a mistake of ours carries its key."""
+_READING = {"startswith", "endswith", "removeprefix", "removesuffix", "partition", "rpartition", "replace", "find"}
+
+
+def readings_of_messages(source: str) -> list[int]:
+    """Returns the lines that decide by the text of an exception: with a pattern, `in`, or a method that looks at it."""
+    lines = []
+    for handler in [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ExceptHandler) and node.name]:
+        for node in ast.walk(handler):
+            looked_at: list[ast.expr] = []
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+                looked_at = node.args if of_re else [node.func.value] if node.func.attr in _READING else []
+            elif isinstance(node, ast.Compare) and any(isinstance(op, ast.In | ast.NotIn) for op in node.ops):
+                looked_at = node.comparators
+            texts = [each for expr in looked_at for each in ast.walk(expr) if isinstance(each, ast.Call)]
+            if any(isinstance(each.func, ast.Name) and each.func.id == "str" and is_name(each.args, handler.name)
+                   for each in texts):  # fmt: skip
+                lines.append(node.lineno)
+    return lines
+
+
+def is_name(arguments: list[ast.expr], name: str | None) -> bool:
+    return len(arguments) == 1 and isinstance(arguments[0], ast.Name) and arguments[0].id == name
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_no_control_flow_reads_a_message(path):
+    found = readings_of_messages(path.read_text(encoding="utf-8"))
+    assert not found or str(path.relative_to(SOURCE)) in READS_MESSAGES
+
+
+@pytest.mark.parametrize(
+    "use",
+    ["re.sub('a', 'b', str(e))", "str(e).removeprefix('run')", "'x' in str(e)", "' '.join(str(e).split()).find('x')"],
+)
+def test_readings_of_messages_are_found(use):
+    assert readings_of_messages(f"try:\n    f()\nexcept ValueError as e:\n    {use}\n") == [4]
+    assert not readings_of_messages("try:\n    f()\nexcept ValueError as e:\n    print(str(e))\n")

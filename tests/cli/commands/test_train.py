@@ -1,13 +1,21 @@
+import functools
 import json
 import shutil
+from collections import Counter
 
 import pytest
 import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from pytorch_lightning import Trainer
 
 import regraft
+from helpers.command_line import run_main
 from helpers.small import SMALL, without
 from helpers.stopping import assert_same_end, stopped_run
 from regraft.config import compose
+from regraft.core.errors import ConfigErrors
+from regraft.core.types import Backbone
+from regraft.data.datamodule import DataModule
 from regraft.runs.checkpoint_io import write
 from regraft.runs.folder import Run
 from regraft.training.from_config import assemble
@@ -286,3 +294,38 @@ def test_another_runs_folder_is_not_written_over_by_a_resumed_one(short_run, sma
     lone = shutil.copy(short_run.last_ckpt, tmp_path / "lone.ckpt")
     with pytest.raises(ValueError, match="already holds a run"):
         regraft.train([f"ckpt_path={lone}", "trainer.max_epochs=2", f"hydra.run.dir='{small_run.path}'"])
+
+
+def test_a_call_from_python_is_checked_as_a_command_is():
+    with pytest.raises(ConfigErrors) as refused:
+        regraft.train([*SMALL, "+optimizr=3", "+trainer.foo=1"])
+    assert [error.key for error in refused.value.exceptions] == ["optimizr", "trainer.foo"]
+
+
+@pytest.mark.parametrize("command", ["train", "resume"])
+def test_a_run_is_composed_once_and_made_of_one_of_each(command, monkeypatch, request, capsys):
+    # The second trainer and optimizer are those that checking the config tries out.
+    made = Counter()
+    arguments = SMALL
+    if command == "resume":
+        run = request.getfixturevalue("short_run")
+        arguments = [f"run={run.path}", "trainer.max_epochs=2"]
+    for owner, method in (
+        (ConfigLoaderImpl, "load_configuration"),
+        (Backbone, "__init__"),
+        (DataModule, "__init__"),
+        (Trainer, "__init__"),
+        (torch.optim.Optimizer, "__init__"),
+    ):
+        monkeypatch.setattr(owner, method, counted(made, owner, getattr(owner, method)))
+    assert run_main([command, *arguments], capsys)[0] == 0
+    assert made == {"ConfigLoaderImpl": 1, "Backbone": 1, "DataModule": 1, "Trainer": 2, "Optimizer": 2}
+
+
+def counted(made, owner, method):
+    @functools.wraps(method)
+    def counting(*arguments, **options):
+        made[owner.__name__] += 1
+        return method(*arguments, **options)
+
+    return counting
