@@ -221,13 +221,8 @@ def test_a_training_worker_has_no_words_of_the_command_line():
     )
 
 
-READS_MESSAGES = {
-    "config/hydra_messages.py",  # Hydra's and OmegaConf's
-    "config/instantiate.py",  # of a module that isn't installed, Python's
-    "core/memory.py",  # torch's
-    "cli/main.py",  # pathlib's
-}
-"""Files that read the wording of errors, none of which is ours: a mistake of ours carries its key."""
+READS_MESSAGES = {"config/hydra_messages.py", "core/memory.py", "cli/main.py"}
+"""Files that read the wording of errors: Hydra's and OmegaConf's, torch's, pathlib's. Those of ours carry their key."""
 _READING = {"startswith", "endswith", "removeprefix", "removesuffix", "partition", "rpartition", "replace", "find"}
 
 

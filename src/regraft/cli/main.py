@@ -66,7 +66,8 @@ def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
     sentence = said
     if "Original Traceback" in sentence:
         # An error of a loader worker carries that process's traceback; its own words are on the last line.
-        sentence = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__name__}: ")
+        last_line = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.")
+        sentence = last_line.removeprefix(f"{type(error).__name__}: ")
     sentence = " ".join(sentence.split()) or type(error).__name__
     print(f"regraft: {sentence}", file=sys.stderr)
     sys.exit(1)

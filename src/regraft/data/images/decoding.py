@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from regraft.core.content_hash import content_hash
+from regraft.core.errors import ConfigError
 from regraft.data.images.file_reading.problems import ProgramError, UnknownRangeError, refuse_program
 
 _MIN_PIXELS_TO_SHRINK = 2_000 * 1_500
@@ -53,7 +54,7 @@ def decode_image(
     with _reading(path):
         content = Path(path).read_bytes()
     if expected_hash is not None and content_hash(content) != expected_hash:
-        raise ValueError(f"data.root: {path} has changed since this run began. Fix: start again.")
+        raise ConfigError("data.root", f"{path} has changed since this run began. Fix: start again.")
     with _opened(path, io.BytesIO(content), least_side) as picture:
         return pixels_of(picture, num_channels)
 
@@ -136,8 +137,8 @@ def _reading(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ValueError(
-            f"data.root: can't read {path} ({error.strerror}). Fix: put it back, and start again."
+        raise ConfigError(
+            "data.root", f"can't read {path} ({error.strerror}). Fix: put it back, and start again."
         ) from error
 
 
@@ -161,7 +162,7 @@ def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterat
     # On broken bytes Pillow's plugins raise nearly anything: OSError, SyntaxError, struct.error, IndexError.
     except Exception as error:
         reason = "it is empty" if not start else _reason(error)
-        raise ValueError(f"data.root: can't decode {path} ({reason}). Fix: remove or replace that file.") from error
+        raise ConfigError("data.root", f"can't decode {path} ({reason}). Fix: remove or replace that file.") from error
 
 
 def _reason(error: Exception) -> str:
@@ -188,9 +189,10 @@ def _register_heif(path: str | Path) -> None:
     try:
         from pillow_heif import register_heif_opener
     except ImportError as error:
-        raise ValueError(
-            f"data.root: can't decode {path}: it is a HEIC picture, which needs pillow-heif. Fix: pip install "
-            "'regraft[heic]', or convert it to JPEG."
+        raise ConfigError(
+            "data.root",
+            f"can't decode {path}: it is a HEIC picture, which needs pillow-heif. Fix: pip install "
+            "'regraft[heic]', or convert it to JPEG.",
         ) from error
     register_heif_opener()
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.data.from_config import build_unread_datamodule
 from regraft.data.images.decoding import decode_image
@@ -127,8 +128,8 @@ def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least
     def picture(index: int) -> Tensor:
         try:
             return decode_image(paths[index], num_channels, least_side=least_side)
-        except ValueError as error:
-            raise ValueError(f"images{str(error).removeprefix('data.root')}") from error
+        except ConfigError as error:
+            raise error.about("images") from error
 
     return SampleImages("images of yours", len(paths), picture, labels)
 
