@@ -1,4 +1,4 @@
-"""Whether the frozen part of a run can be stored, and pays; and whether an epoch may be taken as one batch."""
+"""Whether caching the frozen features is possible and worthwhile, and whether an epoch may be one batch."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,24 +25,20 @@ from regraft.training.callbacks.stability import Stability
 
 SINGLE_PRECISIONS = ("32-true", "32", 32)
 
-# Between two steps these do something only if one of these keys says when.
+# These act between two steps only if one of these keys is set.
 _CHECKPOINTS = (BestCheckpoint, LastCheckpoint, ModelCheckpoint)
 _BETWEEN_STEPS = ("every_n_steps", "every_n_train_steps", "train_time_interval")
 _STEP_HOOKS = (
     *("on_train_batch_start", "on_train_batch_end", "on_before_backward", "on_after_backward"),
     *("on_before_optimizer_step", "on_before_zero_grad"),
 )
-# Of these, the first looks at an epoch's last step alone, and that one is always Lightning's.
+# Stability measures an epoch's last step only, which Lightning always takes.
 _AT_ENDS_OF_EPOCHS = (Stability, EarlyStopping)
 _CHANGE_WHAT_IS_FROZEN = (StochasticWeightAveraging, ModelPruning)
 
 
 def step_level_option(config: Config) -> str | None:
-    """Returns a key by which the config asks something of Lightning between two steps; None if an epoch may be a batch.
-
-    Args:
-        config: the resolved config.
-    """
+    """Returns a key of the config that makes Lightning act between two steps; None if an epoch may be one batch."""
     trainer, callbacks = config["trainer"], config["callbacks"]
     plain = {"max_steps": -1, "val_check_interval": None, "fast_dev_run": False}
     plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "num_nodes": 1}

@@ -1,6 +1,6 @@
-"""Applies a freezing strategy to the module in training: gradients, modes and the groups' factors.
+"""Applies a freezing strategy to the module in training: gradients, modes and factors of the parameter groups.
 
-What trains when is decided in `strategies.py`. Nothing here adds or removes a parameter group.
+No parameter group is added or removed.
 """
 
 import sys
@@ -16,9 +16,9 @@ from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, facto
 
 
 def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:
-    """Lets exactly the parameters with a factor above 0 have gradients; returns whether anything changed.
+    """Sets `requires_grad` to whether the stage's factor is above 0; returns whether anything changed.
 
-    What freezes also loses the gradient that it had, so that no optimizer step can use it.
+    Parameters that freeze lose their gradient, so that no optimizer step can use it.
     """
     is_changed = False
     for name, module in _named_modules(backbone, head):
@@ -34,13 +34,13 @@ def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Mo
 def set_modes(
     factors: dict[str, float], backbone: Backbone, head: nn.Module, *, keeps_statistics: bool = False
 ) -> None:
-    """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout stand still; the rest into train.
+    """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout are frozen too; the rest into train.
 
     Args:
-        factors: 0 is frozen.
-        backbone: whose stages they name.
-        head: is a stage of its own.
-        keeps_statistics: whether those of the backbone's BatchNorms stand still everywhere.
+        factors: by stage; 0 is frozen.
+        backbone: its stages have factors.
+        head: a stage of its own.
+        keeps_statistics: whether the statistics of all BatchNorms in the backbone stay frozen.
     """
     for name, module in _named_modules(backbone, head):
         module.train(factors[name] > 0)
@@ -50,7 +50,7 @@ def set_modes(
 
 
 def set_group_factors(factors: dict[str, float], optimizer: Optimizer) -> None:
-    """Writes `lr_factor` on every group; groups are named `<stage>/<kind>`, see `optim.parameter_groups`."""
+    """Sets `lr_factor` of every group; groups are named `<stage>/<kind>`, see `optim.parameter_groups`."""
     for group in optimizer.param_groups:
         group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
 
@@ -72,26 +72,27 @@ def apply(
 
 
 class FreezingCallback(pl.Callback):
-    """Holds the module to the strategy, from before Lightning wraps it until training ends.
+    """Applies a freezing strategy at the start of each epoch, and before Lightning wraps the module.
 
-    The module has `backbone` (a `Backbone`) and `head`. All is a function of the epoch, so there is no state to save.
+    The module needs the attributes `backbone` (a `Backbone`) and `head`. The callback has no state to save, as
+    everything is a function of the epoch.
     """
 
     def __init__(self, strategy: FreezingStrategy) -> None:
         self.strategy = strategy
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Sets what has gradients before DDP is built, because its reducer takes only what has them then."""
+        """Sets `requires_grad` before DDP is built, as its reducer handles only parameters that have it then."""
         if stage != "fit":
             return
         backbone, head = _parts(pl_module)
         set_requires_grad(self._factors(trainer, backbone), backbone, head)
-        # Lightning warns of modules in eval mode when training starts; on_train_start, which comes right after,
-        # is where frozen stages get theirs.
+        # Lightning warns if modules are in eval mode when training starts; on_train_start, right after, sets it for
+        # frozen stages.
         pl_module.train()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Applies the phase that training starts in; after a resume, in the middle of an epoch too."""
+        """Applies the current phase, also after a resume in the middle of an epoch."""
         self._apply(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
