@@ -7,6 +7,7 @@ import torch
 import regraft
 from regraft.config.trust import require_known_targets
 from regraft.runs.checkpoint import read
+from regraft.runs.folder import LAYOUT
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,16 @@ def test_a_checkpoint_that_is_replaced_is_another_one(small_run, tmp_path):
     assert not checkpoint.is_current
     path.unlink()
     assert not checkpoint.is_current
+
+
+def test_a_checkpoint_of_another_layout_is_refused_in_one_sentence(small_run, tmp_path):
+    content = torch.load(small_run.best_ckpt, weights_only=True)
+    assert content["hyper_parameters"]["layout"] == LAYOUT
+    content["hyper_parameters"]["layout"] = 99
+    path = tmp_path / "other.ckpt"
+    torch.save(content, path)
+    message = rf"{path} was written by another version of Regraft \(layout 99, this one reads {LAYOUT}\); use that"
+    with pytest.raises(ValueError, match=message):
+        read(path, [])
+    with pytest.raises(ValueError, match=message):
+        regraft.train(["data=digits", "model=checkpoint", f"model.path={path}"])

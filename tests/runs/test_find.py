@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from regraft.runs.find import all_runs, find_run, name_of
-from regraft.runs.folder import Run
+from regraft.runs.folder import LAYOUT, Run
 
 
 def made(name, day, acc=None, metric="test/acc", **state):
@@ -125,3 +125,13 @@ def test_damaged_states_and_results_are_no_obstacle(runs):
 def test_a_run_elsewhere_is_named_by_its_path(runs, tmp_path):
     assert name_of(runs["old"], "outputs") == "digits/2030-01-01-aaa"
     assert name_of(runs["old"], tmp_path / "elsewhere") == str(runs["old"].path)
+
+
+def test_a_run_of_another_layout_is_refused_in_one_sentence():
+    run = made("digits/2030-01-01-aaa", 1, 0.9)
+    assert run.state["layout"] == LAYOUT
+    assert find_run("last", "outputs") == run
+    run.write_state(run.state | {"layout": 99})
+    for reference in ("last", "best", "aaa", str(run.path)):
+        with pytest.raises(ValueError, match=r"aaa was written by another version of Regraft \(layout 99, this one"):
+            find_run(reference, "outputs")

@@ -57,8 +57,6 @@ def evaluation_data(
     Raises:
         ValueError: it is insisted on and can't be.
     """
-    if "features" not in config:  # a run of an older version
-        return None
     read_stored_pixels(config, images, [split], progress)
     settings: FeatureSettings = factory(config["features"], "features")()
     if settings.cache == "off":

@@ -15,9 +15,12 @@ from regraft.core.errors import ConfigError
 from regraft.core.safe_load import load_safely
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
-from regraft.runs.folder import run_of
+from regraft.runs.folder import require_layout, run_of
 
-_NEEDED = ("config", "architecture", "input_spec", "class_names", "class_counts", "fingerprint")
+_NEEDED = (
+    *("config", "architecture", "input_spec", "eval_view", "class_names", "class_counts", "fingerprint", "features"),
+    "layout",
+)
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
 
 
@@ -77,6 +80,8 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     saved_ns = path.stat().st_mtime_ns
     content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
+    if "layout" in record:
+        require_layout(record["layout"], path)
     missing = [key for key in _NEEDED if key not in record]
     if missing:
         raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")
@@ -93,10 +98,10 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         config=record["config"],
         architecture=record["architecture"],
         input_spec=InputSpec.from_dict(record["input_spec"]),
-        eval_view="square" if record.get("eval_view") == "square" else "center_crop",
+        eval_view="square" if record["eval_view"] == "square" else "center_crop",
         class_names=[str(name) for name in record["class_names"]],
         class_counts=[int(count) for count in record["class_counts"]],
         fingerprint=str(record["fingerprint"]),
-        features=record.get("features", {"precision": None}),
+        features=record["features"],
         saved_ns=saved_ns,
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from regraft.core.errors import ConfigError, MissingFileError
-from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run
+from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
 from regraft.tasks import classification
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
@@ -49,6 +49,8 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
             if reference == "best"
             else _named(reference, runs, output_dir)
         )
+    if "layout" in run.state:  # which is damaged without
+        require_layout(run.state["layout"], run.path)
     if needs_checkpoint:
         find_checkpoint(run.path, "last", key="run")
     return run

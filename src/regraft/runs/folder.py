@@ -15,6 +15,8 @@ from regraft.config import safe_yaml
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError, MissingFileError
 
+LAYOUT = 1
+"""Version of what a run's folder and its checkpoints hold; to be raised by a change that makes others unreadable."""
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
@@ -84,7 +86,7 @@ class Run:
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Writes state.json."""
-        write_atomically(self.path / STATE, (json.dumps(state, indent=2) + "\n").encode())
+        write_atomically(self.path / STATE, (json.dumps({"layout": LAYOUT} | state, indent=2) + "\n").encode())
 
     @property
     def is_finished(self) -> bool:
@@ -150,6 +152,24 @@ class Run:
     def previous_ckpt(self) -> Path:
         """The `last_ckpt` before the current one, in case that is damaged."""
         return self.path / CHECKPOINTS / PREVIOUS
+
+
+def require_layout(layout: Any, path: Path) -> None:
+    """Checks that this version of Regraft reads what another process wrote.
+
+    Args:
+        layout: of a run's folder or a checkpoint.
+        path: where it is.
+
+    Raises:
+        ConfigError: it is another layout.
+    """
+    if layout != LAYOUT:
+        raise ConfigError(
+            None,
+            f"{path} was written by another version of Regraft (layout {layout}, this one reads {LAYOUT}); "
+            "use that version, or train again.",
+        )
 
 
 def run_of(path: str | Path) -> Run | None:

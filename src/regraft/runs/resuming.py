@@ -61,8 +61,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
             something that can't be reset.
     """
     reset = reset_parts(composed)
-    # A run of an older version may lack a section that has come since.
-    config = {key: value for key, value in composed.items() if key not in record} | copy.deepcopy(record)
+    config = copy.deepcopy(record)
     # Said anew each time: what was reset once isn't again, and a checkpoint can't say what is trusted.
     config |= {key: composed[key] for key in ("resume", "trust") if key in composed}
     applied: list[_Change] = []

@@ -95,10 +95,10 @@ class EpochState:
             states = gathered
         return {"metrics": states} | self._schedule.state_dict()
 
-    def load_state_dict(self, state: Mapping[str, Any] | None) -> None:
-        """Holds what `state_dict` returned until training starts; None if the checkpoint has none."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Holds what `state_dict` returned until training starts."""
         self._resumed = state
-        self._schedule.load_state_dict(state or {})
+        self._schedule.load_state_dict(state)
 
     def restore(self, trainer: Any) -> None:
         """Restores what was loaded, if anything was.

@@ -82,7 +82,7 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
                 slurm.requeue()
-            if _wants_report(config) and not config["trainer"].get("fast_dev_run"):
+            if config["report"] == "default" and not config["trainer"].get("fast_dev_run"):
                 display.show_so_far(run)
         raise
     finally:
@@ -147,7 +147,7 @@ def _fit(
         if summary is not None:
             results["features"] = summary
         _end(config, run, results, parts, trainer, loggers)
-        with_report = _wants_report(config) and not trainer.fast_dev_run
+        with_report = config["report"] == "default" and not trainer.fast_dev_run
         display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
 
 
@@ -192,11 +192,6 @@ def _end(
         write_tensors(parts.module, run)
     run.write_results(results)
     log_hyperparameters(loggers, config, results)
-
-
-def _wants_report(config: dict[str, Any]) -> bool:
-    # A run of an older version that is continued has no such key.
-    return bool(config.get("report", "default") == "default")
 
 
 def _feature_plan(

@@ -19,6 +19,7 @@ from regraft.models.freezing import FreezingStrategy, keeps_statistics, phases
 from regraft.models.from_config import build_backbone, build_bare_backbone, build_head, load_head
 from regraft.models.from_config import head_source as find_head_source
 from regraft.runs.checkpoint import Checkpoint
+from regraft.runs.folder import LAYOUT
 from regraft.training import stage_table
 from regraft.training.optim import parameter_groups
 from regraft.training.stage_table import StageRow
@@ -116,6 +117,7 @@ def _record(config: Config, architecture: Config, data: Any) -> Config:
     """Returns what makes each checkpoint of a run a handle of its own."""
     return {
         "config": config,
+        "layout": LAYOUT,
         "architecture": architecture,
         "input_spec": data.input_spec.to_dict(),
         "eval_view": data.eval_view,

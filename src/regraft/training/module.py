@@ -273,7 +273,7 @@ class TransferModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps what an epoch had added up to until training starts."""
-        self._epoch_state.load_state_dict(checkpoint.get("train_metrics"))
+        self._epoch_state.load_state_dict(checkpoint["train_metrics"])
 
     def start_schedule_at(self, step: int) -> None:
         """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""

@@ -80,7 +80,7 @@ class RunSchedule:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Holds what `state_dict` returned; to be called before the schedule is made."""
         self._resumed = state
-        self._start_step = state.get("schedule_start_step", 0)
+        self._start_step = state["schedule_start_step"]
 
     def restore(self, trainer: Any) -> None:
         """Moves the schedule to the position of the run: other devices or accumulation change the steps of an epoch."""

@@ -13,7 +13,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.safe_load import load_safely
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.weights import load_tensors, read_safetensors
-from regraft.runs.folder import find_checkpoint
+from regraft.runs.folder import find_checkpoint, require_layout
 
 _PREFIX = "backbone."
 
@@ -67,6 +67,8 @@ def read(path: str | Path) -> SourceCheckpoint:
     file = find_checkpoint(path, prefer="best", key="model.path")
     tensors, fields = _read_safetensors(file) if file.suffix == ".safetensors" else _read_lightning(file)
     tensors = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
+    if "layout" in fields:
+        require_layout(fields["layout"], file)
     missing = [key for key in ("architecture", "input_spec") if key not in fields]
     if missing or not tensors:
         lacks = ", ".join(missing + ([] if tensors else [f"tensors under {_PREFIX}*"]))

@@ -78,7 +78,7 @@ def continue_history(loggers: Sequence[Any], rows: Sequence[dict[str, Any]]) -> 
 
 
 def history_of(content: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Returns the rows that a checkpoint holds, None if it is one of before they were kept."""
+    """Returns the rows that a checkpoint holds, None if its run had no CSV logger."""
     return content.get(_HISTORY)
 
 
