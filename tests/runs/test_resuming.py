@@ -1,6 +1,8 @@
 import pytest
 
-from regraft.runs.resuming import continued, reset_parts, without_state
+from regraft.config.quoting import key_of
+from regraft.runs import resuming
+from regraft.runs.resuming import reset_parts, without_state
 
 RECORD = {
     "data": {"root": "/there", "batch_size": 32, "num_workers": 0},
@@ -24,6 +26,10 @@ def composed(**sections):
         "ckpt_path": "RUN",
     }
     return default | sections
+
+
+def continued(record, command, overrides):
+    return resuming.continued(record, command, [key_of(override) or override for override in overrides])
 
 
 def test_a_resumed_run_keeps_its_config_whatever_the_defaults_are():

@@ -48,4 +48,4 @@ def test_two_who_change_a_sweep_at_once_share_no_number(tmp_path, monkeypatch):
 def test_a_damaged_manifest_is_said_once(tmp_path, caplog):
     (tmp_path / manifest.MANIFEST).write_text("{")
     plan_in(tmp_path).numbered([FIRST])
-    assert caplog.text.count("is damaged; it is made anew") == 1
+    assert caplog.text.count("is damaged; it is rebuilt") == 1
