@@ -1,6 +1,8 @@
 """Fine-tune a backbone: compose the config, train and test; one run folder keeps everything."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -33,9 +35,20 @@ def run(arguments: Sequence[str]) -> None:
             require_sound_sweep(command)
         run_app(COMMAND, in_its_folder(list(arguments)))
         return
-    composed, job = _single_job(command)
+    held_back: list[logging.LogRecord] = []
+    try:
+        with _holding_back_logs(held_back):
+            composed, job = _single_job(command)
+    except BaseException:
+        _log(held_back)
+        raise
     assert composed.node is not None, "it could be planned"
-    run_composed(composed.node, command.overrides, lambda: _train(job, composed.overrides))
+
+    def trained() -> None:
+        _log(held_back)
+        _train(job, composed.overrides)
+
+    run_composed(composed.node, command.overrides, trained)
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
@@ -78,6 +91,38 @@ def _single_job(command: TrainingCommand) -> tuple[Composed, TrainingJob]:
             errors += data_errors(job.checked)[0]
         raise ConfigErrors(errors)
     return composed, job
+
+
+class _Keeping(logging.Handler):
+    def __init__(self, records: list[logging.LogRecord]) -> None:
+        super().__init__()
+        self._records = records
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._records.append(record)
+
+
+@contextmanager
+def _holding_back_logs(records: list[logging.LogRecord]) -> Iterator[None]:
+    """Adds what is logged inside the block to some records: the run's log has no place before the run has a folder."""
+    logger, handler = logging.getLogger("regraft"), _Keeping(records)
+    level, propagates = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagates
+
+
+def _log(records: Sequence[logging.LogRecord]) -> None:
+    for record in records:
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
 
 
 def _train(job: TrainingJob, overrides: Sequence[str]) -> Run:
