@@ -36,9 +36,9 @@ def config_dir(folder: Path, name: str, content: object) -> str:
 @pytest.mark.parametrize("node", evil.targets(), ids=lambda node: node["_target_"])
 def test_an_evil_target_runs_nothing(node, canary, tmp_path):
     folder = config_dir(tmp_path, "head/evil", node)
-    with pytest.raises(ValueError, match=r"evil\.yaml: .*_target_ names .*add trust=\["):
+    with pytest.raises(ValueError, match=r"evil\.yaml: .*_target_: it names .*add trust=\["):
         regraft.train(["head=evil"], config_dir=folder)
-    with pytest.raises(ValueError, match=r"ckpt: 0\..*_target_ names .*add trust=\["):
+    with pytest.raises(ValueError, match=r"ckpt: 0\..*_target_: it names .*add trust=\["):
         require_known_targets([{"head": node}, {}], [], "some.ckpt")
     assert not canary.exists()
 
@@ -107,7 +107,7 @@ def test_a_run_of_a_stranger_runs_nothing(small_run, canary, tmp_path):
     config["trust"] = ["evil_module"]
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     for call in (regraft.resume, regraft.reproduce):
-        with pytest.raises(ValueError, match=r"max_epochs\._target_ names 'evil_module\.Anything'"):
+        with pytest.raises(ValueError, match=r"max_epochs\._target_: it names 'evil_module\.Anything'"):
             call([f"run={run}", *(["callbacks=early_stopping"] if call is regraft.resume else [])])
     assert not canary.exists()
 
@@ -124,8 +124,8 @@ def test_a_run_of_a_stranger_runs_nothing(small_run, canary, tmp_path):
         ({"hydra": {"searchpath": ["pkg://evil_module"]}}, "hydra.searchpath.0: this can be given on the command line"),
         ({"hydra": "${head}"}, "hydra: this can be given on the command line only"),
         ({"x": {"hydra": {"searchpath": ["pkg://evil_module"]}}}, "x.hydra.searchpath.0: this can be given"),
-        ({"defaults": [{"/head@hydra.callbacks.x": "mine"}]}, "defaults hold '/head@hydra.callbacks.x'"),
-        ({"defaults": ["/head/mine@_global_.hydra.callbacks"]}, "defaults hold '/head/mine@_global_"),
+        ({"defaults": [{"/head@hydra.callbacks.x": "mine"}]}, "defaults: they hold '/head@hydra.callbacks.x'"),
+        ({"defaults": ["/head/mine@_global_.hydra.callbacks"]}, "defaults: they hold '/head/mine@_global_"),
         ({"trust": ["evil_module"]}, "trust can be given on the command line only"),
         ({"head": {"_target_": "${output_dir}"}}, r"names '\$\{output_dir\}'"),
         ({"head": "${oc.create:{_target_:evil_module.Anything}}"}, "oc.create isn't a known resolver"),
@@ -179,7 +179,7 @@ def test_what_is_trusted_is_what_was_typed():
     composed = compose.compose_once("train", [], None)
     composed.trust = ["os"]
     composed.head = {"_target_": "os.system"}
-    with pytest.raises(ValueError, match=r"config: head\._target_ names 'os\.system'"):
+    with pytest.raises(ValueError, match=r"^head\._target_: it names 'os\.system'"):
         compose.plain(composed, [])
 
 
