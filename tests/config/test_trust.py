@@ -33,6 +33,11 @@ def config_dir(folder: Path, name: str, content: object) -> str:
     return str(folder / "configs")
 
 
+def test_the_functions_of_regraft_among_them_are_there():
+    ours = [node["_target_"] for node in evil.targets() if node["_target_"].startswith("regraft.")]
+    assert all(callable(get_object(name)) for name in ours)
+
+
 @pytest.mark.parametrize("node", evil.targets(), ids=lambda node: node["_target_"])
 def test_an_evil_target_runs_nothing(node, canary, tmp_path):
     folder = config_dir(tmp_path, "head/evil", node)

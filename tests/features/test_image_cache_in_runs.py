@@ -61,7 +61,7 @@ def test_what_is_not_stored_is_said(caplog):
 def test_no_room_is_said_and_insisting_is_refused(caplog):
     with caplog.at_level(logging.WARNING, "regraft"):
         regraft.train([*OPTIONS, "features.max_gb=1e-6"])
-    assert "They are decoded anew in each epoch" in caplog.text
+    assert "They are decoded again in each epoch" in caplog.text
     with pytest.raises(ValueError, match=r"data\.cache: .*GB of decoded images are needed"):
         regraft.train([*OPTIONS, "features.max_gb=1e-6", "data.cache=on"])
 

@@ -143,7 +143,7 @@ def test_a_limit_that_is_too_small_says_so(caplog):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["augment=basic"], "the augmentation draws anew in each epoch; features.views=8"),
+        (["augment=basic"], "the augmentation draws again in each epoch; features.views=8"),
         (["augment=basic", "augment.mixup_alpha=0.2", "features.views=2"], "mix images"),
         (["freezing=none"], "the first stage trains from the start"),
         (["features.views=-1"], r"features\.views: got -1; allowed"),
@@ -158,7 +158,7 @@ def test_what_cant_be_stored_is_one_sentence(overrides, message):
 def test_auto_says_why_it_stores_nothing(caplog):
     with caplog.at_level("INFO"):
         assert "features" not in train("augment=basic").results
-    assert "Features aren't stored: the augmentation draws anew" in caplog.text
+    assert "Features aren't stored: the augmentation draws again" in caplog.text
 
 
 def test_views_are_shared_by_seeds_and_named(caplog):

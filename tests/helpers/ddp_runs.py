@@ -77,7 +77,7 @@ def fit(folder, num_processes, max_epochs, ckpt_path=None):
 
 def fit_all(root: Path) -> None:
     """Leaves the weights of two processes, of two that were stopped and resumed, and of one."""
-    torch.set_num_threads(1)  # a forked child hangs on its parent's thread pool
+    torch.set_num_threads(1)  # a forked child depends on its parent's thread pool
     fit(root / "two", 2, max_epochs=3)
     fit(root / "stopped", 2, max_epochs=2)
     fit(root / "resumed", 2, max_epochs=3, ckpt_path=root / "stopped" / "last.ckpt")

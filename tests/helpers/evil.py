@@ -54,7 +54,7 @@ def targets() -> list[dict[str, Any]]:
         {"_target_": "regraft.train", "overrides": ["trust=[evil_module]", "head._target_=evil_module.Head"]},
         {"_target_": "regraft.cli.main.main", "arguments": ["train", "trust=[evil_module]"]},
         {"_target_": "regraft.core.atomic.write_atomically", "path": CANARY, "content": "x"},
-        {"_target_": "regraft.runs.provenance._asked_git", "folder": ".", "_args_": ["-c", f"alias.x=!{touch}", "x"]},
+        {"_target_": "regraft.runs.provenance._git_output", "folder": ".", "_args_": ["-c", f"alias.x=!{touch}", "x"]},
         {"_target_": "regraft.models.heads.Linear", "dropout": {"_target_": "os.system", "command": touch}},
         {"_target_": "regraft.models.heads.Linear", "dropout": [{"deep": {"_target_": "evil_module.Anything"}}]},
     ]

@@ -62,7 +62,7 @@ def test_repeating_what_the_run_has_is_no_change():
         (["optimizer.lr=0.001"], r"optimizer\.lr=0\.001 \(the run has 0\.01\)"),
         (["seed=0", "data.batch_size=64"], r"seed=0 \(the run has 3\); data\.batch_size=64 \(the run has 32\)"),
         (["data=folder"], r"data\.batch_size=64 \(the run has 32\)\. \(data: what is left"),
-        (["optimizer.lr=0.001"], r"resume\.reset=\[optimizer,scheduler\] starts both afresh"),
+        (["optimizer.lr=0.001"], r"resume\.reset=\[optimizer,scheduler\] resets both"),
         (["experiment=other"], r"optimizer\.lr=0\.001"),
     ],
 )
@@ -85,7 +85,7 @@ def test_the_optimizer_is_changed_only_where_it_starts_afresh(caplog):
     assert config["optimizer"]["lr"] == 0.001
     assert config["resume"] == {"reset": ["optimizer"]}
     assert "optimizer.lr=0.001 (was 0.01)" in caplog.text
-    assert "Starting afresh, as resume.reset says: the state of optimizer." in caplog.text
+    assert "Starting from scratch, as resume.reset says: the state of optimizer." in caplog.text
     with pytest.raises(ValueError, match="seed=0"):
         continued(RECORD, asked, ["optimizer.lr=0.001", "seed=0"])
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from regraft.config import sources
 from regraft.config.groups import groups_text
 from regraft.config.hydra_messages import mistakes_in
-from regraft.config.quoting import readable
+from regraft.config.quoting import quoted, readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors
@@ -60,7 +60,7 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
     register_resolvers()
     outer_hydra = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
-    search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{Path(config_dir).resolve()}]"]
+    search_path = [] if config_dir is None else [f"hydra.searchpath=[{quoted(Path(config_dir).resolve())}]"]
     try:
         with (
             sources.checked(overrides),

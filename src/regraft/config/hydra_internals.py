@@ -60,5 +60,5 @@ def run_in_its_folder(node: DictConfig, task: Callable[[DictConfig], Any]) -> No
         node.hydra.mode = RunMode.RUN
     context = HydraContext(config_loader=ConfigLoaderImpl(ConfigSearchPathImpl()), callbacks=Callbacks(node))
     context.callbacks.on_run_start(config=node, config_name=node.hydra.job.config_name)
-    run_job(task, node, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
-    context.callbacks.on_run_end(config=node, config_name=node.hydra.job.config_name, job_return=None)
+    job_return = run_job(task, node, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    context.callbacks.on_run_end(config=node, config_name=node.hydra.job.config_name, job_return=job_return)

@@ -45,7 +45,7 @@ def load(path: Path) -> Any:
         return yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
-            str(path), f"can't be read as YAML ({' '.join(str(error).split())}). Mend that line."
+            str(path), f"can't be read as YAML ({' '.join(str(error).split())}). Fix that line."
         ) from error
 
 

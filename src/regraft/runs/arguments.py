@@ -21,7 +21,7 @@ _RUN_ONLY = (
 _RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
 
 
-# Sections whose keys hang on what was chosen for them.
+# Sections whose keys depend on what was chosen for them.
 _CHOSEN = re.compile(r"^(data|model|head|loss|freezing|optimizer|scheduler|callbacks|logger)\.[^=]+=")
 _MULTIRUN = {"-m", "--multirun"}
 _OUTPUTS = "outputs"  # as in conf/train.yaml
@@ -66,7 +66,7 @@ def _begun_by_this_job(arguments: Sequence[str]) -> Run | None:
     named = value_of("hydra.run.dir", arguments)
     begun = run_of_job(job, overrides, output_dir(arguments) if named is None else named)
     if begun is None:
-        log.info("Slurm job %s has come back; it left no checkpoint of this command, which starts anew.", job)
+        log.info("Slurm job %s has come back; it left no checkpoint of this command, which starts from scratch.", job)
     return begun
 
 

@@ -39,11 +39,11 @@ _REASONS = {
     "features": "what is left is to be done on the run's own features",
     "model": "the weights are those of the run's own backbone",
     "head": "the weights are those of the run's own head",
-    "freezing": "which stages have trained hangs on it",
-    "seed": "order, augmentation and dropout of what is left hang on it",
+    "freezing": "which stages have trained depends on it",
+    "seed": "order, augmentation and dropout of what is left depend on it",
     **dict.fromkeys(("augment", "loss", "penalty"), "its figures would be others than the run's so far"),
     "head_from": "a head is taken over at a run's start only",
-    **dict.fromkeys(_RESETTABLE, "its state is restored; resume.reset=[optimizer,scheduler] starts both afresh"),
+    **dict.fromkeys(_RESETTABLE, "its state is restored; resume.reset=[optimizer,scheduler] resets both"),
 }
 _Change = tuple[str, Any, Any]
 
@@ -62,7 +62,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
     """
     reset = reset_parts(composed)
     config = copy.deepcopy(record)
-    # Said anew each time: what was reset once isn't again, and a checkpoint can't say what is trusted.
+    # Not kept: what was reset once isn't again, and a checkpoint can't say what is trusted.
     config |= {key: composed[key] for key in ("resume", "trust") if key in composed}
     applied: list[_Change] = []
     refused: list[_Change] = []
@@ -85,7 +85,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
 
 
 def reset_parts(composed: dict[str, Any]) -> list[str]:
-    """Returns what is to start afresh in a resumed run: `optimizer`, `scheduler`, or both.
+    """Returns what is to start from scratch in a resumed run: `optimizer`, `scheduler`, or both.
 
     Raises:
         ValueError: something else.
@@ -101,11 +101,11 @@ def reset_parts(composed: dict[str, Any]) -> list[str]:
 
 
 def without_state(content: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
-    """Returns a checkpoint's content without the state of some parts, which then start afresh; the rest is shared.
+    """Returns a checkpoint's content without the state of parts that start from scratch; the rest is shared.
 
     Args:
         content: what Lightning wrote; it stays as it is.
-        parts: of `optimizer`, `scheduler`. Where only one of them starts afresh, the rates of the other follow it.
+        parts: of `optimizer`, `scheduler`. Where only one of them is reset, the rates of the other follow it.
     """
     content = dict(content)
     if "optimizer" in parts:
@@ -135,7 +135,7 @@ def _at_its_peak(group: dict[str, Any]) -> dict[str, Any]:
 def _compared(keys: Sequence[str], composed: dict[str, Any]) -> list[str]:
     if "experiment" in keys:
         keys = [*(section for section in composed if section not in _MAY_CHANGE), *keys]
-    # A choice first: what a key of its section means hangs on it.
+    # A choice first: what a key of its section means depends on it.
     return sorted(dict.fromkeys(keys), key=lambda key: "." in key)
 
 
@@ -165,7 +165,7 @@ def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], re
         raise ConfigError(
             f"trainer.{changed[0]}",
             "onecycle can't be made longer or shorter once it has begun. Leave it out, or start "
-            "the schedule afresh over what is left: resume.reset=[optimizer,scheduler].",
+            "the schedule from scratch over what is left: resume.reset=[optimizer,scheduler].",
         )
 
 
@@ -185,7 +185,7 @@ def _say(applied: Sequence[_Change], reset: Sequence[str]) -> None:
     if changes:
         log.info("Changed in the resumed run: %s.", "; ".join(dict.fromkeys(changes)))
     if reset:
-        log.info("Starting afresh, as resume.reset says: the state of %s.", " and ".join(reset))
+        log.info("Starting from scratch, as resume.reset says: the state of %s.", " and ".join(reset))
 
 
 def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest: str) -> None:
@@ -260,7 +260,7 @@ def what_to_reset(run: Run, asked: dict[str, Any], of_checkpoint: dict[str, Any]
     except (OSError, ValueError, AttributeError):
         pending = {}
     if pending.get("reset") and pending.get("session") != (of_checkpoint.get("resume") or {}).get("session"):
-        log.info("Starting afresh, as was asked before the run was stopped: %s.", " and ".join(pending["reset"]))
+        log.info("Starting from scratch, as was asked before the run was stopped: %s.", " and ".join(pending["reset"]))
         return pending
     return {"reset": []}
 
@@ -278,7 +278,7 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
         earlier, results = run.config, run.results
     except (OSError, ValueError) as error:
         log.warning(
-            "%s has finished, but its config or its results can't be read, so it ends anew: %s", run.path, error
+            "%s has finished, but its config or its results can't be read, so it is finished again: %s", run.path, error
         )
         return False
     limits = {key: config["trainer"][key] for key in _LIMITS}

@@ -205,7 +205,7 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
         except Exception as error:  # any kind, depending on the missing entries
             raise ConfigError(
                 "sweep.storage",
-                f"{place} can't be read. Move it away, and the study is made anew from the sweep's runs.",
+                f"{place} can't be read. Move it away, and the study is rebuilt from the sweep's runs.",
             ) from error
     kind = place.partition("://")[0]
     try:

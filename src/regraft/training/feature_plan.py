@@ -180,7 +180,7 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
     if not plan.depths:
         return "no cut below the frozen stages makes an epoch at least 1.3 times as fast."
     plan.frozen.prefer_stored(plan.views("train"), plan.depths[-1])
-    # What is trained on must not hang on what the store holds: views are stored whether or not that saves time.
+    # What is trained on must not depend on what the store holds: views are stored whether or not that saves time.
     if is_decided or plan.is_required:
         return None
     views = {split: plan.views(split) for split in plan.images.sizes if split != "test"}
@@ -199,7 +199,7 @@ def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str
         raise ConfigError("optimizer", f"LBFGS works on stored features, but {reason}")
     if draws_views(settings, augment):
         raise ConfigError(
-            "features.views", f"got {settings.views}, but {reason} features.views=0 draws anew in each epoch."
+            "features.views", f"got {settings.views}, but {reason} features.views=0 draws again in each epoch."
         )
 
 
@@ -232,7 +232,7 @@ def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]
     except NoRoomError as error:
         if plan.is_required:
             raise ConfigError("features.cache", f"{error}") from error
-        log.warning("features: %s They are computed anew in each epoch.", error)
+        log.warning("features: %s They are computed again in each epoch.", error)
         return None
     finally:
         plan.frozen.release()
@@ -330,4 +330,4 @@ def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any
     )
     saved = summary["seconds_saved"]
     if saved is not None and saved >= 1:
-        log.info("Features: computed anew in each epoch, they would take about %.0f s more.", saved)
+        log.info("Features: computed again in each epoch, they would take about %.0f s more.", saved)

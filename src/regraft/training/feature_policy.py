@@ -76,7 +76,7 @@ def _acts_between_steps(node: Config, section: str) -> bool:
 
 
 def draws_views(settings: FeatureSettings, augment: Augment) -> bool:
-    """Whether stored views are asked for that are another augmentation than drawing anew in each epoch."""
+    """Whether stored views are asked for that are another augmentation than drawing again in each epoch."""
     return settings.views > 0 and not (is_none(augment) or is_flip_only(augment))
 
 
@@ -92,7 +92,7 @@ def why_not_cacheable(
         return "mixup and CutMix mix images, so that no features are those of a single one; set both alphas to 0."
     if not (is_none(augment) or is_flip_only(augment)) and settings.views == 0:
         return (
-            "the augmentation draws anew in each epoch; features.views=8 stores 8 views of each image and draws one, "
+            "the augmentation draws again in each epoch; features.views=8 stores 8 views of each image and draws one, "
             "which is another, smaller augmentation."
         )
     for name, node in config["callbacks"].items():

@@ -201,7 +201,7 @@ def _feature_plan(
     from regraft.training.feature_plan import feature_plan
 
     if checkpoint is not None:
-        # Before Lightning restores it all: what is stored hangs on the weights.
+        # Before Lightning restores it all: what is stored depends on the weights.
         parts.module.load_state_dict(checkpoint.content["state_dict"])
     plan = feature_plan(
         config,

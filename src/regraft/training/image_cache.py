@@ -21,7 +21,7 @@ def store_pixels(
 ) -> None:
     """Has a training's images read from the store, where that pays; what the store lacks is decoded first.
 
-    A run's numbers don't hang on it: what is stored is what would be decoded, bit for bit.
+    A run's numbers don't depend on it: what is stored is what would be decoded, bit for bit.
 
     Args:
         config: the resolved config.
@@ -52,7 +52,7 @@ def store_pixels(
     except (OSError, NoFolderError) as error:
         if is_required:
             raise ConfigError("data.cache", f"{error}") from error
-        log.warning("Decoded images aren't stored: %s They are decoded anew in each epoch.", error)
+        log.warning("Decoded images aren't stored: %s They are decoded again in each epoch.", error)
 
 
 def read_stored_pixels(config: Config, images: Any, splits: list[str], progress: ProgressBar) -> None:

@@ -77,7 +77,7 @@ def write_tensors(module: Any, run: Run) -> None:
     from safetensors.torch import save
 
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
-    record = {key: module.hparams[key] for key in ("architecture", "input_spec", "eval_view", "class_names")}
+    record = {key: module.hparams[key] for key in ("layout", "architecture", "input_spec", "eval_view", "class_names")}
     write_atomically(run.tensors, save(tensors, {key: json.dumps(value) for key, value in record.items()}))
 
 

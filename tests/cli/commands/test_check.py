@@ -138,7 +138,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "random augmentation and a store": {
         "augment=basic": "",
-        "features.cache=on": "features.cache: got 'on', but the augmentation draws anew in each epoch;",
+        "features.cache=on": "features.cache: got 'on', but the augmentation draws again in each epoch;",
         "trainer.precision=16-mixed": "trainer.precision: got '16-mixed', which needs a GPU, and the run is on the CPU",
     },
     "L-BFGS": {

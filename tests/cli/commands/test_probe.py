@@ -76,7 +76,7 @@ def test_the_best_head_is_a_run_that_others_start_from():
         (["scheduler=plateau"], "a plateau is each head's own"),
         (["optimizer=lbfgs"], "L-BFGS fits one head"),
         (["callbacks=early_stopping"], "every head is fitted for all epochs"),
-        (["augment=basic"], "the augmentation draws anew"),
+        (["augment=basic"], "the augmentation draws again"),
         (["model.weights=null"], "random weights"),
         (["features.cache=off"], "stored features"),
         (["grid.lr=[]"], r"grid\.lr: got \[\]; allowed: a list"),

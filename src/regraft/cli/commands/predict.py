@@ -31,7 +31,7 @@ tta=none       views whose probabilities are averaged: flip (2), five_crop (5), 
 batch_size=32  views that the network takes at once
 device=auto    cpu, cuda, cuda:1, mps, ...
 features.cache=auto  reads what the store of features has of a picture, and adds what it lacks, if the run's backbone is
-               in it; on puts it there, off computes everything anew. features.dir=PATH: another store than the run's
+               in it; on puts it there, off computes everything again. features.dir=PATH: another store than the run's
 trust=[...]    modules of yours that the checkpoint may name
 output_dir=    where runs are looked for (outputs)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from regraft.core.types import EvalView, InputSpec
+from regraft.runs.folder import LAYOUT
 
 _MAX_NAMES = 5
 
@@ -38,6 +39,7 @@ class ExportMetadata:
     def metadata(self) -> dict[str, str]:
         """Returns the metadata with values as JSON; the names are those in a run's `model.safetensors`."""
         fields = {
+            "layout": LAYOUT,
             "architecture": dict(self.architecture),
             "input_spec": self.input_spec.to_dict(),
             "eval_view": self.eval_view,

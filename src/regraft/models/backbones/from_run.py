@@ -107,7 +107,8 @@ def _read_lightning(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     tensors, metadata = read_safetensors(path)
     try:
-        return tensors, {key: json.loads(metadata[key]) for key in ("architecture", "input_spec") if key in metadata}
+        keys = ("layout", "architecture", "input_spec")
+        return tensors, {key: json.loads(metadata[key]) for key in keys if key in metadata}
     except (ValueError, RecursionError) as error:
         raise ConfigError("model.path", f"the metadata of {path} is not valid JSON ({error}).") from error
 

@@ -173,7 +173,7 @@ def _require_a_linear_head(config: Config) -> None:
          "its heads are linear; use head=linear head.dropout=0"),
         (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use grid.weight_decay in the place of penalty"),
         (weights is None, "a backbone with random weights isn't worth a probe; give model.weights"),
-        (config["ckpt_path"] is not None, "a probe starts anew; leave ckpt_path out"),
+        (config["ckpt_path"] is not None, "a probe starts from scratch; leave ckpt_path out"),
         (config["head_from"] is not None, "its heads start from their own seeds; leave head_from out"),
         (issubclass(target_of(config["optimizer"], "optimizer"), LBFGS), "L-BFGS fits one head to convergence, so that "
          "there is no grid to choose from; use optimizer=adamw or sgd"),
