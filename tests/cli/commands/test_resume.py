@@ -84,7 +84,7 @@ def test_a_run_that_is_running_is_left_alone(run, capsys):
     [
         (["optimizer.lr=0.5"], "resume.reset=[optimizer,scheduler] resets both"),
         (["freezing=lp_ft"], "freezing: which stages have trained depends on it"),
-        (["seed=7"], "seed: order, augmentation and dropout of what is left hang on it"),
+        (["seed=7"], "seed: order, augmentation and dropout of what is left depend on it"),
         (["resume.reset=[model]"], "resume.reset: got ['model']; allowed: a list of optimizer, scheduler"),
         (["--multirun"], "one run at a time"),
     ],
