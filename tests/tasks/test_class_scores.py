@@ -67,5 +67,5 @@ def test_a_certain_mistake_costs_much_but_is_finite():
 
 
 def test_outputs_that_are_no_numbers_are_refused():
-    with pytest.raises(ValueError, match=r"no number for 1 of 2 images \(the first is number 1\)"):
+    with pytest.raises(ValueError, match=r"not a number for 1 of 2 images \(the first is number 1\)"):
         scores(np.array([[0.5, 0.5], [np.nan, 0.5]]), np.array([0, 1]), ("a", "b"))

@@ -24,7 +24,7 @@ def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] =
     Args:
         node: of the config.
         section: where it stands.
-        further_keys: that the section may have and this node doesn't, for what is said of an unknown one.
+        further_keys: keys that the section may have besides the node's own, to list when one is unknown.
 
     Raises:
         ValueError: there is no such target, or the node has a key or a type that it doesn't take.

@@ -176,7 +176,7 @@ def build_loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
 
 
 def skips_nan(config: Config) -> bool:
-    """Returns whether a batch whose loss is no number is left out."""
+    """Returns whether a batch whose loss is not finite is left out."""
     choice = config["callbacks"].get("nan", "stop")
     if choice not in ("stop", "skip"):
         raise ConfigError("callbacks.nan", got=choice, allowed="stop, skip")

@@ -35,7 +35,7 @@ def needs_processes(trainer: dict[str, Any]) -> bool:
         return len([device for device in devices.split(",") if device.strip()]) > 1
     if str(devices) in ("auto", "-1"):
         return trainer["accelerator"] != "cpu" and _num_gpus() > 1
-    # What is no number is refused where the trainer is made.
+    # Other values are refused where the trainer is built.
     return str(devices).isdigit() and int(devices) > 1
 
 
