@@ -202,7 +202,8 @@ def require_numbers(outputs: np.ndarray) -> None:
     if len(bad):
         raise ValueError(
             f"eval: the model's output is not a number for {len(bad):,} of {len(outputs):,} images (the first is "
-            f"number {bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another checkpoint."
+            f"number {bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another "
+            "checkpoint."
         )
 
 
