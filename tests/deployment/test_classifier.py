@@ -1,4 +1,4 @@
-"""A trained model gives what its run's own test gave, from pictures alone."""
+"""A trained model gives what its run's own test gave, from images alone."""
 
 from dataclasses import replace
 
@@ -13,11 +13,11 @@ from regraft.runs.folder import Run
 from regraft.runs.predictions import read
 
 
-def test_pictures_in_memory_are_seen_as_in_the_final_test(small_run):
+def test_images_in_memory_are_seen_as_in_the_final_test(small_run):
     kept = read(small_run.path, with_probabilities=True)
-    pictures = DigitsSource().splits().train.pixels
+    images = DigitsSource().splits().train.pixels
 
-    found = probabilities(small_run, [pictures[index] for index in kept.indices])
+    found = probabilities(small_run, [images[index] for index in kept.indices])
 
     torch.testing.assert_close(found, torch.from_numpy(kept.probabilities))
 
@@ -34,9 +34,9 @@ def test_photos_are_seen_as_in_the_final_test(tmp_path):
     torch.testing.assert_close(found, torch.from_numpy(kept.probabilities))
 
 
-def probabilities(run: Run, pictures: list[torch.Tensor]) -> torch.Tensor:
+def probabilities(run: Run, images: list[torch.Tensor]) -> torch.Tensor:
     model = regraft.load(str(run.path))
-    return model.probabilities(torch.stack([model.view(picture) for picture in pictures]))
+    return model.probabilities(torch.stack([model.view(image) for image in images]))
 
 
 def test_a_strip_of_pixels_is_seen_by_its_middle(small_run):

@@ -12,7 +12,7 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
 
 
 def photo(seed: int, width: int = 48, height: int = 40) -> Image.Image:
-    """Returns a smooth picture, unlike those of other seeds."""
+    """Returns a smooth image, unlike those of other seeds."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 

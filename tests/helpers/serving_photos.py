@@ -15,7 +15,7 @@ LIMITS = Limits(max_megabytes=0.2, max_photos=3, max_megapixels=0.01, max_waitin
 
 
 def colour_model() -> Classifier:
-    """Returns a model that answers with a picture's strongest colour."""
+    """Returns a model that answers with a image's strongest colour."""
 
     class Mean(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:

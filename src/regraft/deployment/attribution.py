@@ -24,26 +24,21 @@ def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
     transformer that reads only its class token, that is the last stage but one.
 
     Args:
-        model: the classifier.
         view: (num_channels, image_size, image_size), uint8, from `Classifier.view`.
-        class_index: the class.
 
     Raises:
-        ImportError: captum isn't installed.
         ValueError: no stage of the backbone has positions, or the class depends on none of them.
     """
     from captum.attr import LayerAttribution
 
-    images = normalise(view[None].to(model.device), model.input_spec).to(next(model.network.parameters()).dtype)
+    images = normalise(view[None].to(model.device), model.input_spec).to(model.dtype)
     images.requires_grad_()  # frozen stages pass a gradient on only if their input has one
     names = _stages_with_positions(model.network, images)
     if not names:
         raise ValueError("Grad-CAM needs a stage whose output has positions, and this backbone has none.")
-    for name in reversed(names):
-        found = _grad_cam(model.network, name, images, class_index)
-        if found.any():
-            break
-    else:
+    maps = (_grad_cam(model.network, name, images, class_index) for name in reversed(names))
+    found = next((each for each in maps if each.any()), None)
+    if found is None:
         raise ValueError("The class doesn't depend on any position of a stage's output.")
     size = model.input_spec.image_size
     heat = LayerAttribution.interpolate(found.relu(), (size, size), interpolate_mode="bilinear")[0, 0].float().cpu()

@@ -16,10 +16,9 @@ class Classifier(TrainedNetwork):
 
         Args:
             images: a path (a photo, a folder, a glob or a list.txt); a PIL image; a uint8 array (height, width, 3) or
-                tensor (3, height, width), grey ones with 1 channel; or several photos' paths, images, arrays and
-                tensors.
+                tensor (3, height, width), grey ones with 1 channel; or several of these.
             top_k: the number of classes in a prediction, at most.
-            tta: the views whose probabilities are averaged: none, flip, five_crop or ten_crop.
+            tta: the views whose probabilities are averaged.
             batch_size: views in a forward pass.
 
         Raises:

@@ -14,7 +14,7 @@ from regraft.runs.folder import find_checkpoint, run_of
 
 
 def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> Classifier:
-    """Returns the classifier of a run, in eval mode, with its fitted temperature; the run's data isn't needed.
+    """Returns the classifier of a run, in eval mode, with its fitted temperature.
 
     Args:
         path: a run's folder (its best checkpoint, else its last) or a checkpoint's file.
@@ -46,11 +46,7 @@ def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Clas
 
 
 def device_named(name: str) -> torch.device | None:
-    """Returns a device by its name; None for `auto`.
-
-    Raises:
-        ValueError: this machine has no such device.
-    """
+    """Returns a device by its name, which this machine must have; None for `auto`."""
     if name == "auto":
         return None
     try:

@@ -13,12 +13,7 @@ from regraft.tasks import classification
 
 
 class Network(nn.Module):
-    """From normalised images to logits; its tensors have the names that they have in a run's checkpoints.
-
-    Args:
-        backbone: gives features of shape (batch, num_features).
-        head: gives logits of shape (batch, num_classes) from features.
-    """
+    """From normalised images to logits; its tensors have the names that they have in a run's checkpoints."""
 
     def __init__(self, backbone: Backbone, head: nn.Module) -> None:
         super().__init__()
@@ -29,9 +24,8 @@ class Network(nn.Module):
         """Returns logits, (batch, num_classes).
 
         Args:
-            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the
-                activations at a cut, see `Backbone.forward`.
-            num_stages_done: number of stages that have been computed already.
+            images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the output
+                of the first `num_stages_done` stages.
         """
         logits: Tensor = self.head(self.backbone(images, num_stages_done))
         return logits
@@ -42,10 +36,7 @@ class TrainedNetwork:
     """The network that a run has trained, in eval mode, on one device, from pixels to probabilities.
 
     Attributes:
-        network: maps normalised images to logits.
-        class_names: by class index.
-        input_spec: the network's input, mean and std included.
-        eval_view: how an image of any size becomes that input.
+        input_spec: mean and std included.
         temperature: divisor of the logits before the softmax (Guo et al., 2017); 1 if it wasn't fitted.
         checkpoint: the file that the weights were read from.
     """
@@ -59,28 +50,30 @@ class TrainedNetwork:
 
     @property
     def device(self) -> torch.device:
-        """The device that the network is on."""
+        """The device of the network."""
         return next(self.network.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the network's parameters."""
+        return next(self.network.parameters()).dtype
 
     @property
     def least_side(self) -> int | None:
         """Pixels that an image's shorter side must keep when it is decoded; None if it must keep all of them."""
         return None if self.eval_view == "square" else round(self.input_spec.image_size / self.input_spec.crop_fraction)
 
-    def view(self, picture: Tensor) -> Tensor:
-        """Returns an image as the network's input, resized and cropped as in evaluation.
+    def view(self, image: Tensor) -> Tensor:
+        """Returns an image resized and cropped as in evaluation, (num_channels, image_size, image_size), uint8.
 
         Args:
-            picture: (channels, height, width), uint8, any size; 1 channel or 3.
-
-        Returns:
-            (num_channels, image_size, image_size), uint8.
+            image: (channels, height, width), uint8, any size; 1 channel or 3.
         """
         if self.eval_view == "square":
-            return eval_view_of_arrays(picture[None], self.input_spec)[0]
+            return eval_view_of_arrays(image[None], self.input_spec)[0]
         from regraft.data.images.transforms.image import eval_view_of_file
 
-        return eval_view_of_file(match_channels(picture, self.input_spec.num_channels), self.input_spec)
+        return eval_view_of_file(match_channels(image, self.input_spec.num_channels), self.input_spec)
 
     @torch.inference_mode()
     def logits(self, views: Tensor) -> Tensor:
@@ -90,7 +83,7 @@ class TrainedNetwork:
             views: (batch, num_channels, image_size, image_size), uint8, from `view`.
         """
         images = normalise(views.to(self.device), self.input_spec)
-        logits: Tensor = self.network(images.to(next(self.network.parameters()).dtype))
+        logits: Tensor = self.network(images.to(self.dtype))
         return logits.float().cpu()
 
     def probabilities(self, views: Tensor) -> Tensor:
@@ -98,12 +91,7 @@ class TrainedNetwork:
         return classification.probabilities(self.logits(views) / self.temperature)
 
     @torch.inference_mode()
-    def probabilities_above(self, rows: Tensor, depth: int) -> Tensor:
-        """Returns probabilities, (batch, num_classes), float32, on the CPU, from the activations at a cut.
-
-        Args:
-            rows: the activations, (batch, ...).
-            depth: how many stages have been computed already.
-        """
-        logits: Tensor = self.network(rows.to(self.device, next(self.network.parameters()).dtype), depth)
+    def probabilities_from(self, activations: Tensor, num_stages_done: int) -> Tensor:
+        """Returns probabilities from the output of the first stages, (batch, num_classes), float32, on the CPU."""
+        logits: Tensor = self.network(activations.to(self.device, self.dtype), num_stages_done)
         return classification.probabilities(logits.float().cpu() / self.temperature)

@@ -1,4 +1,4 @@
-"""What an export shows on the terminal: where it lies, how large it is, how near to the model."""
+"""The table of an export on the terminal: its size, and how close it is to the model."""
 
 from pathlib import Path
 
@@ -11,31 +11,30 @@ from regraft.deployment.export.write import Exported
 
 
 def show(exported: Exported) -> None:
-    """Prints the table."""
-    answers, measured, pictures = exported.answers, exported.measured, exported.pictures
+    """Prints the table and the path."""
+    comparison, quantised, images = exported.comparison, exported.quantised, exported.images
     table = Table("export", "", title="Exported", title_justify="left")
     table.add_row("size", f"{_size(exported.target) / 1e6:,.2f} MB")
-    table.add_row("checked on", f"{len(answers.model):,} {pictures.what}")
-    table.add_row("largest difference of a logit, float32", f"{answers.difference:.2g}")
-    table.add_row("the same class, float32", f"{100 * answers.agreement:.2f} %")
-    if measured is not None:
-        _add_measured(table, measured, pictures.spread(len(measured.model)))
+    _add_comparison(table, "verified on", comparison, images, "float32")
+    if quantised is not None:
+        images = images.spread(len(quantised.model))
+        table.add_section()
+        _add_comparison(table, "int8 measured on", quantised, images, "int8")
+        if images.labels is None:
+            table.add_row("accuracy lost", "unknown: these images have no labels")
+        else:
+            before, after = quantised.accuracies(images.labels)
+            table.add_row("accuracy, float32 and int8", f"{100 * before:.2f} %, {100 * after:.2f} %")
+            table.add_row("accuracy lost", f"{100 * (before - after):.2f} points")
     console = Console()
     console.print(table)
     console.print(f"Wrote {exported.target}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _add_measured(table: Table, measured: OutputComparison, pictures: SampleImages) -> None:
-    table.add_section()
-    table.add_row("int8 measured on", f"{pictures.num:,} {pictures.what}")
-    table.add_row("largest difference of a logit, int8", f"{measured.difference:.2g}")
-    table.add_row("the same class, int8", f"{100 * measured.agreement:.2f} %")
-    if pictures.labels is None:
-        table.add_row("accuracy lost", "unknown: these images have no labels")
-        return
-    before, after = measured.accuracies(pictures.labels)
-    table.add_row("accuracy, float32 and int8", f"{100 * before:.2f} %, {100 * after:.2f} %")
-    table.add_row("accuracy lost", f"{100 * (before - after):.2f} points")
+def _add_comparison(table: Table, title: str, found: OutputComparison, images: SampleImages, dtype: str) -> None:
+    table.add_row(title, f"{len(found.model):,} {images.what}")
+    table.add_row(f"largest difference of a logit, {dtype}", f"{found.difference:.2g}")
+    table.add_row(f"the same class, {dtype}", f"{100 * found.agreement:.2f} %")
 
 
 def _size(path: Path) -> int:

@@ -15,41 +15,35 @@ _WIDTH = 160
 
 
 def show(summary: PredictionSummary, *, is_kept: bool) -> None:
-    """Prints the first images with their most probable classes; for many images also the number of each class.
-
-    Args:
-        summary: of all predictions.
-        is_kept: whether an output file has them all.
-    """
+    """Prints the first images with their most probable classes; for many images also the number of each class."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     if summary.first:
-        console.print(_pictures(summary.first))
+        console.print(_images(summary.first))
     num_more = summary.num - summary.num_bad - len(summary.first)
     if num_more:
         where = "the output file" if is_kept else "output=FILE.csv"
-        _print(console, f"... and {counted(num_more, 'more picture')}; {where} has them all.")
+        _print(console, f"... and {counted(num_more, 'more image')}; {where} has them all.")
         console.print(_classes(summary))
 
 
 def show_rest(summary: PredictionSummary, notes: Iterable[str], console: Console) -> None:
-    """Prints what couldn't be predicted and what was passed over."""
+    """Prints which images couldn't be predicted, and the notes."""
     if summary.num_bad and summary.num > 1:  # a single one's error is the command's
-        _print(console, f"{summary.num_bad:,} of {counted(summary.num, 'picture')} couldn't be predicted:")
+        _print(console, f"{summary.num_bad:,} of {counted(summary.num, 'image')} couldn't be predicted:")
         for prediction in summary.bad:
             _print(console, f"  {readable(prediction.name or '')}: {prediction.error}")
         if summary.num_bad > len(summary.bad):
-            _print(
-                console, f"  ... and {summary.num_bad - len(summary.bad):,} more; the rows of an output file say which."
-            )
+            num_more = summary.num_bad - len(summary.bad)
+            _print(console, f"  ... and {num_more:,} more; the rows of an output file list them.")
     for note in notes:
         _print(console, note)
 
 
-def _pictures(predictions: list[Prediction]) -> Table:
+def _images(predictions: list[Prediction]) -> Table:
     table = Table(title="Predictions", title_justify="left")
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
     has_more = len(predictions[0].top) > 1
@@ -64,9 +58,9 @@ def _pictures(predictions: list[Prediction]) -> Table:
 
 
 def _classes(summary: PredictionSummary) -> Table:
-    table = Table(title="Pictures of each class", title_justify="left")
+    table = Table(title="Images of each class", title_justify="left")
     table.add_column("class", overflow="fold")
-    for heading in ("pictures", "share", "mean probability"):
+    for heading in ("images", "share", "mean probability"):
         table.add_column(heading, justify="right")
     num = summary.num - summary.num_bad
     shown = summary.counts.most_common(_MAX_CLASSES)

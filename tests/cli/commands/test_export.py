@@ -19,8 +19,8 @@ WITHOUT_TORCH = """
 import json, sys
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1])
-pictures = numpy.load(sys.argv[2])
-logits, probabilities = session.run(None, {session.get_inputs()[0].name: pictures})
+images = numpy.load(sys.argv[2])
+logits, probabilities = session.run(None, {session.get_inputs()[0].name: images})
 numpy.save(sys.argv[3], probabilities)
 print(json.dumps([session.get_modelmeta().custom_metadata_map, "torch" in sys.modules]))
 """
@@ -38,19 +38,19 @@ def test_safetensors_are_what_another_run_grafts(run):
     assert grafted.is_finished
 
 
-def test_onnx_takes_pictures_of_any_size_in_batches_without_torch(run, tmp_path):
+def test_onnx_takes_images_of_any_size_in_batches_without_torch(run, tmp_path):
     path = regraft.export([f"run={run.path}", "format=onnx", "preprocessing=true"])
     model = regraft.load(str(run.path))
-    pictures = torch.randint(0, 256, (3, 21, 34, 3), dtype=torch.uint8)
-    np.save(tmp_path / "pictures.npy", pictures.numpy())
+    images = torch.randint(0, 256, (3, 21, 34, 3), dtype=torch.uint8)
+    np.save(tmp_path / "images.npy", images.numpy())
     answer = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "pictures.npy", tmp_path / "found.npy"],
+        [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "images.npy", tmp_path / "found.npy"],
         capture_output=True,
         text=True,
         check=True,
     )
     metadata, has_torch = json.loads(answer.stdout)
-    views = torch.stack([model.view(picture.permute(2, 0, 1)) for picture in pictures])
+    views = torch.stack([model.view(image.permute(2, 0, 1)) for image in images])
     torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "found.npy")), model.probabilities(views))
     assert not has_torch
     assert json.loads(metadata["class_names"]) == list(model.class_names)
@@ -150,7 +150,7 @@ def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeyp
         (["format=onnx", "format=safetensors"], "format: it is given 2 times"),
         (["format=onnx", "run=other"], "run: it is given 2 times"),
         (["format=onnx", "+foo=1"], "export: unknown key 'foo'"),
-        (["format=hf"], "it takes timm's models, and torchvision's that timm has too"),
+        (["format=hf"], "allowed: timm's models, and torchvision's if timm has them too"),
     ],
 )
 def test_a_mistake_is_said_and_leaves_nothing(run, overrides, sentence):

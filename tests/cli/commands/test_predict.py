@@ -1,4 +1,4 @@
-"""`regraft predict`: what a run says of pictures, on the command line and from Python."""
+"""`regraft predict`: what a run says of images, on the command line and from Python."""
 
 import csv
 import errno
@@ -69,7 +69,7 @@ def test_a_table_of_few_and_the_training_data_is_not_needed(photo_run, photos, c
     code, out, err = predict(capsys, photo_run, "input=photos/three/*.png")
     assert (code, err) == (0, "")
     assert out.count("photos/three/") == 6
-    assert "Pictures of each class" not in out
+    assert "Images of each class" not in out
     assert all(word in out for word in ("class", "probability", "then"))
 
 
@@ -78,17 +78,17 @@ def test_of_many_the_first_and_how_many_there_are_of_each_class(photo_run, photo
         shutil.copy(next(photos.glob("three/*.png")), photos / f"{number}.png")
     code, out, _ = predict(capsys, photo_run, "input=photos")
     assert code == 0
-    assert "... and 2 more pictures; output=FILE.csv has them all." in out
-    assert "Pictures of each class" in out
+    assert "... and 2 more images; output=FILE.csv has them all." in out
+    assert "Images of each class" in out
 
 
-def test_bad_pictures_are_rows_and_the_others_are_predicted(photo_run, photos, capsys):
-    (photos / "text.jpg").write_text("no picture")
+def test_bad_images_are_rows_and_the_others_are_predicted(photo_run, photos, capsys):
+    (photos / "text.jpg").write_text("not an image")
     (photos / "none.png").write_bytes(b"")
     os.mkfifo(photos / "fifo.jpg")
     code, out, _ = predict(capsys, photo_run, "input=photos", "output=o.jsonl", "tta=ten_crop", "batch_size=20")
     assert code == 0
-    assert "3 of 15 pictures couldn't be predicted:\n  photos/fifo.jpg: not opened (a FIFO)\n" in out
+    assert "3 of 15 images couldn't be predicted:\n  photos/fifo.jpg: not opened (a FIFO)\n" in out
     rows = [json.loads(line) for line in Path("o.jsonl").read_text().splitlines()]
     assert len(rows) == 15
     assert {row["path"]: row["error"] for row in rows if row["error"]} == {
@@ -108,13 +108,13 @@ def test_stdout_is_json_lines_and_nothing_else(photo_run, photos, capsys, monkey
     assert bad["error"] == "unreadable (No such file or directory)"
     assert good["path"] == "photos/three/x.png"
     assert len(good["top"]) == 1
-    assert "1 of 2 pictures couldn't be predicted" in err
+    assert "1 of 2 images couldn't be predicted" in err
 
 
 def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
-    Path("text.jpg").write_text("no picture")
+    Path("text.jpg").write_text("not an image")
     code, _, err = predict(capsys, photo_run, "input=text.jpg", "output=o.csv")
-    assert (code, err) == (1, "regraft: input: the picture couldn't be predicted. text.jpg: not an image.\n")
+    assert (code, err) == (1, "regraft: input: the image couldn't be predicted. text.jpg: not an image.\n")
     assert Path("o.csv").read_text().splitlines()[1] == "text.jpg,,,,,not an image"
 
 
@@ -161,7 +161,7 @@ def test_help_needs_nothing_heavy():
     assert answer.stdout.endswith("False\n")
 
 
-def test_python_takes_whatever_holds_a_picture(photo_run, photos):
+def test_python_takes_whatever_holds_an_image(photo_run, photos):
     model = regraft.load(str(photo_run.path))
     path = next(photos.glob("three/*.png"))
     array = np.asarray(Image.open(path).convert("RGB"))
@@ -218,12 +218,12 @@ def another_photo(path: str, seed: int) -> None:
 
 def test_features_that_the_store_has_are_read_and_the_others_added(photo_run, photos, capsys):
     another_photo("photos/new.png", seed=1)
-    Path("photos/bad.png").write_bytes(b"no picture")
+    Path("photos/bad.png").write_bytes(b"not an image")
     asked = ("input=photos", "batch_size=5")
     _, out, _ = predict(capsys, photo_run, *asked, "output=first.csv")
-    assert "Features of 12 pictures were read from" in " ".join(out.split())
+    assert "Features of 12 images were read from" in " ".join(out.split())
     _, out, _ = predict(capsys, photo_run, *asked, "output=again.csv")
-    assert "Features of 13 pictures were read from" in " ".join(out.split())
+    assert "Features of 13 images were read from" in " ".join(out.split())
     _, out, _ = predict(capsys, photo_run, *asked, "output=fresh.csv", "features.cache=off")
     assert "Features of" not in out
     assert [row["error"] for row in rows_of("first.csv")].count("") == 13
@@ -250,7 +250,7 @@ def test_a_changed_picture_or_a_damaged_store_is_computed_anew(photo_run, capsys
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["tta=flip"], "only what tta=none sees of a picture is stored; got tta=flip."),
+        (["tta=flip"], "only the view of tta=none is stored; got tta=flip."),
         ([], "the run trained every stage, or all that is worth storing."),
     ],
 )

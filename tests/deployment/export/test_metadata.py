@@ -9,7 +9,7 @@ from regraft.deployment.export.metadata import require_distinct
         (["ant", "bee", "ant"], r"the same label: 0 \('ant'\) and 2 \('ant'\)"),
         (["bee", "red  ant", "red ant "], r"1 \('red  ant'\) and 2 \('red ant '\)"),
         (["caf\u00e9", "cafe\u0301"], "the same label"),
-        (["ant", " "], "class 1 is called ' ', which is blank"),
+        (["ant", " "], "the name of class 1 is blank, ' '"),
     ],
 )
 def test_names_that_become_one_label_are_refused_with_a_fix(names, sentence):

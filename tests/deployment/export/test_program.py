@@ -13,7 +13,7 @@ from regraft.deployment.export.program import Preprocessing
 SIZES = [(50, 60), (61, 50), (8, 8), (32, 32), (37, 36), (301, 400), (1, 7), (500, 33)]
 
 
-def picture(size: tuple[int, int]) -> Tensor:
+def image(size: tuple[int, int]) -> Tensor:
     return torch.randint(0, 256, (*size, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
 
@@ -21,7 +21,7 @@ def picture(size: tuple[int, int]) -> Tensor:
 @pytest.mark.parametrize("size", SIZES)
 def test_pixels_are_those_of_evaluation(interpolation, size):
     spec = InputSpec(32, 3, (0.4, 0.5, 0.6), (0.2, 0.3, 0.25), interpolation, 0.875)
-    pixels = picture(size)
+    pixels = image(size)
     square, cropped = (Preprocessing(spec, view)(pixels[None]) for view in ("square", "center_crop"))
     assert torch.equal(square, normalise(eval_view_of_arrays(pixels.permute(2, 0, 1)[None], spec), spec))
     assert torch.equal(cropped, normalise(eval_view_of_file(pixels.permute(2, 0, 1), spec)[None], spec))
@@ -29,7 +29,7 @@ def test_pixels_are_those_of_evaluation(interpolation, size):
 
 def test_gray_models_see_the_luminance_that_pillow_gives():
     spec = InputSpec(32, 1, (0.5,), (0.5,))
-    pixels = picture((40, 32))
+    pixels = image((40, 32))
     gray = torch.from_numpy(np.array(Image.fromarray(pixels.numpy()).convert("L")))
     assert torch.equal(
         Preprocessing(spec, "center_crop")(pixels[None]), normalise(eval_view_of_file(gray[None], spec)[None], spec)

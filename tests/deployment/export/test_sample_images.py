@@ -11,7 +11,7 @@ def test_a_few_of_many_are_spread_evenly():
     images = ArrayImages(torch.arange(100, dtype=torch.uint8)[:, None, None, None], torch.arange(100))
     part = sample_images.of_split("test", Part(images, torch.arange(10, 100)), 3, None)
     few = part.spread(3)
-    assert [int(picture) for picture in few] == [10, 54, 99]
+    assert [int(image) for image in few] == [10, 54, 99]
     assert few.labels.tolist() == [10, 54, 99]
     assert part.spread(1000) is part
 
@@ -22,7 +22,7 @@ def test_a_folder_is_labelled_if_all_its_folders_are_classes(tmp_path, second, l
         (tmp_path / name).mkdir()
         Image.new("RGB", (5, 4)).save(tmp_path / name / "1.png")
     found = sample_images.of_folder(tmp_path, ["ant", "bee"], 3, None)
-    assert [tuple(picture.shape) for picture in found] == [(3, 4, 5)] * 2
+    assert [tuple(image.shape) for image in found] == [(3, 4, 5)] * 2
     assert (found.labels if labels is None else found.labels.tolist()) == labels
 
 
@@ -31,7 +31,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
         sample_images.of_folder(tmp_path, ["ant"], 3, None)
 
 
-def test_made_pictures_are_of_several_sizes_and_always_the_same():
+def test_made_images_are_of_several_sizes_and_always_the_same():
     first, again = (list(sample_images.generated(1)) for _ in range(2))
-    assert len({picture.shape for picture in first}) > 10
+    assert len({image.shape for image in first}) > 10
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))

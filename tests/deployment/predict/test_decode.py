@@ -1,4 +1,4 @@
-"""What is said of pictures that can't be read, and what pictures in memory are taken for."""
+"""What is said of images that can't be read, and what images in memory are taken for."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from regraft.deployment.predict import decode
-from regraft.deployment.predict.decode import read_pixels, require_picture
+from regraft.deployment.predict.decode import read_pixels, require_image
 
 
 def reason(path: str) -> str:
@@ -65,17 +65,17 @@ def test_a_file_that_is_too_large_is_not_read(monkeypatch):
     assert reason("a.png").startswith("too large")
 
 
-def test_pictures_in_memory():
+def test_images_in_memory():
     array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     expected = torch.from_numpy(array).permute(2, 0, 1)
-    for picture in (array, expected, Image.fromarray(array), array[::-1][::-1]):
-        assert torch.equal(read_pixels(require_picture(picture), 3, None), expected)
+    for image in (array, expected, Image.fromarray(array), array[::-1][::-1]):
+        assert torch.equal(read_pixels(require_image(image), 3, None), expected)
     gray = array[:, :, 0]
-    assert torch.equal(read_pixels(require_picture(gray), 3, None), expected[:1])
+    assert torch.equal(read_pixels(require_image(gray), 3, None), expected[:1])
 
 
 @pytest.mark.parametrize(
-    ("picture", "sentence"),
+    ("image", "sentence"),
     [
         (np.zeros((2, 2, 3), np.float32), "an array of float32, (2, 2, 3)"),
         (np.zeros((3, 2, 2), np.uint8), "an array of uint8, (3, 2, 2)"),
@@ -85,27 +85,27 @@ def test_pictures_in_memory():
         (b"photo.jpg", "'bytes'"),
     ],
 )
-def test_what_is_no_picture(picture, sentence):
+def test_what_is_not_an_image(image, sentence):
     with pytest.raises(ValueError, match=re.escape(f"images: got {sentence}; allowed: a path")):
-        require_picture(picture)
+        require_image(image)
 
 
 def test_an_image_that_is_read_only_now_is_read_by_one_thread_at_a_time(tmp_path):
     rows = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(rows).save(tmp_path / "lazy.png")
-    with Image.open(tmp_path / "lazy.png") as picture, ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: read_pixels(picture, 3, None), range(4)))
+    with Image.open(tmp_path / "lazy.png") as image, ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: read_pixels(image, 3, None), range(4)))
     assert all(np.array_equal(pixels.permute(1, 2, 0).numpy(), rows) for pixels in found)
 
 
 def test_a_truncated_image_in_memory_is_a_few_words(tmp_path):
     Image.effect_noise((300, 300), 90).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:4000])
-    with Image.open(tmp_path / "cut.jpg") as picture, pytest.raises(ValueError, match="damaged"):
-        read_pixels(picture, 3, None)
+    with Image.open(tmp_path / "cut.jpg") as image, pytest.raises(ValueError, match="damaged"):
+        read_pixels(image, 3, None)
 
 
 def test_an_image_of_16_bits_in_memory_is_what_it_is_in_a_file(tmp_path):
     (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 65535, 256))
-    with Image.open(tmp_path / "deep.pgm") as picture:
-        assert torch.equal(read_pixels(picture, 1, None), read_pixels(tmp_path / "deep.pgm", 1, None))
+    with Image.open(tmp_path / "deep.pgm") as image:
+        assert torch.equal(read_pixels(image, 1, None), read_pixels(tmp_path / "deep.pgm", 1, None))

@@ -1,4 +1,4 @@
-"""Which pictures `input=` means."""
+"""Which images `input=` means."""
 
 import io
 import os
@@ -17,7 +17,7 @@ def write(*names: str) -> None:
 
 
 def found(text: str) -> list[str]:
-    return [picture.name for picture in find_inputs(text).pictures]
+    return [image.name for image in find_inputs(text).images]
 
 
 def from_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
@@ -25,22 +25,24 @@ def from_stdin(monkeypatch: pytest.MonkeyPatch, content: bytes) -> list[str]:
     return found("-")
 
 
-def test_a_folder_at_any_depth_with_what_is_passed_over():
+def test_a_folder_at_any_depth_with_what_is_skipped():
     write("p/b/c/2.PNG", "p/a.jpg", "p/.hidden/x.jpg", "p/._a.jpg", "p/notes.txt", "p/@eaDir/x.jpg")
     Path("p/b/up").symlink_to("..")
     inputs = find_inputs("p")
-    assert [picture.name for picture in inputs.pictures] == ["p/a.jpg", "p/b/c/2.PNG"]
+    assert [image.name for image in inputs.images] == ["p/a.jpg", "p/b/c/2.PNG"]
     assert inputs.num == 2
     (note,) = inputs.notes
-    assert "1 no image by extension (notes.txt)" in note
+    assert "1 with another extension (notes.txt)" in note
     assert "3 hidden (" in note
-    assert "1 a folder that has been looked into already (b/up)" in note
+    assert "1 visited already (b/up)" in note
 
 
 def test_a_folder_without_images_is_a_sentence():
     write("p/.x.jpg", "p/notes.txt")
     Path("empty").mkdir()
-    with pytest.raises(ValueError, match=r"^input: no image in folder p; it holds 1 no image .*, 1 hidden"):
+    with pytest.raises(
+        ValueError, match=r"^input: no image in folder p; it holds 1 with another extension .*, 1 hidden"
+    ):
         find_inputs("p")
     with pytest.raises(ValueError, match=r"^input: no image in folder empty, which is empty"):
         find_inputs("empty")
@@ -49,7 +51,7 @@ def test_a_folder_without_images_is_a_sentence():
 def test_a_glob_takes_what_it_matches_in_order_and_says_what_it_does_not_look_into():
     write("p/b.jpg", "p/a.txt", "p/c/d.jpg")
     inputs = find_inputs("p/*")
-    assert [picture.name for picture in inputs.pictures] == ["p/a.txt", "p/b.jpg"]
+    assert [image.name for image in inputs.images] == ["p/a.txt", "p/b.jpg"]
     assert "1 folder (p/c)" in inputs.notes[0]
     assert found("p/**/*.jpg") == ["p/b.jpg", "p/c/d.jpg"]
     with pytest.raises(ValueError, match=r"nothing matches q\*"):
@@ -67,9 +69,9 @@ def test_a_file_of_this_very_name_comes_first(name):
 def test_a_list_is_relative_to_its_own_folder(monkeypatch):
     write("lists/a.jpg")
     Path("lists/l.txt").write_bytes(b"\xef\xbb\xbfa.jpg\r\n\r\n   \n/abs/b.jpg\nmissing, too.jpg")
-    pictures = list(find_inputs("lists/l.txt").pictures)
-    assert [picture.name for picture in pictures] == ["a.jpg", "/abs/b.jpg", "missing, too.jpg"]
-    assert [str(picture.path) for picture in pictures] == ["lists/a.jpg", "/abs/b.jpg", "lists/missing, too.jpg"]
+    images = list(find_inputs("lists/l.txt").images)
+    assert [image.name for image in images] == ["a.jpg", "/abs/b.jpg", "missing, too.jpg"]
+    assert [str(image.path) for image in images] == ["lists/a.jpg", "/abs/b.jpg", "lists/missing, too.jpg"]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +117,7 @@ def test_zero_bytes_may_come_after_a_slow_writers_first_words(monkeypatch):
             return super().read1(3)
 
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Slow(b"first.jpg\0second\nline.jpg\0")))
-    assert [picture.name for picture in find_inputs("-").pictures] == ["first.jpg", "second\nline.jpg"]
+    assert [image.name for image in find_inputs("-").images] == ["first.jpg", "second\nline.jpg"]
 
 
 def test_a_tilde_is_a_home_unless_a_file_is_called_so(monkeypatch, tmp_path):

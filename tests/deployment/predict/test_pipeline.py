@@ -30,12 +30,12 @@ def test_a_batch_without_memory_is_a_sentence_that_names_its_size(monkeypatch):
         colour_model().predict([RED], tta="ten_crop")
 
 
-def test_a_picture_without_memory_costs_nothing_but_itself(monkeypatch):
+def test_an_image_without_memory_costs_nothing_but_itself(monkeypatch):
     seen = pipeline.views_of
     monkeypatch.setattr(
         pipeline,
         "views_of",
-        lambda picture, *given: (failing(NO_MEMORY) if picture.shape[1] > 20 else seen)(picture, *given),
+        lambda image, *given: (failing(NO_MEMORY) if image.shape[1] > 20 else seen)(image, *given),
     )
     found = colour_model().predict([RED, np.zeros((30, 30, 3), np.uint8), RED])
     assert [each.class_name for each in found] == ["red", None, "red"]
@@ -45,10 +45,10 @@ def test_a_picture_without_memory_costs_nothing_but_itself(monkeypatch):
     assert colour_model().predict(["red.png"])[0].error == found[1].error
 
 
-def test_large_pictures_are_in_memory_one_at_a_time(monkeypatch):
+def test_large_images_are_in_memory_one_at_a_time(monkeypatch):
     num, most, lock = 0, 0, threading.Lock()
 
-    def seen(picture, *given):
+    def seen(image, *given):
         nonlocal num, most
         with lock:
             num += 1
@@ -56,7 +56,7 @@ def test_large_pictures_are_in_memory_one_at_a_time(monkeypatch):
         time.sleep(0.02)
         with lock:
             num -= 1
-        return view(picture, *given)
+        return view(image, *given)
 
     view = pipeline.views_of
     monkeypatch.setattr(pipeline, "views_of", seen)

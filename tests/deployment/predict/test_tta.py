@@ -20,8 +20,8 @@ def model(eval_view="center_crop", crop_fraction=0.875) -> Classifier:
 @pytest.mark.parametrize("eval_view", ["center_crop", "square"])
 @pytest.mark.parametrize("tta", TTAS)
 def test_each_kind_has_its_number_of_views(tta, eval_view):
-    picture = torch.randint(0, 256, (1, 40, 60), dtype=torch.uint8)
-    views = views_of(picture, model(eval_view), tta)
+    image = torch.randint(0, 256, (1, 40, 60), dtype=torch.uint8)
+    views = views_of(image, model(eval_view), tta)
     assert views.shape == (NUM_VIEWS[tta], 3, 28, 28)
     assert views.dtype == torch.uint8
     assert len({view.numpy().tobytes() for view in views}) == NUM_VIEWS[tta]
@@ -31,14 +31,14 @@ def test_each_kind_has_its_number_of_views(tta, eval_view):
 
 
 def test_one_of_five_crops_is_what_evaluation_sees():
-    picture = torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8)
-    views = views_of(picture, model(), "five_crop")
-    assert torch.equal(views[4], eval_view_of_file(picture, model().input_spec))
+    image = torch.randint(0, 256, (3, 50, 90), dtype=torch.uint8)
+    views = views_of(image, model(), "five_crop")
+    assert torch.equal(views[4], eval_view_of_file(image, model().input_spec))
 
 
 def test_crops_differ_also_where_evaluation_sees_the_whole_picture():
-    picture = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8)
-    views = views_of(picture, model(crop_fraction=1.0), "five_crop")
+    image = torch.randint(0, 256, (3, 50, 50), dtype=torch.uint8)
+    views = views_of(image, model(crop_fraction=1.0), "five_crop")
     assert len({view.numpy().tobytes() for view in views}) == 5
 
 

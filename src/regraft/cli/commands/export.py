@@ -15,22 +15,22 @@ from regraft.runs.arguments import require_run, with_checkpoint
 
 _DETAILS = """
 run=RUN             a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
-format=safetensors  the weights, which model=checkpoint model.path=FILE takes
+format=safetensors  the weights, for model=checkpoint model.path=FILE
 format=onnx         runs under ONNX Runtime without torch (pip install 'regraft[onnx]')
 format=torch_export torch.export.load(FILE).module()(images), without Regraft
 format=hf           a folder of timm's weights, config.json and a model card, for the Hugging Face hub; no upload
 output=PATH         a file, or a folder to put it in; exports/ in the run's folder by default
-preprocessing=true  the file takes pictures of any size, uint8 RGB (batch, height, width, 3); onnx and torch_export
+preprocessing=true  the file takes images of any size, uint8 RGB (batch, height, width, 3); onnx and torch_export
 quantize=int8       weights as 8-bit integers, of onnx; prints the accuracy lost
-images=FOLDER       images to check the file on; the run's own test or validation images by default
+images=FOLDER       images to verify the file on; the run's own test or validation images by default
 class_names=[...]   other names for the classes, in their order
 overwrite=true      replaces an earlier export
 trust=[...]         modules of yours that the checkpoint may name
 output_dir=         where runs are looked for (outputs)
 
-Classes, preprocessing, temperature and version stand in the file. It is kept only if its logits are the model's within
-1e-4, before quantisation."""
-# Taken as they are: a path may hold what Hydra's grammar reads otherwise.
+The file includes class names, input spec, temperature and version. It is kept only if its logits, before quantisation,
+are the model's within 1e-4."""
+# Not parsed by Hydra: a path may contain what its grammar reads differently.
 _VERBATIM = ("output", "images")
 
 

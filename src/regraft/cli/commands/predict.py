@@ -22,33 +22,30 @@ if TYPE_CHECKING:
 
 _DETAILS = """
 run=RUN        a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
-input=         a photo; a folder, whose images are found at any depth; a glob, whose files are all taken; a .txt file
-               with a path a line, relative to its own folder; or - for such lines on stdin (`find -print0` works too)
-output=        a file of rows, one for each picture, also for those that couldn't be predicted (column `error`); it
+input=         a photo; a folder, whose images are found at any depth; a glob, all of whose files are used; a .txt
+               file with one path per line, relative to its folder; or - for such lines on stdin (or `find -print0`)
+output=        a file of rows, one for each image, also for those that couldn't be predicted (column `error`); it
                is there once it is whole. - prints JSON lines on stdout as they come, and nothing else there
-top_k=5        how many classes are named for each picture, the most probable first
+top_k=5        how many classes are named for each image, the most probable first
 tta=none       views whose probabilities are averaged: flip (2), five_crop (5), ten_crop (10)
 batch_size=32  views that the network takes at once
 device=auto    cpu, cuda, cuda:1, mps, ...
-features.cache=auto  reads what the store of features has of a picture, and adds what it lacks, if the run's backbone is
+features.cache=auto  reads what the store of features has of an image, and adds what it lacks, if the run's backbone is
                in it; on puts it there, off computes everything again. features.dir=PATH: another store than the run's
 trust=[...]    modules of yours that the checkpoint may name
 output_dir=    where runs are looked for (outputs)
 
-The data that the run was trained on isn't needed. It ends with 1 only if no picture at all could be predicted."""
-# Taken as they are: a file may be called what Hydra's grammar reads otherwise.
+The data that the run was trained on isn't needed. The exit status is 1 only if no image could be predicted."""
+# Not parsed by Hydra: a path may contain what its grammar reads differently.
 _VERBATIM = ("input", "output")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Predicts what the command line asks for.
-
-    Args:
-        arguments: see the command's help.
+    """Predicts images; see the command's help.
 
     Raises:
-        FileNotFoundError: there is no such run, or no such picture.
-        ValueError: something else is wrong with the command, or no picture could be predicted.
+        FileNotFoundError: there is no such run or image.
+        ValueError: something else is wrong with the command, or no image could be predicted.
     """
     config = _composed(arguments)
 
@@ -80,7 +77,7 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
-    """Asks the model about each picture; shows the answers, and writes them where they are wanted."""
+    """Predicts each image, and prints or writes the predictions."""
     with quick_imports():
         from regraft.core.console import image_progress_bar
         from regraft.data.findings import counted
@@ -94,7 +91,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     options = {key: config[key] for key in ("top_k", "tta", "batch_size")}
     require_options(**options)
     output, top_k = config["output"], config["top_k"]
-    model, features = model_and_features(
+    model, lookup = model_and_features(
         config["ckpt_path"],
         trust=config["trust"],
         device=device_named(config["device"]),
@@ -103,32 +100,32 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     )
     if model.device.type == "cpu":
         keep_freed_memory()
-    # What is shown besides the answers mustn't be mixed with them.
-    said = Console(stderr=output == STDOUT)
-    progress = image_progress_bar(is_shown=said.is_terminal, title="Predicting", console=said)
-    tally = PredictionSummary()
-    pictures = ((picture.name, picture.path) for picture in inputs.pictures)
+    # Messages mustn't be mixed with predictions.
+    console = Console(stderr=output == STDOUT)
+    progress = image_progress_bar(is_shown=console.is_terminal, title="Predicting", console=console)
+    summary = PredictionSummary()
+    images = ((found.name, found.path) for found in inputs.images)
     with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:
         try:
-            for batch in predict_batches(model, pictures, features=features, **options):
+            for batch in predict_batches(model, images, lookup=lookup, **options):
                 write(batch)
-                tally.add(batch)
+                summary.add(batch)
                 count(len(batch))
         finally:  # what has been computed before an error or Ctrl-C is kept
-            if features is not None:
-                features.flush()
+            if lookup is not None:
+                lookup.flush()
     if output != STDOUT:
-        prediction_table.show(tally, is_kept=output is not None)
-    if features is not None and features.num_found:
-        said.print(f"Features of {counted(features.num_found, 'picture')} were read from {features.location}.")
-    prediction_table.show_rest(tally, inputs.notes, said)
+        prediction_table.show(summary, is_kept=output is not None)
+    if lookup is not None and lookup.num_found:
+        console.print(f"Features of {counted(lookup.num_found, 'image')} were read from {lookup.location}.")
+    prediction_table.show_rest(summary, inputs.notes, console)
     if output not in (None, STDOUT):
-        print(f"Wrote {counted(tally.num, 'row')}: {Path(output).expanduser().resolve()}")
-    _require_any(tally)
+        print(f"Wrote {counted(summary.num, 'row')}: {Path(output).expanduser().resolve()}")
+    _require_any(summary)
 
 
 def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
-    """Returns what gives the function that writes predictions to where they are wanted."""
+    """Gives the function that writes predictions."""
     from regraft.deployment.predict.writers import STDOUT, write_lines, writing
 
     if output is None:
@@ -138,19 +135,15 @@ def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[
     return writing(Path(output).expanduser(), top_k)
 
 
-def _require_any(tally: "PredictionSummary") -> None:
-    """Refuses to end as if it had worked, when nothing has.
-
-    Raises:
-        ValueError: no picture was given, or none could be predicted.
-    """
+def _require_any(summary: "PredictionSummary") -> None:
+    """Checks that at least one image could be predicted."""
     from regraft.data.findings import readable
 
-    if not tally.num:
-        raise ValueError("input: no path came on stdin. Expected: a path a line.")
-    if tally.num_bad == tally.num:
-        first = tally.bad[0]
-        what = "the picture couldn't be" if tally.num == 1 else f"none of the {tally.num:,} pictures could be"
+    if not summary.num:
+        raise ValueError("input: no path came on stdin. Expected: one path per line.")
+    if summary.num_bad == summary.num:
+        first = summary.bad[0]
+        what = "the image couldn't be" if summary.num == 1 else f"none of the {summary.num:,} images could be"
         raise ValueError(f"input: {what} predicted. {readable(first.name or '')}: {first.error}.")
 
 

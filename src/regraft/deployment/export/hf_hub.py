@@ -25,27 +25,27 @@ _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torch
 _ELSE = "Fix: format=onnx or format=torch_export exports any network, format=safetensors its weights."
 
 
-def write(model: Classifier, description: ExportMetadata, folder: Path) -> None:
-    """Writes weights, config.json and a model card of a model on the CPU into an empty folder.
+def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
+    """Writes the weights, config.json and model card of a model on the CPU into an empty folder.
 
     Raises:
-        ValueError: it isn't a timm model with a single linear layer as its head.
+        ValueError: it isn't a timm model with one linear layer as its head.
     """
-    converted = _timm_model(model, description)
+    converted = _timm_model(model, metadata)
     save_for_hf(
         converted,
         str(folder),
         model_config={
-            "label_names": list(description.class_names),
+            "label_names": list(metadata.class_names),
             "pretrained_cfg": {"tag": ""},  # not the tag of the weights that training started from
-            "regraft": _extra(description),
+            "regraft": {"version": metadata.version, "run": metadata.run, "temperature": metadata.temperature},
         },
         safe_serialization=True,
         data_config=_data_config(model.input_spec, model.eval_view),
     )
-    # safetensors makes its files readable for their owner only.
+    # safetensors makes its files readable by their owner only.
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)
-    (folder / "README.md").write_text(model_card(description), encoding="utf-8")
+    (folder / "README.md").write_text(model_card(metadata), encoding="utf-8")
 
 
 def runner(folder: Path) -> Runner:
@@ -60,9 +60,8 @@ def runner(folder: Path) -> Runner:
     return run
 
 
-def _timm_model(model: Classifier, description: ExportMetadata) -> Any:
-    """Returns the timm model with the trained weights."""
-    name = _timm_name(description)
+def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:
+    name = _timm_name(metadata)
     head = model.network.head
     if not isinstance(head, Linear):
         raise ValueError(
@@ -75,9 +74,8 @@ def _timm_model(model: Classifier, description: ExportMetadata) -> Any:
         options["img_size"] = spec.image_size
     converted: Any = timm.create_model(name, **options)
     classifier = converted.pretrained_cfg.get("classifier")
-    tensors = {
-        key.split(".", 2)[2]: tensor for key, tensor in model.network.backbone.state_dict().items()
-    }  # stages.<stage>.<timm's name>
+    # A backbone's names are stages.<stage>.<timm's name>.
+    tensors = {key.split(".", 2)[2]: tensor for key, tensor in model.network.backbone.state_dict().items()}
     tensors |= {f"{classifier}.{key}": tensor for key, tensor in head.classifier.state_dict().items()}
     try:
         converted.load_state_dict(tensors)
@@ -86,14 +84,14 @@ def _timm_model(model: Classifier, description: ExportMetadata) -> Any:
     return converted.eval()
 
 
-def _timm_name(description: ExportMetadata) -> str:
-    target, name = description.architecture["_target_"], str(description.architecture.get("name"))
+def _timm_name(metadata: ExportMetadata) -> str:
+    target, name = metadata.architecture["_target_"], str(metadata.architecture.get("name"))
     if target == _BUNDLED:
         return "tf_efficientnet_lite0"
     if target in _NAMED and timm.is_model(name.partition(".")[0]):
         return name.partition(".")[0]
     what = name if target in _NAMED else target
-    raise ValueError(f"format=hf: it takes timm's models, and torchvision's that timm has too; got {what}. {_ELSE}")
+    raise ValueError(f"format=hf: got {what}; allowed: timm's models, and torchvision's if timm has them too. {_ELSE}")
 
 
 def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
@@ -112,33 +110,28 @@ def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
     }
 
 
-def _extra(description: ExportMetadata) -> dict[str, Any]:
-    """Returns the fields that timm's config doesn't have."""
-    return {"version": description.version, "run": description.run, "temperature": description.temperature}
-
-
 _MAX_CLASSES = 50
 
 
-def model_card(description: ExportMetadata) -> str:
+def model_card(metadata: ExportMetadata) -> str:
     """Returns the model card, Markdown with the Hugging Face hub's metadata at the top."""
-    spec = description.input_spec
+    spec = metadata.input_spec
     head = ModelCardData(
         library_name="timm", pipeline_tag="image-classification", tags=["image-classification", "timm", "regraft"]
     ).to_yaml()
-    names = description.class_names
+    names = metadata.class_names
     more = f", and {len(names) - _MAX_CLASSES} more (config.json has them all)" if len(names) > _MAX_CLASSES else ""
     listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(description.metrics.items()))
+    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metadata.metrics.items()))
     measured = f"## Metrics\n\n| metric | value |\n|---|---|\n{metrics}\n\n" if metrics else ""
-    view = "resized to a square" if description.eval_view == "square" else "resized, and its central square cut out"
+    view = "resized to a square" if metadata.eval_view == "square" else "resized, and its central square cut out"
     return f"""---
 {head}
 ---
 
-# `{_in_code(description.run)}`
+# `{_in_code(metadata.run)}`
 
-An image classifier trained with Regraft {description.version}. {len(names)} classes: {listed}.
+An image classifier trained with Regraft {metadata.version}. {len(names)} classes: {listed}.
 
 {measured}## Use
 
@@ -147,10 +140,10 @@ An image classifier trained with Regraft {description.version}. {len(names)} cla
     model = timm.create_model("local-dir:PATH", pretrained=True).eval()
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     logits = model(transform(image)[None])
-    probabilities = (logits / {description.temperature:.6g}).softmax(1)
+    probabilities = (logits / {metadata.temperature:.6g}).softmax(1)
 
-A picture is {view}: {spec.image_size} x {spec.image_size} pixels, {spec.num_channels} channel(s), {spec.interpolation}.
-The class of each index stands in `config.json` under `label_names`.
+An image is {view}: {spec.image_size} x {spec.image_size} pixels, {spec.num_channels} channel(s), {spec.interpolation}.
+The class of each index is in `config.json` under `label_names`.
 """
 
 

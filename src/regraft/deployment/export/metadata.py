@@ -18,13 +18,11 @@ class ExportMetadata:
 
     Attributes:
         architecture: the plain config that builds the backbone, without weights.
-        input_spec: the network's input, mean and std included.
-        eval_view: how an image of any size becomes that input.
-        class_names: by class index.
+        input_spec: mean and std included.
         temperature: divisor of the logits before the softmax.
         version: of Regraft.
-        run: the run's experiment and folder, for the reader.
-        metrics: the run's final ones; empty if it has none.
+        run: the run's experiment and folder.
+        metrics: of the run's test; empty if it has no results.
     """
 
     architecture: Mapping[str, Any]
@@ -36,8 +34,8 @@ class ExportMetadata:
     run: str
     metrics: Mapping[str, float]
 
-    def metadata(self) -> dict[str, str]:
-        """Returns the metadata with values as JSON; the names are those in a run's `model.safetensors`."""
+    def as_json(self) -> dict[str, str]:
+        """Returns each field as JSON, under the names of a run's `model.safetensors`."""
         fields = {
             "layout": LAYOUT,
             "architecture": dict(self.architecture),
@@ -53,17 +51,17 @@ class ExportMetadata:
 
 
 def require_distinct(class_names: Sequence[str]) -> None:
-    """Checks that class names are different labels for a reader of the file.
+    """Checks that readers of the file can tell the class names apart.
 
     Raises:
-        ValueError: two of them differ only in white space or in their Unicode form, or one is blank.
+        ValueError: two names differ only in white space or in their Unicode form, or one is blank.
     """
     seen: dict[str, int] = {}
     clashes = []
     for index, name in enumerate(class_names):
         label = " ".join(unicodedata.normalize("NFKC", name).split())
         if not label:
-            raise ValueError(f"class_names: class {index} is called {name!r}, which is blank. {_FIX}")
+            raise ValueError(f"class_names: the name of class {index} is blank, {name!r}. {_FIX}")
         if label in seen:
             clashes.append(f"{seen[label]} ({class_names[seen[label]]!r}) and {index} ({name!r})")
         seen.setdefault(label, index)
@@ -74,4 +72,4 @@ def require_distinct(class_names: Sequence[str]) -> None:
         )
 
 
-_FIX = "Fix: class_names=[...] gives each class a name of its own, in their order."
+_FIX = "Fix: class_names=[...] names all classes, in their order."

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.export.program import IMAGES, LOGITS, PICTURES, PROBABILITIES, Runner, deployed_program
+from regraft.deployment.export.program import IMAGES, LOGITS, PROBABILITIES, Runner, deployed_program
 
 _MAX_BYTES = 2**31 - 1
 _QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
 def require_onnx() -> None:
-    """Raises an error if a package that the export needs isn't installed."""
+    """Checks that the packages of the export are installed."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -28,15 +28,10 @@ def require_onnx() -> None:
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
-    """Returns the file's content.
+    """Returns the content of the file of a model on the CPU; its outputs are `logits` and `probabilities`.
 
-    Its input is `images`, (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing
-    `pictures`, (batch, height, width, 3), uint8, RGB, of any size. Its outputs are `logits` and `probabilities`.
-
-    Args:
-        model: on the CPU.
-        metadata: stored in the file.
-        preprocessing: whether the file includes the preprocessing.
+    Its input is `images`: (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing
+    (batch, height, width, 3), uint8, RGB, of any size.
 
     Raises:
         ValueError: the network can't be exported, or is too large for one file.
@@ -50,7 +45,7 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
                 program,
                 dynamo=True,
                 verbose=False,
-                input_names=[PICTURES if preprocessing else IMAGES],
+                input_names=[IMAGES],
                 output_names=[LOGITS, PROBABILITIES],
             )
             assert exported is not None, "torch returns the program if no path is given"

@@ -13,15 +13,10 @@ HUB_FILES = {"README.md", "config.json", "model.safetensors"}
 
 
 def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
-    """Checks that the path is free, or may be overwritten.
-
-    Args:
-        path: the file or folder to write.
-        overwrite: whether it may replace an earlier export.
-        is_folder: whether a folder will be written.
+    """Checks that a file, or a folder, can be written at the path.
 
     Raises:
-        FileExistsError: it isn't free; a folder with anything but an earlier export is never replaced.
+        FileExistsError: there is something already; a folder with other files than an export's is never replaced.
     """
     if path.is_dir() and not {entry.name for entry in path.iterdir()} <= HUB_FILES:
         raise FileExistsError(f"output: {path} is a folder with other files in it. Fix: another output=.")
@@ -32,11 +27,7 @@ def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> Non
 
 
 def make_folder(path: Path) -> None:
-    """Creates the folder of an export, if it doesn't exist.
-
-    Raises:
-        ValueError: it can't be written.
-    """
+    """Creates a folder, if it doesn't exist, and checks that files can be written into it."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=path):
@@ -49,15 +40,7 @@ def make_folder(path: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Gives a temporary folder, which replaces `path` at the end of the block; after an error it is removed.
-
-    Args:
-        path: the folder to write.
-        overwrite: whether it may replace an earlier export; checked again at the end.
-
-    Raises:
-        FileExistsError: the path isn't free.
-    """
+    """Gives a temporary folder, which replaces `path` at the end of the block; after an error it is removed."""
     temporary = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
     temporary.mkdir()
     try:

@@ -22,12 +22,7 @@ _LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as in Pillow
 
 
 class Preprocessing(nn.Module):
-    """Maps images of any size to the network's normalised input.
-
-    Args:
-        spec: the network's input, mean and std included.
-        eval_view: how an image is resized to it.
-    """
+    """Maps images of any size to the network's normalised input, resized as `eval_view` says."""
 
     def __init__(self, spec: InputSpec, eval_view: EvalView) -> None:
         super().__init__()
@@ -39,17 +34,17 @@ class Preprocessing(nn.Module):
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Returns the network's input, (batch, num_channels, image_size, image_size), float32.
 
         Args:
-            pictures: (batch, height, width, 3), uint8, RGB.
+            images: (batch, height, width, 3), uint8, RGB.
         """
-        images = pictures.permute(0, 3, 1, 2).to(torch.float64)
+        sides = [torch.scalar_tensor(side, dtype=torch.float64) for side in (images.shape[1], images.shape[2])]
+        images = images.permute(0, 3, 1, 2).to(torch.float64)
         if self._spec.num_channels == 1:
             red, green, blue = (images[:, index : index + 1] * part for index, part in enumerate(_LUMINANCE))
             images = torch.floor((red + green + blue + 2**15) / 2**16)
-        sides = [torch.scalar_tensor(side, dtype=torch.float64) for side in (pictures.shape[1], pictures.shape[2])]
         # Width first, as torch does: the result of each pass is rounded.
         for axis in (1, 0):
             images = images.transpose(2, 3) if axis == 0 else images
@@ -57,7 +52,7 @@ class Preprocessing(nn.Module):
         return torch.addcmul(self.shift, images.transpose(2, 3).to(torch.float32), self.scale)  # type: ignore[arg-type]
 
     def _resized_side(self, side: Tensor, sides: list[Tensor]) -> Tensor:
-        """Returns the length of a side after resizing, before the crop."""
+        """Returns the length of a side after resizing, before the crop, 0-dimensional, float64."""
         if self._is_square:
             return torch.scalar_tensor(self._spec.image_size, dtype=torch.float64)
         shorter = round(self._spec.image_size / self._spec.crop_fraction)
@@ -79,13 +74,7 @@ class Preprocessing(nn.Module):
 
 
 class _Weights:
-    """The weights of each pixel in each pixel of the resized axis, antialiased.
-
-    Args:
-        size: pixels of the axis, 0-dimensional, float64.
-        new_size: pixels after resizing, 0-dimensional, float64.
-        interpolation: `bilinear` or `bicubic`.
-    """
+    """The weights of each pixel of an axis in each pixel of the resized axis, antialiased; bilinear or bicubic."""
 
     def __init__(self, size: Tensor, new_size: Tensor, interpolation: str) -> None:
         self._size, self._new_size = size, new_size
@@ -137,20 +126,13 @@ def _cubic(distance: Tensor) -> Tensor:
     return torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros((), dtype=torch.float64)))
 
 
-IMAGES, PICTURES = "images", "pictures"
-LOGITS, PROBABILITIES = "logits", "probabilities"
+IMAGES, LOGITS, PROBABILITIES = "images", "logits", "probabilities"
 Runner = Callable[[Tensor], Tensor]
 """Maps an exported file's input to logits, (batch, num_classes), float32."""
 
 
 class DeployedModule(nn.Module):
-    """The module that is exported.
-
-    Args:
-        network: maps normalised images to logits.
-        preprocessing: maps images of any size to normalised ones; None if the input is normalised already.
-        temperature: divisor of the logits before the softmax.
-    """
+    """The module that is exported; without preprocessing, its input is normalised already."""
 
     def __init__(self, network: nn.Module, preprocessing: nn.Module | None, temperature: float) -> None:
         super().__init__()
@@ -170,18 +152,14 @@ class DeployedModule(nn.Module):
 
 
 def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:
-    """Returns the exported program of a model, for batches, and with preprocessing images, of any size.
-
-    Args:
-        model: in eval mode, on the CPU.
-        preprocessing: whether the program includes the preprocessing.
+    """Returns the exported program of a model on the CPU, for batches and, with preprocessing, images of any size.
 
     Raises:
         ValueError: torch can't export this network.
     """
     spec = model.input_spec
-    before = Preprocessing(spec, model.eval_view) if preprocessing else None
-    module = DeployedModule(model.network, before, model.temperature).eval()
+    first = Preprocessing(spec, model.eval_view) if preprocessing else None
+    module = DeployedModule(model.network, first, model.temperature).eval()
     # Sizes 0 and 1 would become constants, and equal sizes would become one dimension.
     if preprocessing:
         example = torch.zeros(2, spec.image_size + 3, spec.image_size + 8, 3, dtype=torch.uint8)
@@ -193,11 +171,8 @@ def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgr
         with torch.no_grad():
             return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # tracing an arbitrary network may raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
-            f"format: torch.export can't trace this network ({_first_line(error)}). "
+            f"format: torch.export can't trace this network ({reason[:300]}). "
             "Fix: format=safetensors keeps its weights."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -16,6 +16,7 @@ from regraft.data.from_config import build_unread_datamodule
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.sources.folder import EXTENSIONS
+from regraft.data.sources.folder_scan import scan_images
 from regraft.data.splits import Part
 from regraft.deployment.classifier import Classifier
 from regraft.runs.checkpoint import Checkpoint
@@ -31,18 +32,17 @@ class SampleImages:
 
     Attributes:
         what: a name for them, such as `test images`.
-        num: number of images.
-        picture: gives an image by its index, (channels, height, width), uint8.
+        read: gives an image by its index, (channels, height, width), uint8.
         labels: (num,), int64, class indices; None if they aren't known.
     """
 
     what: str
     num: int
-    picture: Callable[[int], Tensor]
+    read: Callable[[int], Tensor]
     labels: Tensor | None = None
 
     def __iter__(self) -> Iterator[Tensor]:
-        return map(self.picture, range(self.num))
+        return map(self.read, range(self.num))
 
     def spread(self, num: int) -> "SampleImages":
         """Returns at most `num` of them, evenly spread, as data sets are often sorted by class."""
@@ -50,16 +50,11 @@ class SampleImages:
             return self
         indices = torch.linspace(0, self.num - 1, num).round().to(torch.int64)
         labels = None if self.labels is None else self.labels[indices]
-        return SampleImages(self.what, num, lambda index: self.picture(int(indices[index])), labels)
+        return SampleImages(self.what, num, lambda index: self.read(int(indices[index])), labels)
 
 
-def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> SampleImages:
-    """Returns the images of a folder, else the run's own of test or validation, else generated ones, which it says.
-
-    Args:
-        checkpoint: the run's.
-        model: that it holds.
-        folder: of images; None for the run's own.
+def sample_images(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> SampleImages:
+    """Returns a folder's images, or the run's test or validation images; without its data generated ones, and logs it.
 
     Raises:
         ValueError: the folder holds no image.
@@ -87,57 +82,44 @@ def pictures_of(checkpoint: Checkpoint, model: Classifier, folder: Path | None) 
 
 
 def of_split(split: str, part: Part, num_channels: int, least_side: int | None) -> SampleImages:
-    """Returns the images of a run's split.
+    """Returns the images of a run's split."""
 
-    Args:
-        split: its name.
-        part: its samples.
-        num_channels: of the model's input.
-        least_side: pixels that an image's shorter side must keep; None for all.
-    """
-
-    def picture(index: int) -> Tensor:
-        place = int(part.indices[index])
+    def read(number: int) -> Tensor:
+        index = int(part.indices[number])
         if isinstance(part.samples, FileImages):
-            return decode_image(part.samples.path(place), num_channels, least_side=least_side)
+            return decode_image(part.samples.path(index), num_channels, least_side=least_side)
         assert isinstance(part.samples, ArrayImages)
-        return _gray(part.samples.pixels[place]) if num_channels == 1 else part.samples.pixels[place]
+        return _with_channels(part.samples.pixels[index], num_channels)
 
-    return SampleImages(f"{split} images", len(part), picture, part.labels)
+    return SampleImages(f"{split} images", len(part), read, part.labels)
 
 
 def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least_side: int | None) -> SampleImages:
-    """Returns the images in a folder, at any depth; labelled if each lies in a folder called like a class.
-
-    Args:
-        folder: an existing one.
-        class_names: by class index.
-        num_channels: of the model's input.
-        least_side: pixels that an image's shorter side must keep; None for all.
+    """Returns the images in a folder, at any depth; labelled if each lies in a folder named after a class.
 
     Raises:
         ValueError: it has no image.
     """
-    paths = sorted(path for path in folder.rglob("*") if _is_image(path.relative_to(folder)) and path.is_file())
+    paths = [folder / path for path in scan_images(folder, EXTENSIONS)[0] if (folder / path).is_file()]
     if not paths:
         raise ValueError(f"images: no image in folder {folder}. Image extensions: {', '.join(sorted(EXTENSIONS))}.")
-    places = {name: index for index, name in enumerate(class_names)}
-    found = [places.get(path.parent.name) for path in paths]
+    indices = {name: index for index, name in enumerate(class_names)}
+    found = [indices.get(path.parent.name) for path in paths]
     labels = None if None in found else torch.tensor(found)
 
-    def picture(index: int) -> Tensor:
+    def read(index: int) -> Tensor:
         try:
             return decode_image(paths[index], num_channels, least_side=least_side)
         except ConfigError as error:
             raise error.about("images") from error
 
-    return SampleImages("images of yours", len(paths), picture, labels)
+    return SampleImages("images of yours", len(paths), read, labels)
 
 
 def generated(num_channels: int) -> SampleImages:
     """Returns images similar to photos, with smooth colours, edges and noise, in several sizes; always the same."""
 
-    def picture(index: int) -> Tensor:
+    def read(index: int) -> Tensor:
         random = np.random.default_rng(derive_seed(0, "export", index))
         height, width = random.integers(160, 480, 2)
         coarse = random.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -145,19 +127,13 @@ def generated(num_channels: int) -> SampleImages:
         pixels = smooth + random.normal(0, 8, smooth.shape)
         top, left = random.integers(0, 100, 2)
         pixels[top : top + 60, left : left + 60] = random.integers(0, 256, 3)
-        image = torch.from_numpy(pixels.clip(0, 255).astype(np.uint8)).permute(2, 0, 1)
-        return _gray(image) if num_channels == 1 else image
+        return _with_channels(torch.from_numpy(pixels.clip(0, 255).astype(np.uint8)).permute(2, 0, 1), num_channels)
 
-    return SampleImages("generated images", _NUM_MADE, picture)
-
-
-def _gray(picture: Tensor) -> Tensor:
-    """Returns the luminance of an image, as decoding a file does."""
-    if picture.shape[0] == 1:
-        return picture
-    return torch.from_numpy(np.array(Image.fromarray(picture.permute(1, 2, 0).numpy()).convert("L")))[None]
+    return SampleImages("generated images", _NUM_MADE, read)
 
 
-def _is_image(path: Path) -> bool:
-    is_hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower().removeprefix(".") in EXTENSIONS and not is_hidden
+def _with_channels(image: Tensor, num_channels: int) -> Tensor:
+    """Returns an image, for a model of one channel its luminance, computed as in decoding a file."""
+    if num_channels == 3 or image.shape[0] == 1:
+        return image
+    return torch.from_numpy(np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L")))[None]

@@ -11,12 +11,10 @@ from regraft.deployment.export.program import Runner, deployed_program
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
-    """Returns the content of a file whose program gives logits and probabilities.
+    """Returns the content of the file of a model on the CPU; its program gives logits and probabilities.
 
     Args:
-        model: on the CPU.
-        metadata: each a file of its own inside, for the `extra_files` of `torch.export.load`.
-        preprocessing: whether the program includes the preprocessing.
+        metadata: becomes files of the archive, for the `extra_files` of `torch.export.load`.
 
     Raises:
         ValueError: torch can't export this network.

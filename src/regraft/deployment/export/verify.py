@@ -20,12 +20,7 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class OutputComparison:
-    """The logits of a model and of a file on the same images.
-
-    Attributes:
-        model: (num_images, num_classes), float32.
-        file: (num_images, num_classes), float32.
-    """
+    """The logits of a model and of a file on the same images, (num_images, num_classes) each, float32."""
 
     model: Tensor
     file: Tensor
@@ -46,22 +41,21 @@ class OutputComparison:
         return model, file
 
 
-def compare(model: Classifier, run: Runner, pictures: Iterable[Tensor], *, preprocessing: bool) -> OutputComparison:
-    """Returns the logits of a model and of a file.
+def compare(model: Classifier, run: Runner, images: Iterable[Tensor], *, preprocessing: bool) -> OutputComparison:
+    """Returns the logits of a model on the CPU and of a file.
 
     Args:
-        model: on the CPU.
         run: runs the file.
-        pictures: at least one, (channels, height, width), uint8, with 1 channel, or 3 if the model has 3.
+        images: at least one, (channels, height, width), uint8, with 1 channel, or 3 if the model has 3.
         preprocessing: whether the file includes the preprocessing.
     """
     expected, found = [], []
-    remaining = iter(pictures)
+    remaining = iter(images)
     while batch := list(islice(remaining, _BATCH)):
-        views = torch.stack([model.view(picture) for picture in batch])
+        views = torch.stack([model.view(image) for image in batch])
         expected.append(model.logits(views))
         if preprocessing:  # the images have different sizes
-            found += [run(picture.expand(3, -1, -1).permute(1, 2, 0)[None].contiguous()) for picture in batch]
+            found += [run(image.expand(3, -1, -1).permute(1, 2, 0)[None].contiguous()) for image in batch]
         else:
             found.append(run(normalise(views, model.input_spec)))
     return OutputComparison(torch.cat(expected), torch.cat(found))

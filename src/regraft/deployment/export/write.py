@@ -13,44 +13,41 @@ from regraft.deployment.export import hf_hub, onnx, safetensors, torch_export
 from regraft.deployment.export.metadata import ExportMetadata, require_distinct
 from regraft.deployment.export.options import ExportOptions
 from regraft.deployment.export.output_path import require_free, whole_folder
-from regraft.deployment.export.program import Runner
-from regraft.deployment.export.sample_images import SampleImages, pictures_of
+from regraft.deployment.export.sample_images import SampleImages, sample_images
 from regraft.deployment.export.verify import OutputComparison, compare, require_equal
 from regraft.deployment.load import model_of
-from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.checkpoint import read
 
-_NUM_CHECKED = 32
+_NUM_VERIFIED = 32
 _NUM_MEASURED = 1_000
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written, and how near it is to the model.
+    """What was written, and how close it is to the model.
 
     Attributes:
         target: the file or folder.
-        answers: logits of the model and of the file in float32.
-        measured: logits of the model and of the quantised file; None if it isn't quantised.
-        pictures: that the logits are of, or that evenly spread ones were taken from.
+        comparison: with the file in float32.
+        quantised: with the quantised file; None if it isn't quantised.
+        images: the comparisons used some of them, evenly spread.
     """
 
     target: Path
-    answers: OutputComparison
-    measured: OutputComparison | None
-    pictures: SampleImages
+    comparison: OutputComparison
+    quantised: OutputComparison | None
+    images: SampleImages
 
 
 def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Exported:
-    """Exports a model.
+    """Exports a model to a file or folder, whose parent folder exists.
 
     Args:
-        options: which model, and how.
-        target: the file or folder to be; its folder exists.
         trust: further modules whose classes the checkpoint may name.
 
     Raises:
         FileExistsError: something else has come to the target in the meantime.
-        ValueError: the class names don't fit, or the file's logits aren't the model's.
+        ValueError: the class names don't fit, or the file's logits differ from the model's.
     """
     if options.format == "onnx":
         onnx.require_onnx()
@@ -60,17 +57,9 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
         raise ValueError(f"class_names: got {len(names)}; the run has {len(checkpoint.class_names)} classes.")
     require_distinct(names)
     model = model_of(checkpoint, device=torch.device("cpu"))
-    pictures = pictures_of(checkpoint, model, options.images)
-    description = _description(checkpoint, model, names, options)
-    answers, measured = _write(options, target, model, description, pictures)
-    return Exported(target, answers, measured, pictures)
-
-
-def _description(
-    checkpoint: Checkpoint, model: Classifier, names: tuple[str, ...], options: ExportOptions
-) -> ExportMetadata:
+    images = sample_images(checkpoint, model, options.images)
     run = options.run
-    return ExportMetadata(
+    metadata = ExportMetadata(
         architecture=checkpoint.architecture,
         input_spec=model.input_spec,
         eval_view=model.eval_view,
@@ -80,48 +69,40 @@ def _description(
         run=checkpoint.path.stem if run is None else f"{run.path.parent.name}/{run.path.name}",
         metrics=run.metrics if run is not None and run.has_results else {},
     )
+    write = _write_folder if options.format == "hf" else _write_file
+    return write(options, target, model, metadata, images)
 
 
-def _write(
-    options: ExportOptions, target: Path, model: Classifier, description: ExportMetadata, pictures: SampleImages
-) -> tuple[OutputComparison, OutputComparison | None]:
-    """Writes the file or folder, unless it differs from the model.
+def _write_folder(
+    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages
+) -> Exported:
+    with whole_folder(target, overwrite=options.overwrite) as folder:
+        hf_hub.write(model, metadata, folder)
+        comparison = compare(model, hf_hub.runner(folder), images.spread(_NUM_VERIFIED), preprocessing=False)
+        require_equal(comparison)
+    return Exported(target, comparison, None, images)
 
-    Returns:
-        What model and file said of some pictures; and of more of them model and quantised file, if it is one.
-    """
-    checked = pictures.spread(_NUM_CHECKED)
-    if options.format == "hf":
-        with whole_folder(target, overwrite=options.overwrite) as folder:
-            hf_hub.write(model, description, folder)
-            return _verified(model, hf_hub.runner(folder), checked), None
-    content, run = _converted(options, model, description.metadata())
-    answers, measured = _verified(model, run, checked, preprocessing=options.preprocessing), None
+
+def _write_file(
+    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages
+) -> Exported:
+    preprocessing, fields = options.preprocessing, metadata.as_json()
+    if options.format == "safetensors":
+        content = safetensors.to_bytes(model.network, fields)
+        run = safetensors.runner(content, model.network)
+    else:
+        module: Any = onnx if options.format == "onnx" else torch_export
+        content = module.to_bytes(model, fields, preprocessing=preprocessing)
+        run = module.runner(content)
+    comparison, quantised = compare(model, run, images.spread(_NUM_VERIFIED), preprocessing=preprocessing), None
+    require_equal(comparison)
     if options.quantize is not None:
         content = onnx.quantised(content)
-        more = pictures.spread(_NUM_MEASURED)
-        measured = compare(model, onnx.runner(content), more, preprocessing=options.preprocessing)
-    require_free(target, overwrite=options.overwrite)  # again: it took its time
+        more = images.spread(_NUM_MEASURED)
+        quantised = compare(model, onnx.runner(content), more, preprocessing=preprocessing)
+    require_free(target, overwrite=options.overwrite)  # again, as the conversion takes a while
     try:
         write_atomically(target, content)
     except OSError as error:
         raise OSError(f"output: can't write {target} ({error.strerror}). Fix: another output=.") from error
-    return answers, measured
-
-
-def _verified(
-    model: Classifier, run: Runner, pictures: SampleImages, *, preprocessing: bool = False
-) -> OutputComparison:
-    answers = compare(model, run, pictures, preprocessing=preprocessing)
-    require_equal(answers)
-    return answers
-
-
-def _converted(options: ExportOptions, model: Classifier, metadata: dict[str, str]) -> tuple[bytes, Runner]:
-    """Returns the file's content, in float32, and what runs it."""
-    if options.format == "safetensors":
-        content = safetensors.to_bytes(model.network, metadata)
-        return content, safetensors.runner(content, model.network)
-    module: Any = onnx if options.format == "onnx" else torch_export
-    content = module.to_bytes(model, metadata, preprocessing=options.preprocessing)
-    return content, module.runner(content)
+    return Exported(target, comparison, quantised, images)

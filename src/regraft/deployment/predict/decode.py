@@ -1,4 +1,4 @@
-"""Decodes an image, from a file or in memory, to pixels; errors say in a few words what is wrong with it."""
+"""Decodes an image, from a file or in memory, to pixels; errors are short reasons without the file's name."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ from regraft.data.images.file_reading.problems import described
 from regraft.data.sources.folder_scan import why_closed
 from regraft.deployment.predict.inputs import expanded
 
-Picture = Path | Image.Image | np.ndarray | Tensor
+ImageLike = Path | Image.Image | np.ndarray | Tensor
 
 _MAX_BYTES = 2**31
 """Of a file: more than any image needs that can be decoded, and a bound on what is read into memory."""
@@ -27,15 +27,15 @@ _MAX_BYTES = 2**31
 # Larger images are decoded one at a time, as one in each thread might not fit into memory.
 _LARGE_PIXELS = 2**25
 _one_large = threading.Lock()
-# An opened image that hasn't been read yet is read when it is copied, which threads can't do at once.
+# PIL reads an opened file when the image is copied, which threads can't do at once.
 _one_lazy = threading.Lock()
 
 
-def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> Tensor:
+def read_pixels(image: ImageLike, num_channels: int, least_side: int | None) -> Tensor:
     """Returns an image's pixels, (channels, height, width), uint8.
 
     Args:
-        picture: a path, or an image in memory that `require_picture` accepts.
+        image: a path, or an image in memory that `require_image` accepts.
         num_channels: of a file's pixels, 1 or 3.
         least_side: pixels that the shorter side of a file's image must keep; None for all.
 
@@ -43,18 +43,18 @@ def read_pixels(picture: Picture, num_channels: int, least_side: int | None) -> 
         ValueError: it can't be read or decoded; the reason is short and doesn't name the file.
         MemoryError: there is no memory for it.
     """
-    if isinstance(picture, Path):
-        return _of_file(picture, num_channels, least_side)
-    if isinstance(picture, Image.Image):
-        return _of_picture(picture, num_channels)
-    if isinstance(picture, np.ndarray):
+    if isinstance(image, Path):
+        return _of_file(image, num_channels, least_side)
+    if isinstance(image, Image.Image):
+        return _of_pil(image, num_channels)
+    if isinstance(image, np.ndarray):
         # A copy, as torch needs writable memory and no negative strides.
-        pixels = torch.from_numpy(picture.copy())
+        pixels = torch.from_numpy(image.copy())
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    return picture.cpu()
+    return image.cpu()
 
 
-def content_digest(path: Path) -> bytes:
+def hash_of_file(path: Path) -> bytes:
     """Returns the hash of a file's content, the key of its stored features.
 
     Raises:
@@ -67,65 +67,57 @@ def content_digest(path: Path) -> bytes:
         raise ValueError(described("unreadable", error.strerror or str(error))) from error
 
 
-def require_picture(picture: object) -> Picture:
+def require_image(image: object) -> ImageLike:
     """Returns the image, with a path as a Path.
 
     Raises:
         ValueError: it isn't a path, PIL image, uint8 array (height, width, 3) or uint8 tensor (3, height, width).
     """
-    if isinstance(picture, str | os.PathLike):
-        return Path(expanded(os.fsdecode(picture)))
-    if isinstance(picture, Image.Image):
-        return picture
-    if isinstance(picture, np.ndarray):
-        is_right = picture.dtype == np.uint8 and (
-            picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3))
-        )
-        what = f"an array of {picture.dtype}, {picture.shape}"
-    elif isinstance(picture, Tensor):
-        is_right = picture.dtype == torch.uint8 and picture.ndim == 3 and picture.shape[0] in (1, 3)
-        what = f"a tensor of {picture.dtype}, {tuple(picture.shape)}"
-    else:
-        is_right, what = False, repr(type(picture).__name__)
-    if not is_right:
-        raise ValueError(
-            f"images: got {what}; allowed: a path, a PIL image, a uint8 array of shape (height, width, 3), a uint8 "
-            f"tensor of shape (3, height, width), or several of them."
-        )
-    return picture  # type: ignore[return-value]
+    if isinstance(image, str | os.PathLike):
+        return Path(expanded(os.fsdecode(image)))
+    if isinstance(image, Image.Image):
+        return image
+    what = repr(type(image).__name__)
+    if isinstance(image, np.ndarray):
+        if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
+            return image
+        what = f"an array of {image.dtype}, {image.shape}"
+    elif isinstance(image, Tensor):
+        if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] in (1, 3):
+            return image
+        what = f"a tensor of {image.dtype}, {tuple(image.shape)}"
+    raise ValueError(
+        f"images: got {what}; allowed: a path, a PIL image, a uint8 array of shape (height, width, 3), a uint8 "
+        f"tensor of shape (3, height, width), or several of them."
+    )
 
 
 @contextmanager
-def alone_if_large(picture: Picture, least_side: int | None) -> Iterator[None]:
-    """Waits inside the block's start until no other large image is in memory, if this one is large.
-
-    Args:
-        picture: the image that is decoded inside the block.
-        least_side: pixels that its shorter side must keep; None for all.
-    """
-    with _one_large if _num_pixels(picture, least_side) > _LARGE_PIXELS else nullcontext():
+def alone_if_large(image: ImageLike, least_side: int | None) -> Iterator[None]:
+    """Waits until no other large image is being decoded, if decoding this one takes many pixels."""
+    with _one_large if _num_pixels(image, least_side) > _LARGE_PIXELS else nullcontext():
         yield
 
 
-def _num_pixels(picture: Picture, least_side: int | None) -> int:
+def _num_pixels(image: ImageLike, least_side: int | None) -> int:
     """Returns how many pixels decoding takes; 0 for an image in memory, or one that can't be read."""
-    if isinstance(picture, Image.Image):
-        return picture.width * picture.height
-    if not isinstance(picture, Path):  # it is in memory as it is
+    if isinstance(image, Image.Image):
+        return image.width * image.height
+    if not isinstance(image, Path):
         return 0
     try:
-        _require_readable(picture)
-        width, height = decoded_size(picture, least_side)
+        _require_readable(image)
+        width, height = decoded_size(image, least_side)
     except ValueError:
         return 0
     return width * height
 
 
-def _of_picture(picture: Image.Image, num_channels: int) -> Tensor:
+def _of_pil(image: Image.Image, num_channels: int) -> Tensor:
     try:
         with _one_lazy:
-            copy = picture.copy()
-        copy.format = picture.format  # it decides what 16-bit pixels mean
+            copy = image.copy()
+        copy.format = image.format  # it decides what 16-bit pixels mean
         return pixels_of(copy, num_channels)
     # Pillow's plugins raise nearly anything on broken bytes, which may be read only now.
     except Exception as error:
@@ -140,11 +132,10 @@ def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
         if isinstance(error.__cause__, MemoryError):  # not a fault of the image
             raise error.__cause__ from error
         facts, detail = read_facts(str(path))
-        problem = facts["problem"].item().decode()
         # The file may have changed since, or have a fault that `read_facts` doesn't look for.
-        raise ValueError(
-            described(problem, detail) if problem else described("undecodable", str(error.__cause__))
-        ) from error
+        problem = facts["problem"].item().decode()
+        reason = described(problem, detail) if problem else described("undecodable", str(error.__cause__))
+        raise ValueError(reason) from error
 
 
 def _require_readable(path: Path) -> None:

@@ -29,18 +29,14 @@ def model_and_features(
     settings: Mapping[str, Any],
     tta: str,
 ) -> tuple[Classifier, FeatureLookup | None]:
-    """Returns the classifier of a run, and the stored features of image files; None if nothing is stored.
+    """Returns the classifier of a run, see `trained_model`, and the stored features of image files, if any.
 
     Args:
-        path: a run's folder or a checkpoint's file.
-        trust: further modules whose classes the config may name.
-        device: None for the accelerator of this machine, or the CPU.
         settings: `cache` (auto, on, off) and `dir`, of the prediction.
         tta: features are stored for `none` only.
 
     Raises:
-        FileNotFoundError: there is no such checkpoint.
-        ValueError: it can't be used; or `cache` is on and features can't be stored.
+        ValueError: `cache` is on and features can't be stored.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
     model = model_of(checkpoint, device)
@@ -55,16 +51,14 @@ def model_and_features(
 def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, Any], tta: str) -> FeatureLookup | str:
     """Returns the stored features, or a sentence on why there are none."""
     config = checkpoint.config
-    if "features" not in config:
-        return "the run is of a version that stored none."
     given = {"cache": settings["cache"]} | ({} if settings["dir"] is None else {"dir": settings["dir"]})
     own: FeatureSettings = factory(config["features"] | given, "features")()
     if own.cache == "off":
         return "features.cache=off."
     if tta != "none":
-        return f"only what tta=none sees of a picture is stored; got tta={tta}."
+        return f"only the view of tta=none is stored; got tta={tta}."
     if checkpoint.eval_view == "square":
-        return "the run saw no photos, but images of one size; use features.cache=auto."
+        return "the run was trained on images of one size, not on photos; use features.cache=auto."
     if own.dtype != "float32" or own.precision == "bfloat16":
         key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"
         return f"the run's features.{key} is coarser than what a prediction takes; use features.cache=auto."

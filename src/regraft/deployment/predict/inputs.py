@@ -18,22 +18,17 @@ _CHUNK_BYTES = 65_536
 _MAX_LINE_BYTES = 2**20
 _MAX_NAMED = 3
 _UTF8_MARK, _UTF16_MARKS = b"\xef\xbb\xbf", (b"\xff\xfe", b"\xfe\xff")
-_PASSED_OVER = {
-    "other": "{} no image by extension",
+_SKIPPED = {
+    "other": "{} with another extension",
     "hidden": "{} hidden",
-    "special": "{} no plain file",
-    "loop": "{} a folder that has been looked into already",
+    "special": "{} not a regular file",
+    "loop": "{} visited already",
 }
 
 
 @dataclass(frozen=True)
 class NamedPath:
-    """The path of an image.
-
-    Attributes:
-        name: the path as given or found, for the prediction.
-        path: the path to open.
-    """
+    """The path of an image: as given or found, and as it is opened."""
 
     name: str
     path: Path
@@ -44,12 +39,12 @@ class Inputs:
     """The images to predict.
 
     Attributes:
-        pictures: their paths; from stdin, as they are read.
-        num: how many there are; None if it isn't known before the end.
+        images: their paths; from stdin, as they are read.
+        num: how many there are; None if that isn't known before the end.
         notes: sentences on what was skipped.
     """
 
-    pictures: Iterable[NamedPath]
+    images: Iterable[NamedPath]
     num: int | None
     notes: tuple[str, ...] = ()
 
@@ -64,7 +59,7 @@ def find_inputs(text: str) -> Inputs:
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        ValueError: there is no image, or it is a URL.
+        ValueError: there is no image, or it can't be read.
     """
     if text == STDIN:
         return Inputs(_from_stdin(), None)
@@ -92,29 +87,26 @@ def expanded(path: str) -> str:
     return path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111
 
 
-def _inputs(pictures: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
-    return Inputs(pictures, len(pictures), tuple(notes))
+def _inputs(images: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
+    return Inputs(images, len(images), tuple(notes))
 
 
 def _of_folder(folder: Path) -> Inputs:
-    """Returns the images below a folder."""
     paths, found = scan_images(folder, EXTENSIONS)
     faults = [f"input: {fault.sentence}" for fault in found.faults]
     apart = [
         f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])})"
-        for kind, wording in _PASSED_OVER.items()
+        for kind, wording in _SKIPPED.items()
         if found.apart[kind]
     ]
+    if not paths and faults:
+        raise ValueError(" ".join(faults))
     if not paths:
         there = f"; it holds {', '.join(apart)}" if apart else ", which is empty"
         extensions = ", ".join(sorted(EXTENSIONS))
-        raise ValueError(
-            " ".join(
-                faults or [f"input: no image in folder {readable(str(folder))}{there}. Image extensions: {extensions}."]
-            )
-        )
-    passed = [f"Passed over in {readable(str(folder))}: {', '.join(apart)}."] if apart else []
-    return _inputs([NamedPath(str(folder / path), folder / path) for path in paths], [*faults, *passed])
+        raise ValueError(f"input: no image in folder {readable(str(folder))}{there}. Image extensions: {extensions}.")
+    skipped = [f"Skipped in {readable(str(folder))}: {', '.join(apart)}."] if apart else []
+    return _inputs([NamedPath(str(folder / path), folder / path) for path in paths], [*faults, *skipped])
 
 
 def _of_glob(pattern: str) -> Inputs:
@@ -129,32 +121,34 @@ def _of_glob(pattern: str) -> Inputs:
     fix = "give the folder itself, or a glob that ends in /**/*.jpg"
     if not files:
         raise ValueError(f"input: {matched} and no file. Fix: {fix}.")
-    note = f"Passed over: {matched}, which aren't looked into; {fix}."
+    note = f"Skipped: {matched}, which aren't searched; {fix}."
     return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
 
 
-def _of_list(place: Path) -> Inputs:
+def _of_list(path: Path) -> Inputs:
     """Returns the images that a file lists.
 
     Raises:
         ValueError: it isn't a list or is empty, or its paths seem to be relative to the current folder.
     """
-    if not place.is_file():
-        raise ValueError(f"input: {readable(str(place))} is no plain file. Fix: give its lines on stdin, with input=-.")
+    if not path.is_file():
+        raise ValueError(
+            f"input: {readable(str(path))} is not a regular file. Fix: give its lines on stdin, with input=-."
+        )
     try:
-        with place.open("rb") as file:
-            pictures = [_listed(entry, place.parent) for entry in _entries(file, str(place))]
+        with path.open("rb") as file:
+            images = [_listed(entry, path.parent) for entry in _entries(file, str(path))]
     except OSError as error:
-        raise ValueError(f"input: can't read {readable(str(place))} ({error.strerror}).") from error
-    if not pictures:
-        raise ValueError(f"input: {readable(str(place))} lists no path. Expected: a path a line.")
-    relative = next((each for each in pictures if not Path(each.name).is_absolute()), None)
+        raise ValueError(f"input: can't read {readable(str(path))} ({error.strerror}).") from error
+    if not images:
+        raise ValueError(f"input: {readable(str(path))} lists no path. Expected: one path per line.")
+    relative = next((each for each in images if not Path(each.name).is_absolute()), None)
     if relative is not None and not os.path.lexists(relative.path) and os.path.lexists(relative.name):
         raise ValueError(
-            f"input: the paths in {readable(str(place))} are relative to its own folder, where there is no "
-            f"{readable(relative.name)}; there is one here. Fix: input=- < {readable(str(place))} takes them from here."
+            f"input: the paths in {readable(str(path))} are relative to its own folder, where there is no "
+            f"{readable(relative.name)}; there is one here. Fix: input=- < {readable(str(path))} takes them from here."
         )
-    return _inputs(pictures)
+    return _inputs(images)
 
 
 def _from_stdin() -> Iterator[NamedPath]:
@@ -167,7 +161,7 @@ def _listed(entry: bytes, folder: Path) -> NamedPath:
     return NamedPath(name, folder / name)
 
 
-def _entries(file: BufferedReader, place: str) -> Iterator[bytes]:
+def _entries(file: BufferedReader, name: str) -> Iterator[bytes]:
     """Yields the paths in a file as they come, one per line, or separated by zero bytes as of `find -print0`.
 
     Raises:
@@ -180,14 +174,14 @@ def _entries(file: BufferedReader, place: str) -> Iterator[bytes]:
             # The first bytes of a slow writer may contain neither yet.
             ends = [end for end in (b"\0", b"\n") if end in rest]
             if rest.startswith(_UTF16_MARKS):
-                raise ValueError(f"input: {place} is in UTF-16. Fix: save it as UTF-8.")
+                raise ValueError(f"input: {name} is in UTF-16. Fix: save it as UTF-8.")
             if ends:
                 separator, rest = ends[0], rest.removeprefix(_UTF8_MARK)
         if separator:
             *whole, rest = rest.split(separator)
             yield from _filled(whole, separator)
         if len(rest) > _MAX_LINE_BYTES:
-            raise ValueError(f"input: {place} is no list of paths: it has a line of more than a megabyte.")
+            raise ValueError(f"input: {name} is not a list of paths: it has a line of more than a megabyte.")
     yield from _filled([rest if separator else rest.removeprefix(_UTF8_MARK)], separator or b"\n")
 
 

@@ -18,13 +18,13 @@ class ClassProbability(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """The prediction of an image, or why there is none.
+    """The prediction of an image, or the error that prevented it.
 
     Attributes:
         name: the image's path as given or found; None for one in memory.
-        top: the most probable classes, the most probable first; empty if there is an error.
+        top: the most probable classes, in descending order; empty if there is an error.
         probabilities: (num_classes,), float32, by class index; None if there is an error.
-        error: what is wrong with the image; None if nothing is.
+        error: what is wrong with the image.
     """
 
     name: str | None
@@ -39,7 +39,7 @@ class Prediction:
 
     @property
     def probability(self) -> float | None:
-        """The probability of that class; None if there is an error."""
+        """The probability of `class_name`; None if there is an error."""
         return self.top[0].probability if self.top else None
 
     @property
@@ -51,14 +51,7 @@ class Prediction:
 def to_predictions(
     names: Sequence[str | None], probabilities: np.ndarray, class_names: Sequence[str], top_k: int
 ) -> list[Prediction]:
-    """Returns predictions from probabilities; those of a diverged model become errors.
-
-    Args:
-        names: of the images.
-        probabilities: (num_images, num_classes), float32.
-        class_names: by class index.
-        top_k: number of classes in a prediction, at most.
-    """
+    """Returns predictions from probabilities, (num_images, num_classes); those of a diverged model become errors."""
     finite = np.isfinite(probabilities).all(1)
     order = (-probabilities).argsort(1, kind="stable")[:, :top_k]
     return [
@@ -78,12 +71,11 @@ class PredictionSummary:
     """Counts predictions, in constant memory.
 
     Attributes:
-        num: number of predictions.
-        num_bad: number of those with an error.
-        counts: images of each predicted class.
+        num_bad: number of predictions with an error.
+        counts: number of images of each predicted class.
         confidences: sum of their probabilities, by class.
-        first: the first ones without an error.
-        bad: the first ones with an error.
+        first: the first predictions without an error.
+        bad: the first predictions with an error.
     """
 
     num: int = 0
@@ -94,7 +86,7 @@ class PredictionSummary:
     bad: list[Prediction] = field(default_factory=list)
 
     def add(self, predictions: Sequence[Prediction]) -> None:
-        """Adds predictions."""
+        """Adds predictions to the counts."""
         for prediction in predictions:
             self.num += 1
             self.num_bad += prediction.error is not None

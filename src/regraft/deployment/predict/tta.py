@@ -22,26 +22,24 @@ _CROP_FRACTION = 224 / 256
 convolutional neural networks", 2012, which introduced ten crops. At 1 all crops would be the same."""
 
 
-def views_of(picture: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
-    """Returns the views of a picture, (num_views, num_channels, image_size, image_size), uint8.
+def views_of(image: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
+    """Returns the views of an image, (num_views, num_channels, image_size, image_size), uint8.
 
     Args:
-        picture: (channels, height, width), uint8, any size; 1 channel or 3.
-        model: the network that gets the views.
+        image: (channels, height, width), uint8, any size; 1 channel or 3.
         tta: `none` for evaluation's view; `flip` for that and its mirror image; `five_crop` for the corners and the
             centre of the image; `ten_crop` for these and their mirror images.
 
     Raises:
-        ValueError: the picture has no pixels.
+        ValueError: the image has no pixels.
     """
-    if not picture.numel():
+    if not image.numel():
         raise ValueError("no pixels")
     if tta in ("none", "flip"):
-        view = model.view(picture)
+        view = model.view(image)
         return view[None] if tta == "none" else torch.stack([view, view.flip(-1)])
-    wide = _resized(picture, model)
     crop = tv.five_crop if tta == "five_crop" else tv.ten_crop
-    return torch.stack(crop(wide, [model.input_spec.image_size] * 2))
+    return torch.stack(crop(_resized(image, model), [model.input_spec.image_size] * 2))
 
 
 def least_side(model: TrainedNetwork, tta: Tta) -> int | None:
@@ -51,13 +49,13 @@ def least_side(model: TrainedNetwork, tta: Tta) -> int | None:
     return _wide_side(model.input_spec)
 
 
-def _resized(picture: Tensor, model: TrainedNetwork) -> Tensor:
+def _resized(image: Tensor, model: TrainedNetwork) -> Tensor:
     """Returns the image resized as in evaluation, but larger than a crop."""
     spec = model.input_spec
     if model.eval_view == "square":
-        return eval_view_of_arrays(picture[None], replace(spec, image_size=_wide_side(spec)))[0]
+        return eval_view_of_arrays(image[None], replace(spec, image_size=_wide_side(spec)))[0]
     spec = replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION))
-    return resized_to_crop(match_channels(picture, spec.num_channels), spec)
+    return resized_to_crop(match_channels(image, spec.num_channels), spec)
 
 
 def _wide_side(spec: InputSpec) -> int:

@@ -21,10 +21,7 @@ Write = Callable[[Sequence[Prediction]], None]
 
 
 def require_output(output: str) -> None:
-    """Checks `output=` before any prediction is made.
-
-    Args:
-        output: a file's name, or `-` for JSON lines on stdout.
+    """Checks `output=`, a file's name or `-` for JSON lines on stdout, before any prediction is made.
 
     Raises:
         ValueError: it has no known extension, is a folder, or Parquet can't be written.
@@ -42,15 +39,7 @@ def require_output(output: str) -> None:
 
 @contextmanager
 def writing(path: Path, top_k: int) -> Iterator[Write]:
-    """Opens a file for predictions, which replaces an earlier one at the end of the block.
-
-    Args:
-        path: the file.
-        top_k: number of classes per row.
-
-    Raises:
-        OSError: it can't be written.
-    """
+    """Opens a file for predictions of `top_k` classes, which replaces an earlier one at the end of the block."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomically(path) as file, _FORMATS[path.suffix.lower()](file, top_k) as write:
@@ -82,13 +71,11 @@ def _json_lines(file: IO[bytes], top_k: int) -> Iterator[Write]:
 
 @contextmanager
 def _csv(file: IO[bytes], top_k: int) -> Iterator[Write]:
-    def write(rows: Sequence[Sequence[Any]]) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
-        file.write(text.getvalue().encode())
-
-    write([_columns(top_k)])
-    yield lambda predictions: write([_row(prediction, top_k) for prediction in predictions])
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_columns(top_k))
+    yield lambda predictions: writer.writerows(_row(prediction, top_k) for prediction in predictions)
+    text.detach()
 
 
 @contextmanager

@@ -62,21 +62,13 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 
 def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
-    """Returns the application; close its `state.worker` after serving.
-
-    Args:
-        model: predicts.
-        run: the run's name, as shown.
-        version: of Regraft.
-        limits: on requests.
-        hosts: the allowed host names.
-    """
+    """Returns the application, which shows the name of the run; close its `state.worker` at the end."""
     worker = PredictionWorker(model, limits.max_pixels)
     app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None)
     app.state.worker = worker
     app.add_middleware(RequestLimits, limits=limits, hosts=hosts)
-    app.add_exception_handler(HTTPException, _refused)
-    app.add_exception_handler(Exception, _failed)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
     health = Health(status="ok", run=run, version=version, class_names=list(model.class_names))
     _add_pages(app, health, limits)
 
@@ -109,7 +101,6 @@ def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts
 
 
 async def _form(request: Request, limits: Limits) -> Any:
-    """Returns the form of a request; its large files are on the disk."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise HTTPException(415, "Photos are sent as files of a form, multipart/form-data.")
     try:
@@ -118,9 +109,9 @@ async def _form(request: Request, limits: Limits) -> Any:
                 max_files=limits.max_photos, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
             )
     except ClientDisconnect as error:  # nobody reads the response, but the log stays short
-        raise HTTPException(400, "The request ended before it was whole.") from error
+        raise HTTPException(400, "The request ended before it was complete.") from error
     except TimeoutError as error:
-        raise HTTPException(408, f"It took more than {limits.upload_seconds:g} seconds to be sent.") from error
+        raise HTTPException(408, f"The upload took more than {limits.upload_seconds:g} seconds.") from error
     except HTTPException as error:
         if "Too many files" in error.detail:
             raise HTTPException(413, f"Too many photos at once; allowed: {limits.max_photos}.") from error
@@ -130,7 +121,6 @@ async def _form(request: Request, limits: Limits) -> Any:
 
 
 def _name(photo: UploadFile) -> str:
-    """Returns the file name of a photo, without folders."""
     return (photo.filename or "").replace("\\", "/").rpartition("/")[2][:_MAX_NAME]
 
 
@@ -153,23 +143,15 @@ def _add_pages(app: FastAPI, health: Health, limits: Limits) -> None:
         "/page.js": (environment.get_template("page.js").render(), "text/javascript"),
     }
     for path, (content, kind) in files.items():
-        give = _giving(Response(content, media_type=kind))
-        app.add_api_route(path, give, methods=["GET", "HEAD"], include_in_schema=False)
+        response = Response(content, media_type=kind)
+        app.add_route(path, lambda _, response=response: response, methods=["GET"], include_in_schema=False)  # type: ignore[misc]
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(environment.get_template("docs.html").render(schema=app.openapi(), limits=limits))
 
 
-def _giving(response: Response) -> Any:
-    async def give() -> Response:
-        return response
-
-    return give
-
-
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    """Returns the sentence of an error, also for those that the framework finds."""
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     sentence = error.detail
     if error.status_code == 404:
@@ -180,6 +162,5 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": sentence}, error.status_code, error.headers)
 
 
-async def _failed(request: Request, error: Exception) -> JSONResponse:
-    """Returns the response to an unexpected error; the log has its traceback."""
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "Something went wrong in the server; its log says what."}, 500)

@@ -21,11 +21,8 @@ class Limits:
         max_megabytes: of a request's body.
         max_photos: in a request.
         max_megapixels: of a photo.
-        max_waiting: requests that are being sent, wait or are computed; more are rejected.
+        max_waiting: requests that are uploading, waiting or being computed; more are rejected.
         upload_seconds: the longest upload.
-
-    Raises:
-        ValueError: one isn't above 0.
     """
 
     max_megabytes: float
@@ -48,12 +45,12 @@ class Limits:
 
     @property
     def max_bytes(self) -> int:
-        """The largest body of a request."""
+        """The largest body of a request, in bytes."""
         return int(self.max_megabytes * 1e6)
 
     @property
     def max_pixels(self) -> int:
-        """The largest photo."""
+        """The largest photo, in pixels."""
         return int(self.max_megapixels * 1e6)
 
 
@@ -64,9 +61,6 @@ class Hosts:
     Attributes:
         names: hosts without a port, IPv6 addresses without brackets; `*.example.org` allows all subdomains.
         takes_addresses: whether any IP address is allowed too, as for a server that listens on all of them.
-
-    Raises:
-        ValueError: a name has a star elsewhere than at its start.
     """
 
     names: Sequence[str]
@@ -100,13 +94,7 @@ _TIMES_TOO_LARGE = 10
 
 
 class RequestLimits:
-    """Middleware that rejects too large or too many requests, before their bodies are read where it can.
-
-    Args:
-        app: the application behind it.
-        limits: on requests with a body.
-        hosts: the allowed host names.
-    """
+    """Middleware that rejects too large or too many requests, if possible before their bodies are read."""
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Hosts) -> None:
         self._app = app
@@ -115,7 +103,7 @@ class RequestLimits:
         self._num_inside = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, or rejects it."""
+        """Handles a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -154,7 +142,7 @@ class RequestLimits:
         return _answer(400, "This host name isn't allowed; start the server with allowed_hosts=[NAME] to allow it.")
 
     def _refusal(self, headers: Headers) -> JSONResponse | None:
-        """Returns the response to a rejected request; None if it isn't rejected."""
+        """Returns the response to a request with a body that is rejected; None to accept it."""
         if headers.get("sec-fetch-site") == "cross-site":
             return _answer(403, "Pages of other sites may not send requests to this server.")
         length = headers.get("content-length", "0")
@@ -186,16 +174,11 @@ class RequestLimits:
 
 
 class _Body:
-    """A request's body as it is received.
+    """A request's body as it is received; `discard` reads at most `max_bytes` in all."""
 
-    Args:
-        receive: gives its parts.
-        most_bytes: bytes that are read before the connection is closed.
-    """
-
-    def __init__(self, receive: Receive, most_bytes: int) -> None:
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
         self._receive = receive
-        self._num_bytes_left = most_bytes
+        self._num_bytes_left = max_bytes
         self._is_whole = False
 
     async def receive(self) -> Message:

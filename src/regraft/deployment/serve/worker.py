@@ -49,12 +49,7 @@ class RejectedPhotoError(Exception):
 
 
 class PredictionWorker:
-    """Predicts photos in a thread of its own.
-
-    Args:
-        model: the classifier.
-        max_pixels: of a photo.
-    """
+    """Predicts photos of at most `max_pixels` in a thread of its own."""
 
     def __init__(self, model: Classifier, max_pixels: int) -> None:
         self._model = model
@@ -85,9 +80,9 @@ class PredictionWorker:
                 statuses.append(error.status)
                 predictions.append(PhotoPrediction(name=name, error=str(error)))
         if not views:
-            sentence = predictions[0].error or ""
+            reason = predictions[0].error or ""
             raise RejectedPhotoError(
-                statuses[0], sentence if len(photos) == 1 else f"None is a photo. The first: {sentence}"
+                statuses[0], reason if len(photos) == 1 else f"No file could be read. The first one: {reason}"
             )
         batches = [views[start : start + _BATCH] for start in range(0, len(views), _BATCH)]
         with _memory_errors_rejected():
@@ -101,28 +96,27 @@ class PredictionWorker:
         model = self._model
         try:
             with _memory_errors_rejected():
-                picture = decode_stream(file, model.input_spec.num_channels, model.least_side, self._max_pixels)
-                return model.view(picture)
+                image = decode_stream(file, model.input_spec.num_channels, model.least_side, self._max_pixels)
+                return model.view(image)
         except TooManyPixelsError as error:
             raise RejectedPhotoError(413, f"The photo is too large: {error}.") from error
         except ValueError as error:
             raise RejectedPhotoError(415, f"The file can't be read as a photo: {error}.") from error
 
-    def _with_top(self, answer: PhotoPrediction, probabilities: torch.Tensor) -> PhotoPrediction:
+    def _with_top(self, photo: PhotoPrediction, probabilities: torch.Tensor) -> PhotoPrediction:
         if not probabilities.isfinite().all():
-            return answer.model_copy(update={"error": "The model has diverged: its probabilities are NaN or infinite."})
+            return photo.model_copy(update={"error": "The model has diverged: its probabilities are NaN or infinite."})
         values, indices = probabilities.topk(min(TOP, len(probabilities)))
         names = [self._model.class_names[index] for index in indices.tolist()]
         top = [
             TopClass(class_name=name, probability=min(value, 1.0))
             for name, value in zip(names, values.tolist(), strict=True)
         ]
-        return PhotoPrediction(name=answer.name, class_name=top[0].class_name, confidence=top[0].probability, top=top)
+        return PhotoPrediction(name=photo.name, class_name=top[0].class_name, confidence=top[0].probability, top=top)
 
 
 @contextmanager
 def _memory_errors_rejected() -> Iterator[None]:
-    """Turns an out-of-memory error into a rejection."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
