@@ -39,7 +39,7 @@ def atomically(path: Path) -> Iterator[BufferedRandom]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file at once, as `atomically` does."""
+    """Writes a file as a whole, as `atomically` does."""
     with atomically(path) as file:
         file.write(content)
 

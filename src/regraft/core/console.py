@@ -17,13 +17,11 @@ def image_progress_bar(
 ) -> Callable[[int | None], AbstractContextManager[Callable[[int], None]]]:
     """Returns a context manager that shows a progress bar over images.
 
+    It takes the number of images, None if unknown, and yields a function to be called with the number of images done.
+
     Args:
         is_shown: False gives one that shows nothing.
-        title: text to the left of the bar.
         console: None for standard output.
-
-    Returns:
-        Takes the number of images, None if it isn't known, and gives a function that takes the number of images done.
     """
     return partial(_shown_bar, title, console) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
 
@@ -37,8 +35,6 @@ def _shown_bar(title: str, console: Console | None, num_images: int | None) -> I
 
 
 class _Rate(ProgressColumn):
-    """Column of images per second."""
-
     def render(self, task: Task) -> Text:
-        """Returns the rate; blank until it is known."""
+        """Returns images per second; blank until the rate is known."""
         return Text("" if task.speed is None else f"{task.speed:.0f} images/s")

@@ -8,25 +8,18 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
-_NOT_GIVEN = object()
+_NOT_GIVEN: Any = ...  # Ellipsis stays the same object when it is pickled
 
 
 class ConfigError(ValueError):
     """A mistake in what a user gave.
 
     Args:
-        key: that it is about, such as `optimizer.lr`; None if it is about no single one.
+        key: such as `optimizer.lr`; None if it isn't about a single one.
         reason: what is wrong, where `got` and `allowed` don't say it.
-        got: the value.
-        allowed: what it may be: a description, or the choices.
+        got: the value; may be None.
+        allowed: a description, or the choices.
         fix: what to do about it, a sentence.
-
-    Attributes:
-        key: see above.
-        reason: see above.
-        got: see above; absent values and `None` differ, see `is_value_known`.
-        allowed: see above.
-        fix: see above.
     """
 
     def __init__(
@@ -41,8 +34,7 @@ class ConfigError(ValueError):
         super().__init__(key, reason)
         self.key = key
         self.reason = reason
-        self.is_value_known = got is not _NOT_GIVEN
-        self.got = got if self.is_value_known else None
+        self.got = got
         self.allowed = allowed
         self.fix = fix
 
@@ -52,7 +44,7 @@ class ConfigError(ValueError):
     @property
     def text(self) -> str:
         """The message without the key."""
-        clauses = [f"got {self.got!r}"] if self.is_value_known else []
+        clauses = [] if self.got is _NOT_GIVEN else [f"got {self.got!r}"]
         clauses += [self.reason] if self.reason else []
         if self.allowed is not None:
             clauses.append(f"allowed: {self.allowed if isinstance(self.allowed, str) else ', '.join(self.allowed)}")
@@ -76,15 +68,7 @@ class ConfigError(ValueError):
 
 
 class UnknownNameError(ConfigError):
-    """A name that isn't one of those that could stand in its place.
-
-    Args:
-        key: that it was given to, or that it is itself.
-        kind: of name.
-        got: the name.
-        allowed: all that could stand in its place.
-        elsewhere: dotted keys that may have been meant, if none of those is near.
-    """
+    """A name that isn't one of those allowed in its place."""
 
     def __init__(
         self, key: str | None, kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()
@@ -104,14 +88,10 @@ class MissingFileError(ConfigError, FileNotFoundError):
 
 
 class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
-    """All mistakes of one command.
-
-    Args:
-        errors: at least one; of equal ones, one is kept.
-    """
+    """All mistakes of one command, at least one; equal ones count once."""
 
     def __new__(cls, errors: Iterable[ConfigError]) -> Self:
-        """Returns the group, which a single error is, too."""
+        """Returns the group."""
         kept = list(dict.fromkeys(errors))
         return super().__new__(cls, "\n".join(map(_line, kept)), kept)
 
@@ -127,7 +107,7 @@ class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """One line an error."""
+        """One line for each error."""
         return tuple(map(_line, self.exceptions))
 
 
@@ -136,20 +116,18 @@ def _line(error: Exception) -> str:
 
 
 def errors_in(error: Exception) -> list[ConfigError]:
-    """Returns the mistakes that an exception holds; one of another kind becomes a mistake that is about no key."""
+    """Returns the mistakes that an exception holds; another kind of exception becomes a mistake without a key."""
     if isinstance(error, ConfigErrors):
         return [each for each in error.exceptions if isinstance(each, ConfigError)]
     return [error if isinstance(error, ConfigError) else ConfigError(None, str(error) or type(error).__name__)]
 
 
 def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
-    """Returns what is wrong with an unknown name: the name, the nearest allowed one, and all of them.
+    """Returns a sentence about an unknown name: the name, the nearest allowed one, and all allowed ones.
 
     Args:
-        kind: of name.
-        got: the name.
-        allowed: all that could stand in its place.
-        elsewhere: dotted keys that may have been meant, if none of those is near.
+        kind: what the name stands for, such as "metric".
+        elsewhere: dotted keys that may have been meant, if no allowed name is near.
     """
     near = difflib.get_close_matches(got, allowed, n=1)
     if not near:

@@ -15,22 +15,17 @@ def setup_training_data(trainer: Any) -> None:
 
 def num_started_batches(trainer: Any) -> int:
     """Returns how many training batches of the current epoch have been started."""
-    ready: int = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    return ready
+    return trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def validates_after_batch(trainer: Any) -> bool:
     """Returns whether validation follows the training batch that has just ended."""
-    loop = trainer.fit_loop
-    assert loop._data_fetcher is not None, "a batch has been trained on"
-    validates: bool = loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
-    return validates
+    return trainer.fit_loop.epoch_loop._should_check_val_fx(trainer.fit_loop._data_fetcher)
 
 
 def logged_step(trainer: Any) -> int:
     """Returns the step under which loggers get the metrics of the last training batch."""
-    step: int = trainer.fit_loop.epoch_loop._batches_that_stepped - 1
-    return step
+    return trainer.fit_loop.epoch_loop._batches_that_stepped - 1
 
 
 def add_steps(trainer: Any, num_steps: int) -> None:

@@ -23,8 +23,8 @@ def process_state_kept(*modules: str) -> Iterator[None]:
     collector, the random states of Python, NumPy and torch, and torch's threads and deterministic mode.
 
     Args:
-        modules: imported at the start, so that what importing them changes is restored, too, but the log levels that
-            they set for themselves are kept.
+        modules: imported at the start, so that what importing them changes is restored, except for the log levels that
+            they set for themselves.
     """
     environment, folder, path = dict(os.environ), os.getcwd(), sys.path[:]  # noqa: PTH109
     handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}

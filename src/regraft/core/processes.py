@@ -23,8 +23,7 @@ def is_pid_alive(pid: int, started: int | None) -> bool:
     """Whether a process of this machine is alive.
 
     Args:
-        pid: its number.
-        started: its `start_ticks`, to tell it from a later process of the same number; None if they aren't known.
+        started: its `start_ticks`, to tell it from a later process with the same number; None if unknown.
     """
     if Path("/proc/self/stat").exists():
         ticks = start_ticks(pid)
@@ -57,11 +56,7 @@ _GRACE_SECONDS = 22.0
 
 
 def exit_with_parent(parent: str) -> None:
-    """Ends this process when another one has ended; a thread polls for it. Calling it again does nothing.
-
-    Args:
-        parent: the `process_id` of the other process.
-    """
+    """Ends this process when that of a `process_id` has ended; a thread polls for it. Calling it again does nothing."""
     name = f"exit with {parent}"
     if any(thread.name == name for thread in threading.enumerate()):
         return

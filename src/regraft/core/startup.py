@@ -1,6 +1,6 @@
 """Settings of the process for a fast start and a fair share of the machine; none of them changes a result.
 
-What is global in a process is changed in those of commands only, after `take_over_process`; never in a caller's.
+Global state is only changed in a command's own process, after `take_over_process`, never in a caller's.
 """
 
 import ctypes

@@ -52,11 +52,11 @@ class InputSpec:
         return self.mean is not None and self.std is not None
 
     def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
-        """Returns a copy with this mean and std, of pixels scaled to [0, 1]."""
+        """Returns a copy with mean and std of pixels scaled to [0, 1]."""
         return replace(self, mean=mean, std=std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain types only, for a checkpoint that loads with `weights_only=True`."""
+        """Returns plain types, for a checkpoint that loads with `weights_only=True`."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
@@ -90,15 +90,12 @@ class Backbone(nn.Module):
         return tuple(self.stages)
 
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
-        """Returns features.
+        """Returns features (batch, num_features).
 
         Args:
             images: (batch, num_channels, image_size, image_size), float, normalised by `input_spec`; or, with
                 `num_stages_done`, the output of that many stages.
             num_stages_done: number of stages, from the input up, that have been computed already.
-
-        Returns:
-            (batch, num_features), float.
         """
         for stage in list(self.stages.values())[num_stages_done:]:
             images = stage(images)

@@ -102,8 +102,7 @@ class PreparedData:
 
     def content_hashes(self, part: Part) -> np.ndarray:
         """Returns the hash of each sample's content, (num_samples, HASH_BYTES), uint8."""
-        hashes: np.ndarray = self._hashes(part.samples)[part.indices.numpy()]
-        return hashes
+        return self._hashes(part.samples)[part.indices.numpy()]
 
     def _hashes(self, samples: Samples) -> np.ndarray:
         """Returns the content hashes of all samples of a source's split, computed once."""

@@ -76,8 +76,7 @@ def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module
     """Returns the head; its initial weights depend on the run's seed alone, not on what the backbone drew before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
-        made: nn.Module = factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
-    return made
+        return factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
 
 
 def head_source(config: Config) -> Checkpoint | None:

@@ -22,14 +22,12 @@ class ClassScores(NamedTuple):
     """The figures of one class against all others.
 
     Attributes:
-        name: the class's.
-        num_images: that are of it.
-        num_predicted: that were predicted to be of it.
-        precision: in [0, 1]; 0 where nothing was predicted to be of it.
-        recall: in [0, 1]; 0 where no image is of it.
+        num_predicted: images predicted to be of the class.
+        precision: in [0, 1]; 0 where nothing was predicted to be of the class.
+        recall: in [0, 1]; 0 where no image is of the class.
         f1: in [0, 1]; 0 where both are.
-        auroc: area under the ROC curve, in [0, 1]; None where all images are of the class, or none is, or where the
-            probabilities aren't known.
+        auroc: area under the ROC curve, in [0, 1]; None where all images or none are of the class, or the probabilities
+            aren't known.
     """
 
     name: str
@@ -41,7 +39,7 @@ class ClassScores(NamedTuple):
     auroc: float | None
 
     def is_defined(self, metric: str) -> bool:
-        """Returns whether a value isn't 0 for want of images or predictions alone."""
+        """Returns whether there are images or predictions enough for a metric, so that a 0 is one."""
         counts = {"precision": self.num_predicted, "recall": self.num_images}
         return counts.get(metric, self.num_images + self.num_predicted) > 0
 
@@ -51,11 +49,9 @@ class Scores:
     """The figures of a split.
 
     Attributes:
-        metrics: see `scores`.
         undefined: by a metric's name, why it is missing, or which classes it leaves out.
         per_class: by class index.
         confusion: (num_classes, num_classes), int64: images by true class (row) and predicted class (column).
-        bins: see `reliability`.
     """
 
     metrics: dict[str, float]
@@ -79,47 +75,41 @@ class Outputs:
     targets: np.ndarray
     class_names: Sequence[str]
 
-    @property
-    def classes(self) -> np.ndarray:
-        """All class indices."""
-        return np.arange(len(self.class_names))
 
     @cached_property
     def predicted(self) -> np.ndarray:
         """(num_images,), int64, the most probable classes."""
-        found: np.ndarray = self.probabilities.argmax(1)
-        return found
+        return self.probabilities.argmax(1)
 
     @cached_property
     def is_right(self) -> np.ndarray:
         """(num_images,), bool."""
-        found: np.ndarray = self.predicted == self.targets
-        return found
+        return self.predicted == self.targets
 
     @cached_property
     def exact_probabilities(self) -> np.ndarray:
         """Rows that sum to 1 as exactly as scikit-learn requires, which takes double precision."""
         exact = self.probabilities.astype(np.float64)
-        normalised: np.ndarray = exact / exact.sum(1, keepdims=True)
-        return normalised
+        return exact / exact.sum(1, keepdims=True)
 
     @cached_property
     def bins(self) -> Bins:
-        """See `reliability`."""
+        """The reliability diagram."""
         return reliability(self.probabilities.max(1), self.is_right)
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
-        """The ends of the accuracy's 95 % interval (Wilson, 1927)."""
+        """The ends of the accuracy's 95 % interval."""
         return wilson(int(self.is_right.sum()), len(self.targets))
 
     @cached_property
     def per_class(self) -> list[ClassScores]:
         """By class index."""
-        return class_scores(self.targets, self.predicted, self.class_names, self._area)
 
-    def _area(self, index: int) -> float:
-        return float(roc_auc_score(self.targets == index, self.probabilities[:, index]))
+        def area(index: int) -> float:
+            return float(roc_auc_score(self.targets == index, self.probabilities[:, index]))
+
+        return class_scores(self.targets, self.predicted, self.class_names, area)
 
     @property
     def with_images(self) -> list[ClassScores]:
@@ -190,14 +180,7 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
 
 
 def require_numbers(outputs: np.ndarray) -> None:
-    """Checks a model's logits or probabilities.
-
-    Args:
-        outputs: (num_images, num_classes).
-
-    Raises:
-        ValueError: some aren't finite.
-    """
+    """Raises ValueError if logits or probabilities, (num_images, num_classes), aren't all finite."""
     bad = np.flatnonzero(~np.isfinite(outputs).all(1))
     if len(bad):
         raise ValueError(
@@ -210,12 +193,11 @@ def require_numbers(outputs: np.ndarray) -> None:
 def confusion_counts(targets: np.ndarray, predicted: np.ndarray, num_classes: int) -> coo_array:
     """Returns how many images of each class were predicted to be of which, sparse, in row order.
 
-    Of 10,000 classes the whole matrix would be 800 MB.
+    For 10,000 classes the whole matrix would be 800 MB.
 
     Args:
         targets: (num_images,), int64.
         predicted: (num_images,), int64.
-        num_classes: how many classes there are.
     """
     ones = np.ones(len(targets), np.int64)
     return coo_array((ones, (targets, predicted)), shape=(num_classes, num_classes)).tocsr().tocoo()
@@ -232,7 +214,6 @@ def class_scores(
     Args:
         targets: (num_images,), int64.
         predicted: (num_images,), int64.
-        class_names: by class index.
         area: returns the area under a class's ROC curve; None if the probabilities aren't known.
     """
     num_classes = len(class_names)
@@ -257,6 +238,4 @@ def class_scores(
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Returns part / whole, 0 where there is nothing to take a share of."""
-    found: np.ndarray = np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
-    return found
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)  # 0 where there is nothing to divide by

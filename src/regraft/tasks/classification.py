@@ -4,6 +4,7 @@ Targets are class indices (batch,), int64, or rows that sum to 1, (batch, num_cl
 are logits (batch, num_classes).
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from regraft.tasks.metrics import Metric, register
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 NAME = "classification"
 HEADLINE = "acc"
-"""The metric that training logs of the training split, too, and that runs are ranked by."""
+"""The metric that runs are ranked by; training also logs it for the training split."""
 LOSSES = ("cross_entropy", "focal", "mse")
-"""The choices of `loss=` that fit."""
+"""The choices of `loss=` that fit the task."""
 _TOP = 5
 
 
 def labels(targets: "Tensor") -> "Tensor":
-    """Returns class indices, (batch,); of rows those of the largest share."""
+    """Returns class indices, (batch,); for rows those of the largest share."""
     return targets if targets.ndim == 1 else targets.argmax(1)
 
 
@@ -45,24 +46,40 @@ def _torchmetric(name: str, num_classes: int, **options: Any) -> Any:
 def _log_loss(outputs: "Outputs") -> float:
     from sklearn.metrics import log_loss
 
-    return float(log_loss(outputs.targets, outputs.exact_probabilities, labels=outputs.classes))
+    return float(log_loss(outputs.targets, outputs.exact_probabilities, labels=range(len(outputs.class_names))))
 
 
 def _top5(outputs: "Outputs") -> float:
     from sklearn.metrics import top_k_accuracy_score
 
-    return float(top_k_accuracy_score(outputs.targets, outputs.probabilities, k=_TOP, labels=outputs.classes))
+    labels = range(len(outputs.class_names))
+    return float(top_k_accuracy_score(outputs.targets, outputs.probabilities, k=_TOP, labels=labels))
 
 
-# Two classes count as multi-class: both weigh in the macro means. A class that has neither a target nor a prediction is
-# left out of the macro means; one that was never predicted has precision 0, one that never occurred has recall 0.
+def _macro(name: str, title: str, torchmetric: str) -> Metric:
+    """Returns a mean over the classes that have a target or a prediction.
+
+    A class that was never predicted has precision 0, one that never occurred recall 0. Two classes count as
+    multi-class: both weigh in the mean.
+    """
+    return Metric(
+        name,
+        title,
+        higher_is_better=True,
+        logged=partial(_torchmetric, torchmetric, average="macro"),
+        group="macro",
+        evaluated=lambda outputs: outputs.mean_of(name, outputs.seen),
+        is_per_class=True,
+    )
+
+
 for _metric in (
     Metric("loss", "Loss", higher_is_better=False),
     Metric(
         "acc",
         "Accuracy",
         higher_is_better=True,
-        logged=lambda num_classes: _torchmetric("MulticlassAccuracy", num_classes, average="micro"),
+        logged=partial(_torchmetric, "MulticlassAccuracy", average="micro"),
         evaluated=lambda outputs: float(outputs.is_right.mean()),
         interval=lambda outputs: outputs.accuracy_interval,
     ),
@@ -73,46 +90,17 @@ for _metric in (
         evaluated=lambda outputs: outputs.mean_of("recall", outputs.with_images),
         note=lambda outputs: outputs.without_images_text,
     ),
-    Metric(
-        "precision",
-        "precision",
-        higher_is_better=True,
-        logged=lambda num_classes: _torchmetric("MulticlassPrecision", num_classes, average="macro"),
-        group="macro",
-        evaluated=lambda outputs: outputs.mean_of("precision", outputs.seen),
-        is_per_class=True,
-    ),
-    Metric(
-        "recall",
-        "recall",
-        higher_is_better=True,
-        logged=lambda num_classes: _torchmetric("MulticlassRecall", num_classes, average="macro"),
-        group="macro",
-        evaluated=lambda outputs: outputs.mean_of("recall", outputs.seen),
-        is_per_class=True,
-    ),
-    Metric(
-        "f1",
-        "F1",
-        higher_is_better=True,
-        logged=lambda num_classes: _torchmetric("MulticlassF1Score", num_classes, average="macro"),
-        group="macro",
-        evaluated=lambda outputs: outputs.mean_of("f1", outputs.seen),
-        is_per_class=True,
-    ),
+    _macro("precision", "precision", "MulticlassPrecision"),
+    _macro("recall", "recall", "MulticlassRecall"),
+    _macro("f1", "F1", "MulticlassF1Score"),
     Metric("log_loss", "Log loss", higher_is_better=False, evaluated=_log_loss, needs_probabilities=True),
-    Metric(
-        "ece",
-        "Expected calibration error",
-        higher_is_better=False,
-        evaluated=lambda outputs: outputs.bins.ece,
-    ),
+    Metric("ece", "Expected calibration error", higher_is_better=False, evaluated=lambda outputs: outputs.bins.ece),
     Metric(
         "top5",
         "Top-5 accuracy",
         higher_is_better=True,
         min_classes=_TOP + 1,
-        logged=lambda num_classes: _torchmetric("MulticlassAccuracy", num_classes, average="micro", top_k=_TOP),
+        logged=partial(_torchmetric, "MulticlassAccuracy", average="micro", top_k=_TOP),
         evaluated=_top5,
         needs_probabilities=True,
     ),

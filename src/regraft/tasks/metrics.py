@@ -16,8 +16,6 @@ class Metric:
     Attributes:
         name: as in `val/acc`.
         title: in tables and charts.
-        higher_is_better: whether a larger value is better.
-        tasks: names of the tasks that it measures.
         min_classes: the fewest classes that it is defined for.
         logged: returns the torchmetrics object for a number of classes, which is updated with logits
             (batch, num_classes) and targets (batch,) and logged once an epoch; None for what only `regraft eval`
@@ -27,7 +25,7 @@ class Metric:
         interval: computes the ends of its 95 % interval from a split's outputs.
         note: returns why it is undefined, or what it leaves out; an empty text if there is nothing to say.
         is_per_class: whether `evaluated` gives a mean over the classes' own values, which tables show, too.
-        needs_probabilities: whether the predicted classes alone don't give it.
+        needs_probabilities: whether the predicted classes aren't enough.
     """
 
     name: str
@@ -49,34 +47,25 @@ REGISTRY: dict[str, Metric] = {}
 
 
 def register(metric: Metric) -> None:
-    """Adds a metric.
-
-    Raises:
-        ValueError: its name is taken.
-    """
+    """Adds a metric; raises ValueError if its name is taken."""
     if metric.name in REGISTRY:
         raise ValueError(f"metric: {metric.name!r} is registered already.")
     REGISTRY[metric.name] = metric
 
 
 def metrics_of(task: str, num_classes: int | None = None) -> list[Metric]:
-    """Returns the metrics of a task that are defined for a number of classes; for any number if that isn't known."""
+    """Returns the metrics of a task that are defined for a number of classes; None: for any number."""
     found = [metric for metric in REGISTRY.values() if task in metric.tasks]
     return [metric for metric in found if num_classes is None or num_classes >= metric.min_classes]
 
 
 def logged_names(task: str, num_classes: int | None = None) -> list[str]:
-    """Returns the names that are logged of a split once an epoch: the loss first."""
+    """Returns the names logged for a split once an epoch, the loss first."""
     return [metric.name for metric in metrics_of(task, num_classes) if metric.logged or metric.name == "loss"]
 
 
 def per_class_metrics(task: str, *, with_probabilities: bool) -> list[Metric]:
-    """Returns the metrics that each class has a value of.
-
-    Args:
-        task: its name.
-        with_probabilities: whether the probabilities of all classes are known, or the predicted classes alone.
-    """
+    """Returns the metrics that each class has a value of; without probabilities, those that classes alone give."""
     found = [metric for metric in metrics_of(task) if metric.is_per_class]
     return [metric for metric in found if with_probabilities or not metric.needs_probabilities]
 
@@ -94,5 +83,5 @@ def higher_is_better(key: str) -> bool:
 
 
 def known(keys: Sequence[str]) -> list[str]:
-    """Returns those of some names, such as `val/acc`, that are of a registered metric."""
+    """Returns those keys, such as `val/acc`, that belong to a registered metric."""
     return [key for key in keys if find(key) is not None]

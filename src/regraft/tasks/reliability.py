@@ -6,10 +6,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 NUM_BINS = 15
-"""Of confidence, as in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
-
-CONFIDENCE_LEVEL = 0.95
-
+"""As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
 
 @dataclass(frozen=True, eq=False)
 class Bins:
@@ -17,8 +14,8 @@ class Bins:
 
     Attributes:
         counts: (num_bins,), int64, images.
-        confidence: (num_bins,), float64, their mean confidence; 0 in empty bins.
-        accuracy: (num_bins,), float64, the share of them that is right; 0 in empty bins.
+        confidence: (num_bins,), float64, mean over the images; 0 in empty bins.
+        accuracy: (num_bins,), float64; 0 in empty bins.
     """
 
     counts: np.ndarray
@@ -32,12 +29,11 @@ class Bins:
 
 
 def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = NUM_BINS) -> Bins:
-    """Returns the reliability diagram of a classifier (Guo et al., 2017).
+    """Returns the reliability diagram of a classifier.
 
     Args:
         confidences: (num_images,), the probability of each predicted class, in (0, 1].
         is_right: (num_images,), bool.
-        num_bins: number of bins.
     """
     bins = np.clip(np.ceil(confidences * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     counts = np.bincount(bins, minlength=num_bins)
@@ -48,5 +44,5 @@ def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = N
 
 def wilson(num_right: int, num_images: int) -> tuple[float, float]:
     """Returns the ends of an accuracy's 95 % interval (Wilson, 1927)."""
-    interval = binomtest(num_right, num_images).proportion_ci(CONFIDENCE_LEVEL, method="wilson")
+    interval = binomtest(num_right, num_images).proportion_ci(0.95, method="wilson")
     return float(interval.low), float(interval.high)

@@ -77,8 +77,7 @@ def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, 
         ValueError: the header can't be read.
     """
     with _reading(path), Path(path).open("rb") as file, _opened(path, file, least_side) as picture:
-        size: tuple[int, int] = picture.size
-    return size
+        return picture.size
 
 
 def shrink_of(size: tuple[int, int], least_side: int | None) -> int:

@@ -136,8 +136,7 @@ class InMemoryEntry(FeatureEntry):
 def _comparable(content_hashes: np.ndarray) -> np.ndarray:
     """Returns hashes, (num, HASH_BYTES), as (num,) byte strings, which NumPy sorts fast."""
     # Trailing zeros of byte strings are ignored, which makes no two hashes equal: all have the same length.
-    values: np.ndarray = np.ascontiguousarray(content_hashes).view(f"S{HASH_BYTES}")[:, 0]
-    return values
+    return np.ascontiguousarray(content_hashes).view(f"S{HASH_BYTES}")[:, 0]
 
 
 def _cast(features: Tensor, dtype: torch.dtype) -> Tensor:

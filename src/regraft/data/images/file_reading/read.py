@@ -240,8 +240,7 @@ def near_pairs_of(root: Path, thumbs: np.ndarray, sides: np.ndarray | None) -> n
     key = content_hash(_version(), thumbs.tobytes(), b"" if sides is None else sides.tobytes())
     with contextlib.suppress(*_DAMAGED), path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
         if kept["key"].tobytes() == key:
-            found: np.ndarray = kept["pairs"]
-            return found
+            return kept["pairs"]
     pairs = near_pairs(thumbs, sides)
     # If nothing can be written, a warning has been logged by now.
     with contextlib.suppress(OSError), atomically(path) as whole:

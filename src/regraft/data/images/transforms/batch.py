@@ -183,8 +183,7 @@ def match_channels(images: Tensor, num_channels: int) -> Tensor:
     if num_channels == 1:
         from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-        gray: Tensor = rgb_to_grayscale(images)
-        return gray
+        return rgb_to_grayscale(images)
     return images.expand(*images.shape[:-3], num_channels, *images.shape[-2:])
 
 

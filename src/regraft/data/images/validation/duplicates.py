@@ -94,8 +94,7 @@ def _hashes(thumbs: np.ndarray) -> np.ndarray:
     frequencies = (cosines @ thumbs @ cosines.T).reshape(len(thumbs), 64)
     middle = np.partition(frequencies, 32, axis=1)[:, 32:33]
     bits = np.packbits(frequencies >= middle, axis=1)
-    hashes: np.ndarray = np.ascontiguousarray(bits).view(np.uint64)[:, 0]
-    return hashes
+    return np.ascontiguousarray(bits).view(np.uint64)[:, 0]
 
 
 def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -109,8 +109,7 @@ def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
         Image.init()  # all plugins, which takes longer than a check of known files
     by_name = np.array([_one(Image.EXTENSION.get(extension, "")) for extension in extensions], "S12")
     by_content = np.array([_one(kind.decode()) for kind in kinds], "S12")
-    misnamed: np.ndarray = (by_name != b"") & (by_name != by_content)
-    return misnamed
+    return (by_name != b"") & (by_name != by_content)
 
 
 def _is_placeholder(paths: Sequence[str], shares: np.ndarray) -> np.ndarray:

@@ -61,5 +61,4 @@ def _thumbs(images: ArrayImages) -> np.ndarray:
         functional.interpolate(match_channels(part, 1).float(), (THUMB, THUMB), mode="area")
         for part in images.pixels.split(_CHUNK)
     ]
-    found: np.ndarray = torch.cat(thumbs).round().to(torch.uint8)[:, 0].numpy()
-    return found
+    return torch.cat(thumbs).round().to(torch.uint8)[:, 0].numpy()
