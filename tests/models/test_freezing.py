@@ -47,12 +47,12 @@ def test_up_to_freezes_from_the_input_to_the_last_match(until, expected):
 def test_up_to_names_the_stages_and_the_nearest_one():
     with pytest.raises(ValueError, match=r"freezing\.until: unknown stage 'layer5'") as caught:
         phases(UpTo("layer5"), STAGES, 10)
-    assert "The backbone has: stem, layer1, layer2, layer3, layer4. Did you mean 'layer4'?" in str(caught.value)
+    assert "Did you mean 'layer4'? Allowed: stem, layer1, layer2, layer3, layer4." in str(caught.value)
 
 
 @pytest.mark.parametrize("until", ["block*", "Layer?", "head", ""])
 def test_up_to_refuses_what_matches_no_stage(until):
-    with pytest.raises(ValueError, match="The backbone has: stem"):
+    with pytest.raises(ValueError, match="Allowed: stem"):
         phases(UpTo(until), STAGES, 10)
 
 

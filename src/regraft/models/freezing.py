@@ -1,17 +1,16 @@
 """Freezing strategies: which stages train at a point in training, and at what factor of the base learning rate.
 
-Strategies are pure functions of the point in training and the stages' names; `FreezingCallback` applies them. `stages`
-are always the backbone's stage names, from the input up.
+Strategies are pure functions of the point in training and the backbone's stage names, from the input up;
+`FreezingCallback` applies them.
 """
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, UnknownNameError
 
 HEAD = "head"
 
@@ -21,7 +20,7 @@ class TrainingPoint:
     """A point in training.
 
     Attributes:
-        epoch: the current epoch, from 0.
+        epoch: from 0.
         max_epochs: epochs of the whole run; -1 for unlimited, as in Lightning.
     """
 
@@ -37,12 +36,16 @@ class FreezingStrategy(Protocol):
 
 
 def keeps_statistics(strategy: FreezingStrategy) -> bool:
-    """Whether BatchNorm keeps its pretrained statistics also in stages that train; an optional strategy attribute.
+    """Whether BatchNorm keeps its pretrained statistics even in stages that train; an optional strategy attribute.
 
-    Statistics that are averaged over few steps are noisy, and evaluation uses them; at small learning rates those of
-    the pretraining serve training and evaluation better.
+    Statistics averaged over few steps are noisy, and evaluation uses them; at small learning rates the pretrained ones
+    serve training and evaluation better.
     """
     return bool(getattr(strategy, "keeps_statistics", False))
+
+
+def _freeze_first(num_frozen: int, stages: Sequence[str]) -> dict[str, float]:
+    return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class LinearProbe:
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head, 0.0 for every stage."""
-        return dict.fromkeys(stages, 0.0) | {HEAD: 1.0}
+        return _freeze_first(len(stages), stages)
 
 
 @dataclass(frozen=True)
@@ -69,25 +72,28 @@ class UpTo:
 
     Attributes:
         until: name of a stage, or a shell-style pattern (`layer*`), which freezes up to its last match.
+
+    Raises:
+        ValueError: on a call, if no stage matches.
     """
 
     until: str
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-        """Returns 0.0 up to `until`, 1.0 above.
-
-        Raises:
-            ValueError: no stage has this name, or the pattern matches none.
-        """
+        """Returns 0.0 up to `until`, 1.0 above."""
         matches = [index for index, stage in enumerate(stages) if fnmatchcase(stage, self.until)]
         if not matches:
-            raise ValueError(_unknown_stage(self.until, stages))
-        return {stage: float(index > matches[-1]) for index, stage in enumerate(stages)} | {HEAD: 1.0}
+            raise UnknownNameError("freezing.until", "stage", self.until, stages)
+        return _freeze_first(matches[-1] + 1, stages)
 
 
 @dataclass(frozen=True)
 class LastStages:
-    """Trains the head and the last `num_stages` stages of any backbone."""
+    """Trains the head and the last `num_stages` stages of any backbone.
+
+    Raises:
+        ValueError: `num_stages` is below 1; on a call, if the backbone has fewer stages.
+    """
 
     num_stages: int
 
@@ -99,19 +105,14 @@ class LastStages:
             )
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-        """Returns 1.0 for the last `num_stages` stages and the head, 0.0 below.
-
-        Raises:
-            ValueError: the backbone has fewer stages.
-        """
+        """Returns 1.0 for the last `num_stages` stages and the head, 0.0 below."""
         if self.num_stages > len(stages):
             raise ConfigError(
                 "freezing.num_stages",
                 f"got {self.num_stages}, but the backbone has {len(stages)}: {', '.join(stages)}. "
                 f"To train all of them use freezing=none.",
             )
-        num_frozen = len(stages) - self.num_stages
-        return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
+        return _freeze_first(len(stages) - self.num_stages, stages)
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ class LPFT:
         probe_epochs: epochs of the head alone; None is half of the run, at least 1 if the run has more than one.
         finetune_factor: factor of the base learning rate, for everything, once the backbone trains.
         keeps_statistics: whether BatchNorm keeps its pretrained statistics while it trains.
+
+    Raises:
+        ValueError: a value is out of range; on a call, if the run would end before fine-tuning starts, or
+            `probe_epochs` is None and the run unlimited.
     """
 
     probe_epochs: int | None
@@ -142,13 +147,9 @@ class LPFT:
             )
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-        """Returns the linear probe's factors, then `finetune_factor` for all.
-
-        Raises:
-            ValueError: the run would end before fine-tuning starts, or `probe_epochs` is None and the run unlimited.
-        """
+        """Returns the linear probe's factors, then `finetune_factor` for all."""
         if point.epoch < self._num_probe_epochs(point.max_epochs):
-            return dict.fromkeys(stages, 0.0) | {HEAD: 1.0}
+            return _freeze_first(len(stages), stages)
         return dict.fromkeys([*stages, HEAD], self.finetune_factor)
 
     def _num_probe_epochs(self, max_epochs: int) -> int:
@@ -184,18 +185,15 @@ class Gradual:
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head and for the last epoch // epochs_per_stage stages, 0.0 below."""
-        num_frozen = len(stages) - point.epoch // self.epochs_per_stage
-        return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
+        return _freeze_first(len(stages) - point.epoch // self.epochs_per_stage, stages)
 
 
 @dataclass(frozen=True)
 class Layerwise:
-    """Trains everything, each stage at `decay` times the learning rate of the one above it.
-
-    A stage's rate is base * decay**depth, where depth counts from the head (0) down.
+    """Trains everything, each stage at `decay` times the learning rate of the one above it, the head at the base rate.
 
     Attributes:
-        decay: ratio of the rates of neighbouring stages, in (0, 1].
+        decay: in (0, 1].
     """
 
     decay: float
@@ -205,20 +203,12 @@ class Layerwise:
             raise ConfigError("freezing.decay", got=self.decay, allowed="above 0, at most 1")
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-        """Returns decay**depth for each stage, 1.0 for the head."""
+        """Returns decay**depth for each stage, where depth counts from the head (0) down."""
         return {stage: self.decay ** (len(stages) - index) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
 
-def _unknown_stage(name: str, stages: Sequence[str]) -> str:
-    if set(name) & set("*?["):
-        return f"freezing.until: the pattern {name!r} matches no stage. The backbone has: {', '.join(stages)}."
-    close = difflib.get_close_matches(name, stages, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"freezing.until: unknown stage {name!r}. The backbone has: {', '.join(stages)}.{hint}"
-
-
 _UNLIMITED_HORIZON = 1000
-"""Epochs that `phases` looks ahead in a run without a limit."""
+"""Epochs that `phases` looks at in a run without a limit."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +220,7 @@ class Phase:
 
 
 def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-    """Returns the strategy's factors, checked: they cover each stage and the head, and the head trains.
+    """Returns the strategy's factors after checking them.
 
     Raises:
         ValueError: a name is missing or unknown, a factor is negative or not finite, or the head is frozen.

@@ -23,7 +23,7 @@ Built = tuple[Backbone, Config | None]
 
 
 class LastBackbone:
-    """Caches the last backbone that was built: most jobs of a sweep differ in something else."""
+    """Caches the last backbone built: most jobs of a sweep differ in something else."""
 
     def __init__(self) -> None:
         self._made: tuple[list[Any], Built] | None = None
@@ -46,7 +46,7 @@ def build_backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Confi
 
     Raises:
         ValueError: the name is unknown, or the weights don't match.
-        OSError: there is no such file, or no network.
+        OSError: the file doesn't exist, or there is no network.
     """
     architecture = model
     make = factory(model, "model")
@@ -80,7 +80,7 @@ def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module
 
 
 def head_source(config: Config) -> Checkpoint | None:
-    """Returns the checkpoint given by `head_from`, whose head a run starts with; None if there is none."""
+    """Returns the checkpoint `head_from`, whose head the run starts with; None if there is none."""
     path = config.get("head_from")
     if path is None:
         return None

@@ -41,7 +41,7 @@ class Linear(nn.Module):
         initialise(self, init, init_std)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (batch, num_classes) of features (batch, num_features)."""
+        """Returns logits (batch, num_classes)."""
         return self.classifier(self.dropout(features))
 
 
@@ -72,7 +72,7 @@ class MLP(nn.Module):
                 f"For no hidden layer use head=linear.",
             )
         if activation not in _ACTIVATIONS:
-            raise ConfigError("head.activation", got=activation, allowed=f"{', '.join(_ACTIVATIONS)}")
+            raise ConfigError("head.activation", got=activation, allowed=list(_ACTIVATIONS))
         layers: list[nn.Module] = []
         for width_in, width_out in itertools.pairwise([num_features, *hidden_sizes]):
             layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation](), _dropout(dropout)]
@@ -81,7 +81,7 @@ class MLP(nn.Module):
         initialise(self, init, init_std)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (batch, num_classes) of features (batch, num_features)."""
+        """Returns logits (batch, num_classes)."""
         return self.classifier(self.hidden(features))
 
 
@@ -111,23 +111,16 @@ class Cosine(nn.Module):
         initialise(self, init, init_std)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (batch, num_classes), each in [-scale, scale], of features (batch, num_features)."""
+        """Returns logits (batch, num_classes), each in [-scale, scale]."""
         directions = functional.normalize(self.classifier.weight, dim=1)
         return self.scale * functional.linear(functional.normalize(self.dropout(features), dim=1), directions)
 
 
 class Mapping(nn.Module):
-    """A learned linear map to a target feature space of `target_features` dimensions, and a linear classifier on it."""
+    """A learned linear map to `target_features` dimensions, and a linear classifier on them."""
 
     def __init__(
-        self,
-        num_features: int,
-        num_classes: int,
-        *,
-        target_features: int,
-        dropout: float,
-        init: str,
-        init_std: float,
+        self, num_features: int, num_classes: int, *, target_features: int, dropout: float, init: str, init_std: float
     ) -> None:
         super().__init__()
         if target_features < 1:
@@ -138,7 +131,7 @@ class Mapping(nn.Module):
         initialise(self, init, init_std)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits (batch, num_classes) of features (batch, num_features)."""
+        """Returns logits (batch, num_classes)."""
         return self.classifier(self.dropout(self.mapping(features)))
 
 
@@ -151,9 +144,6 @@ def initialise(head: nn.Module, init: str, init_std: float) -> None:
             `kaiming_normal`, `normal`, or `zeros`, which applies to the classifier only: hidden layers of zeros would
             never train.
         init_std: standard deviation of `normal`, above 0.
-
-    Raises:
-        ValueError: `init` is unknown, or `init_std` isn't above 0.
     """
     if not init_std > 0:
         raise ConfigError("head.init_std", f"got {init_std}; it must be above 0.")
@@ -161,7 +151,7 @@ def initialise(head: nn.Module, init: str, init_std: float) -> None:
     if init == "default":
         return
     if init not in inits:
-        raise ConfigError("head.init", got=init, allowed=f"default, {', '.join(inits)}")
+        raise ConfigError("head.init", got=init, allowed=["default", *inits])
     for layer in [head.classifier] if init == "zeros" else head.modules():
         if isinstance(layer, nn.Linear):
             inits[init](layer.weight)

@@ -1,11 +1,13 @@
 """Reading of weight files, and strict loading of tensors into a module; the errors that backbones share."""
 
+import difflib
 import urllib.error
 import urllib.request
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, MissingFileError
@@ -46,8 +48,6 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Returns the tensors and the metadata of a .safetensors file; ValueError when it is damaged."""
-    from safetensors import SafetensorError, safe_open
-
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -60,12 +60,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
     """Loads every tensor of the module, by the module's own names.
 
-    Args:
-        source: where the tensors come from, for the message.
-        target: what the module is, for the message.
-
     Raises:
-        ValueError: names or shapes differ; the message lists both sides.
+        ValueError: names or shapes differ; the message lists those of `source` and `target`.
     """
     own = module.state_dict()
     mismatched = [
@@ -95,7 +91,7 @@ def without(tensors: Mapping[str, Tensor], modules: Iterable[str]) -> dict[str, 
 
 
 def require_reachable(url: str) -> None:
-    """Raises URLError if the host can't be reached: libraries themselves retry for most of a minute."""
+    """Raises URLError if the host can't be reached; libraries would retry for most of a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:
@@ -113,8 +109,6 @@ def offline_error(what: str, error: BaseException) -> ConnectionError:
 
 def unknown_name_error(source: str, name: str, known: Iterable[str]) -> ValueError:
     """Returns the error for a model name that the library doesn't know, with the closest names."""
-    import difflib
-
     known = list(known)
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or sorted(known)[:5]
     return ValueError(f"model.name: {source} has no {name!r} among {len(known)} models. Close: {', '.join(close)}.")

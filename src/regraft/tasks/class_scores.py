@@ -75,7 +75,6 @@ class Outputs:
     targets: np.ndarray
     class_names: Sequence[str]
 
-
     @cached_property
     def predicted(self) -> np.ndarray:
         """(num_images,), int64, the most probable classes."""

@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 NUM_BINS = 15
 """As in Guo et al., "On Calibration of Modern Neural Networks", ICML 2017."""
 
+
 @dataclass(frozen=True, eq=False)
 class Bins:
     """A reliability diagram: images in bins of equal width by their confidence, `(0, 1/n], ..., (1 - 1/n, 1]`.

@@ -166,7 +166,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "a stage": {
         "freezing=up_to": "",
-        "freezing.until=layer5": "freezing.until: unknown stage 'layer5'. The backbone has: conv1, conv2, conv3.",
+        "freezing.until=layer5": "freezing.until: unknown stage 'layer5'. Allowed: conv1, conv2, conv3.",
         "scheduler=onecycle": "",
         "optimizer=adagrad": "",
         "scheduler.cycle_momentum=true": "scheduler.cycle_momentum: got true, but Adagrad runs without momentum.",

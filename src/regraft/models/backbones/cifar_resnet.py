@@ -1,7 +1,7 @@
 """The residual networks for 32 px images of He et al., "Deep residual learning for image recognition" (CVPR 2016)."""
 
 import itertools
-from typing import cast
+from collections import OrderedDict
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,13 +31,14 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
     if depth < 8 or depth % 6 != 2:
         raise ConfigError("model.depth", f"got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
-    num_blocks = (depth - 2) // 6
-    stages = nn.ModuleDict({"stem": _stem(num_channels)})
+    conv = nn.Conv2d(num_channels, _WIDTHS[0], kernel_size=3, padding=1, bias=False)
+    stem = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(_WIDTHS[0]), relu=nn.ReLU()))
+    stages = nn.ModuleDict({"stem": stem})
     for index, (num_in, num_out) in enumerate(itertools.pairwise((16, *_WIDTHS)), start=1):
-        stages[f"layer{index}"] = _layer(num_blocks, num_in, num_out)
-    last = cast(nn.Sequential, stages["layer3"])
-    last.add_module("pool", nn.AdaptiveAvgPool2d(1))
-    last.add_module("flatten", nn.Flatten())
+        blocks = [_BasicBlock(num_out if block else num_in, num_out) for block in range((depth - 2) // 6)]
+        stages[f"layer{index}"] = nn.Sequential(*blocks)
+    stages["layer3"].add_module("pool", nn.AdaptiveAvgPool2d(1))
+    stages["layer3"].add_module("flatten", nn.Flatten())
     for module in stages.modules():
         if isinstance(module, nn.Conv2d):
             # He et al., "Delving deep into rectifiers" (ICCV 2015), the initialisation of the paper.
@@ -66,16 +67,3 @@ class _BasicBlock(nn.Module):
         shortcut = x[:, :, :: self.stride, :: self.stride]
         shortcut = F.pad(shortcut, (0, 0, 0, 0, 0, self.num_new_channels))
         return F.relu(residual + shortcut)
-
-
-def _stem(num_channels: int) -> nn.Sequential:
-    stem = nn.Sequential()
-    stem.add_module("conv", nn.Conv2d(num_channels, _WIDTHS[0], kernel_size=3, padding=1, bias=False))
-    stem.add_module("bn", nn.BatchNorm2d(_WIDTHS[0]))
-    stem.add_module("relu", nn.ReLU())
-    return stem
-
-
-def _layer(num_blocks: int, num_in: int, num_out: int) -> nn.Sequential:
-    blocks = [_BasicBlock(num_in if index == 0 else num_out, num_out) for index in range(num_blocks)]
-    return nn.Sequential(*blocks)

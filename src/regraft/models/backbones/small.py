@@ -1,6 +1,7 @@
 """Small networks without pretrained weights: to pretrain on a source domain, and as baselines."""
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Sequence
 
 from torch import nn
@@ -64,27 +65,21 @@ def mlp(
     num_pixels = num_channels * spec.image_size**2
     stages = nn.ModuleDict()
     for index, (num_in, num_out) in enumerate(itertools.pairwise([num_pixels, *hidden_sizes]), start=1):
-        stage = nn.Sequential()
-        if index == 1:
-            stage.add_module("flatten", nn.Flatten())
-        stage.add_module("linear", nn.Linear(num_in, num_out))
-        stage.add_module("relu", nn.ReLU())
-        stage.add_module("dropout", nn.Dropout(dropout))
-        stages[f"layer{index}"] = stage
+        layers: dict[str, nn.Module] = {"flatten": nn.Flatten()} if index == 1 else {}
+        layers |= {"linear": nn.Linear(num_in, num_out), "relu": nn.ReLU(), "dropout": nn.Dropout(dropout)}
+        stages[f"layer{index}"] = nn.Sequential(OrderedDict(layers))
     return _finish("mlp", stages, hidden_sizes[-1], spec, weights)
 
 
 def _conv_stage(num_in: int, num_out: int, batch_norm: bool, is_last: bool) -> nn.Sequential:
-    stage = nn.Sequential()
-    stage.add_module("conv", nn.Conv2d(num_in, num_out, kernel_size=3, padding=1, bias=not batch_norm))
-    if batch_norm:
-        stage.add_module("bn", nn.BatchNorm2d(num_out))
-    stage.add_module("relu", nn.ReLU())
-    stage.add_module("pool", nn.MaxPool2d(2))
-    if is_last:
-        stage.add_module("global_pool", nn.AdaptiveAvgPool2d(1))
-        stage.add_module("flatten", nn.Flatten())
-    return stage
+    layers: dict[str, nn.Module] = {
+        "conv": nn.Conv2d(num_in, num_out, kernel_size=3, padding=1, bias=not batch_norm),
+        **({"bn": nn.BatchNorm2d(num_out)} if batch_norm else {}),
+        "relu": nn.ReLU(),
+        "pool": nn.MaxPool2d(2),
+        **({"global_pool": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten()} if is_last else {}),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: InputSpec, weights: str | None) -> Backbone:

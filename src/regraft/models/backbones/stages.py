@@ -5,6 +5,7 @@ whatever is dynamic inside it (padding by size, dropout by mode, window attentio
 """
 
 import copy
+import itertools
 import logging
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,7 +57,7 @@ def split(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> d
         model: maps images to features.
         stages: from the input up, the names of each stage's parameters and buffers. A buffer that belongs to no stage
             joins the stage that uses it.
-        name: of the model, for the log.
+        name: the model's, for the log.
     """
     tensors = dict(_named_tensors(model))
     order = list(stages)
@@ -76,13 +77,11 @@ def split(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> d
 
 
 def _named_tensors(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from module.named_parameters()
-    yield from module.named_buffers()
+    return itertools.chain(module.named_parameters(), module.named_buffers())
 
 
 def _tensors(module: nn.Module) -> Iterator[Tensor]:
-    yield from module.parameters()
-    yield from module.buffers()
+    return itertools.chain(module.parameters(), module.buffers())
 
 
 def _trace(model: nn.Module, stage_of: Mapping[int, int]) -> fx.Graph:

@@ -5,7 +5,7 @@ Nothing but `efficientnet_lite0` imports this module, because importing timm tak
 
 import logging
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import huggingface_hub
@@ -46,8 +46,7 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         weights: DEFAULT for the pretrained weights of the tag; a file with a state dict of this architecture; null for
             random.
         image_size: pixels; null for that of the weights. timm resamples position embeddings.
-        num_channels: 3, or 1, for which the weights of the first convolution are summed over the channels, and mean
-            and std averaged.
+        num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
 
     Raises:
         ValueError: unknown name, tag or weights, an image size that the model doesn't accept, or tensors that don't
@@ -80,8 +79,7 @@ def input_spec(model: nn.Module, image_size: int, num_channels: int) -> InputSpe
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
     """Loads a state dict of the same timm architecture into a model made with `num_classes=0`.
 
-    The tensors of the classifier are dropped; the first convolution is summed over channels if the model takes
-    grayscale.
+    The classifier's tensors are dropped; the first convolution is summed over channels if the model takes grayscale.
 
     Raises:
         ValueError: names or shapes differ.
@@ -119,7 +117,11 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
         model = _construct(name, {key: value for key, value in options.items() if key != "img_size"})
         load_state_dict(model, tensors, weights, name)
         if "img_size" in options:
-            _resize(model, options["img_size"], name)
+            resize: Any = getattr(model, "set_input_size", None)
+            if resize is None:
+                reason = f"got {spec.image_size}; {name} loads weights from a file at its own size only."
+                raise ConfigError("model.image_size", reason)
+            resize(img_size=spec.image_size)
         return model
     _require_known(weights)
     return _download(name, config, options)
@@ -162,23 +164,13 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
         raise ConfigError("model.image_size", f"{name} does not accept {options['img_size']} px ({error}).") from error
 
 
-def _resize(model: nn.Module, image_size: int, name: str) -> None:
-    resize: Callable[..., None] | None = getattr(model, "set_input_size", None)
-    if resize is None:
-        raise ConfigError(
-            "model.image_size", f"got {image_size}; {name} loads weights from a file at its own size only."
-        )
-    resize(img_size=image_size)
-
-
 def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> nn.Module:
     """Returns the model with its pretrained weights, from the hub's cache if they are there."""
-    repository = config.hf_hub_id
     cached = _cached(name, config)
     if cached is not None:
         return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})
     try:
-        if repository:
+        if config.hf_hub_id:
             require_reachable(huggingface_hub.constants.ENDPOINT)
         return _construct(name, {**options, "pretrained": True})
     except OSError as error:

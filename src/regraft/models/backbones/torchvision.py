@@ -42,8 +42,7 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         weights: DEFAULT or another weights name of torchvision; a file with a state dict of this architecture; null for
             random.
         image_size: pixels; null for that of the weights. The position embeddings of a ViT are interpolated.
-        num_channels: 3, or 1, for which the weights of the first convolution are summed over the channels, and mean
-            and std averaged.
+        num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
 
     Raises:
         ValueError: unknown name or weights, an image size that the model doesn't accept, or tensors that don't fit.
@@ -54,7 +53,8 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     size = preset.transforms().crop_size[0] if image_size is None else image_size
     spec = InputSpec(size, num_channels)
     if weights is None:
-        model, num_features = _from_scratch(name, size)
+        model = _construct(name, size)
+        num_features = remove_head(name, model)
     elif is_path(weights):
         model, num_features = _from_tensors(name, size, read_file(weights), weights)
     else:
@@ -98,11 +98,6 @@ def _preset(name: str, weights: str | None) -> Any:
         allowed = ", ".join(["DEFAULT", *(preset.name for preset in presets)])
         raise ConfigError("model.weights", f"got {weights!r}; allowed: {allowed}, null, or the path of a file.")
     return presets[weights]
-
-
-def _from_scratch(name: str, image_size: int) -> tuple[nn.Module, int]:
-    model = _construct(name, image_size)
-    return model, remove_head(name, model)
 
 
 def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, int]:
