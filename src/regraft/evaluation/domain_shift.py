@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from regraft.tasks.class_scores import ClassScores, class_scores
 from regraft.tasks.reliability import wilson
 
 
@@ -30,11 +31,9 @@ class ClassShift(NamedTuple):
     @property
     def drop(self) -> float | None:
         """Source recall minus target recall."""
-        return (
-            None
-            if self.source_recall is None or self.target_recall is None
-            else self.source_recall - self.target_recall
-        )
+        if self.source_recall is None or self.target_recall is None:
+            return None
+        return self.source_recall - self.target_recall
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,7 @@ class DomainShift:
     """A classifier in two domains, over the classes of the target domain.
 
     Attributes:
-        source: accuracy in the source domain.
-        target: accuracy in the target domain.
-        drop: source minus target, in [-1, 1].
-        drop_low: the lower end of its 95 % interval (Newcombe, 1998, method 10).
-        drop_high: the upper end.
+        drop: source minus target accuracy, with the ends of its 95 % interval (Newcombe, 1998, method 10).
         per_class: by class index.
         lacking: classes without an image in the target domain.
     """
@@ -70,29 +65,27 @@ def domain_shift(
     """Returns accuracies and recalls in both domains.
 
     Args:
-        predicted: (num_images,), int64, predicted classes in the source domain.
-        targets: (num_images,), int64, the true ones.
-        target_predicted: (num_target_images,), int64, predicted classes in the target domain.
-        target_targets: (num_target_images,), int64, the true ones; at least one.
-        class_names: by class index.
+        predicted: predicted classes in the source domain, (num_images,), int64.
+        targets: true classes in the source domain, (num_images,), int64.
+        target_predicted: predicted classes in the target domain, (num_target_images,), int64.
+        target_targets: true classes in the target domain, (num_target_images,), int64; at least one.
 
     Raises:
         ValueError: the source domain has no image of any class of the target domain.
     """
     is_shared = np.isin(targets, np.unique(target_targets))
     if not is_shared.any():
-        raise ValueError("shift: the folder has none of the classes that the run's own images are of.")
+        raise ValueError("shift: the folder has no class in common with the run's own images.")
     source = _accuracy(predicted[is_shared] == targets[is_shared])
     target = _accuracy(target_predicted == target_targets)
     drop = source.value - target.value
     per_class = [
-        ClassShift(
-            name,
-            _recall(predicted, targets, index),
-            _recall(target_predicted, target_targets, index),
-            int((target_targets == index).sum()),
+        ClassShift(before.name, _recall(before), _recall(after), after.num_images)
+        for before, after in zip(
+            class_scores(targets, predicted, class_names),
+            class_scores(target_targets, target_predicted, class_names),
+            strict=True,
         )
-        for index, name in enumerate(class_names)
     ]
     return DomainShift(
         source=source,
@@ -109,6 +102,5 @@ def _accuracy(is_right: np.ndarray) -> Accuracy:
     return Accuracy(float(is_right.mean()), *wilson(int(is_right.sum()), len(is_right)), len(is_right))
 
 
-def _recall(predicted: np.ndarray, targets: np.ndarray, index: int) -> float | None:
-    is_of_it = targets == index
-    return float((predicted[is_of_it] == index).mean()) if is_of_it.any() else None
+def _recall(scores: ClassScores) -> float | None:
+    return scores.recall if scores.num_images else None

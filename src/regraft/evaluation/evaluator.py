@@ -2,12 +2,11 @@
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,7 +14,8 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from regraft.core.console import image_progress_bar
+from regraft.config.instantiate import Config
+from regraft.core.console import ProgressBar, image_progress_bar
 from regraft.core.startup import keep_freed_memory
 from regraft.data.from_config import build_datamodule
 from regraft.deployment.load import model_of
@@ -30,18 +30,12 @@ from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
 from regraft.training.trainer import build_trainer
 
-if TYPE_CHECKING:
-    from torch import Tensor
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """A model's logits on some images.
-
-    Attributes:
-        values: (num_images, num_classes), float32, before the temperature.
-        targets: (num_images,), int64, the true classes.
-    """
+    """A model's logits, (num_images, num_classes), float32, before the temperature, and the targets, (num_images,)."""
 
     values: np.ndarray
     targets: np.ndarray
@@ -57,33 +51,33 @@ class Logits:
         return scores(softmax(self.values / temperature, axis=1), self.targets, class_names)
 
 
-log = logging.getLogger(__name__)
-
-
 class Evaluator:
     """Evaluates a checkpoint; the constructor checks the data before anything is computed.
 
     Args:
         config: the run's config with the command's overrides.
-        checkpoint: the checkpoint to evaluate.
         splits: the splits that will be needed, the evaluated one first.
-        is_insisted: whether missing features must be computed and stored.
+        needs_features: whether missing features must be computed and stored.
 
     Raises:
         ValueError: the data can't be read, has other classes than the run, or lacks a split.
     """
 
-    def __init__(self, config: dict[str, Any], checkpoint: Checkpoint, splits: list[str], *, is_insisted: bool) -> None:
+    def __init__(self, config: Config, checkpoint: Checkpoint, splits: list[str], *, needs_features: bool) -> None:
         self.checkpoint = checkpoint
         self._config = config
-        self._is_insisted = is_insisted
+        self._needs_features = needs_features
         require_types(config)
         self._backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
         self._data = build_datamodule(config, checkpoint.input_spec, checkpoint)
         for split in splits:
             if split not in self._data.sizes:
                 others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
-                fix = f"Use {others or 'data that has one'}." if split == splits[0] else "It is needed to fit on."
+                fix = (
+                    f"Use {others or 'data that has one'}."
+                    if split == splits[0]
+                    else "The temperature is fitted on it."
+                )
                 raise ValueError(f"split: got {split!r}, which the data lacks. {fix}")
         self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
@@ -96,13 +90,13 @@ class Evaluator:
             keep_freed_memory()
 
     def _warn_of_partial_data(self, split: str) -> None:
-        """Warns if only a part of other data is evaluated, because it has no such split of its own."""
+        """Warns if only a part of other data is evaluated, because the data has no such split."""
         given, own = self._config["data"], self.checkpoint.config["data"]
         is_carved = self._data.part(split).samples is self._data.part("train").samples
-        is_named_otherwise = any(given.get(key) != own.get(key) for key in ("_target_", "root"))
-        if is_carved and is_named_otherwise and self._data.fingerprint != self.checkpoint.fingerprint:
+        is_other_source = any(given.get(key) != own.get(key) for key in ("_target_", "root"))
+        if is_carved and is_other_source and self._data.fingerprint != self.checkpoint.fingerprint:
             log.warning(
-                "The data has no %s split of its own: %s of its %s images, drawn for one, are evaluated. shift=FOLDER "
+                "The data has no %s split: %s of its %s images were set aside as one and are evaluated. shift=FOLDER "
                 "evaluates all images of a folder.",
                 *(split, f"{self._data.sizes[split]:,}", f"{sum(self._data.sizes.values()):,}"),
             )
@@ -115,7 +109,7 @@ class Evaluator:
         return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
 
     def split(self, split: str) -> tuple[dict[str, float], Logits]:
-        """Returns the metrics that the module logs on a split of the data, such as the loss, and the logits."""
+        """Returns the metrics that the module logs on a split, such as the loss, and the logits."""
         stored = evaluation_data(
             self._config,
             self._backbone,
@@ -124,13 +118,13 @@ class Evaluator:
             build_freezing(self._config, self._backbone.stage_names),
             self._trainer.strategy.root_device,
             self._progress("Features"),
-            is_insisted=self._is_insisted,
+            needs_features=self._needs_features,
         )
-        return self._measure(split, stored or self._data)
+        return self._evaluate(split, stored or self._data)
 
     def other(self, data: Any) -> Logits:
         """Returns the logits of the test split of a datamodule that has the run's classes."""
-        return self._measure("test", data)[1]
+        return self._evaluate("test", data)[1]
 
     def corruptions(self, split: str) -> CorruptionErrors:
         """Returns the errors on corrupted images of a split."""
@@ -145,13 +139,13 @@ class Evaluator:
         checkpoint = read(baseline, trust)
         return self._corruptions(split, checkpoint, build_datamodule(self._config, checkpoint.input_spec, checkpoint))
 
-    def _measure(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
-        measure = self._trainer.test if split == "test" else self._trainer.validate
+    def _evaluate(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
+        evaluate = self._trainer.test if split == "test" else self._trainer.validate
         with interruptible(self._trainer):
-            found = measure(self._module, datamodule=data, verbose=False)
+            found = evaluate(self._module, datamodule=data, verbose=False)
         logits = self._logits.take()
         if logits is None:
-            raise ValueError(f"trainer.limit_{split}_batches: it leaves no batch to measure on. Raise it, or null.")
+            raise ValueError(f"trainer.limit_{split}_batches: it leaves no batch to evaluate. Raise it, or null.")
         require_numbers(logits.values)
         return dict(found[0]), logits
 
@@ -162,15 +156,12 @@ class Evaluator:
         num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
         num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
 
-        def batches() -> Iterator[tuple["Tensor", "Tensor"]]:
-            for batch in islice(loader, num_batches):
-                yield batch["images"], batch["targets"]
-
+        batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
         title = f"Corruptions, {checkpoint.path.parent.parent.name}"
         with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
-            return corruption_errors(batches(), lambda pictures: model.logits(pictures).argmax(1), count)
+            return corruption_errors(batches, lambda images: model.logits(images).argmax(1), count)
 
-    def _progress(self, title: str) -> partial[Any] | Any:
+    def _progress(self, title: str) -> ProgressBar:
         return image_progress_bar(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
 
 
@@ -185,13 +176,13 @@ class CollectLogits(pl.Callback):
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Tensor]] = []
 
-    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *index: int) -> None:
         """Collects a batch."""
         self._batches.append((outputs.detach().float().cpu(), batch["targets"].cpu()))
 
-    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *index: int) -> None:
         """Collects a batch."""
-        self.on_test_batch_end(trainer, module, outputs, batch, *place)
+        self.on_test_batch_end(trainer, module, outputs, batch, *index)
 
     def take(self) -> Logits | None:
         """Returns the logits of the last pass, None if it had no batch, and starts again."""

@@ -39,23 +39,18 @@ def evaluation_data(
     device: torch.device,
     progress: ProgressBar,
     *,
-    is_insisted: bool,
+    needs_features: bool,
 ) -> FeatureDataModule | None:
-    """Returns the features that the run's training stored as a datamodule; None if there are none.
+    """Returns a datamodule of stored features of `val` or `test`; None if the images have to be used.
 
     Args:
-        config: the run's config.
         backbone: with the weights to evaluate.
         images: the prepared datamodule of the images.
-        split: `val` or `test`.
-        strategy: the run's freezing strategy.
-        device: where the backbone computes.
-        progress: shows the extraction.
-        is_insisted: whether missing features must be computed and stored; the run's own `features.cache=on` applied to
-            its training.
+        needs_features: whether missing features must be computed and stored; the run's own `features.cache=on` was for
+            its training only.
 
     Raises:
-        ValueError: it is insisted on and can't be.
+        ValueError: features are needed and can't be stored.
     """
     read_stored_pixels(config, images, [split], progress)
     settings: FeatureSettings = factory(config["features"], "features")()
@@ -70,7 +65,7 @@ def evaluation_data(
         frozen, depth = found
         views = images.inputs.views(split, settings.views, settings.views_seed)
         frozen.prefer_stored(views, depth)
-        if is_insisted or frozen.has_all(views, depth):
+        if needs_features or frozen.has_all(views, depth):
             try:
                 frozen.ensure(views, [depth])
             except NoRoomError as error:
@@ -80,7 +75,7 @@ def evaluation_data(
             return FeatureDataModule(
                 images, tables, [], depth, num_stages=stages, one_batch_per_epoch=False, is_full_batch=False
             )
-    if is_insisted:
+    if needs_features:
         raise ConfigError("features.cache", f"got 'on', but {reason}")
     return None
 
@@ -88,14 +83,9 @@ def evaluation_data(
 def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
     """Returns the prepared datamodule of a folder of photos, all of which are its test split.
 
-    Args:
-        config: the run's config.
-        trained: the run's checkpoint; the folder may have a part of its classes.
-        folder: with a subfolder for each class.
-
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: it can't be read, or has a class that the run doesn't know.
+        ValueError: it can't be read, or has a class that the run doesn't know; it may lack some of the run's.
     """
     own = inspect.signature(DataModule).parameters
     options = {key: value for key, value in config["data"].items() if key in own}
@@ -113,7 +103,7 @@ def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
         module.prepare_data()
         module.setup()
     except (ConfigError, ConfigErrors) as error:
-        # A folder is otherwise what data.root names.
+        # The source reports its folder as data.root.
         errors = [each.about("shift") if each.key == "data.root" else each for each in errors_in(error)]
         raise (errors[0] if len(errors) == 1 else ConfigErrors(errors)) from error
     return module

@@ -1,4 +1,4 @@
-"""What an evaluation is to measure; no torch."""
+"""The options of `regraft eval`; no torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,14 +8,13 @@ SPLITS = ("test", "val")
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """What an evaluation is to measure.
+    """What to evaluate.
 
     Attributes:
-        split: `test` or `val`.
-        calibrates: whether a temperature is fitted on validation, and kept.
-        is_robustness: whether pictures are corrupted.
-        baseline: the checkpoint whose errors normalise those on corrupted pictures; None for none.
-        shift: a folder of another domain; None for none.
+        calibrates: whether to fit a temperature on validation.
+        is_robustness: whether to measure errors on corrupted images.
+        baseline: the checkpoint whose errors on corrupted images normalise the run's.
+        shift: a folder of another domain.
     """
 
     split: str

@@ -22,12 +22,7 @@ PER_CLASS = "per_class.csv"
 
 @dataclass(frozen=True)
 class Robustness:
-    """Errors on corrupted images.
-
-    Attributes:
-        found: those of the run.
-        baseline: those of the run that normalises them, if any.
-    """
+    """The run's errors on corrupted images, and those of the baseline that normalises them, if any."""
 
     found: CorruptionErrors
     baseline: CorruptionErrors | None
@@ -38,16 +33,11 @@ class Evaluation:
     """The results of an evaluation.
 
     Attributes:
-        split: `test` or `val`.
-        checkpoint: the file that was evaluated.
-        num_images: in the split.
-        metrics: such as `test/acc`.
-        undefined: by metric, why it is undefined, or which classes don't count in it.
-        scores: of the split.
+        metrics: by name, such as `test/acc`.
+        undefined: by metric, why it is undefined, or which classes it leaves out.
+        scores: of the split, in the source domain.
         temperature: divisor of the logits before the softmax.
         calibration: the temperature that this evaluation fitted, if it did.
-        robustness: None if it wasn't requested.
-        shift: None if it wasn't requested.
         target_scores: in the target domain, if there is one.
     """
 

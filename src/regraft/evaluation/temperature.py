@@ -20,7 +20,6 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     Args:
         logits: (num_images, num_classes), finite.
         targets: (num_images,), int64, the true classes.
-        split: name of the images' split.
         checkpoint: the file with the model's weights.
 
     Raises:

@@ -50,12 +50,12 @@ def test_keys_of_the_run_can_be_overridden(small_run):
     [
         ("data.batchsize=7", r"data.batchsize: unknown key 'batchsize'. Did you mean 'batch_size'\?"),
         ("split=training", "split: unknown split 'training'"),
-        ("trainer.limit_test_batches=0", "it leaves no batch to measure on"),
+        ("trainer.limit_test_batches=0", "it leaves no batch to evaluate"),
         ("calibrate=platt", "calibrate: got 'platt'; allowed: temperature, null"),
         ("robustness=noise", "robustness: got 'noise'; allowed: corruptions, null"),
         ("trainer.limit_test_batches=few", "trainer.limit_test_batches: got 'few'; allowed: a number, null."),
         ("+foo=1", "eval: unknown key 'foo'"),
-        ("baseline=last", "baseline: it normalises errors on corrupted pictures"),
+        ("baseline=last", "baseline: it normalises errors on corrupted images"),
     ],
 )
 def test_a_mistake_is_said(small_run, override, sentence):
@@ -76,7 +76,7 @@ def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, mo
     expected = regraft.evaluate(there)
     assert "of its own" not in caplog.text
     regraft.evaluate([*there, "split=val"])
-    assert "The data has no val split of its own: 10 of its 120 images, drawn for one, are evaluated." in caplog.text
+    assert "The data has no val split: 10 of its 120 images were set aside as one and are evaluated." in caplog.text
     read = FolderSource.splits
 
     def last_class_first(source: FolderSource) -> Splits:
@@ -102,7 +102,7 @@ def test_a_temperature_is_fitted_on_validation_and_used_from_then_on(run):
     assert regraft.load("last").temperature == kept["temperature"]
 
 
-def test_corrupted_pictures_are_measured_beside_clean_ones(run, capsys):
+def test_corrupted_images_are_measured_beside_clean_ones(run, capsys):
     more = ["robustness=corruptions", f"baseline={run.path}", "trainer.limit_test_batches=1", "data.batch_size=8"]
     code, out, err = run_main(["eval", "run=last", *more], capsys)
     assert (code, err) == (0, "")

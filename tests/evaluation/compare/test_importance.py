@@ -39,7 +39,7 @@ def test_noise_has_no_importance():
     ("names", "num_runs", "sentence"),
     [
         (["augment"], 24, "two or more"),
-        (["augment", "optimizer.lr"], 11, "it takes 12 finished runs for 2 parameters; there are 11"),
+        (["augment", "optimizer.lr"], 11, "12 finished runs are needed for 2 parameters; there are 11"),
         (["augment", "optimizer.lr"], 12, "same metric"),
     ],
 )

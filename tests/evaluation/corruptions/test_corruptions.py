@@ -4,35 +4,35 @@ import pytest
 from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
 
 
-def picture(side, channels):
+def image(side, channels):
     rows, columns = np.mgrid[:side, :side]
     waves = 100 + 60 * np.sin(rows / 3) + 60 * np.cos(columns / 5)
     return np.repeat(waves[:, :, None], channels, 2).astype(np.uint8)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
-def test_each_severity_takes_a_picture_further_away(name):
-    original = picture(64, 3)
+def test_each_severity_takes_an_image_further_away(name):
+    original = image(64, 3)
     distances = [
         np.abs(corrupted(original, name, severity).astype(int) - original).mean()
         for severity in range(1, NUM_SEVERITIES + 1)
     ]
     assert min(distances) > 0
-    if name not in ("fog", "snow", "rotation"):  # which aren't ordered by distance on a picture of waves
+    if name not in ("fog", "snow", "rotation"):  # which aren't ordered by distance on an image of waves
         assert distances == sorted(distances)
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 @pytest.mark.parametrize(("side", "channels"), [(1, 3), (8, 1)])
-def test_small_and_gray_pictures_stay_what_they_are(name, side, channels):
+def test_small_and_gray_images_stay_what_they_are(name, side, channels):
     for severity in range(1, NUM_SEVERITIES + 1):
-        found = corrupted(picture(side, channels), name, severity)
+        found = corrupted(image(side, channels), name, severity)
         assert (found.shape, found.dtype) == ((side, side, channels), np.uint8)
 
 
 @pytest.mark.parametrize("name", ["gaussian_noise", "snow", "rotation"])
-def test_draws_hang_on_the_picture_alone(name):
-    first, second = picture(16, 3), picture(16, 3) + 1
+def test_draws_depend_on_the_image_alone(name):
+    first, second = image(16, 3), image(16, 3) + 1
     once = corrupted(first, name, 3)
     corrupted(second, name, 3)
     assert (corrupted(first, name, 3) == once).all()

@@ -29,15 +29,15 @@ def test_a_baseline_that_does_not_mind_a_corruption_gives_no_ratio():
 
 
 def test_errors_do_not_hang_on_the_batches():
-    pictures = torch.randint(0, 256, (6, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    targets = (pictures.float().mean((1, 2, 3)) > 127).long()
+    images = torch.randint(0, 256, (6, 3, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    targets = (images.float().mean((1, 2, 3)) > 127).long()
     counted = []
 
     def classify(some):
         return (some.float().mean((1, 2, 3)) > 127).long()
 
-    one = corruption_errors([(pictures, targets)], classify, counted.append)
-    two = corruption_errors([(pictures[:2], targets[:2]), (pictures[2:], targets[2:])], classify, lambda number: None)
+    one = corruption_errors([(images, targets)], classify, counted.append)
+    two = corruption_errors([(images[:2], targets[:2]), (images[2:], targets[2:])], classify, lambda number: None)
     assert one == two
     assert one.clean == 0
     assert max(one.errors["brightness"]) > 0

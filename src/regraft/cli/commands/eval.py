@@ -34,13 +34,13 @@ def run(arguments: list[str]) -> None:
 
 
 def evaluate_once(overrides: Sequence[str], config_dir: str | None) -> dict[str, float]:
-    """Composes a config as the command line does and evaluates; see `regraft.evaluate`."""
+    """Evaluates; see `regraft.evaluate`."""
     composed = compose.compose_once("eval", with_appended_sections(with_checkpoint(overrides)), config_dir)
     return _evaluate(composed, overrides).metrics
 
 
 def evaluate_job(composed: DictConfig) -> dict[str, float]:
-    """Evaluates the config that Hydra composed; prints what was found and keeps it in the folder that Hydra made."""
+    """Evaluates the config that Hydra composed; prints the results and writes them into Hydra's folder."""
     hydra = HydraConfig.get()
     found = _evaluate(composed, hydra.overrides.task)
     from regraft.evaluation.results import write as write_evaluation
@@ -53,15 +53,8 @@ def evaluate_job(composed: DictConfig) -> dict[str, float]:
 
 
 def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
-    """Measures a checkpoint on its run's own data, or on what the overrides name.
-
-    Classes are matched by name: data that has the run's in another order is measured all the same.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint, or folder.
-        ValueError: not a checkpoint of ours, a split that isn't there, or classes that aren't those of the run.
-    """
-    what = asked(composed)
+    """Evaluates a checkpoint on its run's own data, or on other data with the same classes, in any order."""
+    options = options_of(composed)
     with quick_imports():
         from regraft.evaluation.evaluator import Evaluator
         from regraft.evaluation.from_config import target_domain
@@ -72,22 +65,14 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     checkpoint = read(find_checkpoint(composed.ckpt_path, prefer="best"), trust)
     config = with_overrides(checkpoint.config, composed, overrides)
     quiet_lightning()
-    splits = [what.split, *(["val"] if what.calibrates and what.split != "val" else [])]
-    is_insisted = OmegaConf.select(composed, "features.cache") in ("on", True)
-    evaluator = Evaluator(config, checkpoint, splits, is_insisted=is_insisted)
-    target = None if what.shift is None else target_domain(config, checkpoint, what.shift)
-    return _measured(evaluator, what, target, trust)
+    splits = [options.split, *(["val"] if options.calibrates and options.split != "val" else [])]
+    needs_features = OmegaConf.select(composed, "features.cache") in ("on", True)
+    evaluator = Evaluator(config, checkpoint, splits, needs_features=needs_features)
+    target = None if options.shift is None else target_domain(config, checkpoint, options.shift)
+    return _measured(evaluator, options, target, trust)
 
 
-def _measured(evaluator: "Evaluator", what: EvaluateOptions, target: Any, trust: Sequence[str]) -> "Evaluation":
-    """Measures what is asked for.
-
-    Args:
-        evaluator: the checkpoint with its data.
-        what: is asked for.
-        target: the datamodule of the target domain, if any.
-        trust: further modules whose classes the baseline's checkpoint may name.
-    """
+def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, trust: Sequence[str]) -> "Evaluation":
     from regraft.evaluation.corruptions.errors import summary
     from regraft.evaluation.domain_shift import domain_shift
     from regraft.evaluation.results import Evaluation, Robustness
@@ -95,15 +80,15 @@ def _measured(evaluator: "Evaluator", what: EvaluateOptions, target: Any, trust:
 
     path, class_names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
     # Before anything is computed: it may be damaged.
-    temperature = 1.0 if what.calibrates else temperature_of(run_of(path), path)
-    logged, logits = evaluator.split(what.split)
+    temperature = 1.0 if options.calibrates else temperature_of(run_of(path), path)
+    logged, logits = evaluator.split(options.split)
     calibration = None
-    if what.calibrates:
-        calibration = _calibrated(logits if what.split == "val" else evaluator.split("val")[1], evaluator)
+    if options.calibrates:
+        calibration = _calibrated(logits if options.split == "val" else evaluator.split("val")[1], evaluator)
         temperature = calibration.temperature
     found = logits.scores(temperature, class_names)
-    metrics = logged | _prefixed(found.metrics, what.split, logged)
-    undefined = _prefixed(found.undefined, what.split)
+    metrics = logged | _prefixed(found.metrics, options.split, logged)
+    undefined = _prefixed(found.undefined, options.split)
     difference, target_scores, robustness = None, None, None
     if target is not None:
         others = evaluator.other(target)
@@ -111,14 +96,16 @@ def _measured(evaluator: "Evaluator", what: EvaluateOptions, target: Any, trust:
         difference = domain_shift(logits.predicted, logits.targets, others.predicted, others.targets, class_names)
         metrics |= _prefixed(target_scores.metrics, "shift") | {"shift/acc_drop": difference.drop}
         undefined |= _prefixed(target_scores.undefined, "shift")
-    if what.is_robustness:
-        baseline = None if what.baseline is None else evaluator.corruptions_of(what.split, what.baseline, trust)
-        robustness = Robustness(evaluator.corruptions(what.split), baseline)
+    if options.is_robustness:
+        baseline = (
+            None if options.baseline is None else evaluator.corruptions_of(options.split, options.baseline, trust)
+        )
+        robustness = Robustness(evaluator.corruptions(options.split), baseline)
         sums, lacking = summary(robustness.found, baseline)
-        metrics |= _prefixed(sums, what.split)
-        undefined |= _prefixed(lacking, what.split)
+        metrics |= _prefixed(sums, options.split)
+        undefined |= _prefixed(lacking, options.split)
     return Evaluation(
-        split=what.split,
+        split=options.split,
         checkpoint=path,
         num_images=len(logits.targets),
         metrics=metrics,
@@ -133,10 +120,7 @@ def _measured(evaluator: "Evaluator", what: EvaluateOptions, target: Any, trust:
 
 
 def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
-    """Returns the temperature that fits validation, having kept it in the run's folder, if the checkpoint has one.
-
-    One that was fitted on other data than the run's, or on a part of it, holds for this evaluation only.
-    """
+    """Fits a temperature on validation and keeps it in the run's folder, unless it was fitted on other data."""
     from regraft.evaluation import temperature as calibration
     from regraft.runs.calibration import write
 
@@ -145,7 +129,7 @@ def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
     run = run_of(checkpoint)
     if run is None:
         log.warning(
-            "%s lies in no run's folder, so the temperature %.4f holds for this evaluation only.",
+            "%s isn't in a run's folder, so the temperature %.4f holds for this evaluation only.",
             *(checkpoint, fitted.temperature),
         )
     elif not evaluator.is_on_all_own_data:
@@ -174,17 +158,17 @@ def _prefixed(values: dict[str, Any], prefix: str, logged: dict[str, float] | No
 _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": "auto"}
 
 
-def asked(composed: DictConfig) -> EvaluateOptions:
-    """Returns what is asked for.
+def options_of(composed: DictConfig) -> EvaluateOptions:
+    """Returns the options of a config.
 
     Raises:
-        FileNotFoundError: there is no such baseline, or folder.
-        ValueError: a value is none of those that are allowed.
+        FileNotFoundError: there is no such baseline or folder.
+        ValueError: a value isn't allowed.
     """
     if OmegaConf.is_missing(composed, "ckpt_path"):
         require_run([])
     known = COMMAND.known_keys()
-    for key in composed:  # Hydra lets a + add anything
+    for key in composed:  # Hydra adds any key with a +
         if key not in (*known, "hydra"):
             raise ValueError(f"eval: {unknown('key', str(key), known)}")
     if composed.split not in SPLITS:
@@ -194,7 +178,7 @@ def asked(composed: DictConfig) -> EvaluateOptions:
             raise ValueError(f"{key}: got {composed[key]!r}; allowed: {allowed}, null.")
     if composed.baseline is not None and composed.robustness is None:
         raise ValueError(
-            "baseline: it normalises errors on corrupted pictures, so it needs robustness=corruptions; or leave it out."
+            "baseline: it normalises errors on corrupted images, so it needs robustness=corruptions; or leave it out."
         )
     if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().is_dir():
         raise FileNotFoundError(
@@ -210,9 +194,9 @@ def asked(composed: DictConfig) -> EvaluateOptions:
 
 
 def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the run's config with what the command line says on top, on one device of whatever kind there is.
+    """Returns the run's config with the command line's changes, on one device of any kind.
 
-    Data that was chosen as a whole (`data=folder`) takes the run's place; single keys are merged into it.
+    Data that was chosen as a whole (`data=folder`) replaces the run's; single keys are merged into it.
 
     Raises:
         ValueError: an unknown key, or several devices.
@@ -238,11 +222,11 @@ def _merged(section: dict[str, Any], given: dict[Any, Any], name: str) -> dict[s
     return section | {str(key): value for key, value in given.items()}
 
 
-def _baseline(handle: str, output_dir: str) -> Path:
-    if Path(handle).expanduser().is_file():
-        return find_checkpoint(handle, prefer="best", key="baseline")
+def _baseline(reference: str, output_dir: str) -> Path:
+    if Path(reference).expanduser().is_file():
+        return find_checkpoint(reference, prefer="best", key="baseline")
     try:
-        return find_checkpoint(find_run(handle, output_dir).path, prefer="best")
+        return find_checkpoint(find_run(reference, output_dir).path, prefer="best")
     except ConfigError as error:
         raise error.about("baseline") from error
 

@@ -29,19 +29,17 @@ class RunEntry:
     """A run in a comparison.
 
     Attributes:
-        run: its folder.
         name: the folder's name relative to the output folder.
         state: `finished`, `pruned`, `running`, `stopped`, `failed`, `waiting` (a job that hasn't started) or `damaged`.
         reason: why it is in that state, or its progress; may be empty.
         overrides: of its command, or planned by its sweep.
         composed: its config, without values if it hasn't been composed yet.
         configuration: equal for runs that differ only in their seeds.
-        seeds: by key.
-        metrics: the final ones of a finished run; for validation those of the epoch whose weights are kept.
+        metrics: of a finished run's test; for validation those of the epoch whose weights are kept.
         seconds: of all sessions; None if it hasn't finished.
         num_trained: number of trained parameters; None if it hasn't finished.
         fingerprint: of its data, if known.
-        started: when it was last started, Unix time, seconds.
+        started: Unix time of the last start, seconds.
     """
 
     run: Run
@@ -65,12 +63,7 @@ class RunEntry:
 
 
 def read_entries(runs: Sequence[Run], output_dir: Path) -> list[RunEntry]:
-    """Returns an entry for each run, in order; a job that hasn't started shares the configuration of its siblings.
-
-    Args:
-        runs: the runs to compare.
-        output_dir: the base of their names.
-    """
+    """Returns an entry for each run, in order; a job that hasn't started shares the configuration of its siblings."""
     overrides = {run: _overrides(run) for run in runs}
     configs = {run: _config(run) for run in runs}
     known = {_kind(run, overrides[run]): config for run, config in configs.items() if config}
@@ -94,7 +87,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     keys = [key for key in map(key_of, overrides) if key is not None]
     planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
     compared = manifest.experiment_config(config, run.path)
-    asked = tuple(override for override in overrides if _is_of_configuration(override))
+    planned = tuple(override for override in overrides if _is_of_configuration(override))
     return RunEntry(
         run=run,
         name=name,
@@ -102,7 +95,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         reason=reason,
         overrides=overrides,
         composed=Composed(compared, _choices(run), frozenset(keys)),
-        configuration=configuration_of(compared) if compared else ("not composed", asked or name),
+        configuration=configuration_of(compared) if compared else ("not composed", planned or name),
         seeds=seeds_of(compared) if compared else planned_seeds,
         metrics=kept_validation(config, rows) | numbers(results.get("metrics")),
         seconds=None if seconds is None else seconds + provenance.seconds_before(run),
@@ -137,8 +130,7 @@ def _config(run: Run) -> dict[str, Any]:
         config = run.config
     except Exception:  # a parser may raise anything on a foreign file
         return {}
-    is_ours = isinstance(config, dict) and isinstance(config.get("model"), dict)
-    return config if is_ours else {}
+    return config if isinstance(config, dict) and isinstance(config.get("model"), dict) else {}
 
 
 def _results(run: Run) -> dict[str, Any]:
@@ -204,17 +196,17 @@ def kept_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float
 
 
 def rows_of(run: Run) -> list[dict[str, float]]:
-    """Returns the rows of metrics.csv, numbers only, without what can't be read, such as half a row."""
+    """Returns the finite numbers of each row of metrics.csv, without a last row that isn't complete."""
     try:
         text = (run.path / "metrics.csv").read_text(encoding="utf-8", errors="replace")
-        whole = text[: text.rfind("\n") + 1]
-        return [numbers(row) for row in csv.DictReader(io.StringIO(whole))]
+        complete = text[: text.rfind("\n") + 1]
+        return [numbers(row) for row in csv.DictReader(io.StringIO(complete))]
     except (OSError, csv.Error):
         return []
 
 
 def numbers(fields: Any) -> dict[str, float]:
-    """Returns the finite numbers of a mapping; empty for anything else."""
+    """Returns the finite numbers of a mapping; an empty one for anything else."""
     found = {key: number(value) for key, value in fields.items()} if isinstance(fields, dict) else {}
     return {key: value for key, value in found.items() if isinstance(key, str) and value is not None}
 
@@ -247,5 +239,5 @@ def planned_value(name: str, entry: RunEntry) -> Any:
     value = at(entry.composed.config, name)
     if value is not ABSENT and not isinstance(value, Mapping):
         return value
-    asked = entry.composed.choices.get(name) or value_of(name, entry.overrides)
-    return ABSENT if asked is None else asked
+    planned = entry.composed.choices.get(name) or value_of(name, entry.overrides)
+    return ABSENT if planned is None else planned

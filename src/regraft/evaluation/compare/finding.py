@@ -15,42 +15,41 @@ def find_runs(references: Sequence[str], output_dir: Path) -> list[Run]:
     """Returns the runs that references match, each once; a sweep's jobs include those that haven't started.
 
     Args:
-        references: each a run's folder, a sweep's, another folder with runs somewhere below it, `last`, `best`, or a
-            part of the names of one run or several; none for all runs.
-        output_dir: the folder of all runs.
+        references: each the folder of a run or a sweep, another folder with runs somewhere below it, `last`, `best`, or
+            a part of the names of one run or several; empty for all runs.
 
     Raises:
-        FileNotFoundError: one of them names no run.
+        FileNotFoundError: a reference matches no run.
     """
-    found = [run for handle in references for run in _found(handle, output_dir)] if references else all_runs(output_dir)
+    found = [run for each in references for run in _found(each, output_dir)] if references else all_runs(output_dir)
     return list(dict.fromkeys(found))
 
 
-def _found(handle: str, output_dir: Path) -> list[Run]:
-    path = Path(handle).expanduser()
-    if handle and is_sweep(path):
+def _found(reference: str, output_dir: Path) -> list[Run]:
+    path = Path(reference).expanduser()
+    if reference and is_sweep(path):
         return _jobs(path.resolve())
-    if handle and is_run(path):
+    if reference and is_run(path):
         return [Run(path.resolve())]
-    if handle and path.is_dir():
+    if reference and path.is_dir():
         runs = all_runs(path)
         if not runs:
             raise FileNotFoundError(f"compare: there is no run in {path.resolve()}. `regraft runs` lists them.")
         return runs
-    if handle in _WORDS:
-        return [find_run(handle, output_dir, needs_checkpoint=False)]
-    return _named(handle, output_dir)
+    if reference in _WORDS:
+        return [find_run(reference, output_dir, needs_checkpoint=False)]
+    return _named(reference, output_dir)
 
 
-def _named(handle: str, output_dir: Path) -> list[Run]:
+def _named(reference: str, output_dir: Path) -> list[Run]:
     names = {name_of(run, output_dir): run for run in all_runs(output_dir)}
     # sweep-x/1 means that job, though it is also a part of sweep-x/10.
-    whole = [run for name, run in names.items() if handle and f"/{name}".endswith(f"/{handle.strip('/')}")]
-    runs = whole or [run for name, run in names.items() if handle and handle in name]
-    sweep = find_sweep(handle, output_dir) if handle and not whole else None
+    whole = [run for name, run in names.items() if reference and f"/{name}".endswith(f"/{reference.strip('/')}")]
+    runs = whole or [run for name, run in names.items() if reference and reference in name]
+    sweep = find_sweep(reference, output_dir) if reference and not whole else None
     jobs = [] if sweep is None else _jobs(sweep)
     # find_run raises an error with the closest name.
-    return [*runs, *jobs] or [find_run(handle, output_dir, needs_checkpoint=False)]
+    return [*runs, *jobs] or [find_run(reference, output_dir, needs_checkpoint=False)]
 
 
 def _jobs(sweep: Path) -> list[Run]:

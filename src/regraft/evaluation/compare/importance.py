@@ -24,14 +24,14 @@ def importance(parameters: Mapping[str, Sequence[Any]], metric: Sequence[float])
     parameter's values are shuffled there (Breiman 2001).
 
     Args:
-        parameters: by name, the value of each run.
+        parameters: the value of each run, by name.
         metric: the value of each run.
     """
     needed = max(_FEWEST_RUNS, _RUNS_A_PARAMETER * len(parameters))
     if len(parameters) < 2:
-        return "it takes two or more varied parameters."
+        return "two or more varied parameters are needed."
     if len(metric) < needed:
-        return f"it takes {needed} finished runs for {len(parameters)} parameters; there are {len(metric)}."
+        return f"{needed} finished runs are needed for {len(parameters)} parameters; there are {len(metric)}."
     values = np.asarray(metric, float)
     variance = float(np.var(values))
     if variance == 0:
@@ -70,9 +70,9 @@ def _on_held_out_runs(columns: np.ndarray, values: np.ndarray) -> tuple[np.ndarr
 
 
 def _encoded(column: Sequence[Any]) -> np.ndarray:
-    """Returns finite numbers as they are, what is absent as NaN, and others by their places in the sorted values."""
+    """Returns numbers unchanged, absent values as NaN, and others as their ranks in the sorted values."""
     present = [value for value in column if value is not ABSENT]
     if all(map(is_number, present)):
         return np.array([np.nan if value is ABSENT else float(value) for value in column])
-    places = {key: place for place, key in enumerate(sorted({comparable(value) for value in present}, key=str))}
-    return np.array([np.nan if value is ABSENT else places[comparable(value)] for value in column])
+    ranks = {key: rank for rank, key in enumerate(sorted({comparable(value) for value in present}, key=str))}
+    return np.array([np.nan if value is ABSENT else ranks[comparable(value)] for value in column])

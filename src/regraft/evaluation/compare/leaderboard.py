@@ -1,4 +1,4 @@
-"""Configurations by a metric: seeds grouped, what was varied as columns, what each one cost."""
+"""Configurations ranked by a metric: seeds grouped, varied parameters as columns, with the cost of each."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,12 +23,12 @@ class LeaderboardRow:
 
     Attributes:
         rank: from 1; None if no run of it has finished with the metric.
-        values: of the varied parameters, in the leaderboard's order; ABSENT for what it lacks.
-        figures: by metric: of its finished runs, or if there are none of the others.
-        seconds: that a run took.
-        num_trained: parameters that a run trained.
+        values: of the varied parameters, in the leaderboard's order; ABSENT for those that it doesn't have.
+        figures: by metric, over its finished runs; if no run has finished, over all.
+        seconds: of its finished runs.
+        num_trained: number of trained parameters of its finished runs.
         entries: its runs, by seed.
-        comparison: with the leader; None of the leader itself, and where nothing has finished.
+        comparison: with the leader; None for the leader itself, and if no run has finished.
     """
 
     rank: int | None
@@ -52,22 +52,21 @@ class LeaderboardRow:
 
     def _states(self, reasons: Mapping[str, str]) -> str:
         counts = Counter(entry.state for entry in self.entries)
-        assert counts.keys() <= set(_STATES), "a state without a place would be left out"
+        assert counts.keys() <= set(_STATES), "an unknown state would be left out"
         numbers = {state: f"{counts[state]} " if len(self.entries) > 1 else "" for state in _STATES}
         return ", ".join(f"{numbers[state]}{state}{reasons.get(state, '')}" for state in _STATES if counts[state])
 
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows, the best first.
+    """Configurations, the best first.
 
     Attributes:
-        metric: that ranks.
-        metrics: what is shown, `metric` first.
-        parameters: names of what was varied.
-        rows: a configuration each.
-        importance: of the parameters, see `importance`; or why there is none.
-        num_repeated: runs left out, because a newer one has their configuration and seeds.
+        metric: ranks the rows.
+        metrics: the shown metrics, `metric` first.
+        parameters: names of the varied parameters.
+        importance: of each parameter, or why it can't be computed.
+        num_repeated: number of runs left out, because a newer one has their configuration and seeds.
     """
 
     metric: str
@@ -79,11 +78,10 @@ class Leaderboard:
 
 
 def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderboard:
-    """Returns the leaderboard of some runs.
+    """Returns the leaderboard of at least one run.
 
     Args:
-        entries: the runs; at least one.
-        metric: that ranks, such as `val/loss`; None for test/acc, else val/acc.
+        metric: ranks the rows, such as `val/loss`; None for test/acc, else val/acc.
 
     Raises:
         ValueError: no run has the metric.
@@ -94,11 +92,11 @@ def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderb
     composed = [entry for entry in kept if entry.composed.config]
     columns = varied([entry.composed for entry in composed]) if composed else {}
     planned = only_planned(kept, columns)
-    places = {id(entry): place for place, entry in enumerate(composed)}
+    indices = {id(entry): index for index, entry in enumerate(composed)}
     rows = []
     for group in _by_configuration(kept):
-        place = next((places[id(entry)] for entry in group if id(entry) in places), None)
-        values = [planned_value(name, group[0]) if place is None else column[place] for name, column in columns.items()]
+        index = next((indices[id(entry)] for entry in group if id(entry) in indices), None)
+        values = [planned_value(name, group[0]) if index is None else column[index] for name, column in columns.items()]
         rows.append(_row([*values, *(planned_value(name, group[0]) for name in planned)], group, metrics))
     rows = _ranked(rows, metric)
     ranked = [row for row in rows if row.rank is not None]
@@ -141,9 +139,9 @@ def _by_configuration(entries: Sequence[RunEntry]) -> list[list[RunEntry]]:
 
 
 def _importance(columns: dict[str, list[Any]], entries: Sequence[RunEntry], metric: str) -> dict[str, float] | str:
-    places = [place for place, entry in enumerate(entries) if entry.is_finished and metric in entry.metrics]
-    parameters = {name: [column[place] for place in places] for name, column in columns.items()}
-    return importance(parameters, [entries[place].metrics[metric] for place in places])
+    finished = [index for index, entry in enumerate(entries) if entry.is_finished and metric in entry.metrics]
+    parameters = {name: [column[index] for index in finished] for name, column in columns.items()}
+    return importance(parameters, [entries[index].metrics[metric] for index in finished])
 
 
 def _row(values: Sequence[Any], entries: Sequence[RunEntry], metrics: Sequence[str]) -> LeaderboardRow:
@@ -177,4 +175,4 @@ def _ranked(rows: Sequence[LeaderboardRow], metric: str) -> list[LeaderboardRow]
         return found is None or not has_finished, found is None, sign * found.mean if found else 0.0
 
     ordered = sorted(rows, key=order)
-    return [replace(row, rank=None if order(row)[0] else place) for place, row in enumerate(ordered, 1)]
+    return [replace(row, rank=None if order(row)[0] else rank) for rank, row in enumerate(ordered, 1)]

@@ -10,7 +10,7 @@ from regraft.evaluation.compare.statistics import LEVEL, Difference, difference_
 from regraft.runs.predictions import Predictions, read
 
 _FEWEST_PAIRS = 3
-"""Of seeds; two differences say too little of how much they vary."""
+"""Of seeds; the variance of two differences is too uncertain."""
 SINGLE = "exact McNemar test, interval by Bonett and Price"
 SEVERAL = "t test and interval over images and seeds"
 PAIRED = "t test and interval over images and paired seeds"
@@ -21,11 +21,11 @@ class Comparison:
     """A configuration against the leader.
 
     Attributes:
-        difference: its accuracy less the leader's, on the images that both were tested on; None if there are none.
+        difference: its accuracy minus the leader's, on the images that both were tested on.
         p: of the difference, adjusted for the number of comparisons.
-        split: of those images.
-        method: how it was found.
-        problem: why there is no difference; empty if there is one.
+        split: of the images.
+        method: test and interval.
+        problem: why there is no difference.
     """
 
     difference: Difference | None = None
@@ -36,7 +36,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The result in a few words."""
         if self.difference is None or self.p is None:
             return f"not compared: {self.problem}"
         if self.p >= 1 - LEVEL:
@@ -46,7 +46,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Tested:
-    """What the runs of a configuration said: whether each image was right, (num_runs, num_images), and of which."""
+    """The tests of a configuration's runs; `is_right` is (num_runs, num_images), bool."""
 
     is_right: np.ndarray
     images: Predictions
@@ -55,11 +55,7 @@ class _Tested:
 
 
 def compare_to_leader(groups: Sequence[Sequence[RunEntry]]) -> list[Comparison]:
-    """Returns how each configuration but the first compares with the first.
-
-    Args:
-        groups: the runs of each configuration.
-    """
+    """Returns how each configuration, given by its runs, compares with the first one."""
     tested = [_tested(group) for group in groups]
     found = [_compared(other, tested[0]) for other in tested[1:]]
     p_values = [each.difference.p for each in found if each.difference is not None]
@@ -68,13 +64,13 @@ def compare_to_leader(groups: Sequence[Sequence[RunEntry]]) -> list[Comparison]:
 
 
 def _tested(entries: Sequence[RunEntry]) -> _Tested | str:
-    """Returns what the finished runs of a configuration said, or why that can't be compared."""
+    """Returns the tests of a configuration's finished runs, or why they can't be compared."""
     finished = [entry for entry in entries if entry.is_finished]
-    read_of = [read(entry.run.path) for entry in finished]
-    kept = [predictions for predictions in read_of if predictions is not None]
+    found = [read(entry.run.path) for entry in finished]
+    kept = [predictions for predictions in found if predictions is not None]
     if len(kept) < len(finished):
         return "predictions weren't kept, or are damaged"
-    if any(not _is_same(finished[0].fingerprint, entry.fingerprint) for entry in finished):
+    if finished[0].fingerprint is None or len({entry.fingerprint for entry in finished}) > 1:
         return "its runs had different data"
     if any(not _has_same_images(kept[0], other) for other in kept):
         return "its seeds were tested on different images"
@@ -97,10 +93,6 @@ def _compared(other: _Tested | str, leader: _Tested | str) -> Comparison:
     is_paired = other.seeds == leader.seeds and len(other.seeds) >= _FEWEST_PAIRS
     difference = difference_of_seeds(other.is_right, leader.is_right, is_paired=is_paired)
     return Comparison(difference, None, split, PAIRED if is_paired else SEVERAL)
-
-
-def _is_same(first: str | None, second: str | None) -> bool:
-    return first is not None and first == second
 
 
 def _has_same_images(first: Predictions, second: Predictions) -> bool:

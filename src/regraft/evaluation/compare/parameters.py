@@ -15,7 +15,7 @@ class Composed:
     Attributes:
         config: resolved, plain types, from `sweeps.manifest.experiment_config`.
         choices: Hydra's choice in each group, such as `{"freezing": "lp_ft"}`; empty if it isn't known.
-        typed: the keys of the command.
+        typed: the keys given on the command line.
     """
 
     config: Mapping[str, Any]

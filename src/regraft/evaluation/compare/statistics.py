@@ -14,14 +14,7 @@ LEVEL = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two accuracies, first minus second.
-
-    Attributes:
-        value: in [-1, 1].
-        low: the lower end of its confidence interval.
-        high: the upper end.
-        p: two-sided p value.
-    """
+    """A difference of two accuracies, in [-1, 1], with its confidence interval and its two-sided p value."""
 
     value: float
     low: float
@@ -31,13 +24,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric over runs that differ only in their seeds.
-
-    Attributes:
-        mean: over the runs.
-        std: with n - 1 in the denominator; None for a single run.
-        n: number of runs.
-    """
+    """A metric over n runs that differ only in their seeds; `std` has n - 1 in the denominator, None for one run."""
 
     mean: float
     std: float | None
@@ -46,17 +33,11 @@ class Figure:
 
 def figure(values: Sequence[float]) -> Figure:
     """Returns mean, standard deviation and number of at least one value."""
-    assert values, "a figure is one of some runs"
     return Figure(mean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
-    """Returns the two-sided p value of the exact McNemar test, on the images that only one of the models gets right.
-
-    Args:
-        first: (num_images,), bool, whether the first model is right.
-        second: (num_images,), bool, the same for the second model.
-    """
+    """Returns the two-sided p value of the exact McNemar test, of whether two models are right, (num_images,), bool."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     if only_first + only_second == 0:
         return 1.0
@@ -69,10 +50,6 @@ def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float
     It keeps its level if the two disagree on few images only, as they do near the top of a leaderboard, and it seldom
     contradicts McNemar's test then. The percentile bootstrap does neither: at 4 to 0 of 359 images it excludes 0, while
     the test gives p = 0.125.
-
-    Args:
-        first: (num_images,), bool, whether the first model is right.
-        second: (num_images,), bool, the same for the second model.
     """
     num_images = len(first) + 2
     only_first, only_second = ((found.sum() + 1) / num_images for found in (first & ~second, second & ~first))
@@ -82,11 +59,9 @@ def paired_interval(first: np.ndarray, second: np.ndarray) -> tuple[float, float
 
 
 def difference_of_two(first: np.ndarray, second: np.ndarray) -> Difference:
-    """Returns the difference of two single models: exact McNemar test, interval by Bonett and Price.
+    """Returns the difference of two models from whether they are right, (num_images,), bool.
 
-    Args:
-        first: (num_images,), bool, whether the first model is right.
-        second: (num_images,), bool, the same for the second model.
+    The test is McNemar's exact one, the interval that of Bonett and Price.
     """
     low, high = paired_interval(first, second)
     return Difference(float(first.mean() - second.mean()), low, high, mcnemar(first, second))
@@ -100,8 +75,8 @@ def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: boo
     those of Welch and Satterthwaite. The interaction of images and seeds counts in both, which is conservative.
 
     Args:
-        first: (num_seeds, num_images), bool, whether each of the first models is right.
-        second: (num_seeds, num_images), bool, the same for the second models.
+        first: whether each of the first models is right, (num_seeds, num_images), bool.
+        second: the same for the second models.
         is_paired: whether the rows of both have the same seeds.
     """
     assert max(len(first), len(second)) > 1, "of single models see `difference_of_two`"

@@ -16,13 +16,7 @@ NUM_SEVERITIES = 5
 
 
 class Corruption(NamedTuple):
-    """A corruption.
-
-    Attributes:
-        kind: `noise`, `blur`, `weather`, `digital` or `geometric`.
-        apply: takes the image in [0, 1], a strength and a generator.
-        strengths: by severity, 1 to 5.
-    """
+    """A corruption: a function of an image in [0, 1], a strength and a generator, with its strengths by severity."""
 
     kind: str
     apply: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
@@ -63,9 +57,6 @@ def corrupted(pixels: np.ndarray, name: str, severity: int) -> np.ndarray:
         pixels: (height, width, channels), uint8, 1 channel or 3.
         name: a key of `CORRUPTIONS`.
         severity: 1 to 5.
-
-    Returns:
-        The same shape and type.
     """
     corruption = CORRUPTIONS[name]
     content = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()

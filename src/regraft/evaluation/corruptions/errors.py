@@ -16,13 +16,7 @@ from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITI
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """Error rates, fractions of images that are classified wrongly.
-
-    Attributes:
-        num_images: number of images.
-        clean: the rate without a corruption.
-        errors: the rates by corruption, at severities 1 to 5.
-    """
+    """Error rates, in [0, 1]: without a corruption, and by corruption at severities 1 to 5."""
 
     num_images: int
     clean: float
@@ -47,11 +41,11 @@ def corruption_errors(
     wrong = {name: [0] * NUM_SEVERITIES for name in CORRUPTIONS}
     num_images, num_wrong = 0, 0
     with ThreadPoolExecutor() as pool:
-        for pictures, targets in batches:
+        for images, targets in batches:
             num_images += len(targets)
-            num_wrong += int((classify(pictures) != targets).sum())
+            num_wrong += int((classify(images) != targets).sum())
             count(len(targets))
-            rows = list(pictures.permute(0, 2, 3, 1).numpy())
+            rows = list(images.permute(0, 2, 3, 1).numpy())
             for name in CORRUPTIONS:
                 for severity in range(1, NUM_SEVERITIES + 1):
                     made = pool.map(corrupted, rows, [name] * len(rows), [severity] * len(rows))
