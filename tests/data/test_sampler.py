@@ -128,8 +128,3 @@ def test_occurrences_count_up_in_the_order_of_the_epoch(num_replicas: int) -> No
     assert sorted(seen) == sorted(expected)
     assert max(occurrence for _, occurrence in seen) > 4
     assert len({number for keys in ranks for key in keys for number in key.draw_numbers}) == 30
-
-
-def test_unknown_sampler() -> None:
-    with pytest.raises(ValueError, match=r"data\.sampler: got 'random'; allowed: shuffle, balanced"):
-        make_order("random", INDICES, INDICES, seed=0)

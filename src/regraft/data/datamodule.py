@@ -6,12 +6,12 @@ from functools import partial
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import num_started_batches
 from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
-from regraft.data.images.dataset import RawBatch, step_seed
+from regraft.data.images.dataset import BatchDataset, RawBatch, step_seed
 from regraft.data.images.inputs import ImageInputs
 from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import late_loader
@@ -28,21 +28,20 @@ class DataModule(pl.LightningDataModule):
     """Train, validation and test batches of a source. Usable without a trainer: `prepare_data()`, then `setup()`.
 
     Args:
-        source: the data set.
         input_spec: of the backbone; mean and std may be missing.
-        augment: of training batches; None shows images as evaluation sees them.
-        batch_size: of each process.
+        augment: for training batches; None shows images as evaluation sees them.
+        batch_size: for each process.
         num_workers: loader processes; 0 is best for data in memory.
-        val_fraction: of train, to carve if the source has no validation split, in [0, 1).
-        test_fraction: of train, to carve if the source has no test split, in [0, 1).
-        fraction: of the training samples to use, in (0, 1].
+        val_fraction: share of train to carve if the source has no validation split, in [0, 1).
+        test_fraction: share of train to carve if the source has no test split, in [0, 1).
+        fraction: share of the training samples to use, in (0, 1].
         shots: training samples of each class to use; None for all.
         sampler: `shuffle`, or `balanced`: every class equally likely.
-        split_seed: of carving.
-        subset_seed: of `fraction` and `shots`.
+        split_seed: for carving.
+        subset_seed: for `fraction` and `shots`.
         cache: whether decoded images of files are kept between epochs and runs: `auto`, `on` or `off`; the store is
             connected with `inputs.use_stored`.
-        seed: of order and augmentation.
+        seed: for order and augmentation.
 
     Attributes:
         inputs: what depends on the modality.
@@ -70,16 +69,15 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        augment = augment or Augment.none()
         self.cache = cache_choice(cache)
         _check_options(batch_size, num_workers, val_fraction, test_fraction, fraction, shots, sampler)
         self._prepared = PreparedData(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed)
-        self.augment = augment
+        self.augment = augment or Augment.none()
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._sampler = sampler
         self._seed = seed
-        self.inputs = ImageInputs(self._prepared, input_spec, augment, num_workers, seed)
+        self.inputs = ImageInputs(self._prepared, input_spec, self.augment, num_workers, seed)
 
     @property
     def is_here(self) -> bool:
@@ -194,7 +192,7 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Returns the loader of augmented batches in an order that depends on the seed and the epoch."""
         dataset = self.inputs.dataset("train", is_training=True)
-        return late_loader(dataset, self.train_batches(), self._num_workers, pin_memory=self._is_cuda())
+        return self._loader(dataset, self.train_batches())
 
     def val_dataloader(self) -> DataLoader | list[DataLoader]:
         """Returns the loader of the validation batches, or an empty list.
@@ -204,11 +202,7 @@ class DataModule(pl.LightningDataModule):
         return self._eval_loader("val") if self.has_val else []
 
     def test_dataloader(self) -> DataLoader:
-        """Returns the loader of the test batches.
-
-        Raises:
-            ValueError: there is no test split.
-        """
+        """Returns the loader of the test batches; raises ValueError if there is no test split."""
         if not self.has_test:
             raise ConfigError("data.test_fraction", "got 0, and the data set has no test split. Fix: a value above 0.")
         return self._eval_loader("test")
@@ -217,24 +211,20 @@ class DataModule(pl.LightningDataModule):
         """Returns the batch as the model takes it."""
         return self.inputs.finish(batch, self.num_classes)
 
-    def _rank(self) -> tuple[int, int]:
-        """Returns this process's rank and the number of processes."""
+    def _rank(self) -> tuple[int, int]:  # and the number of processes
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
-    def _is_cuda(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-
     def _eval_loader(self, split: str) -> DataLoader:
-        dataset = self.inputs.dataset(split, is_training=False)
-        return late_loader(dataset, self.eval_batches(split), self._num_workers, pin_memory=self._is_cuda())
+        return self._loader(self.inputs.dataset(split, is_training=False), self.eval_batches(split))
+
+    def _loader(self, dataset: BatchDataset, sampler: Sampler[BatchKey]) -> DataLoader:
+        is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+        num_workers = 0 if dataset.is_copied_only else self._num_workers
+        return late_loader(dataset, sampler, num_workers, pin_memory=is_cuda)
 
 
 def cache_choice(cache: str | bool) -> str:
-    """Returns `data.cache` as text: YAML 1.1 reads on and off as booleans.
-
-    Raises:
-        ValueError: it is not one of the choices.
-    """
+    """Returns `data.cache` as text: YAML 1.1 reads on and off as booleans."""
     choice = ("on" if cache else "off") if isinstance(cache, bool) else cache
     _check(choice in CACHE_CHOICES, "cache", cache, ", ".join(CACHE_CHOICES))
     return choice
@@ -263,4 +253,4 @@ def _check_options(
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
     if not is_right:
-        raise ConfigError(f"data.{key}", got=value, allowed=f"{allowed}")
+        raise ConfigError(f"data.{key}", got=value, allowed=allowed)

@@ -13,7 +13,7 @@ def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint 
     """Returns the datamodule, with its data read and split.
 
     Args:
-        trained: checkpoint whose classes the data must have; they are put in its order.
+        trained: checkpoint whose classes the data must have, in any order; they get its class indices.
 
     Raises:
         ValueError: the data can't be read or split, or has other classes.
@@ -24,7 +24,7 @@ def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint 
 
 
 def prepare(module: Any) -> None:
-    """Has a datamodule read its data and make its splits, if it hasn't yet."""
+    """Reads a datamodule's data and makes its splits, if that hasn't been done yet."""
     module.prepare_data()
     module.setup("fit")
 
@@ -40,26 +40,19 @@ def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Chec
     if lacking:
         raise ConfigError(
             "data",
-            f"it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, "
-            f"which brings them.",
+            f"it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, which adds them.",
         )
     own = [key for key in node if key in ours]
     source = factory({key: value for key, value in node.items() if key not in ours}, "data", own)()
     if trained is not None:
         source = InOrderOf(source, trained.class_names, str(trained.path))
-    options = {key: value for key, value in node.items() if key in ours}
-    make = checked_call(DataModule, "data", options)
-    return make(
-        source=source, input_spec=input_spec, augment=factory(config["augment"], "augment")(), seed=config["seed"]
-    )
+    make = checked_call(DataModule, "data", {key: node[key] for key in own})
+    augment = factory(config["augment"], "augment")()
+    return make(source=source, input_spec=input_spec, augment=augment, seed=config["seed"])
 
 
 def require_same_data(data: Any, checkpoint: Checkpoint) -> None:
-    """Checks that a run resumes with the data it was trained on.
-
-    Raises:
-        ValueError: the fingerprints differ.
-    """
+    """Raises ValueError if the data isn't that of the checkpoint, by its fingerprint."""
     if data.fingerprint != checkpoint.fingerprint:
         raise ConfigError(
             "data",

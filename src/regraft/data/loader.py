@@ -2,45 +2,27 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
-from torch.utils.data.sampler import Sampler, SequentialSampler
+from torch.utils.data.sampler import Sampler
 
 from regraft.core.types import BatchKey
 
 _MIN_SECONDS_FOR_WORKERS = 3.0
 
 _Item = TypeVar("_Item")
-_Batch_co = TypeVar("_Batch_co", covariant=True)
 
 
-class KeyedDataset(Protocol[_Batch_co]):
-    """A dataset of whole batches.
-
-    Attributes:
-        is_copied_only: whether batches are copied from a store without further work.
-    """
-
-    @property
-    def is_copied_only(self) -> bool: ...  # noqa: D102
-
-    def __getitem__(self, key: BatchKey) -> _Batch_co: ...
-
-
-def late_loader(
-    dataset: KeyedDataset[Any], sampler: Sampler[BatchKey], num_workers: int, *, pin_memory: bool
-) -> DataLoader:
+def late_loader(dataset: Dataset[Any], sampler: Sampler[BatchKey], num_workers: int, *, pin_memory: bool) -> DataLoader:
     """Returns a loader that draws no key from its sampler before the first batch is requested.
 
     Args:
-        num_workers: loader processes, which are kept between epochs; unused if batches are only copied.
+        num_workers: loader processes, which are kept between epochs.
     """
-    if dataset.is_copied_only:
-        num_workers = 0
     return _LateLoader(
-        dataset,  # type: ignore[arg-type]
+        dataset,
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,
@@ -59,11 +41,11 @@ class _LateLoader(DataLoader):
     """
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns an empty dict, which Lightning needs: the state follows from the trainer's."""
+        """Returns an empty dict: the state follows from the trainer's."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Does nothing; see `state_dict`."""
+        """Does nothing."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         yield from super().__iter__()
@@ -81,7 +63,7 @@ def in_order(dataset: Dataset[_Item], keys: Sequence[Any], num_workers: int) -> 
     yield from DataLoader(
         dataset,
         batch_size=None,
-        sampler=_Keys(keys[1:]),
+        sampler=keys[1:],
         num_workers=num_workers if seconds_left > _MIN_SECONDS_FOR_WORKERS else 0,
         collate_fn=_identity,
         generator=torch.Generator(),  # as above
@@ -90,16 +72,3 @@ def in_order(dataset: Dataset[_Item], keys: Sequence[Any], num_workers: int) -> 
 
 def _identity(item: _Item) -> _Item:
     return item
-
-
-class _Keys(SequentialSampler):
-    """A sampler of given keys."""
-
-    def __init__(self, keys: Sequence[Any]) -> None:
-        self._keys = keys
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._keys)
-
-    def __len__(self) -> int:
-        return len(self._keys)

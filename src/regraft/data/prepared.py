@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 
 import numpy as np
 
@@ -32,9 +33,7 @@ class PreparedData:
         self._shots = shots
         self._split_seed = split_seed
         self._is_prepared = False
-        self._splits: Splits | None = None
-        self._parts: dict[str, Part] = {}
-        self._fingerprint: str | None = None
+        self._read: tuple[Splits, dict[str, Part]] | None = None
         self._content_hashes: dict[Samples, np.ndarray] = {}
 
     @property
@@ -55,7 +54,7 @@ class PreparedData:
         Raises:
             ValueError: there are fewer than 2 classes, or a split can't be made.
         """
-        if self._splits is not None:
+        if self._read is not None:
             return
         splits = self._source.splits()
         if len(splits.class_names) < 2:
@@ -68,44 +67,35 @@ class PreparedData:
         parts["train"] = subset_of_train(
             parts["train"], splits.class_names, self._fraction, self._shots, self.subset_seed
         )
-        self._parts = parts
-        self._splits = splits
+        self._read = splits, parts
 
     @property
     def splits(self) -> Splits:
         """The splits of the source."""
-        assert self._splits is not None, "read() comes first"
-        return self._splits
+        assert self._read is not None, "read() comes first"
+        return self._read[0]
 
     @property
     def parts(self) -> dict[str, Part]:
         """The samples of each split, by its name."""
-        assert self._splits is not None, "read() comes first"
-        return self._parts
+        assert self._read is not None, "read() comes first"
+        return self._read[1]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """32 hex digits over the content and label of every sample and the class names; the first call reads all files.
-
-        Equal for equal content, labels and class names in equal order.
-        """
-        if self._fingerprint is None:
-            splits = self.splits
-            digest = hashlib.blake2b(json.dumps(splits.class_names).encode(), digest_size=HASH_BYTES)
-            for name, samples in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-                if samples is not None:
-                    digest.update(f"{name}:{len(samples)}".encode())
-                    digest.update(samples.labels.numpy().data)
-                    digest.update(self._hashes(samples).data)
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
+        """Hash of samples' content and labels and the class names, 32 hex digits. The first call reads all files."""
+        digest = hashlib.blake2b(json.dumps(self.splits.class_names).encode(), digest_size=HASH_BYTES)
+        for name, samples in self.splits.present.items():
+            digest.update(f"{name}:{len(samples)}".encode())
+            digest.update(samples.labels.numpy().data)
+            digest.update(self._hashes(samples).data)
+        return digest.hexdigest()
 
     def content_hashes(self, part: Part) -> np.ndarray:
         """Returns the hash of each sample's content, (num_samples, HASH_BYTES), uint8."""
         return self._hashes(part.samples)[part.indices.numpy()]
 
     def _hashes(self, samples: Samples) -> np.ndarray:
-        """Returns the content hashes of all samples of a source's split, computed once."""
         if samples not in self._content_hashes:
             self._content_hashes[samples] = samples.content_hashes()
         return self._content_hashes[samples]

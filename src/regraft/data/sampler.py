@@ -19,21 +19,16 @@ _DRAWS_PER_OCCURRENCE = 1 << 32
 
 
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:
-    """Returns the order of training samples of a sampler.
+    """Returns the order of the training samples.
 
     Args:
         sampler: `shuffle` or `balanced`.
         indices: (num_samples,), int64.
         labels: (num_samples,), int64, of `indices`.
-
-    Raises:
-        ValueError: unknown sampler.
     """
     if sampler == "shuffle":
         return partial(shuffled_order, indices, seed)
-    if sampler == "balanced":
-        return partial(balanced_order, indices, labels, seed)
-    raise ConfigError("data.sampler", got=sampler, allowed="shuffle, balanced")
+    return partial(balanced_order, indices, labels, seed)
 
 
 def shuffled_order(indices: Tensor, seed: int, epoch: int) -> Tensor:
@@ -67,8 +62,8 @@ class TrainBatches(Sampler[BatchKey]):
     """Distributes each global batch of `batch_size * num_replicas` samples over the ranks, with as many steps for each.
 
     Args:
-        num_samples: per epoch.
-        batch_size: of each rank.
+        num_samples: in an epoch.
+        batch_size: for each rank.
 
     Raises:
         ValueError: there are fewer samples than ranks.
@@ -85,7 +80,11 @@ class TrainBatches(Sampler[BatchKey]):
         self._batch_size = batch_size
         self._rank = rank
         self._num_replicas = num_replicas
-        self._num_steps = _num_train_steps(num_samples, batch_size, num_replicas)
+        num_full, num_left = divmod(num_samples, batch_size * num_replicas)
+        smallest_share = num_left // num_replicas
+        # BatchNorm can't train on a batch of one sample: its variance is zero, and torch rejects 1x1 feature maps. So
+        # the last batch is dropped if it leaves a rank without a sample, or with a single one after larger batches.
+        self._num_steps = num_full + (smallest_share > 1 or (smallest_share == 1 and num_full == 0))
         self._epoch = 0
         self._first_step: Callable[[], int] = lambda: 0
 
@@ -116,7 +115,7 @@ class EvalBatches(Sampler[BatchKey]):
 
     Args:
         indices: (num_samples,), int64.
-        batch_size: of each rank.
+        batch_size: for each rank.
 
     Raises:
         ValueError: there are fewer samples than ranks: a rank without a batch would leave the others waiting.
@@ -139,13 +138,3 @@ class EvalBatches(Sampler[BatchKey]):
         for step in range(len(self)):
             indices = self._indices[step * self._batch_size : (step + 1) * self._batch_size]
             yield BatchKey(0, step, indices, indices)
-
-
-def _num_train_steps(num_samples: int, batch_size: int, num_replicas: int) -> int:
-    """Returns the number of steps that every rank takes."""
-    num_full, num_left = divmod(num_samples, batch_size * num_replicas)
-    smallest_share = num_left // num_replicas
-    # BatchNorm can't train on a batch of one sample: its variance is zero, and torch rejects 1x1 feature maps. So the
-    # last batch is dropped if it leaves a rank without a sample, or with a single one after larger batches.
-    is_kept = smallest_share > 1 or (smallest_share == 1 and num_full == 0)
-    return num_full + is_kept

@@ -13,12 +13,7 @@ from regraft.data.sources.base import Samples, Splits
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """The samples of one split.
-
-    Attributes:
-        samples: of the source.
-        indices: (num_samples,), int64, ascending, in `samples`.
-    """
+    """The samples of one split: their indices in the samples of the source, (num_samples,), int64, ascending."""
 
     samples: Samples
     indices: Tensor
@@ -38,8 +33,8 @@ def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, spli
     Test is carved first, so that it depends on the data and `split_seed` alone. Official splits are left untouched.
 
     Args:
-        val_fraction: of the training samples that are left after test was carved, in [0, 1).
-        test_fraction: of the source's training samples, in [0, 1); unused if the source has a test split.
+        val_fraction: share of the training samples that are left after test was carved, in [0, 1).
+        test_fraction: share of the source's training samples, in [0, 1); unused if the source has a test split.
     """
     train = Part(splits.train, torch.arange(len(splits.train)))
     parts: dict[str, Part] = {}
@@ -61,7 +56,7 @@ def subset_of_train(
     """Returns a subset of the training samples; with the same seed a smaller subset is part of a larger one.
 
     Args:
-        fraction: of each class, in (0, 1].
+        fraction: share of each class, in (0, 1].
         shots: samples of each class, or None for no limit.
 
     Raises:
@@ -93,7 +88,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
 
     Args:
         labels: (num_samples,), int64.
-        fraction: to carve of each class, in (0, 1).
+        fraction: in (0, 1).
         key: config key of `fraction`, for the error.
 
     Raises:

@@ -30,7 +30,7 @@ def test_a_link_back_up_adds_no_image(root: Path, target: str) -> None:
 
     assert tree.paths("train") == ["ant/0.jpg", "ant/1.jpg", "bee/0.jpg", "bee/1.jpg"]
     assert tree.apart["loop"] == [os.path.join("ant", "again")]  # noqa: PTH118
-    assert tree.faults == []
+    assert tree.errors == []
 
 
 @pytest.mark.parametrize("target", [".", ".."])
@@ -100,7 +100,7 @@ def test_all_faults_are_found_at_once(tmp_path: Path) -> None:
     for folder in ("train/ant", "val/ant", "val/cow"):
         (tmp_path / folder / "0.jpg").touch()
 
-    assert [fault.code for fault in read(tmp_path).faults] == ["split_twice", "empty_class", "no_classes", "class_sets"]
+    assert [error.code for error in read(tmp_path).errors] == ["split_twice", "empty_class", "no_classes", "class_sets"]
 
 
 def test_what_comes_first_does_not_hang_on_the_disk(root: Path, tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ class Splits:
     test: Samples | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def present(self) -> dict[str, Samples]:
+        """The samples of each split that the source defines, by its name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: samples for name, samples in named.items() if samples is not None}
+
 
 class Source(Protocol):
     """A data set, built from its own YAML keys."""

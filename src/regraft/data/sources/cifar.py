@@ -27,50 +27,41 @@ class CIFAR10Source:
             nothing is downloaded; of their pickles only arrays and plain types are read.
     """
 
+    _dataset = CIFAR10
+    _keys = ("label_names", "labels")
+
     def __init__(self, *, root: str, verify: bool) -> None:
         self._root = Path(root).expanduser()
         self._verify = verify
 
     def is_here(self) -> bool:
         """Whether `prepare` would download nothing."""
-        return not self._verify or self._root.is_file() or not _missing(CIFAR10, self._root)
+        return not self._verify or self._root.is_file() or not _missing(self._dataset, self._root)
 
     def prepare(self) -> None:
         """Downloads the files if they are missing, and checks them."""
-        _prepare(CIFAR10, self._root, self._verify)
+        _prepare(self._dataset, self._root, self._verify)
 
     def splits(self) -> Splits:
         """Returns the official train and test splits."""
-        return _read(CIFAR10, self._root, "label_names", "labels")
+        return _read(self._dataset, self._root, *self._keys)
 
 
-class CIFAR100Source:
+class CIFAR100Source(CIFAR10Source):
     """50,000 training and 10,000 test images, 32x32 RGB, 100 fine classes in 20 coarse ones.
 
     Args:
         root: folder that holds, or will hold, `cifar-100-python`.
-        verify: as for CIFAR10Source.
         labels: `fine` or `coarse`.
     """
+
+    _dataset = CIFAR100
 
     def __init__(self, *, root: str, verify: bool, labels: str) -> None:
         if labels not in ("fine", "coarse"):
             raise ConfigError("data.labels", got=labels, allowed="fine, coarse")
-        self._root = Path(root).expanduser()
-        self._verify = verify
-        self._labels = labels
-
-    def is_here(self) -> bool:
-        """Whether `prepare` would download nothing."""
-        return not self._verify or self._root.is_file() or not _missing(CIFAR100, self._root)
-
-    def prepare(self) -> None:
-        """Downloads the files if they are missing, and checks them."""
-        _prepare(CIFAR100, self._root, self._verify)
-
-    def splits(self) -> Splits:
-        """Returns the official train and test splits."""
-        return _read(CIFAR100, self._root, f"{self._labels}_label_names", f"{self._labels}_labels")
+        super().__init__(root=root, verify=verify)
+        self._keys = (f"{labels}_label_names", f"{labels}_labels")
 
 
 def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
@@ -111,7 +102,6 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
 
 
 def _checksums(dataset: type[CIFAR10]) -> dict[str, str]:
-    """Returns the official MD5 of each file."""
     return dict([*dataset.train_list, *dataset.test_list]) | {dataset.meta["filename"]: dataset.meta["md5"]}
 
 
@@ -120,7 +110,6 @@ def _missing(dataset: type[CIFAR10], root: Path) -> list[str]:
 
 
 def _read(dataset: type[CIFAR10], root: Path, names_key: str, labels_key: str) -> Splits:
-    """Returns both splits, without checking checksums again."""
     folder = root / dataset.base_folder
     names = tuple(_unpickled(folder / dataset.meta["filename"])[names_key])
     parts = []
@@ -147,9 +136,8 @@ def _unpickled(path: Path) -> dict[str, Any]:
     """Returns the content of one of CIFAR's files; ValueError if it is damaged or would run code."""
     try:
         with path.open("rb") as file:
-            content: dict[str, Any] = _Arrays(file, encoding="latin1").load()
+            return _Arrays(file, encoding="latin1").load()
     except OSError:
         raise
     except Exception as error:  # a damaged pickle raises nearly anything
         raise ConfigError("data.root", f"{path} is not a valid file of CIFAR ({error}). Download it again.") from error
-    return content

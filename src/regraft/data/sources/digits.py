@@ -10,8 +10,6 @@ import torch
 from regraft.data.images.samples import ArrayImages
 from regraft.data.sources.base import Splits
 
-MAX_VALUE = 16
-
 
 class DigitsSource:
     """scikit-learn's digits, 8x8 gray, without an official split (Alpaydin and Kaynak, 1998, test part).
@@ -20,18 +18,14 @@ class DigitsSource:
     """
 
     def prepare(self) -> None:
-        """Checks that the file is there.
-
-        Raises:
-            FileNotFoundError: scikit-learn isn't installed.
-        """
+        """Checks that the file is there; raises FileNotFoundError otherwise."""
         _digits_file()
 
     def splits(self) -> Splits:
         """Returns all digits as train; 0..16 becomes 0..255."""
         with gzip.open(_digits_file(), "rt") as file:
             table = torch.from_numpy(np.loadtxt(file, delimiter=","))
-        pixels = (table[:, :-1] * 255 / MAX_VALUE).round().to(torch.uint8).view(-1, 1, 8, 8)
+        pixels = (table[:, :-1] * 255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
         labels = table[:, -1].to(torch.int64)
         return Splits(tuple(str(digit) for digit in range(10)), ArrayImages(pixels, labels))
 

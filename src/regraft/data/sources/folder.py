@@ -25,7 +25,7 @@ EXTENSIONS = frozenset(
         *("bmp", "dib", "tif", "tiff", "tga", "ppm", "pgm", "pbm", "pnm"),
     }
 )
-"""Of images that Pillow decodes, HEIC with pillow-heif."""
+"""Extensions of images that Pillow decodes, HEIC with pillow-heif."""
 
 _MAX_LISTED = 10
 
@@ -39,7 +39,7 @@ class FolderSource:
     the final metrics.
 
     Args:
-        on_error: how to handle images that can't be decoded: `raise`, or `skip` to leave them out.
+        on_error: what to do about images that can't be decoded: `raise`, or `skip` to leave them out.
 
     Raises:
         ValueError: an argument is invalid.
@@ -74,8 +74,8 @@ class FolderSource:
         from regraft.data.sources.base import Splits
 
         tree = self.tree()
-        if tree.faults:
-            raise ConfigErrors(ConfigError("data.root", fault.sentence) for fault in tree.faults)
+        if tree.errors:
+            raise ConfigErrors(ConfigError("data.root", error.sentence) for error in tree.errors)
         _log_ignored(tree)
         paths = [path for split in tree.folders for path in tree.paths(split)]
         read = read_all(self._root, paths, tree.closed, logged_progress)

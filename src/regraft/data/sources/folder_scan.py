@@ -5,11 +5,11 @@ Problems are collected, not raised: a training refuses the folder, a check lists
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from regraft.data.findings import Finding, items_of
-from regraft.data.sources.tree import LAYOUT, Tree, class_faults
+from regraft.data.sources.tree import LAYOUT, Tree, class_errors
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
@@ -24,21 +24,15 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
 }
 
-_Id = tuple[int, int]
-
 
 def scan(root: Path, extensions: Collection[str]) -> Tree:
-    """Returns the content of an existing folder.
-
-    Args:
-        extensions: of images, lower case, without the dot.
-    """
+    """Returns the content of an existing folder; `extensions` are those of images, in lower case without the dot."""
     tree = Tree(root)
     scanner = _Scanner(tree, extensions)
     scanner.find_splits()
     for split, folder in tree.folders.items():
         tree.classes[split] = scanner.classes_of(folder)
-    tree.faults.extend(class_faults(tree, extensions))
+    tree.errors.extend(class_errors(tree, extensions))
     return tree
 
 
@@ -64,7 +58,7 @@ class _Scanner:
             present = sorted(name for name in names if name.lower() in aliases)
             if len(present) > 1:
                 sentence = f"{tree.root} has {' and '.join(present)}; allowed: one of them. Fix: merge them."
-                tree.faults.append(Finding("split_twice", "error", sentence, items_of(present)))
+                tree.errors.append(Finding("split_twice", "error", sentence, items_of(present)))
             if present:
                 tree.folders[split] = present[0]
         if not tree.folders:
@@ -72,7 +66,7 @@ class _Scanner:
             return
         if "train" not in tree.folders:
             sentence = f"{tree.root} has {', '.join(tree.folders.values())} but no train; {LAYOUT}."
-            tree.faults.append(Finding("no_train", "error", sentence))
+            tree.errors.append(Finding("no_train", "error", sentence))
         tree.apart["beside"] += sorted(set(names) - set(tree.folders.values()))
         self._above |= {_id_of(tree.root / folder) for folder in tree.folders.values()}
 
@@ -94,7 +88,7 @@ class _Scanner:
         images: list[str] = []
         pending = [class_folder]
         linked: list[str] = []
-        seen: set[_Id] = set()
+        seen: set[tuple[int, int]] = set()
         while pending or linked:
             folder = pending.pop() if pending else linked.pop()
             found = _id_of(self._tree.root / folder)
@@ -103,7 +97,7 @@ class _Scanner:
                 continue
             seen.add(found)
             for path, entry in self._entries(folder):
-                if _is_folder(entry):
+                if _safely(entry.is_dir):
                     if not self._is_apart(path, entry):
                         (linked if entry.is_symlink() else pending).append(path)
                 elif self._is_image(path, entry):
@@ -119,7 +113,7 @@ class _Scanner:
         is_image = entry.name.rpartition(".")[2].lower() in self._extensions
         if entry.is_symlink():
             tree.links.append(path)
-        reason = "" if _is_plain_file(entry) else why_closed(tree.root / path)
+        reason = "" if _safely(entry.is_file) else why_closed(tree.root / path)
         if reason and is_image:
             tree.closed[path] = reason
         elif not is_image:
@@ -130,7 +124,7 @@ class _Scanner:
         """Returns the names of subfolders that may be splits or classes; notes the rest if `is_noted`."""
         names = []
         for path, entry in self._entries(folder):
-            if _is_folder(entry):
+            if _safely(entry.is_dir):
                 if not self._is_apart(path, entry, is_noted=is_noted):
                     names.append(entry.name)
             elif is_noted:
@@ -151,7 +145,7 @@ class _Scanner:
     def _note_stray(self, path: str, entry: os.DirEntry[str]) -> None:
         if _is_of_a_program(entry.name):
             self._tree.apart["hidden"].append(path)
-        elif not _is_plain_file(entry):
+        elif not _safely(entry.is_file):
             self._tree.apart["special"].append(path)
         elif entry.name.rpartition(".")[2].lower() in self._extensions:
             self._tree.apart["stray"].append(path)
@@ -164,7 +158,7 @@ class _Scanner:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             sentence = f"can't read folder {self._tree.root / folder} ({error.strerror}). Fix: its permissions."
-            self._tree.faults.append(Finding("unreadable_folder", "error", sentence, items_of([folder])))
+            self._tree.errors.append(Finding("unreadable_folder", "error", sentence, items_of([folder])))
             return
         for entry in found:
             yield prefix + entry.name, entry
@@ -175,17 +169,10 @@ def _is_of_a_program(name: str) -> bool:
     return name.startswith((".", "__")) or name.lower() in _OF_PROGRAMS
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _safely(check: Callable[[], bool]) -> bool:
     try:
-        return entry.is_dir()
+        return check()
     except OSError:  # links that point to each other
-        return False
-
-
-def _is_plain_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
         return False
 
 
@@ -202,6 +189,6 @@ def _holds_runs(folder: Path) -> bool:
     return next(folder.glob("*/*/.hydra"), None) is not None
 
 
-def _id_of(folder: Path) -> _Id:
+def _id_of(folder: Path) -> tuple[int, int]:
     found = folder.stat()
     return found.st_dev, found.st_ino

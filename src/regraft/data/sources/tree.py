@@ -21,7 +21,7 @@ class Tree:
     Attributes:
         folders: folder of each split; empty for the train split of a flat tree.
         classes: sorted images of each class, by split.
-        faults: findings that prevent a training.
+        errors: findings that prevent a training.
         closed: images that mustn't be opened (FIFOs, devices, broken links), with the reason.
         links: symbolic links to files and folders.
         apart: ignored paths by kind: `hidden`, `other` (without an image's extension), `stray` (outside of the class
@@ -31,7 +31,7 @@ class Tree:
     root: Path
     folders: dict[str, str] = field(default_factory=dict)
     classes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    faults: list[Finding] = field(default_factory=list)
+    errors: list[Finding] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
     apart: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
@@ -45,13 +45,12 @@ class Tree:
         return os.path.join(self.folders[split], class_name)  # noqa: PTH118 (as the system spells it, and relative)
 
 
-def class_faults(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
+def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
     """Yields the findings that prevent a training."""
     for split, classes in tree.classes.items():
         folder = tree.root / tree.folders[split]
         if not classes:
-            is_needed = split == "train"
-            fix = "" if is_needed else " Fix: add them, or remove the folder."
+            fix = "" if split == "train" else " Fix: add them, or remove the folder."
             sentence = f"{folder} has no class folders; {LAYOUT}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
@@ -92,9 +91,6 @@ def _is_text(name: str) -> bool:
     return True
 
 
-TIMEOUT_SECONDS = 10
-
-
 def refuse_file(root: Path) -> None:
     """Raises FileNotFoundError if the root is a file, such as an archive that wasn't unpacked."""
     if root.is_file():
@@ -102,17 +98,14 @@ def refuse_file(root: Path) -> None:
 
 
 def check_reachable(url: str, what: str, offline_choice: str) -> None:
-    """Checks that a URL can be reached: torchvision's own download waits for minutes if packets are dropped.
+    """Raises FileNotFoundError if a URL can't be reached: torchvision itself waits for minutes if packets are dropped.
 
     Args:
         what: description of what is missing, for the error.
         offline_choice: alternative without a network, for the error.
-
-    Raises:
-        FileNotFoundError: the server can't be reached, or doesn't have the file.
     """
     try:
-        with urlopen(Request(url, method="HEAD", headers={"User-Agent": "regraft"}), timeout=TIMEOUT_SECONDS):
+        with urlopen(Request(url, method="HEAD", headers={"User-Agent": "regraft"}), timeout=10):
             return
     except OSError as error:
         reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else str(getattr(error, "reason", error))

@@ -93,7 +93,7 @@ def _inputs(images: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
 
 def _of_folder(folder: Path) -> Inputs:
     paths, found = scan_images(folder, EXTENSIONS)
-    faults = [f"input: {fault.sentence}" for fault in found.faults]
+    faults = [f"input: {fault.sentence}" for fault in found.errors]
     apart = [
         f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])})"
         for kind, wording in _SKIPPED.items()

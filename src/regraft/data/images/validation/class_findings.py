@@ -79,7 +79,7 @@ _NAMES = {
 
 def tree_findings(tree: Tree) -> list[Finding]:
     """Returns the findings about a scanned folder; reads the first bytes of files without an image's extension."""
-    found = [replace(fault, sentence=fault.sentence[:1].upper() + fault.sentence[1:]) for fault in tree.faults]
+    found = [replace(error, sentence=error.sentence[:1].upper() + error.sentence[1:]) for error in tree.errors]
     for kind, wording in _APART.items():
         paths = tree.apart[kind]
         if paths:
