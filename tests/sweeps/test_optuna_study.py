@@ -65,7 +65,7 @@ def test_samplers_have_short_names(name):
 def test_mistakes_in_samplers_and_pruners_are_sentences():
     with pytest.raises(ValueError, match=r"sweep\.sampler: unknown sampler 'tp'\. Did you mean 'tpe'"):
         studies.sampler("tp", {}, 0, SPACE)
-    with pytest.raises(ValueError, match=r"sweep\.sampler=tpe: .*n_startup"):
+    with pytest.raises(ValueError, match=r"sweep\.sampler: got .tpe.; .*n_startup"):
         studies.sampler("tpe", {"n_startup": 3}, 0, SPACE)
     with pytest.raises(ValueError, match="an interval has no end of values"):
         studies.sampler("grid", {}, 0, SPACE)

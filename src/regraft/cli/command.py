@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from regraft.config.quoting import key_of
 from regraft.config.shipped import conf_dir
-from regraft.core.errors import unknown
+from regraft.core.errors import ConfigError, UnknownNameError
 
 RUN_REFERENCE = """RUN is a run's folder; last, the run that was started or resumed last; best, the finished run with
 the highest test/acc, else val/acc; or a part of a folder's name that no other has. output_dir=PATH is where runs are
@@ -60,14 +60,14 @@ class Command:
         """Checks that each argument is `key=value`, with a known key that no other argument has.
 
         Raises:
-            ValueError: one isn't.
+            ConfigError: one isn't.
         """
         for argument in arguments:
             if argument.startswith("-") or "=" not in argument:
-                raise ValueError(f"{self.name}: got {argument!r}; allowed: {self.usage}")
+                raise ConfigError(self.name, got=argument, allowed=self.usage)
         keys, known = [key_of(argument) or argument for argument in arguments], self.known_keys()
         for key in keys:
             if key not in known:
-                raise ValueError(f"{self.name}: {unknown('key', key, known)}")
+                raise UnknownNameError(self.name, "key", key, known)
             if keys.count(key) > 1:
-                raise ValueError(f"{key}: it is given {keys.count(key)} times; give it once.")
+                raise ConfigError(key, f"it is given {keys.count(key)} times", fix="Give it once.")

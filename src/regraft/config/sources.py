@@ -131,4 +131,4 @@ def refuse_pickles(arguments: Sequence[str]) -> None:
     for argument in arguments:
         flag = argument.partition("=")[0]
         if len(flag) > 2 and "--experimental-rerun".startswith(flag):
-            raise ValueError("--experimental-rerun reads a pickle, which can run code. Use regraft reproduce run=...")
+            raise ConfigError(argument, "it reads a pickle, which can run code", fix="Use regraft reproduce run=...")

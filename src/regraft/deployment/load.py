@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.models.from_config import build_bare_backbone, build_head
@@ -53,7 +54,6 @@ def device_named(name: str) -> torch.device | None:
         found = torch.ones(1, device=torch.device(name))
         found.item()  # which `meta` can't tell
     except (RuntimeError, TypeError, AssertionError) as error:  # torch without CUDA asserts
-        raise ValueError(
-            f"device: got {name!r}; allowed: auto, cpu, or what this machine has of cuda, cuda:1, mps, ..."
-        ) from error
+        allowed = "auto, cpu, or what this machine has of cuda, cuda:1, mps, ..."
+        raise ConfigError("device", got=name, allowed=allowed) from error
     return found.device

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from regraft.core.errors import ConfigError
 from regraft.tasks.class_scores import ClassScores, class_scores
 from regraft.tasks.reliability import wilson
 
@@ -75,7 +76,7 @@ def domain_shift(
     """
     is_shared = np.isin(targets, np.unique(target_targets))
     if not is_shared.any():
-        raise ValueError("shift: the folder has no class in common with the run's own images.")
+        raise ConfigError("shift", "the folder has no class in common with the run's own images")
     source = _accuracy(predicted[is_shared] == targets[is_shared])
     target = _accuracy(target_predicted == target_targets)
     drop = source.value - target.value

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from regraft.config.instantiate import Config
 from regraft.core.console import ProgressBar, image_progress_bar
+from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory
 from regraft.data.from_config import build_datamodule
 from regraft.deployment.load import model_of
@@ -78,7 +79,7 @@ class Evaluator:
                     if split == splits[0]
                     else "The temperature is fitted on it."
                 )
-                raise ValueError(f"split: got {split!r}, which the data lacks. {fix}")
+                raise ConfigError("split", "the data has no such split", got=split, fix=fix)
         self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
@@ -145,7 +146,9 @@ class Evaluator:
             found = evaluate(self._module, datamodule=data, verbose=False)
         logits = self._logits.take()
         if logits is None:
-            raise ValueError(f"trainer.limit_{split}_batches: it leaves no batch to evaluate. Raise it, or null.")
+            raise ConfigError(
+                f"trainer.limit_{split}_batches", "it leaves no batch to evaluate", fix="Raise it, or null."
+            )
         require_numbers(logits.values)
         return dict(found[0]), logits
 

@@ -76,7 +76,7 @@ def evaluation_data(
                 images, tables, [], depth, num_stages=stages, one_batch_per_epoch=False, is_full_batch=False
             )
     if needs_features:
-        raise ConfigError("features.cache", f"got 'on', but {reason}")
+        raise ConfigError("features.cache", reason, got="on")
     return None
 
 

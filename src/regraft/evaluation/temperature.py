@@ -8,6 +8,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from regraft.core.errors import ConfigError
 from regraft.runs.calibration import Calibration, checksum
 
 _MAX_TEMPERATURE = 1e3
@@ -29,15 +30,18 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     true = exact[np.arange(len(targets)), targets]
     is_right = (exact < true[:, None]).sum(1) == exact.shape[1] - 1
     if is_right.all():
-        raise ValueError(
-            f"calibrate: all {len(targets):,} images of {split} are classified correctly, so no temperature is the "
-            "best: the lower, the better. Give more or harder images to fit it on, or leave calibrate out."
+        raise ConfigError(
+            "calibrate",
+            f"all {len(targets):,} images of {split} are classified correctly, so no temperature is the best: the "
+            "lower, the better",
+            fix="Give more or harder images to fit it on, or leave calibrate out.",
         )
     # The slope of the log loss at an infinite temperature, where all classes are equally probable.
     if (true - exact.mean(1)).mean() <= 0:
-        raise ValueError(
-            f"calibrate: on {split} the model is no better than chance, so no temperature is the best: the higher, the "
-            "better. Train it further, or leave calibrate out."
+        raise ConfigError(
+            "calibrate",
+            f"on {split} the model is no better than chance, so no temperature is the best: the higher, the better",
+            fix="Train it further, or leave calibrate out.",
         )
     limit = math.log(_MAX_TEMPERATURE)
     # The log loss is convex in 1 / temperature, so there is one minimum.

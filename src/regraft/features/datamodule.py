@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
+from regraft.core.errors import ConfigError
 from regraft.features.cut import CutPhase
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
 from regraft.features.store.store import memory_limit
@@ -118,9 +119,11 @@ class FeatureDataModule(pl.LightningDataModule):
         if needed <= limit:
             return True
         if self._is_full_batch:
-            raise ValueError(
-                f"optimizer: LBFGS works on all training features at once, {needed:.3g} GB, more than a quarter of "
-                f"memory ({limit:.3g} GB). Use optimizer=adamw, or a smaller data.fraction."
+            raise ConfigError(
+                "optimizer",
+                f"LBFGS works on all training features at once, {needed:.3g} GB, more than a quarter of memory "
+                f"({limit:.3g} GB)",
+                fix="Use optimizer=adamw, or a smaller data.fraction.",
             )
         log.info("Features: %.3g GB don't fit into memory, so they are read batch by batch.", needed)
         return False

@@ -77,7 +77,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
             changes = _changes(key, at(record, key), at(composed, key))
             refused += [change for change in changes if change[0] not in WHERE_THINGS_LIE]
     if refused:
-        raise ValueError(_refusal(refused))
+        raise _refusal(refused)
     _require_consistent_reset(record, config, reset)
     _require_same_weights(record, config)
     _say(applied, reset)
@@ -94,8 +94,8 @@ def reset_parts(composed: dict[str, Any]) -> list[str]:
     if not isinstance(got, list) or not set(got) <= set(_RESETTABLE):
         raise ConfigError(
             "resume.reset",
-            f"got {got!r}; allowed: a list of {', '.join(_RESETTABLE)}, such as "
-            f"resume.reset=[{','.join(_RESETTABLE)}].",
+            got=got,
+            allowed=f"a list of {', '.join(_RESETTABLE)}, such as resume.reset=[{','.join(_RESETTABLE)}]",
         )
     return got
 
@@ -139,14 +139,15 @@ def _compared(keys: Sequence[str], composed: dict[str, Any]) -> list[str]:
     return sorted(dict.fromkeys(keys), key=lambda key: "." in key)
 
 
-def _refusal(refused: Sequence[_Change]) -> str:
+def _refusal(refused: Sequence[_Change]) -> ConfigError:
     phrases = list(dict.fromkeys(f"{key}={_shown(new)} (the run has {_shown(old)})" for key, old, new in refused))
     sections = dict.fromkeys(key.partition(".")[0] for key, _, _ in refused)
     reasons = dict.fromkeys(f"{section}: {_REASONS[section]}" for section in sections if section in _REASONS)
-    why = f" ({'; '.join(reasons)})" if reasons else ""
-    return (
-        f"ckpt_path: a resumed run keeps what it was started with, but the command says {'; '.join(phrases)}.{why} "
-        f"Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone."
+    why = "".join(f"; {reason}" for reason in reasons)
+    return ConfigError(
+        "ckpt_path",
+        f"a resumed run keeps what it was started with, but the command says {'; '.join(phrases)}{why}",
+        fix="Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone.",
     )
 
 
@@ -156,16 +157,18 @@ def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], re
     if len(set(reset)) == 1 and not set(names) <= _FREE_OF_THE_OPTIMIZER:
         raise ConfigError(
             "resume.reset",
-            f"got [{reset[0]}], but {' and '.join(dict.fromkeys(names))} and the optimizer hold parts of "
-            f"each other's state. Reset both: resume.reset=[optimizer,scheduler].",
+            f"{' and '.join(dict.fromkeys(names))} and the optimizer hold parts of each other's state",
+            got=reset,
+            fix="Reset both: resume.reset=[optimizer,scheduler].",
         )
     trainers = [node.get("trainer") or {} for node in (record, config)]
     changed = [key for key in _STEPS_OF_A_RUN if trainers[0].get(key) != trainers[1].get(key)]
     if changed and names[0] == "onecycle" and not reset:
         raise ConfigError(
             f"trainer.{changed[0]}",
-            "onecycle can't be made longer or shorter once it has begun. Leave it out, or start "
-            "the schedule from scratch over what is left: resume.reset=[optimizer,scheduler].",
+            "onecycle can't be made longer or shorter once it has begun",
+            fix="Leave it out, or start the schedule from scratch over what is left: "
+            "resume.reset=[optimizer,scheduler].",
         )
 
 

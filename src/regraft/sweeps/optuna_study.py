@@ -128,7 +128,7 @@ def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, 
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             return known[name](**options)
     except (TypeError, ValueError, ImportError) as error:
-        raise ValueError(f"sweep.{kind}={name}: {error}") from error
+        raise ConfigError(f"sweep.{kind}", str(error), got=name) from error
 
 
 class OptunaSettings:

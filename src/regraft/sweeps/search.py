@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from hydra.core.override_parser.types import Override
 
+from regraft.core.errors import ConfigError
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import JobResult
 from regraft.sweeps.planning import SweepPlan
@@ -55,7 +56,7 @@ def optuna_search(**settings: Any) -> Search:
         ValueError: Optuna isn't installed.
     """
     if find_spec("optuna") is None:
-        raise ValueError("sweep=optuna: Optuna isn't installed. Fix: pip install 'regraft[optuna]'")
+        raise ConfigError("sweep=optuna", "Optuna isn't installed", fix="Fix: pip install 'regraft[optuna]'.")
     from regraft.sweeps.optuna_search import OptunaSearch
     from regraft.sweeps.optuna_study import OptunaSettings
 

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from sklearn.metrics import roc_auc_score
 
+from regraft.core.errors import ConfigError
 from regraft.tasks.metrics import metrics_of
 from regraft.tasks.reliability import Bins, reliability, wilson
 
@@ -182,10 +183,11 @@ def require_numbers(outputs: np.ndarray) -> None:
     """Raises ValueError if logits or probabilities, (num_images, num_classes), aren't all finite."""
     bad = np.flatnonzero(~np.isfinite(outputs).all(1))
     if len(bad):
-        raise ValueError(
-            f"eval: the model's output is not a number for {len(bad):,} of {len(outputs):,} images (the first is "
-            f"number {bad[0]}). Its weights or its precision are broken: try trainer.precision=32-true, or another "
-            "checkpoint."
+        raise ConfigError(
+            "eval",
+            f"the model's output is not a number for {len(bad):,} of {len(outputs):,} images (the first is number "
+            f"{bad[0]}): its weights or its precision are broken",
+            fix="Try trainer.precision=32-true, or another checkpoint.",
         )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from regraft.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -49,7 +51,7 @@ REGISTRY: dict[str, Metric] = {}
 def register(metric: Metric) -> None:
     """Adds a metric; raises ValueError if its name is taken."""
     if metric.name in REGISTRY:
-        raise ValueError(f"metric: {metric.name!r} is registered already.")
+        raise ConfigError("metric", f"{metric.name!r} is registered already")
     REGISTRY[metric.name] = metric
 
 

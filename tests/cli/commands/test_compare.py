@@ -126,9 +126,9 @@ def test_a_single_run_is_a_leaderboard_too(capsys):
     [
         (["metirc=x"], "unknown key 'metirc'. Did you mean 'metric'?"),
         (["format=htm"], "format: unknown format 'htm'. Did you mean 'html'?"),
-        (["output=page"], "its name must end in .csv, .md or .html"),
-        (["output="], "output has no value"),
-        (["format=table", "output=x"], "output: got x"),
+        (["output=page"], "output: got 'page'; allowed: a name that ends in .csv, .md or .html"),
+        (["output="], "output: it has no value"),
+        (["format=table", "output=x"], "output: got 'x'"),
         (["-x"], "got '-x'"),
         (["metric=test/ac"], "Did you mean 'test/acc'?"),
         (["nowhere"], "there is no run 'nowhere'"),
@@ -162,11 +162,11 @@ def test_python_is_given_the_leaderboard_and_the_file(runs, capsys):
     assert Path("page.html").read_text().startswith("<!doctype html>")
     assert len(regraft.compare().rows) == 3
     assert capsys.readouterr() == ("", "")
-    with pytest.raises(ValueError, match=r"give a list, such as \['digits'\]"):
+    with pytest.raises(ValueError, match=r"allowed: a list, such as \['digits'\]"):
         regraft.compare("digits")
     with pytest.raises(ValueError, match="Did you mean 'metric'"):
         regraft.compare(["metirc=val/acc"])
-    with pytest.raises(ValueError, match="format: got 'csv', but nothing is printed here"):
+    with pytest.raises(ValueError, match="format: got 'csv'; nothing is printed here"):
         regraft.compare(["format=csv"])
 
 

@@ -163,7 +163,7 @@ def test_images_in_memory_are_checked_too(capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "data: an action is missing: regraft data check"),
+        ([], "data: an action is missing. Usage: regraft data check"),
         (["chekc"], "unknown word 'chekc'. Did you mean 'check'?"),
         (["check", "data=folder"], "data.root: it has no value yet"),
         (["check", "data=folder", "data.root=nowhere"], "data.root: there is no folder"),
@@ -173,7 +173,7 @@ def test_images_in_memory_are_checked_too(capsys):
         (["check", "a", "b"], "'b' is one word too many"),
         (["check", "a", "data=digits"], "'a' is one word too many"),
         (["check", "a", "output_dir=/proc/nowhere"], "output_dir: nothing can be written to /proc/nowhere"),
-        (["check", "-m", "data=digits,cifar10"], "leave -m out"),
+        (["check", "-m", "data=digits,cifar10"], "Leave -m out"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, capsys):

@@ -127,7 +127,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["run=last", "input=x.jpg", "y.jpg"], "predict: got 'y.jpg'; allowed: regraft predict run="),
         (["run=last", "input=x.jpg", "-m"], "predict: got '-m'"),
         (["run=last", "inptu=x.jpg"], "predict: unknown key 'inptu'. Did you mean 'input'? Allowed: run, ckpt_path, "),
-        (["ckpt_path=RUN", "input=x.jpg", "top_k=1", "top_k=2"], "top_k: it is given 2 times; give it once."),
+        (["ckpt_path=RUN", "input=x.jpg", "top_k=1", "top_k=2"], "top_k: it is given 2 times. Give it once."),
         (["ckpt_path=RUN", "input=x.jpg", "output=o.json"], "output: got 'o.json'"),
         (["run=nowhere", "input=x.jpg"], "run: got 'nowhere', but there is no run"),
         (["ckpt_path=RUN", "input=x.jpg"], "input: there is no file or folder x.jpg"),
@@ -263,7 +263,7 @@ def test_features_that_are_insisted_on_and_cant_be_are_refused(photo_run, tmp_pa
         run = regraft.train([*without("data", "model.image_size", "freezing"), *data, "freezing=none"])
     code, _, err = predict(capsys, run, "input=one.png", "features.cache=on", *overrides)
     assert code == 1
-    assert f"features.cache: got 'on', but {message}" in " ".join(err.split())
+    assert f"features.cache: got 'on'; {message}" in " ".join(err.split())
     assert predict(capsys, run, "input=one.png", *overrides)[0] == 0
 
 
@@ -273,7 +273,7 @@ def test_a_store_that_is_none_is_left_alone_unless_it_is_insisted_on(photo_run, 
     asked = ("input=one.png", "features.dir=store")
     code, _, err = predict(capsys, photo_run, *asked, "features.cache=on")
     assert code == 1
-    assert "features.cache: got 'on', but nothing can be kept in" in " ".join(err.split())
+    assert "features.cache: got 'on'; nothing can be kept in" in " ".join(err.split())
     assert predict(capsys, photo_run, *asked, "output=a.csv")[0] == 0
     predict(capsys, photo_run, *asked, "features.cache=off", "output=b.csv")
     assert_alike("a.csv", "b.csv")

@@ -41,7 +41,7 @@ def test_other_metrics_are_shown_and_fail_the_command(run, capsys):
     code, out, err = run_main(["reproduce", f"run={run.path}"], capsys)
     assert code == 1
     assert err.startswith("regraft: reproduce: these metrics of ")
-    assert err.endswith("are others now: test/acc.\n")
+    assert err.endswith("are different now: test/acc.\n")
     assert out.count(" no ") == 1
     (again,) = [Run(path) for path in run.path.parent.iterdir() if path != run.path]
     assert again.state["status"] == "finished"
@@ -92,8 +92,8 @@ def test_other_packages_are_warned_of(run, caplog):
     ("arguments", "sentence"),
     [
         ([], "run: it has no value yet"),
-        (["run=last", "optimizer.lr=1"], "it takes all that the run was, but got optimizer.lr=1"),
-        (["run=last", "-m"], "it takes all that the run was, but got -m"),
+        (["run=last", "optimizer.lr=1"], "got 'optimizer.lr=1'; all else is taken from the run"),
+        (["run=last", "-m"], "got '-m'"),
         (["run=nosuchrun"], "there is no run 'nosuchrun'"),
     ],
 )

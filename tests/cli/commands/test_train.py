@@ -243,7 +243,7 @@ def test_another_checkpoint_of_a_resumed_run_starts_a_folder_of_its_own(short_ru
 def test_without_any_split_set_aside_the_training_metrics_are_the_results():
     run = regraft.train([*SMALL, "data.val_fraction=0", "data.test_fraction=0"])
     assert 0 <= run.metrics["train/acc"] <= 1
-    with pytest.raises(ValueError, match="split: got 'test', which the data lacks"):
+    with pytest.raises(ValueError, match="split: got 'test'; the data has no such split"):
         regraft.evaluate([f"ckpt_path={run.path}"])
 
 

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from regraft.core.errors import ConfigError
 from regraft.deployment.export.output_path import require_free, whole_folder
 
 
 def test_a_folder_takes_no_files_place(tmp_path):
     (tmp_path / "model").write_text("x")
-    with pytest.raises(FileExistsError, match="is a file, and this export is a folder"):
+    with pytest.raises(ConfigError, match="is a file, and this export is a folder"):
         require_free(tmp_path / "model", overwrite=True, is_folder=True)
 
 
@@ -33,6 +34,6 @@ def test_an_earlier_export_comes_back_if_the_new_one_cant_take_its_place(tmp_pat
 
 def test_a_folder_that_has_come_meanwhile_stays(tmp_path):
     place = tmp_path / "hf"
-    with pytest.raises(FileExistsError, match="is there already"), whole_folder(place, overwrite=False):
+    with pytest.raises(ConfigError, match="is there already"), whole_folder(place, overwrite=False):
         place.mkdir()
     assert list(tmp_path.iterdir()) == [place]

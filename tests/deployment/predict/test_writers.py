@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from regraft.core.errors import ConfigError
 from regraft.deployment.predict import writers
 from regraft.deployment.predict.results import NUM_BAD, NUM_FIRST, Prediction, PredictionSummary, to_predictions
 from regraft.deployment.predict.writers import require_output, writing
@@ -85,14 +86,14 @@ def test_a_file_is_whole_or_what_it_was(name):
 
 def test_what_can_not_be_written_is_said_before(monkeypatch):
     Path("folder.csv").mkdir()
-    for output, sentence in (("o.json", "its name must end in .csv, .jsonl"), ("folder.csv", "is a folder")):
+    for output, sentence in (("o.json", "a name that ends in .csv, .jsonl"), ("folder.csv", "is a folder")):
         with pytest.raises(ValueError, match=sentence):
             require_output(output)
     monkeypatch.setattr(writers, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"pip install 'regraft\[parquet\]'"):
         require_output("o.parquet")
     Path("file").touch()
-    with pytest.raises(OSError, match=r"output: can't write file/o\.csv"), writing(Path("file/o.csv"), 2):
+    with pytest.raises(ConfigError, match=r"output: can't write file/o\.csv"), writing(Path("file/o.csv"), 2):
         pass
 
 
@@ -110,6 +111,6 @@ def test_a_disk_that_is_full_is_named_with_the_file(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"^output: can't write o\.csv \(No space left on device\)"):
+    with pytest.raises(ConfigError, match=r"^output: can't write o\.csv \(No space left on device\)"):
         written("o.csv")
     assert not list(Path().iterdir())

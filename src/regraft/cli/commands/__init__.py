@@ -8,7 +8,7 @@ import importlib
 from pathlib import Path
 
 from regraft.cli.command import Command
-from regraft.core.errors import unknown
+from regraft.core.errors import UnknownNameError
 
 
 def names() -> list[str]:
@@ -26,10 +26,10 @@ def find(name: str) -> Command:
     """Returns a command.
 
     Raises:
-        ValueError: there is no command of that name.
+        UnknownNameError: there is no command of that name.
     """
     if name not in _files() or name == "__init__":
-        raise ValueError(unknown("command", name, names()))
+        raise UnknownNameError(None, "command", name, names())
     command: Command = importlib.import_module(f"{__name__}.{name}").COMMAND
     return command
 

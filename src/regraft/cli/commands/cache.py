@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.cli.command import Command
-from regraft.core.errors import unknown
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.features.store import catalog
 
 _ACTIONS = ("ls", "size", "clear")
@@ -27,12 +27,12 @@ def run(arguments: Sequence[str]) -> None:
 
     words = [argument for argument in arguments if "=" not in argument]
     if not words:
-        raise ValueError(f"cache: an action is missing: {COMMAND.usage}")
+        raise ConfigError("cache", f"an action is missing: {COMMAND.usage}")
     action, *keys = words
     if action not in _ACTIONS:
-        raise ValueError(unknown("word", action, _ACTIONS))
+        raise UnknownNameError(None, "word", action, _ACTIONS)
     if len(keys) > (action == "clear") or "" in keys:
-        raise ValueError(f"cache: got {' '.join(words)!r}; allowed: {COMMAND.usage}")
+        raise ConfigError("cache", got=" ".join(words), allowed=COMMAND.usage)
     store = _store(arguments)
     entries = catalog.entries(store)
     if action == "ls":
@@ -42,7 +42,9 @@ def run(arguments: Sequence[str]) -> None:
     else:
         prefix = keys[0] if keys else ""
         if keys and not any(entry.key.startswith(prefix) for entry in entries):
-            raise ValueError(f"cache: no key in {store} starts with {prefix!r}; `regraft cache ls` lists them.")
+            raise ConfigError(
+                "cache", f"no key in {store} starts with {prefix!r}", fix="`regraft cache ls` lists them."
+            )
         num_pools, num_bytes = catalog.clear(store, prefix)
         cache_table.show_cleared(num_pools, num_bytes, store)
 
@@ -51,9 +53,9 @@ def _store(arguments: Sequence[str]) -> Path:
     store = catalog.default_dir()
     for key, is_given, value in (argument.partition("=") for argument in arguments):
         if is_given and key.removeprefix("features.") != "dir":
-            raise ValueError(f"cache: {unknown('key', key, ['dir', 'features.dir'])}")
+            raise UnknownNameError("cache", "key", key, ["dir", "features.dir"])
         if is_given and not value:
-            raise ValueError(f"cache: got an empty {key}; give the store's folder, or leave it out for your own.")
+            raise ConfigError(key, got=value, allowed="the store's folder", fix="Leave it out for your own.")
         if is_given:
             store = Path(value).expanduser().resolve()
     return store

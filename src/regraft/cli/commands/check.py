@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, add_sweep_space, composed_jobs, parse, planned
-from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 
 if TYPE_CHECKING:
     from regraft.training.plan import TrainingJob
 
-_FLAGS = "-m, --multirun and --config-dir FOLDER"
+_FLAGS = ("-m", "--multirun", "--config-dir")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> None:
     """
     command = parse(arguments)
     if command.other_flags:
-        raise ValueError(f"check: unknown flag {command.other_flags[0]}; it takes the overrides of train, {_FLAGS}.")
+        raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
     lines: dict[int, list[str]] = {}
     _require_sound(command, lines)
     print("\n".join(["Nothing is wrong.", *dict.fromkeys(line for number in sorted(lines) for line in lines[number])]))

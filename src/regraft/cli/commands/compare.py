@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
-from regraft.core.errors import unknown
+from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def run(arguments: Sequence[str]) -> None:
 def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     """Returns the leaderboard of some runs, written if `output=` says where; see `regraft.compare`."""
     if isinstance(arguments, str):
-        raise ValueError(f"compare: got the text {arguments!r}; give a list, such as [{arguments!r}].")
+        raise ConfigError("compare", got=arguments, allowed=f"a list, such as [{arguments!r}]")
     form, output, board = _compared(list(map(str, arguments)))
     if output is None and form != "table":
-        raise ValueError(f"format: got {form!r}, but nothing is printed here; add output=FILE, or leave it out.")
+        raise ConfigError("format", "nothing is printed here", got=form, fix="Add output=FILE, or leave it out.")
     if output is not None:
         _write(_text(board, form), output)
     return board
@@ -65,7 +65,7 @@ def _compared(arguments: Sequence[str]) -> tuple[str, Path | None, "Leaderboard"
 
     entries = read_entries(find_runs(handles, folder), folder)
     if not entries:
-        raise FileNotFoundError(f"compare: there is no run in {folder}. output_dir=PATH looks elsewhere.")
+        raise MissingFileError("compare", f"there is no run in {folder}", fix="output_dir=PATH looks elsewhere.")
     return form, output, make_leaderboard(entries, given.get("metric"))
 
 
@@ -76,13 +76,13 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
     for argument in arguments:
         key, is_given, value = argument.partition("=")
         if argument.startswith("-"):
-            raise ValueError(f"compare: got {argument!r}; allowed: {COMMAND.usage}")
+            raise ConfigError("compare", got=argument, allowed=COMMAND.usage)
         if not is_given or "/" in key or Path(argument).exists():
             handles.append(argument)
         elif key not in COMMAND.keys:
-            raise ValueError(f"compare: {unknown('key', key, COMMAND.keys)}")
+            raise UnknownNameError("compare", "key", key, COMMAND.keys)
         elif not value:
-            raise ValueError(f"compare: {key} has no value; allowed: {COMMAND.usage}")
+            raise ConfigError(key, "it has no value", allowed=COMMAND.usage)
         elif key == "run":
             handles.append(value)
         else:
@@ -93,12 +93,14 @@ def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
 def _format(asked: str | None, output: Path | None) -> str:
     """Returns what to make: what was asked for, else what the file's name says."""
     if asked is not None and asked not in _FORMATS:
-        raise ValueError(f"format: {unknown('format', asked, _FORMATS)}")
+        raise UnknownNameError("format", "format", asked, _FORMATS)
     if output is None:
         return asked or "table"
     form = asked or output.suffix.removeprefix(".")
     if form not in _FORMATS[1:]:
-        raise ValueError(f"output: got {output}; its name must end in .csv, .md or .html, or format= say what it is.")
+        raise ConfigError(
+            "output", got=str(output), allowed="a name that ends in .csv, .md or .html, or another with format="
+        )
     return form
 
 

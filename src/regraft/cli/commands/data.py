@@ -23,7 +23,7 @@ from regraft.config.groups import group_names
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
 from regraft.config.shipped import conf_dir
-from regraft.core.errors import ConfigErrors, unknown
+from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, unknown
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from regraft.report.data_check import Picture
 
 _USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
+_USE = f"Usage: {_USAGE}"
 _FOLDER = "regraft.data.sources.folder.FolderSource"
 
 
@@ -41,10 +42,10 @@ def run(arguments: list[str]) -> None:
     Raises:
         ValueError: something is wrong with the command, or with the data.
     """
-    faults: list[str | None] = []
+    faults: list[ConfigError | None] = []
     run_app(COMMAND, to_check(arguments), lambda config: faults.append(data_check_job(config)))
     for fault in filter(None, faults):
-        raise ValueError(fault)
+        raise fault
 
 
 def to_check(arguments: Sequence[str]) -> list[str]:
@@ -56,16 +57,16 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     word = arguments[0] if arguments else ""
     if word != "check":
         what = "an action is missing" if not word or "=" in word else unknown("word", word, ["check"])
-        raise ValueError(f"data: {what} Usage: {_USAGE}" if word else f"data: {what}: {_USAGE}")
+        raise ConfigError("data", what, fix=_USE)
     if {"-m", "--multirun"} & set(arguments):
-        raise ValueError("data check: it looks at one data set at a time; leave -m out.")
+        raise ConfigError("data check", "it looks at one data set at a time", fix="Leave -m out.")
     words = [word for word in arguments[1:] if "=" not in word and not word.startswith(("-", "~"))]
     if len(words) > 1 or (words and any(argument.startswith("data") for argument in arguments[1:])):
-        raise ValueError(f"data check: {words[-1]!r} is one word too many. Usage: {_USAGE}")
+        raise ConfigError("data check", f"{words[-1]!r} is one word too many", fix=_USE)
     keys = set(map(key_of, arguments[1:]))
     others = [group for group in group_names() if group in keys and group != "data"]
     if others:
-        raise ValueError(f"{others[0]}: a data check looks at data alone. Leave it out. Usage: {_USAGE}")
+        raise ConfigError(others[0], "a data check looks at data alone", fix=f"Leave it out. {_USE}")
     error = folder_error(Path(output_dir(arguments)).absolute(), "output_dir")
     if error is not None:
         raise error
@@ -73,8 +74,8 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     return [*(["data=folder"] if words else []), *folder, *(word for word in arguments[1:] if word not in words)]
 
 
-def data_check_job(composed: DictConfig) -> str | None:
-    """Checks the data that Hydra composed and shows what it found; returns a sentence if some of it are errors."""
+def data_check_job(composed: DictConfig) -> ConfigError | None:
+    """Checks the data that Hydra composed and shows what it found; returns an error if it found any."""
     from regraft.report import data_check
 
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
@@ -87,9 +88,8 @@ def data_check_job(composed: DictConfig) -> str | None:
     num_errors = check.num("error")
     if not num_errors:
         return None
-    return (
-        f"data: {'1 error' if num_errors == 1 else f'{num_errors} errors'} in {check.place}; see {folder}/report.html."
-    )
+    counted = "1 error" if num_errors == 1 else f"{num_errors} errors"
+    return ConfigError("data", f"{counted} in {check.place}; see {folder}/report.html")
 
 
 def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
@@ -136,7 +136,7 @@ def _source(node: dict[str, Any]) -> Any:
     known = list(inspect.signature(FolderSource).parameters)
     for key in options:
         if key not in known:
-            raise ValueError(f"data.{key}: {unknown('key', key, known)}")
+            raise UnknownNameError(f"data.{key}", "key", key, known)
     return FolderSource(**options)
 
 

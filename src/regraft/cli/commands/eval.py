@@ -12,7 +12,7 @@ from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.trust import named_in
-from regraft.core.errors import ConfigError, unknown
+from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
 from regraft.core.startup import quick_imports
 from regraft.evaluation.options import SPLITS, EvaluateOptions
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
@@ -170,20 +170,18 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
     known = COMMAND.known_keys()
     for key in composed:  # Hydra adds any key with a +
         if key not in (*known, "hydra"):
-            raise ValueError(f"eval: {unknown('key', str(key), known)}")
+            raise UnknownNameError("eval", "key", str(key), known)
     if composed.split not in SPLITS:
-        raise ValueError(f"split: {unknown('split', str(composed.split), SPLITS)}")
+        raise UnknownNameError("split", "split", str(composed.split), SPLITS)
     for key, allowed in (("calibrate", "temperature"), ("robustness", "corruptions")):
         if composed[key] not in (None, allowed):
-            raise ValueError(f"{key}: got {composed[key]!r}; allowed: {allowed}, null.")
+            raise ConfigError(key, got=composed[key], allowed=[allowed, "null"])
     if composed.baseline is not None and composed.robustness is None:
-        raise ValueError(
-            "baseline: it normalises errors on corrupted images, so it needs robustness=corruptions; or leave it out."
-        )
+        reason = "it normalises errors on corrupted images, which robustness=corruptions measures"
+        raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
     if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().is_dir():
-        raise FileNotFoundError(
-            f"shift: there is no folder {composed['shift']}. Fix: shift=PATH, a folder with a subfolder for each class."
-        )
+        fix = "Fix: shift=PATH, a folder with a subfolder for each class."
+        raise MissingFileError("shift", f"there is no folder {composed['shift']}", fix=fix)
     return EvaluateOptions(
         split=composed.split,
         calibrates=composed.calibrate is not None,
@@ -211,14 +209,14 @@ def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequ
         is_whole = "_target_" in given and section == "data"
         config[section] = given if is_whole else _merged(config.get(section, {}), given, section)
     if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
-        raise ValueError("trainer.devices: an evaluation runs on one device, so that each image counts once.")
+        raise ConfigError("trainer.devices", "an evaluation runs on one device, so that each image counts once")
     return compose.plain(OmegaConf.create(config), overrides)
 
 
 def _merged(section: dict[str, Any], given: dict[Any, Any], name: str) -> dict[str, Any]:
     for key in given:
         if key not in section:
-            raise ValueError(f"{name}.{key}: {unknown('key', str(key), list(section))}")
+            raise UnknownNameError(f"{name}.{key}", "key", str(key), list(section))
     return section | {str(key): value for key, value in given.items()}
 
 

@@ -8,6 +8,7 @@ from regraft.cli.command import Command
 from regraft.config import compose
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.core.startup import quick_imports
 from regraft.deployment.export.options import FORMATS, ExportOptions, Format, exportable, require_valid, target_of
 from regraft.deployment.export.output_path import make_folder
@@ -62,7 +63,7 @@ def parse(arguments: Sequence[str]) -> ExportOptions:
     COMMAND.require_keys(arguments)
     require_run(arguments)
     if value_of("format", arguments) is None:
-        raise ValueError(f"format: it has no value yet; add format={'|'.join(FORMATS)}.")
+        raise ConfigError("format", "it has no value yet", fix=f"Add format={'|'.join(FORMATS)}.")
     others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
     look_beside(named_in(others))
     composed = compose.compose_once("export", with_checkpoint(others), None)
@@ -71,7 +72,7 @@ def parse(arguments: Sequence[str]) -> ExportOptions:
     output, images = (value_of(key, arguments) for key in _VERBATIM)
     folder = None if images is None else Path(images).expanduser()
     if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"images: there is no folder {folder}.")
+        raise MissingFileError("images", f"there is no folder {folder}")
     checkpoint, run = exportable(Path(config["ckpt_path"]))
     return ExportOptions(
         checkpoint=checkpoint,

@@ -2,7 +2,7 @@
 
 from regraft.cli.command import Command
 from regraft.config.groups import group_choices, group_names
-from regraft.core.errors import unknown
+from regraft.core.errors import UnknownNameError
 
 
 def run(arguments: list[str]) -> None:
@@ -22,7 +22,7 @@ def run(arguments: list[str]) -> None:
         spellings = (name, name.removesuffix("s"), name.removesuffix("es"))
         singular = next((word for word in spellings if word in groups), "")
         if singular not in groups:
-            raise ValueError(unknown("group", name, groups))
+            raise UnknownNameError(None, "group", name, groups)
         if len(wanted) > 1:
             print(f"{singular}:")
         for choice, line in group_choices(singular, config_dir).items():

@@ -13,6 +13,7 @@ from regraft.cli.command import Command
 from regraft.config import compose
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory, quick_imports
 from regraft.runs.arguments import require_run, with_checkpoint
 
@@ -65,7 +66,9 @@ def _composed(arguments: Sequence[str]) -> dict[str, Any]:
     """
     COMMAND.require_keys(arguments)
     if value_of("input", arguments) is None:
-        raise ValueError("input: it has no value yet; add input=PHOTO, a folder, a glob, a list.txt, or - for stdin.")
+        raise ConfigError(
+            "input", "it has no value yet", allowed="a photo, a folder, a glob, a list.txt, or - for stdin"
+        )
     require_run(arguments)
     others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
     trust = named_in(others)
@@ -140,11 +143,11 @@ def _require_any(summary: "PredictionSummary") -> None:
     from regraft.data.findings import readable
 
     if not summary.num:
-        raise ValueError("input: no path came on stdin. Expected: one path per line.")
+        raise ConfigError("input", "no path came on stdin", allowed="one path per line")
     if summary.num_bad == summary.num:
         first = summary.bad[0]
         what = "the image couldn't be" if summary.num == 1 else f"none of the {summary.num:,} images could be"
-        raise ValueError(f"input: {what} predicted. {readable(first.name or '')}: {first.error}.")
+        raise ConfigError("input", f"{what} predicted. {readable(first.name or '')}: {first.error}")
 
 
 COMMAND = Command(

@@ -16,6 +16,7 @@ from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of
+from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
 from regraft.runs.folder import Run
@@ -55,7 +56,7 @@ def probe_job(composed: DictConfig) -> Run:
 def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     """Fits the grid and trains its best head alone: so what is left is a run like any other, with the same numbers."""
     if run.last_ckpt.exists() or run.has_results:
-        raise ValueError(f"{run.path} already holds a run. Name another folder.")
+        raise ConfigError(None, f"{run.path} already holds a run", fix="Name another folder.")
     _require_free_axes(overrides)
     started, session = time.perf_counter(), provenance.new_session(overrides)
     with quick_imports():
@@ -97,7 +98,7 @@ def best_of(fits: "dict[GridPoint, HeadFit]") -> "GridPoint":
     """
     sound = [point for point, fit in fits.items() if not fit.is_diverged]
     if not sound:
-        raise ValueError("grid.lr: every head diverged. Give lower learning rates.")
+        raise ConfigError("grid.lr", "every head diverged", fix="Give lower learning rates.")
     return min(sound, key=lambda point: (-fits[point].val_acc, fits[point].val_loss))
 
 
@@ -112,12 +113,12 @@ def _points(composed: DictConfig) -> "list[GridPoint]":
     grid = OmegaConf.to_container(composed.grid, resolve=True) if OmegaConf.is_dict(composed.grid) else None
     if not isinstance(grid, dict) or set(grid) != set(_AXES):
         got = list(grid) if isinstance(grid, dict) else grid
-        raise ValueError(f"grid: got {got!r}; it has the axes {', '.join(_AXES)}, each a list, such as grid.lr=[1e-3].")
+        raise ConfigError("grid", got=got, allowed=f"the axes {', '.join(_AXES)}, each a list, such as grid.lr=[1e-3]")
     axes = []
     for name, (is_allowed, allowed) in _AXES.items():
         values = grid[name] if isinstance(grid[name], list) else [grid[name]]
         if not values or not all(map(is_allowed, values)) or len(set(values)) < len(values):
-            raise ValueError(f"grid.{name}: got {grid[name]!r}; allowed: a list of different values, each {allowed}.")
+            raise ConfigError(f"grid.{name}", got=grid[name], allowed=f"a list of different values, each {allowed}")
         axes.append(values)
     return [GridPoint(**dict(zip(_AXES, values, strict=True))) for values in itertools.product(*axes)]
 
@@ -147,7 +148,7 @@ def _require_free_axes(overrides: Sequence[str]) -> None:
     varied = {"seed": "seed", "optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay"}
     for key in filter(None, map(key_of, overrides)):
         if key in varied:
-            raise ValueError(f"{key}: a probe varies it; give its values with grid.{varied[key]}=[...].")
+            raise ConfigError(key, "a probe varies it", fix=f"Give its values with grid.{varied[key]}=[...].")
 
 
 def _config_of(composed: DictConfig, point: "GridPoint", overrides: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.quoting import value_of
 from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
 from regraft.report.run.mistakes import NEEDS_EXTRA, thorough
 from regraft.runs.arguments import handle_in, output_dir
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> None:
     try:
         page = write_report(found, thorough(source, value_of("data.root", arguments), trust))
     except OSError as error:
-        raise OSError(f"report: it can't be written into {source.path} ({error.strerror or error}).") from error
+        raise ConfigError("report", f"it can't be written into {source.path} ({error.strerror or error})") from error
     print(f"Wrote {page}, and report.md beside it")
     try:
         for path in write_figures(found.record, found.errors, source.path):

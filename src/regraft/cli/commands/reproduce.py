@@ -17,6 +17,7 @@ from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.trust import require_known_targets
+from regraft.core.errors import ConfigError
 from regraft.runs import provenance
 from regraft.runs.arguments import handle_in, output_dir, with_keys_of_the_run, without_handle
 from regraft.runs.find import find_run
@@ -38,10 +39,10 @@ def run(arguments: list[str]) -> None:
         ValueError: something is wrong with the command, or a metric differs.
     """
     source, completed = to_reproduce(arguments)
-    differences: list[str | None] = []
+    differences: list[ConfigError | None] = []
     run_app(commands.find("train"), completed, lambda config: differences.append(reproduce_job(config, source)))
     for difference in filter(None, differences):
-        raise ValueError(difference)
+        raise difference
 
 
 def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
@@ -53,15 +54,13 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
     handle = handle_in(arguments)
     refused = [argument for argument in arguments if key_of(argument) not in _MAY_CHANGE]
     if refused:
-        raise ValueError(
-            f"reproduce: it takes all that the run was, but got {' '.join(refused)}. "
-            f"What can be given: {', '.join(_MAY_CHANGE)}."
-        )
+        raise ConfigError("reproduce", "all else is taken from the run", got=" ".join(refused), allowed=_MAY_CHANGE)
     source = find_run(handle, output_dir(arguments))
     if not source.is_finished:
-        raise ValueError(
-            f"run: {source.path} hasn't finished, so there is nothing to compare with. "
-            f"regraft resume run={source.path} goes on with it."
+        raise ConfigError(
+            "run",
+            f"{source.path} hasn't finished, so there is nothing to compare with",
+            fix=f"Fix: regraft resume run={source.path}.",
         )
     kept = without_handle(arguments)
     return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept)]
@@ -77,15 +76,15 @@ def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     return run
 
 
-def reproduce_job(composed: DictConfig, source: Run) -> str | None:
-    """Trains a run again in the folder that Hydra made; returns what differs, one sentence, None if nothing does."""
+def reproduce_job(composed: DictConfig, source: Run) -> ConfigError | None:
+    """Trains a run again in the folder that Hydra made; returns an error that says which metrics differ, if any do."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
     return _reproduce(source, compose.plain(composed, overrides), overrides, run)
 
 
-def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> str | None:
+def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], run: Run) -> ConfigError | None:
     from regraft.report import comparison_table
     from regraft.report.run.finish import RunDisplay
     from regraft.training.fit import train
@@ -105,7 +104,7 @@ def _reproduce(source: Run, composed: dict[str, Any], overrides: Sequence[str], 
     differing = different(source.metrics, run.metrics)
     if not differing:
         return None
-    return f"reproduce: these metrics of {source.path} are others now: {', '.join(differing)}."
+    return ConfigError("reproduce", f"these metrics of {source.path} are different now: {', '.join(differing)}")
 
 
 def different(then: dict[str, float], now: dict[str, float]) -> list[str]:

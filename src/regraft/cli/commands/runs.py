@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.cli.command import Command
-from regraft.core.errors import unknown
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.runs.arguments import output_dir
 from regraft.runs.find import all_runs
 
@@ -26,9 +26,9 @@ def run(arguments: Sequence[str]) -> None:
     for argument in arguments:
         key, is_given, _ = argument.partition("=")
         if is_given and key != "output_dir":
-            raise ValueError(f"runs: {unknown('key', key, ['output_dir'])}")
+            raise UnknownNameError("runs", "key", key, ["output_dir"])
         if argument.startswith("-"):
-            raise ValueError(f"runs: got {argument!r}; allowed: {COMMAND.usage}")
+            raise ConfigError("runs", got=argument, allowed=COMMAND.usage)
     folder = Path(output_dir(arguments)).expanduser().resolve()
     words = [argument.lower() for argument in arguments if "=" not in argument]
     rows = [run_table.row_of(run, folder) for run in all_runs(folder)]

@@ -11,6 +11,7 @@ from regraft import __version__
 from regraft.cli.command import Command
 from regraft.config import compose
 from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
 from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.runs.folder import run_of
@@ -69,11 +70,11 @@ def _composed(arguments: Sequence[str]) -> DictConfig:
     look_beside(named_in(arguments))
     config = compose.compose_once("serve", with_checkpoint(arguments), None)
     if not isinstance(config.host, str) or not config.host:
-        raise ValueError(f"host: got {config.host!r}; allowed: 127.0.0.1, or another address of this machine.")
+        raise ConfigError("host", got=config.host, allowed="127.0.0.1, or another address of this machine")
     if not isinstance(config.port, int) or isinstance(config.port, bool) or not 0 <= config.port < 2**16:
-        raise ValueError(f"port: got {config.port!r}; allowed: 0 (a free one) to 65535.")
+        raise ConfigError("port", got=config.port, allowed="0 (a free one) to 65535")
     if not isinstance(config.allowed_hosts, ListConfig) or not all(isinstance(n, str) for n in config.allowed_hosts):
-        raise ValueError(f"allowed_hosts: got {config.allowed_hosts!r}; allowed: a list of names, [my-machine.local].")
+        raise ConfigError("allowed_hosts", got=config.allowed_hosts, allowed="a list of names, [my-machine.local]")
     return config
 
 
@@ -83,7 +84,7 @@ def _require_packages() -> None:
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"serve: it needs {error.name}. Fix: pip install 'regraft[serve]'.") from error
+        raise ConfigError("serve", f"it needs {error.name}", fix="Fix: pip install 'regraft[serve]'.") from error
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -98,7 +99,7 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         sentence = _SENTENCES.get(error.errno or 0, "{host} can't be listened at ({reason}). Fix: host=127.0.0.1")
         reason = error.strerror or type(error).__name__
-        raise ValueError(f"host: {sentence.format(host=host, port=port, reason=reason)}.") from error
+        raise ConfigError("host", sentence.format(host=host, port=port, reason=reason)) from error
 
 
 def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":

@@ -47,7 +47,7 @@ class AntsBeesSource:
             return
         check_reachable(
             self._url,
-            f"data.root: {self._root} holds neither train and val nor {FOLDER}",
+            f"{self._root} holds neither train and val nor {FOLDER}",
             "data=digits, or data=ants_bees data.root=PATH for a copy that you have",
         )
         self._root.mkdir(parents=True, exist_ok=True)

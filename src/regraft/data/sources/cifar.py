@@ -95,7 +95,7 @@ def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
     if not check_integrity(root / dataset.filename, dataset.tgz_md5):
         check_reachable(
             dataset.url,
-            f"data.root: {folder} lacks {', '.join(missing)}",
+            f"{folder} lacks {', '.join(missing)}",
             "data=digits, or data.root=PATH data.verify=false for files that you have",
         )
     dataset(root, train=False, download=True)

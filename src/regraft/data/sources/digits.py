@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from regraft.core.errors import MissingFileError
 from regraft.data.images.samples import ArrayImages
 from regraft.data.sources.base import Splits
 
@@ -34,8 +35,9 @@ def _digits_file() -> Path:
     spec = find_spec("sklearn")
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "datasets/data/digits.csv.gz"
     if path is None or not path.is_file():
-        raise FileNotFoundError(
-            f"data=digits: scikit-learn's digits file isn't there ({path or 'scikit-learn is not installed'}). "
-            "Fix: pip install scikit-learn."
+        raise MissingFileError(
+            "data=digits",
+            f"scikit-learn's digits file isn't there ({path or 'scikit-learn is not installed'})",
+            fix="Fix: pip install scikit-learn.",
         )
     return path

@@ -97,11 +97,11 @@ def refuse_file(root: Path) -> None:
         raise MissingFileError("data.root", f"got {root}, which is a file. Fix: data.root=PATH of a folder.")
 
 
-def check_reachable(url: str, what: str, offline_choice: str) -> None:
-    """Raises FileNotFoundError if a URL can't be reached: torchvision itself waits for minutes if packets are dropped.
+def check_reachable(url: str, missing: str, offline_choice: str) -> None:
+    """Raises MissingFileError if a URL can't be reached: torchvision itself waits for minutes if packets are dropped.
 
     Args:
-        what: description of what is missing, for the error.
+        missing: description of what is missing, for the error.
         offline_choice: alternative without a network, for the error.
     """
     try:
@@ -109,6 +109,5 @@ def check_reachable(url: str, what: str, offline_choice: str) -> None:
             return
     except OSError as error:
         reason = f"HTTP {error.code}" if isinstance(error, HTTPError) else str(getattr(error, "reason", error))
-        raise FileNotFoundError(
-            f"{what}, and {url} can't be reached ({reason}). Without a network: {offline_choice}."
-        ) from error
+        what = f"{missing}, and {url} can't be reached ({reason})"
+        raise MissingFileError("data.root", what, fix=f"Without a network: {offline_choice}.") from error

@@ -13,6 +13,7 @@ from huggingface_hub import ModelCardData
 from timm.models import save_for_hf
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import EvalView, InputSpec
 from regraft.data.findings import readable
 from regraft.deployment.classifier import Classifier
@@ -64,9 +65,8 @@ def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:
     name = _timm_name(metadata)
     head = model.network.head
     if not isinstance(head, Linear):
-        raise ValueError(
-            f"format=hf: timm's models end in one linear layer, this head is {type(head).__name__}. {_ELSE}"
-        )
+        reason = f"timm's models end in one linear layer, this head is {type(head).__name__}"
+        raise ConfigError("format=hf", reason, fix=_ELSE)
     spec = model.input_spec
     options: dict[str, Any] = {"num_classes": len(model.class_names), "in_chans": spec.num_channels}
     config = timm.get_pretrained_cfg(name)
@@ -80,7 +80,8 @@ def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:
     try:
         converted.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"format=hf: the weights aren't those of timm's {name} with a linear head. {_ELSE}") from error
+        reason = f"the weights aren't those of timm's {name} with a linear head"
+        raise ConfigError("format=hf", reason, fix=_ELSE) from error
     return converted.eval()
 
 
@@ -91,7 +92,7 @@ def _timm_name(metadata: ExportMetadata) -> str:
     if target in _NAMED and timm.is_model(name.partition(".")[0]):
         return name.partition(".")[0]
     what = name if target in _NAMED else target
-    raise ValueError(f"format=hf: got {what}; allowed: timm's models, and torchvision's if timm has them too. {_ELSE}")
+    raise ConfigError("format=hf", got=what, allowed="timm's models, and torchvision's if timm has them too", fix=_ELSE)
 
 
 def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:

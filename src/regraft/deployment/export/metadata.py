@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from regraft.core.errors import ConfigError
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.folder import LAYOUT
 
@@ -61,15 +62,14 @@ def require_distinct(class_names: Sequence[str]) -> None:
     for index, name in enumerate(class_names):
         label = " ".join(unicodedata.normalize("NFKC", name).split())
         if not label:
-            raise ValueError(f"class_names: the name of class {index} is blank, {name!r}. {_FIX}")
+            raise ConfigError("class_names", f"the name of class {index} is blank, {name!r}", fix=_FIX)
         if label in seen:
             clashes.append(f"{seen[label]} ({class_names[seen[label]]!r}) and {index} ({name!r})")
         seen.setdefault(label, index)
     if clashes:
         more = f" and {len(clashes) - _MAX_NAMES} more" if len(clashes) > _MAX_NAMES else ""
-        raise ValueError(
-            f"class_names: these classes would have the same label: {'; '.join(clashes[:_MAX_NAMES])}{more}. {_FIX}"
-        )
+        what = f"these classes would have the same label: {'; '.join(clashes[:_MAX_NAMES])}{more}"
+        raise ConfigError("class_names", what, fix=_FIX)
 
 
 _FIX = "Fix: class_names=[...] names all classes, in their order."

@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import IMAGES, LOGITS, PROBABILITIES, Runner, deployed_program
 
 _MAX_BYTES = 2**31 - 1
+_ELSE = "Fix: format=torch_export."
 _QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
@@ -24,7 +26,9 @@ def require_onnx() -> None:
         import onnxruntime  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise ValueError(f"format=onnx: {error.name} isn't installed. Fix: pip install 'regraft[onnx]'.") from error
+        raise ConfigError(
+            "format=onnx", f"{error.name} isn't installed", fix="Fix: pip install 'regraft[onnx]'."
+        ) from error
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
@@ -52,14 +56,10 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
             proto = exported.model_proto
     except Exception as error:  # an operator that ONNX lacks, or an error of its conversion
         reason = " ".join(str(error.__cause__ or error).split())[:300]
-        raise ValueError(
-            f"format=onnx: this network can't be converted ({reason}). Fix: format=torch_export."
-        ) from error
+        raise ConfigError("format=onnx", f"this network can't be converted ({reason})", fix=_ELSE) from error
     onnx.helper.set_model_props(proto, dict(metadata))
     if proto.ByteSize() > _MAX_BYTES:
-        raise ValueError(
-            "format=onnx: the file would be larger than the 2 GB that ONNX allows. Fix: format=torch_export."
-        )
+        raise ConfigError("format=onnx", "the file would be larger than the 2 GB that ONNX allows", fix=_ELSE)
     return proto.SerializeToString()
 
 

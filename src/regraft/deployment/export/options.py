@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from regraft.core.errors import unknown
+from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
 from regraft.deployment.export.output_path import require_free
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run, find_checkpoint, run_of
@@ -54,11 +54,10 @@ def target_of(options: ExportOptions) -> Path:
         is_inside = options.format != "hf" and options.output.is_dir()
         path = options.output / f"{name}{suffix}" if is_inside else options.output
         if path.suffix != suffix and options.format != "hf":
-            raise ValueError(f"output: got {path.name}; a file of format={options.format} ends in {suffix}.")
+            raise ConfigError("output", f"a file of format={options.format} ends in {suffix}", got=path.name)
     elif options.run is None:
-        raise ValueError(
-            f"output: it has no value, and {options.checkpoint} isn't in a run's folder. Fix: output=PATH."
-        )
+        reason = f"it has no value, and {options.checkpoint} isn't in a run's folder"
+        raise ConfigError("output", reason, fix="Fix: output=PATH.")
     else:
         path = options.run.path / "exports" / f"{name}{suffix}"
     require_free(path, overwrite=options.overwrite, is_folder=options.format == "hf")
@@ -72,24 +71,23 @@ def require_valid(config: Mapping[str, Any]) -> None:
         ValueError: one isn't allowed, or doesn't fit the format.
     """
     if config["format"] not in FORMATS:
-        raise ValueError(f"format: {unknown('format', str(config['format']), FORMATS)}")
+        raise UnknownNameError("format", "format", str(config["format"]), FORMATS)
     for key in ("preprocessing", "overwrite"):
         if not isinstance(config[key], bool):
-            raise ValueError(f"{key}: got {config[key]!r}; allowed: true, false.")
+            raise ConfigError(key, got=config[key], allowed="true, false")
     if config["quantize"] not in (None, "int8"):
-        raise ValueError(f"quantize: got {config['quantize']!r}; allowed: int8, null.")
+        raise ConfigError("quantize", got=config["quantize"], allowed="int8, null")
     if config["quantize"] and config["format"] != "onnx":
-        raise ValueError(f"quantize: format={config['format']} has no 8-bit integers. Fix: format=onnx.")
+        raise ConfigError("quantize", f"format={config['format']} has no 8-bit integers", fix="Fix: format=onnx.")
     if config["preprocessing"] and config["format"] not in _WITH_PREPROCESSING:
-        raise ValueError(
-            f"preprocessing: format={config['format']} holds weights only. Fix: format=onnx or format=torch_export."
-        )
+        fix = "Fix: format=onnx or format=torch_export."
+        raise ConfigError("preprocessing", f"format={config['format']} holds weights only", fix=fix)
     names = config["class_names"]
     # Names of digits are numbers here.
     if names is not None and not (
         isinstance(names, list) and all(isinstance(name, str | int | float) for name in names)
     ):
-        raise ValueError(f"class_names: got {names!r}; allowed: a list of names, [ant,bee].")
+        raise ConfigError("class_names", got=names, allowed="a list of names, [ant,bee]")
 
 
 def exportable(path: Path) -> tuple[Path, Run | None]:
@@ -101,8 +99,9 @@ def exportable(path: Path) -> tuple[Path, Run | None]:
     last = f"; ckpt_path={run.last_ckpt} exports what it has so far" if run.last_ckpt.is_file() else ""
     if not run.is_finished:
         status = run_state.read(run).status
-        raise ValueError(f"run: {run.path} hasn't finished (it is {status}). Fix: regraft resume run={run.path}{last}.")
+        fix = f"Fix: regraft resume run={run.path}{last}."
+        raise ConfigError("run", f"{run.path} hasn't finished (it is {status})", fix=fix)
     if not run.best_ckpt.is_file():
         where = f"Fix: ckpt_path={run.last_ckpt} exports its last one." if last else "It kept no checkpoint."
-        raise FileNotFoundError(f"run: {run.path} has no best checkpoint, checkpoints/best.ckpt. {where}")
+        raise MissingFileError("run", f"{run.path} has no best checkpoint, checkpoints/best.ckpt", fix=where)
     return run.best_ckpt, run

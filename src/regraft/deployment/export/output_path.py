@@ -8,22 +8,24 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from regraft.core.atomic import TEMPORARY_SUFFIX
+from regraft.core.errors import ConfigError
 
 HUB_FILES = {"README.md", "config.json", "model.safetensors"}
+_ELSE = "Fix: another output=."
 
 
 def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
     """Checks that a file, or a folder, can be written at the path.
 
     Raises:
-        FileExistsError: there is something already; a folder with other files than an export's is never replaced.
+        ConfigError: there is something already; a folder with other files than an export's is never replaced.
     """
     if path.is_dir() and not {entry.name for entry in path.iterdir()} <= HUB_FILES:
-        raise FileExistsError(f"output: {path} is a folder with other files in it. Fix: another output=.")
+        raise ConfigError("output", f"{path} is a folder with other files in it", fix=_ELSE)
     if path.is_file() and is_folder:
-        raise FileExistsError(f"output: {path} is a file, and this export is a folder. Fix: another output=.")
+        raise ConfigError("output", f"{path} is a file, and this export is a folder", fix=_ELSE)
     if path.exists() and not overwrite:
-        raise FileExistsError(f"output: {path} is there already. Fix: another output=, or overwrite=true.")
+        raise ConfigError("output", f"{path} is there already", fix="Fix: another output=, or overwrite=true.")
 
 
 def make_folder(path: Path) -> None:
@@ -33,9 +35,7 @@ def make_folder(path: Path) -> None:
         with TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise ValueError(
-            f"output: nothing can be written into {path} ({error.strerror}). Fix: another output=."
-        ) from error
+        raise ConfigError("output", f"nothing can be written into {path} ({error.strerror})", fix=_ELSE) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from regraft.core.errors import ConfigError
 from regraft.core.torch_internals import require_positive
 from regraft.core.types import EvalView, InputSpec
 from regraft.deployment.classifier import Classifier
@@ -172,7 +173,5 @@ def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgr
             return torch.export.export(module, (example,), dynamic_shapes=(sizes,))
     except Exception as error:  # tracing an arbitrary network may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(
-            f"format: torch.export can't trace this network ({reason[:300]}). "
-            "Fix: format=safetensors keeps its weights."
-        ) from error
+        what = f"torch.export can't trace this network ({reason[:300]})"
+        raise ConfigError("format", what, fix="Fix: format=safetensors keeps its weights.") from error

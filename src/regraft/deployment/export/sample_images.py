@@ -102,7 +102,9 @@ def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least
     """
     paths = [folder / path for path in scan_images(folder, EXTENSIONS)[0] if (folder / path).is_file()]
     if not paths:
-        raise ValueError(f"images: no image in folder {folder}. Image extensions: {', '.join(sorted(EXTENSIONS))}.")
+        raise ConfigError(
+            "images", f"no image in folder {folder}", allowed=f"files that end in {', '.join(sorted(EXTENSIONS))}"
+        )
     indices = {name: index for index, name in enumerate(class_names)}
     found = [indices.get(path.parent.name) for path in paths]
     labels = None if None in found else torch.tensor(found)

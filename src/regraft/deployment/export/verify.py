@@ -7,6 +7,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import Runner
@@ -69,7 +70,9 @@ def require_equal(answers: OutputComparison) -> None:
     """
     allowed = max(TOLERANCE, _RELATIVE * float(answers.model.abs().nan_to_num(0.0, 0.0, 0.0).max()))
     if not answers.difference <= allowed:
-        raise ValueError(
-            f"format: the exported file differs from the model by {answers.difference:.2g} in a logit; allowed: "
-            f"{allowed:.0e}. Nothing was kept. Fix: another format, such as format=torch_export or format=safetensors."
+        raise ConfigError(
+            "format",
+            f"the exported file differs from the model by {answers.difference:.2g} in a logit",
+            allowed=f"{allowed:.0e}. Nothing was kept",
+            fix="Fix: another format, such as format=torch_export or format=safetensors.",
         )

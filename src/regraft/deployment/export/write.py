@@ -8,6 +8,7 @@ import torch
 
 from regraft import __version__
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub, onnx, safetensors, torch_export
 from regraft.deployment.export.metadata import ExportMetadata, require_distinct
@@ -54,7 +55,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
     checkpoint = read(options.checkpoint, trust)
     names = tuple(checkpoint.class_names) if options.class_names is None else options.class_names
     if len(names) != len(checkpoint.class_names):
-        raise ValueError(f"class_names: got {len(names)}; the run has {len(checkpoint.class_names)} classes.")
+        raise ConfigError("class_names", f"the run has {len(checkpoint.class_names)} classes", got=len(names))
     require_distinct(names)
     model = model_of(checkpoint, device=torch.device("cpu"))
     images = sample_images(checkpoint, model, options.images)
@@ -104,5 +105,5 @@ def _write_file(
     try:
         write_atomically(target, content)
     except OSError as error:
-        raise OSError(f"output: can't write {target} ({error.strerror}). Fix: another output=.") from error
+        raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Fix: another output=.") from error
     return Exported(target, comparison, quantised, images)

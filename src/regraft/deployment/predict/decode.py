@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.content_hash import content_hash
+from regraft.core.errors import ConfigError
 from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
 from regraft.data.images.file_reading.facts import read_facts
 from regraft.data.images.file_reading.problems import described
@@ -86,10 +87,10 @@ def require_image(image: object) -> ImageLike:
         if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] in (1, 3):
             return image
         what = f"a tensor of {image.dtype}, {tuple(image.shape)}"
-    raise ValueError(
-        f"images: got {what}; allowed: a path, a PIL image, a uint8 array of shape (height, width, 3), a uint8 "
-        f"tensor of shape (3, height, width), or several of them."
+    allowed = (
+        "a path, a PIL image, a uint8 array of shape (height, width, 3), a uint8 tensor of shape (3, height, width)"
     )
+    raise ConfigError("images", f"got {what}", allowed=f"{allowed}, or several of them")
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import torch
 
 from regraft.config.instantiate import factory
 from regraft.core.console import image_progress_bar
+from regraft.core.errors import ConfigError
 from regraft.data.images.deterministic_views import file_transform
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.load import model_of
@@ -44,7 +45,7 @@ def model_and_features(
     if isinstance(found, FeatureLookup):
         return model, found
     if settings["cache"] == "on":
-        raise ValueError(f"features.cache: got 'on', but {found}")
+        raise ConfigError("features.cache", found, got="on")
     return model, None
 
 

@@ -9,6 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
+from regraft.core.errors import ConfigError, MissingFileError
 from regraft.data.findings import counted, readable
 from regraft.data.sources.folder import EXTENSIONS
 from regraft.data.sources.folder_scan import scan_images
@@ -64,7 +65,7 @@ def find_inputs(text: str) -> Inputs:
     if text == STDIN:
         return Inputs(_from_stdin(), None)
     if "://" in text:
-        raise ValueError(f"input: got {text}; images must be local files. Download it first.")
+        raise ConfigError("input", "images must be local files", got=text, fix="Download it first.")
     path = Path(expanded(text))
     try:
         path.lstat()
@@ -72,10 +73,9 @@ def find_inputs(text: str) -> Inputs:
         if glob.has_magic(text):
             return _of_glob(str(path))
         if isinstance(error, OSError) and not isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise ValueError(f"input: can't read {readable(text)} ({error.strerror}).") from error
-        raise FileNotFoundError(
-            f"input: there is no file or folder {readable(text)}. Give a photo, a folder, a glob, a list.txt, or -."
-        ) from error
+            raise ConfigError("input", f"can't read {readable(text)} ({error.strerror})") from error
+        fix = "Give a photo, a folder, a glob, a list.txt, or -."
+        raise MissingFileError("input", f"there is no file or folder {readable(text)}", fix=fix) from error
     if path.is_dir():
         return _of_folder(path)
     return _of_list(path) if path.suffix.lower() == ".txt" else _inputs([NamedPath(str(path), path)])
@@ -93,20 +93,24 @@ def _inputs(images: Sequence[NamedPath], notes: Iterable[str] = ()) -> Inputs:
 
 def _of_folder(folder: Path) -> Inputs:
     paths, found = scan_images(folder, EXTENSIONS)
-    faults = [f"input: {fault.sentence}" for fault in found.errors]
+    faults = [fault.sentence for fault in found.errors]
     apart = [
         f"{wording.format(f'{len(found.apart[kind]):,}')} ({_named(found.apart[kind])})"
         for kind, wording in _SKIPPED.items()
         if found.apart[kind]
     ]
     if not paths and faults:
-        raise ValueError(" ".join(faults))
+        raise ConfigError("input", " ".join(faults))
     if not paths:
         there = f"; it holds {', '.join(apart)}" if apart else ", which is empty"
         extensions = ", ".join(sorted(EXTENSIONS))
-        raise ValueError(f"input: no image in folder {readable(str(folder))}{there}. Image extensions: {extensions}.")
+        what = f"no image in folder {readable(str(folder))}{there}. Image extensions: {extensions}"
+        raise ConfigError("input", what)
     skipped = [f"Skipped in {readable(str(folder))}: {', '.join(apart)}."] if apart else []
-    return _inputs([NamedPath(str(folder / path), folder / path) for path in paths], [*faults, *skipped])
+    return _inputs(
+        [NamedPath(str(folder / path), folder / path) for path in paths],
+        [*(f"input: {fault}" for fault in faults), *skipped],
+    )
 
 
 def _of_glob(pattern: str) -> Inputs:
@@ -116,11 +120,12 @@ def _of_glob(pattern: str) -> Inputs:
     folders = [name for name in found if os.path.isdir(name)]  # noqa: PTH112
     files = [name for name in found if not os.path.isdir(name)]  # noqa: PTH112
     if not found:
-        raise ValueError(f"input: nothing matches {readable(pattern)}. In a glob, ** stands for folders at any depth.")
+        fix = "In a glob, ** stands for folders at any depth."
+        raise ConfigError("input", f"nothing matches {readable(pattern)}", fix=fix)
     matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"
     fix = "give the folder itself, or a glob that ends in /**/*.jpg"
     if not files:
-        raise ValueError(f"input: {matched} and no file. Fix: {fix}.")
+        raise ConfigError("input", f"{matched} and no file", fix=f"Fix: {fix}.")
     note = f"Skipped: {matched}, which aren't searched; {fix}."
     return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
 
@@ -131,22 +136,24 @@ def _of_list(path: Path) -> Inputs:
     Raises:
         ValueError: it isn't a list or is empty, or its paths seem to be relative to the current folder.
     """
+    shown = readable(str(path))
     if not path.is_file():
-        raise ValueError(
-            f"input: {readable(str(path))} is not a regular file. Fix: give its lines on stdin, with input=-."
-        )
+        fix = "Fix: give its lines on stdin, with input=-."
+        raise ConfigError("input", f"{shown} is not a regular file", fix=fix)
     try:
         with path.open("rb") as file:
             images = [_listed(entry, path.parent) for entry in _entries(file, str(path))]
     except OSError as error:
-        raise ValueError(f"input: can't read {readable(str(path))} ({error.strerror}).") from error
+        raise ConfigError("input", f"can't read {shown} ({error.strerror})") from error
     if not images:
-        raise ValueError(f"input: {readable(str(path))} lists no path. Expected: one path per line.")
+        raise ConfigError("input", f"{shown} lists no path", allowed="one path per line")
     relative = next((each for each in images if not Path(each.name).is_absolute()), None)
     if relative is not None and not os.path.lexists(relative.path) and os.path.lexists(relative.name):
-        raise ValueError(
-            f"input: the paths in {readable(str(path))} are relative to its own folder, where there is no "
-            f"{readable(relative.name)}; there is one here. Fix: input=- < {readable(str(path))} takes them from here."
+        missing = readable(relative.name)
+        raise ConfigError(
+            "input",
+            f"the paths in {shown} are relative to its own folder, where there is no {missing}; there is one here",
+            fix=f"Fix: input=- < {shown} takes them from here.",
         )
     return _inputs(images)
 
@@ -174,14 +181,14 @@ def _entries(file: BufferedReader, name: str) -> Iterator[bytes]:
             # The first bytes of a slow writer may contain neither yet.
             ends = [end for end in (b"\0", b"\n") if end in rest]
             if rest.startswith(_UTF16_MARKS):
-                raise ValueError(f"input: {name} is in UTF-16. Fix: save it as UTF-8.")
+                raise ConfigError("input", f"{name} is in UTF-16", fix="Fix: save it as UTF-8.")
             if ends:
                 separator, rest = ends[0], rest.removeprefix(_UTF8_MARK)
         if separator:
             *whole, rest = rest.split(separator)
             yield from _filled(whole, separator)
         if len(rest) > _MAX_LINE_BYTES:
-            raise ValueError(f"input: {name} is not a list of paths: it has a line of more than a megabyte.")
+            raise ConfigError("input", f"{name} is not a list of paths: it has a line of more than a megabyte")
     yield from _filled([rest if separator else rest.removeprefix(_UTF8_MARK)], separator or b"\n")
 
 

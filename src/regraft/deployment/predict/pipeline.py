@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.core.memory import is_out_of_memory
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.network import TrainedNetwork
@@ -117,9 +118,9 @@ def require_options(top_k: object, tta: object, batch_size: object) -> None:
     """Raises an error if an option of a prediction has a value that isn't allowed."""
     for key, value in (("top_k", top_k), ("batch_size", batch_size)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{key}: got {value!r}; allowed: 1, 2, 3, ...")
+            raise ConfigError(key, got=value, allowed="1, 2, 3, ...")
     if tta not in TTAS:
-        raise ValueError(f"tta: got {tta!r}; allowed: {', '.join(TTAS)}.")
+        raise ConfigError("tta", got=tta, allowed=TTAS)
 
 
 def _predict_batch(
@@ -146,7 +147,9 @@ def _probabilities(model: TrainedNetwork, lookup: FeatureLookup | None, images: 
             raise
         num_views = sum(1 if each.views is None else len(each.views) for each in images)
         fix = f"batch_size={num_views // 2}" if len(images) > 1 else "tta=none, or a machine with more memory"
-        raise ValueError(f"batch_size: there is no memory for {num_views} views at once. Fix: {fix}.") from error
+        raise ConfigError(
+            "batch_size", f"there is no memory for {num_views} views at once", fix=f"Fix: {fix}."
+        ) from error
 
 
 def _by_views(model: TrainedNetwork, images: list[PreparedImage]) -> Tensor:

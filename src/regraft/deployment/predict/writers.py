@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from regraft.core.atomic import atomically
+from regraft.core.errors import ConfigError
 from regraft.deployment.predict.results import Prediction
 
 STDOUT = "-"
@@ -28,13 +29,13 @@ def require_output(output: str) -> None:
     """
     path = Path(output).expanduser()
     if output != STDOUT and path.suffix.lower() not in _FORMATS:
-        raise ValueError(
-            f"output: got {output!r}; its name must end in {', '.join(_FORMATS)}, or be - for JSON lines on stdout."
-        )
+        allowed = f"a name that ends in {', '.join(_FORMATS)}, or - for JSON lines on stdout"
+        raise ConfigError("output", got=output, allowed=allowed)
     if path.is_dir():
-        raise ValueError(f"output: {output} is a folder; give a file in it.")
+        raise ConfigError("output", f"{output} is a folder", fix="Give a file in it.")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        raise ValueError("output: Parquet needs pyarrow. Fix: pip install 'regraft[parquet]', or output=FILE.csv.")
+        fix = "Fix: pip install 'regraft[parquet]', or output=FILE.csv."
+        raise ConfigError("output", "Parquet needs pyarrow", fix=fix)
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"output: can't write {path} ({reason}). Fix: name another folder.") from error
+        raise ConfigError("output", f"can't write {path} ({reason})", fix="Fix: name another folder.") from error
 
 
 def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:

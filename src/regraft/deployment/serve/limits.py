@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from regraft.core.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -36,12 +38,10 @@ class Limits:
             value, is_whole = getattr(self, field.name), field.type is int
             is_number = isinstance(value, int if is_whole else int | float) and not isinstance(value, bool)
             if not (is_number and value > 0):
-                raise ValueError(f"{field.name}: got {value!r}; allowed: {'1, 2, 3, ...' if is_whole else 'above 0.'}")
+                raise ConfigError(field.name, got=value, allowed="1, 2, 3, ..." if is_whole else "above 0")
         if self.max_pixels > MOST_PIXELS:
-            raise ValueError(
-                f"max_megapixels: got {self.max_megapixels:g}; allowed: at most {MOST_PIXELS // 10**6}, as "
-                "Pillow decodes no more."
-            )
+            allowed = f"at most {MOST_PIXELS // 10**6}, as Pillow decodes no more"
+            raise ConfigError("max_megapixels", got=self.max_megapixels, allowed=allowed)
 
     @property
     def max_bytes(self) -> int:
@@ -69,7 +69,7 @@ class Hosts:
     def __post_init__(self) -> None:
         for name in self.names:
             if "*" in name.removeprefix("*.") or not name:
-                raise ValueError(f"allowed_hosts: got {name!r}; allowed: a name, an address, or *.NAME.")
+                raise ConfigError("allowed_hosts", got=name, allowed="a name, an address, or *.NAME")
 
     def allow(self, header: str) -> bool:
         """Whether a value of the header is allowed."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from regraft.core.errors import MissingFileError
 from regraft.runs.find import all_runs, find_run, is_run, name_of
 from regraft.runs.folder import Run
 from regraft.sweeps import manifest
@@ -34,7 +35,7 @@ def _found(reference: str, output_dir: Path) -> list[Run]:
     if reference and path.is_dir():
         runs = all_runs(path)
         if not runs:
-            raise FileNotFoundError(f"compare: there is no run in {path.resolve()}. `regraft runs` lists them.")
+            raise MissingFileError("compare", f"there is no run in {path.resolve()}", fix="`regraft runs` lists them.")
         return runs
     if reference in _WORDS:
         return [find_run(reference, output_dir, needs_checkpoint=False)]

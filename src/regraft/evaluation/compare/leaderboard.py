@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from regraft.core.errors import unknown
+from regraft.core.errors import UnknownNameError
 from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_value
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
@@ -111,7 +111,7 @@ def _metric(entries: Sequence[RunEntry], wanted: str | None) -> str:
     if wanted is None:
         return next((name for name in HEADLINES if name in names), HEADLINES[-1])
     if wanted not in names:
-        raise ValueError(f"metric: {unknown('metric', wanted, names)}")
+        raise UnknownNameError("metric", "metric", wanted, names)
     return wanted
 
 

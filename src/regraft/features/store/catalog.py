@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.filesize import decimal
 
+from regraft.core.errors import ConfigError
 from regraft.core.paths import cache_dir
 from regraft.features.store.files import META, remove_content, segments, try_lock
 
@@ -113,7 +114,7 @@ def entries(folder: Path) -> list[EntryInfo]:
     if not folder.exists():
         return []
     if not folder.is_dir():
-        raise NotADirectoryError(f"features.dir: {folder} is a file; give the folder of the store.")
+        raise ConfigError("features.dir", f"{folder} is a file", fix="Give the folder of the store.")
     paths = [path for path in folder.iterdir() if _KEY.fullmatch(path.name) and path.is_dir() and not path.is_symlink()]
     return sorted(map(_entry, paths), key=lambda entry: (-entry.last_used, entry.key))
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.content_hash import HASH_BYTES
+from regraft.core.errors import ConfigError
 from regraft.features.store.segments import Segment
 
 
@@ -151,8 +152,11 @@ def _cast(features: Tensor, dtype: torch.dtype) -> Tensor:
     if is_beyond.any():
         name = str(dtype).removeprefix("torch.")
         allowed = "float32 or features.dtype=bfloat16" if dtype == torch.float16 else "float32"
-        raise ValueError(
-            f"features.dtype: got {name}, which holds values up to {torch.finfo(dtype).max:.4g}; the features reach "
-            f"{features[is_beyond].abs().max().item():.4g}. Use features.dtype={allowed}."
+        raise ConfigError(
+            "features.dtype",
+            f"it holds values up to {torch.finfo(dtype).max:.4g}; the features reach "
+            f"{features[is_beyond].abs().max().item():.4g}",
+            got=name,
+            fix=f"Use features.dtype={allowed}.",
         )
     return cast
