@@ -29,7 +29,7 @@ def page_of(path, num_items=1):
     ],
     ids=lambda image: image.mode,
 )
-def test_pictures_of_every_kind_are_shown_as_they_are(image, tmp_path):
+def test_images_of_every_kind_are_shown_as_they_are(image, tmp_path):
     if image.mode == "P":
         image.putpalette([0, 0, 0, 100, 100, 100])
         image.info["transparency"] = bytes([0, 90])

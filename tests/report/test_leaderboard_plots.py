@@ -14,14 +14,14 @@ def texts(axis):
 def test_numbers_stand_by_size_with_ticks_of_their_own():
     axis = axis_of("depth", [20, 8, 14])
     assert (axis.name, texts(axis)) == ("depth", ["8", "14", "20"])
-    assert axis.place(14) == pytest.approx(0.5)
-    assert 0 < axis.place(8) < axis.place(20) < 1
+    assert axis.position(14) == pytest.approx(0.5)
+    assert 0 < axis.position(8) < axis.position(20) < 1
 
 
 def test_numbers_that_span_far_stand_by_their_logarithm():
     axis = axis_of("lr", [1e-4, 1e-3, 1e-2])
     assert (axis.name, texts(axis)) == ("lr (log)", ["0.0001", "0.001", "0.01"])
-    assert axis.place(1e-3) == pytest.approx(0.5)
+    assert axis.position(1e-3) == pytest.approx(0.5)
 
 
 def test_many_numbers_have_round_ticks():
@@ -30,14 +30,14 @@ def test_many_numbers_have_round_ticks():
 
 
 def test_one_number_stands_in_the_middle():
-    assert axis_of("x", [3, 3]).place(3) == 0.5
+    assert axis_of("x", [3, 3]).position(3) == 0.5
 
 
 def test_words_stand_evenly_and_what_is_absent_at_the_bottom():
     axis = axis_of("x", ["b", ABSENT, "a", None])
     assert texts(axis)[0] == "(none)"
     assert {"a", "b", "null"} == set(texts(axis)[1:])
-    assert sorted(map(axis.place, ["b", ABSENT, "a", None])) == pytest.approx([0.125, 0.375, 0.625, 0.875])
+    assert sorted(map(axis.position, ["b", ABSENT, "a", None])) == pytest.approx([0.125, 0.375, 0.625, 0.875])
 
 
 def test_numbers_beside_what_is_absent_are_in_order():

@@ -18,37 +18,36 @@ _LEAST_LONG, _LEAST_HUGE = 1e4, 1e8
 class Tick:
     """A tick of an axis: its position in [0, 1], and its text."""
 
-    place: float
+    position: float
     text: str
 
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with its name and ticks; `place` gives the position of a value, in [0, 1]."""
+    """An axis with its name and ticks; `position` is a function of a value, in [0, 1]."""
 
     name: str
     ticks: tuple[Tick, ...]
-    place: Callable[[Any], float]
+    position: Callable[[Any], float]
 
 
 def numeric_axis(
     name: str, values: Sequence[float], *, is_upside_down: bool = False, few: bool = False, is_linear: bool = False
 ) -> Axis:
-    """Returns an axis of numbers.
+    """Returns an axis of numbers, logarithmic if they span orders of magnitude.
 
     Args:
-        name: its name; `(log)` is appended for a logarithmic axis.
         values: at least one.
         is_upside_down: whether the lowest is at the top.
         few: whether to put ticks at the values themselves if there are few of them.
-        is_linear: keeps the axis linear even if the values span orders of magnitude.
+        is_linear: whether the axis is never logarithmic.
     """
     low, high = min(values), max(values)
     is_log = not is_linear and low > 0 and high / low >= _LOG_RATIO
     scale: Callable[[float], float] = math.log10 if is_log else float
     start, length = scale(low), scale(high) - scale(low)
 
-    def place(value: float) -> float:
+    def position(value: float) -> float:
         share = 0.5 if length == 0 else (scale(value) - start) / length
         share = _MARGIN + (1 - 2 * _MARGIN) * share
         return 1 - share if is_upside_down else share
@@ -56,7 +55,7 @@ def numeric_axis(
     distinct = sorted(set(values))
     marks = distinct if few and len(distinct) <= _NUM_TICKS + 2 else _marks(low, high, is_log=is_log)
     label = f"{name} (log)" if is_log else name
-    return Axis(label, tuple(Tick(place(mark), _text(mark)) for mark in marks), place)
+    return Axis(label, tuple(Tick(position(mark), _text(mark)) for mark in marks), position)
 
 
 def _text(mark: float) -> str:
@@ -75,7 +74,7 @@ def _marks(low: float, high: float, *, is_log: bool) -> list[float]:
     power = 10.0 ** math.floor(math.log10(step))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= step * 0.999)
     first = math.ceil(low / step)
-    return [round(place * step, 12) for place in range(first, math.floor(high / step) + 1)]
+    return [round(multiple * step, 12) for multiple in range(first, math.floor(high / step) + 1)]
 
 
 def shortened(text: str, limit: int = _LABEL_LETTERS) -> str:

@@ -8,7 +8,9 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from regraft.data.findings import counted
 from regraft.features.store.catalog import EntryInfo
+from regraft.report.console import print_line
 
 _KEY_DIGITS = 8
 
@@ -21,30 +23,21 @@ def show(entries: Sequence[EntryInfo], store: Path) -> None:
             table.add_column(heading, justify="right")
         for entry in entries:
             used = datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
-            table.add_row(
-                entry.key[:_KEY_DIGITS],
-                entry.problem or entry.label,
-                f"{entry.num_images:,}",
-                decimal(entry.num_bytes),
-                used,
-            )
+            size = decimal(entry.num_bytes)
+            table.add_row(entry.key[:_KEY_DIGITS], entry.problem or entry.label, f"{entry.num_images:,}", size, used)
         Console().print(table)
     show_total(entries, store)
 
 
 def show_total(entries: Sequence[EntryInfo], store: Path) -> None:
     """Prints the total size and the folder."""
-    _print(f"{_amount(len(entries), sum(entry.num_bytes for entry in entries))} in {store}")
+    print_line(Console(), f"{_amount(len(entries), sum(entry.num_bytes for entry in entries))} in {store}")
 
 
 def show_cleared(num_entries: int, num_bytes: int, store: Path) -> None:
     """Prints what was deleted."""
-    _print(f"Deleted {_amount(num_entries, num_bytes)} from {store}")
+    print_line(Console(), f"Deleted {_amount(num_entries, num_bytes)} from {store}")
 
 
 def _amount(num_entries: int, num_bytes: int) -> str:
-    return f"{'1 entry' if num_entries == 1 else f'{num_entries} entries'}, {decimal(num_bytes)}"
-
-
-def _print(line: str) -> None:
-    Console().print(line, soft_wrap=True, highlight=False, markup=False)
+    return f"{counted(num_entries, 'entry', 'entries')}, {decimal(num_bytes)}"

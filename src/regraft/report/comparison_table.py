@@ -3,6 +3,7 @@
 from rich.console import Console
 from rich.table import Table
 
+from regraft.report.console import print_line
 from regraft.runs.folder import Run
 
 
@@ -18,4 +19,4 @@ def show(source: Run, again: Run) -> None:
     console = Console()
     console.print(table)
     for word, run in (("then", source), ("now", again)):
-        console.print(f"{word}: {run.path}", soft_wrap=True, highlight=False, markup=False)
+        print_line(console, f"{word}: {run.path}")

@@ -11,71 +11,67 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from regraft.core.atomic import write_atomically
 from regraft.data.findings import SEVERITIES, Finding, Item, counted, readable
 from regraft.data.images.validation.check import Check
+from regraft.report.console import print_line, wide_console
 from regraft.report.templates import number, template
 
-Picture = Callable[[str], Image.Image]
-"""Gives the image at a path of a finding."""
+OpenImage = Callable[[str], Image.Image]
+"""Opens the image at a path of a finding."""
 SIDE = 112
 """Pixels of an image on the page."""
-_MAX_PICTURED = {"error": 24, "warning": 24, "note": 6}
+_MAX_SHOWN = {"error": 24, "warning": 24, "note": 6}
 _MAX_PER_ITEM = 4
 _MAX_LISTED = 1_000
 
 
-def write(check: Check, folder: Path, picture: Picture) -> None:
-    """Writes `report.json` and `report.html`.
-
-    Args:
-        check: the findings.
-        folder: an existing folder.
-        picture: gives the images to show.
-    """
+def write(check: Check, folder: Path, open_image: OpenImage) -> None:
+    """Writes `report.json` and `report.html` into a folder."""
     content = asdict(check) | {"num": {severity: check.num(severity) for severity in SEVERITIES}}
     for finding in content["findings"]:
         finding["num_items"] = len(finding["items"])
         finding["files"] = list(dict.fromkeys(path for item in finding["items"] for path in item["paths"]))
     # ASCII, as file names may contain bytes that aren't UTF-8.
     write_atomically(folder / "report.json", (json.dumps(content, indent=1) + "\n").encode("ascii"))
-    write_atomically(folder / "report.html", page(check, picture).encode("utf-8", "backslashreplace"))
+    write_atomically(folder / "report.html", page(check, open_image).encode("utf-8", "backslashreplace"))
 
 
-def page(check: Check, picture: Picture) -> str:
+def page(check: Check, open_image: OpenImage) -> str:
     """Returns the HTML page, with everything from the data escaped."""
-    shown = _pictures(check, picture)
+    thumbnails = _thumbnails(check, open_image)
     return template("check.html", readable=readable, number=number, line=name_of).render(
         check=check,
         summary=summary(check),
         severities=SEVERITIES,
         classes=sorted({name for counts in check.counts.values() for name in counts}),
-        pictured=_pictured,
-        picture=shown.get,
+        shown_items=_shown_items,
+        thumbnail=thumbnails.get,
         max_listed=_MAX_LISTED,
         largest=max((num for counts in check.counts.values() for num in counts.values()), default=0),
     )
 
 
-def _pictured(finding: Finding) -> list[dict[str, Any]]:
+def _shown_items(finding: Finding) -> list[dict[str, Any]]:
     """Returns a line and the paths of a few images for each shown item of a finding."""
-    items = finding.items[: _MAX_PICTURED[finding.severity]] if finding.is_pictured else ()
+    items = finding.items[: _MAX_SHOWN[finding.severity]] if finding.is_pictured else ()
     return [{"line": name_of(item), "paths": item.paths[:_MAX_PER_ITEM]} for item in items]
 
 
-def _pictures(check: Check, picture: Picture) -> dict[str, str]:
+def _thumbnails(check: Check, open_image: OpenImage) -> dict[str, str]:
     """Returns thumbnails as data URLs, by path."""
-    paths = dict.fromkeys(path for finding in check.findings for item in _pictured(finding) for path in item["paths"])
+    paths = dict.fromkeys(
+        path for finding in check.findings for item in _shown_items(finding) for path in item["paths"]
+    )
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
-        warnings.filterwarnings("ignore", module=r"PIL\.")  # what it warns of is among the findings
-        return dict(zip(paths, pool.map(lambda path: _address(picture(path)), paths), strict=True))
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # its warnings are among the findings
+        return dict(zip(paths, pool.map(lambda path: _data_url(open_image(path)), paths), strict=True))
 
 
-def _address(image: Image.Image) -> str:
+def _data_url(image: Image.Image) -> str:
     image = ImageOps.exif_transpose(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")  # a palette with transparent entries needs this step
@@ -88,19 +84,14 @@ def _address(image: Image.Image) -> str:
 _MAX_FILES = 5
 _MAX_CLASSES = 12
 _COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-
-
-# Without a terminal's width, lines that a program can read.
 _WIDTH = 160
 
 
 def show(check: Check, folder: Path) -> None:
     """Prints the findings, the worst first, and the paths of the reports."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     for split, counts in check.counts.items():
-        _print(console, f"{split}: {counted(sum(counts.values()), 'image')} in {_classes(counts)}")
+        print_line(console, f"{split}: {counted(sum(counts.values()), 'image')} in {_classes(counts)}")
     if check.findings:
         table = Table(title="Data check", title_justify="left", show_lines=True)
         table.add_column("")
@@ -108,8 +99,8 @@ def show(check: Check, folder: Path) -> None:
         for finding in check.findings:
             table.add_row(Text(finding.severity, _COLOURS[finding.severity]), _cell(finding))
         console.print(table)
-    _print(console, summary(check))
-    _print(console, f"report: {folder / 'report.html'} and report.json")
+    print_line(console, summary(check))
+    print_line(console, f"report: {folder / 'report.html'} and report.json")
 
 
 def summary(check: Check) -> str:
@@ -139,7 +130,3 @@ def _classes(counts: Mapping[str, int]) -> str:
     shown = ", ".join(f"{readable(name)} {num:,}" for name, num in list(counts.items())[:_MAX_CLASSES])
     more = ", ..." if len(counts) > _MAX_CLASSES else ""
     return f"{counted(len(counts), 'class', 'classes')} ({shown}{more})"
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -10,7 +10,7 @@ from rich.text import Text
 from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
-from regraft.report.terminal import print_line
+from regraft.report.console import print_line
 from regraft.tasks import classification
 from regraft.tasks.metrics import per_class_metrics
 
@@ -18,12 +18,7 @@ _MAX_CLASSES = 20
 
 
 def show(found: Evaluation, folder: Path) -> None:
-    """Prints the metrics, the classes, and the optional parts.
-
-    Args:
-        found: the evaluation.
-        folder: folder of its files.
-    """
+    """Prints the metrics, the classes, the optional parts, and where the results were written."""
     console = Console()
     console.print(_metrics(found))
     for name, reason in found.undefined.items():
@@ -89,17 +84,14 @@ def _notes_on(shift: DomainShift) -> Iterator[str]:
 
 def _corruptions(robustness: Robustness) -> Table:
     errors = robustness.found
-    severities = [str(severity) for severity in range(1, NUM_SEVERITIES + 1)]
-    more = [] if robustness.baseline is None else ["baseline"]
-    table = Table("severity", *severities, "mean", *more)
-    table.title, table.title_justify = "Errors on corrupted pictures, %", "left"
-    for column in table.columns:
-        column.no_wrap = True
-        column.justify = "left" if column is table.columns[0] else "right"
-    clean = [] if robustness.baseline is None else [_percent(robustness.baseline.clean)]
-    table.add_row("clean", *[""] * NUM_SEVERITIES, _percent(errors.clean), *clean)
+    both = [each for each in (errors, robustness.baseline) if each is not None]
+    table = Table(title="Errors on corrupted images, %", title_justify="left")
+    table.add_column("severity", no_wrap=True)
+    for heading in [*map(str, range(1, NUM_SEVERITIES + 1)), *("mean", "baseline")[: len(both)]]:
+        table.add_column(heading, no_wrap=True, justify="right")
+    table.add_row("clean", *[""] * NUM_SEVERITIES, *(_percent(each.clean) for each in both))
     for name, values in errors.errors.items():
-        means = [sum(each) / NUM_SEVERITIES for each in _of_each(robustness, name)]
+        means = [sum(each.errors[name]) / NUM_SEVERITIES for each in both]
         table.add_row(name, *map(_percent, [*values, *means]))
     return table
 
@@ -117,16 +109,12 @@ def _normalisation(robustness: Robustness, split: str) -> str:
     return f"{split}/mce and {split}/relative_mce are normalised by the baseline: 1 is as bad as the baseline."
 
 
-def _of_each(robustness: Robustness, name: str) -> list[list[float]]:
-    return [each.errors[name] for each in (robustness.found, robustness.baseline) if each is not None]
-
-
 def _calibration(found: Evaluation) -> Iterator[str]:
     fitted = found.calibration
     if fitted is not None:
         yield (
             f"temperature: {fitted.temperature:.4f}, fitted on {fitted.num_images:,} images of {fitted.split}, whose "
-            f"log loss it takes from {fitted.log_loss_before:.4f} to {fitted.log_loss_after:.4f}; log loss, "
+            f"log loss it changes from {fitted.log_loss_before:.4f} to {fitted.log_loss_after:.4f}; log loss, "
             "ECE and AUROC above are with it."
         )
     elif found.temperature != 1:

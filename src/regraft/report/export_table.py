@@ -8,6 +8,7 @@ from rich.table import Table
 from regraft.deployment.export.sample_images import SampleImages
 from regraft.deployment.export.verify import OutputComparison
 from regraft.deployment.export.write import Exported
+from regraft.report.console import print_line
 
 
 def show(exported: Exported) -> None:
@@ -28,7 +29,7 @@ def show(exported: Exported) -> None:
             table.add_row("accuracy lost", f"{100 * (before - after):.2f} points")
     console = Console()
     console.print(table)
-    console.print(f"Wrote {exported.target}", soft_wrap=True, highlight=False, markup=False)
+    print_line(console, f"Wrote {exported.target}")
 
 
 def _add_comparison(table: Table, title: str, found: OutputComparison, images: SampleImages, dtype: str) -> None:

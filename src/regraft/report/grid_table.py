@@ -17,7 +17,7 @@ def show(fits: Mapping[Any, Any], best: Any) -> None:
 
     Args:
         fits: `HeadFit` by `GridPoint`.
-        best: the point of the chosen head.
+        best: the chosen head.
     """
     axes = best._fields
     table = Table(

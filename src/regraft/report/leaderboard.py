@@ -6,21 +6,18 @@ from rich.table import Table
 
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.report.axes import shortened
+from regraft.report.console import plain_cell, wide_console
 from regraft.report.leaderboard_plots import against_cost, parallel
 from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences, verdict
-from regraft.report.run_table import plain_cell
 from regraft.report.templates import template
 
-# Without a terminal's width, lines that a program can read.
 _WIDTH = 240
 _UNBOUNDED = 10_000
 
 
 def show(board: Leaderboard) -> None:
     """Prints the leaderboard, and below it reasons of unfinished runs and sentences on the result."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     names = headings(board)
     rows = [cells(board, row) for row in board.rows]
     table = _table(board, names, rows)

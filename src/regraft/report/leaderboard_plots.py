@@ -17,10 +17,10 @@ _NUM_SHADES = 5
 
 @dataclass(frozen=True)
 class Line:
-    """A configuration in parallel coordinates: its position on each axis, and its shade from 0 to 4, 4 for the best."""
+    """A configuration in parallel coordinates: its position on each axis, and its shade from 0 to 4, the best's."""
 
     name: str
-    places: tuple[float, ...]
+    positions: tuple[float, ...]
     shade: int
     is_leader: bool
 
@@ -52,7 +52,7 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     rows = [row for row in board.rows if board.metric in row.figures]
     if not rows:
         return [], []
-    columns = [[row.values[place] for row in rows] for place in range(len(board.parameters))]
+    columns = zip(*(row.values for row in rows), strict=True)
     axes = [axis_of(name, column) for name, column in zip(board.parameters, columns, strict=True)]
     means = [row.figures[board.metric].mean for row in rows]
     is_upside_down = not higher_is_better(board.metric)
@@ -60,20 +60,14 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     lines = []
     for row, mean, shade in zip(rows, means, _shades(board, rows), strict=True):
         values = [*row.values, mean]
-        places = tuple(axis.place(value) for axis, value in zip(axes, values, strict=True))
-        lines.append(Line(name_of_row(board, row), places, shade, row.rank == 1))
+        positions = tuple(axis.position(value) for axis, value in zip(axes, values, strict=True))
+        lines.append(Line(name_of_row(board, row), positions, shade, row.rank == 1))
     # The best last, so that it is drawn on top.
     return axes, sorted(lines, key=lambda line: (line.is_leader, line.shade))
 
 
 def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow], Figure | None]) -> Scatter | None:
-    """Returns a scatter plot of the metric against a cost; None unless two rows differ in it.
-
-    Args:
-        board: the leaderboard.
-        name: name of the cost.
-        cost: gives the cost of a row.
-    """
+    """Returns a scatter plot of the metric against a cost of a row; None unless two rows differ in it."""
     rows = [row for row in board.rows if board.metric in row.figures and cost(row) is not None]
     costs = [found.mean for row in rows if (found := cost(row)) is not None]
     if len(set(costs)) < 2:
@@ -86,8 +80,8 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow],
     shades = _shades(board, rows)
     points = []
     for row, value, found, (low, high), shade in zip(rows, costs, figures, ends, shades, strict=True):
-        places = (x.place(value), y.place(found.mean), y.place(low), y.place(high))
-        points.append(ScatterPoint(name_of_row(board, row), *places, shade, row.rank))
+        positions = (x.position(value), y.position(found.mean), y.position(low), y.position(high))
+        points.append(ScatterPoint(name_of_row(board, row), *positions, shade, row.rank))
     return Scatter(x, y, tuple(reversed(points)))
 
 
@@ -98,9 +92,9 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
     texts: dict[Hashable, str] = {}
     for value in sorted(values, key=lambda value: (value is not ABSENT, _order(value))):
         texts[comparable(value)] = text_of(value) or "(none)"
-    places = {key: (place + 0.5) / len(texts) for place, key in enumerate(texts)}
-    ticks = tuple(Tick(places[key], shortened(text)) for key, text in texts.items())
-    return Axis(name, ticks, lambda value: places[comparable(value)])
+    positions = {key: (index + 0.5) / len(texts) for index, key in enumerate(texts)}
+    ticks = tuple(Tick(positions[key], shortened(text)) for key, text in texts.items())
+    return Axis(name, ticks, lambda value: positions[comparable(value)])
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

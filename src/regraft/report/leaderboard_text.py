@@ -43,7 +43,7 @@ def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
 
 
 def verdict(row: LeaderboardRow) -> str:
-    """Returns the verdict of the comparison with the leader."""
+    """Returns the verdict of the comparison with the leader, with its p value."""
     if row.comparison is None:
         return "leader" if row.rank == 1 else ""
     p = row.comparison.p
@@ -69,8 +69,8 @@ def sentences(board: Leaderboard) -> list[str]:
         said += _against(board, comparisons)
     data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
     if len(data - {None}) > 1:
-        said.append(f"The runs are of {len(data - {None})} data sets, across which ranks say little.")
-    return [*said, *_matters(board), *_repeated(board)]
+        said.append(f"The runs are of {len(data - {None})} data sets; ranks across data sets mean little.")
+    return [*said, *_importance(board), *_repeated(board)]
 
 
 def reasons(board: Leaderboard) -> list[str]:
@@ -132,7 +132,7 @@ def _made(comparisons: Iterable[Comparison | None]) -> list[Comparison]:
     return [each for each in comparisons if each is not None and each.difference is not None]
 
 
-def _matters(board: Leaderboard) -> list[str]:
+def _importance(board: Leaderboard) -> list[str]:
     if isinstance(board.importance, str):
         return [f"Importance of the parameters: {board.importance}"] if board.parameters else []
     listed = ", ".join(f"{name} {share:.0%}" for name, share in board.importance.items())
@@ -152,7 +152,6 @@ def _mean_and_std(found: Figure | None) -> tuple[float | None, float | None]:
 
 
 def _against_leader(row: LeaderboardRow) -> list[Any]:
-    """Returns difference, its interval, p, verdict and method."""
     if row.comparison is None:
         return [None, None, None, None, "leader" if row.rank == 1 else "", ""]
     ends = row.comparison.difference

@@ -7,18 +7,15 @@ from rich.table import Table
 
 from regraft.data.findings import counted, readable
 from regraft.deployment.predict.results import Prediction, PredictionSummary
-from regraft.report.run_table import plain_cell
+from regraft.report.console import plain_cell, wide_console
 
 _MAX_CLASSES = 30
-# Without a terminal's width, lines that a program can read.
 _WIDTH = 160
 
 
 def show(summary: PredictionSummary, *, is_kept: bool) -> None:
     """Prints the first images with their most probable classes; for many images also the number of each class."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+    console = wide_console(_WIDTH)
     if summary.first:
         console.print(_images(summary.first))
     num_more = summary.num - summary.num_bad - len(summary.first)

@@ -10,19 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from regraft.report.console import plain_cell, print_line, wide_console
 from regraft.runs import state as run_state
 from regraft.runs.find import headline, last_started, name_of
 from regraft.runs.folder import Run
 from regraft.runs.state import RunState
 
 _TAIL_BYTES = 65_536
-# Without a terminal's width, lines that a program can read.
 _WIDTH = 200
-# Names of files in conf that differ from the class's name in small letters.
+# Names of files in conf that differ from the class's name in lower case.
 _NAMES = {"NoFreezing": "none", "LPFT": "lp_ft"}
 
 
@@ -40,18 +38,19 @@ class RunRow:
 
     @property
     def text(self) -> str:
-        """All cells in small letters, for searching."""
+        """All cells in lower case, for searching."""
         return "\n".join(astuple(self)).lower()
 
 
 def row_of(run: Run, output_dir: Path) -> RunRow:
     """Returns the cells of a run; what can't be read is blank."""
-    config, problem = _config(run)
+    config = run.readable_config
+    is_damaged = not config and (run.path / "config.yaml").exists()
     state, tail = run_state.read(run), _tail(run)
     started = last_started(run)
     return RunRow(
         name=name_of(run, output_dir),
-        state=problem or state_text(state, tail),
+        state="damaged: config.yaml is not a run's config" if is_damaged else state_text(state, tail),
         data=_name(config, "data"),
         model=_name(config, "model"),
         freezing=_name(config, "freezing"),
@@ -61,33 +60,20 @@ def row_of(run: Run, output_dir: Path) -> RunRow:
 
 
 def state_text(state: RunState, tail: Sequence[dict[str, str]] = ()) -> str:
-    """Returns a state as text: `stopped at step 40: Ctrl-C`.
-
-    Args:
-        state: the run's state.
-        tail: the last rows of its metrics, which have the step of a killed run.
-    """
+    """Returns a state as text: `stopped at step 40: Ctrl-C`; the step of a killed run is that of its last metrics."""
     if state.status == "finished":
         return "finished"
     if state.status == "failed":
         return f"failed: {state.reason}"
     logged = [int(row["step"]) + 1 for row in tail if (row.get("step") or "").isdigit()]
     step = max([state.step or 0, *logged])
-    word = f"{state.status} at step {step}"
-    return word if state.status == "running" or not state.reason else f"{word}: {state.reason}"
+    text = f"{state.status} at step {step}"
+    return text if state.status == "running" or not state.reason else f"{text}: {state.reason}"
 
 
-def show(rows: Sequence[RunRow], num_all: int, place: Path) -> None:
-    """Prints the rows, and their number.
-
-    Args:
-        rows: the runs to show.
-        num_all: number of all runs.
-        place: folder of all runs.
-    """
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
+def show(rows: Sequence[RunRow], num_all: int, folder: Path) -> None:
+    """Prints some of all runs of a folder, and their number."""
+    console = wide_console(_WIDTH)
     if rows:
         table = Table(title="Runs", title_justify="left")
         for heading in ("name", "state", "data", "model", "freezing", "best metric", "when"):
@@ -96,42 +82,21 @@ def show(rows: Sequence[RunRow], num_all: int, place: Path) -> None:
             table.add_row(*map(plain_cell, astuple(row)))
         console.print(table)
     of_all = f"{len(rows)} of {num_all}" if len(rows) < num_all else str(num_all)
-    line = f"{of_all} run{'' if num_all == 1 else 's'} in {place}"
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
-
-
-def plain_cell(cell: str) -> Text:
-    """Returns text without rich's markup, with unprintable characters as blanks."""
-    return Text("".join(letter if letter.isprintable() else " " for letter in cell))
-
-
-def _config(run: Run) -> tuple[dict[str, Any], str]:
-    """Returns a run's config, and what is wrong with it; empty if nothing is."""
-    if not (run.path / "config.yaml").exists():
-        return {}, ""
-    try:
-        config = run.config
-    except Exception:  # a parser may raise anything on a foreign file
-        return {}, "damaged: config.yaml can't be read"
-    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
-        return {}, "damaged: config.yaml isn't a run's"
-    return config, ""
+    print_line(console, f"{of_all} run{'' if num_all == 1 else 's'} in {folder}")
 
 
 def _name(config: dict[str, Any], section: str) -> str:
-    """Returns the choice in a section, by the name of its file in conf, and its folder, if it has one."""
+    """Returns the name of a section's file in conf, with the folder that it reads, if any."""
     node = config.get(section)
     if not isinstance(node, dict):
         return ""
     module, _, leaf = str(node.get("_target_", "")).rpartition(".")
-    if isinstance(node.get("name"), str):  # of timm, of torchvision
+    if isinstance(node.get("name"), str):  # a model of timm or torchvision
         return node["name"]
     name = module.rpartition(".")[2] if leaf == "build" else leaf.removesuffix("Source")
     name = _NAMES.get(name, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    place = node.get("root") or node.get("path")
-    if name in ("folder", "checkpoint") and isinstance(place, str):
-        return f"{name} {Path(place).name}"
-    return name
+    path = node.get("root") or node.get("path")
+    return f"{name} {Path(path).name}" if name in ("folder", "checkpoint") and isinstance(path, str) else name
 
 
 def _metric(run: Run, state: RunState, tail: Sequence[dict[str, str]]) -> str:

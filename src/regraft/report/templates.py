@@ -8,14 +8,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 
-@cache
+@cache  # compiling takes longer than rendering
 def template(name: str, **filters: Callable[..., Any]) -> Template:
-    """Returns a template that escapes its values, cached as compiling takes longer than rendering.
-
-    Args:
-        name: the file's name.
-        filters: filters in addition to Jinja's own.
-    """
+    """Returns a template that escapes its values; `filters` are in addition to Jinja's own."""
     environment = Environment(
         loader=PackageLoader("regraft.report", "pages"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,

@@ -6,6 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from regraft.report.console import print_line
 from regraft.runs.folder import Run
 from regraft.training.stage_table import StageRow, render
 
@@ -25,7 +26,7 @@ def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
 
 
 def show_results(results: Mapping[str, Any], run: Run) -> None:
-    """Prints the final metrics, the number of trained parameters, the time, and the run's folder."""
+    """Prints the results of a finished run, and its folder."""
     table = Table("result", "", title="Done", title_justify="left")
     for name, value in results["metrics"].items():
         table.add_row(name, f"{value:.4f}")
@@ -36,11 +37,6 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     console = Console()
     console.print(table)
     print_line(console, f"run: {run.path}")
-
-
-def print_line(console: Console, line: str) -> None:
-    """Prints a line without wrapping it, so that a path in it can be copied."""
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _shortened(names: Sequence[str], limit: int = 10) -> str:

@@ -41,12 +41,18 @@ class Run:
         config: dict[str, Any] = safe_yaml.load(self.path / "config.yaml")
         return config
 
+    @property
+    def readable_config(self) -> dict[str, Any]:
+        """The resolved config; empty if it is missing or damaged, or the file isn't a run's."""
+        try:
+            config = self.config
+        except Exception:  # a parser may raise anything on a foreign file
+            return {}
+        return config if isinstance(config, dict) and isinstance(config.get("model"), dict) else {}
+
     def write_config(self, config: dict[str, Any]) -> None:
         """Writes the resolved config."""
-        text = yaml.safe_dump(config, sort_keys=False)
-        whole = self.path / ".config.yaml"
-        whole.write_text(text, encoding="utf-8")
-        whole.replace(self.path / "config.yaml")
+        write_atomically(self.path / "config.yaml", yaml.safe_dump(config, sort_keys=False).encode())
 
     @property
     def overrides(self) -> list[str]:

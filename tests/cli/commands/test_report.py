@@ -60,7 +60,7 @@ def test_off_and_failing_reports_leave_the_run_whole(monkeypatch, caplog, tmp_pa
 def test_a_board_that_fails_leaves_the_report(monkeypatch, caplog, small_run):
     monkeypatch.setattr("regraft.report.run.finish.boards_of", lambda loggers: loggers)
     monkeypatch.setattr("regraft.report.run.finish.log_confusion", lambda loggers, found: 1 / 0)
-    monkeypatch.setattr("regraft.report.run.finish.quick", lambda data: lambda predictions, places: ({}, {}))
+    monkeypatch.setattr("regraft.report.run.finish.quick", lambda data: lambda predictions, indices: ({}, {}))
     (small_run.path / "report.html").unlink()
     RunDisplay().show_end(small_run, small_run.results, None, ["board"], with_report=True)
     assert "no confusion matrix in TensorBoard: ZeroDivisionError" in caplog.text

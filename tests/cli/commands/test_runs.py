@@ -74,8 +74,8 @@ def test_damaged_and_foreign_folders_are_no_obstacle(runs, capsys):
     Path("outputs", "loop").symlink_to(Path("outputs").resolve())
     code, out, err = run_main(["runs"], capsys)
     assert (code, err) == (0, "")
-    assert out.count("damaged: config.yaml can't be read") == 2
-    assert "damaged: config.yaml isn't a run's" in row_with(" foreign", out)
+    assert out.count("damaged: config.yaml is not a run's config") == 3
+    assert "damaged: config.yaml is not a run's config" in row_with(" foreign", out)
     assert "5 runs in" in out
 
 

@@ -186,7 +186,7 @@ def test_damaged_folders_are_no_obstacle(sweep):
     (OUTPUTS / "digits" / "odd" / "state.json").write_text(json.dumps({"status": "running", "host": "elsewhere"}))
     board = leaderboard()
     states = {name: row.state for row in board.rows for name in names_of(row)}
-    assert states["digits/foreign"] == "damaged: config.yaml can't be read"
+    assert states["digits/foreign"] == "damaged: config.yaml is not a run's config"
     assert (
         states["digits/sweep-a/0"] == states["digits/sweep-a/2"] == "1 finished, 2 damaged: results.json can't be read"
     )

@@ -110,7 +110,7 @@ def test_names_are_text_whatever_they_hold():
 def test_a_page_needs_nothing_beside_it():
     run = made_run("whole")
     found = findings_of(run)
-    page = write_report(found, lambda predictions, places: ({}, {}))
+    page = write_report(found, lambda predictions, indices: ({}, {}))
     text = page.read_text()
     assert not re.search(r"(src|href)=.(?!data:|#)", text)
     assert f"{100 * found.errors.accuracy:.1f} %" in text
@@ -121,7 +121,7 @@ def test_a_page_needs_nothing_beside_it():
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])
 def test_a_run_that_has_not_ended_has_its_curves(state):
     found = findings_of(made_run("half", state=state))
-    page = write_report(found, lambda predictions, places: ({}, {}))
+    page = write_report(found, lambda predictions, indices: ({}, {}))
     assert found.errors is None
     assert "hasn&#39;t ended" in page.read_text()
     assert "<svg" in page.read_text()
@@ -131,7 +131,7 @@ def test_damaged_files_are_left_out():
     run = made_run("damaged")
     for name in ("config.yaml", "results.json", "metrics.csv", "predictions.safetensors", "provenance.json"):
         (run.path / name).write_text("{")
-    page = write_report(findings_of(run), lambda predictions, places: ({}, {}))
+    page = write_report(findings_of(run), lambda predictions, indices: ({}, {}))
     assert page.is_file()
 
 
@@ -143,7 +143,7 @@ def test_results_that_cannot_be_shown_are_left_out():
     found = findings_of(run)
     assert found.record.results["metrics"] == {"test/loss": 0.25}
     assert found.errors is None
-    assert "0.25" in write_report(found, lambda predictions, places: ({}, {})).read_text()
+    assert "0.25" in write_report(found, lambda predictions, indices: ({}, {})).read_text()
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -158,7 +158,7 @@ def test_the_temperature_is_applied_to_its_own_weights_only(is_same):
     found = findings_of(run)
     expected = [0.75, 2 / 3] if is_same else [0.9, 0.8]
     assert found.record.predictions.confidences.tolist() == pytest.approx(expected)
-    page = write_report(found, lambda predictions, places: ({}, {})).read_text()
+    page = write_report(found, lambda predictions, indices: ({}, {})).read_text()
     assert ("fitted temperature, 2." in page) == is_same
     assert ("fitted for other weights" in page) != is_same
 
@@ -179,6 +179,6 @@ def test_validation_is_said_to_be_kind():
 
 
 def test_a_heatmap_is_dark_where_shares_are_high():
-    picture = heatmap(np.array([[1.0, 0.0], [0.0, 0.5]]))
-    assert picture.shape == (480, 480, 3)
-    assert picture[0, 0].sum() < picture[-1, -1].sum() < picture[0, -1].sum() == 765
+    image = heatmap(np.array([[1.0, 0.0], [0.0, 0.5]]))
+    assert image.shape == (480, 480, 3)
+    assert image[0, 0].sum() < image[-1, -1].sum() < image[0, -1].sum() == 765

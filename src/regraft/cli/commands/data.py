@@ -29,7 +29,7 @@ from regraft.runs.arguments import output_dir
 if TYPE_CHECKING:
     from regraft.data.images.validation.check import Check
     from regraft.data.sources.tree import Tree
-    from regraft.report.data_check import Picture
+    from regraft.report.data_check import OpenImage
 
 _USAGE = "regraft data check PATH | data=folder data.root=PATH | data=cifar10 [output_dir=PATH]"
 _USE = f"Usage: {_USAGE}"
@@ -92,7 +92,7 @@ def data_check_job(composed: DictConfig) -> ConfigError | None:
     return ConfigError("data", f"{counted} in {check.place}; see {folder}/report.html")
 
 
-def _checked(node: dict[str, Any]) -> "tuple[Check, Picture]":
+def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
     """Returns what there is to say of a data set, and what shows its images."""
     from regraft.core.console import image_progress_bar
     from regraft.data.images.file_reading.facts import picture

@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> None:
     words = [argument.lower() for argument in arguments if "=" not in argument]
     rows = [run_table.row_of(run, folder) for run in all_runs(folder)]
     chosen = [row for row in rows if all(word in row.text for word in words)]
-    run_table.show(chosen, num_all=len(rows), place=folder)
+    run_table.show(chosen, num_all=len(rows), folder=folder)
 
 
 COMMAND = Command(

@@ -65,7 +65,7 @@ class RunEntry:
 def read_entries(runs: Sequence[Run], output_dir: Path) -> list[RunEntry]:
     """Returns an entry for each run, in order; a job that hasn't started shares the configuration of its siblings."""
     overrides = {run: _overrides(run) for run in runs}
-    configs = {run: _config(run) for run in runs}
+    configs = {run: run.readable_config for run in runs}
     known = {_kind(run, overrides[run]): config for run, config in configs.items() if config}
     entries = []
     for run in runs:
@@ -108,7 +108,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
 def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> tuple[str, str]:
     """Returns the state of a run, and its reason or progress."""
     if (run.path / "config.yaml").exists() and not config:
-        return "damaged", "config.yaml can't be read"
+        return "damaged", "config.yaml is not a run's config"
     if not run.state and not run.has_results:
         failure = _last_line(run.path / "traceback.txt")
         if failure:
@@ -122,15 +122,6 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
     max_epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
     epoch = max((int(row["epoch"]) + 1 for row in rows if "epoch" in row), default=0)
     return "running", f"epoch {epoch} of {max_epochs}" if max_epochs else f"epoch {epoch}"
-
-
-def _config(run: Run) -> dict[str, Any]:
-    """Returns a run's config; empty if it is missing or can't be read."""
-    try:
-        config = run.config
-    except Exception:  # a parser may raise anything on a foreign file
-        return {}
-    return config if isinstance(config, dict) and isinstance(config.get("model"), dict) else {}
 
 
 def _results(run: Run) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""A run's report: what was run, what it found and how sure that is, as a page, as Markdown and as pictures."""
+"""A run's report: what was run, its results and how certain they are, as a page, as Markdown and as plots."""

@@ -30,15 +30,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the epochs.
-
-    Attributes:
-        title: shown above it.
-        curves: the lines.
-        x: ticks of epochs.
-        y: ticks of values.
-        phases: (position in [0, 1], epoch) of each start of a phase.
-    """
+    """Curves over the epochs, with the ticks of both axes, and (position in [0, 1], epoch) of each start of a phase."""
 
     title: str
     curves: tuple[Curve, ...]
@@ -59,12 +51,7 @@ class StageSpan:
 
 
 def stages_of(epochs: Sequence[MetricsRow], order: Sequence[str]) -> list[str]:
-    """Returns the stages with a logged learning rate, from the input up.
-
-    Args:
-        epochs: the run's rows.
-        order: the run's stages; empty if they aren't known.
-    """
+    """Returns the stages with a logged learning rate, in the given order, which may be empty if it isn't known."""
     logged = {name.removeprefix("lr/") for row in epochs for name in row if name.startswith("lr/")}
     known = [stage for stage in order if stage in logged]
     return [*known, *sorted(logged - set(known), key=lambda stage: (stage == "head", stage != "stem", stage))]
@@ -76,7 +63,7 @@ def training_map(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> dict[st
     found: dict[str, list[StageSpan]] = {}
     for stage in stages:
         trains = [row.get(f"lr/{stage}", 0.0) > 0 for row in epochs]
-        starts = [place for place in range(num) if place == 0 or trains[place] != trains[place - 1]]
+        starts = [index for index in range(num) if index == 0 or trains[index] != trains[index - 1]]
         found[stage] = [
             StageSpan(
                 int(epochs[start]["epoch"]), int(epochs[stop - 1]["epoch"]), start / num, stop / num, trains[start]
@@ -87,19 +74,19 @@ def training_map(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> dict[st
 
 
 def phase_starts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[int]:
-    """Returns the epochs from which other stages train than before, without the first one."""
+    """Returns the epochs, without the first one, from which other stages train than before."""
     trains = [[row.get(f"lr/{stage}", 0.0) > 0 for stage in stages] for row in epochs]
-    return [int(epochs[place]["epoch"]) for place in range(1, len(epochs)) if trains[place] != trains[place - 1]]
+    return [int(epochs[index]["epoch"]) for index in range(1, len(epochs)) if trains[index] != trains[index - 1]]
 
 
 def charts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[Chart]:
     """Returns charts of loss, accuracy, learning rates, and other metrics logged by stage."""
     if not epochs:
         return []
-    pairs = {
-        name: {split: f"{split}/{name}" for split in ("train", "val")} for name in ("loss", classification.HEADLINE)
-    }
-    found = [_chart(REGISTRY[name].title, epochs, columns, stages) for name, columns in pairs.items()]
+    found = [
+        _chart(REGISTRY[name].title, epochs, {split: f"{split}/{name}" for split in ("train", "val")}, stages)
+        for name in ("loss", classification.HEADLINE)
+    ]
     for family, title in _TITLES.items():
         names = [stage for stage in stages if any(row.get(f"{family}/{stage}") for row in epochs)]
         found.append(_chart(title, epochs, _grouped(epochs, family, names), stages))
@@ -129,11 +116,11 @@ def _chart(title: str, epochs: Sequence[MetricsRow], columns: dict[str, str], st
     x = numeric_axis("epoch", sorted({int(row["epoch"]) for row in epochs}), few=True, is_linear=True)
     y = numeric_axis(title, [value for points in series.values() for _, value in points])
     curves = tuple(
-        Curve(name, tuple((x.place(epoch), y.place(value)) for epoch, value in points), points[-1][1])
+        Curve(name, tuple((x.position(epoch), y.position(value)) for epoch, value in points), points[-1][1])
         for name, points in series.items()
     )
     ticks = tuple(tick for tick in x.ticks if "." not in tick.text)
-    phases = tuple((x.place(epoch - 0.5), epoch) for epoch in phase_starts(epochs, stages))
+    phases = tuple((x.position(epoch - 0.5), epoch) for epoch in phase_starts(epochs, stages))
     return Chart(y.name, curves, ticks, y.ticks, phases)
 
 

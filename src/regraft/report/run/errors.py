@@ -1,4 +1,4 @@
-"""What a run's predictions say of its classes: figures of each, and which are taken for which."""
+"""The mistakes in a run's predictions: scores of each class, the confusion matrix and the most confident mistakes."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ MAX_MISTAKES = 24
 
 @dataclass(frozen=True)
 class Cell:
-    """A field of the matrix: places among the shown classes, images, and their share of the true class."""
+    """A cell of the confusion matrix: indices among the shown classes, and the images' share of the true class."""
 
     row: int
     column: int
@@ -32,16 +32,14 @@ class Errors:
     """A split's predictions, by class.
 
     Attributes:
-        num_images: in the split.
-        num_right: those that were told rightly.
-        interval: the accuracy's, 95 %.
-        chance: (class index, share): of the commonest class among the images.
+        interval: the 95 % interval of the accuracy.
+        chance: (class index, share) of the most common class among the images.
         classes: by class index.
-        shown: class indices in the matrix, in order.
-        cells: those of the matrix that aren't empty.
-        pairs: (true class, predicted class, images), the most frequent mistakes first.
+        shown: class indices in the confusion matrix, in order.
+        cells: the cells of the matrix that aren't empty.
+        pairs: (true class, predicted class, number of images), the most frequent mistakes first.
         bins: the reliability diagram.
-        mistakes: places in the predictions of the most confident mistakes, the most confident first.
+        mistakes: indices of the most confident mistakes in the predictions, the most confident first.
     """
 
     num_images: int
@@ -70,12 +68,7 @@ class Errors:
 
 
 def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
-    """Returns a split's predictions by class.
-
-    Args:
-        predictions: at least one.
-        class_names: by class index.
-    """
+    """Returns the mistakes in at least one prediction."""
     targets, predicted = predictions.targets, predictions.predicted
     num_classes, is_right = len(class_names), targets == predicted
     counts = confusion_counts(targets, predicted, num_classes)
@@ -85,19 +78,19 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
     order = np.argsort(-values[is_wrong], kind="stable")[:_MAX_PAIRS]
     pairs = zip(rows[is_wrong][order], columns[is_wrong][order], values[is_wrong][order], strict=True)
     shown = _shown(rows[is_wrong], columns[is_wrong], values[is_wrong], num_classes)
-    places = {index: place for place, index in enumerate(shown)}
+    positions = {index: position for position, index in enumerate(shown)}
     cells = [
-        Cell(places[row], places[column], int(value), float(value / num_images[row]))
+        Cell(positions[row], positions[column], int(value), float(value / num_images[row]))
         for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True)
-        if row in places and column in places
+        if row in positions and column in positions
     ]
     wrong = np.flatnonzero(~is_right)
-    commonest = int(num_images.argmax())
+    most_common = int(num_images.argmax())
     return Errors(
         num_images=len(targets),
         num_right=int(is_right.sum()),
         interval=wilson(int(is_right.sum()), len(targets)),
-        chance=(commonest, float(num_images[commonest] / len(targets))),
+        chance=(most_common, float(num_images[most_common] / len(targets))),
         classes=class_scores(targets, predicted, class_names),
         shown=shown,
         cells=cells,
@@ -108,7 +101,7 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
 
 
 def _shown(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, num_classes: int) -> list[int]:
-    """Returns which classes the matrix has: all, or those with the most mistakes as the true or the predicted one."""
+    """Returns the classes in the matrix: all, or those with the most mistakes, as true or as predicted class."""
     if num_classes <= MAX_MATRIX_CLASSES:
         return list(range(num_classes))
     weights = values.astype(float)
@@ -118,10 +111,10 @@ def _shown(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, num_classe
 
 
 def class_metrics() -> list[Metric]:
-    """Returns the metrics that a report shows of each class: those that the predicted classes give."""
+    """Returns the metrics that a report shows for each class, which need no probabilities."""
     return per_class_metrics(classification.NAME, with_probabilities=False)
 
 
 def class_values(row: ClassScores) -> list[float | None]:
-    """Returns a class's values of `class_metrics`; None where it has no images, or no predictions, to have one."""
+    """Returns a class's values of `class_metrics`; None for those that its number of images leaves undefined."""
     return [getattr(row, each.name) if row.is_defined(each.name) else None for each in class_metrics()]

@@ -29,10 +29,10 @@ def write_figures(record: Record, errors: Errors | None, folder: Path) -> list[P
         for axes, chart in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
             for curve in chart.curves:
                 axes.plot(*zip(*curve.points, strict=True), marker=".", label=_literal(curve.name))
-            for place, _ in chart.phases:
-                axes.axvline(place, color="grey", linestyle="--")
-            axes.set_xticks([tick.place for tick in chart.x], [tick.text for tick in chart.x])
-            axes.set_yticks([tick.place for tick in chart.y], [tick.text for tick in chart.y])
+            for position, _ in chart.phases:
+                axes.axvline(position, color="grey", linestyle="--")
+            axes.set_xticks([tick.position for tick in chart.x], [tick.text for tick in chart.x])
+            axes.set_yticks([tick.position for tick in chart.y], [tick.text for tick in chart.y])
             axes.set(title=chart.title, xlabel="epoch", xlim=(0, 1), ylim=(0, 1))
             axes.legend()
     if errors is not None:

@@ -20,8 +20,8 @@ _SECONDS_AT_THE_END = 0.5
 def quick(data: "DataModule") -> "Look":
     """Returns a `Look` at as many mistakes as half a second allows, from the data that the run has just used."""
 
-    def look(predictions: "Predictions", places: list[int]) -> "tuple[dict[int, ShownImage], dict[str, str]]":
-        seen, notes = _pictures(data, predictions, places, None, seconds=_SECONDS_AT_THE_END)
+    def look(predictions: "Predictions", indices: list[int]) -> "tuple[dict[int, ShownImage], dict[str, str]]":
+        seen, notes = _images(data, predictions, indices, None, seconds=_SECONDS_AT_THE_END)
         return seen, notes | {"attention": "Where the model looked: regraft report run=... adds it."}
 
     return look
@@ -31,12 +31,11 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
     """Returns a `Look` at all mistakes, with heat maps.
 
     Args:
-        run: the run.
-        root: the current folder of its data; None for the one in its config.
+        root: the current folder of the run's data; None for the one in its config.
         trust: further modules whose classes the config may name.
     """
 
-    def look(predictions: "Predictions", places: list[int]) -> "tuple[Mapping[int, ShownImage], Mapping[str, str]]":
+    def look(predictions: "Predictions", indices: list[int]) -> "tuple[Mapping[int, ShownImage], Mapping[str, str]]":
         from regraft.data.from_config import build_unread_datamodule
         from regraft.deployment.load import model_of
         from regraft.runs.checkpoint import read
@@ -57,15 +56,15 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
             model = model_of(checkpoint)
         except (OSError, ValueError) as error:
             return {}, {"gallery": f"The images can't be shown: {error}"}
-        return _pictures(data, predictions, places, model)
+        return _images(data, predictions, indices, model)
 
     return look
 
 
-def _pictures(
+def _images(
     data: "DataModule",
     predictions: "Predictions",
-    places: list[int],
+    indices: list[int],
     model: "Classifier | None",
     seconds: float | None = None,
 ) -> "tuple[dict[int, ShownImage], dict[str, str]]":
@@ -75,20 +74,20 @@ def _pictures(
 
     split = predictions.split
     if split not in data.sizes:
-        return {}, {"gallery": f"The images can't be shown: the data has no {split} split any more."}
+        return {}, {"gallery": f"The images can't be shown: the data no longer has a {split} split."}
     seen: dict[int, ShownImage] = {}
     notes: dict[str, str] = {}
-    indices = [int(predictions.indices[place]) for place in places]
-    for number, view, file in shown(data, split, indices, seconds):
+    samples = [int(predictions.indices[index]) for index in indices]
+    for number, view, file in shown(data, split, samples, seconds):
         heat = None
         if model is not None and "attention" not in notes:
-            heat, note = _attention(model, view, int(predictions.predicted[places[number]]))
+            heat, note = _attention(model, view, int(predictions.predicted[indices[number]]))
             notes |= note
         pixels = view.expand(3, -1, -1) if view.shape[0] == 1 else view
-        seen[places[number]] = ShownImage(pixels.permute(1, 2, 0).numpy(), file, heat)
-    if len(seen) < len(places):
-        why = "reading them takes longer; regraft report run=... does" if seconds else "they can't be read any more"
-        notes["gallery"] = f"{len(places) - len(seen)} of {len(places)} images are missing: {why}."
+        seen[indices[number]] = ShownImage(pixels.permute(1, 2, 0).numpy(), file, heat)
+    if len(seen) < len(indices):
+        why = "reading them takes longer; regraft report run=... does" if seconds else "they can no longer be read"
+        notes["gallery"] = f"{len(indices) - len(seen)} of {len(indices)} images are missing: {why}."
     return seen, notes
 
 

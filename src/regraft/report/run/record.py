@@ -27,16 +27,15 @@ class Record:
     """The data of a run's report.
 
     Attributes:
-        run: its folder.
-        state: its state, as text.
+        state: the run's state as text.
         config: the resolved config; empty if it can't be read.
         results: of the finished run; empty if it hasn't finished.
         epochs: the logged metrics of each epoch, without the final test.
-        predictions: of the final test, or validation, at the run's temperature; None if they weren't stored.
+        predictions: of the final test or validation, at the run's temperature; None if they weren't stored.
         calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
         class_names: by class index; numbers if the names aren't known.
         commands: the command of each session.
-        skipped: the reasons for images that were left out, by path.
+        skipped: why images were left out, by path.
     """
 
     run: Run
@@ -57,18 +56,13 @@ class Record:
 
 
 def read_record(run: Run, *, is_ending: bool = False) -> Record:
-    """Returns the record of a run.
-
-    Args:
-        run: the run.
-        is_ending: whether the run's own process calls this, before the run is marked as finished.
-    """
+    """Returns the record of a run; `is_ending` if the run's process calls this before it marks the run as finished."""
     predictions, sentence = _predictions(run)
     results = {name: value for name, value in map(_sound, _json(run, "results.json").items()) if value is not None}
     return Record(
         run=run,
         state="finished" if is_ending else state_text(run_state.read(run)),
-        config=_config(run),
+        config=run.readable_config,
         results=results,
         epochs=_epochs(run),
         predictions=predictions,
@@ -95,17 +89,12 @@ def _predictions(run: Run) -> tuple[Predictions | None, str]:
     if temperature == 1:
         return predictions, "Confidences are without a temperature: it was fitted for other weights."
     if predictions.probabilities is None:
-        return (
-            predictions,
-            "Confidences are without the temperature: the probabilities of all classes weren't stored.",
-        )
+        return predictions, "Confidences are without a temperature: the probabilities of all classes weren't stored."
     found = calibration.tempered(predictions.probabilities, temperature)
     # The most probable class stays the same.
     confidences = found[np.arange(len(found)), predictions.predicted].astype(np.float32)
-    return (
-        replace(predictions, confidences=confidences, probabilities=None),
-        f"Confidences are at the run's fitted temperature, {temperature:.4g}.",
-    )
+    tempered = replace(predictions, confidences=confidences, probabilities=None)
+    return tempered, f"Confidences are at the run's fitted temperature, {temperature:.4g}."
 
 
 def _is_number(value: Any) -> bool:
@@ -135,14 +124,6 @@ def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
     if name == "seconds" or name.startswith("num_"):
         return name, value if _is_number(value) else None
     return name, value
-
-
-def _config(run: Run) -> Mapping[str, Any]:
-    try:
-        config = run.config
-    except (OSError, ValueError):
-        return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _json(run: Run, name: str) -> Mapping[str, Any]:
@@ -181,8 +162,8 @@ def _class_names(run: Run, results: Mapping[str, Any], predictions: Predictions 
 def _command(session: Mapping[str, Any]) -> str:
     words = [str(word) for word in session.get("command", [])]
     # `python -m regraft` and the path of the installed script are the same command.
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         if word.replace("\\", "/").rpartition("/")[2] in ("regraft", "regraft.exe"):
-            return shlex.join(["regraft", *words[place + 1 :]])
+            return shlex.join(["regraft", *words[index + 1 :]])
     overrides = shlex.join(map(str, session.get("overrides", [])))
     return f"regraft.train({session.get('overrides', [])!r})" if overrides else "regraft.train([])"

@@ -29,8 +29,7 @@ class ShownImage:
     Attributes:
         pixels: (height, width, 3), uint8.
         file: its path in the data set, if it has one.
-        attention: (height, width), float in [0, 1], contribution of each position to the predicted class; None if it
-            wasn't requested.
+        attention: contribution of each position to the predicted class, (height, width), float in [0, 1], if requested.
     """
 
     pixels: np.ndarray
@@ -86,14 +85,12 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     yield from _table(("what was run", ""), [*summary.what_ran(record), *metrics])
     if errors is not None:
         names = record.class_names
-        yield (
-            f"Expected calibration error: {summary.percent(errors.bins.ece)} %. {_plain(record.calibration)}".rstrip()
-            + "\n"
-        )
+        ece = f"Expected calibration error: {summary.percent(errors.bins.ece)} %. {_plain(record.calibration)}"
+        yield f"{ece.rstrip()}\n"
         rows = [(row.name, f"{row.num_images:,}", *map(summary.percent, class_values(row))) for row in errors.classes]
-        pairs = [(names[true], names[taken], f"{num:,}") for true, taken, num in errors.pairs[:_MAX_PAIRS]]
+        pairs = [(names[true], names[predicted], f"{num:,}") for true, predicted, num in errors.pairs[:_MAX_PAIRS]]
         if pairs:
-            yield from _table(("true class", "taken for", "images"), pairs)
+            yield from _table(("true class", "predicted class", "images"), pairs)
         yield from _table(("class", "images", *(f"{each.title}, %" for each in class_metrics())), rows)
     counts = summary.class_counts(record)
     sizes = [(split, f"{sum(each):,}", summary.balance(each)) for split, each in counts.items()]
@@ -124,8 +121,6 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
     """Returns the report as HTML, with names escaped.
 
     Args:
-        record: the run's record.
-        errors: those in its predictions, if it has any.
         seen: images of mistakes, by their index in the predictions.
         notes: why images (`gallery`) or heat maps (`attention`) are missing.
     """

@@ -80,18 +80,18 @@ def verdict(record: Record, errors: Errors | None) -> list[str]:
 def _result(record: Record, errors: Errors | None) -> str:
     if errors is None or record.predictions is None:
         if record.results:
-            return "There are no predictions to judge it by: it was neither tested nor validated after its training."
+            return "There are no predictions: the run was neither tested nor validated after its training."
         return f"The run hasn't ended ({record.state}), so it wasn't tested."
     low, high = errors.interval
-    commonest, share = errors.chance
+    most_common, share = errors.chance
     split = {"test": "test", "val": "validation"}[record.predictions.split]
     sentence = (
         f"{100 * errors.accuracy:.1f} % of {errors.num_images:,} {split} images are classified correctly (95 % "
         f"interval {100 * low:.1f} to {100 * high:.1f} %); always predicting "
-        f"{record.class_names[commonest]!r}, the most common class, would get {100 * share:.1f} %."
+        f"{record.class_names[most_common]!r}, the most common class, would get {100 * share:.1f} %."
     )
     if low <= share <= high:
-        sentence += " That is no better than chance can explain."
+        sentence += " That is no better than chance."
     elif high < share:
         sentence += " That is worse than always predicting the same class."
     if split == "validation":

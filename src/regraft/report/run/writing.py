@@ -24,22 +24,14 @@ class Findings:
 
 
 def findings_of(run: Run, *, is_ending: bool = False) -> Findings:
-    """Returns the findings from a run's folder; `is_ending` as of `read_record`."""
+    """Returns the findings from a run's folder; `is_ending` as in `read_record`."""
     record = read_record(run, is_ending=is_ending)
     predictions = record.predictions
     return Findings(record, None if predictions is None else errors_of(predictions, record.class_names))
 
 
 def write_report(found: Findings, look: Look) -> Path:
-    """Writes `report.html` and `report.md` into a run's folder; returns the page.
-
-    Args:
-        found: the run's findings.
-        look: gives the images of mistakes.
-
-    Raises:
-        OSError: they can't be written.
-    """
+    """Writes `report.html` and `report.md` into a run's folder; returns the page's path."""
     record, errors = found.record, found.errors
     seen: Mapping[int, ShownImage] = {}
     notes: Mapping[str, str] = {}
