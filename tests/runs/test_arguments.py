@@ -1,8 +1,8 @@
 import pytest
 
 from regraft.runs.arguments import (
-    handle_in,
     in_its_folder,
+    reference_in,
     require_run,
     to_resume,
     with_appended_sections,
@@ -67,7 +67,7 @@ def test_keys_that_the_defaults_lack_become_appendable(run):
 
 
 def test_a_training_takes_no_run():
-    with pytest.raises(ValueError, match=r"To go on with one: regraft resume run="):
+    with pytest.raises(ValueError, match=r"To resume one: regraft resume run="):
         in_its_folder(["run=last"])
 
 
@@ -80,7 +80,7 @@ def test_resuming_a_run_is_training_in_its_folder(run):
 
 def test_a_run_without_its_last_checkpoint_is_not_resumed(run):
     run.last_ckpt.unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no checkpoints/last\.ckpt to go on from"):
+    with pytest.raises(FileNotFoundError, match=r"has no checkpoints/last\.ckpt to resume from"):
         to_resume([f"run={run.path}"])
 
 
@@ -108,7 +108,7 @@ def test_a_sweep_of_evaluations_names_several_runs(run):
     assert found.count("it\\'s a run',") == 1
 
 
-@pytest.mark.parametrize("read", [with_checkpoint, handle_in])
+@pytest.mark.parametrize("read", [with_checkpoint, reference_in])
 def test_a_run_is_named_once(run, read):
     with pytest.raises(ValueError, match="run: it is given 2 times"):
         read([f"run={run.path}", "run=last"])

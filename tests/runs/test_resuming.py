@@ -61,7 +61,7 @@ def test_repeating_what_the_run_has_is_no_change():
     [
         (["optimizer.lr=0.001"], r"optimizer\.lr=0\.001 \(the run has 0\.01\)"),
         (["seed=0", "data.batch_size=64"], r"seed=0 \(the run has 3\); data\.batch_size=64 \(the run has 32\)"),
-        (["data=folder"], r"data\.batch_size=64 \(the run has 32\); data: what is left"),
+        (["data=folder"], r"data\.batch_size=64 \(the run has 32\); data: the rest of the training"),
         (["optimizer.lr=0.001"], r"resume\.reset=\[optimizer,scheduler\] resets both"),
         (["experiment=other"], r"optimizer\.lr=0\.001"),
     ],
@@ -78,14 +78,14 @@ def test_what_was_changed_is_said(caplog):
     assert caplog.messages == ["Changed in the resumed run: trainer.max_epochs=8 (was 5)."]
 
 
-def test_the_optimizer_is_changed_only_where_it_starts_afresh(caplog):
+def test_the_optimizer_is_changed_only_where_it_starts_from_scratch(caplog):
     asked = composed(resume={"reset": ["optimizer"]})
     with caplog.at_level("INFO"):
         config = continued(RECORD, asked, ["optimizer.lr=0.001", "resume.reset=[optimizer]"])
     assert config["optimizer"]["lr"] == 0.001
     assert config["resume"] == {"reset": ["optimizer"]}
     assert "optimizer.lr=0.001 (was 0.01)" in caplog.text
-    assert "Starting from scratch, as resume.reset says: the state of optimizer." in caplog.text
+    assert "Starting from scratch (resume.reset): the state of optimizer." in caplog.text
     with pytest.raises(ValueError, match="seed=0"):
         continued(RECORD, asked, ["optimizer.lr=0.001", "seed=0"])
 
@@ -135,7 +135,7 @@ def test_onecycle_is_made_longer_only_afresh():
 def test_averaged_weights_are_kept_or_left_out_throughout(had):
     average = {"ema": {"decay": 0.9}}
     record = RECORD | {"callbacks": average if had else {}}
-    with pytest.raises(ValueError, match=r"callbacks\.ema: the run has"):
+    with pytest.raises(ValueError, match=r"callbacks\.ema: its checkpoints hold"):
         continued(record, composed(callbacks={} if had else average), ["callbacks=other"])
 
 

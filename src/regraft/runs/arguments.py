@@ -1,6 +1,6 @@
-"""A command's words, completed by what a run already knows: which folder, which checkpoint, which keys.
+"""Completes a command's arguments by what its run knows: folder, checkpoint, keys.
 
-Strings only; what a resumed run may change is decided in `resuming`.
+What a resumed run may change is decided in `resuming`.
 """
 
 import logging
@@ -19,8 +19,6 @@ _RUN_ONLY = (
     *("callbacks", "logger", "seed"),
 )
 _RUN_SECTIONS = re.compile(r"^(data|trainer|features)\.")
-
-
 # Sections whose keys depend on what was chosen for them.
 _CHOSEN = re.compile(r"^(data|model|head|loss|freezing|optimizer|scheduler|callbacks|logger)\.[^=]+=")
 _MULTIRUN = {"-m", "--multirun"}
@@ -28,26 +26,26 @@ _OUTPUTS = "outputs"  # as in conf/train.yaml
 
 
 def in_its_folder(arguments: list[str]) -> list[str]:
-    """Returns the arguments, made to go on in the folder of the run whose last checkpoint `ckpt_path=` names.
+    """Returns the arguments of a training, with the run's folder if `ckpt_path=` is the last checkpoint of a run.
 
-    Any other checkpoint starts a folder of its own. In a Slurm job that has come back, the command goes on with the run
-    that it started the time before.
+    Any other checkpoint starts a new folder. In a requeued Slurm job, the command resumes the run that it started
+    before.
 
     Raises:
-        FileNotFoundError: `ckpt_path` names nothing that can be resumed; never a fresh start.
-        ValueError: `run` is given, which a new run hasn't.
+        FileNotFoundError: `ckpt_path` isn't a checkpoint; nothing is started from scratch then.
+        ValueError: `run` is given.
     """
     if "run" in map(key_of, arguments):
-        raise ConfigError("run", "a training is a new run. To go on with one: regraft resume run=...")
+        raise ConfigError("run", "a training is a new run. To resume one: regraft resume run=...")
     if not (_MULTIRUN | {"--cfg", "-c"}).isdisjoint(arguments):
         return arguments
     ckpt_path = value_of("ckpt_path", arguments)
     if ckpt_path is None:
-        begun = _begun_by_this_job(arguments)
-        if begun is None:
+        earlier = _started_by_this_job(arguments)
+        if earlier is None:
             return arguments
-        ckpt_path = str(begun.path)
-        arguments = [*arguments, f"ckpt_path={quoted(begun.path)}"]
+        ckpt_path = str(earlier.path)
+        arguments = [*arguments, f"ckpt_path={quoted(earlier.path)}"]
     checkpoint = find_checkpoint(ckpt_path, prefer="last")
     arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
@@ -56,69 +54,60 @@ def in_its_folder(arguments: list[str]) -> list[str]:
     return [f"hydra.run.dir={quoted(run.path)}", "hydra.output_subdir=null", *arguments]
 
 
-def _begun_by_this_job(arguments: Sequence[str]) -> Run | None:
-    """Returns the run that this command has started in this Slurm job before, if it got as far as a checkpoint."""
+def _started_by_this_job(arguments: Sequence[str]) -> Run | None:
+    """Returns the run with a checkpoint that this command started earlier in this Slurm job, if any."""
     job = slurm.job_id()
     if job is None or not slurm.was_requeued():
         return None
-    # A flag's value, such as a folder of configs, is no override.
+    # A flag's value, such as a folder of configs, isn't an override.
     overrides = [each for each in arguments if not each.startswith("-") and ("=" in each or each.startswith("~"))]
-    named = value_of("hydra.run.dir", arguments)
-    begun = run_of_job(job, overrides, output_dir(arguments) if named is None else named)
-    if begun is None:
-        log.info("Slurm job %s has come back; it left no checkpoint of this command, which starts from scratch.", job)
-    return begun
+    found = run_of_job(job, overrides, value_of("hydra.run.dir", arguments) or output_dir(arguments))
+    if found is None:
+        log.info("Slurm job %s was requeued, but has no checkpoint of this command, which starts from scratch.", job)
+    return found
 
 
 def to_resume(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of `regraft resume` as those of the training that it is.
+    """Returns the arguments of `regraft resume` as those of `regraft train`.
 
     Raises:
-        FileNotFoundError: there is no such run, or it holds nothing to go on from.
-        ValueError: no run is named, or several are.
+        FileNotFoundError: there is no such run, or it has no checkpoint to resume from.
+        ValueError: `run=` is missing or matches several runs.
     """
     if not _MULTIRUN.isdisjoint(arguments):
-        raise ConfigError("resume", "it goes on with one run at a time; leave -m out.")
-    handle = handle_in(arguments)
+        raise ConfigError("resume", "it takes one run at a time; leave -m out.")
+    reference = reference_in(arguments)
     elsewhere = {"hydra.run.dir", "ckpt_path"} & set(map(key_of, arguments))
     if elsewhere:
         raise ConfigError(
-            f"{elsewhere.pop()}", "resume goes on in the run's own folder, from its own checkpoint. Leave it out."
+            f"{elsewhere.pop()}", "a run is resumed in its own folder, from its own checkpoint. Leave it out."
         )
-    found = find_run(handle, output_dir(arguments))
+    found = find_run(reference, output_dir(arguments))
     if not found.can_resume:
         raise MissingFileError(
             "run",
-            f"{found.path} holds no checkpoints/last.ckpt to go on from; regraft train ckpt_path="
+            f"{found.path} has no checkpoints/last.ckpt to resume from; regraft train ckpt_path="
             f"{found.best_ckpt} starts a new run from its best one.",
         )
-    return in_its_folder([f"ckpt_path={quoted(found.path)}", *without_handle(arguments)])
+    return in_its_folder([f"ckpt_path={quoted(found.path)}", *without_reference(arguments)])
 
 
-def handle_in(arguments: Sequence[str]) -> str:
-    """Returns what `run=` says.
-
-    Raises:
-        ValueError: it says nothing.
-    """
-    handle = value_of("run", arguments)
-    if handle is None:
+def reference_in(arguments: Sequence[str]) -> str:
+    """Returns the value of `run=`, which must be given once."""
+    reference = value_of("run", arguments)
+    if reference is None:
         raise ConfigError("run", "it has no value yet; add run=last, or a run's folder or a part of its name.")
     _require_once("run", arguments)
-    return handle
+    return reference
 
 
 def require_run(arguments: Sequence[str]) -> None:
-    """Checks that a command names a run, or a checkpoint's file with `ckpt_path=`.
-
-    Raises:
-        ValueError: it names neither.
-    """
+    """Checks that `run=` or `ckpt_path=` is given."""
     if "ckpt_path" not in map(key_of, arguments):
-        handle_in(arguments)
+        reference_in(arguments)
 
 
-def without_handle(arguments: Sequence[str]) -> list[str]:
+def without_reference(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments without those that only say which run is meant."""
     return [argument for argument in arguments if key_of(argument) not in ("run", "output_dir")]
 
@@ -130,28 +119,28 @@ def _require_once(key: str, arguments: Sequence[str]) -> None:
 
 
 def with_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with `run=` as the `ckpt_path=` that it means; in a sweep it may name several.
+    """Returns the arguments with `run=` replaced by `ckpt_path=`; in a sweep its value may be a list.
 
     Raises:
-        FileNotFoundError: there is no such run, or it holds no checkpoint.
-        ValueError: several runs are meant, or `ckpt_path` is given too.
+        FileNotFoundError: there is no such run, or it has no checkpoint.
+        ValueError: the value matches several runs, or `ckpt_path` is given too.
     """
-    handle = value_of("run", arguments)
-    if handle is None and "run" in map(key_of, arguments):
+    reference = value_of("run", arguments)
+    if reference is None and "run" in map(key_of, arguments):
         raise ConfigError("run", "it has no value; give a run's folder, a part of its name, last or best.")
-    if handle is None:
+    if reference is None:
         return list(arguments)
     _require_once("run", arguments)
     if value_of("ckpt_path", arguments) is not None:
         raise ConfigError("run", "it is given together with ckpt_path; leave one of them out.")
-    handles = handle.split(",") if not _MULTIRUN.isdisjoint(arguments) else [handle]
-    paths = [quoted(find_run(each, output_dir(arguments)).path) for each in handles]
+    references = reference.split(",") if not _MULTIRUN.isdisjoint(arguments) else [reference]
+    paths = [quoted(find_run(each, output_dir(arguments)).path) for each in references]
     kept = [argument for argument in arguments if key_of(argument) != "run"]
     return [f"ckpt_path={','.join(paths)}", *kept]
 
 
 def with_keys_of_the_run(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with keys that the run may have and the defaults lack (`data.root=x`) made appendable.
+    """Returns the arguments with a `++` before keys that the defaults may lack, such as `data.root`.
 
     `resuming` checks each of them against the run's config.
     """
@@ -159,19 +148,17 @@ def with_keys_of_the_run(arguments: Sequence[str]) -> list[str]:
 
 
 def with_appended_sections(arguments: list[str]) -> list[str]:
-    """Returns `regraft eval`'s arguments with overrides of the run's own config (`data.root=x`) made appendable.
+    """Returns `regraft eval`'s arguments with a `++` before overrides of the run's config, such as `data.root=x`.
 
-    The run's config is not part of what Hydra composes here; the command checks each key against it.
+    Hydra doesn't compose the run's config here; the command checks each key against it.
     """
     for argument in arguments:
         section = (key_of(argument) or "").partition(".")[0]
         if section in _RUN_ONLY:
-            raise ConfigError(
-                section, "an evaluation takes the run's own. What can be changed: data, trainer, features."
-            )
+            raise ConfigError(section, "an evaluation uses the run's own. It can change data, trainer and features.")
     return [f"++{argument}" if _RUN_SECTIONS.match(argument) else argument for argument in arguments]
 
 
 def output_dir(arguments: Sequence[str]) -> str:
-    """Returns where runs are looked for."""
+    """Returns the folder of all runs."""
     return value_of("output_dir", arguments) or _OUTPUTS

@@ -11,22 +11,18 @@ from regraft.core.atomic import write_atomically
 from regraft.runs.folder import Run
 
 log = logging.getLogger(__name__)
-
 CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted temperature and the checkpoint that it belongs to.
+    """A temperature, the checkpoint that it belongs to, and the split that it was fitted on.
 
     Attributes:
         temperature: divisor of the logits before the softmax, above 0.
-        checkpoint: the file's name in the run's folder.
+        checkpoint: the file's name.
         sha256: the checkpoint's checksum, hex: the temperature is valid for these weights only.
-        split: the split that it was fitted on.
-        num_images: number of images in that split.
-        log_loss_before: nats.
-        log_loss_after: nats.
+        log_loss_before: nats, as the next one.
     """
 
     temperature: float
@@ -44,9 +40,7 @@ def write(run: Run, calibration: Calibration) -> None:
 
 
 def temperature_of(run: Run | None, checkpoint: Path) -> float:
-    """Returns the temperature of a checkpoint of a run, the divisor of its logits before the softmax.
-
-    It is 1 if none was fitted; or, with a warning, if it was fitted to other weights.
+    """Returns the temperature of a run's checkpoint; 1 if none was fitted, or, with a warning, for other weights.
 
     Raises:
         ValueError: the run's calibration is damaged.

@@ -29,17 +29,14 @@ class Checkpoint:
     """A checkpoint of a Regraft run.
 
     Attributes:
-        path: the file that was read.
         content: Lightning's content: `state_dict`, `global_step` and the rest.
         config: the run's resolved config.
-        architecture: the config that builds its backbone without weights.
-        input_spec: the backbone's input, mean and std included.
-        eval_view: how evaluation resizes an image to that input.
-        class_names: by class index.
-        class_counts: training images of each class, for balanced losses.
+        architecture: the config that builds the backbone without weights.
+        input_spec: mean and std included.
+        class_counts: number of training images of each class.
         fingerprint: of the data.
         features: how the run stores frozen features, from `FeaturePlan.record`.
-        saved_ns: when the file was written, in nanoseconds of Unix time.
+        saved_ns: Unix time of the file, nanoseconds.
     """
 
     path: Path
@@ -64,9 +61,8 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     """Reads a checkpoint.
 
     Args:
-        path: a Lightning checkpoint of a Regraft run. If it is a run's last one and damaged, the previous one is read
-            instead, with a warning.
-        trust: further modules whose classes its config may name.
+        path: if it is a run's last checkpoint and damaged, the previous one is read instead, with a warning.
+        trust: further modules whose classes the config may name.
 
     Raises:
         ValueError: it isn't a checkpoint of Regraft, is damaged, would run code, or names a class of another module.
@@ -85,10 +81,10 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     missing = [key for key in _NEEDED if key not in record]
     if missing:
         raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")
-    odd = [key for key, kind in _PLAIN.items() if not isinstance(record[key], kind)]
-    if odd or len(record["class_names"]) != len(record["class_counts"]):
+    invalid = [key for key, kind in _PLAIN.items() if not isinstance(record[key], kind)]
+    if invalid or len(record["class_names"]) != len(record["class_counts"]):
         raise ConfigError(
-            "ckpt_path", f"{path} is not a checkpoint of Regraft; its {', '.join(odd or _PLAIN)} isn't valid."
+            "ckpt_path", f"{path} is not a checkpoint of Regraft; its {', '.join(invalid or _PLAIN)} isn't valid."
         )
     require_bounded_tree(record, str(path))
     require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))

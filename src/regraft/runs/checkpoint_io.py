@@ -29,8 +29,7 @@ class DamagedCheckpointError(ValueError):
 class CheckpointFiles(CheckpointIO):
     """Writes and reads Lightning's checkpoints atomically and with a checksum.
 
-    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory, until `flush()`, until another file is written, or
-    until a newer checkpoint of the same path replaces it.
+    `storage_options=CheckpointFiles.HOLD` keeps a copy in memory until `flush()`, or another checkpoint is written.
     """
 
     HOLD = "hold"
@@ -39,14 +38,11 @@ class CheckpointFiles(CheckpointIO):
         self._held: dict[Path, dict[str, Any]] = {}
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
-        """Writes a checkpoint, or holds it in memory.
-
-        Raises:
-            OSError: it can't be written; the existing file stays.
-        """
+        """Writes a checkpoint, or holds it in memory; the existing file stays if it can't be written."""
         self._held.pop(Path(path), None)
         if storage_options == self.HOLD:
-            self._held[Path(path)] = apply_to_collection(checkpoint, Tensor, _copied)
+            copied = apply_to_collection(checkpoint, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
+            self._held[Path(path)] = copied
             return
         self.flush()
         write(Path(path), checkpoint)
@@ -161,10 +157,6 @@ def whole_or_previous(path: Path, previous: Path) -> Path:
     require_whole(previous)
     log.warning("%s Using the previous one, %s.", problem, previous.name)
     return previous
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().to("cpu", copy=True)
 
 
 def _first_damaged(path: Path) -> str | None:

@@ -24,7 +24,6 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
     Args:
         reference: a run's folder; `last`, the run that was started or resumed last; `best`, the finished run with the
             highest test/acc, or else val/acc; or a unique part of a folder's name.
-        output_dir: the folder of all runs.
         needs_checkpoint: whether a run without a checkpoint is an error.
 
     Raises:
@@ -42,14 +41,11 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
             raise MissingFileError(
                 "run", f"got {reference!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
             )
-        run = (
-            runs[0]
-            if reference == "last"
-            else _best(runs)
-            if reference == "best"
-            else _named(reference, runs, output_dir)
-        )
-    if "layout" in run.state:  # which is damaged without
+        if reference == "last":
+            run = runs[0]
+        else:
+            run = _best(runs) if reference == "best" else _named(reference, runs, output_dir)
+    if "layout" in run.state:  # otherwise it is damaged
         require_layout(run.state["layout"], run.path)
     if needs_checkpoint:
         find_checkpoint(run.path, "last", key="run")
@@ -65,8 +61,7 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
     """Returns the newest run with a checkpoint that a command started in a Slurm job; None if there is none.
 
     Args:
-        job: id of the Slurm job.
-        overrides: those of the command; a job may run several commands.
+        overrides: of the command, as a job may run several commands.
         output_dir: the folder of all runs, or the run's own folder.
     """
     folder = Path(output_dir).expanduser().resolve()
@@ -78,7 +73,7 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
 
 
 def last_started(run: Run) -> float:
-    """Returns when a run was last started or resumed, in seconds of Unix time; 0 if it isn't known."""
+    """Returns the Unix time at which a run was last started or resumed, seconds; 0 if it isn't known."""
     try:
         return datetime.fromisoformat(run.state["started"]).timestamp()
     except (KeyError, TypeError, ValueError):
@@ -183,7 +178,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _nearest(reference: str, names: Sequence[str]) -> str:
-    """Returns the name that is, or has a part, most similar to the reference; of equals, the newest."""
+    """Returns the name that is, or has a part, most similar to the reference."""
 
     def similarity(name: str) -> float:
         parts = [name, *name.split("/")]

@@ -16,7 +16,7 @@ from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError, MissingFileError
 
 LAYOUT = 1
-"""Version of what a run's folder and its checkpoints hold; to be raised by a change that makes others unreadable."""
+"""Version of a run's folder and its checkpoints; to be raised by a change after which older ones can't be read."""
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
@@ -27,11 +27,7 @@ Kind = Literal["best", "last"]
 
 @dataclass(frozen=True)
 class Run:
-    """A run, by its folder.
-
-    Attributes:
-        path: the folder, absolute.
-    """
+    """A run, by the absolute path of its folder."""
 
     path: Path
 
@@ -61,11 +57,7 @@ class Run:
 
     @property
     def results(self) -> dict[str, Any]:
-        """The results of the finished run: metrics, seconds, numbers of parameters.
-
-        Raises:
-            ValueError: results.json is damaged.
-        """
+        """The results of the finished run: metrics, seconds, numbers of parameters."""
         path = self.path / "results.json"
         try:
             results = json.loads(path.read_text(encoding="utf-8"))
@@ -161,15 +153,7 @@ class Run:
 
 
 def require_layout(layout: Any, path: Path) -> None:
-    """Checks that this version of Regraft reads what another process wrote.
-
-    Args:
-        layout: of a run's folder or a checkpoint.
-        path: where it is.
-
-    Raises:
-        ConfigError: it is another layout.
-    """
+    """Checks that the folder or checkpoint at `path` has the layout of this version of Regraft."""
     if layout != LAYOUT:
         raise ConfigError(
             None,
@@ -196,7 +180,7 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
     Args:
         path: a run's folder or a checkpoint's file.
         prefer: which checkpoint of a run to use; the other one if that is missing.
-        key: the key, for the message.
+        key: of the value, for messages.
 
     Raises:
         FileNotFoundError: there is no such path, or the folder has no checkpoint.

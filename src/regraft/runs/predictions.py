@@ -18,14 +18,13 @@ MAX_PROBABILITY_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predictions on the images of a split.
+    """Predictions on the images of `test` or `val`.
 
     Attributes:
-        split: `test` or `val`.
         indices: (num_images,), int64, ascending, indices in the source of the split.
-        targets: (num_images,), int64, the true classes.
-        predicted: (num_images,), int64, the most probable classes.
-        confidences: (num_images,), float32, their probabilities.
+        targets: (num_images,), int64.
+        predicted: the most probable classes, (num_images,), int64.
+        confidences: the probabilities of `predicted`, (num_images,), float32.
         probabilities: (num_images, num_classes), float32; None if they were too many to store, or not requested.
     """
 
@@ -38,11 +37,7 @@ class Predictions:
 
 
 def write(folder: Path, predictions: Predictions) -> None:
-    """Writes predictions into a run's folder, replacing earlier ones.
-
-    Raises:
-        OSError: they can't be written.
-    """
+    """Writes predictions into a run's folder, replacing earlier ones."""
     tensors = {name: getattr(predictions, name) for name in _COLUMNS}
     if predictions.probabilities is not None:
         tensors["probabilities"] = predictions.probabilities

@@ -31,7 +31,7 @@ _MAX_UNTRACKED = 100
 
 
 def new_session(overrides: Sequence[str]) -> Session:
-    """Returns what is known when a command starts: its arguments, working directory, code and packages."""
+    """Returns the record of a command that starts: its arguments, working directory, code and packages."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": None,
@@ -71,16 +71,7 @@ def seconds_before(run: Run) -> float:
 
 
 def require_same_data(session: Session, data: dict[str, Any], fingerprint: str) -> None:
-    """Checks that a run that reproduces another one has the same data.
-
-    Args:
-        session: its `reproduces`, if present, holds the other run and the fingerprint of its data.
-        data: the section `data` of the config.
-        fingerprint: of the data as it is now.
-
-    Raises:
-        ValueError: the data has changed.
-    """
+    """Checks that the data has not changed since the run that this session reproduces, if it does."""
     source = session.get("reproduces")
     if source is not None and source["fingerprint"] != fingerprint:
         where = f" in {data['root']}" if data.get("root") else ""
@@ -131,7 +122,7 @@ def _write(run: Run, found: list[Session]) -> None:
 
 
 def _keep_patch(run: Run, patch: bytes, number: int) -> str:
-    """Writes the difference from the commit, and returns the file's name, or why there is none."""
+    """Writes the difference from the commit; returns the file's name, or why there isn't one."""
     if len(patch) > _MAX_PATCH_BYTES:
         log.warning(
             "The difference from the commit isn't stored: %s bytes, more than %s.",

@@ -1,7 +1,4 @@
-"""What a resumed run keeps of the run that it goes on with, and what the command line may change in it.
-
-Plain dicts and strings only; what a checkpoint holds is read in `checkpoints`.
-"""
+"""The config of a resumed run: what it keeps, and what the command line may change."""
 
 import copy
 import logging
@@ -19,50 +16,45 @@ WHERE_THINGS_LIE = (
     *("data.root", "data.num_workers", "data.verify", "data.cache"),
     *("features.cache", "features.dir", "features.max_gb"),
 )
-"""Keys of what a run keeps that don't change what it finds: where data lies and how it is read, what is stored."""
-
-
-# What a choice of trainer (cpu, gpu, ddp) is about; the rest of its section are knobs that the run has set.
+"""Keys that may change in sections that a run keeps, as they don't change its results: paths, loading, storing."""
+# The keys that a choice of trainer (cpu, gpu, ddp) sets; the run keeps the others.
 _TRAINER_CHOICE = ("accelerator", "devices", "num_nodes", "strategy")
 _RESETTABLE = ("optimizer", "scheduler")
-
-
-# Closed forms: where they stand is a number of steps, and the rate a function of it.
-_FREE_OF_THE_OPTIMIZER = {"constant", "linear_warmup", "cosine"}
+# Their rate is a function of the number of steps alone.
+_STATELESS_SCHEDULERS = {"constant", "linear_warmup", "cosine"}
 _STEPS_OF_A_RUN = (
     *("max_epochs", "max_steps", "accumulate_grad_batches", "devices", "num_nodes"),
     "limit_train_batches",
 )
 _SCHEDULED_RATES = ("base_lrs", "_last_lr")
 _REASONS = {
-    "data": "what is left is to be done on the run's own images, splits and batches",
-    "features": "what is left is to be done on the run's own features",
+    "data": "the rest of the training uses the run's own images, splits and batches",
+    "features": "the rest of the training uses the run's own features",
     "model": "the weights are those of the run's own backbone",
     "head": "the weights are those of the run's own head",
     "freezing": "which stages have trained depends on it",
-    "seed": "order, augmentation and dropout of what is left depend on it",
-    **dict.fromkeys(("augment", "loss", "penalty"), "its figures would be others than the run's so far"),
-    "head_from": "a head is taken over at a run's start only",
+    "seed": "order, augmentation and dropout depend on it",
+    **dict.fromkeys(("augment", "loss", "penalty"), "metrics couldn't be compared with the run's so far"),
+    "head_from": "a head is loaded at a run's start only",
     **dict.fromkeys(_RESETTABLE, "its state is restored; resume.reset=[optimizer,scheduler] resets both"),
 }
 _Change = tuple[str, Any, Any]
 
 
 def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Returns the config of a resumed run: the run's own, with what the command line may change; the log says what.
+    """Returns the config of a resumed run: the run's own, with the allowed changes of the command line, which it logs.
 
     Args:
-        record: the config that the checkpoint holds.
-        composed: what the command line composes to.
-        keys: that the command line gives; the others are the run's own.
+        record: the run's config.
+        composed: the config of the command line.
+        keys: the keys given on the command line; the others are the run's own.
 
     Raises:
-        ValueError: an override differs from the run in something that a resumed run keeps, or `resume.reset` names
-            something that can't be reset.
+        ValueError: an override would change what a resumed run keeps, or `resume.reset` isn't valid.
     """
     reset = reset_parts(composed)
     config = copy.deepcopy(record)
-    # Not kept: what was reset once isn't again, and a checkpoint can't say what is trusted.
+    # Not the run's: a reset isn't repeated, and a checkpoint can't decide what is trusted.
     config |= {key: composed[key] for key in ("resume", "trust") if key in composed}
     applied: list[_Change] = []
     refused: list[_Change] = []
@@ -80,16 +72,12 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
         raise _refusal(refused)
     _require_consistent_reset(record, config, reset)
     _require_same_weights(record, config)
-    _say(applied, reset)
+    _log(applied, reset)
     return config
 
 
 def reset_parts(composed: dict[str, Any]) -> list[str]:
-    """Returns what is to start from scratch in a resumed run: `optimizer`, `scheduler`, or both.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Returns which of `optimizer` and `scheduler` start from scratch in a resumed run."""
     got = (composed.get("resume") or {}).get("reset", [])
     if not isinstance(got, list) or not set(got) <= set(_RESETTABLE):
         raise ConfigError(
@@ -101,11 +89,9 @@ def reset_parts(composed: dict[str, Any]) -> list[str]:
 
 
 def without_state(content: dict[str, Any], parts: Sequence[str]) -> dict[str, Any]:
-    """Returns a checkpoint's content without the state of parts that start from scratch; the rest is shared.
+    """Returns a copy of Lightning's checkpoint without the state of `optimizer`, `scheduler`, or both.
 
-    Args:
-        content: what Lightning wrote; it stays as it is.
-        parts: of `optimizer`, `scheduler`. Where only one of them is reset, the rates of the other follow it.
+    If only one of them is reset, the learning rates in the other's state are reset, too.
     """
     content = dict(content)
     if "optimizer" in parts:
@@ -113,29 +99,27 @@ def without_state(content: dict[str, Any], parts: Sequence[str]) -> dict[str, An
         content["lr_schedulers"] = [_without_rates(state) for state in content["lr_schedulers"]]
     if "scheduler" in parts:
         content["lr_schedulers"] = []
-        content["optimizer_states"] = [
-            state | {"param_groups": [_at_its_peak(group) for group in state["param_groups"]]}
-            for state in content["optimizer_states"]
-        ]
+        content["optimizer_states"] = [_without_schedule(state) for state in content["optimizer_states"]]
     return content
 
 
+def _without_schedule(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns an optimizer's state with the learning rates from before any schedule."""
+    groups = [group | {"lr": group.get("initial_lr", group["lr"])} for group in state["param_groups"]]
+    return state | {"param_groups": groups}
+
+
 def _without_rates(state: Any) -> Any:
-    """Returns a scheduler's state, and those inside it, without the rates that it would give a new optimizer."""
+    """Returns the state of a scheduler, and of schedulers inside it, without learning rates."""
     if isinstance(state, dict):
         return {key: _without_rates(value) for key, value in state.items() if key not in _SCHEDULED_RATES}
     return [_without_rates(part) for part in state] if isinstance(state, list) else state
 
 
-def _at_its_peak(group: dict[str, Any]) -> dict[str, Any]:
-    """Returns an optimizer's group at the rate that it was given, before any schedule."""
-    return group | {"lr": group.get("initial_lr", group["lr"])}
-
-
 def _compared(keys: Sequence[str], composed: dict[str, Any]) -> list[str]:
     if "experiment" in keys:
         keys = [*(section for section in composed if section not in _MAY_CHANGE), *keys]
-    # A choice first: what a key of its section means depends on it.
+    # Choices first, as the meaning of a section's keys depends on its choice.
     return sorted(dict.fromkeys(keys), key=lambda key: "." in key)
 
 
@@ -146,7 +130,7 @@ def _refusal(refused: Sequence[_Change]) -> ConfigError:
     why = "".join(f"; {reason}" for reason in reasons)
     return ConfigError(
         "ckpt_path",
-        f"a resumed run keeps what it was started with, but the command says {'; '.join(phrases)}{why}",
+        f"a resumed run keeps its settings, but the command has {'; '.join(phrases)}{why}",
         fix="Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone.",
     )
 
@@ -154,7 +138,7 @@ def _refusal(refused: Sequence[_Change]) -> ConfigError:
 def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], reset: Sequence[str]) -> None:
     targets = [str((node.get("scheduler") or {}).get("_target_")) for node in (record, config)]
     names = [target.rpartition(".")[2] for target in targets]
-    if len(set(reset)) == 1 and not set(names) <= _FREE_OF_THE_OPTIMIZER:
+    if len(set(reset)) == 1 and not set(names) <= _STATELESS_SCHEDULERS:
         raise ConfigError(
             "resume.reset",
             f"{' and '.join(dict.fromkeys(names))} and the optimizer hold parts of each other's state",
@@ -167,7 +151,7 @@ def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], re
         raise ConfigError(
             f"trainer.{changed[0]}",
             "onecycle can't be made longer or shorter once it has begun",
-            fix="Leave it out, or start the schedule from scratch over what is left: "
+            fix="Leave it out, or start the schedule from scratch for the remaining steps: "
             "resume.reset=[optimizer,scheduler].",
         )
 
@@ -177,18 +161,18 @@ def _require_same_weights(record: dict[str, Any], config: dict[str, Any]) -> Non
     if had != has:
         raise ConfigError(
             "callbacks.ema",
-            f"the run {'has' if had else 'has no'} averaged weights, which are what its checkpoints "
-            f"hold; it can't go on {'without' if had else 'with'} them. Leave callbacks as they were; "
+            f"its checkpoints hold {'averaged' if had else 'no averaged'} weights, so the run can't be resumed "
+            f"{'without' if had else 'with'} them. Leave callbacks as they were; "
             f"model=checkpoint model.path=RUN starts a new run.",
         )
 
 
-def _say(applied: Sequence[_Change], reset: Sequence[str]) -> None:
+def _log(applied: Sequence[_Change], reset: Sequence[str]) -> None:
     changes = [f"{key}={_shown(new)} (was {_shown(old)})" for key, old, new in applied if key != "ckpt_path"]
     if changes:
         log.info("Changed in the resumed run: %s.", "; ".join(dict.fromkeys(changes)))
     if reset:
-        log.info("Starting from scratch, as resume.reset says: the state of %s.", " and ".join(reset))
+        log.info("Starting from scratch (resume.reset): the state of %s.", " and ".join(reset))
 
 
 def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest: str) -> None:
@@ -205,7 +189,7 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         else:
             node[last] = value
     elif section not in composed:
-        raise ConfigError("ckpt_path", f"~{section} takes a whole section away that the run needs. Leave it out.")
+        raise ConfigError("ckpt_path", f"~{section} removes a section that the run needs. Leave it out.")
     elif section == "trainer":
         config[section] |= {key: composed[section][key] for key in _TRAINER_CHOICE}
     else:
@@ -213,7 +197,7 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
 
 
 def _changes(key: str, old: Any, new: Any) -> list[_Change]:
-    """Returns (key, old, new) of each leaf that differs; what one side lacks is named as such."""
+    """Returns (key, old, new) of each leaf that differs; ABSENT for one that only the other side has."""
     if old == new:
         return []
     if isinstance(old, dict) and isinstance(new, dict):
@@ -231,57 +215,41 @@ _LIMITS = ("max_epochs", "max_steps")
 
 
 def newest_record(run: Run, of_checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a run was last given: its own config, which knows of changes that no checkpoint has seen yet.
-
-    Args:
-        run: that is gone on with.
-        of_checkpoint: the config that its checkpoint holds, for a folder that lost its own.
-    """
+    """Returns the run's latest config, which may be newer than its checkpoint's; the latter if it can't be read."""
     try:
         config = run.config
     except (OSError, ValueError) as error:
-        log.warning("%s; the checkpoint's config is taken.", error)
+        log.warning("%s; using the checkpoint's config.", error)
         return of_checkpoint
     return config if isinstance(config, dict) and of_checkpoint.keys() <= config.keys() else of_checkpoint
 
 
-def what_to_reset(run: Run, asked: dict[str, Any], of_checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Returns the `resume` section of a run that goes on in its folder.
+def pending_reset(run: Run, requested: dict[str, Any], of_checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Returns the `resume` section of a run that is resumed in its folder.
 
-    What was asked of an earlier session that ended before its first checkpoint is still to be done.
-
-    Args:
-        run: the run.
-        asked: the section as the command has it.
-        of_checkpoint: the config that the checkpoint holds.
+    It is the requested one, or that of an earlier session that ended before its first checkpoint.
     """
-    number = len(sessions(run)) + 1
-    if asked.get("reset"):
-        return {"reset": asked["reset"], "session": number}
+    if requested.get("reset"):
+        return {"reset": requested["reset"], "session": len(sessions(run)) + 1}
     try:
         pending = dict(run.config.get("resume") or {})
     except (OSError, ValueError, AttributeError):
         pending = {}
     if pending.get("reset") and pending.get("session") != (of_checkpoint.get("resume") or {}).get("session"):
-        log.info("Starting from scratch, as was asked before the run was stopped: %s.", " and ".join(pending["reset"]))
+        log.info("Starting from scratch (an earlier resume.reset): the state of %s.", " and ".join(pending["reset"]))
         return pending
     return {"reset": []}
 
 
 def is_done(config: dict[str, Any], run: Run) -> bool:
-    """Whether a run has finished and this config leaves it nothing to do; if so, says it.
-
-    Args:
-        config: what the run would go on with.
-        run: where it is kept.
-    """
+    """Whether a run has finished and this config leaves nothing to do, which is logged."""
     if not run.is_finished:
         return False
     try:
         earlier, results = run.config, run.results
     except (OSError, ValueError) as error:
         log.warning(
-            "%s has finished, but its config or its results can't be read, so it is finished again: %s", run.path, error
+            "%s has finished, but its config or its results can't be read, so it is resumed: %s", run.path, error
         )
         return False
     limits = {key: config["trainer"][key] for key in _LIMITS}
@@ -301,5 +269,5 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
 
 
 def _is_beyond(limit: Any, done: int) -> bool:
-    """Whether a limit leaves something to do; one that isn't a number is for Lightning to refuse."""
+    """Whether a limit leaves something to do; Lightning refuses one that isn't a number."""
     return not isinstance(limit, int) or limit == -1 or limit > done

@@ -37,15 +37,14 @@ class RunState:
 
     Attributes:
         status: `running`, `finished`, `stopped` (it can be resumed), `failed`, or `pruned` by a search.
-        pid: of the process that runs it, or ran it last.
+        pid: of the run's last process.
         process: start time of that process in the kernel's ticks, to tell it from a later process of the same number;
-            None where the kernel doesn't say.
+            None if the system doesn't report it.
         host: the machine of that process.
         started: when the run was last started or resumed, UTC, ISO 8601.
         ended: when that ended; None while it runs.
         step: optimizer steps done, as last known.
-        epoch: as last known.
-        reason: why it was stopped or pruned or has failed, one sentence.
+        reason: why it was stopped, was pruned or failed, one sentence.
         slurm_job: id of the Slurm job; None outside of one.
     """
 
@@ -62,11 +61,7 @@ class RunState:
 
 
 class StateRecorder:
-    """Writes the state of the run that this process runs.
-
-    Attributes:
-        is_writing: whether this is the first of the run's processes, the only one that writes.
-    """
+    """Writes the state of the run of this process, if it is the first of the run's processes (`is_writing`)."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -89,12 +84,12 @@ class StateRecorder:
         self._progress = progress
 
     def update(self) -> None:
-        """Writes the current step and epoch, if the run has started; they are all that is known if it is killed."""
+        """Writes the current step and epoch, if the run has started, in case it is killed."""
         if self._has_started:
             self._write(self._state)
 
     def end(self, status: RunStatus, reason: str | None) -> None:
-        """Writes how the run ended, if it has started; a resumed run that failed before it saved stays as it was."""
+        """Writes how the run ended, if it has started; restores a resumed run that failed before it saved."""
         if not self._has_started or (status == "failed" and self.is_writing and self._before.restore()):
             return
         self._write(replace(self._state, status=status, reason=reason, ended=_now()))
@@ -128,7 +123,7 @@ class _StateBefore:
 
 
 class Pruned(BaseException):
-    """A search has pruned a run, as less promising than others. Not an Exception, so that it isn't caught as one."""
+    """A search has pruned the run. Not an Exception, so that it isn't caught as one."""
 
 
 @contextmanager
@@ -136,9 +131,6 @@ def recording_state(run: Run) -> Iterator[StateRecorder]:
     """Writes the run's state as the block starts and ends, and holds the run's lock inside it.
 
     A resumed run is marked as running only by `start()`: an error before that leaves its state as it was.
-
-    Raises:
-        ValueError: another process runs it.
     """
     recorder = StateRecorder(run)
     with locked(run.path) if recorder.is_writing else nullcontext():
@@ -182,11 +174,7 @@ def was_killed(run: Run) -> bool:
 
 
 def require_not_running(run: Run) -> None:
-    """Checks that no other process runs this run.
-
-    Raises:
-        ValueError: one does.
-    """
+    """Checks that no other process runs this run."""
     state = read(run)
     if state.status == "running" and state.pid != os.getpid():
         raise ConfigError(
@@ -206,7 +194,7 @@ def _parsed(record: dict[str, Any]) -> RunState | None:
 
 
 def _is_alive(state: RunState, run: Run) -> bool:
-    """Whether a run's process is alive; for one of another machine only the lock says so."""
+    """Whether a run's process is alive; for a process of another machine, whether the run is locked."""
     if state.host != socket.gethostname() or state.pid is None:
         return is_locked(run.path)
     return is_pid_alive(state.pid, state.process)
@@ -230,9 +218,7 @@ def _now() -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes, on other machines too, from running a run inside the block.
-
-    It does nothing on a file system without locks.
+    """Keeps other processes, on other machines too, from running a run inside the block, if the disk has locks.
 
     Raises:
         ValueError: another process runs it.

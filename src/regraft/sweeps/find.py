@@ -11,7 +11,7 @@ import yaml
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
-from regraft.runs.arguments import handle_in, output_dir, without_handle
+from regraft.runs.arguments import output_dir, reference_in, without_reference
 from regraft.runs.find import all_runs, name_of
 from regraft.runs.folder import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
@@ -71,12 +71,12 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
     """
     if value_of("run", arguments) is None:
         return None
-    reference = handle_in(arguments)
+    reference = reference_in(arguments)
     sweep = find_sweep(reference, output_dir(arguments))
     if sweep is None:
         return None
     _require_no_run(reference, sweep, output_dir(arguments))
-    given = without_handle(arguments)
+    given = without_reference(arguments)
     command = _command_of(sweep)
     if not command.directory.is_dir():
         current = Path.cwd()

@@ -11,7 +11,7 @@ from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.startup import quick_imports
 from regraft.runs.folder import Run, find_checkpoint, run_of
-from regraft.runs.resuming import continued, is_done, newest_record, reset_parts, what_to_reset
+from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, reset_parts
 from regraft.runs.state import require_not_running
 from regraft.training.lightning import quiet_lightning
 
@@ -125,7 +125,7 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
             require_known_targets(record, config["trust"], str(run.path / "config.yaml"))
         config = continued(record, config, keys) | {"ckpt_path": str(checkpoint.path)}
         if is_in_place:
-            config["resume"] = what_to_reset(run, config["resume"], checkpoint.config)
+            config["resume"] = pending_reset(run, config["resume"], checkpoint.config)
             require_not_running(run)
     elif reset_parts(config):
         raise ConfigError("resume.reset", "a new run has no state to reset. Leave it out, or resume a run: run=...")

@@ -84,7 +84,7 @@ def test_a_run_that_is_running_is_left_alone(run, capsys):
     [
         (["optimizer.lr=0.5"], "resume.reset=[optimizer,scheduler] resets both"),
         (["freezing=lp_ft"], "freezing: which stages have trained depends on it"),
-        (["seed=7"], "seed: order, augmentation and dropout of what is left depend on it"),
+        (["seed=7"], "seed: order, augmentation and dropout depend on it"),
         (["resume.reset=[model]"], "resume.reset: got ['model']; allowed: a list of optimizer, scheduler"),
         (["--multirun"], "one run at a time"),
     ],
@@ -122,17 +122,17 @@ def test_help_needs_no_run(capsys):
     assert "resume.reset=[optimizer,scheduler]" in out
 
 
-def test_a_schedule_that_starts_afresh_is_as_long_as_what_is_left():
+def test_a_schedule_that_starts_from_scratch_is_as_long_as_what_is_left():
     run = regraft.train([*without("trainer.max_epochs"), "scheduler=cosine", "trainer.max_epochs=1"])
     regraft.resume([f"run={run.path}", "trainer.max_epochs=2", "resume.reset=[scheduler]"])
-    # Where it began is known to whoever goes on with it.
+    # The next session knows where it began.
     longer = regraft.resume([f"run={run.path}", "trainer.max_epochs=3"])
     rates = [row["lr/head"] for row in longer.history(before_step=10**9) if "lr/head" in row]
     assert rates[1] == rates[0]
     assert rates[2] == pytest.approx(rates[1] / 2)
 
 
-def test_a_new_learning_rate_is_applied_where_the_optimizer_starts_afresh(tmp_path):
+def test_a_new_learning_rate_is_applied_where_the_optimizer_starts_from_scratch(tmp_path):
     kept = without("trainer.max_epochs")
     run = regraft.train([*kept, "scheduler=constant", "trainer.max_epochs=1"])
     resumed = regraft.resume(
@@ -144,8 +144,8 @@ def test_a_new_learning_rate_is_applied_where_the_optimizer_starts_afresh(tmp_pa
 
 
 @pytest.mark.parametrize("key", ["hydra.run.dir", "ckpt_path"])
-def test_a_run_is_gone_on_with_in_its_own_folder(run, key):
-    with pytest.raises(ValueError, match=f"{key}: resume goes on in the run's own folder"):
+def test_a_run_is_resumed_in_its_own_folder(run, key):
+    with pytest.raises(ValueError, match=f"{key}: a run is resumed in its own folder"):
         regraft.resume([f"run={run.path}", f"{key}=elsewhere"])
 
 

@@ -8,7 +8,7 @@ from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
 from regraft.report.run.mistakes import NEEDS_EXTRA, thorough
-from regraft.runs.arguments import handle_in, output_dir
+from regraft.runs.arguments import output_dir, reference_in
 from regraft.runs.find import find_run
 
 
@@ -20,7 +20,7 @@ def run(arguments: Sequence[str]) -> None:
         ValueError: something is wrong with the command.
     """
     COMMAND.require_keys(arguments)
-    source = find_run(handle_in(arguments), output_dir(arguments), needs_checkpoint=False)
+    source = find_run(reference_in(arguments), output_dir(arguments), needs_checkpoint=False)
     trust = named_in(arguments)
     look_beside(trust)
     with quick_imports():

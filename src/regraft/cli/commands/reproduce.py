@@ -19,7 +19,7 @@ from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError
 from regraft.runs import provenance
-from regraft.runs.arguments import handle_in, output_dir, with_keys_of_the_run, without_handle
+from regraft.runs.arguments import output_dir, reference_in, with_keys_of_the_run, without_reference
 from regraft.runs.find import find_run
 from regraft.runs.folder import Run, find_checkpoint
 from regraft.runs.resuming import WHERE_THINGS_LIE, continued
@@ -51,7 +51,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
     Raises:
         ValueError: no run is named, it hasn't finished, or an argument would make it another run.
     """
-    handle = handle_in(arguments)
+    handle = reference_in(arguments)
     refused = [argument for argument in arguments if key_of(argument) not in _MAY_CHANGE]
     if refused:
         raise ConfigError("reproduce", "all else is taken from the run", got=" ".join(refused), allowed=_MAY_CHANGE)
@@ -62,7 +62,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
             f"{source.path} hasn't finished, so there is nothing to compare with",
             fix=f"Fix: regraft resume run={source.path}.",
         )
-    kept = without_handle(arguments)
+    kept = without_reference(arguments)
     return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept)]
 
 
