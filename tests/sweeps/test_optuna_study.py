@@ -67,7 +67,7 @@ def test_mistakes_in_samplers_and_pruners_are_sentences():
         studies.sampler("tp", {}, 0, SPACE)
     with pytest.raises(ValueError, match=r"sweep\.sampler: got .tpe.; .*n_startup"):
         studies.sampler("tpe", {"n_startup": 3}, 0, SPACE)
-    with pytest.raises(ValueError, match="an interval has no end of values"):
+    with pytest.raises(ValueError, match="an interval has infinitely many values"):
         studies.sampler("grid", {}, 0, SPACE)
     with pytest.raises(ValueError, match=r"sweep\.pruner: unknown pruner 'media'\. Did you mean 'median'"):
         studies.pruner("media", {})

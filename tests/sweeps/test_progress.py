@@ -5,7 +5,7 @@ import pytest
 from helpers.written import written_run
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import JobResult
-from regraft.sweeps.progress import SweepProgress, counts_line, progress_line
+from regraft.sweeps.progress import counts_line, print_progress, progress_line
 
 OK, FAILED, RUNNING = JobResult("ok", ""), JobResult("failed", ""), JobResult("skipped", "it runs as process 1 on here")
 
@@ -31,7 +31,7 @@ def test_what_changes_is_printed_with_the_time_left(tmp_path, monkeypatch, capsy
     monkeypatch.setattr("regraft.sweeps.progress._LOOK_SECONDS", 0.01)
     written_run(tmp_path / "0", [0.5])
     whole = written_run(tmp_path / "elsewhere", [0.5]).path
-    with SweepProgress(tmp_path, [Job(number, (), "") for number in range(2)], 4, None, is_quiet=False):
+    with print_progress(tmp_path, [Job(number, (), "") for number in range(2)], 4, None):
         time.sleep(0.1)
         whole.rename(tmp_path / "1")
         time.sleep(0.1)

@@ -4,6 +4,7 @@ Pairs are found by observing one forward, and the result is checked on the same 
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -96,12 +97,12 @@ def _watch(modules: Sequence[nn.Module], example: Tensor) -> tuple[list[Tensor],
 
     with _hooked(modules, note), reads:
         outputs = _run(modules, example, reads.read)
-    pairs = [
+    return outputs, [
         _Pair(makers[key], norm)
         for norm, key in takers
         if reads.num_reads[key] == 1 and num_calls[norm] == num_calls[makers[key]] == 1
+        if norm.running_mean is not None and norm.running_var is not None and _rest(norm) is not None
     ]
-    return outputs, [pair for pair in pairs if _can_fold(pair.norm)]
 
 
 @contextmanager
@@ -128,10 +129,6 @@ def _run(modules: Sequence[nn.Module], example: Tensor, read: Callable[[Any], No
                 read(values)
             outputs += [leaf.clone() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
     return outputs
-
-
-def _can_fold(norm: nn.BatchNorm2d) -> bool:
-    return norm.running_mean is not None and norm.running_var is not None and _rest(norm) is not None
 
 
 def _rest(norm: nn.BatchNorm2d) -> nn.Module | None:
@@ -184,4 +181,4 @@ def _relative_error(expected: Tensor, got: Tensor) -> float:
     if torch.equal(expected, got):
         return 0.0
     error = float((expected.double() - got.double()).abs().max() / expected.double().abs().max())
-    return error if error == error else float("inf")
+    return math.inf if math.isnan(error) else error

@@ -22,19 +22,19 @@ from regraft.features.table import FeatureTable
 log = logging.getLogger(__name__)
 
 
-class FrozenStages:
-    """The stages of a backbone, and the store entries of their features at each depth.
+class FeatureCache:
+    """The features of a data set's splits at each depth of a backbone: computes missing ones, and makes tables of them.
 
     Args:
         backbone: with the weights that the run starts with, mean and std included.
-        name: of the model, for people.
-        precisions: acceptable precisions, the preferred one first; see `FeatureSettings.precisions`.
+        name: the model's, for people.
+        precisions: acceptable ones (`FeatureSettings.precisions`), the preferred one first.
         device: on which the stages are computed.
+        progress: shown while features are computed.
 
     Attributes:
-        precision: that is used.
+        precision: the one in use.
         store: the open entries.
-        costs: of the stages.
 
     Raises:
         NoFolderError: the folder of the store can't be determined.
@@ -47,6 +47,7 @@ class FrozenStages:
         settings: FeatureSettings,
         precisions: Sequence[str],
         device: torch.device,
+        progress: ProgressBar,
     ) -> None:
         self._stages: dict[str, nn.Module] = dict(backbone.stages)
         self._spec = backbone.input_spec
@@ -59,7 +60,10 @@ class FrozenStages:
         self._code = source_hash(extractor, batchnorm_folding)
         self.store = FeatureStore(settings)
         self._extractors: dict[int, FeatureExtractor] = {}
-        self.costs = self._measure()
+        self._progress = progress
+        size = self._spec.image_size
+        shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
+        self.costs = Costs(flops, shapes)
 
     @property
     def stage_names(self) -> list[str]:
@@ -111,57 +115,20 @@ class FrozenStages:
         """Frees the copies of the stages on the device."""
         self._extractors.clear()
 
-    def _measure(self) -> Costs:
-        size = self._spec.image_size
-        shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
-        return Costs(flops, shapes)
-
-    def _fields(self, view: Any, depth: int) -> dict[str, Any]:
-        """Returns everything that features depend on, except for the content of the image."""
-        return {
-            "stages": self._fingerprints[:depth],
-            "image": image_fields(self._spec, view.transform),
-            "precision": self.precision,
-            "device": self.device.type,
-            "code": self._code,
-            "feature_shape": list(self.costs.feature_shapes[depth]),
-            "dtype": self.settings.dtype,
-        }
-
-    def _label(self, view: Any, depth: int) -> str:
-        drawn = f", view {view.transform['view']}" if "view" in view.transform else ""
-        flipped = ", flipped" if "augment" in view.transform and not drawn else ""
-        stage = list(self._stages)[depth - 1]
-        note = "" if self.precision == "float32" else f" ({self.precision})"
-        return f"{self._name}, {stage}, {self._spec.image_size} px, {self.settings.dtype}{note}{drawn}{flipped}"
-
-
-class FeatureCache(FrozenStages):
-    """The features of a data set's splits: computes missing ones, and makes tables of them.
-
-    Args:
-        progress: shown while features are computed.
-    """
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        name: str,
-        settings: FeatureSettings,
-        precisions: Sequence[str],
-        device: torch.device,
-        progress: ProgressBar,
-    ) -> None:
-        super().__init__(backbone, name, settings, precisions, device)
-        self._progress = progress
-
     def prefer_stored(self, views: Sequence[InputView], depth: int) -> None:
         """Chooses the first acceptable precision in which all features of a depth are stored, if there is one."""
         self.prefer(lambda: self.has_all(views, depth))
 
     def num_missing(self, views: Sequence[InputView], depths: Sequence[int]) -> int:
         """Returns the number of images, counted once per view, that aren't stored at all of the depths."""
-        return sum(self._num_missing(view, depths) for view in views)
+
+        def entries(view: InputView) -> dict[int, FeatureEntry]:
+            if all(self.has_entry(view, depth) for depth in depths):
+                return self._entries(view, depths)
+            # An empty entry, because opening one in the store makes its folder.
+            return {0: InMemoryEntry((), self.settings.torch_dtype)}
+
+        return sum(len(missing_positions(view, entries(view))) for view in views)
 
     def has_all(self, views: Sequence[InputView], depth: int) -> bool:
         """Whether all features of a depth are stored."""
@@ -231,17 +198,11 @@ class FeatureCache(FrozenStages):
     def seconds_per_flop(self, views: Sequence[InputView], depths: Sequence[int]) -> float | None:
         """Returns the time per operation of the slowest depth; None if it isn't known.
 
-        Features that were computed from shallower ones took less time than from pixels.
+        Features computed from shallower ones took less time than from pixels.
         """
         entries = [(depth, self.entry(views[0], depth)) for depth in depths]
         known = [(entry.seconds_per_input, self.costs.up_to(depth)) for depth, entry in entries]
         return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
-
-    def _num_missing(self, view: InputView, depths: Sequence[int]) -> int:
-        if all(self.has_entry(view, depth) for depth in depths):
-            return len(missing_positions(view, self._entries(view, depths)))
-        # An empty entry, because opening one in the store makes its folder.
-        return len(missing_positions(view, {0: InMemoryEntry((), self.settings.torch_dtype)}))
 
     def _entries(self, view: InputView, depths: Sequence[int]) -> dict[int, FeatureEntry]:
         return {depth: self.entry(view, depth) for depth in depths}
@@ -250,7 +211,8 @@ class FeatureCache(FrozenStages):
         entries = self._entries(view, depths)
         # Only features that are stored as they were computed are as good as pixels to continue from.
         is_lossless = self.settings.dtype in ("float32", self.precision)
-        sources = self._stored_below(view, max(depths)) | entries if is_lossless else {}
+        below = [depth for depth in self.costs.feature_shapes if depth < max(depths) and self.has_entry(view, depth)]
+        sources = self._entries(view, below) | entries if is_lossless else {}
         return extract_missing(
             view,
             entries,
@@ -261,7 +223,21 @@ class FeatureCache(FrozenStages):
             self._progress,
         )
 
-    def _stored_below(self, view: InputView, depth: int) -> dict[int, FeatureEntry]:
-        """Returns the entries of smaller depths that the store has already."""
-        depths = [each for each in self.costs.feature_shapes if each < depth]
-        return {each: self.entry(view, each) for each in depths if self.has_entry(view, each)}
+    def _fields(self, view: Any, depth: int) -> dict[str, Any]:
+        """Returns everything that features depend on, except for the content of the image."""
+        return {
+            "stages": self._fingerprints[:depth],
+            "image": image_fields(self._spec, view.transform),
+            "precision": self.precision,
+            "device": self.device.type,
+            "code": self._code,
+            "feature_shape": list(self.costs.feature_shapes[depth]),
+            "dtype": self.settings.dtype,
+        }
+
+    def _label(self, view: Any, depth: int) -> str:
+        drawn = f", view {view.transform['view']}" if "view" in view.transform else ""
+        flipped = ", flipped" if "augment" in view.transform and not drawn else ""
+        stage = list(self._stages)[depth - 1]
+        note = "" if self.precision == "float32" else f" ({self.precision})"
+        return f"{self._name}, {stage}, {self._spec.image_size} px, {self.settings.dtype}{note}{drawn}{flipped}"

@@ -22,7 +22,7 @@ class Costs:
     """Costs of the stages of a backbone.
 
     Attributes:
-        flops: of one image in each stage, forward.
+        flops: operations for one image in each stage, forward.
         feature_shapes: of one image, by depth (number of stages below), for each depth where a single tensor crosses.
     """
 
@@ -67,7 +67,6 @@ def cut_phases(
 
     Args:
         phases: first epoch and learning-rate factors of each freezing phase of the whole run.
-        stages: from the input up.
         max_epochs: -1 for unlimited.
     """
     found: list[CutPhase] = []

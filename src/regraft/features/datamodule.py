@@ -21,10 +21,9 @@ class FeatureDataModule(pl.LightningDataModule):
     """Loads stored features instead of images; order, targets and views are those of the datamodule of the images.
 
     Args:
-        images: the datamodule of the images.
         tables: by split and depth.
         eval_depth: depth for evaluation after training, below which no phase of the run trains.
-        num_stages: of the backbone.
+        num_stages: number of stages of the backbone.
         one_batch_per_epoch: whether an epoch that trains only the head is one batch.
         is_full_batch: whether such an epoch is also a single step.
     """
@@ -69,18 +68,11 @@ class FeatureDataModule(pl.LightningDataModule):
         bitwise = any(phase.frozen_depth < self._num_stages for phase in self._plan)
         # With several processes Lightning's wrapper averages gradients, step by step.
         is_one_batch = self._one_batch_per_epoch and depth == self._num_stages and self.trainer.world_size == 1
+        draw_seed, device = self._images.draw_seed, self.trainer.strategy.root_device
         if is_one_batch and self._fits(table):
-            device = self.trainer.strategy.root_device
-            return FeatureEpochs(
-                table,
-                sampler,
-                choose,
-                self._images.draw_seed,
-                device,
-                is_full_batch=self._is_full_batch,
-                bitwise=bitwise,
-            )
-        return FeatureBatches(table, sampler, choose, self._images.draw_seed, bitwise=bitwise)
+            is_full = self._is_full_batch
+            return FeatureEpochs(table, sampler, choose, draw_seed, device, is_full_batch=is_full, bitwise=bitwise)
+        return FeatureBatches(table, sampler, choose, draw_seed, bitwise=bitwise)
 
     def val_dataloader(self) -> Any:
         """Returns the loader of the validation batches, or an empty list."""
@@ -129,7 +121,6 @@ class FeatureDataModule(pl.LightningDataModule):
         return False
 
     def _depth(self) -> int:
-        """Returns the depth of the current epoch."""
         assert self.trainer is not None, "Lightning sets the trainer before it requests loaders"
         epoch = self.trainer.current_epoch
         return next((phase.depth for phase in reversed(self._plan) if phase.start_epoch <= epoch), self._plan[0].depth)

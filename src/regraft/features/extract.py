@@ -45,13 +45,7 @@ class InputView(Protocol):
 
 @dataclass(frozen=True)
 class ExtractionStats:
-    """What an extraction did.
-
-    Attributes:
-        num_images: number of requested images, counted once per view.
-        num_computed: number of images that were computed, counted once per view.
-        seconds: that this took.
-    """
+    """How many images an extraction was for, how many it computed, both counted once per view, and its seconds."""
 
     num_images: int
     num_computed: int
@@ -170,8 +164,8 @@ class Writer:
     """Collects features for an entry and writes them in large files; a kill loses what isn't written yet.
 
     Args:
-        flush_seconds: greatest age of features that aren't written.
-        flush_bytes: greatest size of features that aren't written.
+        flush_seconds: age of unwritten features at which they are written.
+        flush_bytes: size of unwritten features at which they are written.
     """
 
     def __init__(

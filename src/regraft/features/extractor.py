@@ -106,18 +106,12 @@ def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int,
             with FlopCounterMode(display=False) as counter:
                 values = stage(values)
             flops.append(counter.get_total_flops() // len(example))
-            is_per_sample = is_per_sample and not any(map(_mixes_samples, stage.modules()))
-            if is_per_sample and _is_batch(values, len(example)):
+            norms = [module for module in stage.modules() if isinstance(module, BATCH_NORMS)]
+            is_per_sample = is_per_sample and all(norm.running_mean is not None for norm in norms)
+            is_tensor = isinstance(values, Tensor) and values.is_floating_point()
+            if is_per_sample and is_tensor and values.shape[:1] == example.shape[:1]:
                 shapes[depth] = tuple(values.shape[1:])
     return shapes, flops
-
-
-def _mixes_samples(module: nn.Module) -> bool:
-    return isinstance(module, BATCH_NORMS) and module.running_mean is None
-
-
-def _is_batch(values: Any, batch_size: int) -> bool:
-    return isinstance(values, Tensor) and values.is_floating_point() and values.shape[:1] == (batch_size,)
 
 
 def _unshared(values: Any, is_last: bool) -> Tensor:

@@ -71,10 +71,7 @@ def image_libraries() -> dict[str, str]:
     return {name: _version(name) for name in ("torchvision", "pillow")}
 
 
-@cache
-def _version(package: str) -> str:
-    """Returns the version of an installed package; cached, because it reads files."""
-    return version(package)
+_version = cache(version)  # it reads files
 
 
 def source_hash(*modules: ModuleType) -> str:
@@ -91,7 +88,7 @@ class _Stage:
     """State of the description of a stage.
 
     Attributes:
-        modules: of the stage, each of which is described in its own place.
+        modules: those of the stage, each of which is described separately.
         code: classes and functions that were found.
     """
 

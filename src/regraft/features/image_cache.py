@@ -86,10 +86,7 @@ class StoredImages:
 
 
 class ImageCache:
-    """The decoded images in the features store, with which they share its folder and size limit.
-
-    Args:
-        progress: shown while images are decoded.
+    """The decoded images in the features store, which share its folder and size limit.
 
     Raises:
         NoFolderError: the folder of the store can't be determined.
@@ -102,11 +99,7 @@ class ImageCache:
         self._entries: dict[str, StoreEntry] = {}
 
     def find(self, view: PackedView) -> StoredImages | None:
-        """Returns the images of a split if all of them are stored.
-
-        Raises:
-            OSError: the store can't be read.
-        """
+        """Returns the images of a split if all of them are stored; raises OSError if the store can't be read."""
         entries = self._existing(view)
         if len(self._missing(view, entries)):
             return None
@@ -137,18 +130,19 @@ class ImageCache:
         with ExitStack() as stack:
 
             def locked(shape: Shape) -> Writer:
-                stack.enter_context(entries[shape].lock(_log_waiting))
+                stack.enter_context(
+                    entries[shape].lock(lambda: log.info("Another process decodes the images; waiting for it."))
+                )
                 return Writer(entries[shape], _FLUSH_SECONDS, _FLUSH_BYTES)
 
             # In the same order in all processes, so that no two wait for each other.
-            in_order = sorted(set(shapes), key=lambda shape: entries[shape].key)
-            writers = {shape: locked(shape) for shape in in_order}
+            writers = {shape: locked(shape) for shape in sorted(set(shapes), key=lambda shape: entries[shape].key)}
             positions = self._missing(view, entries)
             if not len(positions):
                 return positions
             num_bytes = [entries[shape_of[position]].feature_bytes for position in positions.tolist()]
-            total = sum(num_bytes)
-            make_room(self.folder, total, self._max_bytes, self._entries, "decoded images", "use data.cache=off")
+            instead = "use data.cache=off"
+            make_room(self.folder, sum(num_bytes), self._max_bytes, self._entries, "decoded images", instead)
             report = stack.enter_context(self._progress(len(positions)))
             # What was decoded before an error or Ctrl-C is kept.
             stack.enter_context(flushing(writers))
@@ -197,10 +191,6 @@ def _batches(positions: Tensor, num_bytes: Sequence[int]) -> list[Tensor]:
             total = number
         sizes[-1] += 1
     return list(positions.split(sizes))
-
-
-def _log_waiting() -> None:
-    log.info("Another process decodes the images; waiting for it.")
 
 
 def _fields(view: PackedView, shape: Shape) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class FeatureBatches:
     Args:
         choose_views: returns which view each sample shows; None for evaluation.
         draw_seed: returns the seed of a training step's random numbers; None for evaluation.
-        bitwise: of training batches, see `EpochBatch`.
+        bitwise: for training batches, as in `EpochBatch`.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class FeatureBatches:
         return len(self.sampler)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns an empty dict, which Lightning needs: the state follows from the trainer's."""
+        """Returns an empty dict: the state follows from the trainer's."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Does nothing; see `state_dict`."""
+        """Does nothing."""
 
     def __iter__(self) -> Iterator[Batch]:
         for key in self.sampler:
@@ -67,9 +67,9 @@ class FeatureEpochs:
         table: of pooled features.
         choose_views: returns which view each sample shows.
         draw_seed: returns the seed of a step's random numbers.
-        device: of the matrix.
+        device: where the matrix is.
         is_full_batch: whether an epoch is one step on all samples.
-        bitwise: see `EpochBatch`.
+        bitwise: as in `EpochBatch`.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.cache import FrozenStages
+from regraft.features.cache import FeatureCache
 from regraft.features.store.entry import StoreEntry
 from regraft.features.store.files import try_lock
 from regraft.features.store.store import NoFolderError
@@ -40,7 +40,7 @@ class FeatureLookup:
         NoFolderError: the store can't be used.
     """
 
-    def __init__(self, frozen: FrozenStages, transform: LookupTransform, depth: int) -> None:
+    def __init__(self, frozen: FeatureCache, transform: LookupTransform, depth: int) -> None:
         self.depth = depth
         self._frozen = frozen
         entry = frozen.entry(transform, depth)
@@ -61,11 +61,7 @@ class FeatureLookup:
         return str(self._frozen.store.folder)
 
     def find(self, content_hash: bytes) -> Tensor | None:
-        """Returns the features of an image, (*feature_shape), float32, or None; thread-safe.
-
-        Args:
-            content_hash: of its file.
-        """
+        """Returns the features of an image by its file's hash, (*feature_shape), float32, or None; thread-safe."""
         with self._lock:
             slot = self._entry.find(np.frombuffer(content_hash, np.uint8)[None])
             if int(slot) < 0:
@@ -78,7 +74,7 @@ class FeatureLookup:
 
         Args:
             images: (batch, num_channels, image_size, image_size), float, normalised, on the device.
-            content_hashes: of their files; None for images whose features aren't kept.
+            content_hashes: hashes of their files; None for images whose features aren't kept.
         """
         started = time.perf_counter()
         features = self._frozen.extractor(self.depth)(images, 0, [self.depth])[self.depth]

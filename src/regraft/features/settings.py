@@ -55,7 +55,7 @@ class FeatureSettings:
 
     @property
     def torch_dtype(self) -> torch.dtype:
-        """Of the stored features."""
+        """The dtype of stored features."""
         return _DTYPES[self.dtype]
 
     def precisions(self, *, is_head_only: bool) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class FeatureSettings:
 
     @property
     def max_bytes(self) -> int:
-        """Size limit of the store."""
+        """The size limit of the store."""
         return int(self.max_gb * 10**9)
 
 
@@ -76,4 +76,4 @@ def _is_count(value: object) -> bool:
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
     if not is_right:
-        raise ConfigError(f"features.{key}", got=value, allowed=f"{allowed}")
+        raise ConfigError(f"features.{key}", got=value, allowed=allowed)

@@ -15,8 +15,8 @@ class FeatureTable:
 
     Args:
         depth: number of stages that the features are the output of.
-        entries: of each view.
-        slots: of each view, (num_images,), int64: slots of the images in that view's entry.
+        entries: for each view.
+        slots: for each view, (num_images,), int64: slots of the images in that view's entry.
         indices: (num_images,), int64, ascending: of the images in their source.
         targets: (num_images,), int64 class indices.
     """

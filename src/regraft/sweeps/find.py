@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _MAX_DEPTH = 3
 _RUNS_ONLY = ("last", "best")
 _OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
-"""Hydra's own keys that another command sets for itself."""
+"""Hydra's own keys, which each command sets for itself."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,8 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
     command = _command_of(sweep)
     if not command.directory.is_dir():
         current = Path.cwd()
-        log.warning(
-            "%s, where the sweep was started, is gone; paths are relative to %s now.", command.directory, current
-        )
+        gone = "%s, where the sweep was started, is gone; paths are relative to %s now."
+        log.warning(gone, command.directory, current)
         command = replace(command, directory=current)
     keys = {key for argument in given if (key := key_of(argument)) is not None}
     kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
@@ -90,7 +89,6 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
 
 
 def _require_no_run(reference: str, sweep: Path, folder: str) -> None:
-    """Checks that a part of a sweep's name isn't a part of another run's name too."""
     if is_sweep(Path(reference).expanduser()):
         return
     names = [name_of(run, folder) for run in all_runs(folder) if not run.path.is_relative_to(sweep)]

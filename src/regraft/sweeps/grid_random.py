@@ -10,7 +10,6 @@ from hydra.core.override_parser.types import Override
 from regraft.config.quoting import grid_jobs, listed_values
 from regraft.core.errors import ConfigError
 from regraft.runs import state as run_state
-from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job, is_done
 from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, result_in, skipped
 from regraft.sweeps.planning import SweepPlan
@@ -19,7 +18,7 @@ from regraft.sweeps.space import draw, space_of
 log = logging.getLogger(__name__)
 
 _MAX_DRAWS = 100
-"""Per job: a space may have fewer combinations than requested jobs."""
+"""For each job: a space may have fewer combinations than requested jobs."""
 
 
 class FixedSearch:
@@ -53,13 +52,13 @@ class FixedSearch:
         if len(wanted) > self.num_jobs:
             num_repeated = len(wanted) - self.num_jobs
             print(f"{num_repeated} of {len(wanted)} jobs repeat another one's config, which is run once.")
-        done = [job for job in self.jobs if is_done(self._run(job), job.config_hash)]
+        done = [job for job in self.jobs if is_done(job.run(plan.folder), job.config_hash)]
         # Killed jobs come last: one that kills its process would keep the jobs behind it from running.
         self._waiting = sorted(set(self.jobs) - set(done), key=lambda job: (self._was_killed(job), job.number))
-        return {job.number: skipped("finished before", self._run(job)) for job in done}
+        return {job.number: skipped("finished before", job.run(plan.folder)) for job in done}
 
     def ask(self) -> list[Job]:
-        """Returns first all jobs that haven't finished, then those that another process had and was killed at."""
+        """Returns first all jobs that haven't finished, then those whose process, another one, was killed."""
         waiting, self._waiting = self._waiting, []
         taken, self._taken = self._taken, []
         return waiting or [job for job in taken if self._was_killed(job)]
@@ -72,7 +71,7 @@ class FixedSearch:
 
     def current_result(self, job: Job) -> JobResult | None:
         """Returns the result in a job's folder."""
-        return result_in(self._run(job))
+        return result_in(job.run(self._folder))
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
@@ -83,10 +82,7 @@ class FixedSearch:
         return ""
 
     def _was_killed(self, job: Job) -> bool:
-        return run_state.was_killed(self._run(job))
-
-    def _run(self, job: Job) -> Run:
-        return Run(self._folder / str(job.number))
+        return run_state.was_killed(job.run(self._folder))
 
 
 def grid_search(space: Mapping[str, Any] | None) -> FixedSearch:
@@ -95,11 +91,7 @@ def grid_search(space: Mapping[str, Any] | None) -> FixedSearch:
 
 
 def random_search(n_trials: int, seed: int, space: Mapping[str, Any] | None) -> FixedSearch:
-    """Returns a random search; a larger `n_trials` keeps the first draws.
-
-    Raises:
-        ValueError: `n_trials` or `seed` isn't valid.
-    """
+    """Returns a random search; a larger `n_trials` keeps the first draws."""
     require_integer("sweep.n_trials", n_trials, 1)
     require_integer("sweep.seed", seed, 0)
     return FixedSearch(lambda overrides: random_combinations(overrides, n_trials, seed), space or {})

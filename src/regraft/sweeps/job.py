@@ -28,7 +28,7 @@ def run_sweep_job(config: DictConfig, job: Callable[[], Any]) -> JobResult:
 
     Args:
         config: composed for the job.
-        job: a function that trains or evaluates.
+        job: trains or evaluates.
     """
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     _prepare_worker()
@@ -52,12 +52,10 @@ def run_sweep_job(config: DictConfig, job: Callable[[], Any]) -> JobResult:
 
 
 def _is_done(run: Run, config: DictConfig) -> bool:
-    """Whether a folder holds this job, finished."""
     try:
-        asked = compose.plain(config, HydraConfig.get().overrides.task)
+        return is_done(run, config_hash(compose.plain(config, HydraConfig.get().overrides.task)))
     except ValueError:  # training reports it
         return False
-    return is_done(run, config_hash(asked))
 
 
 def _prepare_worker() -> None:

@@ -4,17 +4,17 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.plugins.launcher import Launcher
 
 from regraft.config.hydra_internals import BASIC_LAUNCHER, is_basic_launcher
 from regraft.config.quoting import quoted
-from regraft.runs.folder import Run
 from regraft.sweeps import locks
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import JobResult, result_in
-from regraft.sweeps.progress import SweepProgress, progress_line
+from regraft.sweeps.progress import print_progress, progress_line
 from regraft.sweeps.search import Search
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,11 @@ class JobLauncher:
 
     Args:
         launcher: Hydra's basic launcher, or that of a plugin.
-        folder: the sweep's folder.
         n_jobs: how many jobs the launcher gets at once; None for all.
         fail_fast: whether a job whose process is lost at each try stops those that haven't started.
 
     Attributes:
-        folder: the sweep's folder.
+        folder: the sweep's.
         results: by job number.
         is_sequential: whether jobs run in this process, one after the other.
     """
@@ -62,7 +61,8 @@ class JobLauncher:
             if self.is_sequential:
                 print(progress_line(search.num_jobs, self.results, each, search.varied(part[0])))
             started = time.monotonic()
-            with SweepProgress(self.folder, search.jobs, search.num_jobs, each, is_quiet=self.is_sequential):
+            shown = print_progress(self.folder, search.jobs, search.num_jobs, each)
+            with nullcontext() if self.is_sequential else shown:  # a job in this process shows its own progress
                 found = self._launch(part)
             num_run = sum(outcome.status != "skipped" for outcome in found.values())
             self._seconds += [(time.monotonic() - started) / num_run] * num_run if num_run else []
@@ -76,7 +76,7 @@ class JobLauncher:
 
     def _to_run_again(self, jobs: Sequence[Job], found: dict[int, JobResult], tries: Counter[int]) -> list[Job]:
         lost = [job for job in jobs if found[job.number].status == "stopped"]
-        begun = [job.number for job in lost if locks.was_started(self.folder / str(job.number))]
+        begun = [job.number for job in lost if locks.was_started(job.run(self.folder).path)]
         # Jobs that waited for a lost process haven't had their turn, unless no process came up at all.
         tries.update(begun or [job.number for job in lost])
         # A job that two tries couldn't launch won't be launched by a third.
@@ -102,16 +102,15 @@ class JobLauncher:
             return {job.number: self._left_by(job, reason) for job in batch}
 
     def _wait_for_the_rest(self, batch: Sequence[Job]) -> None:
-        """Waits until none of the jobs runs: some launchers raise at the first failure, while other jobs still run."""
+        """Waits until no job runs: some launchers raise at the first failure, while other jobs still run."""
         num_quiet = 0
         while num_quiet < _QUIET_LOOKS:
             time.sleep(_LOOK_SECONDS)
-            found = [result_in(Run(self.folder / str(job.number))) for job in batch]
+            found = [result_in(job.run(self.folder)) for job in batch]
             is_any_running = any(outcome is not None and outcome.status == "skipped" for outcome in found)
             num_quiet = 0 if is_any_running else num_quiet + 1
 
     def _left_by(self, job: Job, reason: str) -> JobResult:
-        """Returns the result in a job's folder after its launcher has failed."""
-        folder = self.folder / str(job.number)
-        what = "its process was lost" if locks.was_started(folder) else "it wasn't launched"
-        return result_in(Run(folder)) or JobResult("stopped", f"{what} ({reason})")
+        run = job.run(self.folder)
+        what = "its process was lost" if locks.was_started(run.path) else "it wasn't launched"
+        return result_in(run) or JobResult("stopped", f"{what} ({reason})")

@@ -13,11 +13,7 @@ _STOP = ".stop"
 
 @contextmanager
 def job_lock(folder: Path) -> Iterator[bool]:
-    """Locks a job inside the block; gives False if another process has it.
-
-    Raises:
-        OSError: the folder can't be written.
-    """
+    """Locks a job inside the block; yields False if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _JOB_LOCK)
     try:
@@ -33,11 +29,7 @@ def job_lock(folder: Path) -> Iterator[bool]:
 
 @contextmanager
 def manifest_lock(sweep: Path) -> Iterator[None]:
-    """Keeps other processes that resume the same sweep from changing its jobs inside the block.
-
-    Raises:
-        OSError: the folder can't be written.
-    """
+    """Keeps other processes that resume the same sweep from changing its jobs inside the block."""
     sweep.mkdir(parents=True, exist_ok=True)
     with FileLock(sweep / _MANIFEST_LOCK):
         yield

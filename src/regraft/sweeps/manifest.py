@@ -32,13 +32,16 @@ class Job:
     overrides: tuple[str, ...]
     config_hash: str
 
+    def run(self, sweep: Path) -> Run:
+        """Returns the job's run in the folder of its sweep."""
+        return Run(sweep / str(self.number))
+
 
 def experiment_config(config: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """Returns the part of a resolved config that a run's results depend on.
 
     Args:
-        config: a run's resolved config.
-        folder: the run's folder; a `ckpt_path` within it means that the run was resumed, and doesn't count.
+        folder: the run's; a `ckpt_path` within it means that the run was resumed, and doesn't count.
     """
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
     for section, keys in _NO_LEAF.items():
@@ -69,7 +72,6 @@ def write(folder: Path, jobs: Sequence[Job], removed: Sequence[Job] = ()) -> Non
     """Writes the manifest.
 
     Args:
-        folder: the sweep's folder.
         jobs: the sweep's current jobs.
         removed: earlier jobs; they keep their numbers, so that no other job gets their folders.
     """

@@ -14,16 +14,12 @@ from regraft.tasks.metrics import higher_is_better, logged_names
 Direction = Literal["maximize", "minimize"]
 Row = Mapping[str, float]
 COSTS = ("seconds", "num_trained_parameters", "num_parameters", "num_steps")
-"""Of a run's results; fewer are better."""
+"""Keys of a run's results; less is better."""
 _DIRECTIONS = ("maximize", "minimize")
 
 
 def checked_metrics(metrics: Any) -> list[str]:
-    """Returns what `sweep.metrics` names, as a list.
-
-    Raises:
-        ValueError: it isn't what a search may go by.
-    """
+    """Returns `sweep.metrics` as a list; raises ValueError if a search can't optimise one of them."""
     names = [metrics] if isinstance(metrics, str) else metrics
     if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
         raise ConfigError("sweep.metrics", got=metrics, allowed="a list of different metrics, such as [val/acc]")
@@ -41,7 +37,7 @@ def checked_metrics(metrics: Any) -> list[str]:
 
 
 def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Direction]:
-    """Returns the direction of each metric; of None, those of the registry of metrics.
+    """Returns the direction of each metric; for None, those in the registry of metrics.
 
     Raises:
         ValueError: there isn't one for each metric.
@@ -59,10 +55,10 @@ def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Directio
 
 
 def values_of(run: Run, metrics: Sequence[str]) -> list[float]:
-    """Returns what a finished run came to: of a validation metric, that of the epoch whose weights it kept.
+    """Returns a finished run's metrics: of a validation metric, the value of the epoch whose weights it kept.
 
     Raises:
-        ValueError: it has no such figure, or it isn't a number.
+        ValueError: one is missing, or isn't finite.
     """
     return [_value_of(run, name) for name in metrics]
 
@@ -72,7 +68,6 @@ def kept_row(rows: Sequence[Row], config: Mapping[str, Any]) -> Row:
 
     Args:
         rows: of its metrics.csv, at least one.
-        config: the run's.
     """
     callbacks = config.get("callbacks")
     best = callbacks.get("best") if isinstance(callbacks, Mapping) else None
@@ -96,5 +91,5 @@ def _value_of(run: Run, name: str) -> float:
         raise UnknownNameError("sweep.metrics", "metric", name, logged or list(COSTS))
     row = kept_row(rows, run.config)
     if not math.isfinite(row[name]):
-        raise ConfigError("sweep.metrics", f"{name} is {row[name]}, which a search can't go by.")
+        raise ConfigError("sweep.metrics", f"{name} is {row[name]}, which a search can't optimise.")
     return float(row[name])

@@ -9,7 +9,6 @@ from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
 from regraft.runs import state as run_state
-from regraft.runs.folder import Run
 from regraft.sweeps import locks
 from regraft.sweeps import optuna_storage as storages
 from regraft.sweeps import optuna_study as studies
@@ -103,7 +102,7 @@ class OptunaSearch:
 
     def tell(self, job: Job, outcome: JobResult) -> JobResult:
         """Tells the study the result of a trial; returns it with the values of the metrics."""
-        run = Run(self._plan.folder / str(job.number))
+        run = job.run(self._plan.folder)
         trials = self._stored.in_folder(ended=False).get(job.number, [])
         if outcome.status == "skipped" and run.is_finished:
             outcome = succeeded(run)
@@ -123,7 +122,7 @@ class OptunaSearch:
 
     def current_result(self, job: Job) -> JobResult | None:
         """Returns the study's result of a trial that has ended; for others, the result in their folders."""
-        return self._ended_result(job) or result_in(Run(self._plan.folder / str(job.number)))
+        return self._ended_result(job) or result_in(job.run(self._plan.folder))
 
     def varied(self, job: Job) -> list[str]:
         """Returns the value of each axis."""
@@ -140,7 +139,7 @@ class OptunaSearch:
         return self._stored.outcome(ended[-1]) if ended else None
 
     def _was_killed(self, job: Job) -> bool:
-        return run_state.was_killed(Run(self._plan.folder / str(job.number)))
+        return run_state.was_killed(job.run(self._plan.folder))
 
     def _unfinished(self) -> list[Job]:
         with locks.manifest_lock(self._plan.folder):
@@ -183,24 +182,21 @@ class OptunaSearch:
                 self._stored.end(trial.number, JobResult("failed", str(error)), None)
                 return None
         equal = next((each for each in self.jobs if each.config_hash == job.config_hash), None)
-        trial.set_user_attr(RUN, str(self._plan.folder / str((equal or job).number)))
+        trial.set_user_attr(RUN, str((equal or job).run(self._plan.folder).path))
         if equal is not None:
-            self._end_like(equal, trial.number)
+            # If the equal job's trial hasn't ended yet, they will end together.
+            for earlier in self._stored.in_folder(ended=True).get(equal.number, [])[-1:]:
+                self._stored.end(trial.number, self._stored.outcome(earlier), earlier.values)
             return None
         self.jobs.append(job)
         self._write_trial_file(job, trial.number)
         return job
 
-    def _end_like(self, job: Job, number: int) -> None:
-        """Ends a trial like an equal job's trial; if that hasn't ended yet, they will end together."""
-        for earlier in self._stored.in_folder(ended=True).get(job.number, [])[-1:]:
-            self._stored.end(number, self._stored.outcome(earlier), earlier.values)
-
     def _write_trial_file(self, job: Job, trial_number: int) -> None:
-        """Writes which trial a job is, for its process, if it may be pruned."""
+        """Writes for a job's process which trial it is, if it may be pruned."""
         settings = self._settings
         if settings.pruner is None or not settings.is_pruning:
             return
         name, metric = self._study.study_name, settings.metrics[0]
         file = TrialFile(self._address, name, trial_number, metric, settings.pruner, settings.pruner_options)
-        file.write(self._plan.folder / str(job.number))
+        file.write(job.run(self._plan.folder).path)

@@ -19,20 +19,15 @@ from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
 from regraft.sweeps.outcomes import JobResult, result_in, shortened
 
+log = logging.getLogger(__name__)
+
 RUN = "run"
 """Attribute of a trial: the folder of its run."""
 _ERROR = "error"
 
 
 class StoredTrials:
-    """Reads and ends the trials of a study.
-
-    Args:
-        study: in a database it may have trials of other sweeps too.
-        storage: the study's storage.
-        folder: the sweep's folder.
-        metrics: the objectives.
-    """
+    """Reads and ends the trials of a study, which in a database may have trials of other sweeps too."""
 
     def __init__(
         self, study: optuna.Study, storage: optuna.storages.BaseStorage, folder: Path, metrics: Sequence[str]
@@ -96,8 +91,6 @@ class StoredTrials:
         """Ends a trial, unless it has ended before.
 
         Args:
-            number: the trial's number.
-            outcome: the result of its job.
             values: one per metric; None if it was pruned or has failed.
         """
         trial = self.all()[number]
@@ -141,7 +134,6 @@ def _shown(name: str, value: float) -> str:
     return f"{value:,.0f}" if name.startswith("num_") else f"{value:.1f}" if name == "seconds" else f"{value:.4f}"
 
 
-log = logging.getLogger(__name__)
 JOURNAL = "study.journal"
 _ADDRESS = "study.json"
 
@@ -151,7 +143,6 @@ def address(storage: str | None, folder: Path) -> str:
 
     Args:
         storage: the value of `sweep.storage`; None for a file in the sweep's folder.
-        folder: the sweep's folder.
 
     Raises:
         ValueError: it is an incomplete URL.
@@ -170,18 +161,14 @@ def address(storage: str | None, folder: Path) -> str:
 
 
 def kept_address(storage: str | None, folder: Path) -> str:
-    """Returns `address` as it was when the sweep was started, so that a relative path stays the same.
-
-    Raises:
-        ValueError: the file that holds it is damaged.
-    """
+    """Returns `address` as it was when the sweep was started, so that a relative path stays the same."""
     kept = folder / _ADDRESS
     if kept.is_file():
         try:
-            said, place = json.loads(kept.read_text(encoding="utf-8"))
+            earlier, place = json.loads(kept.read_text(encoding="utf-8"))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{kept} is damaged; remove it, and go on from where the sweep was started.") from error
-        if said == storage:
+            raise ValueError(f"{kept} is damaged; remove it, and resume from where the sweep was started.") from error
+        if earlier == storage:
             return str(place)
     place = address(storage, folder)
     if storage is not None:
@@ -267,41 +254,29 @@ def rebuild(
     distributions: Mapping[str, BaseDistribution],
     metrics: Sequence[str],
 ) -> None:
-    """Adds a trial for each job of a sweep that the study doesn't have.
-
-    Args:
-        study: the study.
-        folder: the sweep's folder.
-        jobs: those without a trial.
-        distributions: by axis; a job that lacks an axis is left out.
-        metrics: the objectives.
-    """
-    found = [_trial(folder / str(job.number), job, distributions, metrics) for job in jobs]
+    """Adds a trial for each job of a sweep that the study doesn't have; a job that lacks an axis is left out."""
+    found = [_trial(job.run(folder), job, distributions, metrics) for job in jobs]
     trials = [trial for trial in found if trial is not None]
-    for trial in trials:
-        study.add_trial(trial)
+    study.add_trials(trials)
     log.warning("The study had no trials of %d jobs; %d were recreated from their runs.", len(jobs), len(trials))
 
 
 def _trial(
-    folder: Path, job: Job, distributions: Mapping[str, BaseDistribution], metrics: Sequence[str]
+    run: Run, job: Job, distributions: Mapping[str, BaseDistribution], metrics: Sequence[str]
 ) -> FrozenTrial | None:
     texts = {key_of(override): override.partition("=")[2] for override in job.overrides}
     try:
         params = {key: _value(texts[key_of(f"{key}=")], kind) for key, kind in distributions.items()}
-        outcome = result_in(Run(folder))
+        outcome = result_in(run)
         # A run that can be resumed is a running trial.
         state = _STATES.get(outcome.status, TrialState.RUNNING) if outcome else TrialState.RUNNING
-        values = values_of(Run(folder), metrics) if state == TrialState.COMPLETE else None
+        values = values_of(run, metrics) if state == TrialState.COMPLETE else None
+        attributes = {RUN: str(run.path)}
         return optuna.trial.create_trial(
-            state=state,
-            values=values,
-            params=params,
-            distributions=dict(distributions),
-            user_attrs={RUN: str(folder)},
+            state=state, values=values, params=params, distributions=dict(distributions), user_attrs=attributes
         )
     except (KeyError, ValueError, OSError) as error:
-        log.warning("%s is not a trial of this search: %s", folder, error)
+        log.warning("%s is not a trial of this search: %s", run.path, error)
         return None
 
 

@@ -34,30 +34,22 @@ _PRUNERS = {
 def study_at(
     storage: optuna.storages.BaseStorage, name: str, metrics: Sequence[str], directions: Sequence[Direction]
 ) -> optuna.Study:
-    """Returns the study of that name, created if there is none.
-
-    Raises:
-        ValueError: it has other metrics or directions.
-    """
+    """Returns the study of that name, created if there is none; raises ValueError if it has other objectives."""
     study = optuna.create_study(storage=storage, study_name=name, directions=list(directions), load_if_exists=True)
     asked = {"metrics": list(metrics), "directions": list(directions)}
     known = study.user_attrs.get("objectives", asked)
     if known != asked:
         raise ConfigError(
             "sweep.metrics",
-            f"got {', '.join(metrics)} ({', '.join(directions)}), but the study {name} is of "
-            f"{', '.join(known['metrics'])} ({', '.join(known['directions'])}). Leave it so, or start a new sweep.",
+            f"got {', '.join(metrics)} ({', '.join(directions)}), but the study {name} has "
+            f"{', '.join(known['metrics'])} ({', '.join(known['directions'])}). Keep those, or start a new sweep.",
         )
     study.set_user_attr("objectives", asked)
     return study
 
 
 def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.distributions.BaseDistribution]) -> None:
-    """Checks that the axes are compatible with those of the study's trials.
-
-    Raises:
-        ValueError: an axis is of another kind, or has other choices.
-    """
+    """Raises ValueError if an axis is of another kind than in the study's trials, or has other choices."""
     for trial in study.get_trials(deepcopy=False):
         for key, old in trial.distributions.items():
             try:
@@ -65,8 +57,8 @@ def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.d
             except ValueError as error:
                 raise ConfigError(
                     key,
-                    f"the study has it as {old}, the command as {distributions[key]}. A study may go on with "
-                    f"other ends of an interval, but not with other choices: leave them, or start a new sweep.",
+                    f"the study has it as {old}, the command as {distributions[key]}. A study may continue with "
+                    f"other ends of an interval, but not with other choices: keep them, or start a new sweep.",
                 ) from error
 
 
@@ -95,10 +87,8 @@ def pruner(name: str | None, options: Mapping[str, Any]) -> optuna.pruners.BaseP
     """
     if name is None:
         return optuna.pruners.NopPruner()
-    given = dict(options)
-    if name == "patient":
-        given = {"wrapped_pruner": None} | given
-    return _made("pruner", _PRUNERS, name, given)
+    defaults = {"wrapped_pruner": None} if name == "patient" else {}
+    return _made("pruner", _PRUNERS, name, defaults | dict(options))
 
 
 def distribution(axis: Axis) -> optuna.distributions.BaseDistribution:
@@ -115,7 +105,9 @@ def _grid_values(key: str, axis: Axis) -> list[Any]:
     if isinstance(axis, Choices):
         return list(axis.values)
     if axis.step is None:
-        raise ConfigError(key, "sweep.sampler=grid needs choice(...) or range(...); an interval has no end of values.")
+        raise ConfigError(
+            key, "sweep.sampler=grid needs choice(...) or range(...); an interval has infinitely many values."
+        )
     return list(listed(axis))
 
 
@@ -132,24 +124,21 @@ def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, 
 
 
 class OptunaSettings:
-    """The checked settings of a search by Optuna.
+    """The checked settings of a search by Optuna, from the section `sweep` of a config.
 
     Args:
-        n_trials: of the study, those of earlier commands included.
-        sampler: its short name.
+        n_trials: trials of the study, those of earlier commands included.
         sampler_options: arguments of the sampler's class.
         pruner: its short name; None for no pruning.
         pruner_options: arguments of the pruner's class.
-        seed: of the sampler.
         metrics: one metric or several.
         directions: one per metric; None for the metrics' own.
-        storage: of the study; None for a file in the sweep's folder.
-        study: name of the study; None for that of the sweep's folder.
+        storage: the study's; None for a file in the sweep's folder.
+        study: its name; None for that of the sweep's folder.
         space: axes in addition to those of the command line.
 
     Attributes:
         metrics: always a list.
-        directions: one per metric.
         is_grid: whether every combination is tried once.
         is_pruning: whether trials may be pruned, for which Optuna needs a single metric.
 

@@ -30,7 +30,7 @@ class JobResult:
 
 
 RUNNING_ELSEWHERE = JobResult("skipped", "another process runs it")
-"""The result of a job that another process, which resumes the same sweep, has."""
+"""The result of a job that another process runs, which resumes the same sweep."""
 
 
 class SweepError(ValueError):
@@ -50,12 +50,7 @@ def failed(error: Exception | SystemExit) -> JobResult:
 
 
 def skipped(reason: str, run: Run | None = None) -> JobResult:
-    """Returns the result of a job that wasn't run.
-
-    Args:
-        reason: why it wasn't, for the user.
-        run: the run that the job has finished before, if any.
-    """
+    """Returns the result of a job that wasn't run, for a reason; `run` is what it has finished before, if anything."""
     return JobResult("skipped", f"{_headline(run)}  {reason}" if run else reason)
 
 
@@ -82,10 +77,9 @@ def summary(
     """Returns a line on the sweep, and one for each job.
 
     Args:
-        jobs: the sweep's jobs.
         outcomes: by job number; a job without one wasn't started.
-        varied: gives the overrides that differ between jobs.
-        folder: the sweep's folder, as shown.
+        varied: returns the overrides that differ between jobs.
+        folder: the sweep's, as shown.
     """
     special = [shortened(varied(job)) or "-" for job in jobs]
     found = [outcomes.get(job.number, JobResult("skipped", "not started")) for job in jobs]
@@ -116,7 +110,6 @@ def varied_overrides(job: Job, jobs: Sequence[Job]) -> list[str]:
 
 
 def _headline(value: Any) -> str:
-    """Returns the headline metric of a run or an evaluation, as text."""
     metrics = value.metrics if isinstance(value, Run) else value
     found = headline_of(metrics)
     headline = "done" if found is None else f"{found[0]} {found[1]:.4f}"

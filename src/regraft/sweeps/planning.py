@@ -24,7 +24,7 @@ class SweepPlan:
     """The jobs of a sweep, from its folder and its command.
 
     Args:
-        folder: the sweep's folder, absolute.
+        folder: absolute.
         config: composed by Hydra for the sweep.
         hydra_context: composes the configs of the jobs.
         arguments: the overrides of the command, with lists of values.
@@ -70,8 +70,7 @@ class SweepPlan:
         """Writes the jobs and the command into the sweep's folder; call it with the manifest's lock held.
 
         Args:
-            jobs: the sweep's current jobs.
-            known: its earlier jobs.
+            known: the sweep's earlier jobs.
         """
         numbers = {job.number for job in jobs}
         manifest.write(self.folder, jobs, [job for job in known if job.number not in numbers])

@@ -24,11 +24,7 @@ class Search(Protocol):
     num_jobs: int
 
     def check(self, overrides: Sequence[Override]) -> None:
-        """Checks the overrides of the command and of `sweep.space`.
-
-        Raises:
-            ValueError: there is nothing to search, or this search can't handle it.
-        """
+        """Checks the overrides of the command and of `sweep.space`; raises ValueError if it can't search them."""
 
     def begin(self, plan: SweepPlan, num_at_once: int) -> dict[int, JobResult]:
         """Starts or resumes the sweep; returns the results of jobs that have ended before, by number."""
@@ -40,7 +36,7 @@ class Search(Protocol):
         """Reports the result of a job; returns it as shown to the user."""
 
     def current_result(self, job: Job) -> JobResult | None:
-        """Returns the result of a job that this process was stopped at, or that another one runs."""
+        """Returns the result of a job at which this process was stopped, or that another one runs."""
 
     def varied(self, job: Job) -> list[str]:
         """Returns a job's overrides that differ between jobs."""
@@ -50,11 +46,7 @@ class Search(Protocol):
 
 
 def optuna_search(**settings: Any) -> Search:
-    """Returns a search by Optuna, with the arguments of `OptunaSettings`.
-
-    Raises:
-        ValueError: Optuna isn't installed.
-    """
+    """Returns a search by Optuna, with the arguments of `OptunaSettings`; raises ValueError if it isn't installed."""
     if find_spec("optuna") is None:
         raise ConfigError("sweep=optuna", "Optuna isn't installed", fix="Fix: pip install 'regraft[optuna]'.")
     from regraft.sweeps.optuna_search import OptunaSearch

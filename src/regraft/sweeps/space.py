@@ -13,7 +13,6 @@ from hydra.core.override_parser.types import FloatRange, IntervalSweep, Override
 from regraft.config.quoting import _ALLOWED, listed_values
 from regraft.core.errors import ConfigError
 
-_PLAIN = (str, int, float)
 _SHOWN_DIGITS = 4
 """Digits of a drawn number; more of them wouldn't make a difference."""
 
@@ -30,8 +29,6 @@ class Numbers:
     """An axis of numbers, both ends included.
 
     Attributes:
-        low: the lower end.
-        high: the upper end.
         step: the distance of neighbours; None for all real numbers.
         is_log: whether draws are uniform in the logarithm.
         is_whole: whether only integers are drawn.
@@ -49,12 +46,7 @@ Axis = Choices | Numbers
 
 @dataclass(frozen=True)
 class Space:
-    """The overrides of a search's jobs.
-
-    Attributes:
-        fixed: those that all jobs have.
-        axes: by key.
-    """
+    """The overrides of a search's jobs: those that all have, and the axes by key."""
 
     fixed: tuple[str, ...]
     axes: dict[str, Axis]
@@ -88,10 +80,8 @@ def space_of(overrides: Sequence[Override]) -> Space:
 
 def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], parser: OverridesParser) -> list[Override]:
     """Returns the overrides with those of `sweep.space` before them."""
-    return [
-        *parser.parse_overrides(configured_lines(space, [override.key_or_group for override in overrides])),
-        *overrides,
-    ]
+    lines = configured_lines(space, [override.key_or_group for override in overrides])
+    return [*parser.parse_overrides(lines), *overrides]
 
 
 def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[str]:
@@ -153,8 +143,8 @@ def draw(axis: Axis, generator: random.Random) -> Any:
 def _axis(key: str, override: Override) -> Axis:
     sweep = override.value()
     if isinstance(sweep, IntervalSweep):
-        assert sweep.start is not None, "Hydra's grammar asks for both ends"
-        assert sweep.end is not None, "Hydra's grammar asks for both ends"
+        assert sweep.start is not None, "Hydra's grammar requires both ends"
+        assert sweep.end is not None, "Hydra's grammar requires both ends"
         is_whole = isinstance(sweep.start, int) and isinstance(sweep.end, int) and not isinstance(sweep.start, bool)
         axis = Numbers(sweep.start, sweep.end, 1 if is_whole else None, "log" in sweep.tags, is_whole)
         return _checked(key, axis)
@@ -187,7 +177,7 @@ def _flat(space: Mapping[str, Any], above: str = "") -> list[tuple[str, Any]]:
 def _spelt(key: str, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and value and all(each is None or isinstance(each, _PLAIN) for each in value):
+    if isinstance(value, list) and value and all(each is None or isinstance(each, str | int | float) for each in value):
         spelt = ",".join(each if isinstance(each, str) else json.dumps(each) for each in value)
         return spelt if len(value) > 1 else f"choice({spelt})"
     raise ConfigError(f"sweep.space.{key}", got=value, allowed=f"{_ALLOWED}, or a list")

@@ -25,7 +25,6 @@ class SurvivingSweeper(Sweeper):
     """Runs the jobs of a search; one that fails doesn't stop the others.
 
     Args:
-        search: decides the jobs.
         n_jobs: how many jobs the launcher gets at once; None for all, or with Optuna for as many as run at once.
     """
 

@@ -20,8 +20,8 @@ class TrialFile:
 
     Attributes:
         storage: where the study is stored, a URL or a path.
-        study: the study's name.
-        number: the trial's number.
+        study: its name.
+        number: the trial's.
         metric: reported after each epoch.
         pruner: its short name.
         pruner_options: arguments of the pruner's class.
@@ -80,7 +80,7 @@ class TrialFile:
 
 
 def read(folder: Path) -> TrialFile | None:
-    """Returns the trial of a job; None if it isn't one, or its study isn't in its place any more.
+    """Returns the trial of a job; None if the job has none, or its study has been moved.
 
     Raises:
         ValueError: the file is damaged.
@@ -91,8 +91,8 @@ def read(folder: Path) -> TrialFile | None:
     try:
         found = TrialFile(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged; remove it to train on as a run of no search.") from error
+        raise ValueError(f"{path} is damaged; remove it to continue the run outside of the search.") from error
     if "://" not in found.storage and not Path(found.storage).is_file():
-        log.warning("%s: the study isn't in %s any more; nothing is reported to it.", path, found.storage)
+        log.warning("%s: the study isn't at %s any more; nothing is reported to it.", path, found.storage)
         return None
     return found

@@ -195,7 +195,7 @@ def test_heic_without_its_plugin_names_the_extra(tmp_path, monkeypatch):
     heic(tmp_path / "photo.jpg")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    with pytest.raises(ValueError, match=r"photo\.jpg: it is a HEIC picture.*Fix: pip install 'regraft\[heic\]'"):
+    with pytest.raises(ValueError, match=r"photo\.jpg: it is a HEIC image.*Fix: pip install 'regraft\[heic\]'"):
         decode_image(tmp_path / "photo.jpg", 3)
 
 

@@ -38,8 +38,8 @@ class BatchDataset(Dataset[RawBatch]):
 
     Args:
         samples: `ArrayImages` or `FileImages`; keys have indices into them.
-        augment: of training batches; None for evaluation.
-        seed: of the augmentation, together with the epoch and the draw numbers of a key.
+        augment: for training batches; None for evaluation.
+        seed: for the augmentation, together with the epoch and the draw numbers of a key.
         decoded: source of decoded files; None to decode them. Unused for images in memory.
 
     Raises:
@@ -47,12 +47,7 @@ class BatchDataset(Dataset[RawBatch]):
     """
 
     def __init__(
-        self,
-        samples: Samples,
-        spec: InputSpec,
-        augment: Augment | None,
-        seed: int,
-        decoded: Decoded | None = None,
+        self, samples: Samples, spec: InputSpec, augment: Augment | None, seed: int, decoded: Decoded | None = None
     ) -> None:
         assert isinstance(samples, ArrayImages | FileImages)
         self._images = samples

@@ -42,9 +42,8 @@ class DecodedFiles:
     """Decodes files each time.
 
     Args:
-        augment: of training batches; None for evaluation.
-        content_hashes: of all files, (num_images, HASH_BYTES), uint8, which the decoded files must have; None to skip
-            the check.
+        augment: for training batches; None for evaluation.
+        content_hashes: (num_images, HASH_BYTES), uint8, which the decoded files must have; None to skip the check.
     """
 
     is_stored = False
@@ -59,11 +58,7 @@ class DecodedFiles:
         self._hashes = content_hashes
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
-        """Returns decoded images, see `Decoded.read`.
-
-        Raises:
-            ValueError: a file can't be decoded, or has changed.
-        """
+        """Returns decoded images; raises ValueError if a file can't be decoded, or has changed."""
         from regraft.data.images.transforms.image import eval_view_of_file
 
         decoded = map(self._decode, indices.tolist())
@@ -77,7 +72,7 @@ class DecodedFiles:
 
 
 def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:
-    """Returns a split's hashes by index in the source, to check that the decoded files are those that were hashed."""
+    """Returns a split's hashes by index in the source, to check that the files decoded are those that were hashed."""
     found = np.zeros((len(part.samples), content_hashes.shape[1]), np.uint8)
     found[part.indices.numpy()] = content_hashes
     return found

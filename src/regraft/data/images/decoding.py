@@ -16,7 +16,14 @@ from torch import Tensor
 
 from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError
-from regraft.data.images.file_reading.problems import ProgramError, UnknownRangeError, refuse_program
+from regraft.data.images.file_reading.problems import (
+    NUM_BYTES,
+    ProgramError,
+    UnknownRangeError,
+    can_read_heic,
+    is_heic,
+    refuse_program,
+)
 
 _MIN_PIXELS_TO_SHRINK = 2_000 * 1_500
 """Smaller photos are decoded at full size; shrinking them would save little."""
@@ -28,15 +35,13 @@ _MARGIN = 2
 """Least ratio of the shrunk photo's shorter side to `least_side`. At 2 the resized result of photos differs from that
 of the full-size photo by 0.1 to 0.4 gray levels on average and by 5 at most; at 1 by up to 65."""
 
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_NUM_START_BYTES = 64
 _BITS_PER_SAMPLE = 258  # TIFF's tag
 
 
 def decode_image(
     path: str | Path, num_channels: int, expected_hash: bytes | None = None, least_side: int | None = None
 ) -> Tensor:
-    """Returns the image in a file, upright; of an animation, the first frame.
+    """Returns the image in a file, upright, (num_channels, height, width), uint8; of an animation, the first frame.
 
     Args:
         path: a file in any format that Pillow can decode, whatever its extension; HEIC needs pillow-heif.
@@ -45,9 +50,6 @@ def decode_image(
         least_side: pixels that the shorter side needs; a JPEG of 3 megapixels or more is decoded at a half, a quarter
             or an eighth of its size if that leaves at least twice as many. None for full size.
 
-    Returns:
-        (num_channels, height, width), uint8.
-
     Raises:
         ValueError: the file can't be read or decoded, has more pixels than Pillow considers safe, or another hash.
     """
@@ -55,18 +57,18 @@ def decode_image(
         content = Path(path).read_bytes()
     if expected_hash is not None and content_hash(content) != expected_hash:
         raise ConfigError("data.root", f"{path} has changed since this run began. Fix: start again.")
-    with _opened(path, io.BytesIO(content), least_side) as picture:
-        return pixels_of(picture, num_channels)
+    with _opened(path, io.BytesIO(content), least_side) as image:
+        return pixels_of(image, num_channels)
 
 
-def pixels_of(picture: Image.Image, num_channels: int) -> Tensor:
-    """Returns the pixels of an image, (num_channels, height, width), uint8; turns it upright in place by its EXIF.
+def pixels_of(image: Image.Image, num_channels: int) -> Tensor:
+    """Returns an image's pixels, (num_channels, height, width), uint8; turns it upright in place by its EXIF.
 
     Raises:
         ValueError: the channels have more than 16 bits.
     """
-    ImageOps.exif_transpose(picture, in_place=True)
-    pixels = torch.from_numpy(np.array(_convert(picture, "RGB" if num_channels == 3 else "L")))
+    ImageOps.exif_transpose(image, in_place=True)
+    pixels = torch.from_numpy(np.array(_convert(image, "RGB" if num_channels == 3 else "L")))
     return pixels.permute(2, 0, 1) if num_channels == 3 else pixels[None]
 
 
@@ -76,8 +78,8 @@ def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, 
     Raises:
         ValueError: the header can't be read.
     """
-    with _reading(path), Path(path).open("rb") as file, _opened(path, file, least_side) as picture:
-        return picture.size
+    with _reading(path), Path(path).open("rb") as file, _opened(path, file, least_side) as image:
+        return image.size
 
 
 def shrink_of(size: tuple[int, int], least_side: int | None) -> int:
@@ -92,7 +94,7 @@ class TooManyPixelsError(ValueError):
 
 
 def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, max_pixels: int) -> Tensor:
-    """Returns the image in an untrusted, seekable stream; see `decode_image`.
+    """Returns the image in an untrusted, seekable stream, as `decode_image` does.
 
     Args:
         max_pixels: limit of the full size, checked before anything is decoded.
@@ -104,20 +106,20 @@ def decode_stream(file: IO[bytes], num_channels: int, least_side: int | None, ma
     """
     allowed = f"{round(max_pixels / 1e6, 2):g}"
     try:
-        with _opened("", file, None) as picture:
-            num_pixels = picture.width * picture.height
+        with _opened("", file, None) as image:
+            num_pixels = image.width * image.height
         if num_pixels <= max_pixels:
             file.seek(0)
-            with _opened("", file, least_side) as picture:
-                return pixels_of(picture, num_channels)
+            with _opened("", file, least_side) as image:
+                return pixels_of(image, num_channels)
     except ValueError as error:
         cause = error.__cause__
-        if isinstance(cause, MemoryError):  # not a fault of the image
+        if isinstance(cause, MemoryError):  # it isn't the image's fault
             raise cause from error
         if isinstance(cause, Image.DecompressionBombError):
             raise TooManyPixelsError(f"it has more than {allowed} megapixels") from error
         if isinstance(cause, ImportError):
-            raise ValueError("it is a HEIC picture, which needs pillow-heif here") from error
+            raise ValueError("it is a HEIC image, which needs pillow-heif here") from error
         raise ValueError(_reason(cause) if isinstance(cause, Exception) else str(error)) from error
     raise TooManyPixelsError(f"it has {round(num_pixels / 1e6, 2):g} megapixels; allowed: {allowed}")
 
@@ -144,20 +146,24 @@ def _reading(path: str | Path) -> Iterator[None]:
 @contextmanager
 def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterator[Image.Image]:
     """Opens an image without decoding it; turns any error into a ValueError that names the file."""
-    start = file.read(_NUM_START_BYTES)
-    if _is_heif(start):
-        _register_heif(path)
+    start = file.read(NUM_BYTES)
+    if is_heic(start) and not can_read_heic():
+        raise ConfigError(
+            "data.root",
+            f"can't decode {path}: it is a HEIC image, which needs pillow-heif. Fix: pip install "
+            "'regraft[heic]', or convert it to JPEG.",
+        ) from ModuleNotFoundError("pillow_heif")
     try:
         with warnings.catch_warnings():
             # Pillow's warnings don't name the file: about 100 megapixels, which are fine, or unreadable metadata,
             # which doesn't change a pixel. Whatever does change pixels raises an error.
             warnings.filterwarnings("ignore", module=r"PIL\.")
-            with Image.open(file) as picture:
-                refuse_program(picture.format)
-                shrink = shrink_of(picture.size, least_side)
+            with Image.open(file) as image:
+                refuse_program(image.format)
+                shrink = shrink_of(image.size, least_side)
                 if shrink > 1:  # without effect on formats other than JPEG
-                    picture.draft(None, (picture.width // shrink, picture.height // shrink))
-                yield picture
+                    image.draft(None, (image.width // shrink, image.height // shrink))
+                yield image
     # On broken bytes Pillow's plugins raise nearly anything: OSError, SyntaxError, struct.error, IndexError.
     except Exception as error:
         reason = "it is empty" if not start else _reason(error)
@@ -165,7 +171,6 @@ def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterat
 
 
 def _reason(error: Exception) -> str:
-    """Returns why an image can't be decoded, for people."""
     if isinstance(error, ProgramError):
         return str(error)
     if isinstance(error, UnidentifiedImageError):
@@ -175,32 +180,12 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _is_heif(start: bytes) -> bool:
-    """Whether a file is a HEIC image by its first bytes, whatever its extension."""
-    is_avif = b"avif" in start[8:]  # among the compatible brands; Pillow itself decodes AVIF
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and not is_avif
-
-
-def _register_heif(path: str | Path) -> None:
-    """Registers pillow-heif with Pillow; ValueError if it isn't installed."""
-    if "HEIF" in Image.OPEN:
-        return
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError as error:
-        raise ConfigError(
-            "data.root",
-            f"can't decode {path}: it is a HEIC picture, which needs pillow-heif. Fix: pip install "
-            "'regraft[heic]', or convert it to JPEG.",
-        ) from error
-    register_heif_opener()
-
-
 def _convert(image: Image.Image, mode: str) -> Image.Image:
     """Returns the image in `mode`, RGB or L, with 8 bits per channel."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
-        # Pillow clips 16-bit gray at 255 instead of scaling it.
-        image = Image.fromarray((np.asarray(image) >> (_depth(image) - 8)).astype(np.uint8))
+        # Pillow clips 16-bit gray at 255 instead of scaling it. Of the 16 bits a TIFF may use 12.
+        depth = int(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0])
+        image = Image.fromarray((np.asarray(image) >> (depth - 8)).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise UnknownRangeError(
             f"its pixels are of mode {image.mode}, whose range isn't known; allowed: 8 or 16 bits a channel"
@@ -209,8 +194,3 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
         # A palette with transparent entries is converted without a warning only by way of RGBA.
         image = image.convert("RGBA")
     return image if image.mode == mode else image.convert(mode)
-
-
-def _depth(image: Image.Image) -> int:
-    """Returns the bits per pixel of an image of 16-bit integers, of which a TIFF may use 12."""
-    return int(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0])

@@ -77,7 +77,8 @@ class ImageView:
         fields = {"kind": "array", "code": code_hash(*_CODE)} if is_array else file_transform()
         if self._augment is None:
             return fields
-        draws = {} if _is_always_flipped(self._augment) else {"view": self._view, "seed": self._seed}
+        is_flipped = is_flip_only(self._augment) and self._augment.flip_probability == 1.0
+        draws = {} if is_flipped else {"view": self._view, "seed": self._seed}
         return fields | {"augment": asdict(self._augment)} | draws
 
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
@@ -102,7 +103,7 @@ class ImageView:
 
 
 def file_transform() -> dict[str, Any]:
-    """Returns the transform of evaluation for files, see `ImageView.transform`."""
+    """Returns the transform of evaluation for files, as in `ImageView.transform`."""
     return {"kind": "file", "heif": heif_version(), "code": code_hash(*_CODE)}
 
 
@@ -139,7 +140,3 @@ def choose_views(augment: Augment, num_views: int, seed: int, epoch: int, draw_n
 def _is_plain(augment: Augment) -> bool:
     """Whether there is nothing but perhaps a flip."""
     return augment.crop is None and not augment.is_mixing and not augment.has_per_sample_steps
-
-
-def _is_always_flipped(augment: Augment) -> bool:
-    return is_flip_only(augment) and augment.flip_probability == 1.0

@@ -18,14 +18,7 @@ from regraft.data.prepared import PreparedData
 
 
 class ImageInputs:
-    """Images of a prepared data set as inputs of a model.
-
-    Args:
-        input_spec: of the backbone; mean and std may be missing.
-        augment: of training batches.
-        num_workers: loader processes.
-        seed: of order and augmentation.
-    """
+    """Images of a prepared data set as inputs of a model; the other arguments are those of `DataModule`."""
 
     def __init__(
         self, prepared: PreparedData, input_spec: InputSpec, augment: Augment, num_workers: int, seed: int
@@ -69,8 +62,8 @@ class ImageInputs:
         """Returns the deterministic views of a split's images: augmented ones of `train`, else that of evaluation.
 
         Args:
-            num_views: views per training image, if the augmentation is random.
-            views_seed: of the augmentation.
+            num_views: number of views of a training image, if the augmentation is random.
+            views_seed: seed of the augmentation.
         """
         part = self._prepared.parts[split]
         hashes, spec = self._prepared.content_hashes(part), self.input_spec
@@ -92,5 +85,5 @@ class ImageInputs:
         return DecodedView(part, hashes, self.input_spec, augment, num_workers=self._num_workers)
 
     def use_stored(self, split: str, stored: Decoded) -> None:
-        """Reads a split's decoded images from a store from now on, instead of decoding them each time."""
+        """Makes a split's decoded images be read from a store from now on."""
         self._stored[split] = stored

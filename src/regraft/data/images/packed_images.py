@@ -43,7 +43,7 @@ class StoredFiles:
     """Reads decoded images from a store.
 
     Args:
-        pixels: of a split, packed by its `DecodedView`.
+        pixels: a split's, packed by its `DecodedView`.
         indices: (num_images,), int64, of the split's images in the source.
         is_whole: whether they are whole images of any size.
     """
@@ -57,7 +57,7 @@ class StoredFiles:
         self._is_whole = is_whole
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
-        """Returns stored images, see `Decoded.read`."""
+        """Returns stored images, as `Decoded.read`."""
         positions = self._position_of[torch.from_numpy(indices)]
         return map(unpack, self._pixels.each(positions)) if self._is_whole else self._pixels.read(positions)
 
@@ -68,7 +68,7 @@ class DecodedView:
     Args:
         part: a split of `FileImages`.
         content_hashes: (num_images, HASH_BYTES), uint8.
-        augment: of training batches; None for evaluation.
+        augment: for training batches; None for evaluation.
         num_workers: loader processes.
     """
 
@@ -156,11 +156,7 @@ class _PackedBatches(Dataset[list[tuple[np.ndarray, Tensor]]]):
 
 
 def pack(image: Tensor) -> Tensor:
-    """Returns an image as a vector: its shape, its pixels, and zeros up to one of the lengths.
-
-    Args:
-        image: (channels, height, width), uint8.
-    """
+    """Returns an image (channels, height, width) as a vector of uint8: its shape, its pixels, and trailing zeros."""
     packed = torch.zeros(_packed_length(image.numel()), dtype=torch.uint8)
     packed[:_HEADER_BYTES] = torch.tensor(image.shape, dtype=torch.int32).view(torch.uint8)
     packed[_HEADER_BYTES : _HEADER_BYTES + image.numel()] = image.reshape(-1)
@@ -174,7 +170,7 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def _packed_length(num_bytes: int) -> int:
-    """Returns the least length that holds so many bytes of pixels."""
+    """Returns the least length that holds `num_bytes` of pixels."""
     return next(length for length in _LENGTHS if length >= num_bytes + _HEADER_BYTES)
 
 

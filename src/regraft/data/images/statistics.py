@@ -30,7 +30,9 @@ def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
     else:
         assert isinstance(train.samples, FileImages)
         files = DecodedFiles(train.samples, spec, augment=None)
-        for indices in _sample(train.indices, seed).split(_FILES_AT_ONCE):
+        generator = torch.Generator().manual_seed(derive_seed(seed, "statistics"))
+        sample = train.indices[torch.randperm(len(train), generator=generator)[:MAX_FILES]]
+        for indices in sample.split(_FILES_AT_ONCE):
             views = files.read(indices.numpy())
             assert isinstance(views, Tensor)
             counts += _histograms(views)
@@ -40,11 +42,6 @@ def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
     # A channel without contrast would be divided by zero; one gray level is the least possible difference.
     std = (shares @ levels.square() - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
     return spec.with_statistics(tuple(mean.tolist()), tuple(std.tolist()))
-
-
-def _sample(indices: Tensor, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(derive_seed(seed, "statistics"))
-    return indices[torch.randperm(len(indices), generator=generator)[:MAX_FILES]]
 
 
 def _histograms(images: Tensor) -> Tensor:

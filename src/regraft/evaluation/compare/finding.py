@@ -55,5 +55,5 @@ def _named(reference: str, output_dir: Path) -> list[Run]:
 
 def _jobs(sweep: Path) -> list[Run]:
     """Returns a sweep's jobs: the current ones, and all that have a folder."""
-    planned = [Run(sweep / str(job.number)) for job in manifest.wanted(sweep)]
+    planned = [job.run(sweep) for job in manifest.wanted(sweep)]
     return list(dict.fromkeys([*planned, *all_runs(sweep)]))

@@ -24,7 +24,7 @@ from regraft.features.store.files import META, remove_content, segments, try_loc
 log = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the files, and part of all keys: no version reads the files of another."""
+"""Version of the files, and part of all keys: no version reads the files of another."""
 
 _KEY = re.compile(r"[0-9a-f]{32}")
 _MAX_RESERVE_BYTES = 2**30
@@ -42,8 +42,8 @@ class EntryInfo:
     Attributes:
         key: 32 hex digits.
         label: description of its features, for people; empty if it can't be read.
-        num_bytes: of all its files.
-        num_images: whose features it holds.
+        num_bytes: size of all its files.
+        num_images: number of images whose features it holds.
         last_used: seconds since the epoch.
         problem: why it can't be read, empty if it can.
     """
@@ -120,13 +120,9 @@ def entries(folder: Path) -> list[EntryInfo]:
 
 
 def clear(folder: Path, key_prefix: str | None) -> tuple[int, int]:
-    """Removes entries and returns their number and bytes; warns of entries that are being written, which stay.
+    """Removes the entries whose key has a prefix (None: all), and returns their number and bytes.
 
-    Args:
-        key_prefix: of the entries to remove; None for all.
-
-    Raises:
-        OSError: a file can't be removed.
+    Warns of entries that are being written, which stay. Raises OSError if a file can't be removed.
     """
     removed = []
     for entry in entries(folder):
@@ -154,7 +150,7 @@ def make_room(
     features stay readable.
 
     Args:
-        folder: of the store; may not exist yet.
+        folder: the store's; may not exist yet.
         max_bytes: size limit of the store.
         keep: keys of entries that stay.
         what: description of the bytes, for people.

@@ -32,8 +32,7 @@ class StoreEntry(FeatureEntry):
         store: folder of the store.
         fields: everything that features depend on except for the content of their inputs; plain types.
         label: description for people.
-        feature_shape: of one input.
-        dtype: of what is kept.
+        feature_shape: shape for one input.
 
     Raises:
         OSError: the folder can't be made or written. An existing entry can be read from a read-only store.
@@ -98,7 +97,7 @@ class StoreEntry(FeatureEntry):
             yield
 
     def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
-        """Adds the features of inputs that aren't there yet as one file, see `FeatureEntry.append`."""
+        """Adds the features of inputs that aren't there yet as one file."""
         segment = self._new_segment(content_hashes, features, seconds)
         if segment is None:
             return

@@ -18,9 +18,7 @@ from regraft.features.store.segments import Segment
 class FeatureEntry(ABC):
     """Features of one shape, computed by the same stages, transform and precision, for any number of inputs.
 
-    Args:
-        feature_shape: of one input.
-        dtype: of what is kept.
+    `feature_shape` is that of one input, `dtype` that of what is kept.
     """
 
     key: str
@@ -58,7 +56,7 @@ class FeatureEntry(ABC):
         Args:
             content_hashes: (num_inputs, HASH_BYTES), uint8; may have duplicates.
             features: (num_inputs, *feature_shape), float, on any device.
-            seconds: that computing them took.
+            seconds: time that computing them took.
 
         Raises:
             ValueError: a value doesn't fit the dtype.
@@ -83,11 +81,7 @@ class FeatureEntry(ABC):
         return torch.from_numpy(np.where(keys[nearest] == wanted, order[nearest], -1))
 
     def gather(self, slots: Tensor) -> Tensor:
-        """Returns a copy of the features at slots given by `find`, (num_slots, *feature_shape).
-
-        Args:
-            slots: (num_slots,), int64, none of them -1.
-        """
+        """Returns a copy of the features at slots given by `find`, none of them -1: (num_slots, *feature_shape)."""
         if len(self._segments) == 1:
             return self._segments[0].features.index_select(0, slots)
         gathered = torch.empty((len(slots), *self.feature_shape), dtype=self.dtype)
@@ -128,7 +122,7 @@ class InMemoryEntry(FeatureEntry):
         return nullcontext()
 
     def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
-        """Adds the features of inputs that aren't there yet, see `FeatureEntry.append`."""
+        """Adds the features of inputs that aren't there yet."""
         segment = self._new_segment(content_hashes, features, seconds)
         if segment is not None:
             self._add(segment)
@@ -141,11 +135,7 @@ def _comparable(content_hashes: np.ndarray) -> np.ndarray:
 
 
 def _cast(features: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns features in a dtype.
-
-    Raises:
-        ValueError: a finite value is out of its range.
-    """
+    """Returns features in a dtype; raises ValueError if a finite value is out of its range."""
     cast = features.to(dtype)
     # Values that weren't finite before are kept, as in a run without a store.
     is_beyond = ~cast.isfinite() & features.isfinite()

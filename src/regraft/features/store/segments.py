@@ -27,7 +27,7 @@ class Segment:
     Attributes:
         content_hashes: (num_inputs, HASH_BYTES), uint8, all different.
         features: (num_inputs, *feature_shape).
-        seconds: that computing them took.
+        seconds: time that computing them took.
     """
 
     content_hashes: np.ndarray
@@ -39,8 +39,8 @@ def write(folder: Path, key: str, segment: Segment) -> Path:
     """Writes a segment atomically and returns its file, whose name includes the number of inputs.
 
     Args:
-        folder: of the entry.
-        key: of the entry; a file that is moved to another entry isn't trusted there.
+        folder: the entry's.
+        key: the entry's; a file that is moved to another entry isn't trusted there.
         segment: contiguous, on the CPU.
 
     Raises:
@@ -58,11 +58,8 @@ def write(folder: Path, key: str, segment: Segment) -> Path:
 def read(path: Path, key: str, feature_shape: tuple[int, ...], dtype: torch.dtype) -> Segment:
     """Returns a segment whose features are memory-mapped; every byte is checked once.
 
-    Args:
-        key: of the entry that it must belong to.
-
     Raises:
-        DamagedError: it is damaged, or of another entry, shape or dtype.
+        DamagedError: it is damaged, or belongs to an entry of another key, shape or dtype.
         OSError: it can't be opened.
     """
     try:

@@ -35,9 +35,6 @@ def memory_limit() -> float:
 class FeatureStore:
     """The entries that a run has opened.
 
-    Attributes:
-        folder: of the store.
-
     Raises:
         NoFolderError: the folder of the store can't be determined.
     """
@@ -65,10 +62,7 @@ class FeatureStore:
     def entry(self, view: Any, fields: Mapping[str, Any], label: str, feature_shape: tuple[int, ...]) -> FeatureEntry:
         """Returns the entry of a view, opened once; it is in memory if the store can't be used.
 
-        Args:
-            fields: everything that features depend on except for the content of their inputs; plain types.
-            label: description for people.
-            feature_shape: of one input.
+        The other arguments are those of `StoreEntry`.
         """
         key = key_of(fields)
         if (view, key) in self._in_memory:
@@ -96,7 +90,7 @@ class FeatureStore:
             make_room(self.folder, num_bytes, self._max_bytes, [entry.key for entry in self._entries.values()])
 
     def move_to_memory(self, view: InputView, entries: Iterable[FeatureEntry]) -> None:
-        """Moves a partially stored view into memory, copying the features that are on disk.
+        """Moves a partially stored view into memory, copying features that are on disk.
 
         Raises:
             NoRoomError: they don't fit.
@@ -129,11 +123,7 @@ class FeatureStore:
 
 
 def folder_of(settings: FeatureSettings) -> Path:
-    """Returns the folder of the store, which may not exist yet.
-
-    Raises:
-        NoFolderError: it is in a home folder that can't be found.
-    """
+    """Returns the folder of the store, which may not exist yet; NoFolderError if its home folder can't be found."""
     try:
         return default_dir() if settings.dir is None else Path(settings.dir).expanduser()
     except RuntimeError as error:  # from pathlib, for a user unknown to the machine

@@ -13,13 +13,20 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from regraft.core.content_hash import HASH_BYTES, content_hash
-from regraft.data.images.file_reading.problems import UnknownRangeError, is_cut, is_heic, kind_of, refuse_program
+from regraft.data.images.file_reading.problems import (
+    UnknownRangeError,
+    can_read_heic,
+    is_cut,
+    is_heic,
+    kind_of,
+    refuse_program,
+)
 
 THUMB = 16
 
 FACTS = np.dtype(
     [
-        # Whether the file has changed since.
+        # These four tell whether the file has changed since.
         ("size", "i8"),
         ("mtime_ns", "i8"),
         ("ctime_ns", "u8"),
@@ -68,8 +75,7 @@ _one_rare = threading.Lock()
 def read_facts(path: str) -> tuple[np.ndarray, str]:
     """Returns the record of FACTS of a file, and the detail of its problem.
 
-    Args:
-        path: a regular file, or a link to one; reading anything else might never end.
+    The path must be that of a regular file, or a link to one; reading anything else might never end.
     """
     row = np.zeros((), FACTS)
     try:
@@ -172,17 +178,6 @@ def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, flo
     if image.mode in ("1", "RGBA", "CMYK", "LA"):
         image = image.convert("L")
     return image.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=3).convert("L")
-
-
-def can_read_heic() -> bool:
-    """Registers pillow-heif with Pillow if it is installed, and returns whether it is."""
-    if "HEIF" not in Image.OPEN:
-        try:
-            from pillow_heif import register_heif_opener
-        except ImportError:
-            return False
-        register_heif_opener()
-    return True
 
 
 def _bits(image: Image.Image, content: bytes) -> int:

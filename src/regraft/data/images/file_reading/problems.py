@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from PIL import Image
+
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -68,13 +70,24 @@ def _end_of_boxes(content: bytes) -> int:
 
 
 def is_image(content: bytes) -> bool:
-    """Whether a file's first bytes are those of an image."""
+    """Whether a file is an image by its first bytes."""
     return kind_of(content) in _IMAGES
 
 
 def is_heic(content: bytes) -> bool:
-    """Whether a file's first bytes are those of HEIC, which Pillow reads only with the plugin pillow-heif."""
+    """Whether a file is a HEIC image by its first bytes; Pillow reads them only with the plugin pillow-heif."""
     return kind_of(content) == "HEIC"
+
+
+def can_read_heic() -> bool:
+    """Registers pillow-heif with Pillow if it is installed, and returns whether it is."""
+    if "HEIF" not in Image.OPEN:
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError:
+            return False
+        register_heif_opener()
+    return True
 
 
 @dataclass(frozen=True)

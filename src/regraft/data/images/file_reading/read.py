@@ -45,12 +45,8 @@ class Index:
 
 _NUM_THREADS = 8
 _CHUNK = 64
-
-
 # Below, passing on the interpreter lock costs more than decoding in parallel saves.
 _MIN_FILE_BYTES_FOR_THREADS = 8_192
-
-
 # A file changed within a clock's tick after it was read would look unchanged.
 _TICK_NS = 100_000_000
 _LOG_SECONDS = 10.0
@@ -141,19 +137,13 @@ def _key_of(root: Path, path: str) -> tuple[int, ...]:
 
 
 def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: Read, progress: ProgressBar) -> None:
-    """Reads files and adds their facts."""
     chunks = np.array_split(missing, range(_CHUNK, len(missing), _CHUNK))
     sizes = [_key_of(root, paths[number])[0] for number in chunks[0].tolist()]
     num_threads = _NUM_THREADS if np.mean(sizes) > _MIN_FILE_BYTES_FOR_THREADS else 1
-    with (
-        warnings.catch_warnings(),
-        progress(len(missing)) as count,
-        ThreadPoolExecutor(num_threads) as pool,
-    ):
+    with warnings.catch_warnings(), progress(len(missing)) as count, ThreadPoolExecutor(num_threads) as pool:
         # Pillow warns of large images or odd EXIF, which is either reported or harmless.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        found = pool.map(partial(_read_chunk, root, paths), chunks)
-        for chunk, rows in zip(chunks, found, strict=True):
+        for chunk, rows in zip(chunks, pool.map(partial(_read_chunk, root, paths), chunks), strict=True):
             for number, (facts, detail) in zip(chunk.tolist(), rows, strict=True):
                 read.facts[number] = facts
                 read.is_fresh[number] = True
@@ -177,7 +167,7 @@ def _keep(index_path: Path, names: Sequence[bytes], read: Read, is_known: np.nda
 
 
 MAX_BYTES = 2 * 10**9
-"""Of all indexes together; the least recently used are removed first."""
+"""Limit of all indexes together; the least recently used are removed first."""
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
@@ -216,9 +206,8 @@ def load(path: Path) -> Index:
         return Index()
     if facts.dtype != FACTS or facts.shape != (len(names),):
         return Index()
-    return Index(
-        {name: row for row, name in enumerate(names)}, facts, {int(row): text for row, text in details.items()}
-    )
+    rows = {name: row for row, name in enumerate(names)}
+    return Index(rows, facts, {int(row): text for row, text in details.items()})
 
 
 def save(path: Path, names: Sequence[bytes], facts: np.ndarray, details: Mapping[int, str]) -> None:
@@ -263,9 +252,7 @@ def _version() -> bytes:
 
 
 def _make_room(kept: Path) -> None:
-    indexes = sorted(
-        (path for path in kept.parent.glob("*.npz") if path != kept), key=lambda path: path.stat().st_mtime
-    )
+    indexes = sorted(set(kept.parent.glob("*.npz")) - {kept}, key=lambda path: path.stat().st_mtime)
     excess = sum(path.stat().st_size for path in (kept, *indexes)) - MAX_BYTES
     for path in indexes:
         if excess <= 0:

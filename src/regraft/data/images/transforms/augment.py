@@ -1,5 +1,6 @@
 """The options of training augmentation, checked; the transforms are in the files beside this one."""
 
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,7 +24,7 @@ class Augment:
         policy: `trivialaugment` (Müller and Hutter, 2021), `randaugment` (Cubuk et al., 2020) or None.
         mixup_alpha: Beta parameter of mixup (Zhang et al., 2018); 0 is off.
         cutmix_alpha: Beta parameter of CutMix (Yun et al., 2019); 0 is off. With both on, each batch uses one of them.
-        erasing_probability: of random erasing (Zhong et al., 2020), which fills with the mean colour.
+        erasing_probability: share of images with random erasing (Zhong et al., 2020), which fills with the mean colour.
 
     Raises:
         ValueError: a value is out of range.
@@ -45,15 +46,10 @@ class Augment:
         object.__setattr__(self, "ratio", tuple(self.ratio))
         _check_choice("crop", self.crop, CROPS)
         _check_choice("policy", self.policy, POLICIES)
-        _check(
-            len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1] <= 1,
-            "scale",
-            self.scale,
-            "0 < least <= greatest <= 1",
-        )
-        _check(
-            len(self.ratio) == 2 and 0 < self.ratio[0] <= self.ratio[1], "ratio", self.ratio, "0 < least <= greatest"
-        )
+        for key, greatest in (("scale", 1.0), ("ratio", math.inf)):
+            value = getattr(self, key)
+            is_right = len(value) == 2 and 0 < value[0] <= value[1] <= greatest
+            _check(is_right, key, value, "0 < least <= greatest" + (" <= 1" if greatest == 1 else ""))
         _check(self.padding >= 0, "padding", self.padding, "0 or more pixels")
         for key in ("flip_probability", "erasing_probability"):
             value = getattr(self, key)
@@ -64,7 +60,7 @@ class Augment:
 
     @classmethod
     def none(cls) -> Self:
-        """Returns the choice to show images as evaluation sees them."""
+        """Returns the options that show images as evaluation sees them."""
         return cls(
             crop=None,
             scale=(1.0, 1.0),
@@ -94,4 +90,4 @@ def _check_choice(key: str, value: str | None, choices: tuple[str, ...]) -> None
 
 def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
     if not is_right:
-        raise ConfigError(f"augment.{key}", got=value, allowed=f"{allowed}")
+        raise ConfigError(f"augment.{key}", got=value, allowed=allowed)

@@ -113,16 +113,11 @@ def _resampling_matrices(starts: Tensor, lengths: Tensor, num_pixels: int, size:
         return (source[:, :, None] == pixels).float()
     centers = starts[:, None] + (outputs + 0.5) * step
     distances = (pixels + 0.5 - centers[:, :, None]) / step.clamp(min=1)[:, :, None]
-    weights = _triangle(distances) if interpolation == "bilinear" else _cubic(distances)
+    weights = (1 - distances.abs()).clamp(min=0) if interpolation == "bilinear" else _cubic(distances)
     is_inside = (pixels >= starts[:, None]) & (pixels < (starts + lengths)[:, None])
     weights = weights * is_inside[:, None]
     weights = weights / weights.sum(2, keepdim=True)
     return (weights * _FIXED_POINT).round_().float() / _FIXED_POINT
-
-
-def _triangle(distances: Tensor) -> Tensor:
-    """Returns the weight of the bilinear filter at a distance."""
-    return (1 - distances.abs()).clamp(min=0)
 
 
 def _cubic(distances: Tensor) -> Tensor:

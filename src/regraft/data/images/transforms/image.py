@@ -12,7 +12,7 @@ from regraft.core.types import InputSpec
 from regraft.data.images.transforms.augment import Augment
 
 _MAX_RATIO = 64
-"""Of an image's sides; the ends of longer images are cut off before resizing."""
+"""Greatest ratio of an image's sides; the ends of longer images are cut off before resizing."""
 
 
 def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
@@ -30,7 +30,7 @@ def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
 def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
     """Returns the resized image of which `eval_view_of_file` is the central square.
 
-    Of an image longer and thinner than any photo, only the middle is used: the whole strip would fill memory.
+    Of an image longer and thinner than any photo only the middle is used: the whole strip would fill memory.
     """
     longest = _MAX_RATIO * min(image.shape[-2:])
     if max(image.shape[-2:]) > longest:

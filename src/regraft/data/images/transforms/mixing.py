@@ -11,15 +11,7 @@ from regraft.data.images.transforms.augment import Augment
 
 
 def normalise(images: Tensor, spec: InputSpec) -> Tensor:
-    """Returns (images / 255 - mean) / std.
-
-    Args:
-        images: (batch, channels, height, width), uint8.
-        spec: with mean and std of `channels` values.
-
-    Returns:
-        Of the same shape, float32, on the same device.
-    """
+    """Returns (images / 255 - mean) / std, float32, of uint8 images (batch, channels, height, width)."""
     assert spec.mean is not None, "setup() completes the input spec"
     assert spec.std is not None
     mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (spec.mean, spec.std))

@@ -24,7 +24,6 @@ class Check:
         place: the folder, or the name of the data set.
         counts: decodable images by split and class.
         findings: the worst first.
-        num_images: number of images.
         num_read: number of images that weren't known from an earlier check.
     """
 
@@ -53,15 +52,21 @@ def check_tree(tree: Tree, progress: ProgressBar, started: float) -> Check:
         *likeness_findings(samples, partial(near_pairs_of, tree.root)),
     ]
     num_read = int(read.is_fresh.sum()) + len(tree.closed)
-    return Check(str(tree.root), counts, _worst_first(findings), len(paths), num_read, time.perf_counter() - started)
+    return _check(str(tree.root), counts, findings, len(paths), num_read, started)
 
 
 def check_samples(name: str, samples: CheckedImages, started: float) -> Check:
-    """Returns the check of images in memory; `started` is as in `check_tree`."""
-    counts = counts_of(samples)
+    """Returns the check of images in memory."""
+    counts, num_images = counts_of(samples), len(samples.names)
     findings = [*class_findings(counts), *likeness_findings(samples)]
-    num_images = len(samples.names)
-    return Check(name, counts, _worst_first(findings), num_images, num_images, time.perf_counter() - started)
+    return _check(name, counts, findings, num_images, num_images, started)
+
+
+def _check(
+    place: str, counts: Counts, findings: list[Finding], num_images: int, num_read: int, started: float
+) -> Check:
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Check(place, counts, findings, num_images, num_read, time.perf_counter() - started)
 
 
 def counts_of(samples: CheckedImages) -> dict[str, dict[str, int]]:
@@ -71,10 +76,6 @@ def counts_of(samples: CheckedImages) -> dict[str, dict[str, int]]:
         found = np.bincount(samples.labels[samples.splits == number], minlength=len(samples.class_names))
         counts[split] = dict(zip(samples.class_names, found.tolist(), strict=True))
     return counts
-
-
-def _worst_first(findings: Sequence[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def _samples(tree: Tree, paths: Sequence[str], read: Read) -> CheckedImages:

@@ -17,7 +17,7 @@ MAX_PATH = 259
 """Characters of a path that Windows accepts."""
 _MAX_SHOWN = 5
 _APART = {
-    "hidden": Wording("note", "Hidden, or some program's own, and so no class and no image"),
+    "hidden": Wording("note", "Hidden files and folders, or some program's own, which are ignored"),
     "stray": Wording(
         "warning", "Images outside of the class folders, which are ignored", "Fix: move them into a class."
     ),
@@ -32,14 +32,14 @@ _APART = {
     "beside": Wording(
         "warning", "Folders beside the splits, which are ignored", "Fix: move them into a split, or away."
     ),
-    "runs": Wording("note", "Folders of runs, which are no classes"),
+    "runs": Wording("note", "Folders of runs, which aren't classes"),
 }
 _UNLOOKED_AT = Wording(
     "warning",
-    "Images whose extension isn't looked at, which are ignored",
+    "Images without an image's extension, which are ignored",
     "Fix: rename them after what they are, such as .jpg or .png.",
 )
-_NO_IMAGES = Wording("note", "Files in class folders that are no images by extension or content, and ignored")
+_NO_IMAGES = Wording("note", "Files in class folders that aren't images by extension or content, and are ignored")
 _LEAVING = Wording(
     "warning",
     "Links that lead out of the folder, so that a copy of it is incomplete",
@@ -63,7 +63,7 @@ _NAMES = {
     ),
     "odd_name": Wording(
         "warning",
-        "Names with letters that can't be seen or typed, a blank at an end, or no UTF-8",
+        "Names with letters that can't be seen or typed, with a blank at an end, or not in UTF-8",
         "Fix: rename them.",
     ),
     "decomposed_name": Wording(
@@ -138,7 +138,7 @@ def _name_findings(tree: Tree) -> Iterator[Finding]:
     rules: dict[str, Callable[[str], bool]] = {
         "long_name": _is_long,
         "odd_name": _is_odd,
-        "decomposed_name": _is_decomposed,
+        "decomposed_name": lambda path: not path.isascii() and not unicodedata.is_normalized("NFC", path),
         "unicode_name": lambda path: not path.isascii(),
     }
     for code, holds in rules.items():
@@ -167,10 +167,6 @@ def _is_long(path: str) -> bool:
 def _is_odd(path: str) -> bool:
     path = f"{os.sep}{path}{os.sep}"
     return not path.replace(" ", "_").isprintable() or f"{os.sep} " in path or f" {os.sep}" in path
-
-
-def _is_decomposed(path: str) -> bool:
-    return not path.isascii() and not unicodedata.is_normalized("NFC", path)
 
 
 TINY = 10

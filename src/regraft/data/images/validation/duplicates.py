@@ -34,7 +34,7 @@ NearPairs = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 MAX_BITS = 10
 """Greatest number of bits in which two perceptual hashes of a pair differ."""
 MIN_CORRELATION = 0.98
-"""Of the thumbnails of a pair."""
+"""Least correlation of the thumbnails of a pair."""
 MIN_CONTRAST = 4.0
 """Least standard deviation of a thumbnail, in gray levels: plain areas can't be compared."""
 MAX_PAIRS = 100_000
@@ -46,11 +46,7 @@ _PART = 2**16
 
 
 def same(content_hashes: np.ndarray) -> list[np.ndarray]:
-    """Returns groups of indices of identical images.
-
-    Args:
-        content_hashes: (num_images, num_bytes), uint8.
-    """
+    """Returns groups of indices of identical images; the hashes are (num_images, num_bytes), uint8."""
     if not len(content_hashes):
         return []
     keys = np.ascontiguousarray(content_hashes).view(f"V{content_hashes.shape[1]}")[:, 0]
@@ -131,13 +127,13 @@ def _same_findings(samples: CheckedImages, groups: Sequence[np.ndarray]) -> Iter
     classes, splits = (samples.class_names, samples.labels), (samples.split_names, samples.splits)
     if conflicting:
         sentence = (
-            f"{counted(len(conflicting), 'image stands', 'images stand')} in several classes, so all but one of its "
+            f"{counted(len(conflicting), 'image is', 'images are')} in several classes, so all but one of its "
             "labels are wrong. Fix: keep each in its right class."
         )
         yield _pictured("conflicting_labels", "error", sentence, samples, conflicting, *classes)
     if leaking:
         sentence = (
-            f"{counted(len(leaking), 'image stands', 'images stand')} in more than one split, so what is measured on "
+            f"{counted(len(leaking), 'image is', 'images are')} in more than one split, so what is measured on "
             "one was learnt from the other. Fix: remove them from train."
         )
         yield _pictured("duplicates_across_splits", "error", sentence, samples, leaking, *splits)
@@ -165,7 +161,7 @@ def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pa
     where = (
         "; where validation or test is carved from them, they may land on both sides"
         if is_single
-        else " and stand in two splits"
+        else " and are in two splits"
     )
     sentence = (
         f"{limit}{counted(len(pairs), 'pair')} of images {'is' if len(pairs) == 1 else 'are'} nearly the same"
@@ -176,7 +172,6 @@ def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pa
 
 
 def _has_one(numbers: np.ndarray) -> bool:
-    """Whether all numbers are equal."""
     return bool((numbers == numbers[:1]).all())
 
 

@@ -25,7 +25,7 @@ _WORDINGS = {
     "cmyk": Wording("note", "CMYK", "They are converted to RGB; their colours are approximate."),
     "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used."),
     "bits_32": Wording("note", "32 bits a channel"),
-    "gray": Wording("note", "Gray", "For a model of colour pictures the channel is repeated."),
+    "gray": Wording("note", "Gray", "For a model of colour images the channel is repeated."),
     "palette": Wording("note", "Palette", "They are converted to RGB."),
     "transparent": Wording("note", "Transparency", "It is dropped."),
     "rotated": Wording("note", "Stored rotated or mirrored", "They are turned upright, as EXIF says."),
@@ -103,7 +103,6 @@ def _detail(code: str, row: np.ndarray) -> str:
 
 
 def _is_misnamed(paths: Sequence[str], kinds: np.ndarray) -> np.ndarray:
-    """Returns which files have the extension of another format, (num_files,), bool."""
     extensions = ["." + path.rpartition(".")[2].lower() for path in paths]
     if not set(extensions) <= Image.EXTENSION.keys():
         Image.init()  # all plugins, which takes longer than a check of known files

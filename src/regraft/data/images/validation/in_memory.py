@@ -16,21 +16,14 @@ _CHUNK = 4_096
 
 
 def splits_of(splits: Splits) -> dict[str, ArrayImages]:
-    """Returns the splits of a data set in memory, by name.
-
-    Raises:
-        ValueError: a split consists of files.
-    """
-    found = {}
-    for name, images in (("train", splits.train), ("val", splits.val), ("test", splits.test)):
-        if images is not None and not isinstance(images, ArrayImages):
-            raise ConfigError(
-                "data",
-                "a check looks at images in memory and at folders; this data set is of files of another kind. "
-                "Fix: give its class a method `tree`, see regraft.data.sources.folder.FolderSource.",
-            )
-        if images is not None:
-            found[name] = images
+    """Returns the splits of a data set in memory, by name; raises ValueError if a split consists of files."""
+    found = {name: images for name, images in splits.present.items() if isinstance(images, ArrayImages)}
+    if len(found) < len(splits.present):
+        raise ConfigError(
+            "data",
+            "a check looks at images in memory and at folders; this data set has files of another kind. "
+            "Fix: give its class a method `tree`, as regraft.data.sources.folder.FolderSource has.",
+        )
     return found
 
 
