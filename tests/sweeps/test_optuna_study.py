@@ -50,7 +50,7 @@ def test_a_database_that_is_not_there_is_said_in_a_sentence():
 
 def test_a_study_keeps_its_metrics(tmp_path):
     journal = journal_of(tmp_path, 1)
-    with pytest.raises(ValueError, match=r"is of val/acc \(maximize\)"):
+    with pytest.raises(ValueError, match=r"has val/acc \(maximize\)"):
         studies.study_at(optuna_storage.storage_at(str(journal)), "s", ["val/loss"], ["minimize"])
 
 
