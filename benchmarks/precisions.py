@@ -18,7 +18,9 @@ import torch
 import regraft
 from regraft.config import compose
 from regraft.features.extractor import Prefix
-from regraft.training.from_config import assemble
+from regraft.runs.folder import Run
+from regraft.training.assemble import assemble
+from regraft.training.plan import checked_job
 
 CHOICES = [("float32", "float32"), ("float32", "float16"), ("float32", "bfloat16"), ("bfloat16", "bfloat16")]
 SEEDS = (0, 1, 2)
@@ -63,7 +65,9 @@ def backbones(data: list[str]) -> dict[str, list[str]]:
 def error_of(precision: str, overrides: list[str]) -> float:
     """Returns the relative error of 256 images' features."""
     config = compose.plain(compose.compose_once("train", overrides, None))
-    parts: Any = assemble(config, None)
+    job = checked_job(config, Run(Path("no_run")))
+    job.require_sound()
+    parts: Any = assemble(job.checked, job.checkpoint)
     backbone = parts.module.backbone.eval()
     (view,) = parts.data.views("val", 0)
     images = torch.cat(list(view.batches(torch.arange(min(256, len(view))), 64, torch.device("cpu"))))

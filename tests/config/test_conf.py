@@ -19,7 +19,7 @@ NEEDED = {
 }
 # What build adds to the keys of a section.
 GIVEN = {
-    "callbacks": {"dirpath", "on_saved"},
+    "callbacks": {"dirpath"},
     "head": {"num_features", "num_classes"},
     "logger": {"save_dir"},
     "model": {"construct"},

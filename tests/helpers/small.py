@@ -1,9 +1,14 @@
 """The overrides of a run in about a second: a small CNN from scratch on a part of the digits; and digits as photos."""
 
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from sklearn.datasets import load_digits
+
+from regraft.runs.folder import Run
+from regraft.training.assemble import Parts, assemble
+from regraft.training.plan import checked_job
 
 SMALL = [
     "data=digits",
@@ -21,6 +26,14 @@ SMALL = [
 def without(*keys: str) -> list[str]:
     """Returns the overrides but those that start with one of the keys."""
     return [override for override in SMALL if not override.startswith(keys)]
+
+
+def assembled(config: dict[str, Any]) -> Parts:
+    """Returns the parts of a training that starts with a resolved config."""
+    job = checked_job(config, Run(Path("no_run")))
+    job.require_sound()
+    assert job.checked is not None
+    return assemble(job.checked, job.checkpoint)
 
 
 def digits_folder(root: Path, names: dict[int, str]) -> None:

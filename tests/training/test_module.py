@@ -7,9 +7,10 @@ import pytest
 import torch
 
 import regraft
-from helpers.small import SMALL, without
+from helpers.small import SMALL, assembled, without
 from regraft.config import compose
-from regraft.training.from_config import Parts, assemble, optimizer_groups
+from regraft.training.assemble import Parts
+from regraft.training.from_config import optimizer_groups
 from regraft.training.losses import penalty
 from regraft.training.module import TransferModule
 
@@ -18,7 +19,7 @@ def parts_of(*overrides: str) -> tuple[dict[str, Any], Parts]:
     """Returns the config and the parts of a training that hasn't started."""
     config = compose.plain(compose.compose_once("train", [*without("data"), "data=digits", *overrides], None))
     torch.manual_seed(0)
-    return config, assemble(config, None)
+    return config, assembled(config)
 
 
 def rates_of(run: Any, stage: str = "head") -> list[float]:

@@ -84,9 +84,7 @@ class Evaluator:
         self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
         self._logits = CollectLogits()
-        self._trainer = build_trainer(
-            config, has_val=self._data.has_val, logger=False, callbacks=[self._logits], enable_checkpointing=False
-        )
+        self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
 

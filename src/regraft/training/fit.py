@@ -24,8 +24,8 @@ from regraft.training.results import earlier_checkpoint, final_metrics, log_hype
 
 if TYPE_CHECKING:
     from regraft.runs.checkpoint import Checkpoint
+    from regraft.training.assemble import Parts
     from regraft.training.feature_plan import FeaturePlan
-    from regraft.training.from_config import Parts
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
     try:
         with recording_state(run) as recorder:
             # Another process may have gone on with the run until now that it is held.
-            if config["ckpt_path"] is not None and (checkpoint is None or not checkpoint.is_current):
+            if checkpoint is not None and not checkpoint.is_current:
                 checkpoint = checkpoint_of(config)
             _fit(replace(job, checkpoint=checkpoint), session, display, recorder)
     except BaseException as error:
@@ -90,39 +90,25 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             provenance.end_session(run, session, time.perf_counter() - started)
 
 
-def _fit(
-    job: TrainingJob,
-    session: Session,
-    display: Display,
-    recorder: StateRecorder,
-) -> None:
+def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
     started = time.perf_counter()
     config, run, checkpoint, checked = job.config, job.run, job.checkpoint, job.checked
+    assert checked is not None, "something is left to train"
     with quick_imports():
         import pytorch_lightning as pl
 
-        from regraft.training.data_fit import require_fitting_data
+        from regraft.training.assemble import assemble
+        from regraft.training.callbacks.checkpoint import LastCheckpoint
         from regraft.training.feature_plan import store_features
-        from regraft.training.from_config import assemble
         from regraft.training.image_cache import store_pixels
-        from regraft.training.trainer import build_callbacks, build_loggers, build_trainer
 
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    parts = assemble(
-        config,
-        checkpoint,
-        None if checked is None else checked.made,
-        lambda data, body: require_fitting_data(config, data, body, checked),
-    )
+    parts = assemble(checked, checkpoint)
     provenance.require_same_data(session, config["data"], parts.data.fingerprint)
-    loggers = build_loggers(config, run)
-    trainer = build_trainer(
-        config,
-        has_val=parts.data.has_val,
-        callbacks=build_callbacks(config, run, parts, recorder.update),
-        logger=loggers,
-        default_root_dir=run.path,
-    )
+    trainer, loggers = parts.trainer, parts.trainer.loggers
+    for callback in trainer.callbacks:
+        if isinstance(callback, LastCheckpoint):
+            callback.on_saved = recorder.update
     plan = _feature_plan(config, parts, trainer, checkpoint)
     _settle_process(trainer)
     if trainer.is_global_zero:

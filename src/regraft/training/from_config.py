@@ -1,146 +1,17 @@
-"""What is trained: backbone, head, loss and metrics in one module, the data, and the strategy that says what trains.
+"""The module, loss, optimizer and freezing strategy built from a config."""
 
-How each of them is made belongs in the files beside this one.
-"""
-
-import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import nn
 
-from regraft.config.instantiate import Config, factory, require_numbers
+from regraft.config.instantiate import Config, factory
 from regraft.core.errors import ConfigError
-from regraft.core.types import BATCH_NORMS, Backbone
-from regraft.data.from_config import build_datamodule, prepare, require_same_data
-from regraft.models.freezing import FreezingStrategy, keeps_statistics, phases
-from regraft.models.from_config import build_backbone, build_bare_backbone, build_head, load_head
-from regraft.models.from_config import head_source as find_head_source
-from regraft.runs.checkpoint import Checkpoint
-from regraft.runs.folder import LAYOUT
-from regraft.training import stage_table
+from regraft.core.types import Backbone
+from regraft.models.freezing import FreezingStrategy, phases
+from regraft.models.from_config import build_head
 from regraft.training.optim import parameter_groups
-from regraft.training.stage_table import StageRow
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Made:
-    """What has been built of a config before its data is read.
-
-    Attributes:
-        backbone: with its weights, unless the run resumes from a checkpoint.
-        architecture: what builds it again.
-        data: the datamodule.
-        head_source: the checkpoint whose head the run starts with; None if it starts with one of its own.
-    """
-
-    backbone: Backbone
-    architecture: Config
-    data: Any
-    head_source: Checkpoint | None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a training is made of.
-
-    Attributes:
-        module: backbone, head, loss and metrics.
-        data: the prepared datamodule.
-        strategy: what trains when.
-        rows: the same as a table, a row a stage.
-    """
-
-    module: Any
-    data: Any
-    strategy: FreezingStrategy
-    rows: list[StageRow]
-
-
-def assemble(
-    config: Config,
-    checkpoint: Checkpoint | None,
-    made: Made | None = None,
-    require_fitting: Callable[[Any, Backbone], None] | None = None,
-) -> Parts:
-    """Returns a training's parts; mistakes in the model and its freezing are said before data is read.
-
-    Args:
-        config: the resolved config.
-        checkpoint: what the run goes on from; its weights take the place of pretrained ones.
-        made: what checking the config has built already.
-        require_fitting: refuses data, before any of it is decoded, that doesn't go with the config and the backbone.
-
-    Raises:
-        ValueError: parts that don't fit, or data that isn't what the run was started with.
-    """
-    if made is not None:
-        body, architecture = made.backbone, made.architecture
-    elif checkpoint is None:
-        body, architecture = build_backbone(config["model"], config["trust"])
-    else:
-        body, architecture = (
-            build_bare_backbone(checkpoint.architecture, checkpoint.input_spec),
-            checkpoint.architecture,
-        )
-    require_numbers(config)
-    strategy = build_freezing(config, body.stage_names)
-    if made is not None:
-        head_source, data = made.head_source, made.data
-        prepare(data)
-    else:
-        head_source = None if checkpoint is not None else find_head_source(config)
-        data = build_datamodule(config, body.input_spec, checkpoint or head_source)
-    if require_fitting is not None:
-        require_fitting(data, body)
-    if checkpoint is not None:
-        require_same_data(data, checkpoint)
-    body.input_spec = data.input_spec
-    record = _record(config, architecture, data)
-    module = build_module(config, body, record["class_counts"], record)
-    if head_source is not None:
-        load_head(module.head, head_source)
-    groups = optimizer_groups(config, module.backbone, module.head)
-    base_rate = config["optimizer"]["lr"]
-    rows = stage_table.stage_rows(groups, body.stage_names, strategy, base_rate, config["trainer"]["max_epochs"])
-    if checkpoint is None:
-        _warn_of_random_stages(config, rows)
-        _warn_of_empty_statistics(config, body, strategy)
-    return Parts(module, data, strategy, rows)
-
-
-def _record(config: Config, architecture: Config, data: Any) -> Config:
-    """Returns what makes each checkpoint of a run a handle of its own."""
-    return {
-        "config": config,
-        "layout": LAYOUT,
-        "architecture": architecture,
-        "input_spec": data.input_spec.to_dict(),
-        "eval_view": data.eval_view,
-        "class_names": list(data.class_names),
-        "class_counts": data.class_counts.tolist(),
-        "fingerprint": data.fingerprint,
-    }
-
-
-def _warn_of_random_stages(config: Config, rows: Sequence[StageRow]) -> None:
-    waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
-    if waiting and "weights" in config["model"] and config["model"]["weights"] is None:
-        log.warning("These stages have random weights and never train: %s.", ", ".join(waiting))
-
-
-def _warn_of_empty_statistics(config: Config, body: Backbone, strategy: FreezingStrategy) -> None:
-    is_random = "weights" in config["model"] and config["model"]["weights"] is None
-    has_norms = any(isinstance(module, BATCH_NORMS) for module in body.modules())
-    if is_random and has_norms and keeps_statistics(strategy):
-        log.warning(
-            "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "
-            "use freezing.keeps_statistics=false."
-        )
 
 
 def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:

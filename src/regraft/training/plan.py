@@ -18,7 +18,7 @@ from regraft.training.lightning import quiet_lightning
 if TYPE_CHECKING:
     from regraft.models.from_config import LastBackbone
     from regraft.runs.checkpoint import Checkpoint
-    from regraft.training.build_preflight import PreflightResult
+    from regraft.training.preflight import Preflight
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,14 @@ class TrainingJob:
         config: the resolved config, plain types.
         run: where everything is kept.
         checkpoint: what the run resumes from.
-        checked: what checking the config has built; None for a run that was accepted in another process.
+        checked: what checking the config has built; None if `is_done`.
         is_done: whether the run has finished and nothing is left to train.
     """
 
     config: dict[str, Any]
     run: Run
     checkpoint: "Checkpoint | None" = None
-    checked: "PreflightResult | None" = None
+    checked: "Preflight | None" = None
     is_done: bool = False
 
     @property
@@ -53,7 +53,7 @@ class TrainingJob:
         if self.checked is not None and self.errors:
             from regraft.training.data_fit import data_errors
 
-            raise ConfigErrors([*self.errors, *data_errors(self.checked)[0]])
+            raise ConfigErrors([*self.errors, *data_errors(self.checked)])
 
 
 def plan(
@@ -95,17 +95,26 @@ def checked_job(
     blocked: Collection[str] = (),
     backbones: "LastBackbone | None" = None,
 ) -> TrainingJob:
-    """Returns the job of a resolved config; see `plan`."""
+    """Returns the job of a resolved config.
+
+    Args:
+        config: the resolved config.
+        run: its folder, which needn't exist.
+        checkpoint: what the run resumes from; read from the config's `ckpt_path` if it isn't given.
+        reference: see `preflight`.
+        blocked: see `preflight`.
+        backbones: see `preflight`.
+    """
     with quick_imports():
         import pytorch_lightning as pl
 
-        from regraft.training.build_preflight import preflight
+        from regraft.training.preflight import preflight
 
     quiet_lightning()
+    if checkpoint is None and config["ckpt_path"] is not None:
+        checkpoint = checkpoint_of(config)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    checked = preflight(
-        config, run.path, continued=checkpoint, reference=reference, blocked=blocked, backbones=backbones
-    )
+    checked = preflight(config, run, checkpoint=checkpoint, reference=reference, blocked=blocked, backbones=backbones)
     return TrainingJob(config, run, checkpoint, checked)
 
 

@@ -1,167 +1,301 @@
-"""The sections of a config that take more than a call to be tried out; what is wrong with them is gathered."""
+"""What is wrong with a config, all of it, before data is read or weights are downloaded.
+
+Few rules stand here: each section is built as a run builds it, the errors are collected, and the run takes over what
+was built.
+"""
 
 import inspect
+import math
 import sys
-from collections.abc import Mapping
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from functools import cache, partial
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import nn
 
 from regraft.config.collector import ErrorCollector
-from regraft.config.instantiate import Config, factory, target_of
+from regraft.config.instantiate import Config, checked_call, factory, hints_of, require_numbers, target_of
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
+from regraft.data.from_config import build_unread_datamodule
 from regraft.models.freezing import HEAD, FreezingStrategy
-from regraft.models.from_config import build_head
+from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone, build_head, head_source
+from regraft.runs.checkpoint import Checkpoint
+from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.training import resources
-from regraft.training.from_config import optimizer_factory, optimizer_groups, skips_nan
+from regraft.training.feature_plan import require_storable_if_wanted
+from regraft.training.from_config import (
+    build_freezing,
+    build_loss,
+    build_strategy,
+    optimizer_factory,
+    optimizer_groups,
+    require_length,
+    skips_nan,
+)
 from regraft.training.stage_table import StageRow, stage_rows
-from regraft.training.trainer import require_watchable, watchers, why_unvalidated
+from regraft.training.trainer import (
+    build_trainer,
+    lacking_keys,
+    require_watchable,
+    run_callbacks,
+    watchers,
+    why_unvalidated,
+)
 
-_MADE_OF = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
-_GROUPS_OF_NODES = ("callbacks", "logger")
-_STEPS_AN_EPOCH = 1000
-"""Of a schedule that is tried out before the number of images is known."""
-ANY_CLASSES = 2
-"""Of a head and a loss that are tried out before the data is read."""
+_SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
+_GROUPS = ("callbacks", "logger")
+_STEPS_PER_EPOCH = 1000
+"""Of a schedule that is tried before the number of images is known."""
+_NUM_CLASSES = 2
+"""Of a head and a loss that are tried before the data is read."""
+_NUM_FEATURES = 8
+"""Of a head that is tried where the backbone can't be built."""
 
 
-def check_watchers(collector: ErrorCollector, num_classes: int | None, *, has_val: bool) -> None:
-    """Looks at what each node of the config watches; see `require_watchable`."""
+@dataclass
+class Preflight:
+    """A config whose sections have been built; what couldn't be built is None.
+
+    Attributes:
+        errors: all that is wrong.
+        config: its wrong keys reset to their defaults.
+        reference: returns the config of the same choices without any other override; None for a resumed run.
+        architecture: what builds the backbone again; None if its weights have yet to be downloaded.
+        data: the datamodule, its data not read yet.
+        head_source: the checkpoint whose head the run starts with.
+        trainer: with the run's callbacks and loggers.
+        optimizer: on small parameters instead of the run's, for schedules to be tried on.
+    """
+
+    errors: list[ConfigError]
+    config: Config
+    reference: Callable[[], Config] | None
+    backbone: Backbone | None = None
+    architecture: Config | None = None
+    data: Any = None
+    head_source: Checkpoint | None = None
+    strategy: FreezingStrategy | None = None
+    trainer: Any = None
+    optimizer: Any = None
+    rows: list[StageRow] | None = None
+    sizes: resources.ModelSize | None = None
+
+
+def preflight(
+    config: Config,
+    run: Run,
+    *,
+    checkpoint: Checkpoint | None = None,
+    reference: Callable[[], Config] | None = None,
+    blocked: Collection[str] = (),
+    backbones: LastBackbone | None = None,
+) -> Preflight:
+    """Builds what a run is made of, as far as that is possible without its data, and collects the errors.
+
+    Args:
+        config: the resolved config.
+        run: its folder needn't exist.
+        checkpoint: what the run resumes from.
+        reference: returns the config of the same choices without any other override.
+        blocked: sections that aren't built, because their errors have been reported.
+        backbones: shared by jobs of a sweep, of which none is trained with the backbone that is built here.
+    """
+    reference = None if reference is None else cache(reference)
+    collector = ErrorCollector(config, reference, set(blocked))
+    found = Preflight(collector.errors, collector.config, reference)
+    if not _reset_sections(collector, blocked):
+        return found
+    now, build = found.config, collector.try_build
+    collector.add_types("optimizer", {"decay_norm_and_bias": bool})
+    build("features", lambda: factory(now["features"], "features")())
+    augment = build("augment", lambda: factory(now["augment"], "augment")())
+    build("optimizer", lambda: require_numbers(now))
+    build("trainer", lambda: require_length(now))
+    if not lacking_keys(now["trainer"]):
+        get_backbone = partial((LastBackbone() if backbones is None else backbones).of, now["model"], now["trust"])
+        made = build("model", lambda: _resumed(checkpoint) if checkpoint else get_backbone(lambda: _backbone(now)))
+        found.backbone, found.architecture = made or (None, None)
+        if checkpoint is None and isinstance(now.get("head_from"), str):
+            found.head_source = build("head_from", lambda: head_source(now))
+        found.data = _build_data(collector, found.backbone, checkpoint or found.head_source)
+        found.strategy = _build_strategy(collector, found.backbone)
+    found.trainer = _build_trainer(collector, run, found.strategy)
+    if lacking_keys(now["trainer"]):
+        return found
+    body, strategy = found.backbone, found.strategy
+    num_features = _NUM_FEATURES if body is None else body.num_features
+    head = build("head", lambda: _weightless_head(now, num_features))
+    build("loss", lambda: build_loss(now, _class_counts(now)))
+    if head is not None:
+        _try_optimizer(collector, found, head)
+    if body is not None and strategy is not None and augment is not None:
+        build("features", lambda: require_storable_if_wanted(now, body, augment, strategy))
+    _check_resources(collector, found, run)
+    return found
+
+
+def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> bool:
+    """Resets what isn't a section to its default; returns whether all are sections now."""
     now = collector.config
-    for section in watchers(now):
-        collector.try_build(
-            section,
-            lambda section=section: require_watchable(  # type: ignore[misc]
-                watchers(now)[section], section, num_classes, why_unvalidated(now, has_val=has_val)
-            ),
-        )
 
+    def is_sound(name: str) -> bool:
+        return _is_node(now.get(name)) if name in _SECTIONS else isinstance(now.get(name), Mapping)
 
-def build_scheduler(config: Config, made_optimizer: Any, steps_per_epoch: int, total_steps: float) -> Any:
-    """Returns the config's schedule on an optimizer."""
-    make = factory(config["scheduler"], "scheduler")
-    return make(made_optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-
-
-def replace_shapeless(collector: ErrorCollector, said: set[str]) -> bool:
-    """Says which sections are none, and puts the usual ones in their place; returns whether all are sections now."""
-    now = collector.config
-    for name in (*_MADE_OF, *_GROUPS_OF_NODES):
-        is_sound = _is_node(now.get(name)) if name in _MADE_OF else isinstance(now.get(name), Mapping)
-        if not is_sound:
-            if name not in said:
-                reason = (
-                    "it has no `_target_`, so nothing can be made of it; a config of your own names a class or a "
-                    "function there, or begins with the `defaults` of a shipped one"
-                )
-                collector.errors.append(ConfigError(name, reason, fix=f"Choose one: {name}=NAME."))
-            collector.reset_to_default(name)
-    for group in [group for group in _GROUPS_OF_NODES if isinstance(now.get(group), Mapping)]:
-        for name, node in list(now[group].items()):
+    for name in filter(lambda name: not is_sound(name), (*_SECTIONS, *_GROUPS)):
+        if name not in reported:
+            reason = (
+                "it has no `_target_`, so nothing can be built of it; a config of your own names a class or a "
+                "function there, or begins with the `defaults` of a shipped one"
+            )
+            collector.errors.append(ConfigError(name, reason, fix=f"Choose one: {name}=NAME."))
+        collector.reset_to_default(name)
+    for group in filter(is_sound, _GROUPS):
+        for name, node in now[group].items():
             if not (node is None or _is_node(node) or (group, name) == ("callbacks", "nan")):
                 reason = "it is a section with a `_target_`, or null to leave it out"
                 collector.errors.append(ConfigError(f"{group}.{name}", reason, got=node))
                 now[group][name] = None
     collector.add_missing("penalty", ("l1", "l2"))
-    return all(_is_node(now.get(name)) for name in _MADE_OF) and all(
-        isinstance(now.get(name), Mapping) for name in (*_GROUPS_OF_NODES, "penalty")
-    )
+    return all(map(is_sound, (*_SECTIONS, *_GROUPS, "penalty")))
 
 
 def _is_node(node: Any) -> bool:
     return isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
 
 
-def build_nodes(collector: ErrorCollector) -> None:
-    """Makes callbacks and loggers, in a folder that is gone afterwards."""
+def _resumed(checkpoint: Checkpoint) -> Built:
+    return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), checkpoint.architecture
+
+
+def _backbone(config: Config) -> Built:
+    model = config["model"]
+    factory(model, "model")  # reports an unknown key before anything else
+    source = import_module(target_of(model, "model").__module__)
+    # Sources that download know whether they would; others have their weights at hand.
+    has_weights = getattr(source, "has_weights", None)
+    options = {key: model.get(key) for key in ("name", "weights")}
+    if has_weights is None or checked_call(has_weights, "model", options)():
+        return build_backbone(model, config["trust"])
+    return build_bare_backbone(model | {"weights": None}), None
+
+
+def _build_data(collector: ErrorCollector, body: Backbone | None, trained: Checkpoint | None) -> Any:
+    from regraft.data.datamodule import DataModule
+
+    collector.add_types("data", hints_of(DataModule))
+    spec = InputSpec(1) if body is None else body.input_spec
+    return collector.try_build("data", lambda: build_unread_datamodule(collector.config, spec, trained))
+
+
+def _build_strategy(collector: ErrorCollector, body: Backbone | None) -> FreezingStrategy | None:
+    now = collector.config
+    strategy = collector.try_build("freezing", lambda: build_strategy(now))
+    if body is None or strategy is None:
+        return strategy
+    return collector.try_build("freezing", lambda: build_freezing(now, body.stage_names))
+
+
+def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
+    """Returns the trainer, with those callbacks and loggers that can be built; nothing is written."""
     now = collector.config
     collector.try_build("callbacks", lambda: skips_nan(now))
-    with TemporaryDirectory() as place:
-        for group, given in (("callbacks", "dirpath"), ("logger", "save_dir")):
-            for name in [name for name, node in now[group].items() if _is_node(node)]:
-                section = f"{group}.{name}"
-                collector.try_build(section, lambda name=name, group=group, given=given, section=section: _made_with(  # type: ignore[misc]
-                    now[group][name], section, {given: place}
-                ))  # fmt: skip
+    callbacks = _build_group(collector, "callbacks", {"dirpath": str(run.path / CHECKPOINTS)})
+    loggers = _build_group(collector, "logger", {"save_dir": str(run.path)})
     check_watchers(collector, None, has_val=True)
+    given = {"callbacks": run_callbacks(now, run, strategy, callbacks), "logger": loggers, "default_root_dir": run.path}
+    return collector.try_build("trainer", lambda: build_trainer(now, **given))
 
 
-def _made_with(node: Config, section: str, given: Mapping[str, Any]) -> Any:
-    taken = inspect.signature(target_of(node, section)).parameters
-    return factory(node, section)(**{key: value for key, value in given.items() if key in taken})
+def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]) -> list[Any]:
+    """Returns the objects of a group's nodes, each called with those of `given` that it takes."""
+
+    def build(section: str, name: str) -> Any:
+        node = collector.config[group][name]
+        taken = inspect.signature(target_of(node, section)).parameters
+        return factory(node, section)(**{key: value for key, value in given.items() if key in taken})
+
+    names = [name for name, node in collector.config[group].items() if _is_node(node)]
+    built = [
+        collector.try_build(section, partial(build, section, name))
+        for section, name in ((f"{group}.{name}", name) for name in names)
+    ]
+    return [each for each in built if each is not None]
 
 
-def weightless_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
-    """Returns the head without memory for its weights, so that one that is too large can be told of.
+def check_watchers(collector: ErrorCollector, num_classes: int | None, *, has_val: bool) -> None:
+    """Checks what the scheduler and the callbacks monitor."""
+    now = collector.config
 
-    One that looks at values as it is made gets them.
-    """
+    def check(section: str) -> None:
+        require_watchable(watchers(now)[section], section, num_classes, why_unvalidated(now, has_val=has_val))
+
+    for section in watchers(now):
+        collector.try_build(section, partial(check, section))
+
+
+def _weightless_head(config: Config, num_features: int) -> nn.Module:
+    """Returns the head without memory for its weights, unless it reads their values; one may be too large to hold."""
     try:
         with torch.device("meta"):
-            return build_head(config, num_features, num_classes)
+            return build_head(config, num_features, _NUM_CLASSES)
     except (NotImplementedError, RuntimeError):
-        return build_head(config, num_features, num_classes)
+        return build_head(config, num_features, _NUM_CLASSES)
 
 
-def class_counts_to_try(config: Config) -> list[int]:
-    """Returns training images of each class, for a loss that is tried out before they are known."""
+def _class_counts(config: Config) -> list[int]:
+    """Returns as many training images of each class as the loss has weights for."""
     weights = config["loss"].get("class_weights")
-    return [1] * (len(weights) if isinstance(weights, list) and len(weights) > 1 else ANY_CLASSES)
+    return [1] * (len(weights) if isinstance(weights, list) and len(weights) > 1 else _NUM_CLASSES)
 
 
-def build_trial_optimizer(collector: ErrorCollector, body: Backbone | None, made_head: nn.Module) -> Any:
-    """Returns the config's optimizer, see `trial_optimizer`, having tried the schedule on it; None if it can't be."""
-    now = collector.config
-    parts = Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)) if body is None else body
-    trial = collector.try_build("optimizer", lambda: trial_optimizer(now, parts, made_head))
-    if trial is not None:
-        total = _any_total_steps(now["trainer"])
-        collector.try_build("scheduler", lambda: build_scheduler(now, trial, _STEPS_AN_EPOCH, total))
-    return trial
+def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module) -> None:
+    """Builds the optimizer on small parameters and the schedule on it, and counts what they take."""
+    now, body = found.config, found.backbone
+    groups = optimizer_groups(now, body or Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)), head)
+    small = [group | {"params": [resources.small_parameter()]} for group in groups]
+    found.optimizer = collector.try_build("optimizer", lambda: optimizer_factory(now)(params=small))
+    if found.optimizer is None:
+        return
+    collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(now["trainer"])))
+    if body is not None and found.strategy is not None:
+        rate, max_epochs = now["optimizer"]["lr"], now["trainer"]["max_epochs"]
+        found.rows = stage_rows(groups, body.stage_names, found.strategy, rate, max_epochs)
+        found.sizes = resources.ModelSize(
+            sum(row.num_parameters for row in found.rows),
+            sum(row.num_parameters for row in found.rows if row.lr_by_epoch),
+            resources.states_per_parameter(found.optimizer),
+        )
 
 
-def trial_optimizer(config: Config, body: Backbone, made_head: nn.Module) -> Any:
-    """Returns the config's optimizer on groups such as a run's, of one small parameter each, which may change."""
-    groups = optimizer_groups(config, body, made_head)
-    return optimizer_factory(config)(params=[group | {"params": [resources.small_parameter()]} for group in groups])
+def build_schedule(checked: Preflight, steps: int, total_steps: float) -> Any:
+    """Returns the config's schedule on the optimizer that schedules are tried on.
+
+    Args:
+        steps: of an epoch.
+        total_steps: of the run.
+    """
+    make = factory(checked.config["scheduler"], "scheduler")
+    return make(checked.optimizer, total_steps=total_steps, steps_per_epoch=steps)
 
 
-def rows_and_size(
-    config: Config, body: Backbone, made_head: nn.Module, strategy: FreezingStrategy, trial: Any
-) -> tuple[list[StageRow], resources.ModelSize]:
-    """Returns what trains, and how much that is."""
-    groups = optimizer_groups(config, body, made_head)
-    rows = stage_rows(groups, body.stage_names, strategy, config["optimizer"]["lr"], config["trainer"]["max_epochs"])
-    return rows, resources.ModelSize(
-        sum(row.num_parameters for row in rows),
-        sum(row.num_parameters for row in rows if row.lr_by_epoch),
-        resources.states_per_parameter(trial),
-    )
-
-
-def _any_total_steps(node: Config) -> float:
-    """Returns the steps of a run whose epochs have `_STEPS_AN_EPOCH`; more than any if trainer.max_steps ends it."""
-    if node["max_steps"] != -1:
+def _total_steps(trainer: Config) -> float:
+    """Returns the steps of a run whose epochs have `_STEPS_PER_EPOCH`; any number if trainer.max_steps ends it."""
+    if trainer["max_steps"] != -1:
         return sys.maxsize
-    return float("inf") if node["max_epochs"] == -1 else node["max_epochs"] * _STEPS_AN_EPOCH
+    return math.inf if trainer["max_epochs"] == -1 else trainer["max_epochs"] * _STEPS_PER_EPOCH
 
 
-def check_resources(
-    collector: ErrorCollector,
-    folder: Path,
-    body: Backbone,
-    rows: list[StageRow],
-    sizes: resources.ModelSize,
-    made_trainer: Any,
-) -> None:
-    """Looks at the room that a run needs on the disk of its folder, and in the memory of what it is trained on."""
-    collector.try_build("output_dir", lambda: resources.check_disk(folder, sizes))
-    spec = body.input_spec
-    device: torch.device = made_trainer.strategy.root_device
+def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> None:
+    """Checks that the run fits on the disk of its folder, and into the memory of what it is trained on."""
+    body, rows, sizes, trainer = found.backbone, found.rows, found.sizes, found.trainer
+    if body is None or rows is None or sizes is None or trainer is None:
+        return
+    collector.try_build("output_dir", lambda: resources.check_disk(run.path, sizes))
+    spec, device = body.input_spec, trainer.strategy.root_device
     if collector.try_build("model", lambda: resources.check_image(spec, device)) is None:
         return
     trained = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD]
@@ -169,10 +303,10 @@ def check_resources(
     above = list(body.stage_names)[body.stage_names.index(trained[0]) :] if trained else []
     kept = resources.activation_bytes(body, above) if above else 0
     image_bytes = 4 * spec.num_channels * spec.image_size**2 if above else 4 * body.num_features
-    num_processes = made_trainer.num_devices if device.type == "cpu" else 1
+    num_processes = trainer.num_devices if device.type == "cpu" else 1
     collector.try_build(
         "data",
         lambda: resources.check_memory(
-            sizes, image_bytes, kept, collector.config["data"]["batch_size"], num_processes, device
+            sizes, image_bytes, kept, found.config["data"]["batch_size"], num_processes, device
         ),
     )

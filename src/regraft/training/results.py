@@ -9,7 +9,7 @@ from regraft.runs.folder import Run
 from regraft.training.lightning import interruptible
 
 if TYPE_CHECKING:
-    from regraft.training.from_config import Parts
+    from regraft.training.assemble import Parts
 
 log = logging.getLogger(__name__)
 

@@ -1,19 +1,19 @@
-"""What runs a training: callbacks, loggers and the trainer."""
+"""What runs a training: callbacks and the trainer."""
 
 import inspect
-import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint_io import CheckpointFiles
-from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.runs.folder import Run
 from regraft.runs.resuming import without_state
 from regraft.tasks.metrics import higher_is_better
 from regraft.training.callbacks.checkpoint import LastCheckpoint
@@ -22,10 +22,7 @@ from regraft.training.callbacks.predictions import KeepPredictions
 from regraft.training.callbacks.pruning import pruning_of
 from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, ResetState
 from regraft.training.callbacks.signals import StopOnSignal
-from regraft.training.from_config import Parts
 from regraft.training.metrics import metric_names
-
-log = logging.getLogger(__name__)
 
 _NEEDED = (
     *("accelerator", "devices", "num_nodes", "precision", "max_epochs", "max_steps", "accumulate_grad_batches"),
@@ -46,34 +43,21 @@ _OURS = {
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
-def build_callbacks(config: Config, run: Run, parts: Parts, on_saved: Callable[[], None]) -> list[Any]:
-    """Returns the freezing callback and those of the config; checkpoints go to the run's folder, a null is left out.
+def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, own: Sequence[Any]) -> list[Any]:
+    """Returns all callbacks of a run, in their order.
 
     Args:
         config: the resolved config.
-        run: the run's folder.
-        parts: what is trained.
-        on_saved: called after each write of the last checkpoint.
-
+        run: its folder needn't exist.
+        strategy: what trains when; None in a config that can't be trained.
+        own: those of the config.
     """
-    made: list[Any] = [EpochEnd(), EarlyStop(), FreezingCallback(parts.strategy)]
-    nodes = {name: node for name, node in config["callbacks"].items() if node is not None and name != "nan"}
-    for name, node in nodes.items():
-        parameters = inspect.signature(target_of(node, f"callbacks.{name}")).parameters
-        takes_folder = "dirpath" in parameters
-        if takes_folder and str(node.get("monitor")).startswith("val/") and not parts.data.has_val:
-            log.info("There is no validation split, so callbacks.%s keeps nothing; the last epoch is tested.", name)
-            continue
-        make = factory(node, f"callbacks.{name}")
-        given = {"dirpath": str(run.path / CHECKPOINTS), "on_saved": on_saved}
-        made.append(make(**{key: value for key, value in given.items() if key in parameters}))
-    made += [*pruning_of(run), KeepPredictions(run.path)]
-    made.append(History(partial(run.history, sys.maxsize)))
+    callbacks = [EpochEnd(), EarlyStop(), *([] if strategy is None else [FreezingCallback(strategy)]), *own]
+    callbacks += [*pruning_of(run), KeepPredictions(run.path), History(partial(run.history, sys.maxsize))]
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:
-        made.append(ResetState(partial(without_state, parts=parts_to_reset), parts.module.start_schedule_at))
-    made.append(StopOnSignal(next((callback for callback in made if isinstance(callback, LastCheckpoint)), None)))
-    return made
+        callbacks.append(ResetState(partial(without_state, parts=parts_to_reset)))
+    return [*callbacks, StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None))]
 
 
 def watchers(config: Config) -> dict[str, Config]:
@@ -135,13 +119,7 @@ def _takes_folder(node: Config, section: str) -> bool:
     return "dirpath" in inspect.signature(target_of(node, section)).parameters
 
 
-def build_loggers(config: Config, run: Run) -> list[Any]:
-    """Returns the loggers of the config, each writing into the run's folder."""
-    nodes = {name: node for name, node in config["logger"].items() if node is not None}
-    return [factory(node, f"logger.{name}")(save_dir=str(run.path)) for name, node in nodes.items()]
-
-
-def build_trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
+def build_trainer(config: Config, **given: Any) -> Any:
     """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning.
 
     Raises:
@@ -152,7 +130,7 @@ def build_trainer(config: Config, *, has_val: bool, **given: Any) -> Any:
     node = config["trainer"]
     _require_supported(node)
     node = {key: value for key, value in node.items() if key not in given}
-    make = factory(node | ({} if has_val else {"limit_val_batches": 0}), "trainer")
+    make = factory(node, "trainer")
     try:
         with warnings.catch_warnings():
             # Refused below: Lightning would take another precision than it was told to.

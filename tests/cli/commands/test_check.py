@@ -227,7 +227,7 @@ def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch)
         made.append(model["_target_"])
         return build_backbone(model, trust)
 
-    monkeypatch.setattr(sys.modules["regraft.training.build_preflight"], "build_backbone", counted)
+    monkeypatch.setattr(sys.modules["regraft.training.preflight"], "build_backbone", counted)
     said = faults_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
     assert len(made) == len(set(made)) == 2
     assert [line.partition(":")[0] for line in said] == [

@@ -10,7 +10,7 @@ from pytorch_lightning import Trainer
 
 import regraft
 from helpers.command_line import run_main
-from helpers.small import SMALL, without
+from helpers.small import SMALL, assembled, without
 from helpers.stopping import assert_same_end, stopped_run
 from regraft.config import compose
 from regraft.core.errors import ConfigErrors
@@ -18,7 +18,6 @@ from regraft.core.types import Backbone
 from regraft.data.datamodule import DataModule
 from regraft.runs.checkpoint_io import write
 from regraft.runs.folder import Run
-from regraft.training.from_config import assemble
 
 
 def state_of(path):
@@ -64,7 +63,7 @@ def test_another_seed_keeps_the_test_split():
     indices = []
     for seed in (0, 7):
         config = compose.plain(compose.compose_once("train", [*SMALL, f"seed={seed}"], None))
-        data = assemble(config, None).data
+        data = assembled(config).data
         indices.append(
             [
                 torch.cat([batch["indices"] for batch in loader()])
@@ -319,7 +318,7 @@ def test_a_run_is_composed_once_and_made_of_one_of_each(command, monkeypatch, re
     ):
         monkeypatch.setattr(owner, method, counted(made, owner, getattr(owner, method)))
     assert run_main([command, *arguments], capsys)[0] == 0
-    assert made == {"ConfigLoaderImpl": 1, "Backbone": 1, "DataModule": 1, "Trainer": 2, "Optimizer": 2}
+    assert made == {"ConfigLoaderImpl": 1, "Backbone": 1, "DataModule": 1, "Trainer": 1, "Optimizer": 2}
 
 
 def counted(made, owner, method):

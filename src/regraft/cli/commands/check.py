@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, add_sweep_space, composed_jobs, parse, planned
@@ -45,17 +45,17 @@ def _require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None)
     errors = _SweepErrors(command.jobs, command.errors)
     composed = composed_jobs(command)
     for number, job in planned(composed):
-        found, data = ([], None) if job is None or lines is None else _data_errors(job)
+        found = [] if job is None or lines is None else _data_errors(job)
         errors.add(number, [*composed[number].errors, *found])
         if lines is not None:
-            lines[number] = [] if job is None else _summary(job, data)
+            lines[number] = [] if job is None or found else _summary(job)
     errors.raise_any()
 
 
-def _data_errors(job: "TrainingJob") -> tuple[list[ConfigError], Any]:
+def _data_errors(job: "TrainingJob") -> list[ConfigError]:
     from regraft.training.data_fit import data_errors
 
-    return ([], None) if job.checked is None else data_errors(job.checked)
+    return [] if job.checked is None else data_errors(job.checked)
 
 
 class _JobsError(ConfigError):
@@ -108,7 +108,7 @@ class _SweepErrors:
         return _JobsError(error, f"job {', '.join(map(str, numbers))}{f' ({own})' if own else ''}")
 
 
-def _summary(job: "TrainingJob", data: Any) -> list[str]:
+def _summary(job: "TrainingJob") -> list[str]:
     """Returns what would be trained, and on what."""
     from regraft.report import terminal
     from regraft.training.data_fit import steps_per_epoch
@@ -125,7 +125,8 @@ def _summary(job: "TrainingJob", data: Any) -> list[str]:
         f"parameters; what trains: {', '.join(trained)}; a checkpoint takes about "
         f"{bytes_text(checked.sizes.checkpoint_bytes)}."
     ]
-    if data is None:
+    data = checked.data
+    if data is None or not data.is_here:
         return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]
     steps = steps_per_epoch(checked.config, data.num_train_samples)
     return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]

@@ -22,7 +22,6 @@ from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.training.fit import fit
 from regraft.training.lightning import quiet_lightning
-from regraft.training.plan import TrainingJob
 
 if TYPE_CHECKING:
     from regraft.training.probe.fit import HeadFit
@@ -66,13 +65,14 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
         from regraft.core.console import image_progress_bar
         from regraft.report import grid_table
         from regraft.report.run.finish import RunDisplay
+        from regraft.training.plan import checked_job
         from regraft.training.probe.setup import fit_grid
         from regraft.training.trainer import build_trainer
 
     quiet_lightning()
     configs = {point: _config_of(composed, point, overrides) for point in _points(composed)}
     some_config = next(iter(configs.values()))
-    device = build_trainer(some_config, has_val=True, logger=False, enable_checkpointing=False).strategy.root_device
+    device = build_trainer(some_config, logger=False, enable_checkpointing=False).strategy.root_device
     if device.type == "cpu":
         keep_freed_memory()
     if not torch.cuda.is_available():
@@ -86,7 +86,9 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     log.info(
         "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
     )
-    fit(TrainingJob(configs[best], run), session, RunDisplay())
+    job = checked_job(configs[best], run)
+    job.require_sound()
+    fit(job, session, RunDisplay())
     return run
 
 

@@ -88,7 +88,7 @@ def _single_job(command: TrainingCommand) -> tuple[Composed, TrainingJob]:
         if job is not None and job.checked is not None:
             from regraft.training.data_fit import data_errors
 
-            errors += data_errors(job.checked)[0]
+            errors += data_errors(job.checked)
         raise ConfigErrors(errors)
     return composed, job
 

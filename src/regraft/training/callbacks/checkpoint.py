@@ -134,7 +134,9 @@ class LastCheckpoint(Checkpoint):
         every_minutes: also write after this many minutes.
         max_share: largest share of the time to spend on writing at the ends of epochs, in (0, 1]; 1 writes at each.
             With several processes each one is written.
-        on_saved: called by the first process after each write.
+
+    Attributes:
+        on_saved: called by the first process after each write; None to call nothing.
 
     Raises:
         ValueError: a value is out of range.
@@ -148,7 +150,6 @@ class LastCheckpoint(Checkpoint):
         every_n_steps: int | None,
         every_minutes: float | None,
         max_share: float,
-        on_saved: Callable[[], None] | None = None,
     ) -> None:
         _check_share("checkpoint", max_share)
         _check_interval("every_n_steps", every_n_steps, int)
@@ -157,7 +158,7 @@ class LastCheckpoint(Checkpoint):
         self._every_n_steps = every_n_steps
         self._every_seconds = math.inf if every_minutes is None else 60 * every_minutes
         self._share = _Share(max_share)
-        self._on_saved = on_saved
+        self.on_saved: Callable[[], None] | None = None
         self._saved_step = 0
         self._saved_time = time.monotonic()
 
@@ -190,8 +191,8 @@ class LastCheckpoint(Checkpoint):
         if trainer.is_global_zero:
             keep_previous(self._path, self._path.with_name(PREVIOUS))
         trainer.save_checkpoint(self._path)
-        if trainer.is_global_zero and self._on_saved is not None:
-            self._on_saved()
+        if trainer.is_global_zero and self.on_saved is not None:
+            self.on_saved()
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         self._share.note(started)
 

@@ -87,14 +87,10 @@ class ResetState(pl.Callback):
 
     Args:
         without: returns the part of a checkpoint's content that is restored.
-        start_schedule_at: called with the step at which a new schedule starts.
     """
 
-    def __init__(
-        self, without: Callable[[dict[str, Any]], dict[str, Any]], start_schedule_at: Callable[[int], None]
-    ) -> None:
+    def __init__(self, without: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._without = without
-        self._start_schedule_at = start_schedule_at
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -102,4 +98,4 @@ class ResetState(pl.Callback):
         """Changes the checkpoint before Lightning restores it."""
         checkpoint.update(self._without(checkpoint))
         if not checkpoint["lr_schedulers"]:
-            self._start_schedule_at(checkpoint["global_step"])
+            pl_module.start_schedule_at(checkpoint["global_step"])  # type: ignore[operator]

@@ -1,0 +1,107 @@
+"""The parts of a training, put together once its config has been checked."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.config.instantiate import Config
+from regraft.core.types import BATCH_NORMS, Backbone
+from regraft.data.from_config import build_unread_datamodule, prepare, require_same_data
+from regraft.models.freezing import FreezingStrategy, keeps_statistics
+from regraft.models.from_config import build_backbone, load_head
+from regraft.runs.checkpoint import Checkpoint
+from regraft.runs.folder import LAYOUT
+from regraft.training.data_fit import require_fitting_data
+from regraft.training.from_config import build_module, optimizer_groups
+from regraft.training.preflight import Preflight
+from regraft.training.stage_table import StageRow, stage_rows
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a training is made of.
+
+    Attributes:
+        module: backbone, head, loss and metrics.
+        data: the prepared datamodule.
+        strategy: what trains when.
+        rows: the same as a table, a row a stage.
+        trainer: Lightning's.
+    """
+
+    module: Any
+    data: Any
+    strategy: FreezingStrategy
+    rows: list[StageRow]
+    trainer: Any
+
+
+def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
+    """Downloads weights and data where they are missing, reads the data and returns a training's parts.
+
+    Args:
+        checked: the config, without errors.
+        checkpoint: what the run resumes from; its weights take the place of pretrained ones.
+
+    Raises:
+        ValueError: the data doesn't fit the config, or isn't what the run was started with.
+    """
+    config = checked.config
+    if checked.architecture is None:
+        checked.backbone = checked.data = None  # so that no two backbones are in memory at once
+        checked.backbone, checked.architecture = build_backbone(config["model"], config["trust"])
+        checked.data = build_unread_datamodule(config, checked.backbone.input_spec, checked.head_source)
+    body, data, strategy = checked.backbone, checked.data, checked.strategy
+    assert body is not None, "the config has no errors"
+    assert strategy is not None, "the config has no errors"
+    prepare(data)
+    require_fitting_data(checked)
+    if checkpoint is not None:
+        require_same_data(data, checkpoint)
+    body.input_spec = data.input_spec
+    if not data.has_val:
+        checked.trainer.limit_val_batches = 0
+        log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
+    record = _record(config, checked.architecture, data)
+    module = build_module(config, body, record["class_counts"], record)
+    if checked.head_source is not None:
+        load_head(module.head, checked.head_source)
+    groups = optimizer_groups(config, module.backbone, module.head)
+    rows = stage_rows(groups, body.stage_names, strategy, config["optimizer"]["lr"], config["trainer"]["max_epochs"])
+    if checkpoint is None:
+        _warn_of_random_stages(config, rows)
+        _warn_of_empty_statistics(config, body, strategy)
+    return Parts(module, data, strategy, rows, checked.trainer)
+
+
+def _record(config: Config, architecture: Config, data: Any) -> Config:
+    """Returns what makes each checkpoint of a run a handle of its own."""
+    return {
+        "config": config,
+        "layout": LAYOUT,
+        "architecture": architecture,
+        "input_spec": data.input_spec.to_dict(),
+        "eval_view": data.eval_view,
+        "class_names": list(data.class_names),
+        "class_counts": data.class_counts.tolist(),
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _warn_of_random_stages(config: Config, rows: Sequence[StageRow]) -> None:
+    waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
+    if waiting and "weights" in config["model"] and config["model"]["weights"] is None:
+        log.warning("These stages have random weights and never train: %s.", ", ".join(waiting))
+
+
+def _warn_of_empty_statistics(config: Config, body: Backbone, strategy: FreezingStrategy) -> None:
+    is_random = "weights" in config["model"] and config["model"]["weights"] is None
+    has_norms = any(isinstance(module, BATCH_NORMS) for module in body.modules())
+    if is_random and has_norms and keeps_statistics(strategy):
+        log.warning(
+            "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "
+            "use freezing.keeps_statistics=false."
+        )
