@@ -1,6 +1,8 @@
-"""Content hashes of inputs: the same for the same content, wherever it is stored and whenever it was written."""
+"""Hashes of inputs, by their content alone, and of the code that stored results depend on."""
 
 import hashlib
+from functools import cache
+from pathlib import Path
 
 HASH_BYTES = 16
 
@@ -11,3 +13,9 @@ def content_hash(*parts: bytes | memoryview) -> bytes:
     for part in parts:
         digest.update(part)
     return digest.digest()
+
+
+@cache
+def code_hash(*names: str) -> str:
+    """Returns a hash of source files, given by their paths in the package, 32 hex digits."""
+    return content_hash(*(Path(__file__).parents[1].joinpath(name).read_bytes() for name in names)).hex()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -12,26 +13,19 @@ from regraft.data.sources.base import Samples, Source, Splits
 from regraft.data.splits import Part, carve_splits, subset_of_train
 
 
+@dataclass(eq=False)
 class PreparedData:
     """The splits of a data set; the arguments are those of `DataModule`."""
 
-    def __init__(
-        self,
-        source: Source,
-        val_fraction: float,
-        test_fraction: float,
-        fraction: float,
-        shots: int | None,
-        split_seed: int,
-        subset_seed: int,
-    ) -> None:
-        self.subset_seed = subset_seed
-        self._source = source
-        self._val_fraction = val_fraction
-        self._test_fraction = test_fraction
-        self._fraction = fraction
-        self._shots = shots
-        self._split_seed = split_seed
+    source: Source
+    val_fraction: float
+    test_fraction: float
+    fraction: float
+    shots: int | None
+    split_seed: int
+    subset_seed: int
+
+    def __post_init__(self) -> None:
         self._is_prepared = False
         self._read: tuple[Splits, dict[str, Part]] | None = None
         self._content_hashes: dict[Samples, np.ndarray] = {}
@@ -39,13 +33,13 @@ class PreparedData:
     @property
     def is_here(self) -> bool:
         """Whether nothing has to be downloaded; True for sources without a method `is_here`."""
-        is_here = getattr(self._source, "is_here", None)
+        is_here = getattr(self.source, "is_here", None)
         return is_here is None or bool(is_here())
 
     def prepare(self) -> None:
         """Downloads and checks the data, once."""
         if not self._is_prepared:
-            self._source.prepare()
+            self.source.prepare()
             self._is_prepared = True
 
     def read(self) -> None:
@@ -56,17 +50,16 @@ class PreparedData:
         """
         if self._read is not None:
             return
-        splits = self._source.splits()
+        splits = self.source.splits()
         if len(splits.class_names) < 2:
             raise ConfigError(
                 "data",
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
                 "images of another class, or point data.root at the folder whose subfolders are the classes.",
             )
-        parts = carve_splits(splits, self._val_fraction, self._test_fraction, self._split_seed)
-        parts["train"] = subset_of_train(
-            parts["train"], splits.class_names, self._fraction, self._shots, self.subset_seed
-        )
+        parts = carve_splits(splits, self.val_fraction, self.test_fraction, self.split_seed)
+        train, names = parts["train"], splits.class_names
+        parts["train"] = subset_of_train(train, names, self.fraction, self.shots, self.subset_seed)
         self._read = splits, parts
 
     @property

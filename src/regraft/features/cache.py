@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from regraft.core.console import ProgressBar
+from regraft.core.content_hash import code_hash
 from regraft.core.types import Backbone
-from regraft.features import batchnorm_folding, extractor
 from regraft.features.cut import Costs
 from regraft.features.extract import ExtractionStats, InputView, extract_missing, missing_positions
 from regraft.features.extractor import FeatureExtractor, measure
-from regraft.features.fingerprint import image_fields, source_hash, stage_fingerprints
+from regraft.features.fingerprint import image_fields, stage_fingerprints
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
 from regraft.features.store.store import FeatureStore, NoRoomError
@@ -57,7 +57,7 @@ class FeatureCache:
         self.precision = precisions[0]
         self.device = device
         self._fingerprints = stage_fingerprints(self._stages)
-        self._code = source_hash(extractor, batchnorm_folding)
+        self._code = code_hash("features/extractor.py", "features/batchnorm_folding.py")
         self.store = FeatureStore(settings)
         self._extractors: dict[int, FeatureExtractor] = {}
         self._progress = progress

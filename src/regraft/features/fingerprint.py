@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from types import CellType, FunctionType, MethodType, ModuleType, SimpleNamespace
+from types import CellType, FunctionType, MethodType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,15 +72,6 @@ def image_libraries() -> dict[str, str]:
 
 
 _version = cache(version)  # it reads files
-
-
-def source_hash(*modules: ModuleType) -> str:
-    """Returns 32 hex digits over the source files of modules."""
-    digest = hashlib.blake2b(digest_size=16)
-    for module in modules:
-        assert module.__file__ is not None, "modules of this package have a file"
-        digest.update(Path(module.__file__).read_bytes())
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Loaders of stored features: batch by batch, or a whole epoch as one batch."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from regraft.core.types import Batch, BatchKey, EpochBatch, EpochSampler, KeySam
 from regraft.features.table import FeatureTable
 
 
+@dataclass(eq=False)
 class FeatureBatches:
     """A loader of batches of features.
 
@@ -19,21 +21,13 @@ class FeatureBatches:
         bitwise: for training batches, as in `EpochBatch`.
     """
 
-    def __init__(
-        self,
-        table: FeatureTable,
-        sampler: KeySampler,
-        choose_views: Callable[[BatchKey], Tensor] | None = None,
-        draw_seed: Callable[[BatchKey], int] | None = None,
-        *,
-        bitwise: bool = True,
-    ) -> None:
-        self.sampler = sampler
-        self.batch_sampler = None  # Lightning needs it beside a sampler
-        self._table = table
-        self._choose_views = choose_views
-        self._draw_seed = draw_seed
-        self._bitwise = bitwise
+    table: FeatureTable
+    sampler: KeySampler
+    choose_views: Callable[[BatchKey], Tensor] | None = None
+    draw_seed: Callable[[BatchKey], int] | None = None
+    bitwise: bool = True
+
+    batch_sampler = None  # Lightning needs it beside a sampler
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -47,19 +41,20 @@ class FeatureBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         for key in self.sampler:
-            positions = self._table.positions(key.indices)
-            views = None if self._choose_views is None else self._choose_views(key)
+            positions = self.table.positions(key.indices)
+            views = None if self.choose_views is None else self.choose_views(key)
             batch: Batch = {
-                "images": self._table.gather(positions, views),
-                "targets": self._table.targets[positions],
+                "images": self.table.gather(positions, views),
+                "targets": self.table.targets[positions],
                 "indices": torch.from_numpy(key.indices.copy()),
-                "num_stages_done": self._table.depth,
+                "num_stages_done": self.table.depth,
             }
-            if self._draw_seed is not None:
-                batch |= {"draw_seed": self._draw_seed(key), "bitwise": self._bitwise}
+            if self.draw_seed is not None:
+                batch |= {"draw_seed": self.draw_seed(key), "bitwise": self.bitwise}
             yield batch
 
 
+@dataclass(eq=False)
 class FeatureEpochs:
     """A loader of one batch with all steps of an epoch, so that Lightning's overhead per batch occurs once.
 
@@ -72,26 +67,20 @@ class FeatureEpochs:
         bitwise: as in `EpochBatch`.
     """
 
-    def __init__(
-        self,
-        table: FeatureTable,
-        sampler: EpochSampler,
-        choose_views: Callable[[BatchKey], Tensor],
-        draw_seed: Callable[[BatchKey], int],
-        device: torch.device,
-        *,
-        is_full_batch: bool,
-        bitwise: bool,
-    ) -> None:
-        self.sampler = sampler
-        self.batch_sampler = None  # as above
-        self.steps_per_batch = 1 if is_full_batch else len(sampler)
-        self._table = table
-        self._choose_views = choose_views
-        self._draw_seed = draw_seed
-        self._device = device
-        self._is_full_batch = is_full_batch
-        self._bitwise = bitwise
+    table: FeatureTable
+    sampler: EpochSampler
+    choose_views: Callable[[BatchKey], Tensor]
+    draw_seed: Callable[[BatchKey], int]
+    device: torch.device
+    is_full_batch: bool
+    bitwise: bool
+
+    batch_sampler = None  # as above
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Optimizer steps of an epoch."""
+        return 1 if self.is_full_batch else len(self.sampler)
 
     def __len__(self) -> int:
         return 1
@@ -100,17 +89,17 @@ class FeatureEpochs:
         keys = list(self.sampler)
         steps = [self._matrix_rows(key) for key in keys]
         yield {
-            "features": self._table.matrix(self._device),
-            "targets": self._table.targets.repeat(self._table.num_views).to(self._device),
-            "indices": self._table.indices.repeat(self._table.num_views),
-            "steps": [torch.arange(len(self._table), device=self._device)] if self._is_full_batch else steps,
-            "draw_seeds": [self._draw_seed(key) for key in keys],
-            "bitwise": self._bitwise,
+            "features": self.table.matrix(self.device),
+            "targets": self.table.targets.repeat(self.table.num_views).to(self.device),
+            "indices": self.table.indices.repeat(self.table.num_views),
+            "steps": [torch.arange(len(self.table), device=self.device)] if self.is_full_batch else steps,
+            "draw_seeds": [self.draw_seed(key) for key in keys],
+            "bitwise": self.bitwise,
         }
 
     def _matrix_rows(self, key: BatchKey) -> Tensor:
         """Returns the rows of the matrix that form a step, (batch,), int64."""
-        positions = self._table.positions(key.indices)
-        if self._table.num_views > 1:
-            positions = positions + self._choose_views(key) * len(self._table)
-        return positions.to(self._device)
+        positions = self.table.positions(key.indices)
+        if self.table.num_views > 1:
+            positions = positions + self.choose_views(key) * len(self.table)
+        return positions.to(self.device)

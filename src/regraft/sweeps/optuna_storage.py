@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,20 +27,18 @@ RUN = "run"
 _ERROR = "error"
 
 
+@dataclass(frozen=True)
 class StoredTrials:
     """Reads and ends the trials of a study, which in a database may have trials of other sweeps too."""
 
-    def __init__(
-        self, study: optuna.Study, storage: optuna.storages.BaseStorage, folder: Path, metrics: Sequence[str]
-    ) -> None:
-        self._study = study
-        self._storage = storage
-        self._folder = folder
-        self._metrics = metrics
+    study: optuna.Study
+    storage: optuna.storages.BaseStorage
+    folder: Path
+    metrics: Sequence[str]
 
     def all(self) -> list[FrozenTrial]:
         """Returns all trials, without a copy."""
-        return self._study.get_trials(deepcopy=False)
+        return self.study.get_trials(deepcopy=False)
 
     def num_started(self) -> int:
         """Returns how many trials have been started; one that failed and is run again counts once."""
@@ -68,7 +67,7 @@ class StoredTrials:
         again = optuna.trial.create_trial(
             state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions, user_attrs=attributes
         )
-        self._study.add_trial(again)
+        self.study.add_trial(again)
         return self.all()[-1].number
 
     def in_folder(self, *, ended: bool) -> dict[int, list[FrozenTrial]]:
@@ -84,7 +83,7 @@ class StoredTrials:
         """Returns the number of a trial's job; None if its run isn't in this folder."""
         run = Path(trial.user_attrs.get(RUN, ""))
         # Compare names only, as folders may have been moved.
-        is_here = run.parent.name == self._folder.name and run.name.isdecimal()
+        is_here = run.parent.name == self.folder.name and run.name.isdecimal()
         return int(run.name) if is_here else None
 
     def end(self, number: int, outcome: JobResult, values: Sequence[float] | None) -> None:
@@ -97,11 +96,11 @@ class StoredTrials:
         if trial.state.is_finished():
             return
         if values is not None:
-            self._study.tell(number, list(values), skip_if_finished=True)
+            self.study.tell(number, list(values), skip_if_finished=True)
             return
         state = TrialState.PRUNED if outcome.status == "pruned" else TrialState.FAIL
-        self._storage.set_trial_user_attr(trial_id(self._storage, self._study.study_name, number), _ERROR, outcome.text)
-        self._study.tell(number, state=state, skip_if_finished=True)
+        self.storage.set_trial_user_attr(trial_id(self.storage, self.study.study_name, number), _ERROR, outcome.text)
+        self.study.tell(number, state=state, skip_if_finished=True)
 
     def outcome(self, trial: FrozenTrial) -> JobResult:
         """Returns the result of a trial that has ended."""
@@ -114,11 +113,11 @@ class StoredTrials:
         """Returns the best trials and their folders, a line each; empty if no trial is complete."""
         if not any(trial.state == TrialState.COMPLETE for trial in self.all()):
             return ""
-        is_single = len(self._metrics) == 1
-        equal = [self._study.best_trial] if is_single else self._study.best_trials
+        is_single = len(self.metrics) == 1
+        equal = [self.study.best_trial] if is_single else self.study.best_trials
         best = list({trial.user_attrs.get(RUN): trial for trial in equal}.values())
         head = "Best trial" if is_single else f"Pareto front: {len(best)}"
-        lines = [f"{head} of {len(self.all())}{'' if is_single else ' trials'}, by {', '.join(self._metrics)}:"]
+        lines = [f"{head} of {len(self.all())}{'' if is_single else ' trials'}, by {', '.join(self.metrics)}:"]
         for trial in best:
             what = shortened([f"{key}={value}" for key, value in trial.params.items()])
             lines.append(f"  {self._values_text(trial)}  {what}  {trial.user_attrs.get(RUN, '')}")
@@ -126,7 +125,7 @@ class StoredTrials:
 
     def _values_text(self, trial: FrozenTrial) -> str:
         return "  ".join(
-            f"{name} {_shown(name, value)}" for name, value in zip(self._metrics, trial.values, strict=True)
+            f"{name} {_shown(name, value)}" for name, value in zip(self.metrics, trial.values, strict=True)
         )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from regraft.sweeps.space import with_configured
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
 class SweepPlan:
     """The jobs of a sweep, from its folder and its command.
 
@@ -30,20 +32,19 @@ class SweepPlan:
         arguments: the overrides of the command, with lists of values.
     """
 
-    def __init__(self, folder: Path, config: DictConfig, hydra_context: HydraContext, arguments: list[str]) -> None:
-        self.folder = folder
-        self._config = config
-        self._hydra_context = hydra_context
-        self._arguments = arguments
+    folder: Path
+    config: DictConfig
+    hydra_context: HydraContext
+    arguments: list[str]
 
     def overrides(self, space: Mapping[str, Any]) -> list[Override]:
         """Returns the parsed overrides of the command, and those of `sweep.space`."""
-        parser = OverridesParser.create(config_loader=self._hydra_context.config_loader)
-        return with_configured(parser.parse_overrides(self._arguments), space, parser)
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        return with_configured(parser.parse_overrides(self.arguments), space, parser)
 
     def job(self, overrides: Sequence[str], number: int = 0) -> Job:
         """Returns the job of these overrides; composing its config finds mistakes before anything runs."""
-        composed = self._hydra_context.config_loader.load_sweep_config(self._config, list(overrides))
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with compose.as_current(composed):
             OmegaConf.set_readonly(composed.hydra, False)
             return Job(number, tuple(overrides), manifest.config_hash(compose.plain(composed, overrides)))
@@ -74,7 +75,7 @@ class SweepPlan:
         """
         numbers = {job.number for job in jobs}
         manifest.write(self.folder, jobs, [job for job in known if job.number not in numbers])
-        write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self._config).encode())
+        write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self.config).encode())
 
 
 def _say_changes(jobs: Sequence[Job], earlier: Sequence[Job]) -> None:

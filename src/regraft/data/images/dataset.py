@@ -3,6 +3,7 @@
 Normalising and mixing happen on the device, in `transforms.mixing`.
 """
 
+from collections.abc import Callable, Iterable
 from typing import TypedDict
 
 import numpy as np
@@ -89,15 +90,9 @@ class BatchDataset(Dataset[RawBatch]):
         images = train_view_of_arrays(images, self._spec, self._augment, seed, draw_numbers)
         if not self._augment.has_per_sample_steps:
             return images
-        from regraft.data.images.transforms.image import apply_steps, per_sample_steps, seed_sample
+        from regraft.data.images.transforms.image import per_sample_steps
 
-        steps = per_sample_steps(self._spec, self._augment)
-        with torch.random.fork_rng(devices=[]):
-            augmented = []
-            for image, draw_number in zip(images, draw_numbers.tolist(), strict=True):
-                seed_sample(seed, draw_number)
-                augmented.append(apply_steps(image, steps))
-        return torch.stack(augmented)
+        return _transformed(images, per_sample_steps(self._spec, self._augment), seed, draw_numbers)
 
     def _read_files(self, indices: np.ndarray, draw_numbers: Tensor, seed: int) -> Tensor:
         assert self._decoded is not None
@@ -107,14 +102,26 @@ class BatchDataset(Dataset[RawBatch]):
             assert isinstance(decoded, Tensor), "only resized crops need whole images"
             is_flipped = augment is not None and augment.flip_probability > 0
             return flip_some(decoded, flips_of(augment, seed, draw_numbers)) if is_flipped else decoded
-        from regraft.data.images.transforms.image import apply_steps, crop_steps, per_sample_steps, seed_sample
+        from regraft.data.images.transforms.image import crop_steps, per_sample_steps
 
-        crops, steps = crop_steps(self._spec, augment), per_sample_steps(self._spec, augment)
-        flips = flips_of(augment, seed, draw_numbers)
-        augmented = []
-        with torch.random.fork_rng(devices=[]):
-            for image, draw_number, is_flipped in zip(decoded, draw_numbers.tolist(), flips, strict=True):
-                seed_sample(seed, draw_number)
-                image = apply_steps(image, crops)
-                augmented.append(apply_steps(image.flip(-1) if is_flipped else image, steps))
-        return torch.stack(augmented)
+        crop, steps = crop_steps(self._spec, augment), per_sample_steps(self._spec, augment)
+        flips = iter(flips_of(augment, seed, draw_numbers).tolist())
+
+        def transform(image: Tensor) -> Tensor:
+            cropped: Tensor = crop(image)
+            return steps(cropped.flip(-1) if next(flips) else cropped)
+
+        return _transformed(decoded, transform, seed, draw_numbers)
+
+
+def _transformed(
+    images: Iterable[Tensor], transform: Callable[[Tensor], Tensor], seed: int, draw_numbers: Tensor
+) -> Tensor:
+    """Returns the transformed images as a batch; torch's generator is seeded for each by its draw number."""
+    transformed = []
+    with torch.random.fork_rng(devices=[]):
+        for image, draw_number in zip(images, draw_numbers.tolist(), strict=True):
+            # `torch.manual_seed` would seed the other devices too.
+            torch.default_generator.manual_seed(derive_seed(seed, "sample", draw_number))
+            transformed.append(transform(image))
+    return torch.stack(transformed)

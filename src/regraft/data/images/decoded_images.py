@@ -3,11 +3,8 @@
 For random resized crops that is the whole image, otherwise the evaluation view.
 """
 
-import hashlib
 import math
 from collections.abc import Iterator
-from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -76,15 +73,6 @@ def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:
     found = np.zeros((len(part.samples), content_hashes.shape[1]), np.uint8)
     found[part.indices.numpy()] = content_hashes
     return found
-
-
-@cache
-def code_hash(*names: str) -> str:
-    """Returns a hash of source files, by their paths in the package: pixels of other code are stored apart."""
-    digest = hashlib.blake2b(digest_size=8)
-    for name in names:
-        digest.update(Path(__file__).parents[2].joinpath(name).read_bytes())
-    return digest.hexdigest()
 
 
 def _least_side(spec: InputSpec, augment: Augment | None) -> int:

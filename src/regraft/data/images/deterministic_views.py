@@ -4,17 +4,18 @@ The features of frozen stages are a function of such a view.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.core.content_hash import code_hash
 from regraft.core.seeding import derive_seed, uniform
 from regraft.core.types import BatchKey, InputSpec
 from regraft.data.images.dataset import BatchDataset
-from regraft.data.images.decoded_images import Decoded, DecodedFiles, by_index, code_hash
+from regraft.data.images.decoded_images import Decoded, DecodedFiles, by_index
 from regraft.data.images.decoding import heif_version
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.images.transforms.augment import Augment
@@ -31,6 +32,7 @@ _CODE = (
 )
 
 
+@dataclass(eq=False)
 class ImageView:
     """One deterministic view of each image of a split.
 
@@ -43,43 +45,34 @@ class ImageView:
         decoded: source of decoded files; None to decode them.
     """
 
-    def __init__(
-        self,
-        part: Part,
-        content_hashes: np.ndarray,
-        spec: InputSpec,
-        augment: Augment | None,
-        *,
-        view: int = 0,
-        seed: int = 0,
-        num_workers: int = 0,
-        decoded: Decoded | None = None,
-    ) -> None:
-        assert augment is None or not augment.is_mixing, "a mixed image isn't a function of one image"
-        self.content_hashes = content_hashes
-        self._part = part
-        self._spec = spec
-        self._augment = augment
-        self._view = view
-        self._seed = seed
-        self._num_workers = num_workers
-        if decoded is None and isinstance(part.samples, FileImages):
-            decoded = DecodedFiles(part.samples, spec, augment, by_index(part, content_hashes))
-        self._decoded = decoded
+    part: Part
+    content_hashes: np.ndarray
+    spec: InputSpec
+    augment: Augment | None
+    view: int = 0
+    seed: int = 0
+    num_workers: int = 0
+    decoded: Decoded | None = None
+
+    def __post_init__(self) -> None:
+        assert self.augment is None or not self.augment.is_mixing, "a mixed image isn't a function of one image"
+        if self.decoded is None and isinstance(self.part.samples, FileImages):
+            hashes = by_index(self.part, self.content_hashes)
+            self.decoded = DecodedFiles(self.part.samples, self.spec, self.augment, hashes)
 
     def __len__(self) -> int:
-        return len(self._part)
+        return len(self.part)
 
     @property
     def transform(self) -> dict[str, Any]:
         """The transform of the pixels before normalising, in plain types; equal transforms give equal pixels."""
-        is_array = isinstance(self._part.samples, ArrayImages)
+        is_array = isinstance(self.part.samples, ArrayImages)
         fields = {"kind": "array", "code": code_hash(*_CODE)} if is_array else file_transform()
-        if self._augment is None:
+        if self.augment is None:
             return fields
-        is_flipped = is_flip_only(self._augment) and self._augment.flip_probability == 1.0
-        draws = {} if is_flipped else {"view": self._view, "seed": self._seed}
-        return fields | {"augment": asdict(self._augment)} | draws
+        is_flipped = is_flip_only(self.augment) and self.augment.flip_probability == 1.0
+        draws = {} if is_flipped else {"view": self.view, "seed": self.seed}
+        return fields | {"augment": asdict(self.augment)} | draws
 
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
         """Yields the images at some positions in the split, in order, normalised, on the device.
@@ -90,16 +83,16 @@ class ImageView:
         Raises:
             ValueError: a file can't be decoded, or has changed since it was hashed.
         """
-        indices = self._part.indices[positions].numpy()
+        indices = self.part.indices[positions].numpy()
         # From the content, so that a view doesn't depend on an image's position in the data set.
         draw_numbers = (self.content_hashes[positions.numpy()].copy().view(np.int64)[:, 0]) & ((1 << 62) - 1)
         keys = [
-            BatchKey(self._view, step, indices[start : start + batch_size], draw_numbers[start : start + batch_size])
+            BatchKey(self.view, step, indices[start : start + batch_size], draw_numbers[start : start + batch_size])
             for step, start in enumerate(range(0, len(indices), batch_size))
         ]
-        dataset = BatchDataset(self._part.samples, self._spec, self._augment, self._seed, self._decoded)
-        for batch in in_order(dataset, keys, 0 if dataset.is_copied_only else self._num_workers):
-            yield normalise(batch["images"].to(device), self._spec)
+        dataset = BatchDataset(self.part.samples, self.spec, self.augment, self.seed, self.decoded)
+        for batch in in_order(dataset, keys, 0 if dataset.is_copied_only else self.num_workers):
+            yield normalise(batch["images"].to(device), self.spec)
 
 
 def file_transform() -> dict[str, Any]:

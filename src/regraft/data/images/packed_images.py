@@ -14,8 +14,9 @@ from rich.filesize import decimal
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from regraft.core.content_hash import code_hash
 from regraft.core.types import InputSpec
-from regraft.data.images.decoded_images import DecodedFiles, by_index, code_hash
+from regraft.data.images.decoded_images import DecodedFiles, by_index
 from regraft.data.images.decoding import decoded_size, heif_version
 from regraft.data.images.samples import FileImages
 from regraft.data.images.transforms.augment import Augment

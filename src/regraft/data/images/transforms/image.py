@@ -1,13 +1,9 @@
 """Transforms of single uint8 images with torchvision: the evaluation view of a photo, crops, policies, erasing."""
 
-from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from regraft.core.seeding import derive_seed
 from regraft.core.types import InputSpec
 from regraft.data.images.transforms.augment import Augment
 
@@ -39,18 +35,19 @@ def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
     return tv.resize(image, [shorter_side], interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
 
 
-def crop_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
+def crop_steps(spec: InputSpec, augment: Augment) -> nn.Sequential:
     """Returns the random crop of a training file, which comes before the flip.
 
     A resized crop starts from the decoded image, any other from its evaluation view.
     """
     if augment.crop == "resized":
-        interpolation = v2.InterpolationMode(spec.interpolation)
-        return [v2.RandomResizedCrop(spec.image_size, augment.scale, augment.ratio, interpolation, antialias=True)]
-    return [v2.RandomCrop(spec.image_size, augment.padding)] if augment.crop == "padded" else []
+        mode = v2.InterpolationMode(spec.interpolation)
+        crop = v2.RandomResizedCrop(spec.image_size, augment.scale, augment.ratio, mode, antialias=True)
+        return nn.Sequential(crop)
+    return nn.Sequential(*([v2.RandomCrop(spec.image_size, augment.padding)] if augment.crop == "padded" else []))
 
 
-def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
+def per_sample_steps(spec: InputSpec, augment: Augment) -> nn.Sequential:
     """Returns the transforms after crop and flip: policy, then erasing."""
     steps: list[v2.Transform] = []
     if augment.policy == "trivialaugment":
@@ -60,19 +57,4 @@ def per_sample_steps(spec: InputSpec, augment: Augment) -> list[v2.Transform]:
     if augment.erasing_probability > 0:
         assert spec.mean is not None, "erasing fills with the mean, which setup() completes"
         steps += [v2.RandomErasing(augment.erasing_probability, value=[round(255 * mean) for mean in spec.mean])]
-    return steps
-
-
-def seed_sample(seed: int, draw_number: int) -> None:
-    """Seeds torch's CPU generator for one sample of an epoch; call it with the RNG forked.
-
-    `torch.manual_seed` would seed the other devices too.
-    """
-    torch.default_generator.manual_seed(derive_seed(seed, "sample", draw_number))
-
-
-def apply_steps(image: Tensor, steps: Sequence[v2.Transform]) -> Tensor:
-    """Returns the image after all transforms."""
-    for step in steps:
-        image = step(image)
-    return image
+    return nn.Sequential(*steps)
