@@ -20,11 +20,7 @@ def is_process_alive(identifier: str) -> bool:
 
 
 def is_pid_alive(pid: int, started: int | None) -> bool:
-    """Whether a process of this machine is alive.
-
-    Args:
-        started: its `start_ticks`, to tell it from a later process with the same number; None if unknown.
-    """
+    """Whether a process of this machine is alive; its `start_ticks`, if known, tell it from a later one."""
     if Path("/proc/self/stat").exists():
         ticks = start_ticks(pid)
         return ticks is not None and started in (None, ticks)

@@ -9,11 +9,7 @@ import torch
 
 
 def load_safely(path: Path) -> Any:
-    """Returns what `torch.save` wrote, with all tensors on the CPU.
-
-    Raises:
-        ValueError: loading the file would run code, or it is damaged.
-    """
+    """Returns what `torch.save` wrote, on the CPU; ValueError if loading it would run code, or it is damaged."""
     try:
         with warnings.catch_warnings():
             # An unusual pickle protocol is no reason to refuse the file.

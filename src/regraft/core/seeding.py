@@ -19,16 +19,13 @@ def derive_seed(*parts: int | str) -> int:
 
 
 def uniform(seed: int, indices: Tensor, num_draws: int) -> Tensor:
-    """Returns `num_draws` uniform numbers in [0, 1) for each index, independent of the other indices in the batch.
+    """Returns `num_draws` uniform numbers in [0, 1) for each index, (batch, num_draws), float64.
 
     SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), counter-based:
-    the counter of draw j of index i is i * num_draws + j.
+    the counter of draw j of index i is i * num_draws + j, whatever the other indices.
 
     Args:
         indices: (batch,), int64, non-negative.
-
-    Returns:
-        (batch, num_draws), float64.
     """
     counter = indices.to(torch.int64)[:, None] * num_draws + torch.arange(num_draws)
     # int64 arithmetic wraps, as the generator needs; the constants are its unsigned ones in two's complement.

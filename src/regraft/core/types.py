@@ -23,8 +23,7 @@ class InputSpec:
     Attributes:
         image_size: height and width, pixels.
         num_channels: 3 (RGB) or 1 (grayscale).
-        mean: per channel, of pixels scaled to [0, 1]; None until it is computed from the training data.
-        std: per channel, of pixels scaled to [0, 1]; None until it is computed from the training data.
+        mean: per channel, of pixels scaled to [0, 1], as `std`; None until computed from the training data.
         interpolation: `bilinear`, `bicubic` or `nearest`.
         crop_fraction: side of the evaluation crop over the side that the image is resized to, in (0, 1].
     """

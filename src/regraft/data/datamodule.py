@@ -89,11 +89,7 @@ class DataModule(pl.LightningDataModule):
         self._prepared.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the source and assigns samples to splits, once.
-
-        Raises:
-            ValueError: there are fewer than 2 classes, or a split can't be made.
-        """
+        """Reads the source and assigns samples to splits, once; ValueError if a split can't be made."""
         self._prepared.read()
 
     @property

@@ -39,12 +39,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Wording:
-    """The wording of a kind of finding.
-
-    Attributes:
-        what: has the problem, in the plural.
-        advice: the consequence and the fix; empty if there is nothing to do.
-    """
+    """The wording of a kind of finding: what has the problem, in the plural, and the consequence and fix, if any."""
 
     severity: Severity
     what: str

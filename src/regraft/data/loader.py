@@ -16,11 +16,7 @@ _Item = TypeVar("_Item")
 
 
 def late_loader(dataset: Dataset[Any], sampler: Sampler[BatchKey], num_workers: int, *, pin_memory: bool) -> DataLoader:
-    """Returns a loader that draws no key from its sampler before the first batch is requested.
-
-    Args:
-        num_workers: loader processes, which are kept between epochs.
-    """
+    """Returns a loader that draws no key from its sampler before the first batch is requested, and keeps workers."""
     return _LateLoader(
         dataset,
         batch_size=None,

@@ -19,13 +19,7 @@ _DRAWS_PER_OCCURRENCE = 1 << 32
 
 
 def make_order(sampler: str, indices: Tensor, labels: Tensor, seed: int) -> Order:
-    """Returns the order of the training samples.
-
-    Args:
-        sampler: `shuffle` or `balanced`.
-        indices: (num_samples,), int64.
-        labels: (num_samples,), int64, of `indices`.
-    """
+    """Returns the order of training samples, by their indices and labels, for the sampler `shuffle` or `balanced`."""
     if sampler == "shuffle":
         return partial(shuffled_order, indices, seed)
     return partial(balanced_order, indices, labels, seed)
@@ -61,12 +55,7 @@ def count_occurrences(order: np.ndarray) -> np.ndarray:
 class TrainBatches(Sampler[BatchKey]):
     """Distributes each global batch of `batch_size * num_replicas` samples over the ranks, with as many steps for each.
 
-    Args:
-        num_samples: in an epoch.
-        batch_size: for each rank.
-
-    Raises:
-        ValueError: there are fewer samples than ranks.
+    `num_samples` is that of an epoch; it is a ValueError if there are fewer than ranks.
     """
 
     def __init__(self, order: Order, num_samples: int, batch_size: int, rank: int = 0, num_replicas: int = 1) -> None:
@@ -112,10 +101,6 @@ class TrainBatches(Sampler[BatchKey]):
 
 class EvalBatches(Sampler[BatchKey]):
     """Yields every sample exactly once over all ranks: none is dropped, none repeated as padding.
-
-    Args:
-        indices: (num_samples,), int64.
-        batch_size: for each rank.
 
     Raises:
         ValueError: there are fewer samples than ranks: a rank without a batch would leave the others waiting.

@@ -184,12 +184,7 @@ class FeatureCache:
         )
 
     def table(self, views: Sequence[InputView], depth: int, indices: Tensor, targets: Tensor) -> FeatureTable:
-        """Returns the features of a split; call `ensure` first.
-
-        Args:
-            indices: (num_images,), int64, in the source.
-            targets: (num_images,), int64.
-        """
+        """Returns the features of a split, by `indices` in the source, (num_images,), int64; call `ensure` first."""
         entries = [self.entry(view, depth) for view in views]
         slots = [entry.find(view.content_hashes) for entry, view in zip(entries, views, strict=True)]
         assert all((found >= 0).all() for found in slots), "ensure() has computed all features"

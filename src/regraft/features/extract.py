@@ -27,8 +27,7 @@ _FLUSH_BYTES = 256 * 2**20
 class InputView(Protocol):
     """The inputs of a split under one deterministic transform, such as `data.images.deterministic_views.ImageView`.
 
-    Attributes:
-        content_hashes: (num_inputs, HASH_BYTES), uint8.
+    `content_hashes` are (num_inputs, HASH_BYTES), uint8.
     """
 
     content_hashes: np.ndarray
@@ -59,12 +58,7 @@ def missing_positions(view: InputView, entries: Mapping[int, FeatureEntry]) -> T
 
 
 def without_copies(content_hashes: np.ndarray, positions: Tensor) -> Tensor:
-    """Returns the first position of each content, ascending: inputs of the same content have the same features.
-
-    Args:
-        content_hashes: (num_inputs, HASH_BYTES), uint8.
-        positions: (num_positions,), int64, ascending.
-    """
+    """Returns the first position of each content, ascending: inputs of the same content have the same features."""
     chosen = np.ascontiguousarray(content_hashes[positions.numpy()]).view(f"V{content_hashes.shape[1]}")[:, 0]
     _, first = np.unique(chosen, return_index=True)
     return positions[torch.from_numpy(np.sort(first))]
@@ -161,12 +155,7 @@ def _inputs(view: InputView, positions: Tensor, source: FeatureEntry | None, dev
 
 
 class Writer:
-    """Collects features for an entry and writes them in large files; a kill loses what isn't written yet.
-
-    Args:
-        flush_seconds: age of unwritten features at which they are written.
-        flush_bytes: size of unwritten features at which they are written.
-    """
+    """Collects features for an entry and writes them in large files, before they are too old or too many."""
 
     def __init__(
         self, entry: FeatureEntry, flush_seconds: float = _FLUSH_SECONDS, flush_bytes: float = _FLUSH_BYTES

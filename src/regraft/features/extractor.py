@@ -57,15 +57,13 @@ class FeatureExtractor:
     def __call__(self, inputs: Tensor, num_stages_done: int, return_depths: Collection[int]) -> dict[int, Tensor]:
         """Returns the features at some depths, where a depth is a number of stages.
 
+        They are (batch, ...), in `precision`, contiguous, without shared memory, and inference tensors: for autograd,
+        `clone()` them outside of inference mode.
+
         Args:
             inputs: (batch, channels, height, width), images normalised by the input spec; or, with `num_stages_done`,
                 the features at that depth. They stay unchanged.
-            num_stages_done: number of stages that have been computed already.
             return_depths: depths above `num_stages_done` at which a single tensor crosses.
-
-        Returns:
-            (batch, ...) by depth, in `precision`, contiguous, without shared memory. They are inference tensors: for
-            autograd, `clone()` them outside of inference mode.
         """
         last = max(return_depths)
         assert num_stages_done < min(return_depths), (num_stages_done, return_depths)

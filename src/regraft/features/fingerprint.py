@@ -58,11 +58,7 @@ def stage_fingerprints(stages: Mapping[str, nn.Module]) -> list[str]:
 
 
 def image_fields(spec: InputSpec, transform: str) -> dict[str, Any]:
-    """Returns everything that a preprocessed image depends on except for its file, in plain types.
-
-    Args:
-        transform: a description of the deterministic transform, different for different transforms.
-    """
+    """Returns everything that a preprocessed image depends on except for its file, in plain types."""
     return {"input_spec": spec.to_dict(), "transform": transform} | image_libraries()
 
 
@@ -76,12 +72,7 @@ _version = cache(version)  # it reads files
 
 @dataclass(frozen=True)
 class _Stage:
-    """State of the description of a stage.
-
-    Attributes:
-        modules: those of the stage, each of which is described separately.
-        code: classes and functions that were found.
-    """
+    """The modules of a stage, each of which is described separately, and the classes and functions found in them."""
 
     modules: frozenset[nn.Module]
     code: set[type | FunctionType] = field(default_factory=set)

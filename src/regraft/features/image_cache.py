@@ -54,12 +54,7 @@ class PackedView(Protocol):
 
 @dataclass
 class StoredImages:
-    """The decoded images of a split, all of which are stored.
-
-    Attributes:
-        entries: one for each shape.
-        content_hashes: (num_images, HASH_BYTES), uint8.
-    """
+    """The decoded images of a split, all of which are stored, in one entry for each shape."""
 
     entries: list[StoreEntry]
     content_hashes: np.ndarray
@@ -86,11 +81,7 @@ class StoredImages:
 
 
 class ImageCache:
-    """The decoded images in the features store, which share its folder and size limit.
-
-    Raises:
-        NoFolderError: the folder of the store can't be determined.
-    """
+    """The decoded images in the features store, which share its folder and size limit."""
 
     def __init__(self, settings: FeatureSettings, progress: ProgressBar) -> None:
         self.folder = folder_of(settings)

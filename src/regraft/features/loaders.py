@@ -60,8 +60,6 @@ class FeatureEpochs:
 
     Args:
         table: of pooled features.
-        choose_views: returns which view each sample shows.
-        draw_seed: returns the seed of a step's random numbers.
         device: where the matrix is.
         is_full_batch: whether an epoch is one step on all samples.
         bitwise: as in `EpochBatch`.

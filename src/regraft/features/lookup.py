@@ -33,9 +33,6 @@ class FeatureLookup:
     Args:
         depth: number of stages that the features are the output of.
 
-    Attributes:
-        num_found: number of images whose features were stored.
-
     Raises:
         NoFolderError: the store can't be used.
     """

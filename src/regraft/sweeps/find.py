@@ -26,13 +26,7 @@ _OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
 
 @dataclass(frozen=True)
 class SweepCommand:
-    """The command that resumes a sweep.
-
-    Attributes:
-        command: the name: `train`, `probe` or `eval`.
-        arguments: those after the name.
-        directory: where the sweep was started, the base of relative paths; the current directory if that one is gone.
-    """
+    """The command that resumes a sweep: name, further arguments, and the directory that relative paths are based on."""
 
     command: str
     arguments: list[str]
@@ -62,9 +56,7 @@ def find_sweep(reference: str, folder: str | Path) -> Path | None:
 
 
 def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
-    """Returns the command that resumes the sweep of `run=`; None if that isn't a sweep.
-
-    The other arguments override those of the sweep's own command.
+    """Returns the command that resumes the sweep of `run=`, plus the other arguments; None if that isn't a sweep.
 
     Raises:
         ValueError: the sweep's command can't be read, the reference matches a run too, or `run=` is given twice.

@@ -98,11 +98,7 @@ def random_search(n_trials: int, seed: int, space: Mapping[str, Any] | None) -> 
 
 
 def combinations(overrides: Sequence[Override]) -> list[list[str]]:
-    """Returns the overrides of each combination, as Hydra's basic sweeper does.
-
-    Raises:
-        ValueError: an axis is an interval, which has infinitely many values, or an empty list.
-    """
+    """Returns the overrides of each combination, as Hydra's basic sweeper does; ValueError for an interval."""
     for override in overrides:
         if override.is_interval_sweep():
             raise ConfigError(

@@ -25,10 +25,6 @@ def run_sweep_job(config: DictConfig, job: Callable[[], Any]) -> JobResult:
     """Runs a job, unless it has finished, another process runs it, or the sweep is stopping; returns its result.
 
     An error becomes a result, as an exception might not reach the sweep's process.
-
-    Args:
-        config: composed for the job.
-        job: trains or evaluates.
     """
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     _prepare_worker()

@@ -20,13 +20,7 @@ _NO_LEAF = {"trainer": ("enable_progress_bar",), "features": ("dir", "max_gb")}
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
-
-    Attributes:
-        number: the name of its folder in the sweep.
-        overrides: those that its config is composed with.
-        config_hash: hash of that config, from the function `config_hash`.
-    """
+    """One job of a sweep: the number that names its folder, its overrides, and the hash of the config they compose."""
 
     number: int
     overrides: tuple[str, ...]
@@ -69,12 +63,7 @@ def config_hash(config: Mapping[str, Any], folder: Path | None = None) -> str:
 
 
 def write(folder: Path, jobs: Sequence[Job], removed: Sequence[Job] = ()) -> None:
-    """Writes the manifest.
-
-    Args:
-        jobs: the sweep's current jobs.
-        removed: earlier jobs; they keep their numbers, so that no other job gets their folders.
-    """
+    """Writes the manifest. Removed jobs keep their numbers, so that no other job gets their folders."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"jobs": [asdict(job) for job in jobs], "removed": [asdict(job) for job in removed]}
     write_atomically(folder / MANIFEST, (json.dumps(content, indent=1) + "\n").encode())

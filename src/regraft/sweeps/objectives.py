@@ -37,11 +37,7 @@ def checked_metrics(metrics: Any) -> list[str]:
 
 
 def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Direction]:
-    """Returns the direction of each metric; for None, those in the registry of metrics.
-
-    Raises:
-        ValueError: there isn't one for each metric.
-    """
+    """Returns the direction of each metric; for None, those in the registry of metrics."""
     if directions is None:
         return ["maximize" if name not in COSTS and higher_is_better(name) else "minimize" for name in metrics]
     given = [directions] if isinstance(directions, str) else directions
@@ -64,11 +60,7 @@ def values_of(run: Run, metrics: Sequence[str]) -> list[float]:
 
 
 def kept_row(rows: Sequence[Row], config: Mapping[str, Any]) -> Row:
-    """Returns the row of the epoch whose weights a run kept, or would if it ended now: the last one, if none was best.
-
-    Args:
-        rows: of its metrics.csv, at least one.
-    """
+    """Returns the row of metrics.csv of the epoch whose weights a run kept: the last one, if none was best."""
     callbacks = config.get("callbacks")
     best = callbacks.get("best") if isinstance(callbacks, Mapping) else None
     monitor, mode = (best.get("monitor"), best.get("mode")) if isinstance(best, Mapping) else (None, None)

@@ -25,12 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class OptunaSearch:
-    """A `Search` that learns from the results of its jobs.
-
-    Attributes:
-        jobs: the jobs so far.
-        num_jobs: how many there will be.
-    """
+    """A `Search` that learns from the results of its jobs."""
 
     def __init__(self, settings: OptunaSettings) -> None:
         self._settings = settings

@@ -87,11 +87,7 @@ class StoredTrials:
         return int(run.name) if is_here else None
 
     def end(self, number: int, outcome: JobResult, values: Sequence[float] | None) -> None:
-        """Ends a trial, unless it has ended before.
-
-        Args:
-            values: one per metric; None if it was pruned or has failed.
-        """
+        """Ends a trial, unless it has ended before; `values` are None if it was pruned or has failed."""
         trial = self.all()[number]
         if trial.state.is_finished():
             return
@@ -142,9 +138,6 @@ def address(storage: str | None, folder: Path) -> str:
 
     Args:
         storage: the value of `sweep.storage`; None for a file in the sweep's folder.
-
-    Raises:
-        ValueError: it is an incomplete URL.
     """
     if storage is None:
         return str(folder / JOURNAL)
@@ -177,11 +170,7 @@ def kept_address(storage: str | None, folder: Path) -> str:
 
 
 def storage_at(place: str) -> optuna.storages.BaseStorage:
-    """Returns the storage at an address.
-
-    Raises:
-        ValueError: it is damaged, or there is no such database, or it needs a package that isn't installed.
-    """
+    """Returns the storage at an address; raises ValueError if it can't be opened."""
     # Optuna logs each step; the sweep's own lines are enough.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if "://" not in place:

@@ -63,11 +63,7 @@ def require_same_kinds(study: optuna.Study, distributions: Mapping[str, optuna.d
 
 
 def sampler(name: str, options: Mapping[str, Any], seed: int, space: Space) -> optuna.samplers.BaseSampler:
-    """Returns a sampler by its short name.
-
-    Raises:
-        ValueError: there is no such sampler or option, or it can't sample the space.
-    """
+    """Returns a sampler by its short name; raises ValueError if it doesn't exist, or can't sample the space."""
     given = {"seed": seed} | dict(options)
     if name == "grid":
         given = {"search_space": {key: _grid_values(key, axis) for key, axis in space.axes.items()}} | given
@@ -80,11 +76,7 @@ def grid_size(space: Space) -> int:
 
 
 def pruner(name: str | None, options: Mapping[str, Any]) -> optuna.pruners.BasePruner:
-    """Returns a pruner by its short name; for None one that prunes nothing.
-
-    Raises:
-        ValueError: there is no such pruner or option.
-    """
+    """Returns a pruner by its short name; for None one that prunes nothing."""
     if name is None:
         return optuna.pruners.NopPruner()
     defaults = {"wrapped_pruner": None} if name == "patient" else {}
@@ -138,7 +130,6 @@ class OptunaSettings:
         space: axes in addition to those of the command line.
 
     Attributes:
-        metrics: always a list.
         is_grid: whether every combination is tried once.
         is_pruning: whether trials may be pruned, for which Optuna needs a single metric.
 

@@ -74,10 +74,9 @@ def result_in(run: Run) -> JobResult | None:
 def summary(
     jobs: Sequence[Job], outcomes: Mapping[int, JobResult], varied: Callable[[Job], Sequence[str]], folder: str
 ) -> str:
-    """Returns a line on the sweep, and one for each job.
+    """Returns a line on the sweep, and one for each job, of which those without an outcome weren't started.
 
     Args:
-        outcomes: by job number; a job without one wasn't started.
         varied: returns the overrides that differ between jobs.
         folder: the sweep's, as shown.
     """

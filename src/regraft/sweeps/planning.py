@@ -26,7 +26,6 @@ class SweepPlan:
     """The jobs of a sweep, from its folder and its command.
 
     Args:
-        folder: absolute.
         config: composed by Hydra for the sweep.
         hydra_context: composes the configs of the jobs.
         arguments: the overrides of the command, with lists of values.
@@ -68,11 +67,7 @@ class SweepPlan:
         return jobs
 
     def keep(self, jobs: Sequence[Job], known: Sequence[Job] = ()) -> None:
-        """Writes the jobs and the command into the sweep's folder; call it with the manifest's lock held.
-
-        Args:
-            known: the sweep's earlier jobs.
-        """
+        """Writes current and earlier jobs, and the command; call it with the manifest's lock held."""
         numbers = {job.number for job in jobs}
         manifest.write(self.folder, jobs, [job for job in known if job.number not in numbers])
         write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self.config).encode())

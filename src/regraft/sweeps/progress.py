@@ -15,13 +15,7 @@ _LOOK_SECONDS = 2.0
 def progress_line(
     num_jobs: int, outcomes: Mapping[int, JobResult], seconds_each: float | None, varied: Sequence[str]
 ) -> str:
-    """Returns the line above a job that starts: `[3/24] optimizer.lr=0.1 (2 ok; about 40 s left)`.
-
-    Args:
-        outcomes: those of ended jobs.
-        seconds_each: mean seconds of a job; None before one has ended.
-        varied: the job's overrides that differ between jobs.
-    """
+    """Returns the line above a job that starts: `[3/24] optimizer.lr=0.1 (2 ok; about 40 s left)`."""
     left = _left(seconds_each, num_jobs - len(outcomes))
     parts = [part for part in (counts_text(list(outcomes.values())), left) if part]
     notes = f" ({'; '.join(parts)})" if parts else ""
@@ -29,11 +23,7 @@ def progress_line(
 
 
 def counts_line(num_jobs: int, found: Sequence[JobResult | None]) -> tuple[str, int]:
-    """Returns a line, `2 ok, 1 failed, 2 running, of 24 jobs`, and how many jobs have ended.
-
-    Args:
-        found: the result in each job's folder, None if it wasn't started.
-    """
+    """Returns a line, `2 ok, 1 failed, 2 running, of 24 jobs`, and how many jobs have ended."""
     ended = [outcome for outcome in found if outcome is not None and outcome.status != "skipped"]
     running = sum(outcome is not None and outcome.status == "skipped" for outcome in found)
     return f"{counts_text(ended) or '0 ok'}, {running} running, of {num_jobs} jobs", len(ended)

@@ -57,11 +57,7 @@ class Space:
 
 
 def space_of(overrides: Sequence[Override]) -> Space:
-    """Returns the search space of parsed overrides.
-
-    Raises:
-        ValueError: there is no axis, or one is empty or has its ends the wrong way round.
-    """
+    """Returns the search space of parsed overrides; raises ValueError if there is no axis, or one is empty."""
     fixed, axes = [], {}
     for override in overrides:
         key = override.get_key_element()
@@ -85,11 +81,10 @@ def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], par
 
 
 def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[str]:
-    """Returns the axes of `sweep.space` as overrides, except for keys that the command line gives.
+    """Returns the axes of `sweep.space` as overrides, except for keys given on the command line.
 
     Args:
         space: axes by key, nested or dotted; a list is a choice.
-        given: keys on the command line.
 
     Raises:
         ValueError: an axis is neither a list nor text in Hydra's sweep syntax.

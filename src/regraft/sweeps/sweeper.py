@@ -43,14 +43,7 @@ class SurvivingSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Runs the jobs that haven't finished, and prints their results.
-
-        Args:
-            arguments: the overrides of the command, with lists of values.
-
-        Raises:
-            SweepError: a job failed.
-        """
+        """Runs the jobs that haven't finished, and prints their results; raises SweepError if a job failed."""
         folder = Path(self.config.hydra.sweep.dir).resolve()
         fail_fast = bool(OmegaConf.select(self.config, "sweep.fail_fast"))
         launching = JobLauncher(self.launcher, folder, self._n_jobs, fail_fast=fail_fast)

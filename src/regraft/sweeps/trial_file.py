@@ -20,8 +20,6 @@ class TrialFile:
 
     Attributes:
         storage: where the study is stored, a URL or a path.
-        study: its name.
-        number: the trial's.
         metric: reported after each epoch.
         pruner: its short name.
         pruner_options: arguments of the pruner's class.
@@ -80,11 +78,7 @@ class TrialFile:
 
 
 def read(folder: Path) -> TrialFile | None:
-    """Returns the trial of a job; None if the job has none, or its study has been moved.
-
-    Raises:
-        ValueError: the file is damaged.
-    """
+    """Returns the trial of a job; None if it has none, or its study has been moved. ValueError if it is damaged."""
     path = folder / TRIAL
     if not path.is_file():
         return None

@@ -23,12 +23,10 @@ class ClassScores(NamedTuple):
     """The figures of one class against all others.
 
     Attributes:
-        num_predicted: images predicted to be of the class.
         precision: in [0, 1]; 0 where nothing was predicted to be of the class.
         recall: in [0, 1]; 0 where no image is of the class.
         f1: in [0, 1]; 0 where both are.
-        auroc: area under the ROC curve, in [0, 1]; None where all images or none are of the class, or the probabilities
-            aren't known.
+        auroc: area under the ROC curve; None where all images or none are of the class, or probabilities aren't known.
     """
 
     name: str
@@ -151,15 +149,8 @@ class Outputs:
 def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> Scores:
     """Returns the figures of a classifier on some images: every metric of the registry that is computed from outputs.
 
-    A metric with a 95 % interval has its ends beside it, as `acc_low` and `acc_high`.
-
-    Args:
-        probabilities: (num_images, num_classes), rows that sum to 1; at least one image and two classes.
-        targets: (num_images,), int64, the true classes.
-        class_names: by class index.
-
-    Raises:
-        ValueError: a probability isn't finite.
+    A metric with a 95 % interval has its ends beside it, as `acc_low` and `acc_high`. The arguments are those of
+    `Outputs`, of at least one image and two classes; a probability that isn't finite is a ValueError.
     """
     assert len(targets), "a split has images"
     assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
@@ -192,13 +183,9 @@ def require_numbers(outputs: np.ndarray) -> None:
 
 
 def confusion_counts(targets: np.ndarray, predicted: np.ndarray, num_classes: int) -> coo_array:
-    """Returns how many images of each class were predicted to be of which, sparse, in row order.
+    """Returns how many images of each class were predicted to be of which, by the class indices of all images.
 
-    For 10,000 classes the whole matrix would be 800 MB.
-
-    Args:
-        targets: (num_images,), int64.
-        predicted: (num_images,), int64.
+    It is sparse, in row order: for 10,000 classes the whole matrix would be 800 MB.
     """
     ones = np.ones(len(targets), np.int64)
     return coo_array((ones, (targets, predicted)), shape=(num_classes, num_classes)).tocsr().tocoo()
@@ -210,11 +197,9 @@ def class_scores(
     class_names: Sequence[str],
     area: Callable[[int], float] | None = None,
 ) -> list[ClassScores]:
-    """Returns the figures of each class, by class index.
+    """Returns the figures of each class, from the class indices of (num_images,) images.
 
     Args:
-        targets: (num_images,), int64.
-        predicted: (num_images,), int64.
         area: returns the area under a class's ROC curve; None if the probabilities aren't known.
     """
     num_classes = len(class_names)

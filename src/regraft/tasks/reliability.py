@@ -30,12 +30,7 @@ class Bins:
 
 
 def reliability(confidences: np.ndarray, is_right: np.ndarray, num_bins: int = NUM_BINS) -> Bins:
-    """Returns the reliability diagram of a classifier.
-
-    Args:
-        confidences: (num_images,), the probability of each predicted class, in (0, 1].
-        is_right: (num_images,), bool.
-    """
+    """Returns the reliability diagram for the probabilities of the predicted classes, (num_images,), in (0, 1]."""
     bins = np.clip(np.ceil(confidences * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     counts = np.bincount(bins, minlength=num_bins)
     sums = [np.bincount(bins, values, minlength=num_bins) for values in (confidences, is_right)]

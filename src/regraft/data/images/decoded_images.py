@@ -19,20 +19,12 @@ from regraft.data.splits import Part
 
 
 class Decoded(Protocol):
-    """A source of decoded images before any random transform.
-
-    Attributes:
-        is_stored: whether they were decoded before.
-    """
+    """A source of decoded images before any random transform; `is_stored` if they were decoded before."""
 
     is_stored: bool
 
     def read(self, indices: np.ndarray) -> Tensor | Iterator[Tensor]:
-        """Returns images, uint8: (batch, channels, size, size), or an iterator of whole images of any size.
-
-        Args:
-            indices: (batch,), int64, in the source.
-        """
+        """Returns images by index in the source, uint8: (batch, channels, size, size), or one by one if of any size."""
 
 
 class DecodedFiles:

@@ -73,11 +73,7 @@ def pixels_of(image: Image.Image, num_channels: int) -> Tensor:
 
 
 def decoded_size(path: str | Path, least_side: int | None = None) -> tuple[int, int]:
-    """Returns width and height of the result of `decode_image`, in either order, from the header of the file.
-
-    Raises:
-        ValueError: the header can't be read.
-    """
+    """Returns width and height of `decode_image`'s result, in either order; ValueError if the header can't be read."""
     with _reading(path), Path(path).open("rb") as file, _opened(path, file, least_side) as image:
         return image.size
 

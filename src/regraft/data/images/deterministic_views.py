@@ -75,10 +75,7 @@ class ImageView:
         return fields | {"augment": asdict(self.augment)} | draws
 
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Yields the images at some positions in the split, in order, normalised, on the device.
-
-        Yields:
-            (batch, num_channels, image_size, image_size), float32.
+        """Yields the images at some positions in the split, in order, normalised, on the device, as float32 batches.
 
         Raises:
             ValueError: a file can't be decoded, or has changed since it was hashed.

@@ -59,12 +59,7 @@ class ImageInputs:
         return {"images": images, "targets": targets, "indices": batch["indices"], "draw_seed": draw_seed}
 
     def views(self, split: str, num_views: int, views_seed: int = 0) -> list[ImageView]:
-        """Returns the deterministic views of a split's images: augmented ones of `train`, else that of evaluation.
-
-        Args:
-            num_views: number of views of a training image, if the augmentation is random.
-            views_seed: seed of the augmentation.
-        """
+        """Returns the deterministic views of a split's images: `num_views` augmented ones of `train`, else one."""
         part = self._prepared.parts[split]
         hashes, spec = self._prepared.content_hashes(part), self.input_spec
         augments = augmentations_of_views(self._augment, num_views) if split == "train" else [None]

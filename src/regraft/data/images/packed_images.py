@@ -41,10 +41,9 @@ class StoredPixels(Protocol):
 
 
 class StoredFiles:
-    """Reads decoded images from a store.
+    """Reads a split's decoded images from a store.
 
     Args:
-        pixels: a split's, packed by its `DecodedView`.
         indices: (num_images,), int64, of the split's images in the source.
         is_whole: whether they are whole images of any size.
     """
@@ -70,7 +69,6 @@ class DecodedView:
         part: a split of `FileImages`.
         content_hashes: (num_images, HASH_BYTES), uint8.
         augment: for training batches; None for evaluation.
-        num_workers: loader processes.
     """
 
     def __init__(
@@ -105,14 +103,7 @@ class DecodedView:
         return [(self._files.spec.num_channels, self._files.spec.image_size, self._files.spec.image_size)]
 
     def shapes(self, positions: Tensor) -> list[tuple[int, ...]]:
-        """Returns the packed shape of each image, from the first bytes of its file.
-
-        Args:
-            positions: (num_images,), int64, in the split.
-
-        Raises:
-            ValueError: a file isn't an image.
-        """
+        """Returns the packed shapes of images, from the first bytes of their files; ValueError if one isn't valid."""
         if not self._files.is_whole:
             return self.possible_shapes * len(positions)
         images, num_channels = self._files.images, self._files.spec.num_channels
@@ -122,10 +113,7 @@ class DecodedView:
         return [(_packed_length(num_channels * width * height),) for width, height in sizes]
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
-        """Yields the packed images of each batch by shape: their positions in the batch, and (num, *shape), uint8.
-
-        Args:
-            batches: positions in the split of each batch's images, (batch,), int64.
+        """Yields the packed images of each batch of positions by shape: positions in the batch, (num, *shape), uint8.
 
         Raises:
             ValueError: a file can't be decoded, or has changed since it was hashed.

@@ -91,11 +91,7 @@ class FileImages:
         return replace(self, labels=labels)
 
     def content_hashes(self) -> np.ndarray:
-        """Returns the hash of each file's bytes, (num_images, HASH_BYTES), uint8; reads the files not yet known.
-
-        Raises:
-            OSError: a file can't be read.
-        """
+        """Returns the hash of each file's bytes, (num_images, HASH_BYTES), uint8; reads the files not yet known."""
         if self.known_hashes is None:
             return self._read_hashes(np.arange(len(self)))
         hashes = self.known_hashes.copy()

@@ -17,12 +17,11 @@ def shown(
 ) -> Iterator[tuple[int, Tensor, str | None]]:
     """Yields for each image that can be read its position in `indices`, its view, and its path in the data set.
 
+    The view is (num_channels, image_size, image_size), uint8; the path is None for images in memory.
+
     Args:
         indices: in the source of the split.
         seconds: time limit after which no further image is read; None for no limit.
-
-    Yields:
-        The view is (num_channels, image_size, image_size), uint8; the path is None for images in memory.
     """
     images = data.samples(split)
     dataset = BatchDataset(images, data.input_spec, None, seed=0)

@@ -22,8 +22,7 @@ class AntsBeesSource:
     Args:
         root: a folder that has `train` and `val`, or that holds or will hold `hymenoptera_data`.
         url: address of the archive.
-        md5: checksum of the archive. PyTorch doesn't publish it, so None checks the unpacked classes and numbers of
-            images.
+        md5: the archive's. PyTorch doesn't publish it, so None checks the unpacked classes and numbers of images.
     """
 
     def __init__(self, *, root: str, url: str, md5: str | None) -> None:

@@ -25,14 +25,7 @@ def indices_by_name(trained: Sequence[str], found: Sequence[str], run: str) -> l
 
 
 def indices_of_known(trained: Sequence[str], found: Sequence[str], run: str, key: str) -> list[int]:
-    """Returns the run's class index of each class of the data, which may lack some of the run's classes.
-
-    Args:
-        key: config key of the data, for the message.
-
-    Raises:
-        ValueError: the data has a class that the run doesn't know.
-    """
+    """Returns the run's index of each class of the data, at `key`; ValueError if the run doesn't know one."""
     unknown = [name for name in found if name not in set(trained)]
     if unknown:
         raise ConfigError(

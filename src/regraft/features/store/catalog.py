@@ -42,7 +42,6 @@ class EntryInfo:
     Attributes:
         key: 32 hex digits.
         label: description of its features, for people; empty if it can't be read.
-        num_bytes: size of all its files.
         num_images: number of images whose features it holds.
         last_used: seconds since the epoch.
         problem: why it can't be read, empty if it can.
@@ -62,14 +61,7 @@ def default_dir() -> Path:
 
 
 def key_of(fields: Mapping[str, Any]) -> str:
-    """Returns the key of an entry, 32 hex digits: equal for equal fields in any order.
-
-    Args:
-        fields: everything that features depend on except for the content of their inputs; plain types.
-
-    Raises:
-        TypeError: a field isn't JSON-serialisable.
-    """
+    """Returns the key of an entry, 32 hex digits: equal for equal fields, plain types, in any order."""
     return hashlib.blake2b(canonical([FORMAT, fields]).encode(), digest_size=16).hexdigest()
 
 
@@ -79,12 +71,7 @@ def canonical(value: Any) -> str:
 
 
 def read_meta(entry_folder: Path) -> dict[str, Any]:
-    """Returns the description in the folder of an entry.
-
-    Raises:
-        ValueError: it can't be read, is invalid, or has another format.
-        FileNotFoundError: there is none.
-    """
+    """Returns the description in the folder of an entry; raises ValueError if it is damaged."""
     path = entry_folder / META
     if path.exists() and not path.is_file():  # reading a pipe would block
         raise ValueError(f"{META} is not a regular file")

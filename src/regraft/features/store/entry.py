@@ -32,7 +32,6 @@ class StoreEntry(FeatureEntry):
         store: folder of the store.
         fields: everything that features depend on except for the content of their inputs; plain types.
         label: description for people.
-        feature_shape: shape for one input.
 
     Raises:
         OSError: the folder can't be made or written. An existing entry can be read from a read-only store.
@@ -78,14 +77,7 @@ class StoreEntry(FeatureEntry):
 
     @contextmanager
     def lock(self, on_wait: Callable[[], None]) -> Iterator[None]:
-        """Keeps other processes from computing the same; reads what they have stored once the lock is held.
-
-        Args:
-            on_wait: called once if another process holds the lock.
-
-        Raises:
-            OSError: the store can't be written.
-        """
+        """Keeps other processes from computing the same; reads what they have stored once the lock is held."""
         with ExitStack() as stack:
             try:
                 stack.enter_context(files.lock(self.folder, on_wait))

@@ -24,12 +24,7 @@ def segments(entry_folder: Path) -> dict[Path, int]:
 def lock(entry_folder: Path, on_wait: Callable[[], None]) -> Iterator[None]:
     """Keeps other processes from writing an entry; the kernel releases the lock when its holder dies.
 
-    Args:
-        entry_folder: may not exist yet.
-        on_wait: called once if another process holds the lock, before waiting for it.
-
-    Raises:
-        OSError: the file of the lock can't be created.
+    Calls `on_wait` once if another process holds the lock, before waiting for it. The folder may not exist yet.
     """
     entry_folder.parent.mkdir(parents=True, exist_ok=True)
     held = _lock_of(entry_folder)

@@ -36,15 +36,9 @@ class Segment:
 
 
 def write(folder: Path, key: str, segment: Segment) -> Path:
-    """Writes a segment atomically and returns its file, whose name includes the number of inputs.
+    """Writes a segment (contiguous, on the CPU) atomically; returns its file, named by its number of inputs.
 
-    Args:
-        folder: the entry's.
-        key: the entry's; a file that is moved to another entry isn't trusted there.
-        segment: contiguous, on the CPU.
-
-    Raises:
-        OSError: it can't be written.
+    The entry's `key` is in the file, so that one that is moved to another entry isn't trusted there.
     """
     path = folder / f"{uuid.uuid4().hex}-{len(segment.content_hashes)}{SEGMENT_SUFFIX}"
     hashes = torch.from_numpy(segment.content_hashes)
@@ -60,7 +54,6 @@ def read(path: Path, key: str, feature_shape: tuple[int, ...], dtype: torch.dtyp
 
     Raises:
         DamagedError: it is damaged, or belongs to an entry of another key, shape or dtype.
-        OSError: it can't be opened.
     """
     try:
         with safe_open(path, framework="pt") as file:

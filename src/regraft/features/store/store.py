@@ -33,11 +33,7 @@ def memory_limit() -> float:
 
 
 class FeatureStore:
-    """The entries that a run has opened.
-
-    Raises:
-        NoFolderError: the folder of the store can't be determined.
-    """
+    """The entries that a run has opened."""
 
     def __init__(self, settings: FeatureSettings) -> None:
         self.folder = folder_of(settings)
@@ -90,11 +86,7 @@ class FeatureStore:
             make_room(self.folder, num_bytes, self._max_bytes, [entry.key for entry in self._entries.values()])
 
     def move_to_memory(self, view: InputView, entries: Iterable[FeatureEntry]) -> None:
-        """Moves a partially stored view into memory, copying features that are on disk.
-
-        Raises:
-            NoRoomError: they don't fit.
-        """
+        """Moves a partially stored view into memory, copying what is on disk; raises NoRoomError if it doesn't fit."""
         stored = [entry for entry in entries if isinstance(entry, StoreEntry)]
         moved = [entry for entry in stored if len(missing_positions(view, {0: entry}))]
         num_bytes = len(view.content_hashes) * sum(entry.feature_bytes for entry in moved)

@@ -24,9 +24,6 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
         depth: layers with weights, the head included: 6n + 2.
         weights: a file with a state dict of this architecture (`layer1.0.conv1.weight`, ...), or null for random.
         image_size: pixels; null for 32.
-
-    Raises:
-        ValueError: a depth that is not 6n + 2, or tensors that don't fit.
     """
     if depth < 8 or depth % 6 != 2:
         raise ConfigError("model.depth", f"got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")

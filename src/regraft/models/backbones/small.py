@@ -26,9 +26,6 @@ def simple_cnn(
         batch_norm: whether BatchNorm follows each convolution.
         weights: a file with a state dict of this architecture (`conv1.conv.weight`, ...), or null for random.
         image_size: pixels, at least 2 ** stages; null for 32.
-
-    Raises:
-        ValueError: no or non-positive widths, an image that is too small, or tensors that don't fit.
     """
     _check_positive("model.widths", widths)
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
@@ -54,9 +51,6 @@ def mlp(
         dropout: probability, in [0, 1).
         weights: a file with a state dict of this architecture (`layer1.linear.weight`, ...), or null for random.
         image_size: pixels, part of the architecture; null for 32.
-
-    Raises:
-        ValueError: no or non-positive sizes, a dropout outside of [0, 1), or tensors that don't fit.
     """
     _check_positive("model.hidden_sizes", hidden_sizes)
     if not 0 <= dropout < 1:

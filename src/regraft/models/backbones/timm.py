@@ -80,9 +80,6 @@ def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str
     """Loads a state dict of the same timm architecture into a model made with `num_classes=0`.
 
     The classifier's tensors are dropped; the first convolution is summed over channels if the model takes grayscale.
-
-    Raises:
-        ValueError: names or shapes differ.
     """
     config: Any = model.pretrained_cfg
     tensors = without(tensors, _as_tuple(config.get("classifier")))
@@ -128,12 +125,7 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
 
 
 def has_weights(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already; downloads nothing.
-
-    Raises:
-        ValueError: unknown name, tag or weights.
-        ConnectionError: the weights aren't here, and the host can't be reached.
-    """
+    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
     config = _pretrained_config(name)
     if weights is None or is_path(weights):
         return True
@@ -178,11 +170,7 @@ def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> n
 
 
 def _cached(name: str, config: PretrainedCfg) -> str | None:
-    """Returns the path of the weights in the hub's cache, None if they aren't there.
-
-    Raises:
-        ValueError: timm has no weights for this model.
-    """
+    """Returns the path of the weights in the hub's cache, None if they aren't there."""
     repository, file = config.hf_hub_id, config.hf_hub_filename or "model.safetensors"
     if not (repository or config.url):
         raise ConfigError(

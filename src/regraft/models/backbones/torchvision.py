@@ -67,12 +67,7 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
 
 
 def has_weights(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already; downloads nothing.
-
-    Raises:
-        ValueError: unknown name or weights.
-        ConnectionError: the weights aren't here, and the host can't be reached.
-    """
+    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
     preset = _preset(name, weights)
     if weights is None or is_path(weights):
         return True

@@ -25,10 +25,9 @@ def flip_some(images: Tensor, is_flipped: Tensor) -> Tensor:
 
 
 def padded_crops(images: Tensor, padding: int, draws: Tensor) -> Tensor:
-    """Returns random crops of the images' own size from the zero-padded images.
+    """Returns random crops of zero-padded images (batch, channels, height, width), of the images' own size.
 
     Args:
-        images: (batch, channels, height, width), uint8.
         padding: pixels on each side.
         draws: (batch, 2), uniform in [0, 1): top and left edges.
     """
@@ -41,15 +40,12 @@ def padded_crops(images: Tensor, padding: int, draws: Tensor) -> Tensor:
 def random_boxes(
     draws: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Returns boxes of random area and aspect ratio, distributed as in torchvision's RandomResizedCrop.
+    """Returns boxes (top, left, height, width), (batch, 4), int64, distributed as in torchvision's RandomResizedCrop.
 
     Args:
         draws: (batch, 4 * NUM_ATTEMPTS), uniform in [0, 1).
         scale: least and greatest area, as a fraction of the image.
         ratio: least and greatest aspect ratio (width / height).
-
-    Returns:
-        (batch, 4), int64: top, left, height, width.
     """
     area, log_ratio, top, left = draws.view(len(draws), NUM_ATTEMPTS, 4).unbind(2)
     area = height * width * (scale[0] + area * (scale[1] - scale[0]))
@@ -66,18 +62,15 @@ def random_boxes(
 
 
 def resized_crops(images: Tensor, boxes: Tensor, size: int, interpolation: str) -> Tensor:
-    """Returns the box of each image, resized to a square with antialiasing.
+    """Returns the box (top, left, height, width) of each image, resized with antialiasing to `size` x `size`.
 
     Resampling is separable, so it is two small matrix products. The weights are multiples of 2**-14, torch's precision
     for uint8: every partial sum is exact in float32, so that pixels don't depend on the number of threads or workers.
 
     Args:
         images: (batch, channels, height, width), uint8.
-        boxes: (batch, 4), int64: top, left, height, width.
+        boxes: (batch, 4), int64.
         interpolation: `bilinear`, `bicubic` or `nearest`.
-
-    Returns:
-        (batch, channels, size, size), uint8.
     """
     tops, lefts, heights, widths = boxes.unbind(1)
     vertical = _resampling_matrices(tops, heights, images.shape[2], size, interpolation)
@@ -129,27 +122,17 @@ def _cubic(distances: Tensor) -> Tensor:
 
 
 def eval_view_of_arrays(images: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the images resized to the square of the spec, without a crop.
-
-    Args:
-        images: (batch, channels, height, width), uint8.
-
-    Returns:
-        (batch, spec.num_channels, image_size, image_size), uint8.
-    """
+    """Returns images (batch, channels, height, width), uint8, in the size and channels of the spec, without a crop."""
     return match_channels(_resize_to_square(images, spec), spec.num_channels)
 
 
 def train_view_of_arrays(images: Tensor, spec: InputSpec, augment: Augment, seed: int, draw_numbers: Tensor) -> Tensor:
-    """Returns the images flipped and cropped, before policy and erasing.
+    """Returns the images flipped and cropped, before policy and erasing, in the size and channels of the spec.
 
     Args:
         images: (batch, channels, height, width), uint8.
-        seed: of the epoch.
+        seed: the epoch's.
         draw_numbers: (batch,), int64; the random numbers of a sample depend on its own draw number alone.
-
-    Returns:
-        (batch, spec.num_channels, image_size, image_size), uint8.
     """
     if augment.flip_probability > 0:
         # Before the crop, because images are small then; a crop is as likely as its mirror image.

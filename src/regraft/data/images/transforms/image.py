@@ -12,14 +12,7 @@ _MAX_RATIO = 64
 
 
 def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the central square, after the shorter side was resized to image_size / crop_fraction.
-
-    Args:
-        image: (channels, height, width), uint8, any size.
-
-    Returns:
-        (channels, image_size, image_size), uint8.
-    """
+    """Returns the central square, after the shorter side was resized to image_size / crop_fraction."""
     return tv.center_crop(resized_to_crop(image, spec), [spec.image_size, spec.image_size])
 
 

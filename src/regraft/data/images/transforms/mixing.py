@@ -25,11 +25,8 @@ def mix(images: Tensor, targets: Tensor, augment: Augment, num_classes: int, dra
 
     Args:
         images: (batch, channels, size, size), float.
-        targets: (batch,), int64 class indices.
+        targets: (batch,), int64 class indices; they become (batch, num_classes), float32, rows that sum to 1.
         augment: with at least one positive alpha.
-
-    Returns:
-        Images of the same shape; targets (batch, num_classes), float32, whose rows sum to 1.
     """
     from torchvision.transforms import v2
 

@@ -44,12 +44,7 @@ _ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 
 
 def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str]) -> list[Finding]:
-    """Returns the findings about image files.
-
-    Args:
-        facts: (num_files,), FACTS.
-        details: detail of a file's problem, by its index.
-    """
+    """Returns the findings about image files, from their FACTS, (num_files,), and the details of problems by index."""
     found = []
     for code, problem in PROBLEMS.items():
         indices = np.flatnonzero(facts["problem"] == code.encode()).tolist()
