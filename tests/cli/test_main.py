@@ -50,7 +50,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),
         (["eval", "ckpt_path=x", "data=cifar10o"], "data: unknown choice 'cifar10o'. Did you mean 'cifar10'?"),
         (["train", "trainer.devices=abc"], "trainer.devices: got 'abc'"),
-        (["eval", "ckpt_path=x", "optimizer.lr=3"], "optimizer: an evaluation takes the run's own"),
+        (["eval", "ckpt_path=x", "optimizer.lr=3"], "optimizer: an evaluation uses the run's own"),
         (["train", "hydra=foo"], "foo"),
         (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),
         (["eval"], "run: it has no value yet"),

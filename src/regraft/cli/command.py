@@ -2,33 +2,37 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig
 
+from regraft.config import compose
+from regraft.config.groups import commented_keys
 from regraft.config.quoting import key_of
 from regraft.config.shipped import conf_dir
+from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.runs.arguments import require_run, with_checkpoint
 
 RUN_REFERENCE = """RUN is a run's folder; last, the run that was started or resumed last; best, the finished run with
-the highest test/acc, else val/acc; or a part of a folder's name that no other has. output_dir=PATH is where runs are
-looked for."""
+the highest test/acc, else val/acc; or a unique part of a folder's name. output_dir=PATH is the folder of all runs."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command; its file in `commands/` has the same name, and the first line of that file is its line in the help.
+    """A command; its file in `commands/` has the same name, and the first line of that file is its line in the help.
 
     Attributes:
-        run: runs it with the arguments that follow its name.
+        run: called with the arguments after the command's name.
         usage: one line, for `--help` and for errors.
-        details: what `--help` prints below the usage; None if a Hydra app prints the help.
-        config_name: the YAML in `conf/` whose keys it takes.
-        keys: the keys that it takes, if no YAML has them.
+        details: printed by `--help` below the usage and the keys; None if a Hydra app prints the help.
+        config_name: the YAML in `conf/` that has its keys.
+        keys: its keys, if no YAML has them.
         takes_run: whether `run=` is completed with runs.
-        words: returns what its words may be that aren't `key=value`, for completion.
-        job: what each job of a sweep calls with its config; None if the command takes no `-m`.
+        words: returns the words that aren't `key=value`, for completion.
+        job: called by Hydra with each config; None if the command has no Hydra app.
     """
 
     name: str
@@ -44,10 +48,13 @@ class Command:
     @property
     def help(self) -> str | None:
         """What `--help` prints; None if a Hydra app prints it."""
-        return None if self.details is None else f"usage: {self.usage}\n{self.details}"
+        if self.details is None:
+            return None
+        keys = [] if self.config_name is None or self.job is not None else commented_keys(self.config_name)
+        return "\n".join([f"usage: {self.usage}", *keys, self.details])
 
     def known_keys(self) -> list[str]:
-        """Returns the keys that the command takes: those of its YAML, the groups among them, and `run`."""
+        """Returns the command's keys: those of its YAML, the groups among them, and `run`."""
         if self.config_name is None:
             return list(self.keys)
         content = yaml.safe_load((conf_dir() / f"{self.config_name}.yaml").read_text(encoding="utf-8"))
@@ -57,11 +64,7 @@ class Command:
         return ["run", *(key for key in [*plain, *inner, *groups] if key not in ("defaults", "hydra"))]
 
     def require_keys(self, arguments: Sequence[str]) -> None:
-        """Checks that each argument is `key=value`, with a known key that no other argument has.
-
-        Raises:
-            ConfigError: one isn't.
-        """
+        """Checks that each argument is `key=value`, with a known key that no other argument has."""
         for argument in arguments:
             if argument.startswith("-") or "=" not in argument:
                 raise ConfigError(self.name, got=argument, allowed=self.usage)
@@ -71,3 +74,34 @@ class Command:
                 raise UnknownNameError(self.name, "key", key, known)
             if keys.count(key) > 1:
                 raise ConfigError(key, f"it is given {keys.count(key)} times", fix="Give it once.")
+
+    def split(self, arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+        """Returns the words and the values of the keys; a word that is a path may contain `=`."""
+        words: list[str] = []
+        values: dict[str, str] = {}
+        for argument in arguments:
+            key, is_given, value = argument.partition("=")
+            if argument.startswith("-"):
+                raise ConfigError(self.name, got=argument, allowed=self.usage)
+            if not is_given or "/" in key or Path(argument).exists():
+                words.append(argument)
+            elif key not in self.keys:
+                raise UnknownNameError(self.name, "key", key, self.keys)
+            elif not value:
+                raise ConfigError(key, "it has no value", allowed=self.usage)
+            else:
+                values[key] = value
+        return words, values
+
+    def composed(self, arguments: Sequence[str], verbatim: Sequence[str] = ()) -> DictConfig:
+        """Returns the config of a command that uses a trained run, whose own modules can be imported from then on.
+
+        Args:
+            verbatim: keys that Hydra doesn't parse, as a path may contain what its grammar reads differently.
+        """
+        self.require_keys(arguments)
+        require_run(arguments)
+        assert self.config_name is not None
+        others = [argument for argument in arguments if key_of(argument) not in verbatim]
+        look_beside(named_in(others))
+        return compose.compose_once(self.config_name, with_checkpoint(others), None)

@@ -1,4 +1,4 @@
-"""Completion of the command line: commands, runs, and what a command's Hydra app knows."""
+"""Shell completion: commands, runs, and what Hydra completes."""
 
 import contextlib
 import io
@@ -10,11 +10,7 @@ from regraft.cli.hydra_app import run_app
 
 
 def complete(arguments: list[str]) -> None:
-    """Answers Hydra's completion script.
-
-    Args:
-        arguments: what the script passes; the line to complete is in the environment.
-    """
+    """Prints completions for Hydra's script, which passes the arguments; the line is in the environment."""
     if not (arguments and arguments[0].startswith("query=")):
         run_app(commands.find("train"), ["--shell-completion", *arguments])  # install or uninstall: Hydra's own script
         return
@@ -34,18 +30,18 @@ def complete(arguments: list[str]) -> None:
 
 
 def run_references() -> list[str]:
-    """Returns what can stand for a run in the folder where runs are by default."""
+    """Returns the values of `run=` for the runs in `outputs`."""
     from regraft.runs.find import all_runs, name_of
 
     return ["last", "best", *(name_of(run, "outputs") for run in all_runs("outputs"))]
 
 
 def _hydra_words(command: Command, program: str, typed: str, arguments: list[str]) -> list[str]:
-    """Returns what Hydra offers after what was typed, without the words that it doesn't know."""
+    """Returns Hydra's completions of what was typed, without the words that Hydra doesn't know."""
     known = [word for word in typed.split(" ") if not word.startswith("run=") and word not in command.words()]
     os.environ["COMP_LINE"] = " ".join([program, *known])
     answer = io.StringIO()
     with contextlib.redirect_stdout(answer):
         run_app(command, ["--shell-completion", *arguments])
-    # Files that start with an underscore are what choices are made of, not choices.
+    # Files that start with an underscore are bases of choices.
     return [word for word in answer.getvalue().split() if "=_" not in word]

@@ -1,4 +1,4 @@
-"""What `regraft --help` prints."""
+"""The text of `regraft --help`."""
 
 from regraft import __version__
 from regraft.cli import commands
@@ -6,7 +6,7 @@ from regraft.config.groups import groups_text
 
 
 def help_text() -> str:
-    """Returns what `regraft --help` prints."""
+    """Returns the text of `regraft --help`."""
     lines = "\n".join(f"  {name:<9} {summary}" for name, summary in commands.summaries().items())
     return f"""Regraft {__version__}: new heads on pretrained backbones.
 
@@ -15,7 +15,7 @@ usage: regraft COMMAND [key=value | group=choice]... [-m] [--cfg job] [--help]
 Commands
 {lines}
 
-Groups and their choices (`regraft list GROUP` says what each one is)
+Groups and their choices (`regraft list GROUP` describes them)
 {groups_text()}
 
 Examples

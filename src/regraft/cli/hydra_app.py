@@ -29,15 +29,9 @@ _FLAGS_WITH_VALUE = (
 
 
 def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], Any] | None = None) -> None:
-    """Composes the config of a command and calls its job with it, or one job for each config of a sweep.
+    """Composes the config of a command and calls its job, or `job`, with it; in a sweep, for each config.
 
-    The traceback of a failed job is kept in its folder. The error of a single job is raised as it is, not as Hydra
-    would report it.
-
-    Args:
-        command: with a `config_name`.
-        arguments: those that Hydra parses.
-        job: called in the place of the command's own.
+    The traceback of a failed job is kept in its folder. The error of a single job is raised unchanged.
     """
     job = job or command.job
     errors: list[Exception] = []
@@ -80,10 +74,11 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
 def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], Any]) -> None:
     """Runs a job as Hydra's run mode does, with a config that has been composed already.
 
+    The run's folder is made with `.hydra/` and a log inside.
+
     Args:
-        node: with Hydra's own under `hydra`.
-        arguments: of the command; what they name is trusted.
-        job: is run in the run's folder, which is made with `.hydra/` and a log inside.
+        node: the config, with Hydra's own under `hydra`.
+        arguments: of the command; modules that they name are trusted.
     """
     errors: list[Exception] = []
     folders: list[Run] = []
@@ -106,7 +101,7 @@ def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], A
 
 @contextmanager
 def _keeping_traceback(run: Run) -> Iterator[None]:
-    """Writes the traceback of what fails inside the block into the run's folder."""
+    """Writes the traceback of an error inside the block into the run's folder."""
     kept = run.path / "traceback.txt"
     kept.unlink(missing_ok=True)  # of an earlier try in the same folder
     try:
@@ -119,7 +114,7 @@ def _keeping_traceback(run: Run) -> Iterator[None]:
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
-    """Returns the arguments with flags before overrides: Hydra's parser takes overrides in one stretch only."""
+    """Returns the arguments with flags before overrides, as Hydra's parser needs all overrides together."""
     flags: list[str] = []
     overrides: list[str] = []
     rest = iter(arguments)

@@ -1,6 +1,6 @@
 """The command line.
 
-Nothing heavy is imported before a config is composed, so that help, completion and typing mistakes answer at once.
+Nothing heavy is imported before a config is composed, so that help, completion and error messages come at once.
 """
 
 import os
@@ -28,7 +28,7 @@ _NO_HOME = "Could not determine home directory"  # pathlib's words
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs one command and exits: 0 if it worked, 1 for an error that the user can fix, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # Hydra would print its own, shortened traceback and exit; with this its errors reach the sentence below.
+    # Otherwise Hydra prints a shortened traceback and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     take_over_process()
     try:
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        # Of the system's own errors the number is of no use.
+        # Without the error number of the system's errors.
         is_of_system = error.filename is not None and error.strerror
         _fail(f"{os.fsdecode(error.filename)}: {error.strerror}." if is_of_system else str(error), error)
     except ValueError as error:
@@ -50,14 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(130)
     except Exception as error:
         if _NO_HOME in str(error):
-            _fail("a path begins with ~ and a name that no user has; write ./~... if the file is called so.", error)
+            _fail("a path begins with ~ and a name that no user has; write ./~... if that is the file's name.", error)
         first_line = (str(error).strip() or "no message").splitlines()[0]
         _fail(f"{type(error).__name__}: {first_line} (REGRAFT_DEBUG=1 shows where.)", error)
     sys.exit(0)
 
 
 def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
-    """Prints what is wrong, a line a mistake, and exits."""
+    """Prints one line per error, and exits."""
     if is_debugging():
         raise error
     if isinstance(said, ConfigErrors):
@@ -65,7 +65,7 @@ def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
         sys.exit(1)
     sentence = said
     if "Original Traceback" in sentence:
-        # An error of a loader worker carries that process's traceback; its own words are on the last line.
+        # An error of a loader worker has that process's traceback; the message is on the last line.
         last_line = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.")
         sentence = last_line.removeprefix(f"{type(error).__name__}: ")
     sentence = " ".join(sentence.split()) or type(error).__name__

@@ -29,15 +29,14 @@ _CONFIG_NAME = "train"
 
 @dataclass
 class TrainingCommand:
-    """What a training's command asks for.
+    """A parsed command of a training.
 
     Attributes:
-        overrides: as typed, completed by what the run that it resumes knows.
+        overrides: as typed, with those of the folder of a resumed run.
         jobs: the overrides of each job.
         config_dir: a folder of the user's own configs.
-        is_sweep: whether it has several jobs.
-        other_flags: flags that are Hydra's to act on.
-        errors: what can't be parsed, or names no run.
+        other_flags: flags that Hydra handles.
+        errors: what can't be parsed, and runs that don't exist.
     """
 
     overrides: list[str]
@@ -49,12 +48,12 @@ class TrainingCommand:
 
     @property
     def is_single_run(self) -> bool:
-        """Whether it trains one run, and nothing else is asked of Hydra."""
+        """Whether it trains one run, without flags that Hydra handles."""
         return not (self.is_sweep or self.other_flags)
 
 
 def parse(arguments: Sequence[str]) -> TrainingCommand:
-    """Returns the command that a command line's words are."""
+    """Returns the command of a command line."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", "-cd")
@@ -93,7 +92,7 @@ def command_of(
 
 
 def add_sweep_space(command: TrainingCommand) -> None:
-    """Adds the axes of `sweep.space` to a sweep's jobs, and what is wrong with how it searches to the errors."""
+    """Adds the axes of `sweep.space` to a sweep's jobs, and errors of its search to the command's errors."""
     if not (command.is_sweep and command.jobs):
         return
     first = compose_sound(_CONFIG_NAME, command.jobs[0], command.config_dir)
@@ -115,13 +114,13 @@ def add_sweep_space(command: TrainingCommand) -> None:
 
 
 def composed_jobs(command: TrainingCommand) -> list[Composed]:
-    """Returns each job's config, with what is wrong with its overrides and its folder."""
+    """Returns each job's config, with the errors of its overrides and its folder."""
     found = []
     for job in command.jobs:
         composed = compose_sound(_CONFIG_NAME, job, command.config_dir)
         if composed.config is not None:
             is_named = value_of("hydra.run.dir", job) is not None
-            # A job's own folder would make one mistake as many as there are jobs.
+            # With each job's own folder, the same error would be reported once per job.
             folder, key = (composed.folder, "hydra.run.dir") if is_named else (composed.folder.parent, "output_dir")
             error = folder_error(folder, key)
             if error is not None:
@@ -132,7 +131,7 @@ def composed_jobs(command: TrainingCommand) -> list[Composed]:
 
 
 def planned(jobs: Sequence[Composed]) -> "Iterator[tuple[int, TrainingJob | None]]":
-    """Yields each job's number and its plan, not in order; what is wrong with it is added to its errors."""
+    """Yields each job's number and its plan, in any order, and adds to its errors."""
     plannable = [number for number, job in enumerate(jobs) if job.node is not None and job.config is not None]
     yield from ((number, None) for number in range(len(jobs)) if number not in plannable)
     if not plannable:
@@ -142,7 +141,7 @@ def planned(jobs: Sequence[Composed]) -> "Iterator[tuple[int, TrainingJob | None
         from regraft.training.plan import plan
 
     backbones = LastBackbone()
-    # Those of one backbone after each other: making it, or reading its weights, is most of the work.
+    # Grouped by backbone, as building it is most of the work.
     for number in sorted(plannable, key=lambda number: str((jobs[number].config or {}).get("model"))):
         composed = jobs[number]
         assert composed.node is not None, "it could be composed"

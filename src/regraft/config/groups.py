@@ -1,5 +1,7 @@
 """The config groups and their choices, as the YAML files have them."""
 
+import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from regraft.core.errors import ConfigError, UnknownNameError
 
 NO_SECTIONS = ("hydra", "experiment")
 """What the defaults choose that makes no section of a config."""
+_KEY = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: (?P<default>[^#]*?))?(?: +# (?P<beside>.*))?$")
 
 
 def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
@@ -45,6 +48,26 @@ def groups_text(config_name: str = "train") -> str:
     chosen = {group for entry in defaults if isinstance(entry, dict) for group in entry} - {"hydra"}
     groups = sorted(chosen) or group_names()
     return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
+
+
+def commented_keys(config_name: str) -> list[str]:
+    """Returns the keys of a command's YAML as lines of text, with their defaults and comments."""
+    lines: list[str] = []
+    comments: list[str] = []
+    section = ""
+    for line in (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8").splitlines():
+        key = _KEY.match(line)
+        if line.startswith("#"):
+            comments.append(line.lstrip("# "))
+        elif key is not None and key["default"]:
+            default = "" if key["default"] in ("???", "null") else key["default"]
+            name = f"{section if key['indent'] else ''}{key['name']}={default}"
+            text = f"{name:<22} {key['beside'] or ' '.join(comments)}"
+            lines += textwrap.wrap(text, 118, initial_indent="  ", subsequent_indent=" " * 25, break_on_hyphens=False)
+            comments = []
+        elif key is not None:
+            section, comments = f"{key['name']}.", []
+    return lines
 
 
 def shipped_train() -> dict[str, Any]:

@@ -202,7 +202,7 @@ def test_each_mistake_is_one_sentence_and_nothing_else_is_said(overrides):
 def test_a_sound_command_says_what_would_train_and_on_what(capsys):
     code, out, err = run_main(["check", *command([])], capsys)
     assert (code, err) == (0, "")
-    assert out.startswith("Nothing is wrong.\nsimple_cnn at 16 px, 93,472 parameters; what trains: head;")
+    assert out.startswith("Nothing is wrong.\nsimple_cnn at 16 px, 93,472 parameters; trained stages: head;")
     assert "images: 1,295 train, 143 val, 359 test; steps an epoch: 21" in out
 
 

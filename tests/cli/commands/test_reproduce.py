@@ -92,7 +92,7 @@ def test_other_packages_are_warned_of(run, caplog):
     ("arguments", "sentence"),
     [
         ([], "run: it has no value yet"),
-        (["run=last", "optimizer.lr=1"], "got 'optimizer.lr=1'; all else is taken from the run"),
+        (["run=last", "optimizer.lr=1"], "got 'optimizer.lr=1'; everything else is the run's own"),
         (["run=last", "-m"], "got '-m'"),
         (["run=nosuchrun"], "there is no run 'nosuchrun'"),
     ],

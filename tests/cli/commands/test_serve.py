@@ -46,8 +46,8 @@ def test_a_port_that_is_taken_is_said_at_once(small_run, capsys):
     [
         ("port=70000", "port: got 70000; allowed: 0 (a free one) to 65535."),
         ("port=web", "port: got 'web'"),
-        ("host=192.0.2.7", "is no address of this machine"),
-        ("host=no.such.name.invalid", "can't be listened at"),
+        ("host=192.0.2.7", "isn't an address of this machine"),
+        ("host=no.such.name.invalid", "can't listen at"),
         ("max_photos=0", "max_photos: got 0; allowed: 1, 2, 3, ..."),
         ("allowed_hosts=me", "allowed_hosts: got 'me'; allowed: a list of names"),
         ("prot=80", "unknown key 'prot'. Did you mean 'port'?"),

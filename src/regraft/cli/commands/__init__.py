@@ -1,7 +1,7 @@
-"""The commands, one a file: `NAME.py` defines `COMMAND`, and the first line of its docstring is its line in the help.
+"""The commands, one per file: `NAME.py` defines `COMMAND`, and the first line of its docstring is its line in the help.
 
-A file is imported when its command runs, so a command may import what it needs at the top, except for torch, which
-it imports once it knows that the command is right.
+A file is imported when its command runs, so it may import what it needs at the top, except for torch, which it imports
+after it has checked its arguments.
 """
 
 import importlib
@@ -12,22 +12,18 @@ from regraft.core.errors import UnknownNameError
 
 
 def names() -> list[str]:
-    """Returns the names of the commands that users call, in alphabetical order."""
+    """Returns the names of the public commands, in alphabetical order."""
     return sorted(name for name in _files() if not name.startswith("_"))
 
 
 def summaries() -> dict[str, str]:
-    """Returns each command's line in the help: the first line of its file, so that nothing is imported for it."""
+    """Returns each command's line in the help, without importing the commands."""
     files = _files()
     return {name: _first_line(files[name]) for name in names()}
 
 
 def find(name: str) -> Command:
-    """Returns a command.
-
-    Raises:
-        UnknownNameError: there is no command of that name.
-    """
+    """Returns the command of that name."""
     if name not in _files() or name == "__init__":
         raise UnknownNameError(None, "command", name, names())
     command: Command = importlib.import_module(f"{__name__}.{name}").COMMAND

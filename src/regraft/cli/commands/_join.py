@@ -14,7 +14,7 @@ from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY
 
 
 def run(arguments: list[str]) -> None:
-    """Trains the run of the folder that is named, as one process of its group; Lightning starts the other ones."""
+    """Trains the run in a folder, as one process of its group; Lightning starts the other ones."""
     import logging
     from pathlib import Path
 
@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> None:
     joined = Run(Path(arguments[0]))
     config, session = safe_yaml.load(joined.path / HANDED_OVER)
     look_beside(config.get("trust", []))
-    with suppress(run_state.Pruned):  # which its state says
+    with suppress(run_state.Pruned):  # its state has been written
         job = checked_job(config, joined)
         job.require_sound()
         fit(job, session, RunDisplay())

@@ -1,6 +1,6 @@
 """Show or empty the store of features: regraft cache ls|size|clear.
 
-It imports nothing heavy.
+Imports nothing heavy.
 """
 
 from collections.abc import Sequence
@@ -14,18 +14,10 @@ _ACTIONS = ("ls", "size", "clear")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Does what the arguments say.
-
-    Args:
-        arguments: `ls`, `size` or `clear`; of the last, the start of a pool's key, to delete that one alone; anywhere
-            `features.dir=PATH` or `dir=PATH`, the store's folder.
-
-    Raises:
-        ValueError: something else.
-    """
+    """Shows or deletes stored features; see the command's help."""
     from regraft.report import cache_table
 
-    words = [argument for argument in arguments if "=" not in argument]
+    words, values = COMMAND.split(arguments)
     if not words:
         raise ConfigError("cache", f"an action is missing: {COMMAND.usage}")
     action, *keys = words
@@ -33,7 +25,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UnknownNameError(None, "word", action, _ACTIONS)
     if len(keys) > (action == "clear") or "" in keys:
         raise ConfigError("cache", got=" ".join(words), allowed=COMMAND.usage)
-    store = _store(arguments)
+    folder = values.get("features.dir") or values.get("dir")
+    store = Path(folder).expanduser().resolve() if folder else catalog.default_dir()
     entries = catalog.entries(store)
     if action == "ls":
         cache_table.show(entries, store)
@@ -45,20 +38,7 @@ def run(arguments: Sequence[str]) -> None:
             raise ConfigError(
                 "cache", f"no key in {store} starts with {prefix!r}", fix="`regraft cache ls` lists them."
             )
-        num_pools, num_bytes = catalog.clear(store, prefix)
-        cache_table.show_cleared(num_pools, num_bytes, store)
-
-
-def _store(arguments: Sequence[str]) -> Path:
-    store = catalog.default_dir()
-    for key, is_given, value in (argument.partition("=") for argument in arguments):
-        if is_given and key.removeprefix("features.") != "dir":
-            raise UnknownNameError("cache", "key", key, ["dir", "features.dir"])
-        if is_given and not value:
-            raise ConfigError(key, got=value, allowed="the store's folder", fix="Leave it out for your own.")
-        if is_given:
-            store = Path(value).expanduser().resolve()
-    return store
+        cache_table.show_cleared(*catalog.clear(store, prefix), store)
 
 
 COMMAND = Command(
@@ -66,5 +46,6 @@ COMMAND = Command(
     run=run,
     usage="regraft cache ls | size | clear [KEY] [features.dir=PATH]",
     details="KEY is the start of a key as `ls` shows it; `clear` without one deletes everything.",
+    keys=("dir", "features.dir"),
     words=lambda: _ACTIONS,
 )

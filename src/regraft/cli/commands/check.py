@@ -1,6 +1,6 @@
 """Report everything that is wrong with a training, without training: it takes what train takes.
 
-`regraft train` looks at the same before anything costs.
+`regraft train` checks the same before it computes anything.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,7 @@ _FLAGS = ("-m", "--multirun", "--config-dir")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Prints what `regraft train` with the same arguments would train.
-
-    Raises:
-        ConfigErrors: all that is wrong, in whichever job of a sweep.
-    """
+    """Prints what `regraft train` with the same arguments would train, or raises all errors of all jobs."""
     command = parse(arguments)
     if command.other_flags:
         raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
@@ -31,16 +27,12 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def require_sound_sweep(command: TrainingCommand) -> None:
-    """Refuses a sweep for all that is wrong with its jobs, as far as that can be told without their data.
-
-    Raises:
-        ConfigErrors: something is wrong.
-    """
+    """Checks all jobs of a sweep, without their data."""
     _require_sound(command, None)
 
 
 def _require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None) -> None:
-    """Checks all jobs, and where lines of a summary are asked for, their data too."""
+    """Checks all jobs; and their data, too, if `lines` of a summary are to be filled in."""
     add_sweep_space(command)
     errors = _SweepErrors(command.jobs, command.errors)
     composed = composed_jobs(command)
@@ -71,34 +63,29 @@ class _JobsError(ConfigError):
 
 
 class _SweepErrors:
-    """What is wrong, and with which jobs of a sweep.
-
-    Args:
-        jobs: the overrides of each.
-        errors: of all of them.
-    """
+    """The errors of a sweep's jobs, each given by its overrides; `errors` are those of all jobs."""
 
     def __init__(self, jobs: Sequence[Sequence[str]], errors: Sequence[ConfigError]) -> None:
         self._jobs = jobs
         self._numbers: dict[ConfigError, list[int]] = {error: list(range(len(jobs))) for error in errors}
 
     def add(self, number: int, errors: Sequence[ConfigError]) -> None:
-        """Adds what is wrong with one job."""
+        """Adds the errors of a job."""
         for error in dict.fromkeys(errors):
             self._numbers.setdefault(error, []).append(number)
 
     def raise_any(self) -> None:
-        """Raises ConfigErrors if anything is wrong."""
+        """Raises ConfigErrors if there are errors."""
         if self._numbers:
             in_order = sorted(self._numbers, key=lambda error: min(self._numbers[error]))
             raise ConfigErrors(map(self._with_jobs, in_order))
 
     def _with_jobs(self, error: ConfigError) -> ConfigError:
-        """Returns a mistake with the jobs that have it, if those aren't all."""
+        """Returns an error with the numbers of its jobs, unless all jobs have it."""
         numbers = sorted(self._numbers[error])
         if len(numbers) >= len(self._jobs):
             return error
-        # What these jobs have in common, and not all of them have.
+        # The overrides that these jobs share, and the others don't.
         own = " ".join(
             override
             for override in self._jobs[numbers[0]]
@@ -109,7 +96,7 @@ class _SweepErrors:
 
 
 def _summary(job: "TrainingJob") -> list[str]:
-    """Returns what would be trained, and on what."""
+    """Returns lines on the model and the data that would be trained."""
     from regraft.report import terminal
     from regraft.training.data_fit import steps_per_epoch
     from regraft.training.feature_plan import model_name
@@ -122,12 +109,12 @@ def _summary(job: "TrainingJob") -> list[str]:
     num_parameters = sum(parameter.numel() for parameter in checked.backbone.parameters())
     lines = [
         f"{model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
-        f"parameters; what trains: {', '.join(trained)}; a checkpoint takes about "
+        f"parameters; trained stages: {', '.join(trained)}; a checkpoint takes about "
         f"{bytes_text(checked.sizes.checkpoint_bytes)}."
     ]
     data = checked.data
     if data is None or not data.is_here:
-        return [*lines, "The data isn't here; it is downloaded when training starts, and hasn't been looked at."]
+        return [*lines, "The data isn't here, so it hasn't been checked; it is downloaded when training starts."]
     steps = steps_per_epoch(checked.config, data.num_train_samples)
     return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]
 

@@ -1,6 +1,6 @@
 """Rank configurations, and test whether the differences are more than chance: regraft compare [RUN | SWEEP]...
 
-It reads files only.
+Reads files only.
 """
 
 import sys
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
-from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
     from regraft.evaluation.compare.leaderboard import Leaderboard
@@ -19,15 +18,7 @@ _FORMATS = ("table", "csv", "md", "html")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Prints or writes the leaderboard of some runs.
-
-    Args:
-        arguments: runs, sweeps, folders and parts of names; `metric=`, `format=`, `output=` and `output_dir=`.
-
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: something else than these.
-    """
+    """Prints or writes the leaderboard of some runs; see the command's help."""
     form, output, board = _compared(arguments)
     if form == "table":
         from regraft.report import leaderboard
@@ -41,7 +32,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
-    """Returns the leaderboard of some runs, written if `output=` says where; see `regraft.compare`."""
+    """Returns the leaderboard of some runs, and writes it if `output=` is given; see `regraft.compare`."""
     if isinstance(arguments, str):
         raise ConfigError("compare", got=arguments, allowed=f"a list, such as [{arguments!r}]")
     form, output, board = _compared(list(map(str, arguments)))
@@ -53,50 +44,30 @@ def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
 
 
 def _compared(arguments: Sequence[str]) -> tuple[str, Path | None, "Leaderboard"]:
-    """Returns what to make, where it is to be written if it is, and the leaderboard."""
-    handles, given = _parsed(arguments)
+    """Returns the format, the output file, if any, and the leaderboard."""
+    references, given = COMMAND.split(arguments)
     output = Path(given["output"]).expanduser() if "output" in given else None
     form = _format(given.get("format"), output)
-    folder = Path(output_dir(arguments)).expanduser().resolve()
+    folder = Path(given.get("output_dir", "outputs")).expanduser().resolve()
+    references += [given["run"]] if "run" in given else []
 
     from regraft.evaluation.compare.entries import read_entries
     from regraft.evaluation.compare.finding import find_runs
     from regraft.evaluation.compare.leaderboard import make_leaderboard
 
-    entries = read_entries(find_runs(handles, folder), folder)
+    entries = read_entries(find_runs(references, folder), folder)
     if not entries:
         raise MissingFileError("compare", f"there is no run in {folder}", fix="output_dir=PATH looks elsewhere.")
     return form, output, make_leaderboard(entries, given.get("metric"))
 
 
-def _parsed(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """Returns the handles and the keys' values; a path may hold `=`."""
-    handles: list[str] = []
-    given: dict[str, str] = {}
-    for argument in arguments:
-        key, is_given, value = argument.partition("=")
-        if argument.startswith("-"):
-            raise ConfigError("compare", got=argument, allowed=COMMAND.usage)
-        if not is_given or "/" in key or Path(argument).exists():
-            handles.append(argument)
-        elif key not in COMMAND.keys:
-            raise UnknownNameError("compare", "key", key, COMMAND.keys)
-        elif not value:
-            raise ConfigError(key, "it has no value", allowed=COMMAND.usage)
-        elif key == "run":
-            handles.append(value)
-        else:
-            given[key] = value
-    return handles, given
-
-
-def _format(asked: str | None, output: Path | None) -> str:
-    """Returns what to make: what was asked for, else what the file's name says."""
-    if asked is not None and asked not in _FORMATS:
-        raise UnknownNameError("format", "format", asked, _FORMATS)
+def _format(given: str | None, output: Path | None) -> str:
+    """Returns the given format, else that of the file's name."""
+    if given is not None and given not in _FORMATS:
+        raise UnknownNameError("format", "format", given, _FORMATS)
     if output is None:
-        return asked or "table"
-    form = asked or output.suffix.removeprefix(".")
+        return given or "table"
+    form = given or output.suffix.removeprefix(".")
     if form not in _FORMATS[1:]:
         raise ConfigError(
             "output", got=str(output), allowed="a name that ends in .csv, .md or .html, or another with format="
@@ -132,9 +103,9 @@ COMMAND = Command(
         "regraft compare [RUN | SWEEP | FOLDER | PART_OF_A_NAME]... [metric=val/loss] [format=table|csv|md|html] "
         "[output=FILE] [output_dir=PATH]"
     ),
-    details="""Without a run all of them are compared. Runs that differ in their seeds alone are one configuration.
-metric= ranks them; by default test/acc, else val/acc. output=page.html writes a page of its own, .csv a table, .md
-Markdown; without it they are printed. output_dir=PATH is where runs are looked for.""",
+    details="""Without a run, all runs are compared. Runs that differ only in their seeds are one configuration.
+metric= ranks them; by default test/acc, else val/acc. output=FILE.html writes a page, .csv a table, .md Markdown;
+without output= they are printed. output_dir=PATH is the folder of all runs.""",
     keys=("run", "metric", "format", "output", "output_dir"),
     words=_run_names,
 )

@@ -1,6 +1,6 @@
 """Find what is wrong with a data set: regraft data check PATH.
 
-It shows a table, and writes a JSON file and a page with thumbnails.
+Shows a table, and writes a JSON file and a page with thumbnails.
 """
 
 import inspect
@@ -37,11 +37,7 @@ _FOLDER = "regraft.data.sources.folder.FolderSource"
 
 
 def run(arguments: list[str]) -> None:
-    """Checks a data set.
-
-    Raises:
-        ValueError: something is wrong with the command, or with the data.
-    """
+    """Checks a data set."""
     faults: list[ConfigError | None] = []
     run_app(COMMAND, to_check(arguments), lambda config: faults.append(data_check_job(config)))
     for fault in filter(None, faults):
@@ -49,11 +45,7 @@ def run(arguments: list[str]) -> None:
 
 
 def to_check(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of `regraft data` without the word `check`.
-
-    Raises:
-        ValueError: there is another word, or none, or something that isn't about data.
-    """
+    """Returns the arguments of `regraft data check` for Hydra, with the path as `data.root`."""
     word = arguments[0] if arguments else ""
     if word != "check":
         what = "an action is missing" if not word or "=" in word else unknown("word", word, ["check"])
@@ -75,25 +67,25 @@ def to_check(arguments: Sequence[str]) -> list[str]:
 
 
 def data_check_job(composed: DictConfig) -> ConfigError | None:
-    """Checks the data that Hydra composed and shows what it found; returns an error if it found any."""
+    """Checks the data of a composed config and reports the findings; returns an error if some are errors."""
+    from regraft.data.findings import counted
     from regraft.report import data_check
 
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     try:
-        check, picture = _checked(plain(composed)["data"])
+        check, open_image = _checked(plain(composed)["data"])
     except MISTAKES as error:
         raise ConfigErrors(mistakes_in(error)) from error
-    data_check.write(check, folder, picture)
+    data_check.write(check, folder, open_image)
     data_check.show(check, folder)
     num_errors = check.num("error")
     if not num_errors:
         return None
-    counted = "1 error" if num_errors == 1 else f"{num_errors} errors"
-    return ConfigError("data", f"{counted} in {check.place}; see {folder}/report.html")
+    return ConfigError("data", f"{counted(num_errors, 'error')} in {check.place}; see {folder}/report.html")
 
 
 def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
-    """Returns what there is to say of a data set, and what shows its images."""
+    """Returns the findings, and the function that opens an image of a finding."""
     from regraft.core.console import image_progress_bar
     from regraft.data.images.file_reading.facts import picture
     from regraft.data.images.validation.check import check_samples, check_tree
@@ -118,18 +110,14 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
 
 
 def _source(node: dict[str, Any]) -> Any:
-    """Returns the data set of a config's section; what is about batches and splits is left out.
-
-    Raises:
-        ValueError: there is an unknown key, or a value of a wrong type.
-    """
+    """Returns the source of the section `data`, without the options of batches and splits."""
     shared = yaml.safe_load((conf_dir() / "data" / "_common.yaml").read_text(encoding="utf-8"))
     options = {key: value for key, value in node.items() if key not in shared}
     if node["_target_"] != _FOLDER:
         from regraft.config.instantiate import factory
 
         return factory(options, "data")()
-    # Without what config becomes elsewhere: a folder is looked at again in less time than torch takes to import.
+    # Without `factory`, which imports torch: that takes longer than checking a folder again.
     from regraft.data.sources.folder import FolderSource
 
     del options["_target_"]

@@ -4,34 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from regraft.cli.command import Command
+from omegaconf import OmegaConf
+
+from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config import compose
-from regraft.config.quoting import key_of, value_of
-from regraft.config.trust import look_beside, named_in
+from regraft.config.quoting import value_of
+from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.core.startup import quick_imports
 from regraft.deployment.export.options import FORMATS, ExportOptions, Format, exportable, require_valid, target_of
 from regraft.deployment.export.output_path import make_folder
-from regraft.runs.arguments import require_run, with_checkpoint
 
-_DETAILS = """
-run=RUN             a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
-format=safetensors  the weights, for model=checkpoint model.path=FILE
-format=onnx         runs under ONNX Runtime without torch (pip install 'regraft[onnx]')
-format=torch_export torch.export.load(FILE).module()(images), without Regraft
-format=hf           a folder of timm's weights, config.json and a model card, for the Hugging Face hub; no upload
-output=PATH         a file, or a folder to put it in; exports/ in the run's folder by default
-preprocessing=true  the file takes images of any size, uint8 RGB (batch, height, width, 3); onnx and torch_export
-quantize=int8       weights as 8-bit integers, of onnx; prints the accuracy lost
-images=FOLDER       images to verify the file on; the run's own test or validation images by default
-class_names=[...]   other names for the classes, in their order
-overwrite=true      replaces an earlier export
-trust=[...]         modules of yours that the checkpoint may name
-output_dir=         where runs are looked for (outputs)
-
-The file includes class names, input spec, temperature and version. It is kept only if its logits, before quantisation,
-are the model's within 1e-4."""
-# Not parsed by Hydra: a path may contain what its grammar reads differently.
 _VERBATIM = ("output", "images")
 
 
@@ -54,19 +37,15 @@ def export_once(overrides: Sequence[str]) -> Path:
 
 
 def parse(arguments: Sequence[str]) -> ExportOptions:
-    """Returns what the command line asks for.
+    """Returns the options on the command line.
 
     Raises:
         FileNotFoundError: there is no such run or folder, or the run has no best checkpoint.
-        ValueError: something else is wrong with it.
+        ValueError: something else is wrong.
     """
-    COMMAND.require_keys(arguments)
-    require_run(arguments)
-    if value_of("format", arguments) is None:
+    composed = COMMAND.composed(arguments, _VERBATIM)
+    if OmegaConf.is_missing(composed, "format"):
         raise ConfigError("format", "it has no value yet", fix=f"Add format={'|'.join(FORMATS)}.")
-    others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
-    look_beside(named_in(others))
-    composed = compose.compose_once("export", with_checkpoint(others), None)
     config = compose.plain(composed)
     require_valid(config)
     output, images = (value_of(key, arguments) for key in _VERBATIM)
@@ -94,7 +73,9 @@ COMMAND = Command(
         "regraft export run=RUN format=safetensors|onnx|torch_export|hf [output=PATH] [preprocessing=true] "
         "[quantize=int8]"
     ),
-    details=_DETAILS,
+    details=f"""
+A file includes class names, input spec, temperature and version. It is kept only if its logits, before quantisation,
+are the model's within 1e-4. {RUN_REFERENCE}""",
     config_name="export",
     takes_run=True,
 )

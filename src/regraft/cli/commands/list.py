@@ -6,11 +6,7 @@ from regraft.core.errors import UnknownNameError
 
 
 def run(arguments: list[str]) -> None:
-    """Prints the choices of some groups, or of all; `--config-dir FOLDER` adds those of the user's own.
-
-    Raises:
-        ValueError: there is no such group.
-    """
+    """Prints the choices of some groups, or of all; `--config-dir FOLDER` adds a user's own."""
     config_dir = None
     if "--config-dir" in arguments:
         index = arguments.index("--config-dir")

@@ -9,46 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from regraft.cli.command import Command
-from regraft.config import compose
-from regraft.config.quoting import key_of, value_of
-from regraft.config.trust import look_beside, named_in
+from regraft.cli.command import RUN_REFERENCE, Command
+from regraft.config.quoting import value_of
+from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory, quick_imports
-from regraft.runs.arguments import require_run, with_checkpoint
 
 if TYPE_CHECKING:
     from regraft.deployment.predict.inputs import Inputs
     from regraft.deployment.predict.results import PredictionSummary
 
-_DETAILS = """
-run=RUN        a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
-input=         a photo; a folder, whose images are found at any depth; a glob, all of whose files are used; a .txt
-               file with one path per line, relative to its folder; or - for such lines on stdin (or `find -print0`)
-output=        a file of rows, one for each image, also for those that couldn't be predicted (column `error`); it
-               is there once it is whole. - prints JSON lines on stdout as they come, and nothing else there
-top_k=5        how many classes are named for each image, the most probable first
-tta=none       views whose probabilities are averaged: flip (2), five_crop (5), ten_crop (10)
-batch_size=32  views that the network takes at once
-device=auto    cpu, cuda, cuda:1, mps, ...
-features.cache=auto  reads what the store of features has of an image, and adds what it lacks, if the run's backbone is
-               in it; on puts it there, off computes everything again. features.dir=PATH: another store than the run's
-trust=[...]    modules of yours that the checkpoint may name
-output_dir=    where runs are looked for (outputs)
-
-The data that the run was trained on isn't needed. The exit status is 1 only if no image could be predicted."""
-# Not parsed by Hydra: a path may contain what its grammar reads differently.
 _VERBATIM = ("input", "output")
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Predicts images; see the command's help.
-
-    Raises:
-        FileNotFoundError: there is no such run or image.
-        ValueError: something else is wrong with the command, or no image could be predicted.
-    """
-    config = _composed(arguments)
+    """Predicts images; see the command's help."""
+    config = _config(arguments)
 
     from regraft.deployment.predict.inputs import find_inputs
     from regraft.deployment.predict.writers import require_output
@@ -58,25 +34,16 @@ def run(arguments: Sequence[str]) -> None:
     _predict(config, find_inputs(config["input"]))
 
 
-def _composed(arguments: Sequence[str]) -> dict[str, Any]:
-    """Returns the command's config.
-
-    Raises:
-        ValueError: a flag, a key that is unknown, given twice or lacking.
-    """
+def _config(arguments: Sequence[str]) -> dict[str, Any]:
     COMMAND.require_keys(arguments)
     if value_of("input", arguments) is None:
         raise ConfigError(
-            "input", "it has no value yet", allowed="a photo, a folder, a glob, a list.txt, or - for stdin"
+            "input", "it has no value yet", fix="Add input=PHOTO, a folder, a glob, a list.txt, or - for stdin."
         )
-    require_run(arguments)
-    others = [argument for argument in arguments if key_of(argument) not in _VERBATIM]
-    trust = named_in(others)
-    look_beside(trust)
-    composed = compose.compose_once("predict", with_checkpoint(others), None)
+    composed = COMMAND.composed(arguments, _VERBATIM)
     given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
-    given["features"] = dict(composed.features)
-    return given | {"trust": trust} | {key: value_of(key, arguments) for key in _VERBATIM}
+    given |= {"features": dict(composed.features), "trust": named_in(arguments)}
+    return given | {key: value_of(key, arguments) for key in _VERBATIM}
 
 
 def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
@@ -157,7 +124,9 @@ COMMAND = Command(
         "regraft predict run=RUN input=PHOTO|FOLDER|GLOB|LIST.txt|- [output=FILE.csv|.jsonl|.parquet|-] [top_k=N] "
         "[tta=none|flip|five_crop|ten_crop]"
     ),
-    details=_DETAILS,
+    details=f"""
+The data that the run was trained on isn't needed. The exit status is 1 only if no image could be predicted.
+{RUN_REFERENCE}""",
     config_name="predict",
     takes_run=True,
 )

@@ -38,7 +38,7 @@ def run(arguments: list[str]) -> None:
 
 
 def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
-    """Composes a config as the command line does and probes; see `regraft.probe`."""
+    """Probes; see `regraft.probe`."""
     composed = compose.compose_once("probe", list(overrides), config_dir)
     with compose.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
@@ -47,15 +47,15 @@ def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 
 def probe_job(composed: DictConfig) -> Run:
-    """Probes the config that Hydra composed, in the folder that Hydra made."""
+    """Probes with the config that Hydra composed, in Hydra's folder."""
     hydra = HydraConfig.get()
     return _probe(composed, Run(Path(hydra.runtime.output_dir).resolve()), hydra.overrides.task)
 
 
 def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
-    """Fits the grid and trains its best head alone: so what is left is a run like any other, with the same numbers."""
+    """Fits the grid and trains its best head again, alone, which makes an ordinary run."""
     if run.last_ckpt.exists() or run.has_results:
-        raise ConfigError(None, f"{run.path} already holds a run", fix="Name another folder.")
+        raise ConfigError(None, f"{run.path} is already a run's folder", fix="Name another folder.")
     _require_free_axes(overrides)
     started, session = time.perf_counter(), provenance.new_session(overrides)
     with quick_imports():
@@ -93,11 +93,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
 
 
 def best_of(fits: "dict[GridPoint, HeadFit]") -> "GridPoint":
-    """Returns the head with the highest validation accuracy; of equals, the one with the lowest validation loss.
-
-    Raises:
-        ValueError: every head diverged.
-    """
+    """Returns the head with the highest validation accuracy; of equals, the one with the lowest validation loss."""
     sound = [point for point, fit in fits.items() if not fit.is_diverged]
     if not sound:
         raise ConfigError("grid.lr", "every head diverged", fix="Give lower learning rates.")
@@ -105,11 +101,7 @@ def best_of(fits: "dict[GridPoint, HeadFit]") -> "GridPoint":
 
 
 def _points(composed: DictConfig) -> "list[GridPoint]":
-    """Returns the grid's heads: the product of its axes.
-
-    Raises:
-        ValueError: an axis is unknown, missing or empty, or holds something twice or something that it can't.
-    """
+    """Returns the grid's heads: the product of its axes."""
     from regraft.training.probe.setup import GridPoint
 
     grid = OmegaConf.to_container(composed.grid, resolve=True) if OmegaConf.is_dict(composed.grid) else None
@@ -142,11 +134,7 @@ _AXES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def _require_free_axes(overrides: Sequence[str]) -> None:
-    """Checks that no override sets what the grid varies.
-
-    Raises:
-        ValueError: one does.
-    """
+    """Checks that no override sets what the grid varies."""
     varied = {"seed": "seed", "optimizer.lr": "lr", "optimizer.weight_decay": "weight_decay"}
     for key in filter(None, map(key_of, overrides)):
         if key in varied:
@@ -154,7 +142,7 @@ def _require_free_axes(overrides: Sequence[str]) -> None:
 
 
 def _config_of(composed: DictConfig, point: "GridPoint", overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the config of the run that would train this head alone."""
+    """Returns the config of a run that trains this head alone."""
     own = composed.copy()
     own.seed = point.seed
     own.data.shots = point.shots

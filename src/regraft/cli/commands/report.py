@@ -1,4 +1,4 @@
-"""Write a run's report again, with what the model looked at: regraft report run=last."""
+"""Write a run's report again, with heat maps of where the model looked: regraft report run=last."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,7 @@ from regraft.runs.find import find_run
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Writes the report of a run, with everything that takes time; see the command's help.
-
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: something is wrong with the command.
-    """
+    """Writes the report of a run, with all images and heat maps; see the command's help."""
     COMMAND.require_keys(arguments)
     source = find_run(reference_in(arguments), output_dir(arguments), needs_checkpoint=False)
     trust = named_in(arguments)

@@ -26,18 +26,14 @@ from regraft.runs.resuming import WHERE_THINGS_LIE, continued
 
 log = logging.getLogger(__name__)
 
-# None of these changes what a run finds.
+# These don't change a run's results.
 _MAY_CHANGE = ("run", "output_dir", "trust", "trainer.enable_progress_bar", *WHERE_THINGS_LIE)
-# Of a continued run: what only says which run it is.
+# In the overrides of a resumed run, these aren't changes either.
 _NO_CHANGES = (*_MAY_CHANGE, "ckpt_path", "hydra.run.dir", "hydra.output_subdir")
 
 
 def run(arguments: list[str]) -> None:
-    """Trains a run again.
-
-    Raises:
-        ValueError: something is wrong with the command, or a metric differs.
-    """
+    """Trains a run again; a metric that differs is an error."""
     source, completed = to_reproduce(arguments)
     differences: list[ConfigError | None] = []
     run_app(commands.find("train"), completed, lambda config: differences.append(reproduce_job(config, source)))
@@ -46,16 +42,12 @@ def run(arguments: list[str]) -> None:
 
 
 def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
-    """Returns the run that `run=` means, and the arguments of the training that does it again.
-
-    Raises:
-        ValueError: no run is named, it hasn't finished, or an argument would make it another run.
-    """
-    handle = reference_in(arguments)
+    """Returns the run that `run=` refers to, and the arguments of the training that reproduces it."""
+    reference = reference_in(arguments)
     refused = [argument for argument in arguments if key_of(argument) not in _MAY_CHANGE]
     if refused:
-        raise ConfigError("reproduce", "all else is taken from the run", got=" ".join(refused), allowed=_MAY_CHANGE)
-    source = find_run(handle, output_dir(arguments))
+        raise ConfigError("reproduce", "everything else is the run's own", got=" ".join(refused), allowed=_MAY_CHANGE)
+    source = find_run(reference, output_dir(arguments))
     if not source.is_finished:
         raise ConfigError(
             "run",
@@ -67,7 +59,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
 
 
 def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:
-    """Trains a run again as the command line does; see `regraft.reproduce`."""
+    """Trains a run again; see `regraft.reproduce`."""
     source, completed = to_reproduce(list(overrides))
     composed = compose.compose_once("train", completed, config_dir)
     with compose.as_current(composed):
@@ -77,7 +69,7 @@ def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 
 def reproduce_job(composed: DictConfig, source: Run) -> ConfigError | None:
-    """Trains a run again in the folder that Hydra made; returns an error that says which metrics differ, if any do."""
+    """Trains a run again in Hydra's folder; returns an error with the metrics that differ, if any."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
@@ -121,17 +113,16 @@ def _folder_beside(source: Run) -> Path:
 
 
 def _config_of(source: Run, composed: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the run's resolved config, from its start on."""
+    """Returns the run's resolved config, as of its start."""
     record = source.config
     require_known_targets(record, composed["trust"], str(source.path / "config.yaml"))
     # The rest of trainer stays: a reproduction never takes a choice of it.
     config = continued(record, composed, [key_of(word) or word for word in overrides])
     earlier = provenance.sessions(source)
-    # A run that was continued in its folder names its own checkpoint now; what it began with, its first command says.
-    is_continued = len(earlier) > 1
-    return config | {
-        "ckpt_path": value_of("ckpt_path", earlier[0]["overrides"]) if is_continued else record["ckpt_path"]
-    }
+    # The config of a resumed run has its own checkpoint; its first command has the one that it started from.
+    is_resumed = len(earlier) > 1
+    ckpt_path = value_of("ckpt_path", earlier[0]["overrides"]) if is_resumed else record["ckpt_path"]
+    return config | {"ckpt_path": ckpt_path}
 
 
 def _fingerprint(source: Run, earlier: Sequence[provenance.Session], trust: list[str]) -> str:
@@ -145,16 +136,16 @@ def _fingerprint(source: Run, earlier: Sequence[provenance.Session], trust: list
 def _warn_of_sessions(source: Run, earlier: Sequence[provenance.Session]) -> None:
     if len(earlier) <= 1:
         return
-    log.info("%s was done in %d sessions; it is trained in one go here.", source.path, len(earlier))
+    log.info("%s was trained in %d sessions; here it is trained in one.", source.path, len(earlier))
     later = [override for session in earlier[1:] for override in session.get("overrides", [])]
     changes = [override for override in later if key_of(override) not in _NO_CHANGES]
     if changes:
-        log.warning("It was changed as it went on, so figures may differ: %s.", ", ".join(changes))
+        log.warning("It was changed when it was resumed, so metrics may differ: %s.", ", ".join(changes))
 
 
 def _warn_of_versions(source: Run, earlier: Sequence[provenance.Session]) -> None:
     if not earlier:
-        log.warning("%s doesn't say which packages it was made with; they may be others now.", source.path)
+        log.warning("%s has no record of its packages; they may differ now.", source.path)
         return
     _warn_of_code(earlier[-1])
     then, now = earlier[-1].get("packages", {}), provenance.versions()
@@ -162,15 +153,15 @@ def _warn_of_versions(source: Run, earlier: Sequence[provenance.Session]) -> Non
     if earlier[-1].get("python") != (python := provenance.python_version()):
         changed.insert(0, f"Python {earlier[-1].get('python')} -> {python}")
     if changed:
-        log.warning("Packages have changed since, which may change figures: %s.", ", ".join(changed))
+        log.warning("Packages have changed since, so metrics may differ: %s.", ", ".join(changed))
 
 
 def _warn_of_code(earlier: provenance.Session) -> None:
     then, now = (session.get("git") or {} for session in (earlier, provenance.new_session([])))
     if then.get("commit") != now.get("commit"):
-        log.warning("The code here is of another commit: %s, it was %s.", now.get("commit"), then.get("commit"))
+        log.warning("The code's commit is %s; it was %s.", now.get("commit"), then.get("commit"))
     if then.get("is_dirty"):
-        log.warning("It was made with code that wasn't committed; %s beside it holds what differed.", then.get("patch"))
+        log.warning("It was trained with uncommitted changes; %s beside it has them.", then.get("patch"))
 
 
 COMMAND = Command(

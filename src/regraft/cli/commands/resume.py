@@ -13,12 +13,7 @@ from regraft.sweeps.find import to_resume_sweep
 
 
 def run(arguments: list[str]) -> None:
-    """Resumes what `run=` names.
-
-    Raises:
-        FileNotFoundError: there is no such run or sweep, or it holds nothing to resume from.
-        ValueError: something is wrong with the command.
-    """
+    """Resumes the run or the sweep that `run=` refers to."""
     sweep = to_resume_sweep(arguments)
     if sweep is None:
         commands.find("train").run(to_resume(arguments))

@@ -8,33 +8,15 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig, ListConfig
 
 from regraft import __version__
-from regraft.cli.command import Command
-from regraft.config import compose
-from regraft.config.trust import look_beside, named_in
+from regraft.cli.command import RUN_REFERENCE, Command
+from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
-from regraft.runs.arguments import require_run, with_checkpoint
 from regraft.runs.folder import run_of
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-_DETAILS = """
-run=RUN            a run's folder, last, best, or a part of its name; ckpt_path=FILE takes a checkpoint
-host=127.0.0.1     who can reach it: this machine alone; host=0.0.0.0 whoever reaches this machine
-port=8000          0 takes a free one
-allowed_hosts=[]   further names that it is called by, such as [my-machine.local,192.168.1.5]
-max_megabytes=32   of a request
-max_photos=16      in a request
-max_megapixels=64  of a photo
-max_waiting=64     requests for predictions at a time; more are answered by 503
-upload_seconds=60  that a request may take to be sent
-device=auto        cpu, cuda, cuda:1, mps, ...
-trust=[...]        modules of yours that the checkpoint may name
-output_dir=        where runs are looked for (outputs)
-
-/ is the page, /predict takes photos (POST, a form's files), /health says whether it answers, /docs and /openapi.json
-describe them. It needs no network, and pip install 'regraft[serve]'. Ctrl-C ends it."""
 _LOCAL = ("127.0.0.1", "localhost", "::1")
 _EVERYWHERE = ("0.0.0.0", "::")
 _BACKLOG = 2048
@@ -42,21 +24,13 @@ _SECONDS_TO_END = 5
 _MANY_FILES = 8192
 _SENTENCES = {
     errno.EADDRINUSE: "port {port} of {host} is taken. Fix: another port=, or port=0 for a free one",
-    errno.EACCES: "port {port} of {host} takes rights that this process lacks. Fix: port=8000",
-    errno.EADDRNOTAVAIL: "{host} is no address of this machine. Fix: host=127.0.0.1, or host=0.0.0.0 for all of them",
+    errno.EACCES: "this process isn't allowed to use port {port} of {host}. Fix: port=8000",
+    errno.EADDRNOTAVAIL: "{host} isn't an address of this machine. Fix: host=127.0.0.1, or host=0.0.0.0 for all",
 }
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Serves what the command line asks for, until Ctrl-C.
-
-    Args:
-        arguments: see the command's help.
-
-    Raises:
-        FileNotFoundError: there is no such run.
-        ValueError: something else is wrong with the command, or the port can't be had.
-    """
+    """Serves until Ctrl-C; see the command's help."""
     config = _composed(arguments)
     _require_packages()
     with _listening(config.host, config.port) as listener:
@@ -65,10 +39,7 @@ def run(arguments: Sequence[str]) -> None:
 
 
 def _composed(arguments: Sequence[str]) -> DictConfig:
-    COMMAND.require_keys(arguments)
-    require_run(arguments)
-    look_beside(named_in(arguments))
-    config = compose.compose_once("serve", with_checkpoint(arguments), None)
+    config = COMMAND.composed(arguments)
     if not isinstance(config.host, str) or not config.host:
         raise ConfigError("host", got=config.host, allowed="127.0.0.1, or another address of this machine")
     if not isinstance(config.port, int) or isinstance(config.port, bool) or not 0 <= config.port < 2**16:
@@ -88,22 +59,18 @@ def _require_packages() -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a listening socket: before the model is loaded, so that a port that is taken is said at once.
-
-    Raises:
-        ValueError: it can't be had.
-    """
+    """Returns a listening socket, before the model is loaded, so that the error of a taken port comes at once."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        sentence = _SENTENCES.get(error.errno or 0, "{host} can't be listened at ({reason}). Fix: host=127.0.0.1")
+        sentence = _SENTENCES.get(error.errno or 0, "can't listen at {host} ({reason}). Fix: host=127.0.0.1")
         reason = error.strerror or type(error).__name__
         raise ConfigError("host", sentence.format(host=host, port=port, reason=reason)) from error
 
 
 def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
-    """Returns the application, and what its run is called."""
+    """Returns the application and the run's name."""
     with quick_imports():
         from regraft.deployment.load import device_named, trained_model
         from regraft.deployment.serve.app import make_app
@@ -120,12 +87,11 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
 
 
 def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
-    """Serves until the process is asked to end."""
     import uvicorn
 
     _allow_many_files()
     host, port = listener.getsockname()[:2]
-    # All addresses at once are none that a browser takes.
+    # A browser can't open 0.0.0.0 or ::.
     host = dict(zip(_EVERYWHERE, ("127.0.0.1", "::1"), strict=True)).get(host, host)
     shown = f"[{host}]" if ":" in host else host
     print(f"Serving {run} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.", flush=True)
@@ -135,13 +101,13 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
             log_level="warning",
             access_log=False,
             server_header=False,
-            lifespan="off",  # a second Ctrl-C would be told with its traceback
+            lifespan="off",  # otherwise a second Ctrl-C prints a traceback
             timeout_graceful_shutdown=_SECONDS_TO_END,
         )
     )
     try:
         server.run(sockets=[listener])
-    except KeyboardInterrupt:  # what it is ended by
+    except KeyboardInterrupt:  # the usual end
         pass
     finally:
         app.state.worker.close()
@@ -149,7 +115,7 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
 
 
 def _allow_many_files() -> None:
-    """Makes room for as many connections as the system lets this process have; a connection is an open file."""
+    """Raises the limit of open files, as each connection is one."""
     try:
         import resource
     except ImportError:  # Windows has no such limit
@@ -164,7 +130,9 @@ COMMAND = Command(
     name="serve",
     run=run,
     usage="regraft serve run=RUN [host=127.0.0.1] [port=8000] [max_megabytes=32] [max_photos=16]",
-    details=_DETAILS,
+    details=f"""
+/ is the page, /predict takes photos (POST, a form's files), /health has the status, /docs and /openapi.json describe
+them. It needs pip install 'regraft[serve]', and no network. Ctrl-C ends it. {RUN_REFERENCE}""",
     config_name="serve",
     takes_run=True,
 )

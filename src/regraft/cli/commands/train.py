@@ -1,4 +1,4 @@
-"""Fine-tune a backbone: compose the config, train and test; one run folder keeps everything."""
+"""Fine-tune a backbone: train and test, with everything in one run folder."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -62,25 +62,21 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 
 def train_job(composed: DictConfig) -> Run:
-    """Trains the config that Hydra composed, in the folder that Hydra made; a sweep's job resumes where it stood."""
+    """Trains with the config that Hydra composed, in Hydra's folder; a sweep's job resumes its own checkpoint."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
     config = compose.plain(composed, overrides)
     if hydra.mode == RunMode.MULTIRUN and run.can_resume and config["ckpt_path"] is None:
         config["ckpt_path"] = str(run.path)
-    # By its value: a sweep's next job has a config of its own.
+    # `reference` gets this job's config, as the next job has another.
     job = plan(config, run, [key_of(word) or word for word in overrides], reference=partial(reference, hydra))
     job.require_sound()
     return _train(job, overrides)
 
 
 def _single_job(command: TrainingCommand) -> tuple[Composed, TrainingJob]:
-    """Returns the only job of a command.
-
-    Raises:
-        ConfigErrors: all that is wrong with it, and with its data if that needn't be downloaded.
-    """
+    """Returns the only job of a command; raises all its errors, with those of its data if it is there."""
     (composed,) = composed_jobs(command)
     ((_, job),) = planned([composed])
     errors = [*command.errors, *composed.errors]
@@ -104,7 +100,7 @@ class _Keeping(logging.Handler):
 
 @contextmanager
 def _holding_back_logs(records: list[logging.LogRecord]) -> Iterator[None]:
-    """Adds what is logged inside the block to some records: the run's log has no place before the run has a folder."""
+    """Collects what is logged inside the block, for the run's log, which has no folder yet."""
     logger, handler = logging.getLogger("regraft"), _Keeping(records)
     level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)
@@ -137,7 +133,7 @@ def _train(job: TrainingJob, overrides: Sequence[str]) -> Run:
 
 
 def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
-    """Writes the overrides into a run's folder, if it was started from Python, where Hydra makes no folder."""
+    """Writes the overrides into the folder of a run that was started from Python, as Hydra does otherwise."""
     if not (run.path / ".hydra").exists():
         (run.path / ".hydra").mkdir(parents=True)
         text = yaml.safe_dump(list(overrides), allow_unicode=True)
