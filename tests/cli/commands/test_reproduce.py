@@ -53,7 +53,7 @@ def test_a_continued_run_is_trained_in_one_go(run, caplog):
     with caplog.at_level("INFO"):
         again = regraft.reproduce([f"run={run.path}"])
     assert "was done in 2 sessions" in caplog.text
-    assert "It was changed as it went on, so figures may differ: trainer.max_epochs=3." in caplog.text
+    assert "It was changed when it was resumed, so metrics may differ: trainer.max_epochs=3." in caplog.text
     assert again.results["num_epochs"] == 3
     assert again.config["ckpt_path"] is None
 
@@ -83,7 +83,7 @@ def test_other_packages_are_warned_of(run, caplog):
     content["sessions"][0]["python"] = "3.5.0"
     path.write_text(json.dumps(content))
     regraft.reproduce(["run=last"])
-    assert "Packages have changed since, which may change figures: Python 3.5.0 -> 3." in caplog.text
+    assert "Packages have changed since, so metrics may differ: Python 3.5.0 -> 3." in caplog.text
     assert "timm 0.0.1 -> " in caplog.text
     assert "torch" not in caplog.text
 
