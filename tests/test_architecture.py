@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ MAY_SEE_CONFIGS = ("config", "cli", "sweeps")
 """Rooms that may import Hydra and OmegaConf, beside files called from_config.py."""
 
 
-def modules() -> list[Path]:
-    return sorted(SOURCE.rglob("*.py"))
+@cache
+def modules() -> tuple[Path, ...]:
+    return tuple(sorted(SOURCE.rglob("*.py")))
 
 
 def room_of(path: Path) -> str:
@@ -41,6 +43,7 @@ def dotted(path: Path) -> str:
     return ".".join(("regraft", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__")
 
 
+@cache
 def imports_of(path: Path) -> set[str]:
     """Returns every dotted name that a file imports, also inside functions."""
     names: set[str] = set()
@@ -75,9 +78,13 @@ def test_no_files_import_each_other_in_a_circle():
 
 def imported_files(path: Path) -> Iterator[str]:
     """Yields the modules of ours that a file imports; a package stands for its own `__init__`, which isn't one."""
-    known = {dotted(each) for each in modules() if each.name != "__init__.py"}
     for name in imports_of(path):
-        yield from {name, name.rpartition(".")[0]} & known
+        yield from {name, name.rpartition(".")[0]} & names_of_modules()
+
+
+@cache
+def names_of_modules() -> frozenset[str]:
+    return frozenset(dotted(each) for each in modules() if each.name != "__init__.py")
 
 
 def circle_in(arrows: dict[str, set[str]]) -> list[str]:
@@ -115,6 +122,7 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not name.endswith("_") and name not in DOCUMENTED
 
 
+@cache
 def names_of_ours() -> set[str]:
     """Returns every underscored name that a file of ours defines."""
     names: set[str] = set()

@@ -85,6 +85,7 @@ else:
     run(code, tmp_path)
 
 
+@pytest.mark.slow
 def test_training_is_the_first_to_import_anything(tmp_path):
     code = f"""
 before = state()

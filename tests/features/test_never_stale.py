@@ -132,8 +132,8 @@ def test_other_labels_of_the_same_arrays(source, monkeypatch):
 @pytest.mark.parametrize(
     "change",
     [
-        ["model.image_size=20"],
-        ["features.precision=exact"],
+        pytest.param(["model.image_size=20"], marks=pytest.mark.slow),
+        pytest.param(["features.precision=exact"], marks=pytest.mark.slow),
         ["features.precision=bfloat16", "features.dtype=bfloat16"],
     ],
 )
@@ -144,6 +144,7 @@ def test_another_transform_or_precision(change, source):
     assert stored_as_fresh(*options) == 0
 
 
+@pytest.mark.slow
 def test_views_are_known_by_all_that_they_are_drawn_from(source):
     def num_computed(*overrides: str) -> int:
         views = ["features.cache=on", "features.views=2", *overrides]
@@ -187,6 +188,7 @@ def test_photos_that_come_and_go(photos, source):
     assert stored_as_fresh(*options) == 0
 
 
+@pytest.mark.slow
 def test_classes_renamed_into_another_order_and_a_class_added(photos, source):
     options = [*PHOTOS, "model=checkpoint", f"model.path={source}"]
     stored_as_fresh(*options)

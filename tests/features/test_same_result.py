@@ -76,7 +76,9 @@ def assert_same(stored: Run, fresh: Run) -> None:
     assert "features" not in fresh.results
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "model", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("convnext", "vit"))) for name in MODELS]
+)
 def test_a_linear_probe(model):
     fresh = train(*MODELS[model], "features.cache=off")
     stored = train(*MODELS[model], "features.cache=on")
@@ -91,14 +93,18 @@ def test_a_linear_probe(model):
         pytest.param(
             [LITE, "freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1, marks=pytest.mark.slow
         ),
-        ([LITE, "freezing=lp_ft", "freezing.probe_epochs=2"], 1),
+        ([*RESNET, "freezing=lp_ft", "freezing.probe_epochs=2"], 1),
         pytest.param(
             [LITE, "freezing=gradual", "freezing.epochs_per_stage=1", "trainer.max_epochs=5", "optimizer.lr=1e-3"],
             4,
             marks=pytest.mark.slow,  # lp_ft's two phases stand for the many of this one
         ),
-        ([LITE, "head=mlp", "head.dropout=0.5", "scheduler=onecycle", "data.sampler=balanced", *ACCUMULATED], 1),
-        ([LITE, "scheduler=plateau", "optimizer=sgd", "penalty.l2=1e-3", "loss.class_weights=balanced"], 1),
+        ([*RESNET, "head=mlp", "head.dropout=0.5", "scheduler=onecycle", "data.sampler=balanced", *ACCUMULATED], 1),
+        pytest.param(
+            [LITE, "scheduler=plateau", "optimizer=sgd", "penalty.l2=1e-3", "loss.class_weights=balanced"],
+            1,
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -115,6 +121,7 @@ def test_image_and_mirror_image_stored_are_the_fresh_flips():
     assert_same(train(*augment, "features.cache=on"), train(*augment, "features.cache=off"))
 
 
+@pytest.mark.slow
 def test_image_and_mirror_image_of_files_are_the_fresh_flips_too():
     generator = np.random.default_rng(0)
     for name in ("ant", "bee"):
@@ -128,7 +135,7 @@ def test_image_and_mirror_image_of_files_are_the_fresh_flips_too():
 
 def test_what_a_callback_does_at_each_step_is_done_at_each_step():
     average = ["+callbacks.ema._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9"]
-    options = [LITE, FEWER, *average]
+    options = [*RESNET, FEWER, *average]
     assert_same(train(*options, "features.cache=on"), train(*options, "features.cache=off"))
 
 

@@ -91,7 +91,14 @@ def test_a_new_class_is_the_only_thing_computed():
     assert_right(grown, PRETRAINED)
 
 
-@pytest.mark.parametrize("change", [["model.image_size=40"], ["model.weights=null"], ["features.dtype=bfloat16"]])
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["model.image_size=40"],
+        pytest.param(["model.weights=null"], marks=pytest.mark.slow),
+        pytest.param(["features.dtype=bfloat16"], marks=pytest.mark.slow),
+    ],
+)
 def test_another_size_weights_or_dtype_is_computed_anew(change):
     train_pretrained("features.cache=on")
     assert num_computed(train_pretrained("features.cache=on", *change)) == NUM_PHOTOS
@@ -161,6 +168,7 @@ def test_auto_says_why_it_stores_nothing(caplog):
     assert "Features aren't stored: the augmentation draws again" in caplog.text
 
 
+@pytest.mark.slow
 def test_views_are_shared_by_seeds_and_named(caplog):
     views = ["data=digits", "data.fraction=0.1", "data.subset_seed=0", "augment=basic", "features.views=3"]
     with caplog.at_level("INFO"):
@@ -188,7 +196,11 @@ def test_two_processes_compute_once():
 
 @pytest.mark.parametrize(
     "freezing",
-    [["freezing=linear_probe"], ["freezing=lp_ft"], pytest.param(["freezing=gradual"], marks=pytest.mark.slow)],
+    [
+        pytest.param(["freezing=linear_probe"], marks=pytest.mark.slow),
+        ["freezing=lp_ft"],
+        pytest.param(["freezing=gradual"], marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_ends_as_one_never_stopped(freezing, monkeypatch):
     every_epoch = "callbacks.checkpoint.max_share=1"
@@ -243,6 +255,7 @@ def test_a_photo_that_changes_while_it_is_read_is_said(monkeypatch):
     assert num_computed(train("features.cache=on")) == NUM_PHOTOS
 
 
+@pytest.mark.slow
 def test_views_are_stored_whether_or_not_it_pays():
     views = ["augment=basic", "features.views=8", "trainer.max_epochs=2"]
     empty, full = train(*views), train(*views)
@@ -262,6 +275,7 @@ def test_room_for_all_views_is_looked_for_before_one_of_them_is_computed(monkeyp
     assert segments() == []
 
 
+@pytest.mark.slow
 def test_where_only_some_of_it_fits_the_log_says_both_places(caplog):
     caplog.set_level(logging.INFO)
     views = ["augment=basic", "features.views=4"]
@@ -306,6 +320,7 @@ def test_an_evaluation_of_a_run_that_insisted_on_the_store_may_do_without():
         regraft.evaluate([f"ckpt_path={run.path}", "features.cache=on"])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_stores_as_it_did_whatever_the_store_holds_by_then(caplog):
     caplog.set_level(logging.INFO)
     straight = train("trainer.max_epochs=4", "scheduler=constant")

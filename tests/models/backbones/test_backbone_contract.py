@@ -188,7 +188,9 @@ def test_every_parameter_and_buffer_is_in_exactly_one_stage(case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", OF_A_LIBRARY, ids=str)
-@pytest.mark.parametrize("image_size", [SMALL, None], ids=["64px", "default-size"])
+@pytest.mark.parametrize(
+    "image_size", [pytest.param(SMALL, id="64px"), pytest.param(None, id="default-size", marks=pytest.mark.slow)]
+)
 def test_composition_of_stages_is_the_librarys_own_features(case: Case, image_size: int | None) -> None:
     backbone = built(case, image_size)
     assert case.original is not None
