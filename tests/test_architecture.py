@@ -229,43 +229,118 @@ def test_a_training_worker_has_no_words_of_the_command_line():
     )
 
 
-READS_MESSAGES = {"config/hydra_messages.py", "core/memory.py", "cli/main.py"}
-"""Files that read the wording of errors: Hydra's and OmegaConf's, torch's, pathlib's. Those of ours carry their key."""
+READS_MESSAGES = {
+    "config/hydra_messages.py": "Hydra's and OmegaConf's",
+    "config/instantiate.py": "a missing package's",
+    "core/memory.py": "torch's",
+    "data/images/file_reading/facts.py": "Pillow's",
+    "cli/main.py": "pathlib's",
+}
+"""Files that read the words of other packages' errors; ours are data."""
 _READING = {"startswith", "endswith", "removeprefix", "removesuffix", "partition", "rpartition", "replace", "find"}
+_WORDS = {"text", "reason", "detail", "verdict", "problem", "message", "messages", "sentence", "strerror"}
+"""Attributes that hold what is shown to the user."""
 
 
-def readings_of_messages(source: str) -> list[int]:
-    """Returns the lines that decide by the text of an exception: with a pattern, `in`, or a method that looks at it."""
-    lines = []
-    for handler in [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ExceptHandler) and node.name]:
-        for node in ast.walk(handler):
-            looked_at: list[ast.expr] = []
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
-                looked_at = node.args if of_re else [node.func.value] if node.func.attr in _READING else []
-            elif isinstance(node, ast.Compare) and any(isinstance(op, ast.In | ast.NotIn) for op in node.ops):
-                looked_at = node.comparators
-            texts = [each for expr in looked_at for each in ast.walk(expr) if isinstance(each, ast.Call)]
-            if any(isinstance(each.func, ast.Name) and each.func.id == "str" and is_name(each.args, handler.name)
-                   for each in texts):  # fmt: skip
-                lines.append(node.lineno)
-    return lines
+def readings_of_messages(source: str, sentences: set[str]) -> list[int]:
+    """Returns the lines that decide by what an error says: with a pattern, a comparison, or a method that looks at it.
+
+    Args:
+        source: of a module.
+        sentences: names of constants that hold one.
+    """
+    tree = ast.parse(source)
+    errors = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
+    lines: set[int] = set()
+    for scope in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]:
+        assigned = [node for node in ast.walk(scope) if isinstance(node, ast.Assign | ast.NamedExpr)]
+        words: set[str] = set()
+        if isinstance(scope, ast.FunctionDef):
+            for node in assigned:
+                if says(node.value, errors, words):
+                    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                    words |= {target.id for target in targets if isinstance(target, ast.Name)}
+        for node in ast.walk(scope):
+            if any(says(each, errors, words) or is_sentence(each, sentences) for each in looked_at(node)):
+                lines.add(node.lineno)
+    return sorted(lines)
 
 
-def is_name(arguments: list[ast.expr], name: str | None) -> bool:
-    return len(arguments) == 1 and isinstance(arguments[0], ast.Name) and arguments[0].id == name
+def looked_at(node: ast.AST) -> list[ast.expr]:
+    """Returns the expressions whose text a node decides by."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+        return node.args if of_re else [node.func.value] if node.func.attr in _READING else []
+    if isinstance(node, ast.Compare) and not any(isinstance(op, ast.Is | ast.IsNot) for op in node.ops):
+        return [node.left, *node.comparators]
+    return []
+
+
+def says(expression: ast.expr, errors: set[str], words: set[str]) -> bool:
+    """Whether an expression is, or is made of, what an error says."""
+    if isinstance(expression, ast.Call) and re.search(
+        r"(^|\.)(len|type|isinstance|[A-Z]\w*)$", ast.unparse(expression.func)
+    ):
+        return False  # a number, or a value that has the words inside
+    for node in ast.walk(expression):
+        is_text = isinstance(node, ast.Call) and ast.unparse(node.func) in ("str", "repr", "format")
+        if is_text and any(isinstance(each, ast.Name) and each.id in errors for each in node.args):
+            return True
+        if isinstance(node, ast.Attribute) and node.attr in _WORDS:
+            return True
+        if isinstance(node, ast.Name) and node.id in words:
+            return True
+    return False
+
+
+def is_sentence(expression: ast.expr, sentences: set[str]) -> bool:
+    return isinstance(expression, ast.Name | ast.Attribute) and ast.unparse(expression).rpartition(".")[2] in sentences
+
+
+@cache
+def constant_sentences() -> tuple[tuple[Path, str], ...]:
+    """Returns module and name of the constants that are a sentence, or are made with one."""
+    found: list[tuple[Path, str]] = []
+    for path in modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Call):
+                parts = [node.value, *(node.value.args if isinstance(node.value, ast.Call) else [])]
+                if any(isinstance(part, ast.Constant) and str(part.value).count(" ") > 1 for part in parts):
+                    found += [(path, target.id) for target in node.targets if isinstance(target, ast.Name)]
+    return tuple(found)
+
+
+def sentences_in(module: Path) -> set[str]:
+    return {name for path, name in constant_sentences() if path == module or not is_private(name)}
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
 def test_no_control_flow_reads_a_message(path):
-    found = readings_of_messages(path.read_text(encoding="utf-8"))
+    found = readings_of_messages(path.read_text(encoding="utf-8"), sentences_in(path))
     assert not found or str(path.relative_to(SOURCE)) in READS_MESSAGES
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.html")), ids=lambda path: path.name)
+def test_no_page_decides_by_a_sentence(path):
+    assert not re.findall(rf"startswith\(|\.(?:{'|'.join(_WORDS)}) (?:==|!=|in) ", path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
     "use",
-    ["re.sub('a', 'b', str(e))", "str(e).removeprefix('run')", "'x' in str(e)", "' '.join(str(e).split()).find('x')"],
+    [
+        "re.sub('a', 'b', str(e))",
+        "str(e).removeprefix('run')",
+        "'x' in str(e)",
+        "' '.join(str(e).split()).find('x')",
+        "text = str(e)\n        if 'x' in text: pass",
+        "if re.search('x', text := repr(e)): pass",
+        "e.detail.startswith('Too many')",
+        "return state.reason == 'killed'",
+        "return outcome == RUNNING",
+    ],
 )
 def test_readings_of_messages_are_found(use):
-    assert readings_of_messages(f"try:\n    f()\nexcept ValueError as e:\n    {use}\n") == [4]
-    assert not readings_of_messages("try:\n    f()\nexcept ValueError as e:\n    print(str(e))\n")
+    source = "def f():\n    try:\n        g()\n    except ValueError as e:\n        {}\n"
+    assert readings_of_messages(source.format(use), {"RUNNING"}) == [5 + use.count("\n")]
+    for harmless in ("print(str(e))", "text = str(e) or 'none'", "return state.reason is None"):
+        assert not readings_of_messages(source.format(harmless), {"RUNNING"})

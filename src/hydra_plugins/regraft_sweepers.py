@@ -1,7 +1,7 @@
 """Where Hydra looks for Regraft's sweeper; what it is is in `regraft.sweeps`."""
 
-from regraft.sweeps.sweeper import SurvivingSweeper as _SurvivingSweeper
+from regraft.sweeps.sweeper import SearchSweeper
 
 
-class SurvivingSweeper(_SurvivingSweeper):
-    """See `regraft.sweeps.sweeper.SurvivingSweeper`: Hydra takes plugins of this package only."""
+class SurvivingSweeper(SearchSweeper):
+    """The sweeper that Hydra finds: it takes plugins of this package only."""

@@ -8,7 +8,7 @@ from regraft.report.leaderboard_plots import axis_of
 
 
 def texts(axis):
-    return [tick.text for tick in axis.ticks]
+    return [tick.label for tick in axis.ticks]
 
 
 def test_numbers_stand_by_size_with_ticks_of_their_own():

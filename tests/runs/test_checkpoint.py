@@ -7,7 +7,7 @@ import torch
 import regraft
 from regraft.config.trust import require_known_targets
 from regraft.runs.checkpoint import read
-from regraft.runs.folder import LAYOUT
+from regraft.runs.folder import LAYOUT_VERSION
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,15 @@ def test_a_checkpoint_that_is_replaced_is_another_one(small_run, tmp_path):
     assert not checkpoint.is_current
 
 
-def test_a_checkpoint_of_another_layout_is_refused_in_one_sentence(small_run, tmp_path):
+@pytest.mark.parametrize(("layout", "shown"), [(99, "99"), (None, "unknown")])
+def test_a_checkpoint_of_another_layout_is_refused_in_one_sentence(small_run, tmp_path, layout, shown):
     content = torch.load(small_run.best_ckpt, weights_only=True)
-    assert content["hyper_parameters"]["layout"] == LAYOUT
-    content["hyper_parameters"]["layout"] = 99
+    assert content["hyper_parameters"].pop("layout") == LAYOUT_VERSION
+    content["hyper_parameters"] |= {} if layout is None else {"layout": layout}
     path = tmp_path / "other.ckpt"
     torch.save(content, path)
-    message = rf"{path} was written by another version of Regraft \(layout 99, this one reads {LAYOUT}\); use that"
+    what = rf"{path} was written by another version of Regraft"
+    message = rf"{what} \(layout {shown}, this one reads {LAYOUT_VERSION}\)\. Use that"
     with pytest.raises(ValueError, match=message):
         read(path, [])
     with pytest.raises(ValueError, match=message):

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from regraft.runs.find import all_runs, find_run, name_of
-from regraft.runs.folder import LAYOUT, Run
+from regraft.runs.folder import LAYOUT_VERSION, Run
 
 
 def made(name, day, acc=None, metric="test/acc", **state):
@@ -129,7 +129,7 @@ def test_a_run_elsewhere_is_named_by_its_path(runs, tmp_path):
 
 def test_a_run_of_another_layout_is_refused_in_one_sentence():
     run = made("digits/2030-01-01-aaa", 1, 0.9)
-    assert run.state["layout"] == LAYOUT
+    assert run.state["layout"] == LAYOUT_VERSION
     assert find_run("last", "outputs") == run
     run.write_state(run.state | {"layout": 99})
     for reference in ("last", "best", "aaa", str(run.path)):

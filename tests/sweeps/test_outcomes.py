@@ -51,7 +51,9 @@ def test_a_folder_says_what_its_process_cannot(tmp_path):
     killed.write_state({"status": "running", "pid": 2**22 + 1, "process": 1, "host": socket.gethostname()})
     assert result_in(killed) == JobResult("stopped", "killed, its process is gone")
     killed.write_state({"status": "running", "pid": os.getpid(), "host": socket.gethostname()})
-    assert result_in(killed) == JobResult("skipped", f"it runs as process {os.getpid()} on {socket.gethostname()}")
+    assert result_in(killed) == JobResult(
+        "skipped", f"it runs as process {os.getpid()} on {socket.gethostname()}", is_running=True
+    )
     (tmp_path / "0").mkdir()
     assert result_in(Run(tmp_path / "0")) is None
 

@@ -16,10 +16,10 @@ _LEAST_LONG, _LEAST_HUGE = 1e4, 1e8
 
 @dataclass(frozen=True)
 class Tick:
-    """A tick of an axis: its position in [0, 1], and its text."""
+    """A tick of an axis, at a position in [0, 1]."""
 
     position: float
-    text: str
+    label: str
 
 
 @dataclass(frozen=True)

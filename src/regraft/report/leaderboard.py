@@ -5,10 +5,11 @@ from rich.console import Console
 from rich.table import Table
 
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
+from regraft.evaluation.compare.paired import Outcome
 from regraft.report.axes import shortened
 from regraft.report.console import plain_cell, wide_console
 from regraft.report.leaderboard_plots import against_cost, parallel
-from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences, verdict
+from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences
 from regraft.report.templates import template
 
 _WIDTH = 240
@@ -52,8 +53,11 @@ def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: l
 
 
 def _style(row: LeaderboardRow) -> str | None:
-    is_ahead = row.rank == 1 or (row.comparison is not None and row.comparison.verdict == "not told apart")
-    return "bold" if is_ahead else "dim" if row.rank is None else None
+    return "bold" if row.rank == 1 or _is_tied(row) else "dim" if row.rank is None else None
+
+
+def _is_tied(row: LeaderboardRow) -> bool:
+    return row.comparison is not None and row.comparison.outcome == Outcome.TIED
 
 
 def to_html(board: Leaderboard) -> str:
@@ -66,7 +70,7 @@ def to_html(board: Leaderboard) -> str:
     return template("leaderboard.html", shortened=shortened).render(
         board=board,
         headings=headings(board),
-        rows=[(row, cells(board, row), verdict(row)) for row in board.rows],
+        rows=[(row, cells(board, row), _is_tied(row)) for row in board.rows],
         sentences=sentences(board),
         reasons=reasons(board),
         axes=axes,

@@ -8,11 +8,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
-from regraft.evaluation.compare.paired import Comparison
+from regraft.evaluation.compare.paired import Comparison, Outcome
 from regraft.evaluation.compare.parameters import text_of
 from regraft.evaluation.compare.statistics import LEVEL, Figure
-
-_VERDICTS = ("worse", "better", "not told apart", "not compared")
 
 
 def headings(board: Leaderboard) -> list[str]:
@@ -110,8 +108,8 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
-    counts = Counter(comparison.verdict.partition(":")[0] for comparison in comparisons)
-    said = [f"Against it: {', '.join(f'{counts[word]} {word}' for word in _VERDICTS if counts[word])}."]
+    counts = Counter(comparison.outcome for comparison in comparisons)
+    said = [f"Against it: {', '.join(f'{counts[outcome]} {outcome}' for outcome in Outcome if counts[outcome])}."]
     made = _made(comparisons)
     if made:
         split = made[0].split

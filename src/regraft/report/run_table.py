@@ -37,8 +37,8 @@ class RunRow:
     when: str
 
     @property
-    def text(self) -> str:
-        """All cells in lower case, for searching."""
+    def searchable(self) -> str:
+        """All cells in lower case."""
         return "\n".join(astuple(self)).lower()
 
 

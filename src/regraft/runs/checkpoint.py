@@ -18,8 +18,14 @@ from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import require_layout, run_of
 
 _NEEDED = (
-    *("config", "architecture", "input_spec", "eval_view", "class_names", "class_counts", "fingerprint", "features"),
-    "layout",
+    "config",
+    "architecture",
+    "input_spec",
+    "eval_view",
+    "class_names",
+    "class_counts",
+    "fingerprint",
+    "features",
 )
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
 
@@ -76,8 +82,8 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
     saved_ns = path.stat().st_mtime_ns
     content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}
-    if "layout" in record:
-        require_layout(record["layout"], path)
+    if "layout" in record or "architecture" in record:
+        require_layout(record.get("layout"), path)
     missing = [key for key in _NEEDED if key not in record]
     if missing:
         raise ConfigError("ckpt_path", f"{path} is not a checkpoint of Regraft; it lacks {', '.join(missing)}.")

@@ -15,7 +15,7 @@ from regraft.config import safe_yaml
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError, MissingFileError
 
-LAYOUT = 1
+LAYOUT_VERSION = 1
 """Version of a run's folder and its checkpoints; to be raised by a change after which older ones can't be read."""
 STATE = "state.json"
 CHECKPOINTS = "checkpoints"
@@ -84,7 +84,7 @@ class Run:
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Writes state.json."""
-        write_atomically(self.path / STATE, (json.dumps({"layout": LAYOUT} | state, indent=2) + "\n").encode())
+        write_atomically(self.path / STATE, (json.dumps({"layout": LAYOUT_VERSION} | state, indent=2) + "\n").encode())
 
     @property
     def is_finished(self) -> bool:
@@ -154,11 +154,12 @@ class Run:
 
 def require_layout(layout: Any, path: Path) -> None:
     """Checks that the folder or checkpoint at `path` has the layout of this version of Regraft."""
-    if layout != LAYOUT:
+    if layout != LAYOUT_VERSION:
         raise ConfigError(
             None,
-            f"{path} was written by another version of Regraft (layout {layout}, this one reads {LAYOUT}); "
-            "use that version, or train again.",
+            f"{path} was written by another version of Regraft (layout {layout or 'unknown'}, this one reads "
+            f"{LAYOUT_VERSION})",
+            fix="Use that version, or train again.",
         )
 
 

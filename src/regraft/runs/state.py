@@ -23,7 +23,6 @@ from regraft.core.startup import Preempted
 from regraft.runs.folder import STATE, Run
 
 RunStatus = Literal["running", "finished", "stopped", "failed", "pruned"]
-_KILLED = "killed, its process is gone"
 _LOCK = ".running"
 _PATIENCE_SECONDS = 10
 """Loader workers of a killed process hold its lock until they notice; listing runs takes it for a moment."""
@@ -163,14 +162,15 @@ def read(run: Run) -> RunState:
     state = _parsed(run.state)
     if state is None:  # missing or damaged
         return RunState("finished") if run.has_results else RunState("stopped", reason="its state isn't known")
-    if state.status == "running" and not _is_alive(state, run):
-        return replace(state, status="stopped", reason=_KILLED)
+    if _has_lost_its_process(state, run):
+        return replace(state, status="stopped", reason="killed, its process is gone")
     return state
 
 
 def was_killed(run: Run) -> bool:
-    """Whether a run's process was killed."""
-    return read(run).reason == _KILLED
+    """Whether a run is marked as running, but its process is gone."""
+    state = _parsed(run.state)
+    return state is not None and _has_lost_its_process(state, run)
 
 
 def require_not_running(run: Run) -> None:
@@ -193,11 +193,12 @@ def _parsed(record: dict[str, Any]) -> RunState | None:
     return RunState(**known) if is_sound else None
 
 
-def _is_alive(state: RunState, run: Run) -> bool:
-    """Whether a run's process is alive; for a process of another machine, whether the run is locked."""
-    if state.host != socket.gethostname() or state.pid is None:
-        return is_locked(run.path)
-    return is_pid_alive(state.pid, state.process)
+def _has_lost_its_process(state: RunState, run: Run) -> bool:
+    if state.status != "running":
+        return False
+    if state.host != socket.gethostname() or state.pid is None:  # of another machine, only the lock says so
+        return not is_locked(run.path)
+    return not is_pid_alive(state.pid, state.process)
 
 
 def exit_reason(error: SystemExit) -> str:

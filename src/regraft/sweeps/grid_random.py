@@ -11,7 +11,7 @@ from regraft.config.quoting import grid_jobs, listed_values
 from regraft.core.errors import ConfigError
 from regraft.runs import state as run_state
 from regraft.sweeps.manifest import Job, is_done
-from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, result_in, skipped
+from regraft.sweeps.outcomes import JobResult, result_in, skipped
 from regraft.sweeps.planning import SweepPlan
 from regraft.sweeps.space import draw, space_of
 
@@ -65,7 +65,7 @@ class FixedSearch:
 
     def tell(self, job: Job, outcome: JobResult) -> JobResult:
         """Returns the result unchanged."""
-        if outcome == RUNNING_ELSEWHERE:
+        if outcome.is_running:
             self._taken.append(job)
         return outcome
 

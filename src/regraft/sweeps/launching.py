@@ -107,7 +107,7 @@ class JobLauncher:
         while num_quiet < _QUIET_LOOKS:
             time.sleep(_LOOK_SECONDS)
             found = [result_in(job.run(self.folder)) for job in batch]
-            is_any_running = any(outcome is not None and outcome.status == "skipped" for outcome in found)
+            is_any_running = any(outcome is not None and outcome.is_running for outcome in found)
             num_quiet = 0 if is_any_running else num_quiet + 1
 
     def _left_by(self, job: Job, reason: str) -> JobResult:

@@ -16,7 +16,7 @@ from regraft.sweeps.manifest import Job
 from regraft.sweeps.objectives import values_of
 from regraft.sweeps.optuna_storage import RUN, StoredTrials, rebuild
 from regraft.sweeps.optuna_study import OptunaSettings
-from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, result_in, succeeded
+from regraft.sweeps.outcomes import JobResult, result_in, succeeded
 from regraft.sweeps.planning import SweepPlan
 from regraft.sweeps.space import some_values, space_of
 from regraft.sweeps.trial_file import TrialFile
@@ -103,7 +103,7 @@ class OptunaSearch:
             outcome = succeeded(run)
         # Another process that resumes this sweep has told the study, or will.
         if not trials or outcome.status == "skipped":
-            self._killed += [job] if outcome == RUNNING_ELSEWHERE else []
+            self._killed += [job] if outcome.is_running else []
             return self._ended_result(job) or outcome
         values = None
         if outcome.status == "ok":

@@ -23,13 +23,15 @@ class JobResult:
     Attributes:
         status: `ok`, `pruned` by a search, `failed`, `stopped` (it can be resumed), or `skipped` (it wasn't run).
         text: its metric and seconds, or why it ended as it did.
+        is_running: whether another process, which resumes the same sweep, runs it.
     """
 
     status: JobStatus
     text: str
+    is_running: bool = False
 
 
-RUNNING_ELSEWHERE = JobResult("skipped", "another process runs it")
+RUNNING_ELSEWHERE = JobResult("skipped", "another process runs it", is_running=True)
 """The result of a job that another process runs, which resumes the same sweep."""
 
 
@@ -67,7 +69,7 @@ def result_in(run: Run) -> JobResult | None:
     if state.status in ("failed", "pruned"):
         return JobResult(state.status, state.reason or "no reason is known")
     if state.status == "running":
-        return JobResult("skipped", f"it runs as process {state.pid} on {state.host}")
+        return JobResult("skipped", f"it runs as process {state.pid} on {state.host}", is_running=True)
     return JobResult("stopped", state.reason or "no reason is known")
 
 

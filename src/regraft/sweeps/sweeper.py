@@ -21,7 +21,7 @@ SWEEP_VARIABLE = "REGRAFT_SWEEP"
 """Environment variable with the `process_id` of the sweep, for a launcher's workers."""
 
 
-class SurvivingSweeper(Sweeper):
+class SearchSweeper(Sweeper):
     """Runs the jobs of a search; one that fails doesn't stop the others.
 
     Args:
@@ -67,7 +67,7 @@ class SurvivingSweeper(Sweeper):
         # Jobs of other processes, and those that this process was stopped at, may have ended since.
         for job in self.search.jobs:
             outcome = launching.results.get(job.number, RUNNING_ELSEWHERE)
-            if outcome == RUNNING_ELSEWHERE and (found := self.search.current_result(job)):
+            if outcome.is_running and (found := self.search.current_result(job)):
                 launching.results[job.number] = found
         print(summary(self.search.jobs, launching.results, self.search.varied, str(launching.folder)))
         print(self.search.report(), end="")

@@ -11,7 +11,7 @@ from regraft.data.from_config import build_unread_datamodule, prepare, require_s
 from regraft.models.freezing import FreezingStrategy, keeps_statistics
 from regraft.models.from_config import build_backbone, load_head
 from regraft.runs.checkpoint import Checkpoint
-from regraft.runs.folder import LAYOUT
+from regraft.runs.folder import LAYOUT_VERSION
 from regraft.training.data_fit import require_fitting_data
 from regraft.training.from_config import build_module, optimizer_groups
 from regraft.training.preflight import Preflight
@@ -81,7 +81,7 @@ def _record(config: Config, architecture: Config, data: Any) -> Config:
     """Returns what makes each checkpoint of a run a handle of its own."""
     return {
         "config": config,
-        "layout": LAYOUT,
+        "layout": LAYOUT_VERSION,
         "architecture": architecture,
         "input_spec": data.input_spec.to_dict(),
         "eval_view": data.eval_view,

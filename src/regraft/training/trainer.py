@@ -2,12 +2,13 @@
 
 import inspect
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.errors import ConfigError, UnknownNameError
@@ -125,8 +126,6 @@ def build_trainer(config: Config, **given: Any) -> Any:
     Raises:
         ValueError: Lightning refuses the combination, or the machine lacks the accelerator.
     """
-    from pytorch_lightning.utilities.exceptions import MisconfigurationException
-
     node = config["trainer"]
     _require_supported(node)
     node = {key: value for key, value in node.items() if key not in given}
@@ -138,14 +137,23 @@ def build_trainer(config: Config, **given: Any) -> Any:
             made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
-        if re.search("accelerator|backend|machine", reason):
-            raise ConfigError(
-                "trainer.accelerator", f"got {node['accelerator']!r}; {reason} For the CPU: trainer=cpu."
-            ) from error
+        if not _has_accelerator(node):
+            fix = "For the CPU: trainer=cpu."
+            raise ConfigError("trainer.accelerator", reason, got=node["accelerator"], fix=fix) from error
         raise ConfigError("trainer", reason) from error
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
+
+
+def _has_accelerator(node: Config) -> bool:
+    """Whether the machine has the accelerator and the devices: a trainer with nothing else can be made."""
+    alone = {key: node[key] for key in ("_target_", "accelerator", "devices")}
+    try:
+        factory(alone, "trainer")(logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError):
+        return False
+    return True
 
 
 def lacking_keys(node: Config) -> list[str]:

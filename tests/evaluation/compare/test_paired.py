@@ -33,7 +33,7 @@ def test_a_clear_difference_is_called_one(compared):
 
 def test_noise_is_not(compared):
     found = compared(runs("a", 0.8), runs("b", 0.8, [1]))
-    assert found.verdict == "not told apart"
+    assert found.verdict == "not significantly different"
     assert found.difference.low <= 0 <= found.difference.high
 
 

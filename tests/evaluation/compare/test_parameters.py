@@ -1,11 +1,11 @@
 import pytest
 
 from regraft.config.nested import ABSENT
-from regraft.evaluation.compare.parameters import Composed, configuration_of, seeds_of, text_of, varied
+from regraft.evaluation.compare.parameters import ComparedConfig, configuration_of, seeds_of, text_of, varied
 
 
 def composed(choices=None, typed=(), **sections):
-    return Composed({"seed": 0, **sections}, choices or {}, frozenset(typed))
+    return ComparedConfig({"seed": 0, **sections}, choices or {}, frozenset(typed))
 
 
 PROBE = {"_target_": "strategies.LinearProbe"}

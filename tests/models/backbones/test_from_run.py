@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.backbones import from_run, small
+from regraft.runs.folder import LAYOUT_VERSION
 
 ARCHITECTURE = {
     "_target_": "regraft.models.backbones.small.simple_cnn",
@@ -36,14 +37,14 @@ def tensors_of(source: Backbone) -> dict[str, torch.Tensor]:
 
 def write_ckpt(path: Path, source: Backbone) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fields = {"architecture": ARCHITECTURE, "input_spec": SPEC.to_dict()}
+    fields = {"layout": LAYOUT_VERSION, "architecture": ARCHITECTURE, "input_spec": SPEC.to_dict()}
     torch.save({"state_dict": tensors_of(source), "hyper_parameters": fields, "epoch": 1}, path)
     return path
 
 
 def write_safetensors(path: Path, source: Backbone) -> Path:
-    metadata = {"architecture": json.dumps(ARCHITECTURE), "input_spec": json.dumps(SPEC.to_dict())}
-    save_file(tensors_of(source), path, metadata)
+    fields = {"layout": LAYOUT_VERSION, "architecture": ARCHITECTURE, "input_spec": SPEC.to_dict()}
+    save_file(tensors_of(source), path, {key: json.dumps(value) for key, value in fields.items()})
     return path
 
 
@@ -104,7 +105,7 @@ def test_a_file_of_another_make_says_what_it_lacks(tmp_path, source) -> None:
     torch.save({"conv.weight": torch.zeros(2)}, tmp_path / "plain.ckpt")
     save_file({"backbone.a": torch.zeros(2)}, tmp_path / "plain.safetensors")
     torch.save(torch.zeros(2), tmp_path / "tensor.ckpt")
-    fields = {"architecture": ARCHITECTURE, "input_spec": SPEC.to_dict()}
+    fields = {"layout": LAYOUT_VERSION, "architecture": ARCHITECTURE, "input_spec": SPEC.to_dict()}
     torch.save({"state_dict": {"head.weight": torch.zeros(1)}, "hyper_parameters": fields}, tmp_path / "head.ckpt")
     for name, lacks in [
         ("plain.ckpt", r"architecture, input_spec, tensors under backbone\.\*"),

@@ -11,7 +11,7 @@ from regraft.report.run.curves import charts, phase_starts, stages_of, training_
 from regraft.report.run.errors import class_values, errors_of
 from regraft.report.run.record import read_record
 from regraft.report.run.render import ShownImage, heatmap, to_html, to_markdown
-from regraft.report.run.summary import verdict
+from regraft.report.run.summary import conclusions
 from regraft.report.run.writing import findings_of, write_report
 from regraft.runs.predictions import Predictions, write
 
@@ -51,7 +51,7 @@ def test_a_thousand_classes_and_a_hundred_thousand_images_stay_bounded():
 
 def test_the_verdict_says_what_chance_can_explain():
     record = replace(read_record(made_run("chance")), class_names=("a", "b"), predictions=said([0, 1] * 8, [0] * 16))
-    first, *_ = verdict(record, errors_of(record.predictions, ("a", "b")))
+    first, *_ = conclusions(record, errors_of(record.predictions, ("a", "b")))
     assert "50.0 % of 16 test images" in first
     assert "95 % interval 28.0 to 72.0 %" in first
     assert "no better than chance" in first
@@ -68,7 +68,7 @@ def test_the_verdict_says_what_chance_can_explain():
 )
 def test_curves_are_read(validation, state, word):
     epochs = [{"epoch": each, "val/loss": loss, "train/loss": 1 - each / 4} for each, loss in enumerate(validation)]
-    sentences = verdict(replace(read_record(made_run("curves", state=state)), epochs=epochs), None)[1:]
+    sentences = conclusions(replace(read_record(made_run("curves", state=state)), epochs=epochs), None)[1:]
     assert bool(sentences) == bool(word)
     assert all(word in sentence for sentence in sentences)
 
@@ -174,7 +174,8 @@ def test_validation_is_said_to_be_kind():
     write(run.path, replace(said([0, 1], [0, 1]), split="val"))
     record = read_record(run)
     assert (
-        "checkpoint was chosen on these images" in verdict(record, errors_of(record.predictions, record.class_names))[0]
+        "checkpoint was chosen on these images"
+        in conclusions(record, errors_of(record.predictions, record.class_names))[0]
     )
 
 

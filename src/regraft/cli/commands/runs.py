@@ -17,7 +17,7 @@ def run(arguments: Sequence[str]) -> None:
     words, values = COMMAND.split(arguments)
     folder = Path(values.get("output_dir", "outputs")).expanduser().resolve()
     rows = [run_table.row_of(run, folder) for run in all_runs(folder)]
-    chosen = [row for row in rows if all(word.lower() in row.text for word in words)]
+    chosen = [row for row in rows if all(word.lower() in row.searchable for word in words)]
     run_table.show(chosen, num_all=len(rows), folder=folder)
 
 

@@ -12,7 +12,7 @@ from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
 from regraft.data.sources.folder_scan import scan
-from regraft.data.sources.tree import LAYOUT, Tree, refuse_file
+from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, refuse_file
 
 # `regraft data check` of a folder doesn't need torch.
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ class FolderSource:
         """Checks that the folder exists; raises FileNotFoundError otherwise."""
         refuse_file(self._root)
         if not self._root.is_dir():
-            raise MissingFileError("data.root", f"there is no folder {self._root}. Fix: data.root=PATH; {LAYOUT}.")
+            raise MissingFileError(
+                "data.root", f"there is no folder {self._root}. Fix: data.root=PATH; {EXPECTED_FOLDERS}."
+            )
 
     def tree(self) -> Tree:
         """Returns the content of the folder, including its problems."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from regraft.data.findings import Finding, items_of
-from regraft.data.sources.tree import LAYOUT, Tree, class_errors
+from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, class_errors
 
 SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 
@@ -65,7 +65,7 @@ class _Scanner:
             tree.folders["train"] = ""
             return
         if "train" not in tree.folders:
-            sentence = f"{tree.root} has {', '.join(tree.folders.values())} but no train; {LAYOUT}."
+            sentence = f"{tree.root} has {', '.join(tree.folders.values())} but no train; {EXPECTED_FOLDERS}."
             tree.errors.append(Finding("no_train", "error", sentence))
         tree.apart["beside"] += sorted(set(names) - set(tree.folders.values()))
         self._above |= {_id_of(tree.root / folder) for folder in tree.folders.values()}

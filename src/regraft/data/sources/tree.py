@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 from regraft.core.errors import MissingFileError
 from regraft.data.findings import Finding, Item, items_of
 
-LAYOUT = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
+EXPECTED_FOLDERS = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
         folder = tree.root / tree.folders[split]
         if not classes:
             fix = "" if split == "train" else " Fix: add them, or remove the folder."
-            sentence = f"{folder} has no class folders; {LAYOUT}.{fix}"
+            sentence = f"{folder} has no class folders; {EXPECTED_FOLDERS}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
             if not _is_text(name):

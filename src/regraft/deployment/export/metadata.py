@@ -8,7 +8,7 @@ from typing import Any
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import EvalView, InputSpec
-from regraft.runs.folder import LAYOUT
+from regraft.runs.folder import LAYOUT_VERSION
 
 _MAX_NAMES = 5
 
@@ -38,7 +38,7 @@ class ExportMetadata:
     def as_json(self) -> dict[str, str]:
         """Returns each field as JSON, under the names of a run's `model.safetensors`."""
         fields = {
-            "layout": LAYOUT,
+            "layout": LAYOUT_VERSION,
             "architecture": dict(self.architecture),
             "input_spec": self.input_spec.to_dict(),
             "eval_view": self.eval_view,

@@ -20,6 +20,8 @@ log = logging.getLogger(__name__)
 
 # Form fields other than files are held in memory; nothing reads them.
 _MAX_FIELDS, _MAX_FIELD_BYTES = 4, 4096
+# Files are counted once the form has been read; this many can be held until then.
+_MAX_FILES = 1000
 _MAX_NAME = 200
 _SHOWN_CLASSES = 12
 _FORM = {
@@ -45,19 +47,19 @@ class Health(BaseModel):
     class_names: list[str]
 
 
-class Problem(BaseModel):
+class ErrorResponse(BaseModel):
     """Why a request failed, in one sentence."""
 
     detail: str
 
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "No photo was sent, or it is empty"},
-    403: {"model": Problem, "description": "The request came from a page of another site"},
-    408: {"model": Problem, "description": "The upload took too long"},
-    413: {"model": Problem, "description": "Too many bytes, photos or pixels"},
-    415: {"model": Problem, "description": "Not a photo, or a damaged one"},
-    503: {"model": Problem, "description": "Too many requests are waiting; try again"},
+    400: {"model": ErrorResponse, "description": "No photo was sent, or it is empty"},
+    403: {"model": ErrorResponse, "description": "The request came from a page of another site"},
+    408: {"model": ErrorResponse, "description": "The upload took too long"},
+    413: {"model": ErrorResponse, "description": "Too many bytes, photos or pixels"},
+    415: {"model": ErrorResponse, "description": "Not a photo, or a damaged one"},
+    503: {"model": ErrorResponse, "description": "Too many requests are waiting; try again"},
 }
 
 
@@ -88,6 +90,8 @@ def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts
         form = await _form(request, limits)
         try:
             photos = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            if len(photos) > limits.max_photos:
+                raise HTTPException(413, f"Too many photos at once; allowed: {limits.max_photos}.")
             if not photos:
                 raise HTTPException(400, "No photo was sent; send it as a file of a form, such as the field photos.")
             named = [(_name(photo), photo.file) for photo in photos]
@@ -105,16 +109,13 @@ async def _form(request: Request, limits: Limits) -> Any:
         raise HTTPException(415, "Photos are sent as files of a form, multipart/form-data.")
     try:
         async with asyncio.timeout(limits.upload_seconds):
-            return await request.form(
-                max_files=limits.max_photos, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES
-            )
+            max_files = max(limits.max_photos, _MAX_FILES)
+            return await request.form(max_files=max_files, max_fields=_MAX_FIELDS, max_part_size=_MAX_FIELD_BYTES)
     except ClientDisconnect as error:  # nobody reads the response, but the log stays short
         raise HTTPException(400, "The request ended before it was complete.") from error
     except TimeoutError as error:
         raise HTTPException(408, f"The upload took more than {limits.upload_seconds:g} seconds.") from error
     except HTTPException as error:
-        if "Too many files" in error.detail:
-            raise HTTPException(413, f"Too many photos at once; allowed: {limits.max_photos}.") from error
         if error.status_code != 400:
             raise
         raise HTTPException(400, f"The form can't be read: {error.detail.rstrip('.')}.") from error

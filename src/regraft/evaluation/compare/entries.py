@@ -12,7 +12,7 @@ import yaml
 
 from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import key_of, value_of
-from regraft.evaluation.compare.parameters import Composed, configuration_of, is_seed, seeds_of
+from regraft.evaluation.compare.parameters import ComparedConfig, configuration_of, is_seed, seeds_of
 from regraft.runs import provenance
 from regraft.runs import state as run_state
 from regraft.runs.find import last_started, name_of
@@ -47,7 +47,7 @@ class RunEntry:
     state: str
     reason: str
     overrides: tuple[str, ...]
-    composed: Composed
+    composed: ComparedConfig
     configuration: Hashable
     seeds: tuple[tuple[str, Hashable], ...]
     metrics: Mapping[str, float]
@@ -94,7 +94,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         state=state,
         reason=reason,
         overrides=overrides,
-        composed=Composed(compared, _choices(run), frozenset(keys)),
+        composed=ComparedConfig(compared, _choices(run), frozenset(keys)),
         configuration=configuration_of(compared) if compared else ("not composed", planned or name),
         seeds=seeds_of(compared) if compared else planned_seeds,
         metrics=kept_validation(config, rows) | numbers(results.get("metrics")),

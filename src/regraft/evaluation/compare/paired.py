@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
 import numpy as np
 
@@ -14,6 +15,15 @@ _FEWEST_PAIRS = 3
 SINGLE = "exact McNemar test, interval by Bonett and Price"
 SEVERAL = "t test and interval over images and seeds"
 PAIRED = "t test and interval over images and paired seeds"
+
+
+class Outcome(StrEnum):
+    """The result of a comparison with the leader, as it is shown."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    TIED = "not significantly different"
+    NOT_COMPARED = "not compared"
 
 
 @dataclass(frozen=True)
@@ -35,13 +45,18 @@ class Comparison:
     problem: str = ""
 
     @property
-    def verdict(self) -> str:
-        """The result in a few words."""
+    def outcome(self) -> Outcome:
+        """Whether the configuration is significantly worse or better than the leader."""
         if self.difference is None or self.p is None:
-            return f"not compared: {self.problem}"
+            return Outcome.NOT_COMPARED
         if self.p >= 1 - LEVEL:
-            return "not told apart"
-        return "worse" if self.difference.value < 0 else "better"
+            return Outcome.TIED
+        return Outcome.WORSE if self.difference.value < 0 else Outcome.BETTER
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in words."""
+        return f"{self.outcome}: {self.problem}" if self.problem else self.outcome
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from regraft.config.nested import ABSENT
 
 
 @dataclass(frozen=True)
-class Composed:
+class ComparedConfig:
     """The config of a run, and where its values come from.
 
     Attributes:
@@ -38,7 +38,7 @@ def configuration_of(config: Mapping[str, Any]) -> Hashable:
     return tuple((key, comparable(value)) for key, value in sorted(_compared(config).items()))
 
 
-def varied(runs: Sequence[Composed]) -> dict[str, list[Any]]:
+def varied(runs: Sequence[ComparedConfig]) -> dict[str, list[Any]]:
     """Returns each parameter that differs between the runs, with its value in each of them.
 
     A section that was chosen as a whole (`freezing=lp_ft`) is one parameter. Its keys are further parameters only if
@@ -106,7 +106,7 @@ def _by_section(keys: Sequence[str]) -> dict[str, list[str]]:
     return sections
 
 
-def _labels(section: str, runs: Sequence[Composed]) -> list[str]:
+def _labels(section: str, runs: Sequence[ComparedConfig]) -> list[str]:
     """Returns the choice in a section, or the name of its class if not all runs know their choices."""
     if all(section in run.choices for run in runs):
         return [run.choices[section] for run in runs]
@@ -119,7 +119,7 @@ def _num_distinct(leaves: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> i
     return len({tuple(comparable(each.get(key, ABSENT)) for key in keys) for each in leaves})
 
 
-def _is_own(key: str, values: Sequence[Any], labels: Sequence[str], runs: Sequence[Composed]) -> bool:
+def _is_own(key: str, values: Sequence[Any], labels: Sequence[str], runs: Sequence[ComparedConfig]) -> bool:
     """Whether a key of a chosen section differs between runs of the same choice, or was given by a command."""
     pairs = [(label, comparable(value)) for label, value in zip(labels, values, strict=True)]
     present = {comparable(value) for value in values if value is not ABSENT}

@@ -66,8 +66,8 @@ def read(path: str | Path) -> SourceCheckpoint:
     file = find_checkpoint(path, prefer="best", key="model.path")
     tensors, fields = _read_safetensors(file) if file.suffix == ".safetensors" else _read_lightning(file)
     tensors = {name.removeprefix(_PREFIX): value for name, value in tensors.items() if name.startswith(_PREFIX)}
-    if "layout" in fields:
-        require_layout(fields["layout"], file)
+    if "layout" in fields or "architecture" in fields:
+        require_layout(fields.get("layout"), file)
     missing = [key for key in ("architecture", "input_spec") if key not in fields]
     if missing or not tensors:
         lacks = ", ".join(missing + ([] if tensors else [f"tensors under {_PREFIX}*"]))

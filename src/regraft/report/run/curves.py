@@ -119,7 +119,7 @@ def _chart(title: str, epochs: Sequence[MetricsRow], columns: dict[str, str], st
         Curve(name, tuple((x.position(epoch), y.position(value)) for epoch, value in points), points[-1][1])
         for name, points in series.items()
     )
-    ticks = tuple(tick for tick in x.ticks if "." not in tick.text)
+    ticks = tuple(tick for tick in x.ticks if "." not in tick.label)
     phases = tuple((x.position(epoch - 0.5), epoch) for epoch in phase_starts(epochs, stages))
     return Chart(y.name, curves, ticks, y.ticks, phases)
 

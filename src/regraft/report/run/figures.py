@@ -31,8 +31,8 @@ def write_figures(record: Record, errors: Errors | None, folder: Path) -> list[P
                 axes.plot(*zip(*curve.points, strict=True), marker=".", label=_literal(curve.name))
             for position, _ in chart.phases:
                 axes.axvline(position, color="grey", linestyle="--")
-            axes.set_xticks([tick.position for tick in chart.x], [tick.text for tick in chart.x])
-            axes.set_yticks([tick.position for tick in chart.y], [tick.text for tick in chart.y])
+            axes.set_xticks([tick.position for tick in chart.x], [tick.label for tick in chart.x])
+            axes.set_yticks([tick.position for tick in chart.y], [tick.label for tick in chart.y])
             axes.set(title=chart.title, xlabel="epoch", xlim=(0, 1), ylim=(0, 1))
             axes.legend()
     if errors is not None:

@@ -15,7 +15,7 @@ from regraft.report.axes import shortened
 from regraft.report.run import curves, summary
 from regraft.report.run.errors import Errors, class_metrics, class_values
 from regraft.report.run.record import Record
-from regraft.report.run.summary import verdict
+from regraft.report.run.summary import conclusions
 from regraft.report.templates import number, source, template
 
 _SIDE = 160
@@ -79,7 +79,7 @@ def to_markdown(record: Record, errors: Errors | None) -> str:
 
 def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     yield f"# {_plain(record.run.path.parent.name)} / {_plain(record.run.path.name)}\n"
-    for sentence in verdict(record, errors):
+    for sentence in conclusions(record, errors):
         yield f"{_plain(sentence)}\n"
     metrics = [(name, f"{value:.4f}") for name, value in record.results.get("metrics", {}).items()]
     yield from _table(("what was run", ""), [*summary.what_ran(record), *metrics])
@@ -140,7 +140,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         is_explained=any(each.attention is not None for each in seen.values()),
         script=Markup(script),  # our own file
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        sentences=verdict(record, errors),
+        sentences=conclusions(record, errors),
         ran=summary.what_ran(record),
         times=summary.where_time_went(record.results),
         counts=summary.class_counts(record),

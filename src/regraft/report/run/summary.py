@@ -72,7 +72,7 @@ _FALL = 0.95
 """Multiple of the loss of the epoch before, below which the validation loss counts as still falling."""
 
 
-def verdict(record: Record, errors: Errors | None) -> list[str]:
+def conclusions(record: Record, errors: Errors | None) -> list[str]:
     """Returns a sentence on the result, and one on overfitting or unfinished learning if the curves show it."""
     return [_result(record, errors), *_curves(record.epochs, has_ended=record.state == "finished")]
 
