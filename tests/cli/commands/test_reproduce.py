@@ -48,11 +48,11 @@ def test_other_metrics_are_shown_and_fail_the_command(run, capsys):
     assert not (again.path / "traceback.txt").exists()
 
 
-def test_a_continued_run_is_trained_in_one_go(run, caplog):
+def test_a_resumed_run_is_trained_in_one_session(run, caplog):
     regraft.resume([f"run={run.path}", "trainer.max_epochs=3"])
     with caplog.at_level("INFO"):
         again = regraft.reproduce([f"run={run.path}"])
-    assert "was done in 2 sessions" in caplog.text
+    assert "was trained in 2 sessions" in caplog.text
     assert "It was changed when it was resumed, so metrics may differ: trainer.max_epochs=3." in caplog.text
     assert again.results["num_epochs"] == 3
     assert again.config["ckpt_path"] is None
