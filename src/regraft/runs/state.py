@@ -133,28 +133,24 @@ def recording_state(run: Run) -> Iterator[StateRecorder]:
     """
     recorder = StateRecorder(run)
     with locked(run.path) if recorder.is_writing else nullcontext():
-        yield from _recorded(recorder, run)
+        if not (run.path / "config.yaml").exists():
+            recorder.start()
+        try:
+            yield recorder
+        except BaseException as error:
+            recorder.end(*_end_by(error))
+            raise
+        recorder.end("finished", None)
 
 
-def _recorded(recorder: StateRecorder, run: Run) -> Iterator[StateRecorder]:
-    if not (run.path / "config.yaml").exists():
-        recorder.start()
-    try:
-        yield recorder
-    except KeyboardInterrupt:
-        recorder.end("stopped", "Ctrl-C")
-        raise
-    except SystemExit as error:
-        recorder.end("stopped", exit_reason(error))
-        raise
-    except Pruned as pruned:
-        recorder.end("pruned", str(pruned))
-        raise
-    except BaseException as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        recorder.end("failed", first_line)
-        raise
-    recorder.end("finished", None)
+def _end_by(error: BaseException) -> tuple[RunStatus, str]:
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", "Ctrl-C"
+    if isinstance(error, SystemExit):
+        return "stopped", exit_reason(error)
+    if isinstance(error, Pruned):
+        return "pruned", str(error)
+    return "failed", (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def read(run: Run) -> RunState:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import timm
-import torch
 from huggingface_hub import ModelCardData
 from timm.models import save_for_hf
-from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import EvalView, InputSpec
@@ -51,14 +49,8 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
 
 def runner(folder: Path) -> Runner:
     """Returns a function that runs a folder's model as loaded by timm."""
-    model = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-
-    @torch.inference_mode()
-    def run(images: Tensor) -> Tensor:
-        logits: Tensor = model(images)
-        return logits
-
-    return run
+    model: Runner = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    return model
 
 
 def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.deployment.classifier import Classifier
@@ -95,10 +94,7 @@ def runner(content: bytes) -> Runner:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 
-    def run(batch: Tensor) -> Tensor:
-        return torch.from_numpy(session.run([LOGITS], {name: batch.numpy()})[0])
-
-    return run
+    return lambda batch: torch.from_numpy(session.run([LOGITS], {name: batch.numpy()})[0])
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class OutputComparison:
         return model, file
 
 
+@torch.inference_mode()
 def compare(model: Classifier, run: Runner, images: Iterable[Tensor], *, preprocessing: bool) -> OutputComparison:
     """Returns the logits of a model on the CPU and of a file.
 

@@ -1,8 +1,5 @@
 """Reads runs for a comparison; damaged, unfinished and waiting ones are included and marked."""
 
-import csv
-import io
-import math
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +14,7 @@ from regraft.runs import provenance
 from regraft.runs import state as run_state
 from regraft.runs.find import last_started, name_of
 from regraft.runs.folder import Run
+from regraft.runs.metrics_csv import number, numbers, rows_of
 from regraft.sweeps import manifest
 from regraft.sweeps.manifest import is_experiment_key
 from regraft.sweeps.objectives import kept_row
@@ -184,31 +182,6 @@ def kept_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float
     seen = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
     found = kept_row(seen, config) if seen else {}
     return {name: value for name, value in found.items() if name.startswith(_VALIDATION)}
-
-
-def rows_of(run: Run) -> list[dict[str, float]]:
-    """Returns the finite numbers of each row of metrics.csv, without a last row that isn't complete."""
-    try:
-        text = (run.path / "metrics.csv").read_text(encoding="utf-8", errors="replace")
-        complete = text[: text.rfind("\n") + 1]
-        return [numbers(row) for row in csv.DictReader(io.StringIO(complete))]
-    except (OSError, csv.Error):
-        return []
-
-
-def numbers(fields: Any) -> dict[str, float]:
-    """Returns the finite numbers of a mapping; an empty one for anything else."""
-    found = {key: number(value) for key, value in fields.items()} if isinstance(fields, dict) else {}
-    return {key: value for key, value in found.items() if isinstance(key, str) and value is not None}
-
-
-def number(value: Any) -> float | None:
-    """Returns a value as a finite number; None if it isn't one."""
-    try:
-        found = float(value)
-    except (TypeError, ValueError):
-        return None
-    return found if math.isfinite(found) else None
 
 
 def only_planned(entries: Sequence[RunEntry], known: Collection[str]) -> list[str]:

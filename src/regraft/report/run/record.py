@@ -1,7 +1,6 @@
 """Reads a run's folder for its report; missing or damaged parts are left out."""
 
 import json
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from regraft.runs import provenance
 from regraft.runs import state as run_state
 from regraft.runs.calibration import CALIBRATION, temperature_of
 from regraft.runs.folder import SKIPPED, Run, find_checkpoint
+from regraft.runs.metrics_csv import rows_of
 from regraft.runs.predictions import Predictions
 
 MetricsRow = Mapping[str, float]
@@ -136,14 +136,9 @@ def _json(run: Run, name: str) -> Mapping[str, Any]:
 
 def _epochs(run: Run) -> list[MetricsRow]:
     """Returns a row for each epoch, with the metrics of training and validation."""
-    try:
-        # Every step is below infinity.
-        rows = run.history(before_step=math.inf)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError):
-        return []
     epochs: dict[int, dict[str, float]] = {}
-    for row in rows:
-        if not any(name.startswith("test/") for name in row):
+    for row in rows_of(run):
+        if "epoch" in row and not any(name.startswith("test/") for name in row):
             epochs.setdefault(int(row["epoch"]), {}).update(row)
     return [epochs[epoch] for epoch in sorted(epochs)]
 
