@@ -130,11 +130,7 @@ class Evaluator:
         return self._corruptions(split, self.checkpoint, self._data)
 
     def corruptions_of(self, split: str, baseline: Path, trust: Sequence[str]) -> CorruptionErrors:
-        """Returns another run's errors on the same images, at its own image size.
-
-        Raises:
-            ValueError: it has other classes.
-        """
+        """Returns another run's errors on the same images, at its own image size."""
         checkpoint = read(baseline, trust)
         return self._corruptions(split, checkpoint, build_datamodule(self._config, checkpoint.input_spec, checkpoint))
 

@@ -13,9 +13,8 @@ from regraft.data.datamodule import DataModule
 from regraft.data.sources.class_mapping import AnotherDomain
 from regraft.data.sources.folder import FolderSource
 from regraft.features.datamodule import FeatureDataModule
-from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.settings import FeatureSettings
-from regraft.features.store.store import NoFolderError, NoRoomError
+from regraft.features.store.store import NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint import Checkpoint
 from regraft.training.feature_plan import frozen_part
@@ -56,37 +55,29 @@ def evaluation_data(
     settings: FeatureSettings = factory(config["features"], "features")()
     if settings.cache == "off":
         return None
-    reason, found = "the run trained every stage, or all that is worth storing.", None
+    found = frozen_part(config, settings, backbone, strategy, device, progress)
+    if isinstance(found, str):
+        if needs_features:
+            raise ConfigError("features.cache", found, got="on")
+        return None
+    frozen, depth = found
+    views = images.inputs.views(split, settings.views, settings.views_seed)
+    frozen.prefer_stored(views, depth)
+    if not needs_features and not frozen.has_all(views, depth):
+        return None
     try:
-        found = frozen_part(config, settings, backbone, strategy, device, progress)
-    except (UnreadableSourceError, NoFolderError) as error:
-        reason = str(error)
-    if found is not None:
-        frozen, depth = found
-        views = images.inputs.views(split, settings.views, settings.views_seed)
-        frozen.prefer_stored(views, depth)
-        if needs_features or frozen.has_all(views, depth):
-            try:
-                frozen.ensure(views, [depth])
-            except NoRoomError as error:
-                raise ConfigError("features.cache", f"{error}") from error
-            table = frozen.table(views, depth, images.indices(split), images.labels(split))
-            tables, stages = {(split, depth): table}, len(backbone.stages)
-            return FeatureDataModule(
-                images, tables, [], depth, num_stages=stages, one_batch_per_epoch=False, is_full_batch=False
-            )
-    if needs_features:
-        raise ConfigError("features.cache", reason, got="on")
-    return None
+        frozen.ensure(views, [depth])
+    except NoRoomError as error:
+        raise ConfigError("features.cache", f"{error}") from error
+    tables = {(split, depth): frozen.table(views, depth, images.indices(split), images.labels(split))}
+    num_stages = len(backbone.stages)
+    return FeatureDataModule(
+        images, tables, [], depth, num_stages=num_stages, one_batch_per_epoch=False, is_full_batch=False
+    )
 
 
 def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
-    """Returns the prepared datamodule of a folder of photos, all of which are its test split.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: it can't be read, or has a class that the run doesn't know; it may lack some of the run's.
-    """
+    """Returns the prepared datamodule of a folder of photos, all of which are its test split."""
     own = inspect.signature(DataModule).parameters
     options = {key: value for key, value in config["data"].items() if key in own}
     # Options of training data, which doesn't exist here.

@@ -30,10 +30,6 @@ def in_its_folder(arguments: list[str]) -> list[str]:
 
     Any other checkpoint starts a new folder. In a requeued Slurm job, the command resumes the run that it started
     before.
-
-    Raises:
-        FileNotFoundError: `ckpt_path` isn't a checkpoint; nothing is started from scratch then.
-        ValueError: `run` is given.
     """
     if "run" in map(key_of, arguments):
         raise ConfigError("run", "a training is a new run. To resume one: regraft resume run=...")
@@ -68,12 +64,7 @@ def _started_by_this_job(arguments: Sequence[str]) -> Run | None:
 
 
 def to_resume(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments of `regraft resume` as those of `regraft train`.
-
-    Raises:
-        FileNotFoundError: there is no such run, or it has no checkpoint to resume from.
-        ValueError: `run=` is missing or matches several runs.
-    """
+    """Returns the arguments of `regraft resume` as those of `regraft train`."""
     if not _MULTIRUN.isdisjoint(arguments):
         raise ConfigError("resume", "it takes one run at a time; leave -m out.")
     reference = reference_in(arguments)
@@ -119,12 +110,7 @@ def _require_once(key: str, arguments: Sequence[str]) -> None:
 
 
 def with_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with `run=` replaced by `ckpt_path=`; in a sweep its value may be a list.
-
-    Raises:
-        FileNotFoundError: there is no such run, or it has no checkpoint.
-        ValueError: the value matches several runs, or `ckpt_path` is given too.
-    """
+    """Returns the arguments with `run=` replaced by `ckpt_path=`; in a sweep its value may be a list."""
     reference = value_of("run", arguments)
     if reference is None and "run" in map(key_of, arguments):
         raise ConfigError("run", "it has no value; give a run's folder, a part of its name, last or best.")

@@ -57,11 +57,7 @@ class CheckpointFiles(CheckpointIO):
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Returns a checkpoint, on the CPU; it never runs code in the file, whatever `weights_only` says.
-
-        Raises:
-            ValueError: the file is damaged, or would run code.
-        """
+        """Returns a checkpoint, on the CPU; it never runs code in the file, whatever `weights_only` says."""
         require_whole(Path(path))
         content: dict[str, Any] = load_safely(Path(path))
         return content

@@ -262,16 +262,20 @@ def frozen_part(
     strategy: FreezingStrategy,
     device: torch.device,
     progress: ProgressBar,
-) -> tuple[FeatureCache, int] | None:
-    """Returns what never trained in any phase, and its cut; None if there is no such thing."""
+) -> tuple[FeatureCache, int] | str:
+    """Returns the features of the stages that never trained, and their number; or a sentence on why there are none."""
+    none = "the run trained every stage, or all that is worth storing."
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
     if not all(frozen_depth(factors, names) for _, factors in phases):
-        return None
+        return none
     precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
-    frozen = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
+    try:
+        frozen = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
+    except (UnreadableSourceError, NoFolderError) as error:
+        return str(error)
     depth = cut_phases(phases, names, max_epochs, 0, frozen.costs)[-1].depth
-    return (frozen, depth) if depth else None
+    return (frozen, depth) if depth else none
 
 
 def summary_of(

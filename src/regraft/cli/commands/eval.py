@@ -159,12 +159,7 @@ _ONE_DEVICE = {"accelerator": "auto", "devices": 1, "num_nodes": 1, "strategy": 
 
 
 def options_of(composed: DictConfig) -> EvaluateOptions:
-    """Returns the options of a config.
-
-    Raises:
-        FileNotFoundError: there is no such baseline or folder.
-        ValueError: a value isn't allowed.
-    """
+    """Returns the options of a config."""
     if OmegaConf.is_missing(composed, "ckpt_path"):
         require_run([])
     known = COMMAND.known_keys()
@@ -195,9 +190,6 @@ def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequ
     """Returns the run's config with the command line's changes, on one device of any kind.
 
     Data that was chosen as a whole (`data=folder`) replaces the run's; single keys are merged into it.
-
-    Raises:
-        ValueError: an unknown key, or several devices.
     """
     config = {**config, "trainer": config["trainer"] | _ONE_DEVICE}
     for section in ("data", "trainer", "features"):

@@ -37,12 +37,7 @@ def export_once(overrides: Sequence[str]) -> Path:
 
 
 def parse(arguments: Sequence[str]) -> ExportOptions:
-    """Returns the options on the command line.
-
-    Raises:
-        FileNotFoundError: there is no such run or folder, or the run has no best checkpoint.
-        ValueError: something else is wrong.
-    """
+    """Returns the options on the command line."""
     composed = COMMAND.composed(arguments, _VERBATIM)
     if OmegaConf.is_missing(composed, "format"):
         raise ConfigError("format", "it has no value yet", fix=f"Add format={'|'.join(FORMATS)}.")

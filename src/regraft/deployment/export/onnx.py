@@ -35,9 +35,6 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
 
     Its input is `images`: (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing
     (batch, height, width, 3), uint8, RGB, of any size.
-
-    Raises:
-        ValueError: the network can't be exported, or is too large for one file.
     """
     import onnx
 

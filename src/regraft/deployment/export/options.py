@@ -41,12 +41,7 @@ class ExportOptions:
 
 
 def target_of(options: ExportOptions) -> Path:
-    """Returns the path of the file or folder to write.
-
-    Raises:
-        FileExistsError: it exists already.
-        ValueError: it has the name of another format, or there is no run to keep it in.
-    """
+    """Returns the path of the file or folder to write."""
     suffix = _SUFFIXES[options.format]
     name = "hf" if options.format == "hf" else "model"
     name += "-preprocessing" * options.preprocessing + (f"-{options.quantize}" if options.quantize else "")
@@ -65,11 +60,7 @@ def target_of(options: ExportOptions) -> Path:
 
 
 def require_valid(config: Mapping[str, Any]) -> None:
-    """Checks the values of `conf/export.yaml`.
-
-    Raises:
-        ValueError: one isn't allowed, or doesn't fit the format.
-    """
+    """Checks the values of `conf/export.yaml`."""
     if config["format"] not in FORMATS:
         raise UnknownNameError("format", "format", str(config["format"]), FORMATS)
     for key in ("preprocessing", "overwrite"):

@@ -15,11 +15,7 @@ _ELSE = "Fix: another output=."
 
 
 def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
-    """Checks that a file, or a folder, can be written at the path.
-
-    Raises:
-        ConfigError: there is something already; a folder with other files than an export's is never replaced.
-    """
+    """Checks that a file, or a folder, can be written at the path."""
     if path.is_dir() and not {entry.name for entry in path.iterdir()} <= HUB_FILES:
         raise ConfigError("output", f"{path} is a folder with other files in it", fix=_ELSE)
     if path.is_file() and is_folder:

@@ -54,11 +54,7 @@ class SampleImages:
 
 
 def sample_images(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> SampleImages:
-    """Returns a folder's images, or the run's test or validation images; without its data generated ones, and logs it.
-
-    Raises:
-        ValueError: the folder holds no image.
-    """
+    """Returns a folder's images, or the run's test or validation images; else generated ones, which is logged."""
     num_channels, side = model.input_spec.num_channels, model.least_side
     if folder is not None:
         return of_folder(folder, model.class_names, num_channels, side)
@@ -95,11 +91,7 @@ def of_split(split: str, part: Part, num_channels: int, least_side: int | None) 
 
 
 def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least_side: int | None) -> SampleImages:
-    """Returns the images in a folder, at any depth; labelled if each lies in a folder named after a class.
-
-    Raises:
-        ValueError: it has no image.
-    """
+    """Returns the images in a folder, at any depth; labelled if each lies in a folder named after a class."""
     paths = [folder / path for path in scan_images(folder, EXTENSIONS)[0] if (folder / path).is_file()]
     if not paths:
         raise ConfigError(

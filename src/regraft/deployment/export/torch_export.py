@@ -14,9 +14,6 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
 
     Args:
         metadata: becomes files of the archive, for the `extra_files` of `torch.export.load`.
-
-    Raises:
-        ValueError: torch can't export this network.
     """
     program = deployed_program(model, preprocessing=preprocessing)
     buffer = io.BytesIO()

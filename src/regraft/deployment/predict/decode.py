@@ -56,11 +56,7 @@ def read_pixels(image: ImageLike, num_channels: int, least_side: int | None) -> 
 
 
 def hash_of_file(path: Path) -> bytes:
-    """Returns the hash of a file's content, the key of its stored features.
-
-    Raises:
-        ValueError: it can't be read.
-    """
+    """Returns the hash of a file's content, the key of its stored features."""
     _require_readable(path)
     try:
         return content_hash(path.read_bytes())

@@ -12,7 +12,6 @@ from regraft.core.errors import ConfigError
 from regraft.data.images.deterministic_views import file_transform
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.load import model_of
-from regraft.features.fingerprint import UnreadableSourceError
 from regraft.features.lookup import FeatureLookup, LookupTransform
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
@@ -63,19 +62,11 @@ def _features(checkpoint: Checkpoint, model: Classifier, settings: Mapping[str, 
     if own.dtype != "float32" or own.precision == "bfloat16":
         key = "precision=bfloat16" if own.precision == "bfloat16" else f"dtype={own.dtype}"
         return f"the run's features.{key} is coarser than what a prediction takes; use features.cache=auto."
-    try:
-        found = frozen_part(
-            config,
-            own,
-            model.network.backbone,
-            build_freezing(config, model.network.backbone.stage_names),
-            model.device,
-            image_progress_bar(is_shown=False, title=""),
-        )
-    except (UnreadableSourceError, NoFolderError) as error:
-        return str(error)
-    if found is None:
-        return "the run trained every stage, or all that is worth storing."
+    backbone = model.network.backbone
+    strategy, progress = build_freezing(config, backbone.stage_names), image_progress_bar(is_shown=False)
+    found = frozen_part(config, own, backbone, strategy, model.device, progress)
+    if isinstance(found, str):
+        return found
     frozen, depth = found
     transform = LookupTransform(file_transform())
     if not frozen.prefer(lambda: frozen.has_entry(transform, depth)) and own.cache != "on":

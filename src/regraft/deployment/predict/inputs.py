@@ -131,11 +131,7 @@ def _of_glob(pattern: str) -> Inputs:
 
 
 def _of_list(path: Path) -> Inputs:
-    """Returns the images that a file lists.
-
-    Raises:
-        ValueError: it isn't a list or is empty, or its paths seem to be relative to the current folder.
-    """
+    """Returns the images that a file lists."""
     shown = readable(str(path))
     if not path.is_file():
         fix = "Fix: give its lines on stdin, with input=-."
@@ -169,11 +165,7 @@ def _listed(entry: bytes, folder: Path) -> NamedPath:
 
 
 def _entries(file: BufferedReader, name: str) -> Iterator[bytes]:
-    """Yields the paths in a file as they come, one per line, or separated by zero bytes as of `find -print0`.
-
-    Raises:
-        ValueError: it isn't a list of paths.
-    """
+    """Yields the paths in a file as they come, one per line, or separated by zero bytes as of `find -print0`."""
     separator, rest = b"", b""
     while chunk := file.read1(_CHUNK_BYTES):
         rest += chunk

@@ -135,11 +135,7 @@ def _predict_batch(
 
 
 def _probabilities(model: TrainedNetwork, lookup: FeatureLookup | None, images: list[PreparedImage]) -> Tensor:
-    """Returns probabilities, (num_images, num_classes).
-
-    Raises:
-        ValueError: there isn't enough memory for all of them at once.
-    """
+    """Returns probabilities, (num_images, num_classes)."""
     try:
         return _by_views(model, images) if lookup is None else _by_features(model, lookup, images)
     except (MemoryError, RuntimeError) as error:

@@ -29,9 +29,6 @@ def views_of(image: Tensor, model: TrainedNetwork, tta: Tta) -> Tensor:
         image: (channels, height, width), uint8, any size; 1 channel or 3.
         tta: `none` for evaluation's view; `flip` for that and its mirror image; `five_crop` for the corners and the
             centre of the image; `ten_crop` for these and their mirror images.
-
-    Raises:
-        ValueError: the image has no pixels.
     """
     if not image.numel():
         raise ValueError("no pixels")

@@ -57,11 +57,7 @@ class PredictionWorker:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
 
     async def predict(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[PhotoPrediction]:
-        """Returns a prediction for each photo, a pair of name and content.
-
-        Raises:
-            RejectedPhotoError: none of them can be predicted.
-        """
+        """Returns a prediction for each photo, a pair of name and content."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, photos)
 
     def close(self) -> None:

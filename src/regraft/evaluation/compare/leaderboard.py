@@ -82,9 +82,6 @@ def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderb
 
     Args:
         metric: ranks the rows, such as `val/loss`; None for test/acc, else val/acc.
-
-    Raises:
-        ValueError: no run has the metric.
     """
     metric = _metric(entries, metric)
     kept = _without_repetitions(entries)
