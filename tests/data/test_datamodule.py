@@ -45,7 +45,7 @@ def test_properties(make_datamodule: Make, array_source: Any) -> None:
     assert datamodule.class_counts.tolist() == [36, 18, 9]
     assert datamodule.class_counts.dtype == torch.int64
     assert datamodule.sizes == {"train": 63, "val": 7, "test": 7}
-    assert datamodule.num_train_samples == 63
+    assert datamodule.sizes["train"] == 63
     assert datamodule.has_val
     assert datamodule.has_test
 

@@ -8,6 +8,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
+_MAX_LISTED = 10
 _NOT_GIVEN: Any = ...  # Ellipsis stays the same object when it is pickled
 
 
@@ -113,6 +114,19 @@ class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def require(is_valid: bool, key: str, got: Any, allowed: str | Sequence[str], fix: str | None = None) -> None:
+    """Raises a ConfigError unless a key's value is valid."""
+    if not is_valid:
+        raise ConfigError(key, got=got, allowed=allowed, fix=fix)
+
+
+def listed(names: Iterable[str], separator: str = ", ") -> str:
+    """Returns up to 10 names for a message, and the number of the others; "none" if there is none."""
+    names = list(names)
+    more = [f"and {len(names) - _MAX_LISTED:,} more"] if len(names) > _MAX_LISTED else []
+    return separator.join([*names[:_MAX_LISTED], *more]) or "none"
 
 
 def errors_in(error: Exception) -> list[ConfigError]:

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedD
 import numpy as np
 from torch import Tensor, nn
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """Every kind of BatchNorm; subclasses of them are BatchNorms too."""
@@ -36,14 +36,11 @@ class InputSpec:
     crop_fraction: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ConfigError("model.image_size", f"got {self.image_size}; it must be at least 1 pixel.")
-        if self.num_channels not in (1, 3):
-            raise ConfigError("model.num_channels", got=self.num_channels, allowed="1 (grayscale), 3 (RGB)")
-        if self.interpolation not in ("bilinear", "bicubic", "nearest"):
-            raise ConfigError("interpolation", got=self.interpolation, allowed="bilinear, bicubic, nearest")
-        if not 0 < self.crop_fraction <= 1:
-            raise ConfigError("crop_fraction", got=self.crop_fraction, allowed="above 0, at most 1")
+        require(self.image_size >= 1, "model.image_size", self.image_size, "1 pixel or more")
+        require(self.num_channels in (1, 3), "model.num_channels", self.num_channels, "1 (grayscale), 3 (RGB)")
+        kinds = ("bilinear", "bicubic", "nearest")
+        require(self.interpolation in kinds, "interpolation", self.interpolation, kinds)
+        require(0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "above 0, at most 1")
 
     @property
     def is_normalised(self) -> bool:

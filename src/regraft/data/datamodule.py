@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.core.lightning_internals import num_started_batches
 from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
 from regraft.data.images.dataset import BatchDataset, RawBatch, step_seed
@@ -17,7 +17,7 @@ from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import late_loader
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import EvalBatches, TrainBatches, make_order
-from regraft.data.sources.base import Samples, Source
+from regraft.data.sources.base import Source
 from regraft.data.splits import Part
 
 CACHE_CHOICES = ("auto", "on", "off")
@@ -70,7 +70,11 @@ class DataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         self.cache = cache_choice(cache)
-        _check_options(batch_size, num_workers, val_fraction, test_fraction, fraction, shots, sampler)
+        require(isinstance(batch_size, int) and batch_size >= 1, "data.batch_size", batch_size, "1, 2, 3, ...")
+        is_number = isinstance(num_workers, int) and 0 <= num_workers <= _MAX_WORKERS
+        allowed = f"0 to {_MAX_WORKERS} processes; a core each is plenty"
+        require(is_number, "data.num_workers", num_workers, allowed)
+        require(sampler in ("shuffle", "balanced"), "data.sampler", sampler, "shuffle, balanced")
         self._prepared = PreparedData(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed)
         self.augment = augment or Augment.none()
         self._batch_size = batch_size
@@ -108,13 +112,8 @@ class DataModule(pl.LightningDataModule):
         return torch.bincount(self.labels("train"), minlength=self.num_classes)
 
     @property
-    def num_train_samples(self) -> int:
-        """Number of training samples after carving and subsetting."""
-        return len(self.part("train"))
-
-    @property
     def sizes(self) -> dict[str, int]:
-        """Number of samples of each split, by its name."""
+        """Number of samples of each split, after carving and subsetting."""
         return {name: len(part) for name, part in self._prepared.parts.items()}
 
     @property
@@ -147,10 +146,6 @@ class DataModule(pl.LightningDataModule):
         """How evaluation brings images to the size of the input spec."""
         return self.inputs.eval_view
 
-    def choose_views(self, num_views: int, key: BatchKey) -> Tensor:
-        """Returns which view each sample of a training batch shows, (batch,), int64."""
-        return self.inputs.choose_views(num_views, key)
-
     def draw_seed(self, key: BatchKey) -> int:
         """Returns the seed of the random numbers that a training step draws on the device."""
         return step_seed(self._seed, key)
@@ -180,10 +175,6 @@ class DataModule(pl.LightningDataModule):
     def labels(self, split: str) -> Tensor:
         """Returns the class indices of a split's samples, (num_samples,), int64."""
         return self.part(split).labels
-
-    def samples(self, split: str) -> Samples:
-        """Returns the samples of a split's source, which may include those of other splits."""
-        return self.part(split).samples
 
     def train_dataloader(self) -> DataLoader:
         """Returns the loader of augmented batches in an order that depends on the seed and the epoch."""
@@ -222,31 +213,5 @@ class DataModule(pl.LightningDataModule):
 def cache_choice(cache: str | bool) -> str:
     """Returns `data.cache` as text: YAML 1.1 reads on and off as booleans."""
     choice = ("on" if cache else "off") if isinstance(cache, bool) else cache
-    _check(choice in CACHE_CHOICES, "cache", cache, ", ".join(CACHE_CHOICES))
+    require(choice in CACHE_CHOICES, "data.cache", cache, CACHE_CHOICES)
     return choice
-
-
-def _check_options(
-    batch_size: int,
-    num_workers: int,
-    val_fraction: float,
-    test_fraction: float,
-    fraction: float,
-    shots: int | None,
-    sampler: str,
-) -> None:
-    _check(isinstance(batch_size, int) and batch_size >= 1, "batch_size", batch_size, "1, 2, 3, ...")
-    is_number = isinstance(num_workers, int) and 0 <= num_workers <= _MAX_WORKERS
-    _check(is_number, "num_workers", num_workers, f"0 to {_MAX_WORKERS} processes; a core each is plenty")
-    _check(0 <= val_fraction < 1, "val_fraction", val_fraction, "0 to below 1")
-    _check(0 <= test_fraction < 1, "test_fraction", test_fraction, "0 to below 1")
-    _check(0 < fraction <= 1, "fraction", fraction, "above 0, at most 1")
-    _check(shots is None or (isinstance(shots, int) and shots >= 1), "shots", shots, "1, 2, 3, ..., null")
-    _check(sampler in ("shuffle", "balanced"), "sampler", sampler, "shuffle, balanced")
-    if shots is not None and fraction != 1.0:
-        raise ConfigError("data.shots", f"got {shots} together with data.fraction={fraction}; allowed: one of the two.")
-
-
-def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
-    if not is_right:
-        raise ConfigError(f"data.{key}", got=value, allowed=allowed)

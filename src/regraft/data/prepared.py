@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from regraft.core.content_hash import HASH_BYTES
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.data.sources.base import Samples, Source, Splits
 from regraft.data.splits import Part, carve_splits, subset_of_train
 
@@ -26,6 +26,14 @@ class PreparedData:
     subset_seed: int
 
     def __post_init__(self) -> None:
+        for key in ("val_fraction", "test_fraction"):
+            require(0 <= getattr(self, key) < 1, f"data.{key}", getattr(self, key), "0 to below 1")
+        require(0 < self.fraction <= 1, "data.fraction", self.fraction, "above 0, at most 1")
+        are_shots = self.shots is None or (isinstance(self.shots, int) and self.shots >= 1)
+        require(are_shots, "data.shots", self.shots, "1, 2, 3, ..., null")
+        if self.shots is not None and self.fraction != 1.0:
+            reason = f"got {self.shots} together with data.fraction={self.fraction}; allowed: one of the two."
+            raise ConfigError("data.shots", reason)
         self._is_prepared = False
         self._read: tuple[Splits, dict[str, Part]] | None = None
         self._content_hashes: dict[Samples, np.ndarray] = {}

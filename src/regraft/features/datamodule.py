@@ -62,7 +62,7 @@ class FeatureDataModule(pl.LightningDataModule):
         sampler = self._images.train_batches()
 
         def choose(key: Any) -> Any:
-            return self._images.choose_views(table.num_views, key)
+            return self._images.inputs.choose_views(table.num_views, key)
 
         assert self.trainer is not None
         bitwise = any(phase.frozen_depth < self._num_stages for phase in self._plan)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import require
 
 CACHE_CHOICES = ("auto", "on", "off")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -43,15 +43,15 @@ class FeatureSettings:
     def __post_init__(self) -> None:
         # YAML 1.1 reads on and off as booleans.
         object.__setattr__(self, "cache", {True: "on", False: "off"}.get(self.cache, self.cache))  # type: ignore[call-overload]
-        _check(self.cache in CACHE_CHOICES, "cache", self.cache, ", ".join(CACHE_CHOICES))
-        _check(_is_count(self.views), "views", self.views, "0 (none) or more")
-        _check(_is_count(self.views_seed), "views_seed", self.views_seed, "0 or more")
-        _check(self.dtype in _DTYPES, "dtype", self.dtype, ", ".join(_DTYPES))
-        _check(self.precision in _PRECISIONS, "precision", self.precision, ", ".join(_PRECISIONS))
+        require(self.cache in CACHE_CHOICES, "features.cache", self.cache, CACHE_CHOICES)
+        require(_is_count(self.views), "features.views", self.views, "0 (none) or more")
+        require(_is_count(self.views_seed), "features.views_seed", self.views_seed, "0 or more")
+        require(self.dtype in _DTYPES, "features.dtype", self.dtype, list(_DTYPES))
+        require(self.precision in _PRECISIONS, "features.precision", self.precision, _PRECISIONS)
         is_number = isinstance(self.max_gb, int | float) and not isinstance(self.max_gb, bool)
         is_folder = self.dir is None or (isinstance(self.dir, str) and bool(self.dir))
-        _check(is_folder, "dir", self.dir, "a folder's path, null for the user's own")
-        _check(is_number and 0 < self.max_gb < math.inf, "max_gb", self.max_gb, "a number above 0")
+        require(is_folder, "features.dir", self.dir, "a folder's path, null for the user's own")
+        require(is_number and 0 < self.max_gb < math.inf, "features.max_gb", self.max_gb, "a number above 0")
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -72,8 +72,3 @@ class FeatureSettings:
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
-    if not is_right:
-        raise ConfigError(f"features.{key}", got=value, allowed=allowed)

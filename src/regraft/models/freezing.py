@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Protocol
 
-from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.core.errors import ConfigError, UnknownNameError, listed, require
 
 HEAD = "head"
 
@@ -98,11 +98,8 @@ class LastStages:
     num_stages: int
 
     def __post_init__(self) -> None:
-        if self.num_stages < 1:
-            raise ConfigError(
-                "freezing.num_stages",
-                f"got {self.num_stages}; it must be at least 1. To train the head only use freezing=linear_probe.",
-            )
+        fix = "To train the head only use freezing=linear_probe."
+        require(self.num_stages >= 1, "freezing.num_stages", self.num_stages, "1 or more", fix)
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the last `num_stages` stages and the head, 0.0 below."""
@@ -134,17 +131,12 @@ class LPFT:
     keeps_statistics: bool = False
 
     def __post_init__(self) -> None:
-        if self.probe_epochs is not None and self.probe_epochs < 1:
-            raise ConfigError(
-                "freezing.probe_epochs",
-                f"got {self.probe_epochs}; allowed: 1 or more, or null (half of the run). "
-                f"To start without a probe use freezing=none.",
-            )
-        if not 0 < self.finetune_factor < math.inf:
-            raise ConfigError(
-                "freezing.finetune_factor",
-                f"got {self.finetune_factor}; it must be above 0. To train the head only use freezing=linear_probe.",
-            )
+        is_valid, allowed = self.probe_epochs is None or self.probe_epochs >= 1, "1 or more, or null (half of the run)"
+        fix = "To start without a probe use freezing=none."
+        require(is_valid, "freezing.probe_epochs", self.probe_epochs, allowed, fix)
+        is_valid = 0 < self.finetune_factor < math.inf
+        fix = "To train the head only use freezing=linear_probe."
+        require(is_valid, "freezing.finetune_factor", self.finetune_factor, "above 0", fix)
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns the linear probe's factors, then `finetune_factor` for all."""
@@ -155,10 +147,8 @@ class LPFT:
     def _num_probe_epochs(self, max_epochs: int) -> int:
         if self.probe_epochs is None:
             if max_epochs < 0:
-                raise ConfigError(
-                    "freezing.probe_epochs",
-                    "null means half of trainer.max_epochs, which is unlimited. Set one of them.",
-                )
+                reason = "null means half of trainer.max_epochs, which is unlimited. Set one of them."
+                raise ConfigError("freezing.probe_epochs", reason)
             return max_epochs // 2
         if 0 <= max_epochs <= self.probe_epochs:
             raise ConfigError(
@@ -180,8 +170,7 @@ class Gradual:
     epochs_per_stage: int
 
     def __post_init__(self) -> None:
-        if self.epochs_per_stage < 1:
-            raise ConfigError("freezing.epochs_per_stage", f"got {self.epochs_per_stage}; it must be at least 1.")
+        require(self.epochs_per_stage >= 1, "freezing.epochs_per_stage", self.epochs_per_stage, "1 or more")
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for the head and for the last epoch // epochs_per_stage stages, 0.0 below."""
@@ -199,8 +188,7 @@ class Layerwise:
     decay: float
 
     def __post_init__(self) -> None:
-        if not 0 < self.decay <= 1:
-            raise ConfigError("freezing.decay", got=self.decay, allowed="above 0, at most 1")
+        require(0 < self.decay <= 1, "freezing.decay", self.decay, "above 0, at most 1")
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns decay**depth for each stage, where depth counts from the head (0) down."""
@@ -233,7 +221,7 @@ def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequenc
         raise ConfigError(
             "freezing",
             f"{name} must give a factor for every stage and for the head. "
-            f"Missing: {', '.join(missing) or 'none'}. Unknown: {', '.join(unknown) or 'none'}.",
+            f"Missing: {listed(missing)}. Unknown: {listed(unknown)}.",
         )
     for stage, factor in factors.items():
         if not 0 <= factor < math.inf:

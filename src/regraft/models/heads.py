@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -65,14 +65,10 @@ class MLP(nn.Module):
         init_std: float,
     ) -> None:
         super().__init__()
-        if not hidden_sizes or min(hidden_sizes) < 1:
-            raise ConfigError(
-                "head.hidden_sizes",
-                f"got {list(hidden_sizes)}; give at least one width of 1 or more, such as [256]. "
-                f"For no hidden layer use head=linear.",
-            )
-        if activation not in _ACTIVATIONS:
-            raise ConfigError("head.activation", got=activation, allowed=list(_ACTIVATIONS))
+        are_valid = bool(hidden_sizes) and min(hidden_sizes) >= 1
+        allowed = "one width or more, each at least 1, such as [256]"
+        require(are_valid, "head.hidden_sizes", list(hidden_sizes), allowed, "For no hidden layer use head=linear.")
+        require(activation in _ACTIVATIONS, "head.activation", activation, list(_ACTIVATIONS))
         layers: list[nn.Module] = []
         for width_in, width_out in itertools.pairwise([num_features, *hidden_sizes]):
             layers += [nn.Linear(width_in, width_out), _ACTIVATIONS[activation](), _dropout(dropout)]
@@ -99,12 +95,10 @@ class Cosine(nn.Module):
         self, num_features: int, num_classes: int, *, scale: float, dropout: float, init: str, init_std: float
     ) -> None:
         super().__init__()
-        if not scale > 0:
-            raise ConfigError("head.scale", f"got {scale}; it must be above 0.")
+        require(scale > 0, "head.scale", scale, "above 0")
         if init == "zeros":
-            raise ConfigError(
-                "head.init", "got 'zeros', but a cosine needs a direction. Use head.init=default or normal."
-            )
+            reason = "a cosine needs a direction"
+            raise ConfigError("head.init", reason, got=init, fix="Use head.init=default or normal.")
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(num_features, num_classes, bias=False)
         self.scale = nn.Parameter(torch.tensor(float(scale)))
@@ -123,8 +117,7 @@ class Mapping(nn.Module):
         self, num_features: int, num_classes: int, *, target_features: int, dropout: float, init: str, init_std: float
     ) -> None:
         super().__init__()
-        if target_features < 1:
-            raise ConfigError("head.target_features", f"got {target_features}; it must be at least 1.")
+        require(target_features >= 1, "head.target_features", target_features, "1 or more")
         self.mapping = nn.Linear(num_features, target_features)
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(target_features, num_classes)
@@ -145,13 +138,11 @@ def initialise(head: nn.Module, init: str, init_std: float) -> None:
             never train.
         init_std: standard deviation of `normal`, above 0.
     """
-    if not init_std > 0:
-        raise ConfigError("head.init_std", f"got {init_std}; it must be above 0.")
+    require(init_std > 0, "head.init_std", init_std, "above 0")
     inits = _INITS | {"normal": partial(nn.init.normal_, std=init_std)}
     if init == "default":
         return
-    if init not in inits:
-        raise ConfigError("head.init", got=init, allowed=["default", *inits])
+    require(init in inits, "head.init", init, ["default", *inits])
     for layer in [head.classifier] if init == "zeros" else head.modules():
         if isinstance(layer, nn.Linear):
             inits[init](layer.weight)
@@ -160,6 +151,5 @@ def initialise(head: nn.Module, init: str, init_std: float) -> None:
 
 
 def _dropout(share: float) -> nn.Dropout:
-    if not 0 <= share < 1:
-        raise ConfigError("head.dropout", got=share, allowed="at least 0, below 1")
+    require(0 <= share < 1, "head.dropout", share, "at least 0, below 1")
     return nn.Dropout(share)

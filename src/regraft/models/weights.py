@@ -10,12 +10,11 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from regraft.core.errors import ConfigError, MissingFileError
+from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.safe_load import load_safely
 from regraft.core.torch_internals import copy_root_version
 
 _SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
-_MAX_NAMES = 10
 
 
 def is_path(weights: str) -> bool:
@@ -37,7 +36,7 @@ def read_file(path: str | Path) -> dict[str, Tensor]:
         return read_safetensors(path)[0]
     content = load_safely(path)
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        found = f"a mapping with {_shorten(map(str, content))}" if isinstance(content, Mapping) else type(content)
+        found = f"a mapping with {listed(map(str, content))}" if isinstance(content, Mapping) else type(content)
         raise ConfigError(
             "model.weights",
             f"{path} holds {found}, not a plain state dict (name -> tensor). Save `model.state_dict()`; "
@@ -78,9 +77,9 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
     except RuntimeError as error:
         raise ValueError(
             f"{source} does not fit {target}. "
-            f"Only here ({len(missing)}): {_shorten(missing)}. "
-            f"Only there ({len(unexpected)}): {_shorten(unexpected)}. "
-            f"Other shape ({len(mismatched)}): {_shorten(mismatched)}."
+            f"Only here ({len(missing)}): {listed(missing)}. "
+            f"Only there ({len(unexpected)}): {listed(unexpected)}. "
+            f"Other shape ({len(mismatched)}): {listed(mismatched)}."
         ) from error
 
 
@@ -112,9 +111,3 @@ def unknown_name_error(source: str, name: str, known: Iterable[str]) -> ValueErr
     known = list(known)
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or sorted(known)[:5]
     return ValueError(f"model.name: {source} has no {name!r} among {len(known)} models. Close: {', '.join(close)}.")
-
-
-def _shorten(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f", and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return (", ".join(names[:_MAX_NAMES]) or "none") + more

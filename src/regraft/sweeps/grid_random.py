@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from regraft.config.quoting import grid_jobs, listed_values
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.runs import state as run_state
 from regraft.sweeps.manifest import Job, is_done
 from regraft.sweeps.outcomes import JobResult, result_in, skipped
@@ -127,5 +127,5 @@ def random_combinations(overrides: Sequence[Override], num: int, seed: int) -> l
 
 def require_integer(key: str, value: Any, least: int) -> None:
     """Raises an error if a key's value isn't a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(key, got=value, allowed=f"a whole number, {least} or more")
+    is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(is_valid, key, value, f"a whole number, {least} or more")

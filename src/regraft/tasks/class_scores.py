@@ -12,11 +12,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from sklearn.metrics import roc_auc_score
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, listed
 from regraft.tasks.metrics import metrics_of
 from regraft.tasks.reliability import Bins, reliability, wilson
-
-_MAX_NAMES = 10
 
 
 class ClassScores(NamedTuple):
@@ -135,8 +133,7 @@ class Outputs:
         lacking = [row.name for row in self.per_class if not row.num_images]
         if not lacking:
             return ""
-        shown = ", ".join(lacking[:_MAX_NAMES]) + (", ..." if len(lacking) > _MAX_NAMES else "")
-        return f"of the other classes: no image is of {shown} ({len(lacking):,} of {len(self.per_class):,} classes)."
+        return f"of the other classes; {len(lacking):,} of {len(self.per_class):,} have no image: {listed(lacking)}."
 
     @property
     def area_text(self) -> str:

@@ -51,7 +51,7 @@ def steps_per_epoch(config: Config, num_images: int) -> int:
 
 def _require_filled_batch(checked: Preflight) -> None:
     """Checks that there are as many images as a batch was asked to have; the usual batch takes what there is."""
-    got, num_images = checked.config["data"]["batch_size"], checked.data.num_train_samples
+    got, num_images = checked.config["data"]["batch_size"], checked.data.sizes["train"]
     if got <= num_images or checked.reference is None or at(checked.reference(), "data.batch_size") == got:
         return
     raise ConfigError(
@@ -68,7 +68,7 @@ def _require_reached_validation(config: Config, data: Any) -> None:
     interval = trainer.get("val_check_interval")
     if not isinstance(interval, int) or trainer.get("check_val_every_n_epoch") is None or not _is_single(trainer):
         return
-    num_batches = math.ceil(data.num_train_samples / config["data"]["batch_size"])
+    num_batches = math.ceil(data.sizes["train"] / config["data"]["batch_size"])
     if interval > num_batches:
         raise ConfigError(
             "trainer.val_check_interval",
@@ -86,6 +86,6 @@ def _try_schedule(checked: Preflight) -> None:
     trainer = checked.config["trainer"]
     if any(trainer.get(key) for key in _LIMITS) or not _is_single(trainer):
         return
-    steps = steps_per_epoch(checked.config, checked.data.num_train_samples)
+    steps = steps_per_epoch(checked.config, checked.data.sizes["train"])
     lengths = [trainer["max_steps"], trainer["max_epochs"] * steps]
     build_schedule(checked, steps, min((length for length in lengths if length >= 0), default=math.inf))

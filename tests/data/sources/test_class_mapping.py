@@ -60,6 +60,6 @@ def test_a_class_in_only_one_of_both_is_named(found, sentence):
 
 
 def test_a_thousand_classes_are_listed_shortly():
-    with pytest.raises(ValueError, match=r"c0, c1, .*c9 and 990 more \(1,000 of 1,000\)") as caught:
+    with pytest.raises(ValueError, match=r"c0, c1, .*c9, and 990 more \(1,000 of 1,000\)") as caught:
         indices_by_name([f"c{index}" for index in range(1000)], ["x"], "a run")
     assert len(str(caught.value)) < 400

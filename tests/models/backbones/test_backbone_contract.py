@@ -221,7 +221,7 @@ def test_gives_num_features_at_64_px_and_at_the_default_size(case: Case) -> None
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("image_size", [0, -64])
 def test_an_image_without_pixels_is_refused(case: Case, image_size: int) -> None:
-    with pytest.raises(ValueError, match=rf"^model\.image_size: got {image_size}; it must be at least 1 pixel\.$"):
+    with pytest.raises(ValueError, match=rf"^model\.image_size: got {image_size}; allowed: 1 pixel or more\.$"):
         case.build(image_size=image_size, num_channels=3)
 
 

@@ -115,7 +115,7 @@ def _summary(job: "TrainingJob") -> list[str]:
     data = checked.data
     if data is None or not data.is_here:
         return [*lines, "The data isn't here, so it hasn't been checked; it is downloaded when training starts."]
-    steps = steps_per_epoch(checked.config, data.num_train_samples)
+    steps = steps_per_epoch(checked.config, data.sizes["train"])
     return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]
 
 

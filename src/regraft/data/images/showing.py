@@ -23,7 +23,7 @@ def shown(
         indices: in the source of the split.
         seconds: time limit after which no further image is read; None for no limit.
     """
-    images = data.samples(split)
+    images = data.part(split).samples
     dataset = BatchDataset(images, data.input_spec, None, seed=0)
     started = time.perf_counter()
     for position, index in enumerate(indices):

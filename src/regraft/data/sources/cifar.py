@@ -12,7 +12,7 @@ import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity
 
-from regraft.core.errors import ConfigError, MissingFileError
+from regraft.core.errors import ConfigError, MissingFileError, require
 from regraft.data.images.samples import ArrayImages
 from regraft.data.sources.base import Splits
 from regraft.data.sources.tree import check_reachable, refuse_file
@@ -58,8 +58,7 @@ class CIFAR100Source(CIFAR10Source):
     _dataset = CIFAR100
 
     def __init__(self, *, root: str, verify: bool, labels: str) -> None:
-        if labels not in ("fine", "coarse"):
-            raise ConfigError("data.labels", got=labels, allowed="fine, coarse")
+        require(labels in ("fine", "coarse"), "data.labels", labels, "fine, coarse")
         super().__init__(root=root, verify=verify)
         self._keys = (f"{labels}_label_names", f"{labels}_labels")
 

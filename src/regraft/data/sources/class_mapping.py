@@ -4,10 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, listed
 from regraft.data.sources.base import Samples, Source, Splits
-
-_MAX_NAMES = 10
 
 
 def indices_by_name(trained: Sequence[str], found: Sequence[str], run: str) -> list[int]:
@@ -81,5 +79,4 @@ def _relabelled(splits: Splits, indices: Sequence[int]) -> dict[str, Samples]:
 
 
 def _listed(names: Sequence[str], num_classes: int) -> str:
-    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-    return f"{', '.join(names[:_MAX_NAMES])}{more} ({len(names):,} of {num_classes:,})" if names else "none"
+    return f"{listed(names)} ({len(names):,} of {num_classes:,})" if names else "none"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError
+from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
 from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
@@ -27,7 +27,6 @@ EXTENSIONS = frozenset(
 )
 """Extensions of images that Pillow decodes, HEIC with pillow-heif."""
 
-_MAX_LISTED = 10
 
 _log = logging.getLogger(__name__)
 
@@ -46,8 +45,7 @@ class FolderSource:
     """
 
     def __init__(self, *, root: str, on_error: str) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ConfigError("data.on_error", got=on_error, allowed="raise, skip")
+        require(on_error in ("raise", "skip"), "data.on_error", on_error, "raise, skip")
         if not isinstance(root, str):
             raise ConfigError("data.root", f"got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
@@ -108,12 +106,12 @@ class FolderSource:
             found[paths[number]] = described(read.facts["problem"][number].decode(), read.details.get(number, ""))
         if not found:
             return {}
-        listed = _listed([f"{readable(path)}: {reason}" for path, reason in found.items()])
+        reasons = listed((f"{readable(path)}: {reason}" for path, reason in found.items()), "; ")
         count = f"{len(found):,} of {len(paths):,} images in {self._root}"
         if self._on_error == "raise":
             raise ConfigError(
                 "data.root",
-                f"{count} can't be decoded: {listed}. Fix: replace or remove them, or leave them out with "
+                f"{count} can't be decoded: {reasons}. Fix: replace or remove them, or leave them out with "
                 f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all.",
             )
         for split, classes in tree.classes.items():
@@ -121,10 +119,10 @@ class FolderSource:
             if lost:
                 raise ConfigError(
                     "data.root",
-                    f"no image of {_listed(lost)} in {split} can be decoded: {listed}. "
+                    f"no image of {listed(lost)} in {split} can be decoded: {reasons}. "
                     f"Fix: replace them, or remove the class folder.",
                 )
-        _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, listed)
+        _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, reasons)
         return found
 
 
@@ -139,11 +137,6 @@ def _log_ignored(tree: Tree) -> None:
         num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
         if num_others:
             _log.info("%d files in %s don't have an image's extension and are ignored.", num_others, tree.root / folder)
-
-
-def _listed(phrases: list[str]) -> str:
-    shown = "; ".join(phrases[:_MAX_LISTED])
-    return shown if len(phrases) <= _MAX_LISTED else f"{shown}; and {len(phrases) - _MAX_LISTED:,} more"
 
 
 def _file_images(tree: Tree, split: str, skipped: dict[str, str], hashes: np.ndarray) -> "FileImages":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.weights import load_tensors, read_file
 
@@ -53,8 +53,7 @@ def mlp(
         image_size: pixels, part of the architecture; null for 32.
     """
     _check_positive("model.hidden_sizes", hidden_sizes)
-    if not 0 <= dropout < 1:
-        raise ConfigError("model.dropout", got=dropout, allowed="at least 0, below 1")
+    require(0 <= dropout < 1, "model.dropout", dropout, "at least 0, below 1")
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     num_pixels = num_channels * spec.image_size**2
     stages = nn.ModuleDict()
@@ -83,5 +82,5 @@ def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: InputSpec
 
 
 def _check_positive(key: str, sizes: Sequence[int]) -> None:
-    if not sizes or min(sizes) < 1:
-        raise ConfigError(key, f"got {list(sizes)}; give at least one size, each at least 1, e.g. [32,64,128].")
+    are_valid = bool(sizes) and min(sizes) >= 1
+    require(are_valid, key, list(sizes), "one size or more, each at least 1, such as [32,64,128]")

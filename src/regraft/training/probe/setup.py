@@ -113,7 +113,7 @@ def _fit(
         seed: FeatureEpochs(
             train,
             images.train_batches(),
-            partial(images.choose_views, train.num_views),
+            partial(images.inputs.choose_views, train.num_views),
             images.draw_seed,
             device,
             is_full_batch=False,

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Self
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import require
 
 CROPS = ("resized", "padded")
 POLICIES = ("trivialaugment", "randaugment")
@@ -44,19 +44,21 @@ class Augment:
         # YAML gives lists; tuples keep the object hashable.
         object.__setattr__(self, "scale", tuple(self.scale))
         object.__setattr__(self, "ratio", tuple(self.ratio))
-        _check_choice("crop", self.crop, CROPS)
-        _check_choice("policy", self.policy, POLICIES)
+        for key, choices in (("crop", CROPS), ("policy", POLICIES)):
+            value = getattr(self, key)
+            require(value is None or value in choices, f"augment.{key}", value, [*choices, "null"])
         for key, greatest in (("scale", 1.0), ("ratio", math.inf)):
             value = getattr(self, key)
             is_right = len(value) == 2 and 0 < value[0] <= value[1] <= greatest
-            _check(is_right, key, value, "0 < least <= greatest" + (" <= 1" if greatest == 1 else ""))
-        _check(self.padding >= 0, "padding", self.padding, "0 or more pixels")
+            allowed = "0 < least <= greatest" + (" <= 1" if greatest == 1 else "")
+            require(is_right, f"augment.{key}", value, allowed)
+        require(self.padding >= 0, "augment.padding", self.padding, "0 or more pixels")
         for key in ("flip_probability", "erasing_probability"):
             value = getattr(self, key)
-            _check(0 <= value <= 1, key, value, "0 to 1")
+            require(0 <= value <= 1, f"augment.{key}", value, "0 to 1")
         for key in ("mixup_alpha", "cutmix_alpha"):
             value = getattr(self, key)
-            _check(value >= 0, key, value, "0 (off) or more")
+            require(value >= 0, f"augment.{key}", value, "0 (off) or more")
 
     @classmethod
     def none(cls) -> Self:
@@ -82,12 +84,3 @@ class Augment:
     def has_per_sample_steps(self) -> bool:
         """Whether single images are transformed after crop and flip, by a policy or erasing."""
         return self.policy is not None or self.erasing_probability > 0
-
-
-def _check_choice(key: str, value: str | None, choices: tuple[str, ...]) -> None:
-    _check(value is None or value in choices, key, value, ", ".join(choices) + ", null")
-
-
-def _check(is_right: bool, key: str, value: object, allowed: str) -> None:
-    if not is_right:
-        raise ConfigError(f"augment.{key}", got=value, allowed=allowed)
