@@ -49,7 +49,7 @@ def test_what_an_absent_class_leaves_undefined_is_said(drawn):
     found = scores(probabilities[targets != 3], targets[targets != 3], NAMES)
     assert found.per_class[3].auroc is None
     assert found.per_class[3].num_images == 0
-    assert "no image is of d (1 of 7 classes)" in found.undefined["auroc"]
+    assert "1 of 7 have no image: d." in found.undefined["auroc"]
     assert np.isfinite(list(found.metrics.values())).all()
 
 

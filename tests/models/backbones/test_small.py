@@ -72,7 +72,7 @@ def test_simple_cnn_without_batch_norm_has_no_buffers() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: cnn(widths=[]), r"model.widths: got \[\]; give at least one size"),
+        (lambda: cnn(widths=[]), r"model.widths: got \[\]; allowed: one size or more"),
         (lambda: cnn(widths=[4, 0]), r"model.widths: got \[4, 0\]"),
         (lambda: mlp(hidden_sizes=[-1]), r"model.hidden_sizes: got \[-1\]"),
         (lambda: mlp(dropout=1.0), r"model.dropout: got 1.0; allowed: at least 0, below 1"),
