@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,10 +77,15 @@ class Evaluation:
 
 
 def write(found: Evaluation, folder: Path) -> None:
-    """Writes `results.json`, and `per_class.csv` with a row for each class."""
-    write_atomically(folder / RESULTS, _json(found.to_dict()).encode())
+    """Writes `results.json`, with a line for each key, and `per_class.csv`, with a row for each class."""
+    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in found.to_dict().items())
+    write_atomically(folder / RESULTS, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
     rows = [_row(row, found.target_scores, index) for index, row in enumerate(found.scores.per_class)]
-    write_atomically(folder / PER_CLASS, _csv(rows).encode())
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomically(folder / PER_CLASS, text.getvalue().encode())
 
 
 def _triples(confusion: np.ndarray) -> list[list[int]]:
@@ -91,23 +95,9 @@ def _triples(confusion: np.ndarray) -> list[list[int]]:
     return triples
 
 
-def _json(found: Mapping[str, Any]) -> str:
-    """Returns JSON with a line for each key."""
-    lines = (f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in found.items())
-    return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
 def _row(scores: ClassScores, target: Scores | None, index: int) -> dict[str, Any]:
     """Returns the scores of a class; those in the target domain have the prefix `shift/`."""
     row = scores._asdict()
     if target is not None:
         row |= {f"shift/{key}": value for key, value in target.per_class[index]._asdict().items() if key != "name"}
     return row
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -28,9 +28,11 @@ def show(fits: Mapping[Any, Any], best: Any) -> None:
     )
     for heading in _COLUMNS:
         table.add_column(heading.replace("/", " "), justify="right")
-    for point, fit in _ranked(fits):
+    ranked = sorted(fits.items(), key=lambda item: (item[1].is_diverged, -item[1].val_acc, item[1].val_loss))
+    for point, fit in ranked:
         cells = ["all" if value is None else f"{value:g}" for value in point]
-        values = ["diverged", "", "", ""] if fit.is_diverged else _values(fit)
+        values = [f"{fit.val_acc:.4f}", f"{fit.val_loss:.4f}", f"{fit.train_loss:.4f}", str(fit.best_epoch)]
+        values = ["diverged", "", "", ""] if fit.is_diverged else values
         table.add_row(*cells, *values, style="bold" if point == best else None)
     Console().print(table)
 
@@ -43,11 +45,3 @@ def write(path: Path, fits: Mapping[Any, Any]) -> None:
         for point, fit in fits.items():
             figures = [fit.val_acc, fit.val_loss, fit.train_loss, fit.best_epoch]
             writer.writerow([*point, *([""] * len(figures) if fit.is_diverged else figures)])
-
-
-def _ranked(fits: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    return sorted(fits.items(), key=lambda item: (item[1].is_diverged, -item[1].val_acc, item[1].val_loss))
-
-
-def _values(fit: Any) -> list[str]:
-    return [f"{fit.val_acc:.4f}", f"{fit.val_loss:.4f}", f"{fit.train_loss:.4f}", str(fit.best_epoch)]

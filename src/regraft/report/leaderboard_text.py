@@ -80,15 +80,16 @@ def to_csv(board: Leaderboard) -> str:
     """Returns a row per configuration with unrounded numbers; differences are fractions, not points."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    spreads = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
+    metrics = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
     costs = ["n", "seconds", "num_trained_parameters"]
     against = ["difference", "difference_low", "difference_high", "p_holm", "verdict", "method"]
-    writer.writerow(["rank", *board.parameters, *spreads, *costs, *against, "state", "runs"])
+    writer.writerow(["rank", *board.parameters, *metrics, *costs, *against, "state", "runs"])
     for row in board.rows:
         found = row.figures.get(board.metric)
         figures = [None if cost is None else cost.mean for cost in (row.seconds, row.num_trained)]
         names = " ".join(entry.name for entry in row.entries)
-        pairs = [value for metric in board.metrics for value in _mean_and_std(row.figures.get(metric))]
+        spreads = [row.figures.get(metric) for metric in board.metrics]
+        pairs = [value for each in spreads for value in ((None, None) if each is None else (each.mean, each.std))]
         writer.writerow(
             [
                 *(row.rank, *(text_of(value, is_exact=True) for value in row.values), *pairs),
@@ -143,10 +144,6 @@ def _repeated(board: Leaderboard) -> list[str]:
         return []
     runs = "1 run is" if board.num_repeated == 1 else f"{board.num_repeated} runs are"
     return [f"{runs} left out, because a newer one has the same configuration and seed."]
-
-
-def _mean_and_std(found: Figure | None) -> tuple[float | None, float | None]:
-    return (None, None) if found is None else (found.mean, found.std)
 
 
 def _against_leader(row: LeaderboardRow) -> list[Any]:

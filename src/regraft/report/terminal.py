@@ -10,6 +10,8 @@ from regraft.report.console import print_line
 from regraft.runs.folder import Run
 from regraft.training.stage_table import StageRow, render
 
+_MAX_NAMES = 10
+
 
 def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:
     """Prints the stages and when they train, the data's classes and splits, and the run's folder."""
@@ -22,7 +24,8 @@ def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: 
 def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
     """Returns the classes, and the images of each split, on one line."""
     images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-    return f"{len(class_names)} classes ({_shortened(class_names)}); images: {images}"
+    names = ", ".join(class_names[:_MAX_NAMES]) + (", ..." if len(class_names) > _MAX_NAMES else "")
+    return f"{len(class_names)} classes ({names}); images: {images}"
 
 
 def show_results(results: Mapping[str, Any], run: Run) -> None:
@@ -37,7 +40,3 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     console = Console()
     console.print(table)
     print_line(console, f"run: {run.path}")
-
-
-def _shortened(names: Sequence[str], limit: int = 10) -> str:
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

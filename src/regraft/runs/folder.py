@@ -68,6 +68,14 @@ class Run:
         return results
 
     @property
+    def readable_results(self) -> dict[str, Any]:
+        """The results; empty if they are missing or damaged."""
+        try:
+            return self.results
+        except (OSError, ValueError):
+            return {}
+
+    @property
     def has_results(self) -> bool:
         """Whether the run has finished, possibly before it was last resumed."""
         return (self.path / "results.json").is_file()

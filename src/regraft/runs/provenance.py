@@ -40,7 +40,7 @@ def new_session(overrides: Sequence[str]) -> Session:
         "overrides": list(overrides),
         "directory": str(Path.cwd()),
         **_git(Path.cwd()),
-        "python": python_version(),
+        "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions(),
     }
@@ -112,11 +112,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def python_version() -> str:
-    """Returns the version of this Python."""
-    return platform.python_version()
-
-
 def _write(run: Run, found: list[Session]) -> None:
     write_atomically(run.path / _FILE, (json.dumps({"sessions": found}, indent=2) + "\n").encode())
 
@@ -124,12 +119,9 @@ def _write(run: Run, found: list[Session]) -> None:
 def _keep_patch(run: Run, patch: bytes, number: int) -> str:
     """Writes the difference from the commit; returns the file's name, or why there isn't one."""
     if len(patch) > _MAX_PATCH_BYTES:
-        log.warning(
-            "The difference from the commit isn't stored: %s bytes, more than %s.",
-            f"{len(patch):,}",
-            f"{_MAX_PATCH_BYTES:,}",
-        )
-        return f"left out: {len(patch):,} bytes, more than {_MAX_PATCH_BYTES:,}"
+        size = f"{len(patch):,} bytes, more than {_MAX_PATCH_BYTES:,}"
+        log.warning("The difference from the commit isn't stored: %s.", size)
+        return f"left out: {size}"
     name = "dirty.patch" if number == 1 else f"dirty-{number}.patch"
     write_atomically(run.path / name, patch)
     return name

@@ -19,7 +19,8 @@ def names() -> list[str]:
 def summaries() -> dict[str, str]:
     """Returns each command's line in the help, without importing the commands."""
     files = _files()
-    return {name: _first_line(files[name]) for name in names()}
+    texts = {name: files[name].read_text(encoding="utf-8") for name in names()}
+    return {name: text.partition("\n")[0].strip('"') for name, text in texts.items()}
 
 
 def find(name: str) -> Command:
@@ -32,8 +33,3 @@ def find(name: str) -> Command:
 
 def _files() -> dict[str, Path]:
     return {path.stem: path for folder in __path__ for path in Path(folder).glob("*.py")}
-
-
-def _first_line(path: Path) -> str:
-    with path.open(encoding="utf-8") as file:
-        return file.readline().strip().strip('"')

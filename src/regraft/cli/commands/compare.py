@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
+from regraft.cli.completion import run_references
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
 
 if TYPE_CHECKING:
@@ -90,12 +91,6 @@ def _write(text: str, output: Path) -> None:
     write_atomically(output, text.encode())
 
 
-def _run_names() -> list[str]:
-    from regraft.cli.completion import run_references
-
-    return run_references()
-
-
 COMMAND = Command(
     name="compare",
     run=run,
@@ -107,5 +102,5 @@ COMMAND = Command(
 metric= ranks them; by default test/acc, else val/acc. output=FILE.html writes a page, .csv a table, .md Markdown;
 without output= they are printed. output_dir=PATH is the folder of all runs.""",
     keys=("run", "metric", "format", "output", "output_dir"),
-    words=_run_names,
+    words=run_references,
 )

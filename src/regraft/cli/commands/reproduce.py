@@ -1,6 +1,7 @@
 """Train a finished run again, beside it, and compare the metrics: regraft reproduce run=best."""
 
 import logging
+import platform
 import secrets
 import time
 from collections.abc import Sequence
@@ -150,7 +151,7 @@ def _warn_of_versions(source: Run, earlier: Sequence[provenance.Session]) -> Non
     _warn_of_code(earlier[-1])
     then, now = earlier[-1].get("packages", {}), provenance.versions()
     changed = [f"{name} {then.get(name)} -> {now.get(name)}" for name in then | now if then.get(name) != now.get(name)]
-    if earlier[-1].get("python") != (python := provenance.python_version()):
+    if earlier[-1].get("python") != (python := platform.python_version()):
         changed.insert(0, f"Python {earlier[-1].get('python')} -> {python}")
     if changed:
         log.warning("Packages have changed since, so metrics may differ: %s.", ", ".join(changed))

@@ -63,7 +63,8 @@ def find_inputs(text: str) -> Inputs:
         ValueError: there is no image, or it can't be read.
     """
     if text == STDIN:
-        return Inputs(_from_stdin(), None)
+        file = cast(BufferedReader, sys.stdin.buffer)
+        return Inputs((_listed(entry, Path()) for entry in _entries(file, "stdin")), None)
     if "://" in text:
         raise ConfigError("input", "images must be local files", got=text, fix="Download it first.")
     path = Path(expanded(text))
@@ -152,11 +153,6 @@ def _of_list(path: Path) -> Inputs:
             fix=f"Fix: input=- < {shown} takes them from here.",
         )
     return _inputs(images)
-
-
-def _from_stdin() -> Iterator[NamedPath]:
-    file = cast(BufferedReader, sys.stdin.buffer)
-    return (_listed(entry, Path()) for entry in _entries(file, "stdin"))
 
 
 def _listed(entry: bytes, folder: Path) -> NamedPath:

@@ -120,7 +120,7 @@ class RequestLimits:
                 MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
-        refusal = self._refusal_of_host(headers) or (self._refusal(headers) if has_body else None)
+        refusal = self._refusal(headers, has_body=has_body)
         if refusal is not None:
             await refusal(scope, body.receive, send_safely)
             return
@@ -136,13 +136,12 @@ class RequestLimits:
         finally:
             self._num_inside -= 1
 
-    def _refusal_of_host(self, headers: Headers) -> JSONResponse | None:
-        if self._hosts.allow(headers.get("host", "")):
+    def _refusal(self, headers: Headers, *, has_body: bool) -> JSONResponse | None:
+        """Returns the response to a request that is rejected; None to accept it."""
+        if not self._hosts.allow(headers.get("host", "")):
+            return _answer(400, "This host name isn't allowed; start the server with allowed_hosts=[NAME] to allow it.")
+        if not has_body:
             return None
-        return _answer(400, "This host name isn't allowed; start the server with allowed_hosts=[NAME] to allow it.")
-
-    def _refusal(self, headers: Headers) -> JSONResponse | None:
-        """Returns the response to a request with a body that is rejected; None to accept it."""
         if headers.get("sec-fetch-site") == "cross-site":
             return _answer(403, "Pages of other sites may not send requests to this server.")
         length = headers.get("content-length", "0")

@@ -78,7 +78,7 @@ def read_entries(runs: Sequence[Run], output_dir: Path) -> list[RunEntry]:
 def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ...]) -> RunEntry:
     rows = rows_of(run)
     state, reason = _state(run, config, rows)
-    results = _results(run) if state == "finished" else {}
+    results = run.readable_results if state == "finished" else {}
     if state == "finished" and not results:
         state, reason = "damaged", "results.json can't be read"
     seconds = number(results.get("seconds"))
@@ -108,9 +108,10 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
     if (run.path / "config.yaml").exists() and not config:
         return "damaged", "config.yaml is not a run's config"
     if not run.state and not run.has_results:
-        failure = _last_line(run.path / "traceback.txt")
-        if failure:
-            return "failed", failure
+        kept = run.path / "traceback.txt"
+        traceback = kept.read_text(encoding="utf-8", errors="replace").strip() if kept.is_file() else ""
+        if traceback:
+            return "failed", traceback.splitlines()[-1]
         if not (run.path / "config.yaml").exists():
             return "waiting", ""
     state = run_state.read(run)
@@ -120,14 +121,6 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
     max_epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
     epoch = max((int(row["epoch"]) + 1 for row in rows if "epoch" in row), default=0)
     return "running", f"epoch {epoch} of {max_epochs}" if max_epochs else f"epoch {epoch}"
-
-
-def _results(run: Run) -> dict[str, Any]:
-    try:
-        results = run.results
-    except (OSError, ValueError):
-        return {}
-    return results if isinstance(results, dict) else {}
 
 
 def _overrides(run: Run) -> tuple[str, ...]:
@@ -164,14 +157,6 @@ def _fingerprint(run: Run) -> str | None:
     data = sessions[-1].get("data") if sessions else None
     fingerprint = data.get("fingerprint") if isinstance(data, dict) else None
     return fingerprint if isinstance(fingerprint, str) else None
-
-
-def _last_line(path: Path) -> str:
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    except OSError:
-        return ""
-    return lines[-1] if lines else ""
 
 
 _VALIDATION = "val/"

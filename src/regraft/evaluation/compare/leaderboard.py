@@ -85,7 +85,9 @@ def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderb
     """
     metric = _metric(entries, metric)
     kept = _without_repetitions(entries)
-    metrics = (metric, *_beside(metric, kept))
+    split, _, name = metric.partition("/")
+    other = f"{'val' if split == 'test' else 'test'}/{name}"
+    metrics = (metric, other) if any(other in entry.metrics for entry in kept) else (metric,)
     composed = [entry for entry in kept if entry.composed.config]
     columns = varied([entry.composed for entry in composed]) if composed else {}
     planned = only_planned(kept, columns)
@@ -99,7 +101,9 @@ def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderb
     ranked = [row for row in rows if row.rank is not None]
     compared = iter(compare_to_leader([row.entries for row in ranked]) if ranked else [])
     rows = [replace(row, comparison=next(compared)) if row.rank is not None and row.rank > 1 else row for row in rows]
-    weights = _importance(columns, composed, metric)
+    finished = [index for index, entry in enumerate(composed) if entry.is_finished and metric in entry.metrics]
+    parameters = {name: [column[index] for index in finished] for name, column in columns.items()}
+    weights = importance(parameters, [composed[index].metrics[metric] for index in finished])
     return Leaderboard(metric, metrics, (*columns, *planned), tuple(rows), weights, len(entries) - len(kept))
 
 
@@ -110,13 +114,6 @@ def _metric(entries: Sequence[RunEntry], wanted: str | None) -> str:
     if wanted not in names:
         raise UnknownNameError("metric", "metric", wanted, names)
     return wanted
-
-
-def _beside(metric: str, entries: Sequence[RunEntry]) -> list[str]:
-    """Returns the same metric of the other split, if a run has it."""
-    split, _, name = metric.partition("/")
-    other = f"{'val' if split == 'test' else 'test'}/{name}"
-    return [other] if any(other in entry.metrics for entry in entries) else []
 
 
 def _without_repetitions(entries: Sequence[RunEntry]) -> list[RunEntry]:
@@ -133,12 +130,6 @@ def _by_configuration(entries: Sequence[RunEntry]) -> list[list[RunEntry]]:
     for entry in entries:
         groups.setdefault(entry.configuration, []).append(entry)
     return [sorted(group, key=lambda entry: str(entry.seeds)) for group in groups.values()]
-
-
-def _importance(columns: dict[str, list[Any]], entries: Sequence[RunEntry], metric: str) -> dict[str, float] | str:
-    finished = [index for index, entry in enumerate(entries) if entry.is_finished and metric in entry.metrics]
-    parameters = {name: [column[index] for index in finished] for name, column in columns.items()}
-    return importance(parameters, [entries[index].metrics[metric] for index in finished])
 
 
 def _row(values: Sequence[Any], entries: Sequence[RunEntry], metrics: Sequence[str]) -> LeaderboardRow:

@@ -46,10 +46,14 @@ def varied(runs: Sequence[ComparedConfig]) -> dict[str, list[Any]]:
     """
     leaves = [_compared(run.config) for run in runs]
     keys = list(dict.fromkeys(key for each in leaves for key in each))
+    sections: dict[str, list[str]] = {}
+    for key in keys:
+        sections.setdefault(key.partition(".")[0], []).append(key)
     found: dict[str, list[Any]] = {}
-    for section, of_section in _by_section(keys).items():
+    for section, of_section in sections.items():
         labels = _labels(section, runs)
-        is_chosen = len(set(labels)) > 1 and _num_distinct(leaves, of_section) > 1
+        distinct = {tuple(comparable(each.get(key, ABSENT)) for key in of_section) for each in leaves}
+        is_chosen = len(set(labels)) > 1 and len(distinct) > 1
         if is_chosen:
             found[section] = labels
         for key in of_section:
@@ -99,13 +103,6 @@ def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def _by_section(keys: Sequence[str]) -> dict[str, list[str]]:
-    sections: dict[str, list[str]] = {}
-    for key in keys:
-        sections.setdefault(key.partition(".")[0], []).append(key)
-    return sections
-
-
 def _labels(section: str, runs: Sequence[ComparedConfig]) -> list[str]:
     """Returns the choice in a section, or the name of its class if not all runs know their choices."""
     if all(section in run.choices for run in runs):
@@ -113,10 +110,6 @@ def _labels(section: str, runs: Sequence[ComparedConfig]) -> list[str]:
     nodes = [run.config.get(section) for run in runs]
     targets = [str(node.get("_target_", "")) if isinstance(node, Mapping) else "" for node in nodes]
     return [target.rpartition(".")[2] for target in targets]
-
-
-def _num_distinct(leaves: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
-    return len({tuple(comparable(each.get(key, ABSENT)) for key in keys) for each in leaves})
 
 
 def _is_own(key: str, values: Sequence[Any], labels: Sequence[str], runs: Sequence[ComparedConfig]) -> bool:
