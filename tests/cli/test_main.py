@@ -68,6 +68,17 @@ def test_a_users_mistake_is_one_sentence(arguments, sentence, capsys):
     assert err.count("\n") == 1
 
 
+def test_an_unexpected_error_while_a_run_is_planned_leaves_a_traceback_in_its_folder(monkeypatch, capsys, tmp_path):
+    def fail(*_arguments, **_options):
+        raise RuntimeError("not expected")
+
+    monkeypatch.setattr("regraft.training.plan.plan", fail)
+    code, _, err = run_main(["train", "data=digits", "model=simple_cnn", "hydra.run.dir=failed"], capsys)
+    assert code == 1
+    assert "not expected" in err
+    assert "in fail" in (tmp_path / "failed" / "traceback.txt").read_text()
+
+
 def test_debugging_shows_the_traceback(monkeypatch):
     monkeypatch.setenv("REGRAFT_DEBUG", "1")
     with pytest.raises(ValueError, match="unknown command"):

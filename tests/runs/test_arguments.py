@@ -1,5 +1,6 @@
 import pytest
 
+from regraft.config.quoting import quoted
 from regraft.runs.arguments import (
     in_its_folder,
     reference_in,
@@ -73,9 +74,8 @@ def test_a_training_takes_no_run():
 
 def test_resuming_a_run_is_training_in_its_folder(run):
     arguments = to_resume([f"run={run.path}", "trainer.max_epochs=3"])
-    assert arguments == in_its_folder([arguments[2], "trainer.max_epochs=3"])
-    assert arguments[0].startswith("hydra.run.dir='")
-    assert arguments[2].startswith("ckpt_path='")
+    assert arguments == [f"ckpt_path={quoted(run.path)}", "trainer.max_epochs=3"]
+    assert in_its_folder(arguments)[0] == f"hydra.run.dir={quoted(run.path)}"
 
 
 def test_a_run_without_its_last_checkpoint_is_not_resumed(run):

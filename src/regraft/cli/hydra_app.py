@@ -22,6 +22,7 @@ from regraft.core.errors import ConfigErrors
 from regraft.core.startup import Preempted
 from regraft.runs.folder import Run
 
+_TRACEBACK = "traceback.txt"
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
     *("--config-path", "-cp", "--package", "-p"),
@@ -102,15 +103,20 @@ def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], A
 @contextmanager
 def _keeping_traceback(run: Run) -> Iterator[None]:
     """Writes the traceback of an error inside the block into the run's folder."""
-    kept = run.path / "traceback.txt"
-    kept.unlink(missing_ok=True)  # of an earlier try in the same folder
+    (run.path / _TRACEBACK).unlink(missing_ok=True)  # of an earlier try in the same folder
     try:
         yield
     except (ConfigErrors, Preempted):
         raise
     except (Exception, SystemExit):
-        kept.write_text(traceback.format_exc(), encoding="utf-8")
+        write_traceback(run)
         raise
+
+
+def write_traceback(run: Run) -> None:
+    """Writes the traceback of the current exception into the run's folder."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    (run.path / _TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
 
 
 def _flags_first(arguments: list[str]) -> list[str]:

@@ -32,17 +32,19 @@ class TrainingCommand:
     """A parsed command of a training.
 
     Attributes:
-        overrides: as typed, with those of the folder of a resumed run.
+        given: the overrides as typed.
+        overrides: the same, with those of the folder of a resumed run.
         jobs: the overrides of each job.
         config_dir: a folder of the user's own configs.
         other_flags: flags that Hydra handles.
         errors: what can't be parsed, and runs that don't exist.
     """
 
-    overrides: list[str]
+    given: list[str]
     config_dir: str | None
     is_sweep: bool
     other_flags: list[str]
+    overrides: list[str] = field(default_factory=list)
     jobs: list[list[str]] = field(default_factory=list)
     errors: list[ConfigError] = field(default_factory=list)
 

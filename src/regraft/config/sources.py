@@ -1,7 +1,7 @@
 """How Hydra reads the config files of others: as data that can't make it import, open or call anything.
 
-The shipped ones are read as they are. What a config may name is decided in `trust`; how configs are composed, in
-`composition`.
+The shipped ones are read unchanged. What a config may name is decided in `trust`; how configs are composed, in
+`compose`.
 """
 
 from collections.abc import Iterator, Sequence

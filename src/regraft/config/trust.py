@@ -2,7 +2,7 @@
 
 A config can come from a stranger, in a checkpoint, a run's folder or a folder of YAML files. A `_target_` in it is a
 function that will be called, so it is looked up only if it is known not to run what it is given. Which files a config
-is read from belongs in `config_files`.
+is read from belongs in `sources`.
 """
 
 import re

@@ -80,7 +80,7 @@ def to_resume(arguments: Sequence[str]) -> list[str]:
             f"{found.path} has no checkpoints/last.ckpt to resume from; regraft train ckpt_path="
             f"{found.best_ckpt} starts a new run from its best one.",
         )
-    return in_its_folder([f"ckpt_path={quoted(found.path)}", *without_reference(arguments)])
+    return [f"ckpt_path={quoted(found.path)}", *without_reference(arguments)]
 
 
 def reference_in(arguments: Sequence[str]) -> str:

@@ -57,10 +57,12 @@ def _is_done(run: Run, config: DictConfig) -> bool:
 def _prepare_worker() -> None:
     """Sets a launcher's worker up as the command `regraft` does its own process, and ends it with the sweep."""
     sweep = os.environ.get(SWEEP_VARIABLE, process_id())
-    if sweep == process_id() or threading.current_thread() is not threading.main_thread():
+    if sweep == process_id():
         return
     compose.register_resolvers()
-    take_over_process()
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    exit_with_parent(sweep)
+    # In another thread the process is the launcher's own; Python lets only the main thread handle signals, too.
+    if threading.current_thread() is threading.main_thread():
+        take_over_process()
+        exit_with_parent(sweep)

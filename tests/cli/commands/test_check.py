@@ -30,7 +30,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "+data.shot=1": "data.shot: unknown key 'shot'. Did you mean 'shots'?",
         "+trainer.callbacks=[]": "trainer.callbacks: a run sets it itself: callbacks are chosen with callbacks=",
         "+head.num_classes=3": "head.num_classes: got 3, but a run sets it itself.",
-        "callbacks.best._target_=regraft.runs.folder.Best": "callbacks.best._target_: got 'regraft.runs.folder.Best';",
+        "callbacks.best._target_=regraft.runs.folder.Runs": "callbacks.best._target_: got 'regraft.runs.folder.Runs';",
         "logger.csv._target_=regraft.nowhere.Logger": "logger.csv._target_: got 'regraft.nowhere.Logger'; there is",
         "+penalty.l3=1": "penalty.l3: unknown key 'l3'. Allowed: l1, l2.",
         "+callbacks.foo.bar=1": "callbacks.foo: got {'bar': 1}; it is a section with a `_target_`",

@@ -52,7 +52,7 @@ def test_a_finished_run_is_lengthened_in_its_folder(run, capsys):
     assert code == 0
     assert "Changed in the resumed run: trainer.max_epochs=3 (was 2)." in out
     assert run.results["num_epochs"] == 3
-    assert len(provenance.sessions(run)) == 2
+    assert provenance.sessions(run)[1]["overrides"] == [f"ckpt_path='{run.path}'", "trainer.max_epochs=3"]
     assert list(run.path.parent.iterdir()) == [run.path]
 
 

@@ -1,4 +1,5 @@
 import io
+import stat
 import urllib.error
 import zipfile
 from collections.abc import Callable
@@ -103,3 +104,26 @@ def test_without_a_network_the_offline_choices_are_named(tmp_path: Path, monkeyp
 
     with pytest.raises(FileNotFoundError, match=r"no route to host.*data=digits, or data=ants_bees data\.root=PATH"):
         make_source(tmp_path).prepare()
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "a/../../outside.txt", "/outside.txt"])
+def test_an_archive_writes_nothing_outside_of_its_folder(name, tmp_path):
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+        file.writestr("inside.txt", "x")
+        file.writestr(name, "x")
+    (tmp_path / "folder").mkdir()
+    unpack(tmp_path / "evil.zip", tmp_path / "folder")
+    assert {path.name for path in (tmp_path / "folder").rglob("*.txt")} == {"inside.txt", "outside.txt"}
+    assert len(list(tmp_path.rglob("*.txt"))) == 2
+    assert not Path("/outside.txt").exists()
+
+
+def test_an_archives_link_leads_nowhere(tmp_path):
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    (tmp_path / "target").mkdir()
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
+        file.writestr(link, str(tmp_path / "target"))
+        file.writestr("link2", "x")
+    unpack(tmp_path / "evil.zip", tmp_path / "folder")
+    assert not (tmp_path / "folder" / "link").is_symlink()

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from regraft.cli.command import Command
 from regraft.cli.commands.check import require_sound_sweep
-from regraft.cli.hydra_app import run_app, run_composed
+from regraft.cli.hydra_app import run_app, run_composed, write_traceback
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
@@ -35,27 +35,30 @@ def run(arguments: Sequence[str]) -> None:
             require_sound_sweep(command)
         run_app(COMMAND, in_its_folder(list(arguments)))
         return
-    held_back: list[logging.LogRecord] = []
-    try:
-        with _holding_back_logs(held_back):
-            composed, job = _single_job(command)
-    except BaseException:
-        _log(held_back)
-        raise
-    assert composed.node is not None, "it could be planned"
+    with _holding_back_logs() as held_back:
+        node, composed = _single_config(command)
+        try:
+            job = _planned(command, composed)
+        except ConfigErrors:
+            raise
+        except Exception:
+            write_traceback(Run(composed.folder))
+            raise
 
     def trained() -> None:
         _log(held_back)
-        _train(job, composed.overrides)
+        _train(job, command.given)
 
-    run_composed(composed.node, command.overrides, trained)
+    run_composed(node, command.overrides, trained)
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Trains one run; see `regraft.train`."""
-    composed, job = _single_job(command_of(overrides, config_dir))
+    command = command_of(overrides, config_dir)
+    _, composed = _single_config(command)
+    job = _planned(command, composed)
     try:
-        return _train(job, composed.overrides)
+        return _train(job, command.given)
     except ConfigErrors:
         job.run.remove_if_unused()
         raise
@@ -75,9 +78,16 @@ def train_job(composed: DictConfig) -> Run:
     return _train(job, overrides)
 
 
-def _single_job(command: TrainingCommand) -> tuple[Composed, TrainingJob]:
-    """Returns the only job of a command; raises all its errors, with those of its data if it is there."""
+def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
+    """Returns what the only job of a command composes to."""
     (composed,) = composed_jobs(command)
+    if composed.node is None:
+        raise ConfigErrors([*command.errors, *composed.errors])
+    return composed.node, composed
+
+
+def _planned(command: TrainingCommand, composed: Composed) -> TrainingJob:
+    """Returns the only job of a command; raises all its errors, with those of its data if it is there."""
     ((_, job),) = planned([composed])
     errors = [*command.errors, *composed.errors]
     if errors or job is None:
@@ -86,7 +96,7 @@ def _single_job(command: TrainingCommand) -> tuple[Composed, TrainingJob]:
 
             errors += data_errors(job.checked)
         raise ConfigErrors(errors)
-    return composed, job
+    return job
 
 
 class _Keeping(logging.Handler):
@@ -99,19 +109,24 @@ class _Keeping(logging.Handler):
 
 
 @contextmanager
-def _holding_back_logs(records: list[logging.LogRecord]) -> Iterator[None]:
-    """Collects what is logged inside the block, for the run's log, which has no folder yet."""
+def _holding_back_logs() -> Iterator[list[logging.LogRecord]]:
+    """Collects what is logged inside the block for the run's log, which has no folder yet; logs it after an error."""
+    records: list[logging.LogRecord] = []
     logger, handler = logging.getLogger("regraft"), _Keeping(records)
     level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    is_done = False
     try:
-        yield
+        yield records
+        is_done = True
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagates
+        if not is_done:
+            _log(records)
 
 
 def _log(records: Sequence[logging.LogRecord]) -> None:

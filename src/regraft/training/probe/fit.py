@@ -1,7 +1,4 @@
-"""The heads of a grid: what sets each apart, their parameters in one tensor, and each one's best.
-
-How they are fitted belongs in `grid`.
-"""
+"""Fits a grid of heads at once: what sets each apart, their parameters in one tensor, and each one's best."""
 
 import copy
 import math

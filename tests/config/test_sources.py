@@ -12,7 +12,6 @@ from PIL import Image
 
 from helpers import evil
 from helpers.command_line import run_main
-from regraft.data.sources.ants_bees import unpack
 
 TRAIN = ["train", "data=digits", "model=simple_cnn", "freezing=none", "trainer=cpu", "logger=csv"]
 
@@ -94,7 +93,7 @@ EXPERIMENTS = [
 ]
 INPUTS = [
     *((["train", "--config-dir", "configs", f"experiment={name}"], sentence) for name, sentence in EXPERIMENTS),
-    (["train", "--experimental-rerun", "evil.pickle"], "--experimental-rerun reads a pickle"),
+    (["train", "--experimental-rerun", "evil.pickle"], "--experimental-rerun: it reads a pickle"),
     (["train", "output_dir=${oc.env:HOME}"], "oc.env reads the environment"),
     (["train", "hydra.job.env_copy=[HOME]"], "it would write the environment into the run's folder"),
     (["eval", "ckpt_path=pickle.ckpt"], "pickle.ckpt is refused"),
@@ -117,7 +116,7 @@ INPUTS = [
     (["reproduce", "run=bombed"], "its aliases repeat more than 10,000 values"),
     (["eval", "run=run", "data=folder", "data.root=other"], "Only in the data: cat, dog (2 of 2)"),
     (["eval", "run=run", "data=folder", "data.root=subset"], "Only in the run: 3, 4, 5, 6, 7, 8, 9 (7 of 10)"),
-    (["eval", "run=run", "data.test_fraction=0"], "split: got 'test', which the data lacks. Use split=val."),
+    (["eval", "run=run", "data.test_fraction=0"], "split: got 'test'; the data has no such split. Use split=val."),
     ([*TRAIN, "data=folder", "data.root=one_class"], "data: found a single class, 'a'"),
     ([*TRAIN, "data=folder", "data.root=single"], "but no class has 2 or more images"),
     ([*TRAIN, "data=folder", "data.root=other", "head_from=run"], "Only in the data: cat, dog (2 of 2)"),
@@ -134,31 +133,3 @@ def test_a_bad_input_is_one_sentence(arguments, sentence, place, capsys):
     assert sentence in err
     assert "Traceback" not in err
     assert not (place / evil.CANARY).exists()
-
-
-@pytest.mark.parametrize("name", ["../outside.txt", "a/../../outside.txt", "/outside.txt"])
-def test_an_archive_writes_nothing_outside_of_its_folder(name, tmp_path):
-    import zipfile
-
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
-        file.writestr("inside.txt", "x")
-        file.writestr(name, "x")
-    (tmp_path / "folder").mkdir()
-    unpack(tmp_path / "evil.zip", tmp_path / "folder")
-    assert {path.name for path in (tmp_path / "folder").rglob("*.txt")} == {"inside.txt", "outside.txt"}
-    assert len(list(tmp_path.rglob("*.txt"))) == 2
-    assert not Path("/outside.txt").exists()
-
-
-def test_an_archives_link_leads_nowhere(tmp_path):
-    import stat
-    import zipfile
-
-    link = zipfile.ZipInfo("link")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    (tmp_path / "target").mkdir()
-    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as file:
-        file.writestr(link, str(tmp_path / "target"))
-        file.writestr("link2", "x")
-    unpack(tmp_path / "evil.zip", tmp_path / "folder")
-    assert not (tmp_path / "folder" / "link").is_symlink()
