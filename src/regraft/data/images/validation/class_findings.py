@@ -3,10 +3,11 @@
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
+from regraft.core.errors import listed
 from regraft.data.findings import Finding, Item, Wording, counted, items_of
 from regraft.data.images.file_reading.problems import NUM_BYTES, is_image, kind_of
 from regraft.data.sources.tree import Tree
@@ -15,8 +16,7 @@ MAX_NAME = 143
 """Bytes of a name that every file system accepts: eCryptfs has fewer than the usual 255."""
 MAX_PATH = 259
 """Characters of a path that Windows accepts."""
-_MAX_SHOWN = 5
-_APART = {
+_WORDINGS = {
     "hidden": Wording("note", "Hidden files and folders, or some program's own, which are ignored"),
     "stray": Wording(
         "warning", "Images outside of the class folders, which are ignored", "Fix: move them into a class."
@@ -33,29 +33,29 @@ _APART = {
         "warning", "Folders beside the splits, which are ignored", "Fix: move them into a split, or away."
     ),
     "runs": Wording("note", "Folders of runs, which aren't classes"),
-}
-_UNLOOKED_AT = Wording(
-    "warning",
-    "Images without an image's extension, which are ignored",
-    "Fix: rename them after what they are, such as .jpg or .png.",
-)
-_NO_IMAGES = Wording("note", "Files in class folders that aren't images by extension or content, and are ignored")
-_LEAVING = Wording(
-    "warning",
-    "Links that lead out of the folder, so that a copy of it is incomplete",
-    "Fix: copy what they point to (cp -rL).",
-)
-_NESTED = Wording(
-    "warning",
-    "Class folders whose images all lie in subfolders, each of which is part of the class",
-    "If the subfolders are the classes: data.root=THAT_FOLDER, or move them up.",
-)
-_ALIKE = Wording(
-    "warning",
-    "Class names that differ in capitals, blanks or accents' encoding only",
-    "Each is a class of its own here, and one folder on macOS or Windows. Fix: merge or rename them.",
-)
-_NAMES = {
+    "nested_class": Wording(
+        "warning",
+        "Class folders whose images all lie in subfolders, each of which is part of the class",
+        "If the subfolders are the classes: data.root=THAT_FOLDER, or move them up.",
+    ),
+    "image_without_extension": Wording(
+        "warning",
+        "Images without an image's extension, which are ignored",
+        "Fix: rename them after what they are, such as .jpg or .png.",
+    ),
+    "not_an_image": Wording(
+        "note", "Files in class folders that aren't images by extension or content, and are ignored"
+    ),
+    "link_leaves_root": Wording(
+        "warning",
+        "Links that lead out of the folder, so that a copy of it is incomplete",
+        "Fix: copy what they point to (cp -rL).",
+    ),
+    "names_alike": Wording(
+        "warning",
+        "Class names that differ in capitals, blanks or accents' encoding only",
+        "Each is a class of its own here, and one folder on macOS or Windows. Fix: merge or rename them.",
+    ),
     "long_name": Wording(
         "warning",
         f"Names longer than {MAX_NAME} bytes, or paths longer than {MAX_PATH} characters, which other systems refuse",
@@ -79,38 +79,29 @@ _NAMES = {
 
 def tree_findings(tree: Tree) -> list[Finding]:
     """Returns the findings about a scanned folder; reads the first bytes of files without an image's extension."""
-    found = [replace(error, sentence=error.sentence[:1].upper() + error.sentence[1:]) for error in tree.errors]
-    for kind, wording in _APART.items():
-        paths = tree.apart[kind]
-        if paths:
-            found.append(wording.finding(kind, f"{len(paths):,}", items_of(paths)))
-    return [*found, *_nested_findings(tree), *_other_findings(tree), *_link_findings(tree), *_name_findings(tree)]
+    errors = [replace(error, sentence=error.sentence[:1].upper() + error.sentence[1:]) for error in tree.errors]
+    heads = {path: _head(tree, path) for path in tree.apart["other"]}
+    items: dict[str, Sequence[Item]] = {
+        **{kind: items_of(tree.apart[kind]) for kind in ("hidden", "stray", "special", "loop", "beside", "runs")},
+        "nested_class": _nested_classes(tree),
+        "image_without_extension": [Item((path,), kind_of(head)) for path, head in heads.items() if is_image(head)],
+        "not_an_image": items_of(path for path, head in heads.items() if not is_image(head)),
+        "link_leaves_root": _leaving_links(tree),
+        **_names(tree),
+    }
+    return errors + [_WORDINGS[code].finding(code, f"{len(each):,}", each) for code, each in items.items() if each]
 
 
-def _nested_findings(tree: Tree) -> Iterator[Finding]:
-    """Yields class folders that may be one level too high: several subfolders, and no image beside them."""
+def _nested_classes(tree: Tree) -> list[Item]:
+    """Returns class folders that may be one level too high: several subfolders, and no image beside them."""
     nested = []
     for split, classes in tree.classes.items():
         for name, paths in classes.items():
             class_folder = tree.class_folder(split, name)
             below = {PurePath(path).relative_to(class_folder).parts[:-1][:1] for path in paths}
             if len(below) > 1 and () not in below:
-                folders = sorted(folder for (folder,) in below)
-                more = f" and {len(folders) - _MAX_SHOWN} more" if len(folders) > _MAX_SHOWN else ""
-                nested.append(Item((class_folder,), ", ".join(folders[:_MAX_SHOWN]) + more))
-    if nested:
-        yield _NESTED.finding("nested_class", f"{len(nested):,}", nested)
-
-
-def _other_findings(tree: Tree) -> Iterator[Finding]:
-    """Yields findings about files without an image's extension, which may be images nevertheless."""
-    heads = {path: _head(tree, path) for path in tree.apart["other"]}
-    images = [Item((path,), kind_of(head)) for path, head in heads.items() if is_image(head)]
-    others = [path for path, head in heads.items() if not is_image(head)]
-    if images:
-        yield _UNLOOKED_AT.finding("image_without_extension", f"{len(images):,}", images)
-    if others:
-        yield _NO_IMAGES.finding("not_an_image", f"{len(others):,}", items_of(others))
+                nested.append(Item((class_folder,), listed(sorted(folder for (folder,) in below))))
+    return nested
 
 
 def _head(tree: Tree, path: str) -> bytes:
@@ -121,40 +112,28 @@ def _head(tree: Tree, path: str) -> bytes:
         return b""
 
 
-def _link_findings(tree: Tree) -> Iterator[Finding]:
+def _leaving_links(tree: Tree) -> list[Item]:
     root = os.path.realpath(tree.root)
     targets = {path: os.path.realpath(tree.root / path) for path in tree.links if path not in tree.closed}
-    leaving = [Item((path,), target) for path, target in targets.items() if not target.startswith(root + os.sep)]
-    if leaving:
-        yield _LEAVING.finding("link_leaves_root", f"{len(leaving):,}", leaving)
+    return [Item((path,), target) for path, target in targets.items() if not target.startswith(root + os.sep)]
 
 
-def _name_findings(tree: Tree) -> Iterator[Finding]:
-    """Yields findings about the names of classes and files."""
-    for split, classes in tree.classes.items():
-        yield from _alike([tree.class_folder(split, name) for name in classes])
-    paths = [path for split in tree.classes for path in tree.paths(split)]
-    paths += [tree.class_folder(split, name) for split, classes in tree.classes.items() for name in classes]
+def _names(tree: Tree) -> dict[str, Sequence[Item]]:
+    folders = [tree.class_folder(split, name) for split, classes in tree.classes.items() for name in classes]
+    alike: dict[str, list[str]] = defaultdict(list)
+    for folder in folders:
+        alike[unicodedata.normalize("NFC", folder).casefold().strip()].append(folder)
+    paths = [path for split in tree.classes for path in tree.paths(split)] + folders
     rules: dict[str, Callable[[str], bool]] = {
         "long_name": _is_long,
         "odd_name": _is_odd,
         "decomposed_name": lambda path: not path.isascii() and not unicodedata.is_normalized("NFC", path),
         "unicode_name": lambda path: not path.isascii(),
     }
-    for code, holds in rules.items():
-        found = [path for path in paths if holds(path)]
-        if found:
-            yield _NAMES[code].finding(code, f"{len(found):,}", items_of(found))
-
-
-def _alike(names: Sequence[str]) -> Iterator[Finding]:
-    """Yields class names that differ only in case or in the encoding of accents."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[unicodedata.normalize("NFC", name).casefold().strip()].append(name)
-    same = [Item(tuple(group), "probably one class") for group in groups.values() if len(group) > 1]
-    if same:
-        yield _ALIKE.finding("names_alike", f"{len(same):,}", same)
+    return {
+        "names_alike": [Item(tuple(group), "probably one class") for group in alike.values() if len(group) > 1],
+        **{code: items_of(filter(holds, paths)) for code, holds in rules.items()},
+    }
 
 
 def _is_long(path: str) -> bool:
