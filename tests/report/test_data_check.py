@@ -7,7 +7,7 @@ from PIL import Image
 
 from helpers.planted import encoded, photo, write
 from regraft.data.findings import Finding, Item
-from regraft.data.images.file_reading.facts import picture
+from regraft.data.images.file_reading.facts import display_image
 from regraft.data.images.validation.check import Check
 from regraft.report import data_check
 
@@ -15,7 +15,7 @@ from regraft.report import data_check
 def page_of(path, num_items=1):
     items = tuple(Item((path.name,), "<i>") for _ in range(num_items))
     check = Check("<b>photos", {"train": {"a&b": 3}}, [Finding("x", "note", "So <it> is.", items, True)], 3, 3, 0.1)
-    return data_check.page(check, lambda name: picture(path.parent / name, data_check.SIDE))
+    return data_check.page(check, lambda name: display_image(path.parent / name, data_check.SIDE))
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def data_check_job(composed: DictConfig) -> ConfigError | None:
 def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
     """Returns the findings, and the function that opens an image of a finding."""
     from regraft.core.console import image_progress_bar
-    from regraft.data.images.file_reading.facts import picture
+    from regraft.data.images.file_reading.facts import display_image
     from regraft.data.images.validation.check import check_samples, check_tree
     from regraft.report import data_check
 
@@ -97,15 +97,15 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
         source.prepare()
         tree: Tree = source.tree()
         progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
-        return check_tree(tree, progress, started), lambda path: picture(tree.root / path, data_check.SIDE)
-    from regraft.data.images.validation.in_memory import picture_of, samples_of, splits_of
+        return check_tree(tree, progress, started), lambda path: display_image(tree.root / path, data_check.SIDE)
+    from regraft.data.images.validation.in_memory import image_of, samples_of, splits_of
 
     source.prepare()
     found = source.splits()
     splits = splits_of(found)
     name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
     return check_samples(node.get("root") or name, samples_of(found.class_names, splits), started), partial(
-        picture_of, splits
+        image_of, splits
     )
 
 

@@ -153,7 +153,7 @@ def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
     return thumb
 
 
-def picture(path: str | Path, side: int) -> Image.Image:
+def display_image(path: str | Path, side: int) -> Image.Image:
     """Returns an image for display; a large photo is shrunk to no less than twice `side`."""
     can_read_heic()
     image: Image.Image = Image.open(path)

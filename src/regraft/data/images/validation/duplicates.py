@@ -130,19 +130,19 @@ def _same_findings(samples: CheckedImages, groups: Sequence[np.ndarray]) -> Iter
             f"{counted(len(conflicting), 'image is', 'images are')} in several classes, so all but one of its "
             "labels are wrong. Fix: keep each in its right class."
         )
-        yield _pictured("conflicting_labels", "error", sentence, samples, conflicting, *classes)
+        yield _finding("conflicting_labels", "error", sentence, samples, conflicting, *classes)
     if leaking:
         sentence = (
             f"{counted(len(leaking), 'image is', 'images are')} in more than one split, so what is measured on "
             "one was learnt from the other. Fix: remove them from train."
         )
-        yield _pictured("duplicates_across_splits", "error", sentence, samples, leaking, *splits)
+        yield _finding("duplicates_across_splits", "error", sentence, samples, leaking, *splits)
     if within:
         sentence = (
             f"{counted(len(within), 'image is', 'images are')} there more than once in a split; where validation or "
             "test is carved from it, copies may land on both sides. Fix: keep one of each."
         )
-        yield _pictured("duplicates", "warning", sentence, samples, within, *splits)
+        yield _finding("duplicates", "warning", sentence, samples, within, *splits)
 
 
 def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pairs: NearPairs) -> Iterator[Finding]:
@@ -168,14 +168,14 @@ def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pa
         f"{where}. Fix: look at them, and keep one of each pair."
     )
     code = "near_duplicates" if is_single else "near_duplicates_across_splits"
-    yield _pictured(code, "warning", sentence, samples, pairs, samples.class_names, samples.labels)
+    yield _finding(code, "warning", sentence, samples, pairs, samples.class_names, samples.labels)
 
 
 def _has_one(numbers: np.ndarray) -> bool:
     return bool((numbers == numbers[:1]).all())
 
 
-def _pictured(
+def _finding(
     code: str,
     severity: Severity,
     sentence: str,

@@ -41,7 +41,7 @@ def samples_of(class_names: tuple[str, ...], splits: dict[str, ArrayImages]) -> 
     )
 
 
-def picture_of(splits: dict[str, ArrayImages], name: str) -> Image.Image:
+def image_of(splits: dict[str, ArrayImages], name: str) -> Image.Image:
     """Returns the image of a name by `samples_of`."""
     split, _, index = name.rpartition(" ")
     pixels = match_channels(splits[split].pixels[int(index)], 3)
