@@ -45,9 +45,6 @@ class DataModule(pl.LightningDataModule):
 
     Attributes:
         inputs: what depends on the modality.
-
-    Raises:
-        ValueError: a value is out of range.
     """
 
     def __init__(

@@ -14,9 +14,6 @@ def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint 
 
     Args:
         trained: checkpoint whose classes the data must have, in any order; they get its class indices.
-
-    Raises:
-        ValueError: the data can't be read or split, or has other classes.
     """
     module = build_unread_datamodule(config, input_spec, trained)
     prepare(module)

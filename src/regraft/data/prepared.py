@@ -51,11 +51,7 @@ class PreparedData:
             self._is_prepared = True
 
     def read(self) -> None:
-        """Reads the source and assigns samples to splits, once.
-
-        Raises:
-            ValueError: there are fewer than 2 classes, or a split can't be made.
-        """
+        """Reads the source and assigns samples to splits, once."""
         if self._read is not None:
             return
         splits = self.source.splits()

@@ -58,9 +58,6 @@ def subset_of_train(
     Args:
         fraction: share of each class, in (0, 1].
         shots: samples of each class, or None for no limit.
-
-    Raises:
-        ValueError: a class has fewer than `shots` samples.
     """
     if shots is None and fraction == 1.0:
         return train
@@ -90,9 +87,6 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
         labels: (num_samples,), int64.
         fraction: in (0, 1).
         key: config key of `fraction`, for the error.
-
-    Raises:
-        ValueError: every class has a single sample.
     """
     carved = _first_of_each_class(labels, lambda count: min(max(1, round(fraction * count)), count - 1), seed)
     if len(carved) == 0:

@@ -35,9 +35,6 @@ class FeatureCache:
     Attributes:
         precision: the one in use.
         store: the open entries.
-
-    Raises:
-        NoFolderError: the folder of the store can't be determined.
     """
 
     def __init__(

@@ -80,9 +80,6 @@ def extract_missing(
         sources: further entries by depth, of features that are exact enough to continue from.
         make_extractor: called only if features are missing.
         make_room: makes room for a number of bytes in the entries, or raises an OSError; the locks are held.
-
-    Raises:
-        OSError: the store can't hold the features.
     """
     num_images = len(view.content_hashes)
     if len(missing_positions(view, entries)) == 0:

@@ -27,9 +27,6 @@ class FeatureSettings:
             `exact` for one that trains stages, whose steps would amplify the rounding.
         dir: folder of the store; None for `catalog.default_dir`.
         max_gb: size limit of the store, 10^9 bytes.
-
-    Raises:
-        ValueError: a value isn't allowed.
     """
 
     cache: str

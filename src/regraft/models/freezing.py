@@ -72,9 +72,6 @@ class UpTo:
 
     Attributes:
         until: name of a stage, or a shell-style pattern (`layer*`), which freezes up to its last match.
-
-    Raises:
-        ValueError: on a call, if no stage matches.
     """
 
     until: str
@@ -208,11 +205,7 @@ class Phase:
 
 
 def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
-    """Returns the strategy's factors after checking them.
-
-    Raises:
-        ValueError: a name is missing or unknown, a factor is negative or not finite, or the head is frozen.
-    """
+    """Returns the strategy's factors, checked: there is one for each stage and the head, and the head trains."""
     factors = strategy(point, stages)
     name = type(strategy).__name__
     if set(factors) != {*stages, HEAD}:
@@ -236,9 +229,6 @@ def phases(strategy: FreezingStrategy, stages: Sequence[str], max_epochs: int) -
 
     Args:
         max_epochs: -1 for unlimited, of which the first 1000 epochs are looked at.
-
-    Raises:
-        ValueError: the strategy doesn't fit these stages or this number of epochs.
     """
     found: list[Phase] = []
     for epoch in range(_UNLIMITED_HORIZON if max_epochs < 0 else max(max_epochs, 1)):

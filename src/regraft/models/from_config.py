@@ -43,10 +43,6 @@ def build_backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Confi
     Args:
         model: the section `model` of the config.
         trust: further modules whose classes an earlier run's checkpoint may name.
-
-    Raises:
-        ValueError: the name is unknown, or the weights don't match.
-        OSError: the file doesn't exist, or there is no network.
     """
     architecture = model
     make = factory(model, "model")
@@ -88,11 +84,7 @@ def head_source(config: Config) -> Checkpoint | None:
 
 
 def load_head(head: nn.Module, earlier: Checkpoint) -> None:
-    """Loads the head of an earlier run with the same classes in the same order.
-
-    Raises:
-        ValueError: the shapes differ.
-    """
+    """Loads the head of an earlier run with the same classes in the same order."""
     states = earlier.content["state_dict"]
     found = {key.removeprefix("head."): value for key, value in states.items() if key.startswith("head.")}
     wanted = {key: tuple(value.shape) for key, value in head.state_dict().items()}

@@ -51,11 +51,7 @@ def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Directio
 
 
 def values_of(run: Run, metrics: Sequence[str]) -> list[float]:
-    """Returns a finished run's metrics: of a validation metric, the value of the epoch whose weights it kept.
-
-    Raises:
-        ValueError: one is missing, or isn't finite.
-    """
+    """Returns a finished run's metrics: of a validation metric, the value of the epoch whose weights it kept."""
     return [_value_of(run, name) for name in metrics]
 
 

@@ -132,9 +132,6 @@ class OptunaSettings:
     Attributes:
         is_grid: whether every combination is tried once.
         is_pruning: whether trials may be pruned, for which Optuna needs a single metric.
-
-    Raises:
-        ValueError: a value isn't allowed; `require_fit` checks sampler and pruner.
     """
 
     def __init__(

@@ -85,9 +85,6 @@ def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[s
 
     Args:
         space: axes by key, nested or dotted; a list is a choice.
-
-    Raises:
-        ValueError: an axis is neither a list nor text in Hydra's sweep syntax.
     """
     if not isinstance(space, Mapping):
         raise ConfigError("sweep.space", got=space, allowed="axes by key, such as {optimizer.lr: [1e-3, 1e-2]}")

@@ -62,11 +62,7 @@ def decode_image(
 
 
 def pixels_of(image: Image.Image, num_channels: int) -> Tensor:
-    """Returns an image's pixels, (num_channels, height, width), uint8; turns it upright in place by its EXIF.
-
-    Raises:
-        ValueError: the channels have more than 16 bits.
-    """
+    """Returns an image's pixels, (num_channels, height, width), uint8; turns it upright in place by its EXIF."""
     ImageOps.exif_transpose(image, in_place=True)
     pixels = torch.from_numpy(np.array(_convert(image, "RGB" if num_channels == 3 else "L")))
     return pixels.permute(2, 0, 1) if num_channels == 3 else pixels[None]

@@ -75,11 +75,7 @@ class ImageView:
         return fields | {"augment": asdict(self.augment)} | draws
 
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Yields the images at some positions in the split, in order, normalised, on the device, as float32 batches.
-
-        Raises:
-            ValueError: a file can't be decoded, or has changed since it was hashed.
-        """
+        """Yields the images at some positions in the split, in order, normalised, on the device, as float32 batches."""
         indices = self.part.indices[positions].numpy()
         # From the content, so that a view doesn't depend on an image's position in the data set.
         draw_numbers = (self.content_hashes[positions.numpy()].copy().view(np.int64)[:, 0]) & ((1 << 62) - 1)

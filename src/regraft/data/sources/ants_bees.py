@@ -35,12 +35,7 @@ class AntsBeesSource:
         return self._root.is_file() or self._folder() is not None
 
     def prepare(self) -> None:
-        """Downloads the photos, unless they are there.
-
-        Raises:
-            FileNotFoundError: they aren't there and can't be downloaded, or the root is a file.
-            ValueError: the downloaded archive isn't the data set.
-        """
+        """Downloads the photos, unless they are there."""
         refuse_file(self._root)
         if self._folder() is not None:
             return

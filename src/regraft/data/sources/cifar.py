@@ -64,12 +64,7 @@ class CIFAR100Source(CIFAR10Source):
 
 
 def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
-    """Makes sure that all files are there, with their official checksums if `verify`.
-
-    Raises:
-        FileNotFoundError: a file is missing and can't be downloaded, or `verify` is off; or the root is a file.
-        ValueError: all files are there, with other checksums.
-    """
+    """Makes sure that all files are there, with their official checksums if `verify`."""
     refuse_file(root)
     folder = root / dataset.base_folder
     missing = _missing(dataset, root)

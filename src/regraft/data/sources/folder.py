@@ -39,9 +39,6 @@ class FolderSource:
 
     Args:
         on_error: what to do about images that can't be decoded: `raise`, or `skip` to leave them out.
-
-    Raises:
-        ValueError: an argument is invalid.
     """
 
     def __init__(self, *, root: str, on_error: str) -> None:
@@ -96,11 +93,7 @@ class FolderSource:
         return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
 
     def _unusable(self, tree: Tree, paths: list[str], read: Read) -> dict[str, str]:
-        """Returns the images that can't be decoded, with the reasons.
-
-        Raises:
-            ValueError: there are some, and `on_error` is `raise` or nothing of their class would be left.
-        """
+        """Returns the images that can't be decoded, with the reasons."""
         found = {}
         for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
             found[paths[number]] = described(read.facts["problem"][number].decode(), read.details.get(number, ""))

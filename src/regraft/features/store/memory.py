@@ -57,10 +57,6 @@ class FeatureEntry(ABC):
             content_hashes: (num_inputs, HASH_BYTES), uint8; may have duplicates.
             features: (num_inputs, *feature_shape), float, on any device.
             seconds: time that computing them took.
-
-        Raises:
-            ValueError: a value doesn't fit the dtype.
-            OSError: the store can't be written.
         """
 
     def find(self, content_hashes: np.ndarray) -> Tensor:

@@ -26,10 +26,6 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
             random.
         image_size: pixels; null for 224, the size that the weights were trained at.
         num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
-
-    Raises:
-        ValueError: unknown weights, or tensors that don't fit.
-        FileNotFoundError: the file `weights` doesn't exist.
     """
     spec = InputSpec(_IMAGE_SIZE if image_size is None else image_size, num_channels)
     model = timm.create_model(_NAME, num_classes=0, in_chans=num_channels)

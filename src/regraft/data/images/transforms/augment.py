@@ -25,9 +25,6 @@ class Augment:
         mixup_alpha: Beta parameter of mixup (Zhang et al., 2018); 0 is off.
         cutmix_alpha: Beta parameter of CutMix (Yun et al., 2019); 0 is off. With both on, each batch uses one of them.
         erasing_probability: share of images with random erasing (Zhong et al., 2020), which fills with the mean colour.
-
-    Raises:
-        ValueError: a value is out of range.
     """
 
     crop: str | None
