@@ -216,12 +216,11 @@ _LIMITS = ("max_epochs", "max_steps")
 
 def newest_record(run: Run, of_checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Returns the run's latest config, which may be newer than its checkpoint's; the latter if it can't be read."""
-    try:
-        config = run.config
-    except (OSError, ValueError) as error:
-        log.warning("%s; using the checkpoint's config.", error)
-        return of_checkpoint
-    return config if isinstance(config, dict) and of_checkpoint.keys() <= config.keys() else of_checkpoint
+    config = run.readable_config
+    if of_checkpoint.keys() <= config.keys():
+        return config
+    log.warning("%s can't be read; using the checkpoint's config.", run.path / "config.yaml")
+    return of_checkpoint
 
 
 def pending_reset(run: Run, requested: dict[str, Any], of_checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -231,10 +230,7 @@ def pending_reset(run: Run, requested: dict[str, Any], of_checkpoint: dict[str, 
     """
     if requested.get("reset"):
         return {"reset": requested["reset"], "session": len(sessions(run)) + 1}
-    try:
-        pending = dict(run.config.get("resume") or {})
-    except (OSError, ValueError, AttributeError):
-        pending = {}
+    pending = dict(run.readable_config.get("resume") or {})
     if pending.get("reset") and pending.get("session") != (of_checkpoint.get("resume") or {}).get("session"):
         log.info("Starting from scratch (an earlier resume.reset): the state of %s.", " and ".join(pending["reset"]))
         return pending
@@ -245,12 +241,9 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
     """Whether a run has finished and this config leaves nothing to do, which is logged."""
     if not run.is_finished:
         return False
-    try:
-        earlier, results = run.config, run.results
-    except (OSError, ValueError) as error:
-        log.warning(
-            "%s has finished, but its config or its results can't be read, so it is resumed: %s", run.path, error
-        )
+    earlier, results = run.readable_config, run.readable_results
+    if not (earlier and results):
+        log.warning("%s has finished, but its config or its results can't be read, so it is resumed.", run.path)
         return False
     limits = {key: config["trainer"][key] for key in _LIMITS}
     is_longer = any(
