@@ -50,7 +50,7 @@ class Command:
         """What `--help` prints; None if a Hydra app prints it."""
         if self.details is None:
             return None
-        keys = [] if self.config_name is None or self.job is not None else commented_keys(self.config_name)
+        keys = commented_keys(self.name) if self.config_name == self.name else []
         return "\n".join([f"usage: {self.usage}", *keys, self.details])
 
     def known_keys(self) -> list[str]:

@@ -126,26 +126,18 @@ def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
 
     checkpoint = evaluator.checkpoint.path
     fitted = calibration.fit(logits.values, logits.targets, "val", checkpoint)
-    run = run_of(checkpoint)
+    run, problem = run_of(checkpoint), ""
     if run is None:
-        log.warning(
-            "%s isn't in a run's folder, so the temperature %.4f holds for this evaluation only.",
-            *(checkpoint, fitted.temperature),
-        )
+        problem = f"{checkpoint} isn't in a run's folder"
     elif not evaluator.is_on_all_own_data:
-        log.warning(
-            "The temperature %.4f was fitted on other data than the run's, or on a part of it, so it holds for this "
-            "evaluation only.",
-            fitted.temperature,
-        )
+        problem = "it was fitted on other data than the run's, or on a part of it"
     else:
         try:
             write(run, fitted)
         except OSError as error:
-            log.warning(
-                "The temperature %.4f can't be kept in %s (%s), so it holds for this evaluation only.",
-                *(fitted.temperature, run.path, error.strerror),
-            )
+            problem = f"it can't be kept in {run.path} ({error.strerror})"
+    if problem:
+        log.warning("The temperature %.4f holds for this evaluation only: %s.", fitted.temperature, problem)
     return fitted
 
 
