@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_e
 from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
-from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.checkpoint import Checkpoint
 from regraft.tasks.class_scores import Scores, require_numbers, scores
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
@@ -125,14 +124,19 @@ class Evaluator:
         """Returns the logits of the test split of a datamodule that has the run's classes."""
         return self._evaluate("test", data)[1]
 
-    def corruptions(self, split: str) -> CorruptionErrors:
-        """Returns the errors on corrupted images of a split."""
-        return self._corruptions(split, self.checkpoint, self._data)
-
-    def corruptions_of(self, split: str, baseline: Path, trust: Sequence[str]) -> CorruptionErrors:
-        """Returns another run's errors on the same images, at its own image size."""
-        checkpoint = read(baseline, trust)
-        return self._corruptions(split, checkpoint, build_datamodule(self._config, checkpoint.input_spec, checkpoint))
+    def corruptions(self, split: str, checkpoint: Checkpoint) -> CorruptionErrors:
+        """Returns the errors of this or another checkpoint on corrupted images of a split, at its own image size."""
+        is_other = checkpoint is not self.checkpoint
+        data = build_datamodule(self._config, checkpoint.input_spec, checkpoint) if is_other else self._data
+        # In float32 and without Lightning, so that a batch is decoded once for all corruptions.
+        model = model_of(checkpoint, self._trainer.strategy.root_device)
+        loader = getattr(data, f"{split}_dataloader")()
+        num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
+        num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
+        batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
+        title = f"Corruptions, {checkpoint.path.parent.parent.name}"
+        with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
+            return corruption_errors(batches, lambda images: model.logits(images).argmax(1), count)
 
     def _evaluate(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
         evaluate = self._trainer.test if split == "test" else self._trainer.validate
@@ -145,18 +149,6 @@ class Evaluator:
             )
         require_numbers(logits.values)
         return dict(found[0]), logits
-
-    def _corruptions(self, split: str, checkpoint: Checkpoint, data: Any) -> CorruptionErrors:
-        # In float32 and without Lightning, so that a batch is decoded once for all corruptions.
-        model = model_of(checkpoint, self._trainer.strategy.root_device)
-        loader = getattr(data, f"{split}_dataloader")()
-        num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
-        num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
-
-        batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
-        title = f"Corruptions, {checkpoint.path.parent.parent.name}"
-        with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
-            return corruption_errors(batches, lambda images: model.logits(images).argmax(1), count)
 
     def _progress(self, title: str) -> ProgressBar:
         return image_progress_bar(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)

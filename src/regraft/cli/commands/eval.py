@@ -77,6 +77,7 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     from regraft.evaluation.domain_shift import domain_shift
     from regraft.evaluation.results import Evaluation, Robustness
     from regraft.runs.calibration import temperature_of
+    from regraft.runs.checkpoint import read
 
     path, class_names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
     # Before anything is computed: it may be damaged.
@@ -97,10 +98,9 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
         metrics |= _prefixed(target_scores.metrics, "shift") | {"shift/acc_drop": difference.drop}
         undefined |= _prefixed(target_scores.undefined, "shift")
     if options.is_robustness:
-        baseline = (
-            None if options.baseline is None else evaluator.corruptions_of(options.split, options.baseline, trust)
-        )
-        robustness = Robustness(evaluator.corruptions(options.split), baseline)
+        other = None if options.baseline is None else read(options.baseline, trust)
+        baseline = None if other is None else evaluator.corruptions(options.split, other)
+        robustness = Robustness(evaluator.corruptions(options.split, evaluator.checkpoint), baseline)
         sums, lacking = summary(robustness.found, baseline)
         metrics |= _prefixed(sums, options.split)
         undefined |= _prefixed(lacking, options.split)
