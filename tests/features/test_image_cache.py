@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def test_a_changed_file_is_decoded_again():
 
 def test_mean_and_std_are_shared_and_sizes_are_not():
     stored(datamodule(), store())
-    assert stored(datamodule(spec=SPEC.with_statistics((0.1,) * 3, (0.2,) * 3)), store()) == 0
+    assert stored(datamodule(spec=replace(SPEC, mean=(0.1,) * 3, std=(0.2,) * 3)), store()) == 0
     for spec in (InputSpec(17), InputSpec(16), InputSpec(16, crop_fraction=0.9, interpolation="bicubic")):
         assert stored(datamodule(spec=spec), store()) == 2 * len(SIZES)
 

@@ -1,7 +1,7 @@
 """Types that all packages share: `Backbone`, `InputSpec`, `Batch`. Imports neither Hydra nor Lightning."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, final
 
 import numpy as np
@@ -46,10 +46,6 @@ class InputSpec:
     def is_normalised(self) -> bool:
         """Whether mean and std are known."""
         return self.mean is not None and self.std is not None
-
-    def with_statistics(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
-        """Returns a copy with mean and std of pixels scaled to [0, 1]."""
-        return replace(self, mean=mean, std=std)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for a checkpoint that loads with `weights_only=True`."""

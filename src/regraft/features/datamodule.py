@@ -92,12 +92,10 @@ class FeatureDataModule(pl.LightningDataModule):
         if (split, depth) not in self.tables:
             return self._image_loader(split)
         # Pooled features are small, and so is the head: large batches, unless the trainer limits their number.
-        batch_size = _EVAL_BATCH_SIZE if depth == self._num_stages and self._is_unlimited(split) else None
-        return FeatureBatches(self.tables[split, depth], self._images.eval_batches(split, batch_size))
-
-    def _is_unlimited(self, split: str) -> bool:
         limit = 1.0 if self.trainer is None else getattr(self.trainer, f"limit_{split}_batches")
-        return isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
+        is_unlimited = isinstance(limit, float) and limit == 1.0  # the integer 1 is one batch
+        batch_size = _EVAL_BATCH_SIZE if depth == self._num_stages and is_unlimited else None
+        return FeatureBatches(self.tables[split, depth], self._images.eval_batches(split, batch_size))
 
     def _image_loader(self, split: str) -> Any:
         """Returns the loader of the images, always the same one, so that its workers are kept between reloads."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import timm
@@ -17,7 +18,7 @@ TIMM = {"_target_": "regraft.models.backbones.timm.build"}
 
 def trained(backbone: Backbone, head: torch.nn.Module) -> Classifier:
     num_channels = backbone.input_spec.num_channels
-    spec = backbone.input_spec.with_statistics((0.4,) * num_channels, (0.2,) * num_channels)
+    spec = replace(backbone.input_spec, mean=(0.4,) * num_channels, std=(0.2,) * num_channels)
     return Classifier(Network(backbone, head).eval(), ("ant", "bee", "wasp"), spec, "center_crop", 1.5, None)
 
 

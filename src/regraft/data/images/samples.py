@@ -107,10 +107,7 @@ class FileImages:
         # Reading and hashing release the interpreter lock, but to acquire it again costs more than a small file.
         num_threads = _NUM_THREADS if num_bytes > _MIN_FILE_BYTES_FOR_THREADS * len(first) else 1
         with ThreadPoolExecutor(num_threads) as pool:
-            return _as_array(pool.map(self._hashes_of_files, chunks))
-
-    def _hashes_of_files(self, indices: list[int]) -> bytes:
-        return b"".join(_hash_file(self.path(index)) for index in indices)
+            return _as_array(pool.map(lambda chunk: b"".join(_hash_file(self.path(index)) for index in chunk), chunks))
 
 
 Images = ArrayImages | FileImages

@@ -1,5 +1,7 @@
 """Mean and standard deviation of training pixels, for backbones without pretrained weights."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -41,7 +43,7 @@ def with_statistics(spec: InputSpec, train: Part, seed: int) -> InputSpec:
     mean = shares @ levels
     # A channel without contrast would be divided by zero; one gray level is the least possible difference.
     std = (shares @ levels.square() - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
-    return spec.with_statistics(tuple(mean.tolist()), tuple(std.tolist()))
+    return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
 def _histograms(images: Tensor) -> Tensor:

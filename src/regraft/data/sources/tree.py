@@ -54,7 +54,7 @@ def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
             sentence = f"{folder} has no class folders; {EXPECTED_FOLDERS}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
-            if not _is_text(name):
+            if name.encode(errors="replace").decode() != name:
                 sentence = f"{folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
                 yield Finding("name_not_utf8", "error", sentence, items_of([tree.class_folder(split, name)]))
         empty = [tree.class_folder(split, name) for name, paths in classes.items() if not paths]
@@ -81,14 +81,6 @@ def _difference(tree: Tree, split: str) -> Finding:
     return Finding(
         "class_sets", "error", sentence, (*lacking, *(Item((name,), "missing from train") for name in only_here))
     )
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def refuse_file(root: Path) -> None:

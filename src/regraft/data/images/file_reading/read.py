@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -137,23 +137,23 @@ def _key_of(root: Path, path: str) -> tuple[int, ...]:
 
 
 def _read_missing(root: Path, paths: Sequence[str], missing: np.ndarray, read: Read, progress: ProgressBar) -> None:
+
+    def read_chunk(numbers: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        return [read_facts(f"{root}{os.sep}{paths[number]}") for number in numbers.tolist()]
+
     chunks = np.array_split(missing, range(_CHUNK, len(missing), _CHUNK))
     sizes = [_key_of(root, paths[number])[0] for number in chunks[0].tolist()]
     num_threads = _NUM_THREADS if np.mean(sizes) > _MIN_FILE_BYTES_FOR_THREADS else 1
     with warnings.catch_warnings(), progress(len(missing)) as count, ThreadPoolExecutor(num_threads) as pool:
         # Pillow warns of large images or odd EXIF, which is either reported or harmless.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        for chunk, rows in zip(chunks, pool.map(partial(_read_chunk, root, paths), chunks), strict=True):
+        for chunk, rows in zip(chunks, pool.map(read_chunk, chunks), strict=True):
             for number, (facts, detail) in zip(chunk.tolist(), rows, strict=True):
                 read.facts[number] = facts
                 read.is_fresh[number] = True
                 if detail:
                     read.details[number] = detail
             count(len(chunk))
-
-
-def _read_chunk(root: Path, paths: Sequence[str], numbers: np.ndarray) -> list[tuple[np.ndarray, str]]:
-    return [read_facts(f"{root}{os.sep}{paths[number]}") for number in numbers.tolist()]
 
 
 def _keep(index_path: Path, names: Sequence[bytes], read: Read, is_known: np.ndarray, started_ns: int) -> None:
