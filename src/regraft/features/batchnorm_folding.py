@@ -82,7 +82,6 @@ class _Reads(TorchDispatchMode):
 
 
 def _watch(modules: Sequence[nn.Module], example: Tensor) -> tuple[list[Tensor], list[_Pair]]:
-    """Returns the outputs of all modules, and the foldable pairs."""
     reads = _Reads()
     makers: dict[int, nn.Conv2d] = {}
     takers: list[tuple[nn.BatchNorm2d, int]] = []
@@ -107,7 +106,6 @@ def _watch(modules: Sequence[nn.Module], example: Tensor) -> tuple[list[Tensor],
 
 @contextmanager
 def _hooked(modules: Sequence[nn.Module], hook: Callable[..., None]) -> Iterator[None]:
-    """Calls the hook after each convolution and each BatchNorm."""
     kinds = (nn.Conv2d, nn.BatchNorm2d)
     inner = {inner for module in modules for inner in module.modules() if isinstance(inner, kinds)}
     handles = [module.register_forward_hook(hook) for module in inner]

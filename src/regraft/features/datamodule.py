@@ -104,7 +104,6 @@ class FeatureDataModule(pl.LightningDataModule):
         return self._loaders[split]
 
     def _fits(self, table: FeatureTable) -> bool:
-        """Whether all features of a split may be in memory at once."""
         needed, limit = table.matrix_bytes / 1e9, memory_limit() / 1e9
         if needed <= limit:
             return True

@@ -96,7 +96,6 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def _structure(stage: nn.Module, found: _Stage) -> Iterator[str]:
-    """Yields the structure of a stage as text."""
     yield _ADDRESS.sub("", repr(stage))
     for name, module in stage.named_modules(remove_duplicate=False):
         found.code.update(type(module).__mro__)
@@ -175,7 +174,6 @@ def _may_have_hidden_state(value: Any) -> bool:
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """Returns the attributes of an object, including slots."""
     slots = [vars(kind).get("__slots__", ()) for kind in type(value).__mro__]
     names = [name for each in slots for name in ((each,) if isinstance(each, str) else each)]
     held = {name: getattr(value, name) for name in names if name != "__dict__" and hasattr(value, name)}

@@ -156,7 +156,6 @@ class ImageCache:
         return without_copies(view.content_hashes, (~is_stored).nonzero()[:, 0])
 
     def _existing(self, view: PackedView) -> dict[Shape, StoreEntry]:
-        """Returns the entries that the store has for a view."""
         return {
             shape: self._entry(view, shape)
             for shape in view.possible_shapes

@@ -93,7 +93,6 @@ def _require_no_run(reference: str, sweep: Path, folder: str) -> None:
 
 
 def _command_of(sweep: Path) -> SweepCommand:
-    """Returns the command that started a sweep: its config folders and overrides."""
     try:
         hydra = yaml.safe_load((sweep / COMMAND).read_text(encoding="utf-8"))["hydra"]
         overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]

@@ -129,7 +129,6 @@ class OptunaSearch:
         return f"{best}\nStudy {self._study.study_name} in {self._address}\n" if best else ""
 
     def _ended_result(self, job: Job) -> JobResult | None:
-        """Returns the study's result of a job whose trial has ended."""
         ended = self._stored.in_folder(ended=True).get(job.number)
         return self._stored.outcome(ended[-1]) if ended else None
 

@@ -222,7 +222,6 @@ def repair_journal(journal: Path) -> None:
 
 
 def _whole(line: bytes) -> bytes:
-    """Returns the entry in a line; empty if there is none."""
     for part in (line, line[max(line.rfind(b'{"op_code"'), 0) :]):
         try:
             json.loads(part)

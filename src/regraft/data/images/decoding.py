@@ -173,7 +173,6 @@ def _reason(error: Exception) -> str:
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Returns the image in `mode`, RGB or L, with 8 bits per channel."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow clips 16-bit gray at 255 instead of scaling it. Of the 16 bits a TIFF may use 12.
         depth = int(getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0])

@@ -155,7 +155,6 @@ def unpack(packed: Tensor) -> Tensor:
 
 
 def _packed_length(num_bytes: int) -> int:
-    """Returns the least length that holds `num_bytes` of pixels."""
     return next(length for length in _LENGTHS if length >= num_bytes + _HEADER_BYTES)
 
 

@@ -64,7 +64,6 @@ class CIFAR100Source(CIFAR10Source):
 
 
 def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
-    """Makes sure that all files are there, with their official checksums if `verify`."""
     refuse_file(root)
     folder = root / dataset.base_folder
     missing = _missing(dataset, root)

@@ -93,7 +93,6 @@ class FolderSource:
         return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
 
     def _unusable(self, tree: Tree, paths: list[str], read: Read) -> dict[str, str]:
-        """Returns the images that can't be decoded, with the reasons."""
         found = {}
         for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
             found[paths[number]] = described(read.facts["problem"][number].decode(), read.details.get(number, ""))

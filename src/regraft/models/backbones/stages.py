@@ -121,7 +121,6 @@ def _target(node: fx.Node) -> str:
 
 
 def _tensors_of(model: nn.Module, node: fx.Node) -> list[Tensor]:
-    """Returns the parameters and buffers that a node touches."""
     if node.op == "call_module":
         return list(_tensors(model.get_submodule(_target(node))))
     if node.op == "get_attr":

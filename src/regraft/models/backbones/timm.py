@@ -157,7 +157,6 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> nn.Module:
-    """Returns the model with its pretrained weights, from the hub's cache if they are there."""
     cached = _cached(name, config)
     if cached is not None:
         return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})

@@ -125,7 +125,6 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
 
 
 def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> None:
-    """Fills in the facts from header and pixels."""
     row["is_animated"] = getattr(image, "is_animated", False) and image.format != "MPO"
     row["bits"] = _bits(image, content)
     orientation = image.getexif().get(_ORIENTATION, 1)

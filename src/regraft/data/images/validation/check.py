@@ -79,7 +79,6 @@ def counts_of(samples: CheckedImages) -> dict[str, dict[str, int]]:
 
 
 def _samples(tree: Tree, paths: Sequence[str], read: Read) -> CheckedImages:
-    """Returns the images of a folder that can be decoded."""
     class_names = sorted({name for classes in tree.classes.values() for name in classes})
     numbers = {name: number for number, name in enumerate(class_names)}
     cells = [

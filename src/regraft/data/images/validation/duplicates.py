@@ -184,7 +184,6 @@ def _finding(
     names: Sequence[str],
     numbers: np.ndarray,
 ) -> Finding:
-    """Returns a finding whose items are groups of images, with the names of their classes or splits."""
     items = []
     for group in groups:
         different = dict.fromkeys(names[number] for number in numbers[group].tolist())

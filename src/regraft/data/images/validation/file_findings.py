@@ -59,7 +59,6 @@ def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int,
 
 
 def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]:
-    """Yields the findings about images that can be decoded."""
     is_right = facts["problem"] == b""
     for code, holds in _kinds(paths, facts).items():
         indices = np.flatnonzero(holds & is_right).tolist()
