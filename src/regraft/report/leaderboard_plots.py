@@ -7,7 +7,7 @@ from typing import Any
 from regraft.config.nested import ABSENT
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.parameters import comparable, is_number, text_of
-from regraft.evaluation.compare.statistics import Figure
+from regraft.evaluation.compare.statistics import MeanStd
 from regraft.report.axes import Axis, Tick, numeric_axis, shortened
 from regraft.report.leaderboard_text import name_of_row
 from regraft.tasks.metrics import higher_is_better
@@ -49,12 +49,12 @@ class Scatter:
 
 def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     """Returns an axis for each varied parameter and the metric, and a line for each row with the metric."""
-    rows = [row for row in board.rows if board.metric in row.figures]
+    rows = [row for row in board.rows if board.metric in row.metrics]
     if not rows:
         return [], []
     columns = zip(*(row.values for row in rows), strict=True)
     axes = [axis_of(name, column) for name, column in zip(board.parameters, columns, strict=True)]
-    means = [row.figures[board.metric].mean for row in rows]
+    means = [row.metrics[board.metric].mean for row in rows]
     is_upside_down = not higher_is_better(board.metric)
     axes.append(numeric_axis(board.metric, means, is_upside_down=is_upside_down))
     lines = []
@@ -66,20 +66,20 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     return axes, sorted(lines, key=lambda line: (line.is_leader, line.shade))
 
 
-def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow], Figure | None]) -> Scatter | None:
+def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow], MeanStd | None]) -> Scatter | None:
     """Returns a scatter plot of the metric against a cost of a row; None unless two rows differ in it."""
-    rows = [row for row in board.rows if board.metric in row.figures and cost(row) is not None]
+    rows = [row for row in board.rows if board.metric in row.metrics and cost(row) is not None]
     costs = [found.mean for row in rows if (found := cost(row)) is not None]
     if len(set(costs)) < 2:
         return None
-    figures = [row.figures[board.metric] for row in rows]
-    ends = [(found.mean - (found.std or 0), found.mean + (found.std or 0)) for found in figures]
+    metrics = [row.metrics[board.metric] for row in rows]
+    ends = [(found.mean - (found.std or 0), found.mean + (found.std or 0)) for found in metrics]
     x = numeric_axis(name, costs)
     is_upside_down = not higher_is_better(board.metric)
     y = numeric_axis(board.metric, [end for pair in ends for end in pair], is_upside_down=is_upside_down)
     shades = _shades(board, rows)
     points = []
-    for row, value, found, (low, high), shade in zip(rows, costs, figures, ends, shades, strict=True):
+    for row, value, found, (low, high), shade in zip(rows, costs, metrics, ends, shades, strict=True):
         positions = (x.position(value), y.position(found.mean), y.position(low), y.position(high))
         points.append(ScatterPoint(name_of_row(board, row), *positions, shade, row.rank))
     return Scatter(x, y, tuple(reversed(points)))
@@ -104,7 +104,7 @@ def _order(value: Any) -> tuple[bool, float, str]:
 def _shades(board: Leaderboard, rows: Sequence[LeaderboardRow]) -> list[int]:
     """Returns the shade of each row by its metric, from 0 to 4, 4 for the best."""
     sign = 1 if higher_is_better(board.metric) else -1
-    means = [sign * row.figures[board.metric].mean for row in rows]
+    means = [sign * row.metrics[board.metric].mean for row in rows]
     low, high = (min(means), max(means)) if means else (0.0, 0.0)
     span = high - low
     return [_NUM_SHADES - 1 if span == 0 else round((mean - low) / span * (_NUM_SHADES - 1)) for mean in means]

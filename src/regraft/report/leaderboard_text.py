@@ -10,7 +10,7 @@ from typing import Any
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.paired import Comparison, Outcome
 from regraft.evaluation.compare.parameters import text_of
-from regraft.evaluation.compare.statistics import LEVEL, Figure
+from regraft.evaluation.compare.statistics import LEVEL, MeanStd
 
 
 def headings(board: Leaderboard) -> list[str]:
@@ -26,11 +26,11 @@ def headings(board: Leaderboard) -> list[str]:
 
 def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
     """Returns the cells of a row as text."""
-    found = row.figures.get(board.metric)
+    found = row.metrics.get(board.metric)
     return [
         "" if row.rank is None else str(row.rank),
         *map(text_of, row.values),
-        *(_spread(row.figures.get(metric)) for metric in board.metrics),
+        *(_spread(row.metrics.get(metric)) for metric in board.metrics),
         "" if found is None else str(found.n),
         "" if row.seconds is None else f"{row.seconds.mean:.1f}",
         "" if row.num_trained is None else f"{row.num_trained.mean:,.0f}",
@@ -60,7 +60,7 @@ def sentences(board: Leaderboard) -> list[str]:
     if not board.rows or board.rows[0].rank is None:
         return [f"No run has finished with {board.metric} yet.", *_repeated(board)]
     leader = board.rows[0]
-    found = leader.figures[board.metric]
+    found = leader.metrics[board.metric]
     said = [f"Leader by {board.metric}: {name_of_row(board, leader)}, {_spread(found)} (n = {found.n})."]
     comparisons = [row.comparison for row in board.rows if row.comparison is not None]
     if comparisons:
@@ -85,10 +85,10 @@ def to_csv(board: Leaderboard) -> str:
     against = ["difference", "difference_low", "difference_high", "p_holm", "verdict", "method"]
     writer.writerow(["rank", *board.parameters, *metrics, *costs, *against, "state", "runs"])
     for row in board.rows:
-        found = row.figures.get(board.metric)
+        found = row.metrics.get(board.metric)
         figures = [None if cost is None else cost.mean for cost in (row.seconds, row.num_trained)]
         names = " ".join(entry.name for entry in row.entries)
-        spreads = [row.figures.get(metric) for metric in board.metrics]
+        spreads = [row.metrics.get(metric) for metric in board.metrics]
         pairs = [value for each in spreads for value in ((None, None) if each is None else (each.mean, each.std))]
         writer.writerow(
             [
@@ -154,7 +154,7 @@ def _against_leader(row: LeaderboardRow) -> list[Any]:
     return [*difference, row.comparison.p, row.comparison.verdict, row.comparison.method]
 
 
-def _spread(found: Figure | None) -> str:
+def _spread(found: MeanStd | None) -> str:
     if found is None:
         return ""
     return f"{found.mean:.4f}" if found.std is None else f"{found.mean:.4f} ± {found.std:.4f}"

@@ -1,4 +1,4 @@
-"""Pictures through a model, a batch at a time, where memory is short."""
+"""Images through a model, a batch at a time, also when memory is short."""
 
 import threading
 import time

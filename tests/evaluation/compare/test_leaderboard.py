@@ -37,7 +37,7 @@ def test_seeds_are_grouped_and_the_best_comes_first(sweep):
     assert [(row.rank, row.values) for row in board.rows] == [(1, (0.01,)), (2, (0.1,))]
     assert names_of(board.rows[0]) == [f"digits/sweep-a/{number}" for number in (3, 4, 5)]
     accs = [entry.metrics["test/acc"] for entry in board.rows[0].entries]
-    found = board.rows[0].figures["test/acc"]
+    found = board.rows[0].metrics["test/acc"]
     assert (found.n, found.mean) == (3, pytest.approx(sum(accs) / 3))
     assert found.std > 0
     assert board.rows[0].seconds.mean == 2
@@ -46,7 +46,7 @@ def test_seeds_are_grouped_and_the_best_comes_first(sweep):
 
 
 def test_validation_is_that_of_the_best_epoch(sweep):
-    assert leaderboard().rows[0].figures["val/acc"].mean == 0.7
+    assert leaderboard().rows[0].metrics["val/acc"].mean == 0.7
 
 
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions():
@@ -56,7 +56,7 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions():
 
 def test_validation_of_a_run_that_keeps_no_best_weights_is_that_of_its_last_epoch():
     made_run("digits/a", config={"callbacks": {"best": None}})
-    assert leaderboard().rows[0].figures["val/acc"].mean == 0.6
+    assert leaderboard().rows[0].metrics["val/acc"].mean == 0.6
 
 
 def test_a_loss_ranks_the_lowest_first(sweep):
@@ -74,7 +74,7 @@ def test_without_a_test_validation_ranks():
     run = made_run("digits/a")
     run.write_results({"metrics": {"val/acc": 0.75}, "seconds": 1})
     board = leaderboard()
-    assert (board.metric, board.metrics, board.rows[0].figures["val/acc"].mean) == ("val/acc", ("val/acc",), 0.75)
+    assert (board.metric, board.metrics, board.rows[0].metrics["val/acc"].mean) == ("val/acc", ("val/acc",), 0.75)
 
 
 def test_unfinished_runs_are_shown_unranked_with_what_they_found(sweep):
@@ -83,11 +83,11 @@ def test_unfinished_runs_are_shown_unranked_with_what_they_found(sweep):
     made_run("digits/d", lr=0.01, seed=9, state="failed", reason="disk full")
     first, second, failed, stopped = leaderboard().rows
     assert first.state == "3 finished, 1 failed: disk full"
-    assert first.figures["test/acc"].n == 3
+    assert first.metrics["test/acc"].n == 3
     assert second.rank == 2
     assert (failed.rank, failed.state) == (None, "failed: loss: it is NaN")
-    assert failed.figures["val/acc"].mean == 0.99
-    assert (stopped.rank, stopped.figures, stopped.seconds) == (None, {}, None)
+    assert failed.metrics["val/acc"].mean == 0.99
+    assert (stopped.rank, stopped.metrics, stopped.seconds) == (None, {}, None)
 
 
 def test_what_a_search_gave_up_is_said_to_be_pruned(sweep):
@@ -103,7 +103,7 @@ def test_a_running_run_says_how_far_it_is(sweep):
         file.write("2,29,0.9")  # half a row, as it is being written
     row = leaderboard().rows[-1]
     assert row.state == "running: epoch 2 of 3"
-    assert row.figures["val/acc"].mean == 0.3
+    assert row.metrics["val/acc"].mean == 0.3
 
 
 def test_jobs_that_have_not_started_belong_to_their_kind(sweep):
@@ -190,7 +190,7 @@ def test_damaged_folders_are_no_obstacle(sweep):
     assert (
         states["digits/sweep-a/0"] == states["digits/sweep-a/2"] == "1 finished, 2 damaged: results.json can't be read"
     )
-    assert board.rows[0].figures["test/acc"].n == 3
+    assert board.rows[0].metrics["test/acc"].n == 3
     assert board.rows[1].comparison.problem == "of the leader, predictions weren't kept, or are damaged"
 
 

@@ -3,12 +3,12 @@ import pytest
 from scipy import stats
 
 from regraft.evaluation.compare.statistics import (
-    Figure,
+    MeanStd,
     difference_of_seeds,
     difference_of_two,
-    figure,
     holm,
     mcnemar,
+    mean_std,
     paired_interval,
 )
 
@@ -142,6 +142,6 @@ def test_holm(p_values, adjusted):
 
 
 def test_a_figure_has_no_spread_of_one():
-    assert figure([0.5]) == Figure(0.5, None, 1)
-    assert figure([0.7] * 3) == Figure(0.7, 0, 3)
-    assert figure([1, 2, 3, 4]) == Figure(2.5, pytest.approx(1.2909944), 4)
+    assert mean_std([0.5]) == MeanStd(0.5, None, 1)
+    assert mean_std([0.7] * 3) == MeanStd(0.7, 0, 3)
+    assert mean_std([1, 2, 3, 4]) == MeanStd(2.5, pytest.approx(1.2909944), 4)

@@ -63,17 +63,17 @@ def compare(model: Classifier, run: Runner, images: Iterable[Tensor], *, preproc
     return OutputComparison(torch.cat(expected), torch.cat(found))
 
 
-def require_equal(answers: OutputComparison) -> None:
+def require_equal(comparison: OutputComparison) -> None:
     """Checks that the file's logits are those of the model.
 
     Raises:
         ValueError: a logit differs by more than 1e-4, or by 1e-5 of the largest logit if that is above 10.
     """
-    allowed = max(TOLERANCE, _RELATIVE * float(answers.model.abs().nan_to_num(0.0, 0.0, 0.0).max()))
-    if not answers.difference <= allowed:
+    allowed = max(TOLERANCE, _RELATIVE * float(comparison.model.abs().nan_to_num(0.0, 0.0, 0.0).max()))
+    if not comparison.difference <= allowed:
         raise ConfigError(
             "format",
-            f"the exported file differs from the model by {answers.difference:.2g} in a logit",
+            f"the exported file differs from the model by {comparison.difference:.2g} in a logit",
             allowed=f"{allowed:.0e}. Nothing was kept",
             fix="Fix: another format, such as format=torch_export or format=safetensors.",
         )

@@ -10,7 +10,7 @@ from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_v
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
-from regraft.evaluation.compare.statistics import Figure, figure
+from regraft.evaluation.compare.statistics import MeanStd, mean_std
 from regraft.runs.find import HEADLINES
 from regraft.tasks.metrics import higher_is_better, known
 
@@ -24,7 +24,7 @@ class LeaderboardRow:
     Attributes:
         rank: from 1; None if no run of it has finished with the metric.
         values: of the varied parameters, in the leaderboard's order; ABSENT for those that it doesn't have.
-        figures: by metric, over its finished runs; if no run has finished, over all.
+        metrics: by name, over its finished runs; if no run has finished, over all.
         seconds: of its finished runs.
         num_trained: number of trained parameters of its finished runs.
         entries: its runs, by seed.
@@ -33,9 +33,9 @@ class LeaderboardRow:
 
     rank: int | None
     values: tuple[Any, ...]
-    figures: dict[str, Figure]
-    seconds: Figure | None
-    num_trained: Figure | None
+    metrics: dict[str, MeanStd]
+    seconds: MeanStd | None
+    num_trained: MeanStd | None
     entries: tuple[RunEntry, ...]
     comparison: Comparison | None = None
 
@@ -134,31 +134,31 @@ def _by_configuration(entries: Sequence[RunEntry]) -> list[list[RunEntry]]:
 
 def _row(values: Sequence[Any], entries: Sequence[RunEntry], metrics: Sequence[str]) -> LeaderboardRow:
     finished = [entry for entry in entries if entry.is_finished]
-    figures = {}
+    shown = {}
     for metric in metrics:
         found = [entry.metrics[metric] for entry in finished or entries if metric in entry.metrics]
         if found:
-            figures[metric] = figure(found)
+            shown[metric] = mean_std(found)
     return LeaderboardRow(
         rank=None,
         values=tuple(values),
-        figures=figures,
+        metrics=shown,
         seconds=_cost([entry.seconds for entry in finished]),
         num_trained=_cost([entry.num_trained for entry in finished]),
         entries=tuple(entries),
     )
 
 
-def _cost(values: Sequence[float | None]) -> Figure | None:
+def _cost(values: Sequence[float | None]) -> MeanStd | None:
     known = [value for value in values if value is not None]
-    return figure(known) if known else None
+    return mean_std(known) if known else None
 
 
 def _ranked(rows: Sequence[LeaderboardRow], metric: str) -> list[LeaderboardRow]:
     sign = -1 if higher_is_better(metric) else 1
 
     def order(row: LeaderboardRow) -> tuple[bool, bool, float]:
-        found = row.figures.get(metric)
+        found = row.metrics.get(metric)
         has_finished = any(entry.is_finished for entry in row.entries)
         return found is None or not has_finished, found is None, sign * found.mean if found else 0.0
 

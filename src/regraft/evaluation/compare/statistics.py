@@ -23,7 +23,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Figure:
+class MeanStd:
     """A metric over n runs that differ only in their seeds; `std` has n - 1 in the denominator, None for one run."""
 
     mean: float
@@ -31,9 +31,9 @@ class Figure:
     n: int
 
 
-def figure(values: Sequence[float]) -> Figure:
+def mean_std(values: Sequence[float]) -> MeanStd:
     """Returns mean, standard deviation and number of at least one value."""
-    return Figure(mean(values), stdev(values) if len(values) > 1 else None, len(values))
+    return MeanStd(mean(values), stdev(values) if len(values) > 1 else None, len(values))
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
