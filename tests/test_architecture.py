@@ -344,3 +344,15 @@ def test_readings_of_messages_are_found(use):
     assert readings_of_messages(source.format(use), {"RUNNING"}) == [5 + use.count("\n")]
     for harmless in ("print(str(e))", "text = str(e) or 'none'", "return state.reason is None"):
         assert not readings_of_messages(source.format(harmless), {"RUNNING"})
+
+
+def test_mistakes_with_a_key_are_data():
+    """Nothing raises a sentence that begins with a key: `ConfigError` takes it apart."""
+    found = []
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+                is_data = ast.unparse(node.exc.func) in ("ConfigError", "UnknownNameError", "MissingFileError")
+                if not is_data and re.match(r"""f?["'][\w.{}=]+: """, ast.unparse(node.exc.args[0])):
+                    found.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
+    assert not found

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from regraft.core.errors import ConfigError
+
 
 def load_safely(path: Path) -> Any:
     """Returns what `torch.save` wrote, on the CPU; ValueError if loading it would run code, or it is damaged."""
@@ -16,13 +18,13 @@ def load_safely(path: Path) -> Any:
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"{path} is refused: it is damaged, or holds pickled code that loading would run. "
-            "Load it where you trust it, and save its `state_dict()` alone."
+        raise ConfigError(
+            None,
+            f"{path} is refused: it is damaged, or holds pickled code that loading would run",
+            fix="Load it where you trust it, and save its `state_dict()` alone.",
         ) from error
     except OSError:
         raise
     except Exception as error:  # a damaged or forged file makes torch's reader raise nearly anything
-        raise ValueError(
-            f"{path} is not a whole file of torch.save ({str(error) or type(error).__name__}). Copy it again."
-        ) from error
+        reason = f"{path} is not a whole file of torch.save ({str(error) or type(error).__name__})"
+        raise ConfigError(None, reason, fix="Copy it again.") from error

@@ -51,9 +51,8 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(
-            f"{path} is not a valid .safetensors file (truncated or corrupt: {error}). Copy or download it again."
-        ) from error
+        reason = f"{path} is not a valid .safetensors file (truncated or corrupt: {error})"
+        raise ConfigError(None, reason, fix="Copy or download it again.") from error
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:

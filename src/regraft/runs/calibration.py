@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,8 @@ def temperature_of(run: Run | None, checkpoint: Path) -> float:
     except (ValueError, TypeError, KeyError, RecursionError):
         is_sound = False
     if not is_sound:
-        raise ValueError(f"{path} is damaged. Remove it, or fit it again: regraft eval run=... calibrate=temperature")
+        fix = "Remove it, or fit it again: regraft eval run=... calibrate=temperature"
+        raise ConfigError(None, f"{path} is damaged", fix=fix)
     if kept_checksum != checksum(checkpoint):
         log.warning(
             "%s was fitted for other weights than those of %s, so it isn't used. To fit it again: regraft eval "

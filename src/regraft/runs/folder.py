@@ -64,7 +64,8 @@ class Run:
         except (ValueError, RecursionError):
             results = None
         if not (isinstance(results, dict) and isinstance(results.get("metrics"), dict)):
-            raise ValueError(f"{path} is damaged. Fix: copy it again, or write it again: regraft resume run=...")
+            fix = "Fix: copy it again, or write it again: regraft resume run=..."
+            raise ConfigError(None, f"{path} is damaged", fix=fix)
         return results
 
     @property

@@ -159,7 +159,8 @@ def kept_address(storage: str | None, folder: Path) -> str:
         try:
             earlier, place = json.loads(kept.read_text(encoding="utf-8"))
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{kept} is damaged; remove it, and resume from where the sweep was started.") from error
+            fix = "Remove it, and resume from where the sweep was started."
+            raise ConfigError(None, f"{kept} is damaged", fix=fix) from error
         if earlier == storage:
             return str(place)
     place = address(storage, folder)

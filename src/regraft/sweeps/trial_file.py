@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.core.atomic import write_atomically
+from regraft.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def read(folder: Path) -> TrialFile | None:
     try:
         found = TrialFile(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged; remove it to continue the run outside of the search.") from error
+        fix = "Remove it to continue the run outside of the search."
+        raise ConfigError(None, f"{path} is damaged", fix=fix) from error
     if "://" not in found.storage and not Path(found.storage).is_file():
         log.warning("%s: the study isn't at %s any more; nothing is reported to it.", path, found.storage)
         return None
