@@ -42,13 +42,13 @@ class StoredTrials:
 
     def num_started(self) -> int:
         """Returns how many trials have been started; one that failed and is run again counts once."""
-        asked = [trial for trial in self.all() if trial.state != TrialState.WAITING]
-        latest = {trial.user_attrs.get(RUN): trial.number for trial in asked}
+        started = [trial for trial in self.all() if trial.state != TrialState.WAITING]
+        latest = {trial.user_attrs.get(RUN): trial.number for trial in started}
         return sum(
             trial.state != TrialState.FAIL
             or trial.number == latest[trial.user_attrs.get(RUN)]
             or RUN not in trial.user_attrs
-            for trial in asked
+            for trial in started
         )
 
     def failed(self) -> dict[int, FrozenTrial]:
@@ -190,7 +190,7 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
         raise ConfigError(
             "sweep.storage",
             f"{kind} needs a driver that isn't installed. For PostgreSQL: pip install "
-            "'regraft[postgresql]'; for others, the one that SQLAlchemy asks for in their URL.",
+            "'regraft[postgresql]'; for others, the one that their URL names (see SQLAlchemy).",
         ) from error
     except Exception as error:  # of SQLAlchemy, of the database's driver, of Optuna
         reason = " ".join(str(error.__cause__ or error).split())

@@ -36,15 +36,15 @@ def study_at(
 ) -> optuna.Study:
     """Returns the study of that name, created if there is none; raises ValueError if it has other objectives."""
     study = optuna.create_study(storage=storage, study_name=name, directions=list(directions), load_if_exists=True)
-    asked = {"metrics": list(metrics), "directions": list(directions)}
-    known = study.user_attrs.get("objectives", asked)
-    if known != asked:
+    wanted = {"metrics": list(metrics), "directions": list(directions)}
+    known = study.user_attrs.get("objectives", wanted)
+    if known != wanted:
         raise ConfigError(
             "sweep.metrics",
             f"got {', '.join(metrics)} ({', '.join(directions)}), but the study {name} has "
             f"{', '.join(known['metrics'])} ({', '.join(known['directions'])}). Keep those, or start a new sweep.",
         )
-    study.set_user_attr("objectives", asked)
+    study.set_user_attr("objectives", wanted)
     return study
 
 

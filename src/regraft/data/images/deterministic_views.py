@@ -99,7 +99,7 @@ def is_flip_only(augment: Augment) -> bool:
 
 
 def is_none(augment: Augment) -> bool:
-    """Whether there is no augmentation at all."""
+    """Whether nothing is augmented."""
     return augment.flip_probability == 0 and _is_plain(augment)
 
 
