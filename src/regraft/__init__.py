@@ -218,8 +218,7 @@ def export(overrides: str | Sequence[str]) -> "Path":
 
     Raises:
         FileNotFoundError: there is no such run, or it has no best checkpoint.
-        FileExistsError: the place is taken.
-        ValueError: something else is wrong; nothing is left of the file then.
+        ValueError: the output exists, or something else is wrong; nothing is left of the file then.
     """
     with _callers_process_kept():
         from regraft.cli.commands.export import export_once

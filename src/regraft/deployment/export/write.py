@@ -47,8 +47,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
         trust: further modules whose classes the checkpoint may name.
 
     Raises:
-        FileExistsError: something else has come to the target in the meantime.
-        ValueError: the class names don't fit, or the file's logits differ from the model's.
+        ConfigError: the target exists by now, the class names don't fit, or the logits differ from the model's.
     """
     if options.format == "onnx":
         onnx.require_onnx()
