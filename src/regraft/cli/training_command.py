@@ -24,8 +24,6 @@ from regraft.sweeps.space import configured_lines
 if TYPE_CHECKING:
     from regraft.training.plan import TrainingJob
 
-_CONFIG_NAME = "train"
-
 
 @dataclass
 class TrainingCommand:
@@ -97,7 +95,7 @@ def add_sweep_space(command: TrainingCommand) -> None:
     """Adds the axes of `sweep.space` to a sweep's jobs, and errors of its search to the command's errors."""
     if not (command.is_sweep and command.jobs):
         return
-    first = compose_sound(_CONFIG_NAME, command.jobs[0], command.config_dir)
+    first = compose_sound(command.jobs[0], command.config_dir)
     if first.node is None or first.config is None:
         return
     try:
@@ -119,7 +117,7 @@ def composed_jobs(command: TrainingCommand) -> list[Composed]:
     """Returns each job's config, with the errors of its overrides and its folder."""
     found = []
     for job in command.jobs:
-        composed = compose_sound(_CONFIG_NAME, job, command.config_dir)
+        composed = compose_sound(job, command.config_dir)
         if composed.config is not None:
             is_named = value_of("hydra.run.dir", job) is not None
             # With each job's own folder, the same error would be reported once per job.

@@ -44,33 +44,25 @@ class Composed:
 
     @property
     def folder(self) -> Path:
-        """Of the run; needn't exist."""
+        """The run's folder, which may not exist yet."""
         assert self.node is not None, "it could be composed"
         with as_current(self.node):
             return Path(str(self.node.hydra.run.dir)).absolute()
 
 
 def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]], list[ConfigError]]:
-    """Returns the overrides of each job, and the mistakes of those that can't be used, which are left out.
-
-    Args:
-        overrides: of the command.
-        is_sweep: whether several values of a key are a job each.
-    """
-    usable, errors = [], []
+    """Returns the overrides of each job, and the errors of those that can't be used, which are left out."""
+    usable: list[Override] = []
+    errors: list[ConfigError] = []
     for text in overrides:
         try:
             override = parsed(text)
-        except OverrideParseException as error:
+            _require_usable(override, is_sweep=is_sweep)
+        except (OverrideParseException, ConfigError) as error:
             errors += mistakes_in(error)
-            continue
-        mistake = _mistake_of(override, is_sweep=is_sweep)
-        if mistake is None and isinstance(override.value(), Glob):
-            continue  # which choices it stands for, Hydra itself finds out
-        if mistake is None:
-            usable.append(override)
         else:
-            errors.append(mistake)
+            if not isinstance(override.value(), Glob):  # which only Hydra can expand
+                usable.append(override)
     if not is_sweep:
         return [[str(override.input_line) for override in usable]], errors
     if _is_search(usable):
@@ -78,34 +70,30 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
     return grid_jobs(usable), errors
 
 
-def _mistake_of(override: Override, *, is_sweep: bool) -> ConfigError | None:
+def _require_usable(override: Override, *, is_sweep: bool) -> None:
     group, text = override.key_or_group, str(override.input_line)
     if group in group_names() and (override.is_delete() or override.value() is None):
-        return no_choice(group)
+        raise no_choice(group)
     if override.is_add() and group in chosen_groups():
-        return chosen_already(group)
+        raise chosen_already(group)
     if override.is_sweep_override() and not is_sweep:
         key, _, values = text.partition("=")
-        return ConfigError(
+        raise ConfigError(
             key,
             f"got the values {values}, which are a job each; add -m for a sweep, or write {key}=[{values}] for a list",
         )
-    try:
-        if override.is_discrete_sweep() and not isinstance(override.value(), Glob):
-            listed_values(override)
-    except ConfigError as error:
-        return error
-    return None
+    if override.is_discrete_sweep() and not isinstance(override.value(), Glob):
+        listed_values(override)
 
 
 def _is_search(overrides: Sequence[Override]) -> bool:
-    """Whether a sweep draws its jobs, so that which there are isn't known yet."""
+    """Whether a sweep draws its jobs, so that they aren't known yet."""
     chosen = any(each.key_or_group == "sweep" and each.value() != "grid" for each in overrides)
     return chosen or any(each.is_sweep_override() and not each.is_discrete_sweep() for each in overrides)
 
 
 def _one_of(override: Override) -> str:
-    """Returns an override with one of the values that it lists, or the start of those between which it lies."""
+    """Returns an override with one of the values that it lists, or the start of its interval."""
     if not override.is_sweep_override():
         return str(override.input_line)
     if override.is_discrete_sweep():
@@ -116,7 +104,7 @@ def _one_of(override: Override) -> str:
 
 
 def parsed_overrides(texts: Sequence[str]) -> list[Override] | None:
-    """Returns those overrides that can be parsed; None if one stands for choices that only Hydra itself finds out."""
+    """Returns the overrides that can be parsed; None if one is a glob, which only Hydra can expand."""
     found = []
     for text in texts:
         with contextlib.suppress(OverrideParseException):
@@ -124,18 +112,17 @@ def parsed_overrides(texts: Sequence[str]) -> list[Override] | None:
     return None if any(isinstance(override.value(), Glob) for override in found) else found
 
 
-def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | None) -> Composed:
-    """Returns the config of those overrides that can be used, and what is wrong with the others.
+def compose_sound(overrides: Sequence[str], config_dir: str | None) -> Composed:
+    """Composes the overrides of a training that can be used, and reports what is wrong with the others.
 
     Args:
-        config_name: of the command.
-        overrides: each of which can be parsed; see `jobs_of`.
+        overrides: can be parsed; see `jobs_of`.
         config_dir: a folder of the user's own configs.
     """
     found = Composed(list(overrides))
     while True:
         try:
-            found.node = compose_once(config_name, found.overrides, config_dir)
+            found.node = compose_once("train", found.overrides, config_dir)
             with as_current(found.node):
                 _add_missing(found)
                 found.config = plain(found.node, found.overrides)
@@ -147,14 +134,14 @@ def compose_sound(config_name: str, overrides: Sequence[str], config_dir: str | 
                 return found
             found.overrides = [each for each in found.overrides if (key_of(each) or each) not in wrong]
         else:
-            errors, missing = top_level_errors(found.config, found.node, config_name, config_dir)
+            errors, missing = top_level_errors(found.config, found.node, config_dir)
             found.errors += errors
             found.blocked |= missing
             return found
 
 
 def _keys_at_fault(error: ConfigError, overrides: Sequence[str]) -> set[str]:
-    """Returns those of a command's keys that a mistake is about: its own, one inside it, or what it is inside of."""
+    """Returns the keys of a command that an error is about: its own, those inside it, or the one around it."""
     keys = {key_of(override) or override for override in overrides}
     if isinstance(error, BrokenReferenceError):
         referring = {key_of(each) or each for each in overrides if f"${{{error.target}" in each}
@@ -181,11 +168,7 @@ def _add_missing(found: Composed) -> None:
 
 
 def reference(hydra: Any) -> dict[str, Any]:
-    """Returns the config of a run's choices without any other override; what has no value is `???`.
-
-    Args:
-        hydra: Hydra's own node in the run's config.
-    """
+    """Returns the config of a run's choices without any other override; what has no value is `???`."""
     choices = hydra.runtime.choices
     groups = [f"{name}={choice}" for name, choice in choices.items() if choice and not name.startswith(NO_SECTIONS)]
     own = [source.path for source in hydra.runtime.config_sources if source.provider.startswith(_OWN_SOURCES)]
@@ -199,7 +182,7 @@ def reference(hydra: Any) -> dict[str, Any]:
 
 
 def folder_error(folder: Path, key: str) -> ConfigError | None:
-    """Returns why nothing can be written to a folder that needn't exist yet, None if it can be; it is tried."""
+    """Tries to write to a folder, which may not exist yet; returns why that fails, None if it doesn't."""
     place = next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))
     try:
         with tempfile.TemporaryDirectory(dir=place, prefix=".regraft-"):

@@ -1,10 +1,10 @@
-"""Collects all mistakes of a config in one pass, resetting each wrong key to its default.
+"""Collects all errors of a config in one pass, resetting each wrong key to its default.
 
-Each section is built as a run builds it, so rules stand where values are used and nowhere else.
+Each section is built as a run builds it, so that rules stand only where values are used.
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
@@ -18,17 +18,17 @@ Built = TypeVar("Built")
 
 
 class ErrorCollector:
-    """Builds sections of a config and collects their mistakes.
+    """Builds sections of a config and collects their errors.
 
     Args:
         config: the resolved config, which is copied.
-        reference: gives the config of the same choices without any other override; None if there is no such thing, as
-            for a resumed run.
-        blocked: sections that aren't built, because their mistakes have been reported.
+        reference: returns the config of the same choices without any other override; None if there isn't one, as for a
+            resumed run.
+        blocked: sections that aren't built, because their errors have been reported.
 
     Attributes:
         config: with wrong keys reset to their defaults.
-        errors: the mistakes so far.
+        errors: in the order in which they were found.
     """
 
     def __init__(self, config: Config, reference: Callable[[], Config] | None, blocked: set[str]) -> None:
@@ -43,20 +43,11 @@ class ErrorCollector:
         """Adds types of a section's keys that its target doesn't take itself."""
         self._extra_types[section] = types
 
-    def add_missing(self, section: str, keys: Sequence[str]) -> None:
-        """Gives a section of plain values the keys that it lacks, and resets it if it isn't a section."""
-        got = self.config.get(section)
-        if not (isinstance(got, Mapping) and set(keys) <= set(got)):
-            default = {} if self._reference is None else self._reference().get(section, {})
-            self.config[section] = copy.deepcopy(default) | (dict(got) if isinstance(got, Mapping) else {})
-
     def reset_to_default(self, key: str) -> bool:
         """Sets a key to what the chosen YAML says, or removes it; returns whether that changes anything."""
         default = ABSENT if self._reference is None else at(self._reference(), key)
         node, name = self._parent(key)
-        if self._reference is None or not isinstance(node, dict) or node.get(name, ABSENT) == default:
-            return False
-        if default == "???":
+        if self._reference is None or not isinstance(node, dict) or default in (node.get(name, ABSENT), "???"):
             return False
         if default is ABSENT:
             del node[name]
@@ -66,11 +57,9 @@ class ErrorCollector:
         return True
 
     def try_build(self, section: str, build: Callable[[], Built]) -> Built | None:
-        """Returns what is built of the config with its wrong keys reset; None if that doesn't help.
+        """Builds a section such as `callbacks.best`, resetting its wrong keys; None if that doesn't help.
 
-        Args:
-            section: that is built, such as `callbacks.best`.
-            build: reads `self.config` each time it is called.
+        `build` reads `self.config` each time it is called.
         """
         if section.partition(".")[0] in self._blocked:
             return None
@@ -95,13 +84,13 @@ class ErrorCollector:
             return None, mistakes_in(error)
 
     def _with_key(self, section: str, error: ConfigError, build: Callable[[], Any]) -> list[ConfigError]:
-        """Returns a mistake with the keys that it is about; a library's error names none."""
+        """Returns an error with the keys that it is about; a library's error names none."""
         if self._has_key(error, section):
             return [error]
         return self._type_errors(section) or self._each_alone(section, build) or [error.about(section)]
 
     def _each_alone(self, section: str, build: Callable[[], Any]) -> list[ConfigError]:
-        """Returns the mistakes of changed keys, each tried alone; none if not even the defaults can be built."""
+        """Returns the errors of changed keys, each tried alone; none if not even the defaults can be built."""
         default = ABSENT if self._reference is None else at(self._reference(), section)
         parent, name = self._parent(section)
         node = at(self.config, section)
@@ -126,7 +115,7 @@ class ErrorCollector:
         return found
 
     def _has_key(self, error: ConfigError, section: str) -> bool:
-        """Whether a mistake names a key of the config, not just the section that was built."""
+        """Whether an error names a key of the config, not just the section that was built."""
         return error.key is not None and error.key != section and error.key.partition(".")[0] in self.config
 
     def _parent(self, key: str) -> tuple[Any, str]:

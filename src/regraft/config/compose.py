@@ -29,7 +29,7 @@ _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
 
 def register_resolvers() -> None:
-    """Teaches OmegaConf the names that a run's folder is made of, and what configs and help say by their choices.
+    """Registers the resolvers that the shipped configs use.
 
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
@@ -51,7 +51,7 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
     """Returns the config that the command line would compose, with Hydra's own node under `hydra`.
 
     Raises:
-        ValueError: a mistake in the overrides, in one sentence.
+        ConfigErrors: the overrides can't be composed.
     """
     if isinstance(overrides, str):
         raise ConfigError("overrides", f"got the text {overrides!r}; give a list, such as [{overrides!r}].")
@@ -74,11 +74,7 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
 
 
 def require_config_dir(config_dir: str) -> None:
-    """Checks that a folder of the user's own configs is there.
-
-    Raises:
-        ValueError: it isn't.
-    """
+    """Raises ConfigError if a folder of the user's own configs isn't there."""
     if not Path(config_dir).is_dir():
         raise ConfigError(
             "--config-dir", f"there is no folder {config_dir}; give one with your own configs, or leave it out"
@@ -100,11 +96,10 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Returns the config resolved to plain types, Hydra's own node left out, paths absolute.
 
     Args:
-        config: composed, or a run's own.
-        overrides: what was typed; its `trust` is that of the command line alone, whatever a file says.
+        overrides: as typed; `trust` is taken from the command line alone, whatever a file says.
 
     Raises:
-        ValueError: it names what isn't trusted.
+        ConfigError: a target isn't trusted, or a path or the seed isn't valid.
         omegaconf.errors.MissingMandatoryValue: a key that must be given has no value.
     """
     resolved: dict[str, Any] = {}

@@ -16,14 +16,11 @@ _KEY = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: (?P<default>[^#]*?))?(?: +# 
 
 
 def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
-    """Returns each choice of a config group and the line that its YAML says of itself.
+    """Returns each choice of a config group with the first comment line of its YAML.
 
     Args:
         group: such as `model`.
-        extra_dir: a user's own config folder, whose choices stand beside (or in place of) the shipped ones.
-
-    Raises:
-        ConfigError: there is no such group.
+        extra_dir: a user's own config folder, whose choices are added to, or replace, the shipped ones.
     """
     if group not in group_names(extra_dir):
         raise UnknownNameError(None, "group", group, group_names(extra_dir))
@@ -36,7 +33,7 @@ def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
 
 
 def group_names(extra_dir: str | None = None) -> list[str]:
-    """Returns the config groups, sorted; Hydra's own is not one of them."""
+    """Returns the config groups, sorted, without Hydra's own."""
     folders = {path.name for root in _roots(extra_dir) for path in root.iterdir() if path.is_dir()}
     return sorted(folders - {"hydra"})
 
@@ -77,17 +74,17 @@ def shipped_train() -> dict[str, Any]:
 
 
 def chosen_groups() -> set[str]:
-    """Returns the groups of which every run has a choice."""
+    """Returns the groups from which every run makes a choice."""
     return {name for entry in shipped_train()["defaults"] if isinstance(entry, dict) for name in entry} - {*NO_SECTIONS}
 
 
 def chosen_already(group: str) -> ConfigError:
-    """Returns the mistake of choosing twice from a group."""
+    """Returns the error of choosing twice from a group."""
     return ConfigError(group, f"it is chosen already, and +{group}=... adds a second one; leave the + out")
 
 
 def no_choice(group: str) -> ConfigError:
-    """Returns the mistake of choosing nothing from a group."""
+    """Returns the error of choosing nothing from a group."""
     if group == "experiment":
         return ConfigError(group, "got null; for none, leave experiment=... out")
     choices = ", ".join(group_choices(group))
@@ -99,7 +96,7 @@ def _roots(extra_dir: str | None) -> list[Path]:
 
 
 def _headline(path: Path) -> str:
-    """Returns the first comment line of a YAML, what Hydra reads in comments (`@package`) passed over."""
+    """Returns the first comment line of a YAML that Hydra doesn't read itself (`@package`)."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ").strip()

@@ -32,12 +32,7 @@ def is_basic_launcher(launcher: object) -> bool:
 
 @contextmanager
 def files_read_by(source: type[FileConfigSource], **attributes: Any) -> Iterator[None]:
-    """Has Hydra read config files with a class of ours inside the block.
-
-    Args:
-        source: a subclass of Hydra's own class.
-        attributes: class attributes to set.
-    """
+    """Has Hydra read config files with a subclass of its own class, which gets these attributes, inside the block."""
     Plugins.instance()  # has Hydra register its own first
     types = SourcesRegistry.instance().types
     before = types["file"]
@@ -53,8 +48,8 @@ def run_in_its_folder(node: DictConfig, task: Callable[[DictConfig], Any]) -> No
     """Runs a task as Hydra's run mode does: makes the folder and `.hydra/` in it, configures logging, runs callbacks.
 
     Args:
-        node: composed, with Hydra's own node; it needn't be composed again.
-        task: takes the config without Hydra's node; its errors are its own to handle.
+        node: composed, with Hydra's own node.
+        task: takes the config without Hydra's node, and handles its own errors.
     """
     with read_write(node.hydra):
         node.hydra.mode = RunMode.RUN

@@ -1,4 +1,4 @@
-"""What the exceptions of Hydra, OmegaConf and PyYAML say, as mistakes that know their key.
+"""What the exceptions of Hydra, OmegaConf and PyYAML say, as errors that know their key.
 
 Their wording is read here and nowhere else; each pattern has a test, so that an upgrade that changes one is noticed.
 """
@@ -29,12 +29,7 @@ _LAUNCHERS = (
 
 
 class BrokenReferenceError(ConfigError):
-    """A value refers to a key that the config doesn't have.
-
-    Args:
-        key: whose value it is.
-        target: the key that it refers to.
-    """
+    """The value of `key` refers to `target`, which the config doesn't have."""
 
     def __init__(self, key: str, target: str) -> None:
         super().__init__(key, f"it refers to {target!r}, which the config doesn't have")
@@ -43,7 +38,7 @@ class BrokenReferenceError(ConfigError):
 
 
 def mistakes_in(error: Exception) -> list[ConfigError]:
-    """Returns the mistakes that an exception of `MISTAKES` reports."""
+    """Returns the errors that an exception of `MISTAKES` reports."""
     if isinstance(error, InstantiationException) and isinstance(error.__cause__, ValueError):
         return errors_in(error.__cause__)  # raised by our code, which Hydra called
     if isinstance(error, HydraException | OmegaConfBaseException | yaml.YAMLError):
@@ -81,7 +76,7 @@ def _mistake(error: Exception) -> ConfigError:
 
 
 def no_value(key: str) -> ConfigError:
-    """Returns the mistake of not giving a key that must be given."""
+    """Returns the error of not giving a key that must be given."""
     return ConfigError(key, f"it has no value yet; add {key}=... to the command")
 
 

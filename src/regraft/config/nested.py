@@ -1,4 +1,4 @@
-"""What stands at a dotted key of nested mappings, such as `optimizer.lr` of a config."""
+"""Lookup of a dotted key, such as `optimizer.lr`, in nested mappings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ ABSENT = object()
 
 
 def at(config: Mapping[str, Any], key: str) -> Any:
-    """Returns what stands at a key; ABSENT if nothing does."""
+    """Returns the value of a dotted key; ABSENT if there is none."""
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:

@@ -16,7 +16,7 @@ _BRACKETS = ("[", "{", "'", '"')
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
-    """Returns a command's words, with quotes around values that Hydra's grammar has no word for, such as `~/Photos`.
+    """Returns a command's words, with quotes around values that Hydra's grammar can't read, such as `~/Photos`.
 
     What begins as a list, a mapping or a quoted text is left as it is. With `-m` the values between commas are quoted
     one by one.
@@ -48,11 +48,7 @@ def _is_read(override: str) -> bool:
 
 @cache
 def parsed(override: str) -> Override:
-    """Returns an override as Hydra parses it, which it does once.
-
-    Raises:
-        OverrideParseException: it can't be parsed.
-    """
+    """Returns an override as Hydra parses it."""
     (found,) = OverridesParser.create().parse_overrides([override])
     return found
 
@@ -67,20 +63,20 @@ def key_of(argument: str) -> str | None:
 
 
 def value_of(key: str, arguments: Sequence[str]) -> str | None:
-    """Returns the last value that a key is given, quotes off; None if there is none, or it is null."""
+    """Returns the last value that a key is given, without quotes; None if there is none, or it is null."""
     values = [argument.partition("=")[2] for argument in arguments if key_of(argument) == key]
     value = _unquoted(values[-1]) if values else "null"
     return None if value in ("null", "") else value
 
 
 def quoted(path: Path) -> str:
-    """Returns a path as a value that Hydra reads as it is."""
+    """Returns a path as a value that Hydra reads unchanged."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
 
 
 def _unquoted(value: str) -> str:
-    """Returns a value as Hydra reads it; `quoted` the other way round."""
+    """Inverse of `quoted`."""
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return re.sub(rf"\\([\\{value[0]}])", r"\1", value[1:-1])
     return value
@@ -90,11 +86,7 @@ _ALLOWED = "choice(a,b), range(1,10), interval(0,1) or tag(log,interval(1e-5,1e-
 
 
 def listed_values(override: Override) -> tuple[str, ...]:
-    """Returns the different values that an override lists, as it spells them.
-
-    Raises:
-        ValueError: it lists none, as `range(1,1)` and a glob that matches nothing do.
-    """
+    """Returns the distinct values that an override lists; raises ConfigError if there are none, as for `range(1,1)`."""
     values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not values:
         key, _, spelt = str(override.input_line).partition("=")
@@ -103,7 +95,7 @@ def listed_values(override: Override) -> tuple[str, ...]:
 
 
 def grid_jobs(overrides: Sequence[Override]) -> list[list[str]]:
-    """Returns the overrides of each job of a grid, which has every combination of the listed values."""
+    """Returns the overrides of each job of a grid: every combination of the listed values."""
     axes = {
         override.get_key_element(): list(override.sweep_string_iterator())
         if override.is_sweep_override()

@@ -1,7 +1,6 @@
-"""Data out of files that may be a stranger's: counted before it is built, so that a few lines can't fill memory.
+"""Safe loading of files that may be a stranger's: counted before they are built, so that a few lines can't fill memory.
 
 A node that YAML's aliases, or a pickle's references, repeat is one node in the file and thousands once it is copied.
-What data means, and what it may name, belongs elsewhere.
 """
 
 from collections.abc import Mapping
@@ -33,12 +32,7 @@ class _Open:
 
 
 def load(path: Path) -> Any:
-    """Returns what a YAML file holds, plain types.
-
-    Raises:
-        OSError: it can't be read.
-        ValueError: it is no YAML, or more than `require_bounded` lets through.
-    """
+    """Returns the content of a YAML file in plain types; raises ConfigError if it isn't bounded YAML."""
     try:
         text = path.read_text(encoding="utf-8")
         require_bounded(text, path)
@@ -52,14 +46,12 @@ def load(path: Path) -> Any:
 def require_bounded(text: str, source: str | Path) -> None:
     """Checks how much a YAML document becomes once its aliases are replaced by what they stand for.
 
-    Args:
-        text: the document; it is read, not built.
-        source: whose it is, for the message.
+    The text is parsed, but not built.
 
     Raises:
-        ValueError: aliases repeat more than MAX_REPEATED nodes or stand in what they name, or it is nested more than
+        ConfigError: aliases repeat more than MAX_REPEATED nodes or stand in what they name, or it is nested more than
             MAX_DEPTH deep.
-        yaml.YAMLError: it is no YAML.
+        yaml.YAMLError: it isn't YAML.
     """
     found: dict[str, tuple[int, int]] = {}
     outer: list[_Open] = [_Open(None, 0)]
@@ -98,15 +90,7 @@ def require_bounded(text: str, source: str | Path) -> None:
 
 
 def require_bounded_tree(node: Any, source: str | Path) -> None:
-    """Checks the same of data that has been built, whose parts may be one object many times over.
-
-    Args:
-        node: plain types.
-        source: whose it is, for the message.
-
-    Raises:
-        ValueError: as `require_bounded`.
-    """
+    """Checks the same of data that has been built, whose parts may be one object many times over."""
     sizes: dict[int, int] = {}
     num_objects = 0
 
@@ -126,5 +110,5 @@ def require_bounded_tree(node: Any, source: str | Path) -> None:
         raise ConfigError(str(source), f"it repeats more than {MAX_REPEATED:,} values, which would fill memory.")
 
 
-def _too_deep(source: str | Path) -> ValueError:
-    return ValueError(f"{source}: it is nested more than {MAX_DEPTH} deep, or without end.")
+def _too_deep(source: str | Path) -> ConfigError:
+    return ConfigError(str(source), f"it is nested more than {MAX_DEPTH} deep, or without end")

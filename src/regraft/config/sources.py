@@ -1,7 +1,6 @@
 """How Hydra reads the config files of others: as data that can't make it import, open or call anything.
 
-The shipped ones are read unchanged. What a config may name is decided in `trust`; how configs are composed, in
-`compose`.
+The shipped ones are read as they are.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,20 +27,12 @@ _COMMAND_LINE_ONLY = "this can be given on the command line only; to let files s
 
 
 class CheckedFiles(FileConfigSource):
-    """Reads YAML files for Hydra.
-
-    Attributes:
-        trust: what the command line trusts.
-    """
+    """Reads YAML files for Hydra; `trust` is what the command line trusts."""
 
     trust: ClassVar[Sequence[str]] = ()
 
     def load_config(self, config_path: str) -> ConfigResult:
-        """Returns a file's content.
-
-        Raises:
-            ValueError: it is no YAML, or asks for what only a command line may.
-        """
+        """Returns a file's content; raises ConfigError if it holds what only a command line may."""
         path = Path(self.path, f"{config_path.removesuffix('.yaml')}.yaml")
         if not path.is_file() or path.resolve().is_relative_to(conf_dir().resolve()):
             return super().load_config(config_path)
@@ -60,13 +51,10 @@ class CheckedFiles(FileConfigSource):
 
 @contextmanager
 def checked(arguments: Sequence[str]) -> Iterator[None]:
-    """Has Hydra read files in this way, inside the block.
-
-    Args:
-        arguments: the command line's; what they name is trusted.
+    """Has Hydra read files with `CheckedFiles` inside the block; what the command line names is trusted.
 
     Raises:
-        ValueError: one of them uses a resolver that isn't trusted.
+        ConfigError: an argument uses a resolver that isn't trusted.
     """
     trust = named_in(arguments)
     for argument in arguments:
@@ -83,8 +71,8 @@ def package_of(config_path: str, header: str | None) -> str:
     """Returns where a file's content goes in the config, dotted; empty for its top.
 
     Args:
-        config_path: of the file in its folder, such as `head/linear`.
-        header: what the file says itself, in a line `# @package ...`; None if it doesn't.
+        config_path: path of the file in its folder, such as `head/linear`.
+        header: the file's own `# @package ...`; None if it has none.
     """
     group, _, name = config_path.removesuffix(".yaml").strip("/").replace("/", ".").rpartition(".")
     package = group if header is None else header.replace("_group_", group).replace("_name_", name)
@@ -96,12 +84,10 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
 
     Args:
         content: plain types; interpolations aren't resolved.
-        trust: what the command line trusts.
-        path: the file.
-        package: where its content goes in the config.
+        package: see `package_of`.
 
     Raises:
-        ValueError: it names what isn't trusted, or holds what belongs on the command line.
+        ConfigError: it names what isn't trusted, or holds what belongs on the command line.
     """
     defaults = content.get("defaults") if isinstance(content, dict) else None
     for entry in (part for node in defaults or [] for part in (node if isinstance(node, dict) else [node])):
@@ -123,11 +109,7 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
 
 
 def refuse_pickles(arguments: Sequence[str]) -> None:
-    """Checks that no flag of Hydra's has it read a pickle, which would run code.
-
-    Raises:
-        ValueError: one has.
-    """
+    """Checks that no flag has Hydra read a pickle, which would run code."""
     for argument in arguments:
         flag = argument.partition("=")[0]
         if len(flag) > 2 and "--experimental-rerun".startswith(flag):

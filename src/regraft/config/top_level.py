@@ -3,38 +3,39 @@
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from omegaconf import DictConfig, OmegaConf
 
+from regraft.config.annotations import described, fits
 from regraft.config.groups import chosen_groups, group_names, no_choice, shipped_train
 from regraft.core.errors import ConfigError, UnknownNameError
 
-REPORTS = ("default", "off")
-"""What can be written of a run when it has ended."""
-_PATHS = ("output_dir", "ckpt_path", "head_from")
+_TYPES = {
+    "report": Literal["default", "off"],
+    "output_dir": Path,
+    "ckpt_path": Path | None,
+    "head_from": Path | None,
+}
 _HYDRA = {"hydra": HydraConf, "hydra.run": RunDir, "hydra.sweep": SweepDir, "hydra.job": JobConf}
 
 
 def top_level_errors(
-    config: Mapping[str, Any], node: DictConfig, config_name: str, config_dir: str | None
+    config: Mapping[str, Any], node: DictConfig, config_dir: str | None
 ) -> tuple[list[ConfigError], set[str]]:
-    """Returns each key that nothing reads, missing section and value of a wrong type at the top.
+    """Returns an error for each key that nothing reads or of a wrong type, and the sections that are missing.
 
     Args:
         config: plain types.
         node: the same as Hydra composed it.
-        config_name: of the command.
         config_dir: a folder of the user's own configs.
-
-    Returns:
-        The mistakes, and the sections that are missing.
     """
     errors: list[ConfigError] = []
     own, sections = shipped_train(), chosen_groups()
     del own["defaults"]
-    known = sections | set(own) | ({"grid"} if config_name == "probe" else set())
+    known = sections | set(own)
     text = OmegaConf.to_yaml(node, resolve=False)
     inner = [f"{name}.{key}" for name, section in config.items() if isinstance(section, Mapping) for key in section]
     for key in sorted(set(config) - known):
@@ -58,32 +59,19 @@ def top_level_errors(
         allowed = [*(each.name for each in fields(schema)), *(["env"] if place == "hydra" else [])]
         unread = [str(key) for key in OmegaConf.select(node, place) if key not in allowed]
         errors += [UnknownNameError(f"{place}.{key}", "key", key, allowed) for key in unread]
-    return errors + _wrong_types(config), missing
+    errors += [
+        ConfigError(key, got=config.get(key), allowed=described(hint))
+        for key, hint in _TYPES.items()
+        if not fits(config.get(key), hint)
+    ]
+    return errors, missing
 
 
 def _plain_section_errors(name: str, own: dict[str, Any], got: Any) -> list[ConfigError]:
     """Returns what is wrong with a section of values that no signature takes."""
     if not isinstance(got, Mapping):
         return [ConfigError(name, f"it is a section with {', '.join(own)}", got=got)]
-    errors: list[ConfigError] = [
-        UnknownNameError(f"{name}.{key}", "key", str(key), list(own)) for key in got if key not in own
-    ]
-    return errors + [
-        ConfigError(f"{name}.{key}", f"it is missing; leave ~{name}.{key} out") for key in own if key not in got
-    ]
-
-
-def _wrong_types(config: Mapping[str, Any]) -> list[ConfigError]:
-    trust = config.get("trust")
-    is_allowed = {
-        "report": config.get("report") in REPORTS,
-        "trust": isinstance(trust, list) and all(isinstance(name, str) for name in trust),
-    }
-    allowed = {"report": REPORTS, "trust": "a list of modules, such as [my_package.backbones]"}
-    for key in _PATHS:
-        is_optional = key != "output_dir"
-        is_allowed[key] = isinstance(config.get(key), str) or (is_optional and config.get(key) is None)
-        allowed[key] = "a path, null" if is_optional else "a path"
     return [
-        ConfigError(key, got=config.get(key), allowed=allowed[key]) for key, is_ok in is_allowed.items() if not is_ok
+        *(UnknownNameError(f"{name}.{key}", "key", str(key), list(own)) for key in got if key not in own),
+        *(ConfigError(f"{name}.{key}", f"it is missing; leave ~{name}.{key} out") for key in own if key not in got),
     ]

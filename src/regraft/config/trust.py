@@ -1,8 +1,7 @@
-"""What a config may name: parts of Regraft and of the libraries it stands on, and what the command line trusts.
+"""What a config may name: parts of Regraft and of its libraries, and what the command line trusts.
 
 A config can come from a stranger, in a checkpoint, a run's folder or a folder of YAML files. A `_target_` in it is a
-function that will be called, so it is looked up only if it is known not to run what it is given. Which files a config
-is read from belongs in `sources`.
+function that will be called, so it is looked up only if it is known not to run what it is given.
 """
 
 import re
@@ -77,8 +76,7 @@ def require_known_targets(node: Any, trust: Sequence[str], source: str | None) -
         source: the file that holds it; None for the composed config.
 
     Raises:
-        ValueError: a `_target_` is neither ours, nor a part of a library that configs are made of, nor trusted; or
-            there is an interpolation left, which could still become one.
+        ConfigError: a `_target_` isn't known, or an interpolation is left, which could still become one.
     """
     require_bounded_tree(node, source or "config")
     for key, value in values(node, ""):
@@ -90,12 +88,11 @@ def require_known_targets(node: Any, trust: Sequence[str], source: str | None) -
 
 
 def require_known(target: Any, trust: Sequence[str], place: str) -> None:
-    """Checks one `_target_`.
-
-    Raises:
-        ValueError: it is neither known nor trusted.
-    """
-    if not isinstance(target, str) or not _is_known(target, trust):
+    """Checks one `_target_`, which stands at `place`."""
+    if not (
+        isinstance(target, str)
+        and (target in shipped_targets() or is_trusted(target, trust) or _is_of_a_library(target))
+    ):
         raise ConfigError(
             place,
             f"it names {target!r}, which isn't Regraft's, so it could run anything",
@@ -104,15 +101,10 @@ def require_known(target: Any, trust: Sequence[str], place: str) -> None:
 
 
 def require_known_resolvers(text: str, trust: Sequence[str], place: str) -> None:
-    """Checks what a value with interpolations, `${name:...}`, asks of the process.
-
-    Args:
-        text: the value as it is written.
-        trust: names of resolvers that may be used besides those that are known.
-        place: where it stands, for the message.
+    """Checks what a value with interpolations, `${name:...}`, reads from the process.
 
     Raises:
-        ValueError: a resolver reads the environment, or isn't known, or its name is itself an interpolation.
+        ConfigError: a resolver reads the environment, or isn't known, or its name is itself an interpolation.
     """
     for name, end in _INTERPOLATION.findall(text):
         if end == "$" and ":" in text:
@@ -127,39 +119,29 @@ def require_known_resolvers(text: str, trust: Sequence[str], place: str) -> None
 
 
 def look_beside(trust: Sequence[str]) -> None:
-    """Lets modules in the current folder be found, if any is trusted; installed ones come first.
+    """Makes modules in the current folder importable if any is trusted; installed ones come first.
 
-    What happens to lie there, such as a library's optional dependency, isn't imported otherwise.
+    Otherwise a file there, such as one named like a library's optional dependency, isn't imported.
     """
     if trust and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
 
 
 def is_trusted(name: str, trust: Sequence[str]) -> bool:
-    """Whether a dotted name, or what it is a part of, is among those that are trusted."""
+    """Whether a dotted name, or something that it is a part of, is trusted."""
     return any(f"{name}.".startswith(f"{trusted}.") for trusted in trust)
 
 
 def values(node: Any, place: str) -> list[tuple[str, Any]]:
-    """Returns every value of a config that is no list or mapping, and its dotted place.
-
-    What is under `_target_` is one whatever it is.
-    """
-    if isinstance(node, Mapping) and place.rpartition(".")[2] != "_target_":
-        inner = [(f"{place}.{key}".lstrip("."), value) for key, value in node.items()]
-    elif isinstance(node, list | tuple) and place.rpartition(".")[2] != "_target_":
-        inner = [(f"{place}.{index}".lstrip("."), value) for index, value in enumerate(node)]
-    else:
+    """Returns each value of a config that isn't a list or mapping, with its dotted key; a `_target_` always is one."""
+    if place.rpartition(".")[2] == "_target_" or not isinstance(node, Mapping | list | tuple):
         return [(place, node)]
-    return [found for key, value in inner for found in values(value, key)]
-
-
-def _is_known(target: str, trust: Sequence[str]) -> bool:
-    return target in shipped_targets() or is_trusted(target, trust) or _is_of_a_library(target)
+    items = node.items() if isinstance(node, Mapping) else enumerate(node)
+    return [found for key, value in items for found in values(value, f"{place}.{key}".lstrip("."))]
 
 
 def _is_of_a_library(target: str) -> bool:
-    """Whether a name is that of a public class which one of the libraries' modules defines, of a kind that is let in.
+    """Whether a name is a public class that one of the libraries' modules defines, and of an allowed kind.
 
     A path into a module can lead out again, through what it imports: torch.nn.modules.module.functools.partial.
     """

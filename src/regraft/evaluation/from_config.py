@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from regraft.config.instantiate import Config, factory, hints_of, type_errors
+from regraft.config.annotations import hints_of
+from regraft.config.instantiate import Config, factory, type_errors
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in
 from regraft.core.types import Backbone

@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from regraft.config.annotations import hints_of
 from regraft.config.collector import ErrorCollector
-from regraft.config.instantiate import Config, checked_call, factory, hints_of, require_numbers, target_of
+from regraft.config.instantiate import Config, checked_call, factory, require_numbers, target_of
+from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.from_config import build_unread_datamodule
@@ -159,7 +161,9 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
                 reason = "it is a section with a `_target_`, or null to leave it out"
                 collector.errors.append(ConfigError(f"{group}.{name}", reason, got=node))
                 now[group][name] = None
-    collector.add_missing("penalty", ("l1", "l2"))
+    for key in ("penalty", "penalty.l1", "penalty.l2"):
+        if at(now, key) is ABSENT or (key == "penalty" and not is_sound(key)):
+            collector.reset_to_default(key)
     return all(map(is_sound, (*_SECTIONS, *_GROUPS, "penalty")))
 
 
