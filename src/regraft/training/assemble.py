@@ -22,15 +22,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parts:
-    """What a training is made of.
-
-    Attributes:
-        module: backbone, head, loss and metrics.
-        data: the prepared datamodule.
-        strategy: what trains when.
-        rows: the same as a table, a row a stage.
-        trainer: Lightning's.
-    """
+    """The parts of a training; `rows` is the strategy as a table, a row per stage."""
 
     module: Any
     data: Any
@@ -43,11 +35,11 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     """Downloads weights and data where they are missing, reads the data and returns a training's parts.
 
     Args:
-        checked: the config, without errors.
-        checkpoint: what the run resumes from; its weights take the place of pretrained ones.
+        checked: without errors.
+        checkpoint: what the run resumes from; its weights replace pretrained ones.
 
     Raises:
-        ValueError: the data doesn't fit the config, or isn't what the run was started with.
+        ConfigError: the data doesn't fit the config, or isn't what the run was started with.
     """
     config = checked.config
     if checked.architecture is None:
@@ -78,7 +70,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
 
 
 def _record(config: Config, architecture: Config, data: Any) -> Config:
-    """Returns what makes each checkpoint of a run a handle of its own."""
+    """Returns the record from which each checkpoint of a run can be used on its own."""
     return {
         "config": config,
         "layout": LAYOUT_VERSION,

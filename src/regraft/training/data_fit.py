@@ -5,7 +5,6 @@ from typing import Any
 
 from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config
-from regraft.config.nested import at
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in
 from regraft.data.from_config import prepare
 from regraft.training.from_config import build_loss
@@ -27,11 +26,7 @@ def data_errors(checked: Preflight) -> list[ConfigError]:
 
 
 def require_fitting_data(checked: Preflight) -> None:
-    """Checks a config against its data, which has been prepared.
-
-    Raises:
-        ConfigErrors: they don't fit.
-    """
+    """Raises ConfigErrors if a config doesn't fit its data, which has been prepared."""
     config, data = checked.config, checked.data
     collector = ErrorCollector(config, None, set())
     check_watchers(collector, data.num_classes, has_val=data.has_val)
@@ -44,26 +39,23 @@ def require_fitting_data(checked: Preflight) -> None:
 
 
 def steps_per_epoch(config: Config, num_images: int) -> int:
-    """Returns the optimizer's steps of an epoch on one process, limits left out."""
+    """Returns the number of optimizer steps in an epoch of one process, without limits."""
     batches = math.ceil(num_images / config["data"]["batch_size"])
     return math.ceil(batches / config["trainer"]["accumulate_grad_batches"])
 
 
 def _require_filled_batch(checked: Preflight) -> None:
-    """Checks that there are as many images as a batch was asked to have; the usual batch takes what there is."""
     got, num_images = checked.config["data"]["batch_size"], checked.data.sizes["train"]
-    if got <= num_images or checked.reference is None or at(checked.reference(), "data.batch_size") == got:
-        return
-    raise ConfigError(
-        "data.batch_size",
-        f"got {got}, but there are {num_images} training images",
-        allowed="at most as many",
-        fix=f"Use data.batch_size={num_images} or less, or more images.",
-    )
+    if checked.requires_full_batch and got > num_images:
+        raise ConfigError(
+            "data.batch_size",
+            f"got {got}, but there are {num_images} training images",
+            allowed="at most as many",
+            fix=f"Use data.batch_size={num_images} or less, or more images.",
+        )
 
 
 def _require_reached_validation(config: Config, data: Any) -> None:
-    """Checks that a validation after some batches comes before the epoch's end, where one process takes all of them."""
     trainer = config["trainer"]
     interval = trainer.get("val_check_interval")
     if not isinstance(interval, int) or trainer.get("check_val_every_n_epoch") is None or not _is_single(trainer):
@@ -82,7 +74,7 @@ def _is_single(trainer: Config) -> bool:
 
 
 def _try_schedule(checked: Preflight) -> None:
-    """Builds the schedule with the number of steps that it will have, where one process takes all of them."""
+    """Builds the schedule with the number of steps that it will have, where that is known."""
     trainer = checked.config["trainer"]
     if any(trainer.get(key) for key in _LIMITS) or not _is_single(trainer):
         return

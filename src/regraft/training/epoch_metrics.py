@@ -40,13 +40,7 @@ class TrainMetrics(nn.Module):
         return int(self.loss.normaliser)
 
     def update(self, loss_sum: Tensor, predictions: Tensor, targets: Tensor) -> None:
-        """Adds samples.
-
-        Args:
-            loss_sum: sum over samples of their batch's mean loss, a scalar.
-            predictions: (num_samples,), int64.
-            targets: (num_samples,), int64.
-        """
+        """Adds samples; see `StepLog`."""
         self.loss.update(loss_sum, torch.tensor(float(len(targets)), device=loss_sum.device))
         self.acc.update(predictions, targets)
 
@@ -104,7 +98,7 @@ class EpochState:
         """Restores what was loaded, if anything was.
 
         Raises:
-            ValueError: the checkpoint is from the middle of an epoch and from another number of processes.
+            ConfigError: the checkpoint is from the middle of an epoch and from another number of processes.
         """
         if self._resumed is None:
             return

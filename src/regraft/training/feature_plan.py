@@ -1,4 +1,4 @@
-"""What of a run is stored instead of computed again and again: asked for, possible, worth it; then done."""
+"""The plan of which features of a run are stored instead of computed in each epoch, and the storing."""
 
 import logging
 import math
@@ -41,9 +41,7 @@ class FeaturePlan:
     """What is going to be stored for a run.
 
     Attributes:
-        settings: the user's choices.
         images: the datamodule of the images.
-        frozen: where features are kept and computed.
         stretches: the run's epochs and their cuts.
         one_batch_per_epoch: whether an epoch that trains the head alone is one batch.
         is_full_batch: whether such an epoch is a single step.
@@ -63,17 +61,17 @@ class FeaturePlan:
 
     @property
     def eval_depth(self) -> int:
-        """The cut for what is measured after training, below which nothing has ever trained; 0 for none."""
+        """The cut for evaluation after training, below which nothing has ever trained; 0 for none."""
         return self.stretches[-1].depth if self.stretches else 0
 
     @property
     def is_required(self) -> bool:
-        """Whether the run would be another one without the store."""
+        """Whether the run would be a different one without the store."""
         return self.settings.cache == "on" or self.is_full_batch or draws_views(self.settings, self.images.augment)
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a resumed run must know, to go on in the same way whatever the store holds by then."""
+        """What a resumed run needs to continue in the same way, whatever the store holds by then."""
         return {"precision": self.frozen.precision, "one_batch_per_epoch": self.one_batch_per_epoch}
 
     def views(self, split: str) -> list[Any]:
@@ -96,17 +94,14 @@ def feature_plan(
     """Returns what to store for a training, None if nothing; the log says why.
 
     Args:
-        config: the resolved config.
-        backbone: with the weights that the run starts or goes on with.
+        backbone: with the weights that the run starts or resumes with.
         data: the prepared datamodule of the images.
-        strategy: what trains when.
-        device: of the run.
-        start_epoch: where the run starts or goes on.
+        start_epoch: the epoch at which the run starts or resumes.
         earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored; a
             run whose epochs weren't one batch keeps to that.
 
     Raises:
-        ValueError: `features.cache=on`, `features.views` or an optimizer wants what can't be.
+        ConfigError: `features.cache=on`, `features.views` or an optimizer needs what can't be stored.
     """
     settings: FeatureSettings = factory(config["features"], "features")()
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
@@ -155,10 +150,10 @@ def _say_between_steps(config: Config, plan: FeaturePlan | None) -> None:
 def require_storable_if_wanted(
     config: Config, backbone: Backbone, augment: Augment, strategy: FreezingStrategy
 ) -> str | None:
-    """Returns why the features of a run can't be stored, None if they can, going by its config and stages alone.
+    """Returns why the features of a run can't be stored, None if they can, from its config and stages alone.
 
     Raises:
-        ValueError: the user wants them stored, or an optimizer that works on them.
+        ConfigError: the user wants them stored, or an optimizer that works on them.
     """
     settings: FeatureSettings = factory(config["features"], "features")()
     phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
@@ -176,7 +171,7 @@ def _is_full_batch(config: Config) -> bool:
 
 
 def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | None:
-    """Returns why a plan isn't worth it, None if it is; chooses the precision that the store has already."""
+    """Returns why a plan isn't worthwhile, None if it is; chooses the precision that the store has already."""
     if not plan.depths:
         return "no cut below the frozen stages makes an epoch at least 1.3 times as fast."
     plan.frozen.prefer_stored(plan.views("train"), plan.depths[-1])
@@ -188,11 +183,7 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
 
 
 def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
-    """Returns unless what can't be stored for some reason is to be.
-
-    Raises:
-        ValueError: the user wants it stored.
-    """
+    """Raises ConfigError if the user wants what can't be stored."""
     if settings.cache == "on":
         raise ConfigError("features.cache", f"got 'on', but {reason}")
     if is_full_batch:
@@ -211,7 +202,7 @@ def run_phases_of(
 
 
 def model_name(config: Config) -> str:
-    """Returns what people call the backbone."""
+    """Returns the name that people know the backbone by."""
     node = config["model"]
     return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
@@ -219,10 +210,10 @@ def model_name(config: Config) -> str:
 def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]] | None:
     """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
 
-    None if neither the disk nor memory can hold it and the user didn't insist; the log says so.
+    None if neither the disk nor memory can hold it and it isn't required; the log says so.
 
     Raises:
-        ValueError: the user did insist.
+        ConfigError: it is required.
     """
     splits = {"train": plan.depths, "val": plan.depths, "test": [plan.eval_depth] if plan.eval_depth else []}
     views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}
@@ -263,7 +254,7 @@ def frozen_part(
     device: torch.device,
     progress: ProgressBar,
 ) -> tuple[FeatureCache, int] | str:
-    """Returns the features of the stages that never trained, and their number; or a sentence on why there are none."""
+    """Returns the cache of the stages that no phase trains, and their number; None if the first one trains."""
     none = "the run trained every stage, or all that is worth storing."
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
@@ -287,10 +278,9 @@ def summary_of(
     """Returns what was stored, reused and saved, in plain types.
 
     Args:
-        frozen: where features are kept and computed.
         stretches: the run's epochs and their cuts.
         views: of each split.
-        filled: what was done.
+        filled: statistics of each extraction.
     """
     depths = sorted({part.depth for part in stretches if part.depth})
     num_computed, seconds = sum(one.num_computed for one in filled), sum(one.seconds for one in filled)
@@ -308,13 +298,7 @@ def summary_of(
 
 
 def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> None:
-    """Logs what is stored, what of it was there, and what it saves.
-
-    Args:
-        plan: see `features.FeaturePlan`.
-        views: of each split.
-        summary: see `summary_of`.
-    """
+    """Logs what is stored, what of it was there already, and what it saves."""
     num_views = len(views["train"])
     if num_views > 1:
         exactly = is_flip_only(plan.images.augment)

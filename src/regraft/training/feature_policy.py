@@ -38,7 +38,7 @@ _CHANGE_WHAT_IS_FROZEN = (StochasticWeightAveraging, ModelPruning)
 
 
 def step_level_option(config: Config) -> str | None:
-    """Returns a key of the config that makes Lightning act between two steps; None if an epoch may be one batch."""
+    """Returns a key that makes Lightning act between two steps; None if an epoch may be one batch."""
     trainer, callbacks = config["trainer"], config["callbacks"]
     plain = {"max_steps": -1, "val_check_interval": None, "fast_dev_run": False}
     plain |= {"accumulate_grad_batches": 1, "gradient_clip_val": None, "num_nodes": 1}
@@ -76,14 +76,14 @@ def _acts_between_steps(node: Config, section: str) -> bool:
 
 
 def draws_views(settings: FeatureSettings, augment: Augment) -> bool:
-    """Whether stored views are asked for that are another augmentation than drawing again in each epoch."""
+    """Whether stored views are requested that augment differently from drawing again in each epoch."""
     return settings.views > 0 and not (is_none(augment) or is_flip_only(augment))
 
 
 def why_not_cacheable(
     settings: FeatureSettings, config: Config, augment: Augment, first_frozen_depth: int
 ) -> str | None:
-    """Returns why features can't be stored, None if they can; always a sentence of its own."""
+    """Returns why features can't be stored, a full sentence; None if they can."""
     if settings.cache == "off":
         return "features.cache=off."
     if first_frozen_depth == 0:
@@ -117,13 +117,11 @@ def trains_head_only(phases: Sequence[tuple[int, Mapping[str, float]]], backbone
 def why_not_worthwhile(
     config: Config, frozen: FeatureCache, stretches: Sequence[CutPhase], views: Mapping[str, Sequence[Any]]
 ) -> str | None:
-    """Returns why storing doesn't pay, None if it does.
+    """Returns why storing isn't worthwhile, None if it is.
 
     Args:
-        config: the resolved config.
-        frozen: where features are kept and computed.
         stretches: the run's epochs and their cuts.
-        views: of the splits that an epoch looks at, training and validation.
+        views: of the splits that an epoch reads, training and validation.
     """
     limit = limit_of(config["trainer"])
     if limit is not None:
@@ -137,24 +135,20 @@ def why_not_worthwhile(
 
 
 def limit_of(trainer: Config) -> str | None:
-    """Returns the key by which a run looks at some of the images only, None if it looks at all."""
+    """Returns the key that limits a run to some of the images, None if it reads all."""
     limits = [key for key in ("limit_train_batches", "limit_val_batches") if trainer[key] and not is_all(trainer[key])]
     return "fast_dev_run" if trainer["fast_dev_run"] else next(iter(limits), None)
 
 
 def is_all(limit: float | None) -> bool:
-    """Whether a limit of Lightning's is none: as a share, not as a number of batches."""
+    """Whether a limit of Lightning's lets everything through: 1.0 is a share, 1 a number of batches."""
     return limit is None or (isinstance(limit, float) and limit == 1.0)
 
 
 def require_full_batch(
     config: Config, backbone: Backbone, augment: Augment, phase_factors: Sequence[Mapping[str, float]]
 ) -> None:
-    """Checks that an epoch can be one step of LBFGS: the same function of the head alone, each time it is asked.
-
-    Raises:
-        ValueError: it can't.
-    """
+    """Raises ConfigErrors if an epoch can't be one step of LBFGS, which evaluates the same loss many times."""
     trainer = config["trainer"]
     wrong = [
         (any(frozen_depth(factors, backbone.stage_names) < len(backbone.stages) for factors in phase_factors),

@@ -1,7 +1,4 @@
-"""Trains and tests one run in this process, and keeps what became of it.
-
-What it trains is decided in `plan`.
-"""
+"""Trains and tests one planned run in this process, and records its results."""
 
 import logging
 import signal
@@ -34,23 +31,17 @@ class Display(Protocol):
     """Shows a run while this process trains it."""
 
     def show_start(self, run: Run, rows: Sequence[Any], data: Any) -> None:
-        """Shows what trains from which epoch on, and on what.
-
-        Args:
-            run: the run.
-            rows: a `StageRow` a stage.
-            data: the prepared datamodule.
-        """
+        """Shows what trains from which epoch on (a `StageRow` per stage), and on which data."""
 
     def show_end(self, run: Run, results: dict[str, Any], data: Any, loggers: list[Any], *, with_report: bool) -> None:
-        """Shows what the run has found, to the loggers too, and writes its report."""
+        """Shows a run's results, also to the loggers, and writes its report."""
 
     def show_so_far(self, run: Run) -> None:
         """Writes the report of a run that ends early."""
 
 
 def train(job: TrainingJob, session: Session, display: Display) -> None:
-    """Trains a run in this process, or in a group of its own if it takes several; see `fit`."""
+    """Trains a run in this process, or in a process group of its own if it takes several; see `fit`."""
     if not multi_process.needs_processes(job.config["trainer"]):
         fit(job, session, display)
         return
@@ -61,13 +52,7 @@ def train(job: TrainingJob, session: Session, display: Display) -> None:
 
 
 def fit(job: TrainingJob, session: Session, display: Display) -> None:
-    """Trains and tests one run in this process, and keeps what became of it.
-
-    Args:
-        job: see `plan`.
-        session: where it comes from; see `provenance.new_session`.
-        display: shows the run.
-    """
+    """Trains and tests one run in this process, and records its results."""
     config, run, checkpoint = job.config, job.run, job.checkpoint
     # A resumed or reproduced run's own files had a say in it.
     require_known_targets(config, config.get("trust", []), str(run.path))
@@ -138,7 +123,6 @@ def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRe
 
 
 def _settle_process(trainer: Any) -> None:
-    """Makes this process quick at what it is to do, now that its device is known."""
     import torch
 
     if not torch.cuda.is_available():
@@ -150,7 +134,7 @@ def _settle_process(trainer: Any) -> None:
 def _begin(
     config: dict[str, Any], run: Run, session: Session, recorder: StateRecorder, parts: "Parts", trainer: Any
 ) -> None:
-    """Writes down that the run is under way, and what it is."""
+    """Records what the run is, and that it is under way."""
     recorder.track(lambda: (trainer.global_step, trainer.current_epoch))
     recorder.start()
     run.write_config(config)
@@ -160,7 +144,6 @@ def _begin(
 
 
 def _go_on_from(checkpoint: "Checkpoint", run: Run, loggers: list[Any]) -> None:
-    """Has metrics.csv go on from the rows before the checkpoint."""
     from regraft.training.callbacks.resume import continue_history, history_of
 
     log.info("Going on from %s.", checkpoint.path)
@@ -171,7 +154,6 @@ def _go_on_from(checkpoint: "Checkpoint", run: Run, loggers: list[Any]) -> None:
 def _end(
     config: dict[str, Any], run: Run, results: dict[str, Any], parts: "Parts", trainer: Any, loggers: list[Any]
 ) -> None:
-    """Writes down what the run has found."""
     if parts.data.skipped:
         results["num_skipped_images"] = len(parts.data.skipped)
     if not trainer.fast_dev_run:
@@ -183,7 +165,7 @@ def _end(
 def _feature_plan(
     config: dict[str, Any], parts: "Parts", trainer: Any, checkpoint: "Checkpoint | None"
 ) -> "FeaturePlan | None":
-    """Returns what is stored of the run; reloads loaders at each epoch if its phases differ in it."""
+    """Returns what is stored of the run; has loaders reloaded at each epoch if its phases have different cuts."""
     from regraft.training.feature_plan import feature_plan
 
     if checkpoint is not None:
@@ -215,7 +197,7 @@ def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
 
 
 def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
-    """Fits; what a signal ends leaves as the interrupt or the exit that it is."""
+    """Fits; a signal ends this as an interrupt or an exit."""
     from regraft.training.callbacks.signals import StoppedBySignal
     from regraft.training.module import DivergedError
 

@@ -18,10 +18,8 @@ def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int]
     """Returns the LightningModule.
 
     Args:
-        config: the resolved config.
-        backbone: gives features.
-        class_counts: training images of each class; their number is the number of classes.
-        record: what makes each of its checkpoints a handle of its own.
+        class_counts: training images of each class.
+        record: what makes each of its checkpoints usable on its own.
     """
     from regraft.training.module import TransferModule
 
@@ -41,13 +39,13 @@ def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int]
 
 
 def build_loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
-    """Returns the loss; `class_counts` are the training images of each class."""
+    """Returns the loss for data with these numbers of training images per class."""
     made: nn.Module = factory(config["loss"], "loss")(num_classes=len(class_counts), class_counts=class_counts)
     return made
 
 
 def skips_nan(config: Config) -> bool:
-    """Returns whether a batch whose loss is not finite is left out."""
+    """Returns whether a batch whose loss is not finite is skipped."""
     choice = config["callbacks"].get("nan", "stop")
     if choice not in ("stop", "skip"):
         raise ConfigError("callbacks.nan", got=choice, allowed="stop, skip")
@@ -55,19 +53,19 @@ def skips_nan(config: Config) -> bool:
 
 
 def build_optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
-    """Returns the config's optimizer on named groups."""
+    """Returns the config's optimizer over named groups."""
     return optimizer_factory(config)(params=optimizer_groups(config, backbone, head))
 
 
 def optimizer_factory(config: Config) -> Callable[..., Any]:
-    """Returns what makes the config's optimizer of `params`."""
+    """Returns what makes the config's optimizer from `params`."""
     # Which parameters decay is said by the groups.
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return factory(node, "optimizer")
 
 
 def optimizer_groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:
-    """Returns the named groups that the config's optimizer works on."""
+    """Returns the named groups for the config's optimizer."""
     node = config["optimizer"]
     return parameter_groups(
         backbone,
@@ -77,22 +75,17 @@ def optimizer_groups(config: Config, backbone: Backbone, head: nn.Module) -> lis
     )
 
 
-def build_freezing(config: Config, stage_names: tuple[str, ...]) -> FreezingStrategy:
-    """Returns the strategy, having asked it about every epoch, so that a misnamed stage is said before data is read."""
-    strategy = build_strategy(config)
-    phases(strategy, stage_names, config["trainer"]["max_epochs"])
-    return strategy
-
-
-def build_strategy(config: Config) -> FreezingStrategy:
-    """Returns the strategy, which may still not fit the backbone's stages, or the length of the run."""
+def build_freezing(config: Config, stage_names: tuple[str, ...] | None) -> FreezingStrategy:
+    """Returns the strategy; with the names of the stages, all its phases are checked against them."""
     require_length(config)
     strategy: FreezingStrategy = factory(config["freezing"], "freezing")()
+    if stage_names is not None:
+        phases(strategy, stage_names, config["trainer"]["max_epochs"])
     return strategy
 
 
 def require_length(config: Config) -> None:
-    """Checks how many epochs the run has."""
+    """Raises ConfigError if the number of epochs isn't valid."""
     max_epochs = config["trainer"]["max_epochs"]
     if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
         raise ConfigError("trainer.max_epochs", got=max_epochs, allowed="1 or more, or -1 for no limit")

@@ -50,7 +50,6 @@ def train_steps(
 
     Args:
         batch: the whole epoch.
-        loss_of: from features (batch, num_features) and targets (batch,) to the mean loss and the logits.
         optimizer: over named groups; not wrapped by Lightning.
         after_step: called after each step, for schedules that count steps.
         seed_draws: seeds the random draws of a step with its draw seed.
@@ -130,14 +129,7 @@ LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class LastStep(NamedTuple):
-    """The epoch's last step, which Lightning itself takes.
-
-    Attributes:
-        loss: a scalar, with its graph.
-        logits: (batch, num_classes).
-        targets: (batch,), int64.
-        indices: (batch,), int64, positions in the split's source.
-    """
+    """The epoch's last step: loss with its graph, logits (batch, num_classes), targets and indices (batch,), int64."""
 
     loss: Tensor
     logits: Tensor
@@ -167,11 +159,7 @@ class HeadLoop:
         after_step: Callable[[], None],
         seed_draws: Callable[[int], None],
     ) -> StepLog:
-        """Takes all steps but the last; see `train_steps`.
-
-        Raises:
-            ValueError: a callback has turned gradient accumulation on.
-        """
+        """Takes all steps but the last; see `train_steps`."""
         if trainer.accumulate_grad_batches != 1:
             raise ConfigError(
                 "callbacks",
@@ -189,7 +177,7 @@ class HeadLoop:
         return taken
 
     def last_step(self) -> LastStep:
-        """Returns the loss of the epoch's last step, with its logits, targets and indices."""
+        """Returns the epoch's last step with its loss, which Lightning itself takes."""
         assert self._batch is not None, "begin() comes first"
         rows = self._batch["steps"][-1]
         targets = self._batch["targets"][rows]

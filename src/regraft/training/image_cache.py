@@ -1,4 +1,4 @@
-"""Whether the decoded images of a run are kept, and which splits read what is kept."""
+"""Whether the decoded images of a run are stored, and which splits read stored ones."""
 
 import logging
 import math
@@ -19,18 +19,17 @@ log = logging.getLogger(__name__)
 def store_pixels(
     config: Config, images: Any, plan: FeaturePlan | None, start_epoch: int, progress: ProgressBar
 ) -> None:
-    """Has a training's images read from the store, where that pays; what the store lacks is decoded first.
+    """Has a training's images read from the store, where that is worthwhile; what the store lacks is decoded first.
 
     A run's numbers don't depend on it: what is stored is what would be decoded, bit for bit.
 
     Args:
-        config: the resolved config.
         images: the prepared datamodule.
         plan: what of the run is stored deeper in the backbone; None if nothing is.
-        start_epoch: where the run starts or goes on.
+        start_epoch: the epoch at which the run starts or resumes.
 
     Raises:
-        ValueError: `data.cache=on` wants what can't be, or an image can't be decoded.
+        ConfigError: `data.cache=on` can't be done, or an image can't be decoded.
     """
     is_required = images.cache == "on"
     if images.inputs.decoded("train") is None:
@@ -56,13 +55,7 @@ def store_pixels(
 
 
 def read_stored_pixels(config: Config, images: Any, splits: list[str], progress: ProgressBar) -> None:
-    """Has those splits read from the store that are there as a whole; nothing is decoded.
-
-    Args:
-        config: the resolved config.
-        images: the prepared datamodule.
-        splits: that will be read.
-    """
+    """Has those splits read from the store that it holds completely; nothing is decoded."""
     if images.cache == "off" or images.inputs.decoded("train") is None or "features" not in config:
         return
     try:
@@ -96,7 +89,7 @@ def _fill(store: ImageCache, images: Any) -> None:
 
 
 def _drawback(config: Config, plan: FeaturePlan | None, start_epoch: int) -> str | None:
-    """Returns why storing doesn't pay, None if it does."""
+    """Returns why storing isn't worthwhile, None if it is."""
     limit = limit_of(config["trainer"])
     if limit is not None:
         return f"with trainer.{limit} a run looks at some of the images only; data.cache=on stores all of them."

@@ -1,4 +1,4 @@
-"""Lightning's own words and exits, where they say nothing of the run or say it wrong."""
+"""Replaces Lightning's exits, and silences its messages, where they are wrong or irrelevant for a run."""
 
 import logging
 import signal
@@ -12,7 +12,7 @@ from regraft.core.startup import quick_imports
 
 @contextmanager
 def interruptible(trainer: Any) -> Iterator[None]:
-    """Has Ctrl-C leave as the interrupt that it is, where Lightning would exit as if the run had failed."""
+    """Turns Lightning's exit after Ctrl-C into a KeyboardInterrupt; Lightning exits as if the run had failed."""
     try:
         yield
     except SystemExit as error:
@@ -24,7 +24,7 @@ def interruptible(trainer: Any) -> Iterator[None]:
 
 
 def quiet_lightning() -> None:
-    """Silences what Lightning says that says nothing of the run: its notes, and warnings of what is meant to be so."""
+    """Silences Lightning's notes, and its warnings about what is intended."""
     with quick_imports():
         import pytorch_lightning  # noqa: F401  # as it is imported, it makes itself heard again
 

@@ -2,8 +2,8 @@
 
 Targets are class indices, (batch,) int64, or rows that sum to 1, (batch, num_classes) float, from mixup or CutMix. With
 class weights the mean is normalised as torch's cross-entropy does it: by the summed weights of the samples' classes for
-indices, by the number of samples for rows. `loss.total` gives sum and normaliser apart: added up over batches and then
-divided, they are the mean of all samples whatever the batch size.
+indices, by the number of samples for rows. `loss.total` returns sum and normaliser separately: summed over batches and
+then divided, they give the mean of all samples whatever the batch size.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,16 +17,12 @@ from regraft.core.errors import ConfigError
 
 
 class ClassificationLoss(nn.Module):
-    """What the losses share: class weights, label smoothing and the mean over the samples of a batch.
+    """Base class of the losses: class weights, label smoothing and the mean over the samples of a batch.
 
     Args:
-        num_classes: number of classes.
         class_counts: training images of each class.
-        class_weights: None, `balanced` (see `resolve_class_weights`) or one number for each class.
+        class_weights: see `resolve_class_weights`.
         label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
-
-    Raises:
-        ValueError: an argument is out of range.
     """
 
     class_weights: Tensor | None
@@ -94,14 +90,7 @@ class Focal(ClassificationLoss):
     For soft targets, the sum over classes of target * (1 - p)^gamma * -log p. The class weights are the paper's alpha.
 
     Args:
-        num_classes: number of classes.
-        class_counts: training images of each class.
-        class_weights: as in `ClassificationLoss`.
-        label_smoothing: as in `ClassificationLoss`.
         gamma: how strongly well-classified samples are down-weighted, at least 0; the paper uses 2.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -140,11 +129,7 @@ def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor
 
     Args:
         groups: the optimizer's named groups; only those named `.../decay` count, whatever their `weight_decay`.
-        l1: at least 0.
-        l2: at least 0; for plain SGD the same as a `weight_decay` of l2.
-
-    Raises:
-        ValueError: a strength is negative.
+        l2: for plain SGD the same as a `weight_decay` of l2.
     """
     for name, strength in (("l1", l1), ("l2", l2)):
         if not strength >= 0:
@@ -162,11 +147,6 @@ def resolve_class_weights(
     Args:
         class_weights: None; `balanced`, which is n / (num_classes * n_c), n_c images of class c out of n; or a list.
         class_counts: training images of each class.
-        num_classes: number of classes.
-
-    Raises:
-        ValueError: an unknown word, a list of another length, a negative weight, none above 0, or `balanced` with an
-            empty class.
     """
     assert len(class_counts) == num_classes, "class_counts comes from the same data as num_classes."
     if class_weights is None:
@@ -196,7 +176,6 @@ def resolve_class_weights(
 
 
 def _as_rows(targets: Tensor, logits: Tensor) -> Tensor:
-    """Returns targets as (batch, num_classes) float rows."""
     rows = functional.one_hot(targets, logits.shape[1]) if targets.ndim == 1 else targets
     assert rows.shape == logits.shape, f"targets {tuple(targets.shape)} don't fit logits {tuple(logits.shape)}."
     return rows.to(logits.dtype)

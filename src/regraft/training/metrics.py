@@ -1,4 +1,4 @@
-"""The metrics that a run logs once an epoch, from the registry, and the mean of its loss over an epoch."""
+"""The metrics that a run logs once per epoch, from the registry, and the mean of its loss over an epoch."""
 
 import torch
 from torch import Tensor
@@ -9,11 +9,7 @@ from regraft.tasks.metrics import logged_names, metrics_of
 
 
 def metric_names(num_classes: int | None) -> list[str]:
-    """Returns what a run with a validation split logs once an epoch, and can be watched.
-
-    Args:
-        num_classes: of the data; None for what data of any number of classes may have.
-    """
+    """Returns what a run with a validation split logs once per epoch; None: whatever the number of classes is."""
     names = logged_names(classification.NAME, num_classes)
     return ["train/loss", f"train/{classification.HEADLINE}", *(f"val/{name}" for name in names)]
 
@@ -51,7 +47,7 @@ class MeanLoss(Metric):
         self.add_state("normaliser", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, total: Tensor, normaliser: Tensor) -> None:
-        """Adds a batch; see `losses`."""
+        """Adds a batch; see `ClassificationLoss.total`."""
         self.total += total.detach().float()
         self.normaliser += normaliser
 

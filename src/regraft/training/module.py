@@ -1,7 +1,4 @@
-"""TransferModule: backbone + head + loss + metrics, as Lightning runs them.
-
-What trains when is the freezing callback's business, and which objects these are is `build`'s.
-"""
+"""TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -31,11 +28,7 @@ _NUM_SHOWN = 16
 
 
 class DivergedError(ValueError):
-    """A loss isn't finite.
-
-    Attributes:
-        step: optimizer steps before it.
-    """
+    """A loss isn't finite; `step` is the number of optimizer steps before it."""
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
@@ -43,10 +36,9 @@ class DivergedError(ValueError):
 
 
 def divergence(loss: float, epoch: int, step: int, indices: Sequence[int], metrics: Mapping[str, Any]) -> DivergedError:
-    """Returns the error that says what is to be known of a loss that isn't finite.
+    """Returns the error for a loss that isn't finite, with its images and the last metrics.
 
     Args:
-        loss: the loss.
         epoch: from 0.
         step: optimizer steps before it.
         indices: the batch's images, by their place in the training data.
@@ -74,16 +66,14 @@ class TransferModule(pl.LightningModule):
     """A pretrained backbone with a new head.
 
     Args:
-        backbone: gives features of shape (batch, num_features).
         head: gives logits of shape (batch, num_classes) from features; None for a linear one.
-        num_classes: how many classes there are.
         loss: see `losses`; targets are class indices, or rows that sum to 1. None for cross-entropy.
         lr: learning rate of AdamW where `make_optimizer` is None; None for 1e-3.
         make_optimizer: an optimizer over every parameter, in groups as `optim.parameter_groups` names them.
         make_scheduler: Lightning's scheduler config from `(optimizer, *, total_steps, steps_per_epoch)`.
         l1: factor of the sum of absolute weights in the loss.
         l2: factor of half the sum of squared weights in the loss.
-        record: plain types that make the checkpoint a handle: config, architecture, input spec, class names.
+        record: plain types that make a checkpoint usable on its own: config, architecture, input spec, class names.
         skips_nan: whether a batch whose loss isn't finite is left out and counted, instead of ending the run.
     """
 
@@ -128,15 +118,10 @@ class TransferModule(pl.LightningModule):
         self._head_draws = any(uses_rng(part) for part in head.modules())
 
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
-        """Returns logits.
+        """Returns logits, (batch, num_classes).
 
         Args:
-            images: (batch, num_channels, height, width), normalised; or the activations at a cut, see
-                `Backbone.forward`.
-            num_stages_done: number of stages that have been computed already.
-
-        Returns:
-            (batch, num_classes).
+            images: (batch, num_channels, height, width), normalised; or the output of `num_stages_done` stages.
         """
         # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
         images = images.to(next(self.parameters()).dtype)
@@ -157,9 +142,9 @@ class TransferModule(pl.LightningModule):
         self._earlier_steps = self._head_loop.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
 
     def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
-        """Returns the mean loss of a batch, penalties included; of an epoch that is one batch, its last step's.
+        """Returns the mean loss of a batch, penalties included; None for a batch that is skipped.
 
-        None for a batch that is skipped.
+        Of an epoch that is one batch, it is the loss of the last step.
 
         Raises:
             DivergedError: the loss isn't finite, and such batches aren't skipped.
@@ -184,7 +169,7 @@ class TransferModule(pl.LightningModule):
         return loss
 
     def _require_finite(self, steps: StepLog, batch: EpochBatch) -> None:
-        """Checks the losses of the steps that a batch held before its last one."""
+        """Checks the losses of the steps before a batch's last one."""
         bad = (~steps.losses.isfinite()).nonzero()
         if len(bad):
             place = int(bad[0])
@@ -233,11 +218,7 @@ class TransferModule(pl.LightningModule):
         return logits
 
     def on_train_start(self) -> None:
-        """Takes up what the epoch had added up to when the checkpoint was written, if that was in its middle.
-
-        Raises:
-            ValueError: another number of processes can't go on from there, or batches can't be skipped by several.
-        """
+        """Restores the metrics of an epoch in whose middle the checkpoint was written."""
         if self._skips_nan and self.trainer.world_size > 1:
             raise ConfigError(
                 "callbacks.nan", "got 'skip', but with several processes all must step together; use stop."
@@ -264,23 +245,23 @@ class TransferModule(pl.LightningModule):
         self._schedule.end_epoch(self.current_epoch, self.trainer.callback_metrics)
 
     def teardown(self, stage: str) -> None:
-        """Computes as before the training."""
+        """Restores the number of threads."""
         self._head_loop.end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what the epoch adds up to so far, of each process."""
+        """Adds the metrics of the epoch so far, of each process."""
         checkpoint["train_metrics"] = self._epoch_state.state_dict(self.trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what an epoch had added up to until training starts."""
+        """Keeps an epoch's metrics until training starts."""
         self._epoch_state.load_state_dict(checkpoint["train_metrics"])
 
     def start_schedule_at(self, step: int) -> None:
-        """Has the schedule begin at a step of the run, so that it is as long as what is left of it."""
+        """Starts the schedule at a step of the run, so that it is as long as what is left of it."""
         self._schedule.begin_at(step)
 
     def on_validation_end(self) -> None:
-        """Lets a schedule that watches a metric know what was found."""
+        """Passes the metrics to a schedule that watches one."""
         self._schedule.note_validation(self.current_epoch, self.trainer.callback_metrics)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:

@@ -42,15 +42,10 @@ def needs_processes(trainer: dict[str, Any]) -> bool:
 def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     """Trains the run in a process group of its own and waits for it.
 
-    Args:
-        config: the resolved config.
-        run: the run's folder, through which the group's processes are given the config.
-        session: where the run comes from, given likewise.
-
     Raises:
-        ChildProcessError: the group failed; what failed stands above it on the terminal.
+        ChildProcessError: the group failed; its own error is printed above.
         SystemExit: a signal ended it.
-        run_state.Pruned: a search gave it up.
+        run_state.Pruned: a search pruned it.
     """
     handed_over = run.path / HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")

@@ -39,17 +39,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Returns optimizer groups `<stage>/decay` and `<stage>/no_decay` from the input up, then the head's.
 
-    Without decay are norm layers' parameters, those with at most one axis (biases, scales), and tokens and positions.
-    Empty groups are left out. Each group has `params`, `name`, `weight_decay` and `lr_factor`, which is 1.0.
-
-    Args:
-        backbone: its stages name the groups.
-        head: its groups are named `head`.
-        weight_decay: of the groups with decay, at least 0.
-        decay_norm_and_bias: True leaves no parameter without decay.
-
-    Raises:
-        ValueError: `weight_decay` is negative.
+    Without decay are norm layers' parameters, those with at most one axis (biases, scales), and tokens and positions,
+    unless `decay_norm_and_bias`. Empty groups are left out. Each group has `params`, `name`, `weight_decay` and
+    `lr_factor`, which is 1.0.
     """
     if not weight_decay >= 0:
         raise ConfigError("optimizer.weight_decay", f"got {weight_decay}; it must be at least 0.")
@@ -69,10 +61,10 @@ def parameter_groups(
 
 @contextmanager
 def scaled_learning_rates(optimizer: Optimizer) -> Iterator[None]:
-    """Multiplies each group's `lr` by its `lr_factor` inside the block, and puts the very same value back after it.
+    """Multiplies each group's `lr` by its `lr_factor` inside the block, and restores exactly the old value.
 
-    Around the optimizer's step, so that a scheduler only ever sees its own schedule: lr of a group at a step =
-    schedule(step) * factor, whatever phases lie between, and for schedules that compute from the last value too.
+    Around the optimizer's step, so that a scheduler sees only its own schedule: lr of a group at a step is
+    schedule(step) * factor, whatever phases lie between, and also for schedules that compute from the last value.
     """
     scheduled = [group["lr"] for group in optimizer.param_groups]
     for group in optimizer.param_groups:
@@ -85,27 +77,24 @@ def scaled_learning_rates(optimizer: Optimizer) -> Iterator[None]:
 
 
 def effective_learning_rates(optimizer: Optimizer) -> dict[str, float]:
-    """Returns what each group steps with now, lr * lr_factor, by group name; 0.0 is frozen."""
+    """Returns each group's current lr * lr_factor, by group name; 0.0 is frozen."""
     return {group["name"]: float(group["lr"]) * group["lr_factor"] for group in optimizer.param_groups}
 
 
 class LBFGS(torch.optim.LBFGS):
-    """torch's L-BFGS for the head alone, each step of which takes many evaluations of a loss that stays the same.
+    """torch's L-BFGS for the head alone, whose steps evaluate the same loss many times.
 
     torch's own takes a single group and no weight decay. Here the groups of stages, which don't train, are left out,
-    those of the head are one, and the decay is added to the loss as weight_decay / 2 * sum w^2, so that what it
-    converges to is regularised logistic regression where the head is linear and the loss is cross-entropy.
+    those of the head are one, and weight_decay / 2 * sum w^2 is added to the loss, so that it converges to regularised
+    logistic regression where the head is linear and the loss is cross-entropy.
 
     Args:
         params: named groups, see `parameter_groups`.
         lr: length of a step; 1 with a line search.
-        max_iter: iterations of a step.
-        history_size: pairs that the curvature is estimated from.
+        max_iter: iterations per step.
+        history_size: number of pairs from which the curvature is estimated.
         line_search_fn: `strong_wolfe`, or None for steps of length `lr`.
         weight_decay: of the head's weights, not of its biases.
-
-    Raises:
-        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -129,11 +118,7 @@ class LBFGS(torch.optim.LBFGS):
         self.param_groups[0] |= {"name": "head/decay", "weight_decay": weight_decay, "lr_factor": 1.0}
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
-        """Takes one step and returns the loss before it, decay included.
-
-        Args:
-            closure: sets the gradients of the loss and returns it.
-        """
+        """Takes one step and returns the loss before it, decay included; `closure` sets the gradients of the loss."""
 
         def decayed() -> Tensor:
             loss = closure()
@@ -150,7 +135,6 @@ class LBFGS(torch.optim.LBFGS):
 
 
 def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Returns the parameters that decay and those that don't, each in the module's order."""
     decayed: list[nn.Parameter] = []
     undecayed: list[nn.Parameter] = []
     seen: set[Tensor] = set()

@@ -27,7 +27,6 @@ class TrainingJob:
 
     Attributes:
         config: the resolved config, plain types.
-        run: where everything is kept.
         checkpoint: what the run resumes from.
         checked: what checking the config has built; None if `is_done`.
         is_done: whether the run has finished and nothing is left to train.
@@ -45,11 +44,7 @@ class TrainingJob:
         return [] if self.checked is None else self.checked.errors
 
     def require_sound(self) -> None:
-        """Checks that nothing is wrong.
-
-        Raises:
-            ConfigErrors: all that is wrong with the config, and with its data if that needn't be downloaded.
-        """
+        """Raises all errors of the config, and those of its data unless that must be downloaded first."""
         if self.checked is not None and self.errors:
             from regraft.training.data_fit import data_errors
 
@@ -68,22 +63,21 @@ def plan(
     """Returns the job of a composed config; what is wrong with it is in its `errors`.
 
     Args:
-        config: as composed.
-        run: its folder, which needn't exist.
-        keys: that the command gives.
-        reference: see `preflight`.
-        blocked: see `preflight`.
-        backbones: see `preflight`.
+        keys: the keys that the command gives.
+        reference, blocked, backbones: see `preflight`.
 
     Raises:
-        ConfigError: the folder is another run's, or the command asks of a resumed run what it can't do.
+        ConfigError: the folder is another run's, or the command changes what a resumed run keeps.
     """
     config, checkpoint = resolve_resume(config, keys, run)
     if checkpoint is not None and run_of(checkpoint.path) == run and is_done(config, run):
         return TrainingJob(config, run, checkpoint, is_done=True)
-    return checked_job(
-        config, run, checkpoint, reference if checkpoint is None else None, blocked=blocked, backbones=backbones
-    )
+    if checkpoint is not None:
+        return checked_job(config, run, checkpoint, blocked=blocked, backbones=backbones)
+    job = checked_job(config, run, None, reference, blocked=blocked, backbones=backbones)
+    if job.checked is not None:
+        job.checked.requires_full_batch = "data.batch_size" in keys
+    return job
 
 
 def checked_job(
@@ -98,12 +92,8 @@ def checked_job(
     """Returns the job of a resolved config.
 
     Args:
-        config: the resolved config.
-        run: its folder, which needn't exist.
         checkpoint: what the run resumes from; read from the config's `ckpt_path` if it isn't given.
-        reference: see `preflight`.
-        blocked: see `preflight`.
-        backbones: see `preflight`.
+        reference, blocked, backbones: see `preflight`.
     """
     with quick_imports():
         import pytorch_lightning as pl
@@ -122,7 +112,7 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
     """Returns the config that a run is trained with, and the checkpoint that it resumes from.
 
     Raises:
-        ConfigError: the folder is another run's, or the command asks of a resumed run what it can't do.
+        ConfigError: the folder is another run's, or the command changes what a resumed run keeps.
     """
     is_in_place, checkpoint = False, None
     if config["ckpt_path"] is not None:
@@ -146,11 +136,7 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
 
 
 def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":
-    """Returns what a run resumes from.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint; ValueError: it is not one of ours.
-    """
+    """Returns what a run resumes from; raises ConfigError if that isn't a checkpoint of Regraft."""
     with quick_imports():
         from regraft.runs.checkpoint import read
 

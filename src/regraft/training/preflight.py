@@ -1,7 +1,6 @@
-"""What is wrong with a config, all of it, before data is read or weights are downloaded.
+"""Finds all errors of a config before data is read or weights are downloaded.
 
-Few rules stand here: each section is built as a run builds it, the errors are collected, and the run takes over what
-was built.
+Each section is built as a run builds it, and the run takes over what was built.
 """
 
 import inspect
@@ -22,22 +21,22 @@ from regraft.config.instantiate import Config, checked_call, factory, require_nu
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
+from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule
 from regraft.models.freezing import HEAD, FreezingStrategy
 from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone, build_head, head_source
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import CHECKPOINTS, Run
-from regraft.training import resources
 from regraft.training.feature_plan import require_storable_if_wanted
 from regraft.training.from_config import (
     build_freezing,
     build_loss,
-    build_strategy,
     optimizer_factory,
     optimizer_groups,
     require_length,
     skips_nan,
 )
+from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
 from regraft.training.stage_table import StageRow, stage_rows
 from regraft.training.trainer import (
     build_trainer,
@@ -45,17 +44,14 @@ from regraft.training.trainer import (
     require_watchable,
     run_callbacks,
     watchers,
-    why_unvalidated,
 )
 
 _SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
 _GROUPS = ("callbacks", "logger")
+# What is tried before the data is read, or where the backbone can't be built.
 _STEPS_PER_EPOCH = 1000
-"""Of a schedule that is tried before the number of images is known."""
 _NUM_CLASSES = 2
-"""Of a head and a loss that are tried before the data is read."""
 _NUM_FEATURES = 8
-"""Of a head that is tried where the backbone can't be built."""
 
 
 @dataclass
@@ -65,17 +61,16 @@ class Preflight:
     Attributes:
         errors: all that is wrong.
         config: its wrong keys reset to their defaults.
-        reference: returns the config of the same choices without any other override; None for a resumed run.
-        architecture: what builds the backbone again; None if its weights have yet to be downloaded.
+        architecture: builds the backbone again; None if its weights have yet to be downloaded.
         data: the datamodule, its data not read yet.
         head_source: the checkpoint whose head the run starts with.
         trainer: with the run's callbacks and loggers.
-        optimizer: on small parameters instead of the run's, for schedules to be tried on.
+        optimizer: on small parameters instead of the run's, to try schedules on.
+        requires_full_batch: whether a batch must be as large as the config says, even if there are fewer images.
     """
 
     errors: list[ConfigError]
     config: Config
-    reference: Callable[[], Config] | None
     backbone: Backbone | None = None
     architecture: Config | None = None
     data: Any = None
@@ -84,7 +79,8 @@ class Preflight:
     trainer: Any = None
     optimizer: Any = None
     rows: list[StageRow] | None = None
-    sizes: resources.ModelSize | None = None
+    size: ModelSize | None = None
+    requires_full_batch: bool = False
 
 
 def preflight(
@@ -100,15 +96,14 @@ def preflight(
 
     Args:
         config: the resolved config.
-        run: its folder needn't exist.
+        run: its folder may not exist yet.
         checkpoint: what the run resumes from.
         reference: returns the config of the same choices without any other override.
         blocked: sections that aren't built, because their errors have been reported.
-        backbones: shared by jobs of a sweep, of which none is trained with the backbone that is built here.
+        backbones: shared by the checks of a sweep's jobs, which don't train with the backbone that is built here.
     """
-    reference = None if reference is None else cache(reference)
-    collector = ErrorCollector(config, reference, set(blocked))
-    found = Preflight(collector.errors, collector.config, reference)
+    collector = ErrorCollector(config, None if reference is None else cache(reference), set(blocked))
+    found = Preflight(collector.errors, collector.config)
     if not _reset_sections(collector, blocked):
         return found
     now, build = found.config, collector.try_build
@@ -123,8 +118,11 @@ def preflight(
         found.backbone, found.architecture = made or (None, None)
         if checkpoint is None and isinstance(now.get("head_from"), str):
             found.head_source = build("head_from", lambda: head_source(now))
-        found.data = _build_data(collector, found.backbone, checkpoint or found.head_source)
-        found.strategy = _build_strategy(collector, found.backbone)
+        stage_names = None if found.backbone is None else found.backbone.stage_names
+        spec = InputSpec(1) if found.backbone is None else found.backbone.input_spec
+        collector.add_types("data", hints_of(DataModule))
+        found.data = build("data", lambda: build_unread_datamodule(now, spec, checkpoint or found.head_source))
+        found.strategy = build("freezing", lambda: build_freezing(now, stage_names))
     found.trainer = _build_trainer(collector, run, found.strategy)
     if lacking_keys(now["trainer"]):
         return found
@@ -150,7 +148,7 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
     for name in filter(lambda name: not is_sound(name), (*_SECTIONS, *_GROUPS)):
         if name not in reported:
             reason = (
-                "it has no `_target_`, so nothing can be built of it; a config of your own names a class or a "
+                "it has no `_target_`, so nothing can be built from it; a config of your own names a class or a "
                 "function there, or begins with the `defaults` of a shipped one"
             )
             collector.errors.append(ConfigError(name, reason, fix=f"Choose one: {name}=NAME."))
@@ -161,8 +159,10 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
                 reason = "it is a section with a `_target_`, or null to leave it out"
                 collector.errors.append(ConfigError(f"{group}.{name}", reason, got=node))
                 now[group][name] = None
-    for key in ("penalty", "penalty.l1", "penalty.l2"):
-        if at(now, key) is ABSENT or (key == "penalty" and not is_sound(key)):
+    if not is_sound("penalty"):
+        collector.reset_to_default("penalty")
+    for key in ("penalty.l1", "penalty.l2"):
+        if at(now, key) is ABSENT:
             collector.reset_to_default(key)
     return all(map(is_sound, (*_SECTIONS, *_GROUPS, "penalty")))
 
@@ -187,22 +187,6 @@ def _backbone(config: Config) -> Built:
     return build_bare_backbone(model | {"weights": None}), None
 
 
-def _build_data(collector: ErrorCollector, body: Backbone | None, trained: Checkpoint | None) -> Any:
-    from regraft.data.datamodule import DataModule
-
-    collector.add_types("data", hints_of(DataModule))
-    spec = InputSpec(1) if body is None else body.input_spec
-    return collector.try_build("data", lambda: build_unread_datamodule(collector.config, spec, trained))
-
-
-def _build_strategy(collector: ErrorCollector, body: Backbone | None) -> FreezingStrategy | None:
-    now = collector.config
-    strategy = collector.try_build("freezing", lambda: build_strategy(now))
-    if body is None or strategy is None:
-        return strategy
-    return collector.try_build("freezing", lambda: build_freezing(now, body.stage_names))
-
-
 def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
     """Returns the trainer, with those callbacks and loggers that can be built; nothing is written."""
     now = collector.config
@@ -217,28 +201,21 @@ def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrate
 def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]) -> list[Any]:
     """Returns the objects of a group's nodes, each called with those of `given` that it takes."""
 
-    def build(section: str, name: str) -> Any:
-        node = collector.config[group][name]
+    def build(section: str) -> Any:
+        node = at(collector.config, section)
         taken = inspect.signature(target_of(node, section)).parameters
         return factory(node, section)(**{key: value for key, value in given.items() if key in taken})
 
-    names = [name for name, node in collector.config[group].items() if _is_node(node)]
-    built = [
-        collector.try_build(section, partial(build, section, name))
-        for section, name in ((f"{group}.{name}", name) for name in names)
-    ]
+    sections = [f"{group}.{name}" for name, node in collector.config[group].items() if _is_node(node)]
+    built = [collector.try_build(section, partial(build, section)) for section in sections]
     return [each for each in built if each is not None]
 
 
 def check_watchers(collector: ErrorCollector, num_classes: int | None, *, has_val: bool) -> None:
     """Checks what the scheduler and the callbacks monitor."""
     now = collector.config
-
-    def check(section: str) -> None:
-        require_watchable(watchers(now)[section], section, num_classes, why_unvalidated(now, has_val=has_val))
-
     for section in watchers(now):
-        collector.try_build(section, partial(check, section))
+        collector.try_build(section, partial(require_watchable, now, section, num_classes, has_val=has_val))
 
 
 def _weightless_head(config: Config, num_features: int) -> nn.Module:
@@ -257,10 +234,10 @@ def _class_counts(config: Config) -> list[int]:
 
 
 def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module) -> None:
-    """Builds the optimizer on small parameters and the schedule on it, and counts what they take."""
+    """Builds the optimizer on small parameters, and the schedule on it."""
     now, body = found.config, found.backbone
     groups = optimizer_groups(now, body or Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)), head)
-    small = [group | {"params": [resources.small_parameter()]} for group in groups]
+    small = [group | {"params": [nn.Parameter(torch.zeros(1024))]} for group in groups]
     found.optimizer = collector.try_build("optimizer", lambda: optimizer_factory(now)(params=small))
     if found.optimizer is None:
         return
@@ -268,22 +245,17 @@ def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module)
     if body is not None and found.strategy is not None:
         rate, max_epochs = now["optimizer"]["lr"], now["trainer"]["max_epochs"]
         found.rows = stage_rows(groups, body.stage_names, found.strategy, rate, max_epochs)
-        found.sizes = resources.ModelSize(
+        found.size = ModelSize(
             sum(row.num_parameters for row in found.rows),
             sum(row.num_parameters for row in found.rows if row.lr_by_epoch),
-            resources.states_per_parameter(found.optimizer),
+            states_per_parameter(found.optimizer),
         )
 
 
-def build_schedule(checked: Preflight, steps: int, total_steps: float) -> Any:
-    """Returns the config's schedule on the optimizer that schedules are tried on.
-
-    Args:
-        steps: of an epoch.
-        total_steps: of the run.
-    """
+def build_schedule(checked: Preflight, steps_per_epoch: int, total_steps: float) -> Any:
+    """Returns the config's schedule on the optimizer that schedules are tried on."""
     make = factory(checked.config["scheduler"], "scheduler")
-    return make(checked.optimizer, total_steps=total_steps, steps_per_epoch=steps)
+    return make(checked.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
 
 
 def _total_steps(trainer: Config) -> float:
@@ -294,23 +266,13 @@ def _total_steps(trainer: Config) -> float:
 
 
 def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> None:
-    """Checks that the run fits on the disk of its folder, and into the memory of what it is trained on."""
-    body, rows, sizes, trainer = found.backbone, found.rows, found.sizes, found.trainer
-    if body is None or rows is None or sizes is None or trainer is None:
+    body, rows, size, trainer = found.backbone, found.rows, found.size, found.trainer
+    if body is None or rows is None or size is None or trainer is None:
         return
-    collector.try_build("output_dir", lambda: resources.check_disk(run.path, sizes))
-    spec, device = body.input_spec, trainer.strategy.root_device
-    if collector.try_build("model", lambda: resources.check_image(spec, device)) is None:
-        return
-    trained = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD]
-    # What is below the first stage that trains keeps nothing for the backward pass.
-    above = list(body.stage_names)[body.stage_names.index(trained[0]) :] if trained else []
-    kept = resources.activation_bytes(body, above) if above else 0
-    image_bytes = 4 * spec.num_channels * spec.image_size**2 if above else 4 * body.num_features
+    collector.try_build("output_dir", lambda: check_disk(run.path, size))
+    trained, device = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD], trainer.strategy.root_device
     num_processes = trainer.num_devices if device.type == "cpu" else 1
     collector.try_build(
         "data",
-        lambda: resources.check_memory(
-            sizes, image_bytes, kept, found.config["data"]["batch_size"], num_processes, device
-        ),
+        lambda: check_memory(size, body, trained, found.config["data"]["batch_size"], num_processes, device),
     )

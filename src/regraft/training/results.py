@@ -1,4 +1,4 @@
-"""What a training ended with: its final metrics, what was trained, and the weights that were tested."""
+"""The results of a training: final metrics, what was trained, and the weights that were tested."""
 
 import json
 import logging
@@ -30,12 +30,7 @@ def final_metrics(trainer: Any, parts: "Parts", data: Any, run: Run) -> dict[str
 
 
 def earlier_checkpoint(run: Run, step: int) -> str:
-    """Returns which checkpoint of a run is from before a step's weights, one sentence.
-
-    Args:
-        run: the run.
-        step: optimizer steps that had been taken when its training diverged.
-    """
+    """Returns a sentence on which checkpoint of a run is from before the step at which its training diverged."""
     from regraft.runs.checkpoint_io import CheckpointFiles, DamagedCheckpointError
 
     for path in (run.last_ckpt, run.previous_ckpt):
@@ -49,7 +44,7 @@ def earlier_checkpoint(run: Run, step: int) -> str:
 
 
 def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
-    """Returns what was trained, for how long; what the strategy had planned beyond the last epoch doesn't count."""
+    """Returns what was trained, for how long; phases planned beyond the last epoch don't count."""
     starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}
     trained = [row for row in parts.rows if starts.get(row.stage, trainer.current_epoch) < trainer.current_epoch]
     waiting = [stage for stage, epoch in starts.items() if epoch >= trainer.current_epoch]
@@ -82,7 +77,7 @@ def write_tensors(module: Any, run: Run) -> None:
 
 
 def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dict[str, Any]) -> None:
-    """Hands config and final metrics to the loggers that show them side by side; metrics.csv has config.yaml."""
+    """Logs config and final metrics to the loggers that show runs side by side; metrics.csv has config.yaml."""
     from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 
     for logger in loggers:

@@ -83,7 +83,7 @@ class RunSchedule:
         self._start_step = state["schedule_start_step"]
 
     def restore(self, trainer: Any) -> None:
-        """Moves the schedule to the position of the run: other devices or accumulation change the steps of an epoch."""
+        """Moves the schedule to the run's position: other devices or accumulation change the steps per epoch."""
         if self._plateau is not None and self._resumed.get("plateau") is not None:
             self._plateau.load_state_dict(self._resumed["plateau"])
         follow_schedules([config.scheduler for config in trainer.lr_scheduler_configs], self._growth_of_epochs)
@@ -92,7 +92,7 @@ class RunSchedule:
 
     @property
     def _growth_of_epochs(self) -> float:
-        """Steps of an epoch now, divided by those of an epoch before the resume."""
+        """Steps per epoch now, divided by those before the resume."""
         before = self._resumed.get("steps_per_epoch", 0)
         return self._steps_per_epoch / before if before else 1.0
 
@@ -115,9 +115,7 @@ class Plateau:
     def step(self, epoch: int, metrics: Mapping[str, Any]) -> None:
         """Steps the schedule at the end of an epoch, if its metric is new.
 
-        Args:
-            epoch: the epoch that ends.
-            metrics: of this process; after a resume they may lack a validation that came before the checkpoint.
+        After a resume `metrics` may lack a validation that came before the checkpoint.
         """
         if not self._monitor.startswith("val/"):
             self._scheduler.step(metrics[self._monitor])

@@ -28,11 +28,7 @@ def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) ->
 def linear_warmup(
     optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float
 ) -> dict[str, Any]:
-    """Returns a linear rise over the first `warmup_epochs`, (step + 1) / warmup_steps, then a constant rate.
-
-    Raises:
-        ValueError: the warm-up is negative or takes the whole run.
-    """
+    """Returns a linear rise over the first `warmup_epochs`, (step + 1) / warmup_steps, then a constant rate."""
     warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
     return _every("step", LambdaLR(optimizer, lambda step: _warmup(step, warmup_steps)))
 
@@ -45,11 +41,7 @@ def step(
     step_epochs: int,
     gamma: float,
 ) -> dict[str, Any]:
-    """Returns a rate multiplied by `gamma` every `step_epochs` epochs.
-
-    Raises:
-        ValueError: `step_epochs` is below 1 or `gamma` isn't above 0.
-    """
+    """Returns a rate multiplied by `gamma`, above 0, every `step_epochs` epochs."""
     if step_epochs < 1:
         raise ConfigError("scheduler.step_epochs", f"got {step_epochs}; it must be at least 1.")
     _check_gamma(gamma)
@@ -63,11 +55,7 @@ def exponential(
     steps_per_epoch: int,
     gamma: float,
 ) -> dict[str, Any]:
-    """Returns a rate multiplied by `gamma` every epoch.
-
-    Raises:
-        ValueError: `gamma` isn't above 0.
-    """
+    """Returns a rate multiplied by `gamma`, above 0, every epoch."""
     _check_gamma(gamma)
     return _every("epoch", ExponentialLR(optimizer, gamma=gamma))
 
@@ -81,14 +69,8 @@ def cosine(
     min_factor + (1 - min_factor) * (1 + cos(pi * p)) / 2.
 
     Args:
-        optimizer: see the module.
-        total_steps: see the module.
-        steps_per_epoch: see the module.
         warmup_epochs: length of the rise; 0 for none.
-        min_factor: what is left of the rate at the end, in [0, 1].
-
-    Raises:
-        ValueError: `min_factor` is out of range, or the warm-up is negative or takes the whole run.
+        min_factor: last rate divided by the highest, in [0, 1].
     """
     if not 0 <= min_factor <= 1:
         raise ConfigError("scheduler.min_factor", got=min_factor, allowed="0 to 1")
@@ -119,18 +101,11 @@ def onecycle(
 
     Args:
         optimizer: its groups' `lr` is the highest rate of the cycle.
-        total_steps: see the module.
-        steps_per_epoch: see the module.
         pct_start: share of the run in which the rate rises, in (0, 1).
-        div_factor: the highest rate over the first.
-        final_div_factor: the first rate over the last.
+        div_factor: the highest rate divided by the first.
+        final_div_factor: the first rate divided by the last.
         cycle_momentum: whether momentum (or Adam's first beta) moves against the rate, from `max_momentum` to
             `base_momentum` and back; None does so exactly if the optimizer uses either.
-        base_momentum: the lowest.
-        max_momentum: the highest.
-
-    Raises:
-        ValueError: `pct_start` doesn't fit, or `cycle_momentum` is asked of an optimizer that has none.
     """
     _check_length(total_steps)
     if not 0 < pct_start < 1:
@@ -176,18 +151,11 @@ def plateau(
     """Returns a rate multiplied by `factor` once `monitor` has not improved for more than `patience` epochs.
 
     Args:
-        optimizer: see the module.
-        total_steps: see the module.
-        steps_per_epoch: see the module.
         monitor: a logged metric, such as `val/loss`.
         mode: `min` if less is better, `max` if more is.
         factor: in (0, 1).
-        patience: epochs without improvement that are put up with.
         threshold: relative change that counts as an improvement.
-        min_lr: the base rate never falls below it.
-
-    Raises:
-        ValueError: `mode`, `factor` or `patience` is out of range.
+        min_lr: lower bound of the base rate.
     """
     if mode not in ("min", "max"):
         raise ConfigError("scheduler.mode", got=mode, allowed="min (less is better), max (more is better)")
@@ -202,14 +170,13 @@ def plateau(
 
 
 def follow_schedules(schedulers: Iterable[Any], growth_of_epochs: float) -> None:
-    """Sets each optimizer's rates to those of its schedule where it stands.
+    """Sets each optimizer's rates to those of its schedule's position.
 
-    They differ where a resumed run is longer than the one that was saved: without this its first step would have the
-    rate of the shorter one's end.
+    They differ where a resumed run is longer than the saved one: without this its first step would have the rate of the
+    shorter one's end. Only closed forms are functions of their position; others are left alone.
 
     Args:
-        schedulers: that have been restored; only closed forms are functions of where they stand.
-        growth_of_epochs: steps of an epoch now, in those of an epoch before.
+        growth_of_epochs: steps per epoch now, divided by those before.
     """
     for scheduler in schedulers:
         if isinstance(scheduler, LambdaLR):

@@ -15,10 +15,7 @@ class StageRow:
     """One stage, or the head.
 
     Attributes:
-        stage: its name.
-        num_parameters: all of them.
-        num_decayed: those with weight decay.
-        weight_decay: of the decayed ones.
+        num_decayed: number of parameters with weight decay.
         lr_by_epoch: (epoch, base learning rate from then on), an entry where it changes; empty if it never trains.
     """
 
@@ -44,14 +41,12 @@ def stage_rows(
     """Returns a row for each stage from the input up, then one for the head.
 
     Args:
-        groups: what `optim.parameter_groups` gave.
-        stages: the backbone's stages from the input up.
-        strategy: what trains when.
+        groups: see `optim.parameter_groups`.
         lr: base learning rate, before schedule and factors.
-        max_epochs: epochs of the run; -1 is unlimited.
+        max_epochs: -1 is unlimited.
 
     Raises:
-        ValueError: the strategy doesn't fit these stages or this length.
+        ConfigError: the strategy doesn't fit these stages or this length.
     """
     run_phases = phases(strategy, stages, max_epochs)
     by_name = {group["name"]: group for group in groups}

@@ -45,13 +45,9 @@ _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
 def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, own: Sequence[Any]) -> list[Any]:
-    """Returns all callbacks of a run, in their order.
+    """Returns all callbacks of a run, in their order; `own` are those of the config.
 
-    Args:
-        config: the resolved config.
-        run: its folder needn't exist.
-        strategy: what trains when; None in a config that can't be trained.
-        own: those of the config.
+    A config that can't be trained has no `strategy`.
     """
     callbacks = [EpochEnd(), EarlyStop(), *([] if strategy is None else [FreezingCallback(strategy)]), *own]
     callbacks += [*pruning_of(run), KeepPredictions(run.path), History(partial(run.history, sys.maxsize))]
@@ -62,41 +58,24 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
 
 
 def watchers(config: Config) -> dict[str, Config]:
-    """Returns the nodes that watch a metric, by where they stand in the config."""
+    """Returns the nodes that watch a metric, by section."""
     nodes = {"scheduler": config["scheduler"]}
     nodes |= {f"callbacks.{name}": node for name, node in config["callbacks"].items() if isinstance(node, dict)}
     return {section: node for section, node in nodes.items() if node.get("monitor") is not None}
 
 
-def why_unvalidated(config: Config, *, has_val: bool) -> str | None:
-    """Returns why a run is never validated, and the fix; None if it is.
+def require_watchable(config: Config, section: str, num_classes: int | None, *, has_val: bool) -> None:
+    """Raises ConfigError if what a node watches isn't logged, or is watched in the wrong direction.
 
     Args:
-        config: the resolved config.
+        section: where the node stands, see `watchers`.
+        num_classes: of the data; None as long as that isn't known.
         has_val: whether there is a validation split.
     """
-    node = config["trainer"]
-    if not has_val:
-        return "there is no validation split. Give one (data.val_fraction=0.1)."
-    if node["limit_val_batches"] == 0:
-        return "trainer.limit_val_batches=0 leaves nothing to validate on. Leave that out."
-    return None
-
-
-def require_watchable(node: Config, section: str, num_classes: int | None, unvalidated: str | None) -> None:
-    """Checks that what a node watches is logged, and that it watches it the right way up.
-
-    Args:
-        node: see `watchers`.
-        section: where it stands.
-        num_classes: of the data; None as long as that isn't known.
-        unvalidated: see `why_unvalidated`.
-
-    Raises:
-        ValueError: it isn't.
-    """
-    monitor = node["monitor"]
-    known = metric_names(num_classes)
+    node = watchers(config).get(section)
+    if node is None:  # its wrong metric has been removed
+        return
+    monitor, known = node["monitor"], metric_names(num_classes)
     if monitor not in known:
         if num_classes is not None and monitor in metric_names(None):
             raise ConfigError(
@@ -104,8 +83,14 @@ def require_watchable(node: Config, section: str, num_classes: int | None, unval
                 f"got {monitor!r}, which isn't measured with {num_classes} classes. Allowed: {', '.join(known)}.",
             )
         raise UnknownNameError(f"{section}.monitor", "metric", str(monitor), known)
+    unvalidated = None
+    if not has_val:
+        unvalidated = "there is no validation split. Give one (data.val_fraction=0.1)."
+    elif config["trainer"]["limit_val_batches"] == 0:
+        unvalidated = "trainer.limit_val_batches=0 leaves nothing to validate on. Leave that out."
+    keeps_checkpoints = "dirpath" in inspect.signature(target_of(node, section)).parameters
     # What keeps checkpoints keeps none then, and the last epoch is tested.
-    if monitor.startswith("val/") and unvalidated is not None and not _takes_folder(node, section):
+    if monitor.startswith("val/") and unvalidated is not None and not keeps_checkpoints:
         raise ConfigError(f"{section}.monitor", f"got {monitor!r}, but {unvalidated}")
     patience = node.get("patience", 0)
     if isinstance(patience, int) and patience < 0:
@@ -116,15 +101,11 @@ def require_watchable(node: Config, section: str, num_classes: int | None, unval
         raise ConfigError(f"{section}.mode", f"got {mode!r} for {monitor}; it must be {right}.")
 
 
-def _takes_folder(node: Config, section: str) -> bool:
-    return "dirpath" in inspect.signature(target_of(node, section)).parameters
-
-
 def build_trainer(config: Config, **given: Any) -> Any:
-    """Returns Lightning's Trainer; samplers are dealt to devices by the datamodule, not by Lightning.
+    """Returns Lightning's Trainer; the datamodule, not Lightning, distributes samples to devices.
 
     Raises:
-        ValueError: Lightning refuses the combination, or the machine lacks the accelerator.
+        ConfigError: Lightning refuses the combination, or the machine lacks the accelerator.
     """
     node = config["trainer"]
     _require_supported(node)
@@ -157,7 +138,7 @@ def _has_accelerator(node: Config) -> bool:
 
 
 def lacking_keys(node: Config) -> list[str]:
-    """Returns the keys that a trainer's section can't do without and lacks."""
+    """Returns the required keys that a trainer's section lacks."""
     return [key for key in _NEEDED if key not in node]
 
 

@@ -32,16 +32,19 @@ def require_sound_sweep(command: TrainingCommand) -> None:
 
 
 def _require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None) -> None:
-    """Checks all jobs; and their data, too, if `lines` of a summary are to be filled in."""
+    """Checks all jobs; also their data if there are `lines` of a summary to fill in."""
     add_sweep_space(command)
-    errors = _SweepErrors(command.jobs, command.errors)
+    numbers = {error: set(range(len(command.jobs))) for error in command.errors}
     composed = composed_jobs(command)
     for number, job in planned(composed):
         found = [] if job is None or lines is None else _data_errors(job)
-        errors.add(number, [*composed[number].errors, *found])
+        for error in (*composed[number].errors, *found):
+            numbers.setdefault(error, set()).add(number)
         if lines is not None:
             lines[number] = [] if job is None or found else _summary(job)
-    errors.raise_any()
+    if numbers:
+        in_order = sorted(numbers, key=lambda error: min(numbers[error]))
+        raise ConfigErrors(_naming_jobs(error, sorted(numbers[error]), command.jobs) for error in in_order)
 
 
 def _data_errors(job: "TrainingJob") -> list[ConfigError]:
@@ -50,49 +53,17 @@ def _data_errors(job: "TrainingJob") -> list[ConfigError]:
     return [] if job.checked is None else data_errors(job.checked)
 
 
-class _JobsError(ConfigError):
-    """A mistake in some jobs of a sweep."""
-
-    def __init__(self, error: ConfigError, jobs: str) -> None:
-        super().__init__(error.key)
-        self.args = (error, jobs)
-
-    def __str__(self) -> str:
-        error, jobs = self.args
-        return f"{jobs}: {error}"
-
-
-class _SweepErrors:
-    """The errors of a sweep's jobs, each given by its overrides; `errors` are those of all jobs."""
-
-    def __init__(self, jobs: Sequence[Sequence[str]], errors: Sequence[ConfigError]) -> None:
-        self._jobs = jobs
-        self._numbers: dict[ConfigError, list[int]] = {error: list(range(len(jobs))) for error in errors}
-
-    def add(self, number: int, errors: Sequence[ConfigError]) -> None:
-        """Adds the errors of a job."""
-        for error in dict.fromkeys(errors):
-            self._numbers.setdefault(error, []).append(number)
-
-    def raise_any(self) -> None:
-        """Raises ConfigErrors if there are errors."""
-        if self._numbers:
-            in_order = sorted(self._numbers, key=lambda error: min(self._numbers[error]))
-            raise ConfigErrors(map(self._with_jobs, in_order))
-
-    def _with_jobs(self, error: ConfigError) -> ConfigError:
-        """Returns an error with the numbers of its jobs, unless all jobs have it."""
-        numbers = sorted(self._numbers[error])
-        if len(numbers) >= len(self._jobs):
-            return error
-        # The overrides that these jobs share, and the others don't.
-        own = " ".join(
-            override
-            for override in self._jobs[numbers[0]]
-            if all(override in self._jobs[number] for number in numbers)
-            and not all(override in job for job in self._jobs)
-        )
-        return _JobsError(error, f"job {', '.join(map(str, numbers))}{f' ({own})' if own else ''}")
+def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequence[str]]) -> ConfigError:
+    """Returns an error with the numbers of its jobs and the overrides that only they share, unless all jobs have it."""
+    if len(numbers) == len(jobs):
+        return error
+    mine = [jobs[number] for number in numbers]
+    own = " ".join(
+        override
+        for override in mine[0]
+        if all(override in job for job in mine) and not all(override in job for job in jobs)
+    )
+    return ConfigError(None, f"job {', '.join(map(str, numbers))}{f' ({own})' if own else ''}: {error}")
 
 
 def _summary(job: "TrainingJob") -> list[str]:
@@ -103,14 +74,14 @@ def _summary(job: "TrainingJob") -> list[str]:
     from regraft.training.resources import bytes_text
 
     checked = job.checked
-    if checked is None or checked.rows is None or checked.sizes is None or checked.backbone is None:
+    if checked is None or checked.rows is None or checked.size is None or checked.backbone is None:
         return []
     trained = [row.stage for row in checked.rows if row.lr_by_epoch]
     num_parameters = sum(parameter.numel() for parameter in checked.backbone.parameters())
     lines = [
         f"{model_name(checked.config)} at {checked.backbone.input_spec.image_size} px, {num_parameters:,} "
         f"parameters; trained stages: {', '.join(trained)}; a checkpoint takes about "
-        f"{bytes_text(checked.sizes.checkpoint_bytes)}."
+        f"{bytes_text(checked.size.checkpoint_bytes)}."
     ]
     data = checked.data
     if data is None or not data.is_here:

@@ -18,11 +18,7 @@ from regraft.runs.folder import PREVIOUS
 
 
 class _Share:
-    """Bounds the share of the time that is spent on writing checkpoints.
-
-    Args:
-        max_share: largest share, in (0, 1].
-    """
+    """Bounds the share, in (0, 1], of the time that is spent on writing checkpoints."""
 
     def __init__(self, max_share: float) -> None:
         self._max_share = max_share
@@ -48,14 +44,9 @@ class BestCheckpoint(Checkpoint):
     is written, or training ends.
 
     Args:
-        dirpath: folder of the file.
-        filename: without its ending.
         monitor: a logged metric, such as `val/acc`.
         mode: `min` or `max`.
         max_share: largest share of the time to spend on writing, in (0, 1]; 1 writes at once.
-
-    Raises:
-        ValueError: `mode` or `max_share` is out of range.
     """
 
     def __init__(self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, max_share: float) -> None:
@@ -128,8 +119,6 @@ class LastCheckpoint(Checkpoint):
     on stored features, some are left out, but never the last one.
 
     Args:
-        dirpath: folder of the files.
-        filename: without its ending.
         every_n_steps: also write after this many optimizer steps, within epochs too; None for the ends of epochs only.
         every_minutes: also write after this many minutes.
         max_share: largest share of the time to spend on writing at the ends of epochs, in (0, 1]; 1 writes at each.
@@ -137,9 +126,6 @@ class LastCheckpoint(Checkpoint):
 
     Attributes:
         on_saved: called by the first process after each write; None to call nothing.
-
-    Raises:
-        ValueError: a value is out of range.
     """
 
     def __init__(
@@ -227,7 +213,6 @@ def _is_last_epoch(trainer: pl.Trainer) -> bool:
 
 
 def _file(dirpath: str | Path, filename: str) -> Path:
-    """Returns the path of a checkpoint, which must be directly in its folder."""
     if not filename or Path(filename).name != filename:
         raise ConfigError("callbacks", f"got filename={filename!r}; allowed: a name without a folder, such as best.")
     return Path(dirpath, f"{filename}.ckpt")

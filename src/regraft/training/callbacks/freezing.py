@@ -1,7 +1,4 @@
-"""Applies a freezing strategy to the module in training: gradients, modes and factors of the parameter groups.
-
-No parameter group is added or removed.
-"""
+"""Applies a freezing strategy to the module in training: gradients, modes and factors of the parameter groups."""
 
 import sys
 
@@ -36,11 +33,7 @@ def set_modes(
 ) -> None:
     """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout are frozen too; the rest into train.
 
-    Args:
-        factors: by stage; 0 is frozen.
-        backbone: its stages have factors.
-        head: a stage of its own.
-        keeps_statistics: whether the statistics of all BatchNorms in the backbone stay frozen.
+    With `keeps_statistics`, the statistics of all BatchNorms in the backbone stay frozen.
     """
     for name, module in _named_modules(backbone, head):
         module.train(factors[name] > 0)
@@ -74,8 +67,8 @@ def apply(
 class FreezingCallback(pl.Callback):
     """Applies a freezing strategy at the start of each epoch, and before Lightning wraps the module.
 
-    The module needs the attributes `backbone` (a `Backbone`) and `head`. The callback has no state to save, as
-    everything is a function of the epoch.
+    The module needs the attributes `backbone` (a `Backbone`) and `head`. Everything is a function of the epoch, so no
+    state is saved, and no parameter group is added or removed.
     """
 
     def __init__(self, strategy: FreezingStrategy) -> None:

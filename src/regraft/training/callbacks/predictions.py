@@ -1,4 +1,4 @@
-"""Gathers what the final test says of each image."""
+"""Keeps the predictions of the final test."""
 
 import logging
 from pathlib import Path
@@ -18,30 +18,26 @@ _SPLITS = {"test": "test", "validate": "val"}
 
 
 class KeepPredictions(pl.Callback):
-    """Writes the predictions of a test, or of a validation after training, into a run's folder.
-
-    Args:
-        folder: the run's.
-    """
+    """Writes the predictions of a test, or of a validation after training, into a run's folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
-        """Takes a batch's logits."""
+        """Keeps a batch's logits."""
         self._take(trainer, outputs, batch)
 
     def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
-        """Takes a batch's logits, unless training goes on."""
+        """Keeps a batch's logits, unless the run is still training."""
         self._take(trainer, outputs, batch)
 
     def on_test_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Writes what the test said."""
+        """Writes the predictions of the test."""
         self._keep(trainer)
 
     def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Writes what a validation after training said."""
+        """Writes the predictions of a validation after training."""
         self._keep(trainer)
 
     def _take(self, trainer: Any, logits: Any, batch: Any) -> None:

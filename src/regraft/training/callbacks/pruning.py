@@ -1,4 +1,4 @@
-"""The callback by which a search gives up a run that is less promising than others."""
+"""Prunes a run that is less promising than a search's other trials."""
 
 from collections.abc import Mapping
 
@@ -13,18 +13,14 @@ from regraft.sweeps.trial_file import TrialFile
 
 
 class PruneUnpromising(pl.Callback):
-    """Reports a validation metric to a search after each epoch, and ends the run if the search gives it up.
-
-    Args:
-        trial: which of which study's.
-    """
+    """Reports a validation metric to a search after each epoch, and ends the run if the search prunes it."""
 
     def __init__(self, trial: TrialFile) -> None:
         self._trial = trial
         self._is_validated = False
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Notes that there is news."""
+        """Notes that there is a new value."""
         self._is_validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -48,6 +44,6 @@ class PruneUnpromising(pl.Callback):
 
 
 def pruning_of(run: Run) -> list[PruneUnpromising]:
-    """Returns the callback of a run that is a trial; none, if it is none."""
+    """Returns the callback of a run that is a trial; an empty list if it isn't one."""
     trial = trial_file.read(run.path)
     return [] if trial is None else [PruneUnpromising(trial)]

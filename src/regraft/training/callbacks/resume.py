@@ -19,7 +19,7 @@ class EpochEnd(pl.Callback):
     """
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Tells the loops that nothing is left of the epoch."""
+        """Marks the epoch as complete."""
         complete_resumed_epoch(trainer)
 
 

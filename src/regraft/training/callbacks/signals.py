@@ -22,13 +22,7 @@ _EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
 
 
 class StoppedBySignal(BaseException):
-    """A signal ended the training.
-
-    Attributes:
-        signum: the signal.
-        exit_code: exit code of the process.
-        is_saved: whether last.ckpt holds the step at which training ended.
-    """
+    """A signal ended the training; `is_saved` if last.ckpt holds the step at which it ended."""
 
     def __init__(self, signum: int, *, is_saved: bool) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -38,12 +32,9 @@ class StoppedBySignal(BaseException):
 
 
 class StopOnSignal(Checkpoint):
-    """Saves and ends a training after a signal; the second Ctrl-C ends it at once.
+    """Saves, unless `last` is None, and ends a training after a signal; the second Ctrl-C ends it at once.
 
     A checkpoint callback, because Lightning runs those last: what other callbacks do after a step is then saved too.
-
-    Args:
-        last: saves the checkpoint; None to end without one.
     """
 
     def __init__(self, last: LastCheckpoint | None) -> None:

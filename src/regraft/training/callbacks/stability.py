@@ -29,12 +29,9 @@ class Stability(pl.Callback):
     - `update_ratio/<stage>`: the optimizer's update, divided by the weights;
     - `distance/<stage>`: the difference from the initial weights, divided by those.
 
-    A ratio with 0 below the line is left out, and so are the first two for a skipped batch and for L-BFGS, whose step
-    evaluates many gradients. The initial weights of a stage are saved beside the checkpoints when it first trains, so
-    that a resumed run measures from the same ones; without that file the distance isn't logged.
-
-    Args:
-        dirpath: folder of the checkpoints.
+    A ratio with 0 as its denominator is left out, and so are the first two for a skipped batch and for L-BFGS, whose
+    step evaluates many gradients. The initial weights of a stage are saved beside the checkpoints when it first trains,
+    so that a resumed run measures from the same ones; without that file the distance isn't logged.
     """
 
     def __init__(self, *, dirpath: str | Path) -> None:
@@ -121,7 +118,7 @@ class Stability(pl.Callback):
 
 
 def training_stages(optimizer: Optimizer) -> dict[str, list[nn.Parameter]]:
-    """Returns the parameters that train, by stage; groups are named `<stage>/<kind>`, see `optim.parameter_groups`."""
+    """Returns the parameters that train, by stage; see `optim.parameter_groups`."""
     stages: dict[str, list[nn.Parameter]] = {}
     for group in optimizer.param_groups:
         training = [parameter for parameter in group["params"] if parameter.requires_grad]
