@@ -124,10 +124,10 @@ def test_balanced_weights_make_each_class_count_alike():
     ("class_weights", "counts", "message"),
     [
         ([1.0, 2.0], COUNTS, "got 2 numbers, but the data has 3 classes"),
-        ("inverse", COUNTS, "got 'inverse'; allowed: null, balanced, or a list of one number a class"),
+        ("inverse", COUNTS, "got 'inverse'; allowed: null, balanced, or a list of one number per class"),
         ("balanced", [4, 0, 0], "without any: class 1, 2"),
-        ([1.0, -1.0, 1.0], COUNTS, "each must be at least 0"),
-        ([0.0, 0.0, 0.0], COUNTS, "one above 0"),
+        ([1.0, -1.0, 1.0], COUNTS, "numbers of at least 0"),
+        ([0.0, 0.0, 0.0], COUNTS, "one of them above 0"),
     ],
 )
 def test_bad_class_weights_name_the_knob(class_weights, counts, message):

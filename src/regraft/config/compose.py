@@ -23,7 +23,7 @@ from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import quoted, readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets
-from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.core.errors import ConfigError, ConfigErrors, require
 
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
@@ -122,8 +122,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved.get("seed", 0)  # an evaluation has none
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ConfigError("seed", got=seed, allowed=f"a whole number from 0 to {2**32 - 1}")
+    require(type(seed) is int and 0 <= seed < 2**32, "seed", seed, f"a whole number from 0 to {2**32 - 1}")
     return resolved
 
 

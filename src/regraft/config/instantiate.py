@@ -10,7 +10,7 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 
 from regraft.config.annotations import described, fits, hints_of
-from regraft.core.errors import ConfigError, UnknownNameError, unknown
+from regraft.core.errors import ConfigError, UnknownNameError, require, unknown
 from regraft.core.memory import is_out_of_memory
 
 Config = dict[str, Any]
@@ -101,9 +101,9 @@ def require_numbers(config: Config) -> None:
     for section, key in (("optimizer", "lr"), ("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")):
         value = config[section].get(key, 0.0)
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not (is_number and (value > 0 if key == "lr" else value >= 0)):
-            least = "above 0" if key == "lr" else "of at least 0"
-            raise ConfigError(f"{section}.{key}", f"got {value!r}; it must be a number {least}, such as 1e-3.")
+        is_valid = is_number and (value > 0 if key == "lr" else value >= 0)
+        least = "above 0" if key == "lr" else "of at least 0"
+        require(is_valid, f"{section}.{key}", value, f"a number {least}, such as 1e-3")
 
 
 def type_errors(node: Mapping[str, Any], section: str, extra: Mapping[str, Any]) -> list[ConfigError]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from regraft.config.instantiate import Config, factory
-from regraft.core.errors import ConfigError
+from regraft.core.errors import require
 from regraft.core.types import Backbone
 from regraft.models.freezing import FreezingStrategy, phases
 from regraft.models.from_config import build_head
@@ -47,8 +47,7 @@ def build_loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
 def skips_nan(config: Config) -> bool:
     """Returns whether a batch whose loss is not finite is skipped."""
     choice = config["callbacks"].get("nan", "stop")
-    if choice not in ("stop", "skip"):
-        raise ConfigError("callbacks.nan", got=choice, allowed="stop, skip")
+    require(choice in ("stop", "skip"), "callbacks.nan", choice, "stop, skip")
     return bool(choice == "skip")
 
 
@@ -87,5 +86,5 @@ def build_freezing(config: Config, stage_names: tuple[str, ...] | None) -> Freez
 def require_length(config: Config) -> None:
     """Raises ConfigError if the number of epochs isn't valid."""
     max_epochs = config["trainer"]["max_epochs"]
-    if not isinstance(max_epochs, int) or isinstance(max_epochs, bool) or not (max_epochs >= 1 or max_epochs == -1):
-        raise ConfigError("trainer.max_epochs", got=max_epochs, allowed="1 or more, or -1 for no limit")
+    is_valid = type(max_epochs) is int and (max_epochs >= 1 or max_epochs == -1)
+    require(is_valid, "trainer.max_epochs", max_epochs, "1 or more, or -1 for no limit")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 
 
 class ClassificationLoss(nn.Module):
@@ -39,8 +39,7 @@ class ClassificationLoss(nn.Module):
         # Not persistent: they follow from config and data, and a checkpoint must not depend on which loss trained it.
         weights = resolve_class_weights(class_weights, class_counts, num_classes)
         self.register_buffer("class_weights", weights, persistent=False)
-        if not 0 <= label_smoothing < 1:
-            raise ConfigError("loss.label_smoothing", got=label_smoothing, allowed="at least 0, below 1")
+        require(0 <= label_smoothing < 1, "loss.label_smoothing", label_smoothing, "at least 0, below 1")
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -102,8 +101,7 @@ class Focal(ClassificationLoss):
         label_smoothing: float,
         gamma: float,
     ) -> None:
-        if not gamma >= 0:
-            raise ConfigError("loss.gamma", f"got {gamma}; it must be at least 0 (0 is cross-entropy).")
+        require(gamma >= 0, "loss.gamma", gamma, "at least 0 (0 is cross-entropy)")
         super().__init__(
             num_classes=num_classes,
             class_counts=class_counts,
@@ -132,8 +130,7 @@ def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor
         l2: for plain SGD the same as a `weight_decay` of l2.
     """
     for name, strength in (("l1", l1), ("l2", l2)):
-        if not strength >= 0:
-            raise ConfigError(f"penalty.{name}", f"got {strength}; it must be at least 0.")
+        require(strength >= 0, f"penalty.{name}", strength, "at least 0")
     decayed = [p for group in groups if group["name"].endswith("/decay") for p in group["params"] if p.requires_grad]
     terms = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in decayed]
     return torch.stack(terms).sum() if terms else torch.zeros(())
@@ -152,26 +149,24 @@ def resolve_class_weights(
     if class_weights is None:
         return None
     if isinstance(class_weights, str):
-        if class_weights != "balanced":
-            raise ConfigError(
-                "loss.class_weights", got=class_weights, allowed="null, balanced, or a list of one number a class"
-            )
+        allowed = "null, balanced, or a list of one number per class"
+        require(class_weights == "balanced", "loss.class_weights", class_weights, allowed)
         empty = [str(index) for index, count in enumerate(class_counts) if count == 0]
         if empty:
             raise ConfigError(
                 "loss.class_weights",
-                f"'balanced' needs training images of each class; without any: class "
-                f"{', '.join(empty)}. Add images, drop the class, or give {num_classes} numbers.",
+                f"'balanced' needs training images of each class; without any: class {', '.join(empty)}",
+                fix=f"Add images, drop the class, or give {num_classes} numbers.",
             )
         return sum(class_counts) / (num_classes * torch.tensor(class_counts, dtype=torch.float32))
     if len(class_weights) != num_classes:
         raise ConfigError(
             "loss.class_weights",
-            f"got {len(class_weights)} numbers, but the data has {num_classes} classes. "
-            f"Give one a class, or balanced, or null.",
+            f"got {len(class_weights)} numbers, but the data has {num_classes} classes",
+            fix="Give one per class, or balanced, or null.",
         )
-    if not (min(class_weights) >= 0 and max(class_weights) > 0):
-        raise ConfigError("loss.class_weights", f"got {list(class_weights)}; each must be at least 0, and one above 0.")
+    is_valid = min(class_weights) >= 0 and max(class_weights) > 0
+    require(is_valid, "loss.class_weights", list(class_weights), "numbers of at least 0, one of them above 0")
     return torch.tensor([float(weight) for weight in class_weights])
 
 

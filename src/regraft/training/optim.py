@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import require
 from regraft.core.types import BATCH_NORMS, Backbone
 
 _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -43,8 +43,7 @@ def parameter_groups(
     unless `decay_norm_and_bias`. Empty groups are left out. Each group has `params`, `name`, `weight_decay` and
     `lr_factor`, which is 1.0.
     """
-    if not weight_decay >= 0:
-        raise ConfigError("optimizer.weight_decay", f"got {weight_decay}; it must be at least 0.")
+    require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "at least 0")
     assert "head" not in backbone.stages, "'head' names the head, so no stage may be called so."
     groups = []
     for stage, module in [*backbone.stages.items(), ("head", head)]:
@@ -106,11 +105,10 @@ class LBFGS(torch.optim.LBFGS):
         line_search_fn: str | None,
         weight_decay: float,
     ) -> None:
-        if line_search_fn not in ("strong_wolfe", None):
-            raise ConfigError("optimizer.line_search_fn", got=line_search_fn, allowed="strong_wolfe, null")
-        for key, value in (("max_iter", max_iter), ("history_size", history_size)):
-            if value < 1:
-                raise ConfigError(f"optimizer.{key}", got=value, allowed="1, 2, 3, ...")
+        is_known = line_search_fn in ("strong_wolfe", None)
+        require(is_known, "optimizer.line_search_fn", line_search_fn, "strong_wolfe, null")
+        require(max_iter >= 1, "optimizer.max_iter", max_iter, "1, 2, 3, ...")
+        require(history_size >= 1, "optimizer.history_size", history_size, "1, 2, 3, ...")
         groups = [group for group in params if group["name"].startswith("head/")]
         everything = [parameter for group in groups for parameter in group["params"]]
         super().__init__(everything, lr, max_iter, history_size=history_size, line_search_fn=line_search_fn)

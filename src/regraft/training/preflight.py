@@ -118,11 +118,13 @@ def preflight(
         found.backbone, found.architecture = made or (None, None)
         if checkpoint is None and isinstance(now.get("head_from"), str):
             found.head_source = build("head_from", lambda: head_source(now))
-        stage_names = None if found.backbone is None else found.backbone.stage_names
-        spec = InputSpec(1) if found.backbone is None else found.backbone.input_spec
+        body = found.backbone
+        spec = InputSpec(1) if body is None else body.input_spec
         collector.add_types("data", hints_of(DataModule))
         found.data = build("data", lambda: build_unread_datamodule(now, spec, checkpoint or found.head_source))
-        found.strategy = build("freezing", lambda: build_freezing(now, stage_names))
+        found.strategy = build("freezing", lambda: build_freezing(now, None))
+        if body is not None and found.strategy is not None:  # its types are right
+            found.strategy = build("freezing", partial(build_freezing, now, body.stage_names))
     found.trainer = _build_trainer(collector, run, found.strategy)
     if lacking_keys(now["trainer"]):
         return found

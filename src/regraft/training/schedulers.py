@@ -1,7 +1,7 @@
 """Learning-rate schedules: torch's own where they exist, closed forms through LambdaLR where they don't.
 
-Each builder returns Lightning's scheduler config. A schedule gives the base rate only: a stage's factor comes on top,
-in `optim.scaled_learning_rates`. Closed forms are plain functions, so a checkpoint holds numbers and no code.
+Each builder returns Lightning's scheduler config. A schedule gives the base rate only; a stage's factor is applied in
+`optim.scaled_learning_rates`. Closed forms are plain functions, so a checkpoint holds numbers and no code.
 
 Arguments that all builders share:
     optimizer: its groups' `lr` is the peak of the schedule.
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
@@ -34,27 +34,15 @@ def linear_warmup(
 
 
 def step(
-    optimizer: Optimizer,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    step_epochs: int,
-    gamma: float,
+    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, step_epochs: int, gamma: float
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every `step_epochs` epochs."""
-    if step_epochs < 1:
-        raise ConfigError("scheduler.step_epochs", f"got {step_epochs}; it must be at least 1.")
+    require(step_epochs >= 1, "scheduler.step_epochs", step_epochs, "at least 1")
     _check_gamma(gamma)
     return _every("epoch", StepLR(optimizer, step_size=step_epochs, gamma=gamma))
 
 
-def exponential(
-    optimizer: Optimizer,
-    *,
-    total_steps: int,
-    steps_per_epoch: int,
-    gamma: float,
-) -> dict[str, Any]:
+def exponential(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, gamma: float) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every epoch."""
     _check_gamma(gamma)
     return _every("epoch", ExponentialLR(optimizer, gamma=gamma))
@@ -72,8 +60,7 @@ def cosine(
         warmup_epochs: length of the rise; 0 for none.
         min_factor: last rate divided by the highest, in [0, 1].
     """
-    if not 0 <= min_factor <= 1:
-        raise ConfigError("scheduler.min_factor", got=min_factor, allowed="0 to 1")
+    require(0 <= min_factor <= 1, "scheduler.min_factor", min_factor, "0 to 1")
     warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
 
     def factor(step: int) -> float:
@@ -108,8 +95,7 @@ def onecycle(
             `base_momentum` and back; None does so exactly if the optimizer uses either.
     """
     _check_length(total_steps)
-    if not 0 < pct_start < 1:
-        raise ConfigError("scheduler.pct_start", got=pct_start, allowed="above 0, below 1")
+    require(0 < pct_start < 1, "scheduler.pct_start", pct_start, "above 0, below 1")
     if float(pct_start * total_steps) == 1:
         raise ConfigError(
             "scheduler.pct_start",
@@ -157,12 +143,9 @@ def plateau(
         threshold: relative change that counts as an improvement.
         min_lr: lower bound of the base rate.
     """
-    if mode not in ("min", "max"):
-        raise ConfigError("scheduler.mode", got=mode, allowed="min (less is better), max (more is better)")
-    if not 0 < factor < 1:
-        raise ConfigError("scheduler.factor", got=factor, allowed="above 0, below 1")
-    if patience < 0:
-        raise ConfigError("scheduler.patience", f"got {patience}; it must be at least 0.")
+    require(mode in ("min", "max"), "scheduler.mode", mode, "min (less is better), max (more is better)")
+    require(0 < factor < 1, "scheduler.factor", factor, "above 0, below 1")
+    require(patience >= 0, "scheduler.patience", patience, "at least 0")
     scheduler = ReduceLROnPlateau(
         optimizer, mode=mode, factor=factor, patience=patience, threshold=threshold, min_lr=min_lr
     )
@@ -196,8 +179,7 @@ def _warmup(step: int, warmup_steps: int) -> float:
 
 def _warmup_steps(warmup_epochs: float, total_steps: int, steps_per_epoch: int) -> int:
     _check_length(total_steps)
-    if warmup_epochs < 0:
-        raise ConfigError("scheduler.warmup_epochs", f"got {warmup_epochs}; it must be at least 0.")
+    require(warmup_epochs >= 0, "scheduler.warmup_epochs", warmup_epochs, "at least 0")
     warmup_steps = round(warmup_epochs * steps_per_epoch)
     if 0 < total_steps <= warmup_steps:
         raise ConfigError(
@@ -218,5 +200,4 @@ def _check_length(total_steps: float) -> None:
 
 
 def _check_gamma(gamma: float) -> None:
-    if not 0 < gamma < math.inf:
-        raise ConfigError("scheduler.gamma", f"got {gamma}; it must be above 0.")
+    require(0 < gamma < math.inf, "scheduler.gamma", gamma, "above 0")

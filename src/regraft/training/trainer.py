@@ -11,7 +11,7 @@ from typing import Any
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.instantiate import Config, factory, target_of
-from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.core.errors import ConfigError, UnknownNameError, require
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
@@ -93,8 +93,7 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
     if monitor.startswith("val/") and unvalidated is not None and not keeps_checkpoints:
         raise ConfigError(f"{section}.monitor", f"got {monitor!r}, but {unvalidated}")
     patience = node.get("patience", 0)
-    if isinstance(patience, int) and patience < 0:
-        raise ConfigError(f"{section}.patience", f"got {patience}; it must be at least 0.")
+    require(not isinstance(patience, int) or patience >= 0, f"{section}.patience", patience, "at least 0")
     mode = node.get("mode", "min")  # what Lightning's callbacks take it for
     right = "max" if higher_is_better(monitor) else "min"
     if mode != right:
@@ -154,24 +153,21 @@ def _require_supported(node: Config) -> None:
         raise ConfigError(f"trainer.{key}", f"a run sets it itself: {_OURS[key]}. Leave it out.")
     devices = node["devices"]
     names = devices if isinstance(devices, list) else str(devices).split(",")
-    if str(devices) not in ("auto", "-1") and not (names and all(str(name).strip().isdigit() for name in names)):
-        raise ConfigError("trainer.devices", got=devices, allowed="a number, a list such as [0,1], or auto")
+    is_valid = str(devices) in ("auto", "-1") or (len(names) > 0 and all(str(name).strip().isdigit() for name in names))
+    require(is_valid, "trainer.devices", devices, "a number, a list such as [0,1], or auto")
     for key, least in _LEAST.items():
         value = node.get(key)
-        if value is not None and not (isinstance(value, int | float) and value >= least):
-            raise ConfigError(f"trainer.{key}", got=value, allowed=f"{least} or more")
+        is_valid = value is None or (isinstance(value, int | float) and value >= least)
+        require(is_valid, f"trainer.{key}", value, f"{least} or more")
     every, max_epochs = node.get("check_val_every_n_epoch"), node["max_epochs"]
     if isinstance(every, int) and isinstance(max_epochs, int) and every > max_epochs >= 1:
         raise ConfigError(
             "trainer.check_val_every_n_epoch",
             f"got {every}, but the run has {max_epochs} epochs, so that none is validated; allowed: 1 to {max_epochs}.",
         )
-    if node["num_nodes"] != 1:
-        raise ConfigError("trainer.num_nodes", f"got {node['num_nodes']}; several machines aren't supported yet.")
-    if node["limit_train_batches"] == 0:
-        raise ConfigError(
-            "trainer.limit_train_batches", "got 0; allowed: 1 or more, a share of the batches, or null for all."
-        )
+    require(node["num_nodes"] == 1, "trainer.num_nodes", node["num_nodes"], "1, as several machines aren't supported")
+    limit = node["limit_train_batches"]
+    require(limit != 0, "trainer.limit_train_batches", limit, "1 or more, a share of the batches, or null for all")
 
 
 def _require_fit_for_cpu(node: Config, num_devices: int) -> None:

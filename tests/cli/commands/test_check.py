@@ -45,10 +45,10 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "ranges": {
         "seed=-1": "seed: got -1; allowed: a whole number from 0 to 4294967295.",
-        "optimizer.lr=-1": "optimizer.lr: got -1; it must be a number above 0",
-        "optimizer.weight_decay=-1": "optimizer.weight_decay: got -1; it must be a number of at least 0",
+        "optimizer.lr=-1": "optimizer.lr: got -1; allowed: a number above 0",
+        "optimizer.weight_decay=-1": "optimizer.weight_decay: got -1; allowed: a number of at least 0",
         "optimizer.betas=[0.9,1.5]": "optimizer.betas: got [0.9, 1.5]; Invalid beta parameter at index 1",
-        "penalty.l1=-1": "penalty.l1: got -1; it must be a number of at least 0",
+        "penalty.l1=-1": "penalty.l1: got -1; allowed: a number of at least 0",
         "data.fraction=2": "data.fraction: got 2; allowed: above 0, at most 1.",
         "data.shots=0": "data.shots: got 0; allowed: 1, 2, 3, ..., null.",
         "data.batch_size=0": "data.batch_size: got 0; allowed: 1, 2, 3",
@@ -82,7 +82,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "output_dir=5": "output_dir: got 5; allowed: a path.",
         "head_from=5": "head_from: got 5; allowed: a path, null.",
         "penalty=5": "penalty: got 5; it is a section with l1, l2.",
-        "optimizer.lr=abc": "optimizer.lr: got 'abc'; it must be a number above 0",
+        "optimizer.lr=abc": "optimizer.lr: got 'abc'; allowed: a number above 0",
         "optimizer.betas=[0.9]": "optimizer.betas: got [0.9]; allowed: a list of 2 numbers.",
         "optimizer.decay_norm_and_bias=maybe": "optimizer.decay_norm_and_bias: got 'maybe'; allowed: true or false.",
         "data.batch_size=1.5": "data.batch_size: got 1.5; allowed: 1, 2, 3",
@@ -102,7 +102,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "head_from=/nowhere": "head_from: /nowhere doesn't exist. Give a run's folder or a checkpoint's file.",
         "model.weights=/nowhere.pth": "model.weights: no file /nowhere.pth.",
         "trainer.accelerator=gpuu": "trainer.accelerator: got 'gpuu'; You selected an invalid accelerator name",
-        "trainer.num_nodes=2": "trainer.num_nodes: got 2; several machines aren't supported yet.",
+        "trainer.num_nodes=2": "trainer.num_nodes: got 2; allowed: 1, as several machines aren't supported.",
         "optimizer=sgd": "",
         "optimizer.momentum=-1": "optimizer.momentum: got -1; Invalid momentum value: -1",
         "scheduler=plateau": "",
@@ -110,12 +110,12 @@ COMMANDS: dict[str, dict[str, str]] = {
         "scheduler.factor=2": "scheduler.factor: got 2; allowed: above 0, below 1.",
         "callbacks=early_stopping": "",
         "callbacks.early_stopping.monitor=loss": "callbacks.early_stopping.monitor: unknown metric 'loss'.",
-        "callbacks.early_stopping.patience=-1": "callbacks.early_stopping.patience: got -1; it must be at least 0.",
+        "callbacks.early_stopping.patience=-1": "callbacks.early_stopping.patience: got -1; allowed: at least 0.",
         "callbacks.best.monitor=val/loss": "callbacks.best.mode: got 'max' for val/loss; it must be min.",
         "head=mlp": "",
         "head.hidden_sizes=5": "head.hidden_sizes: got 5; allowed: a list of whole numbers.",
         "loss=focal": "",
-        "loss.gamma=-1": "loss.gamma: got -1; it must be at least 0",
+        "loss.gamma=-1": "loss.gamma: got -1; allowed: at least 0",
         "freezing=lp_ft": "",
         "freezing.probe_epochs=20": "freezing.probe_epochs: got 20, but the run ends after trainer.max_epochs=10",
         "output_dir=/proc/nowhere": "output_dir: nothing can be written to /proc/nowhere/",
@@ -134,7 +134,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "data=folder": "data.root: it has no value yet; add data.root=... to the command.",
         "model=timm": "model.name: it has no value yet",
         "freezing=up_to": "freezing.until: it has no value yet",
-        "optimizer.lr=0": "optimizer.lr: got 0; it must be a number above 0",
+        "optimizer.lr=0": "optimizer.lr: got 0; allowed: a number above 0",
     },
     "random augmentation and a store": {
         "augment=basic": "",
@@ -216,7 +216,7 @@ def test_each_job_of_a_sweep_is_checked():
     assert said == (
         "job 1, 3 (freezing=nonee): freezing: unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
         "last_stages, layerwise, linear_probe, lp_ft, none, up_to.",
-        "job 2, 3 (optimizer.lr=-1): optimizer.lr: got -1; it must be a number above 0, such as 1e-3.",
+        "job 2, 3 (optimizer.lr=-1): optimizer.lr: got -1; allowed: a number above 0, such as 1e-3.",
     )
 
 

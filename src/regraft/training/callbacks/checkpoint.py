@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.core.lightning_internals import validates_after_batch
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
@@ -51,8 +51,7 @@ class BestCheckpoint(Checkpoint):
 
     def __init__(self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, max_share: float) -> None:
         _check_share("best", max_share)
-        if mode not in ("min", "max"):
-            raise ConfigError("callbacks.best.mode", got=mode, allowed="min (less is better), max (more is better)")
+        require(mode in ("min", "max"), "callbacks.best.mode", mode, "min (less is better), max (more is better)")
         self._path = _file(dirpath, filename)
         self._monitor = monitor
         self._mode = mode
@@ -219,10 +218,9 @@ def _file(dirpath: str | Path, filename: str) -> Path:
 
 
 def _check_share(name: str, max_share: float) -> None:
-    if not 0 < max_share <= 1:
-        raise ConfigError(f"callbacks.{name}.max_share", got=max_share, allowed="above 0, at most 1 (each time)")
+    require(0 < max_share <= 1, f"callbacks.{name}.max_share", max_share, "above 0, at most 1 (each time)")
 
 
 def _check_interval(name: str, value: Any, kind: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, kind) or not value > 0):
-        raise ConfigError(f"callbacks.checkpoint.{name}", got=value, allowed="a number above 0, or null for never")
+    is_valid = value is None or (isinstance(value, kind) and not isinstance(value, bool) and value > 0)
+    require(is_valid, f"callbacks.checkpoint.{name}", value, "a number above 0, or null for never")
