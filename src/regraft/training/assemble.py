@@ -64,8 +64,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     groups = optimizer_groups(config, module.backbone, module.head)
     rows = stage_rows(groups, body.stage_names, strategy, config["optimizer"]["lr"], config["trainer"]["max_epochs"])
     if checkpoint is None:
-        _warn_of_random_stages(config, rows)
-        _warn_of_empty_statistics(config, body, strategy)
+        _warn_of_random_weights(config, body, strategy, rows)
     return Parts(module, data, strategy, rows, checked.trainer)
 
 
@@ -83,16 +82,15 @@ def _record(config: Config, architecture: Config, data: Any) -> Config:
     }
 
 
-def _warn_of_random_stages(config: Config, rows: Sequence[StageRow]) -> None:
+def _warn_of_random_weights(
+    config: Config, body: Backbone, strategy: FreezingStrategy, rows: Sequence[StageRow]
+) -> None:
+    if config["model"].get("weights", "") is not None:
+        return
     waiting = [row.stage for row in rows if row.trains_from_epoch is None and row.num_parameters]
-    if waiting and "weights" in config["model"] and config["model"]["weights"] is None:
+    if waiting:
         log.warning("These stages have random weights and never train: %s.", ", ".join(waiting))
-
-
-def _warn_of_empty_statistics(config: Config, body: Backbone, strategy: FreezingStrategy) -> None:
-    is_random = "weights" in config["model"] and config["model"]["weights"] is None
-    has_norms = any(isinstance(module, BATCH_NORMS) for module in body.modules())
-    if is_random and has_norms and keeps_statistics(strategy):
+    if keeps_statistics(strategy) and any(isinstance(module, BATCH_NORMS) for module in body.modules()):
         log.warning(
             "The backbone has random weights, so that the statistics which its BatchNorms keep are those of no data; "
             "use freezing.keeps_statistics=false."

@@ -121,7 +121,7 @@ def feature_plan(
             reason = str(error)
         else:
             parts = cut_phases(phases, names, max_epochs, start_epoch, frozen.costs)
-            # A checkpoint from between two steps of an epoch is none from between two batches of one step.
+            # A checkpoint within an epoch of many batches can't be resumed in an epoch that is one batch.
             was_one_batch = earlier is None or earlier.get("one_batch_per_epoch", False)
             is_whole = is_full_batch or (step_level_option(config) is None and was_one_batch)
             plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
@@ -131,20 +131,15 @@ def feature_plan(
                 return None
             reason = _drawback(config, plan, is_decided=earlier is not None)
     if reason is None:
-        _say_between_steps(config, plan)
+        assert plan is not None, "nothing speaks against it"
+        key = step_level_option(config)
+        if key is not None and any(part.depth == len(names) for part in plan.stretches):
+            log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
         return plan
     _require_not_wanted(settings, data.augment, reason, is_full_batch=is_full_batch)
     if settings.cache == "auto":
         log.info("Features aren't stored: %s", reason)
     return None
-
-
-def _say_between_steps(config: Config, plan: FeaturePlan | None) -> None:
-    if plan is None or not any(part.depth == len(plan.frozen.stage_names) for part in plan.stretches):
-        return
-    key = step_level_option(config)
-    if key is not None:
-        log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
 
 
 def require_storable_if_wanted(
@@ -241,8 +236,8 @@ def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]
         one_batch_per_epoch=plan.one_batch_per_epoch,
         is_full_batch=plan.is_full_batch,
     )
-    summary = summary_of(plan.frozen, plan.stretches, views, filled)
-    say(plan, views, summary)
+    summary = _summary(plan, views, filled)
+    _log(plan, views, summary)
     return data, summary
 
 
@@ -254,7 +249,7 @@ def frozen_part(
     device: torch.device,
     progress: ProgressBar,
 ) -> tuple[FeatureCache, int] | str:
-    """Returns the cache of the stages that no phase trains, and their number; None if the first one trains."""
+    """Returns the cache of the stages that no phase trains, and their number; or why there is none."""
     none = "the run trained every stage, or all that is worth storing."
     names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
@@ -269,24 +264,15 @@ def frozen_part(
     return (frozen, depth) if depth else none
 
 
-def summary_of(
-    frozen: FeatureCache,
-    stretches: Sequence[CutPhase],
-    views: Mapping[str, Sequence[Any]],
-    filled: Sequence[ExtractionStats],
+def _summary(
+    plan: FeaturePlan, views: Mapping[str, Sequence[Any]], filled: Sequence[ExtractionStats]
 ) -> dict[str, Any]:
-    """Returns what was stored, reused and saved, in plain types.
-
-    Args:
-        stretches: the run's epochs and their cuts.
-        views: of each split.
-        filled: statistics of each extraction.
-    """
-    depths = sorted({part.depth for part in stretches if part.depth})
+    """Returns what was stored, reused and saved, in plain types; `views` are of each split."""
+    frozen, depths = plan.frozen, plan.depths
     num_computed, seconds = sum(one.num_computed for one in filled), sum(one.seconds for one in filled)
     per_flop = frozen.seconds_per_flop(views["train"], depths)
     num_images = sum(len(views[split][0]) for split in ("train", "val") if split in views)
-    flops = sum(part.num_epochs * frozen.costs.up_to(part.depth) for part in stretches if part.depth) * num_images
+    flops = sum(part.num_epochs * frozen.costs.up_to(part.depth) for part in plan.stretches if part.depth) * num_images
     is_known = per_flop is not None and math.isfinite(flops)
     return {
         "cuts": [frozen.stage_names[depth - 1] for depth in depths],
@@ -297,8 +283,7 @@ def summary_of(
     }
 
 
-def say(plan: Any, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> None:
-    """Logs what is stored, what of it was there already, and what it saves."""
+def _log(plan: FeaturePlan, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> None:
     num_views = len(views["train"])
     if num_views > 1:
         exactly = is_flip_only(plan.images.augment)

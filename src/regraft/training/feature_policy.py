@@ -49,13 +49,9 @@ def step_level_option(config: Config) -> str | None:
     acting |= {
         f"callbacks.{name}": _acts_between_steps(node, f"callbacks.{name}")
         for name, node in callbacks.items()
-        if _is_node(node)
+        if isinstance(node, dict)
     }
     return next((key for key, is_acting in acting.items() if is_acting), None)
-
-
-def _is_node(node: Any) -> bool:
-    return isinstance(node, Mapping)
 
 
 def _acts_between_steps(node: Config, section: str) -> bool:
@@ -96,7 +92,7 @@ def why_not_cacheable(
             "which is another, smaller augmentation."
         )
     for name, node in config["callbacks"].items():
-        callback = target_of(node, f"callbacks.{name}") if _is_node(node) else None
+        callback = target_of(node, f"callbacks.{name}") if isinstance(node, dict) else None
         if isinstance(callback, type) and issubclass(callback, _CHANGE_WHAT_IS_FROZEN):
             return f"callbacks.{name} changes stages that are frozen, too; leave it out, or use callbacks=ema."
     precision = config["trainer"]["precision"]

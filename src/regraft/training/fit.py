@@ -54,12 +54,12 @@ def train(job: TrainingJob, session: Session, display: Display) -> None:
 def fit(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains and tests one run in this process, and records its results."""
     config, run, checkpoint = job.config, job.run, job.checkpoint
-    # A resumed or reproduced run's own files had a say in it.
+    # A resumed or reproduced run's own files have influenced it.
     require_known_targets(config, config.get("trust", []), str(run.path))
     started = time.perf_counter()
     try:
         with recording_state(run) as recorder:
-            # Another process may have gone on with the run until now that it is held.
+            # Another process may have resumed the run before this one locked it.
             if checkpoint is not None and not checkpoint.is_current:
                 checkpoint = checkpoint_of(config)
             _fit(replace(job, checkpoint=checkpoint), session, display, recorder)
@@ -84,6 +84,7 @@ def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRe
 
         from regraft.training.assemble import assemble
         from regraft.training.callbacks.checkpoint import LastCheckpoint
+        from regraft.training.callbacks.resume import continue_history
         from regraft.training.feature_plan import store_features
         from regraft.training.image_cache import store_pixels
 
@@ -97,11 +98,12 @@ def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRe
     plan = _feature_plan(config, parts, trainer, checkpoint)
     _settle_process(trainer)
     if trainer.is_global_zero:
-        # Not before now: what is refused above must leave a run that it would have gone on with as it was.
+        # Not before now: what is refused above must leave a run that it would have resumed as it was.
         _begin(config, run, session, recorder, parts, trainer)
         display.show_start(run, parts.rows, parts.data)
         if checkpoint is not None:
-            _go_on_from(checkpoint, run, loggers)
+            log.info("Resuming from %s.", checkpoint.path)
+            continue_history(loggers, run, checkpoint.content)
     laps = {"start": time.perf_counter() - started}
     store_pixels(config, parts.data, plan, _start_epoch(checkpoint), _image_progress(config, trainer, "Images"))
     stored = None if plan is None else store_features(plan)
@@ -141,14 +143,6 @@ def _begin(
     provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
     if parts.data.skipped:
         run.write_skipped(parts.data.skipped)
-
-
-def _go_on_from(checkpoint: "Checkpoint", run: Run, loggers: list[Any]) -> None:
-    from regraft.training.callbacks.resume import continue_history, history_of
-
-    log.info("Going on from %s.", checkpoint.path)
-    rows = history_of(checkpoint.content)
-    continue_history(loggers, run.history(checkpoint.content["global_step"]) if rows is None else rows)
 
 
 def _end(
@@ -209,7 +203,7 @@ def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: R
     except StoppedBySignal as stopped:
         saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
         log.info(
-            "Stopped by %s in epoch %d at step %d (%s). To go on: regraft resume run=%s",
+            "Stopped by %s in epoch %d at step %d (%s). To resume: regraft resume run=%s",
             *(stopped, trainer.current_epoch, trainer.global_step, saved, run.path),
         )
         if not trainer.is_global_zero:

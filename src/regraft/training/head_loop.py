@@ -4,7 +4,7 @@ What Lightning does around each batch takes longer than a linear head's step, so
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +20,10 @@ from regraft.training.optim import scaled_learning_rates
 _WORTH_A_THREAD = 2**25
 """Products of a step, batch size times parameters, above which a second thread pays."""
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From features (batch, num_features) and targets (batch,) to the mean loss and the logits."""
 
 
 class StepLog(NamedTuple):
@@ -41,7 +45,7 @@ class StepLog(NamedTuple):
 def train_steps(
     batch: EpochBatch,
     num_steps: int,
-    loss_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    loss_of: LossOf,
     optimizer: Optimizer,
     after_step: Callable[[], None],
     seed_draws: Callable[[int], None],
@@ -80,23 +84,6 @@ def train_steps(
 
 
 @contextmanager
-def threads_for(batch_size: int, optimizer: Optimizer) -> Iterator[None]:
-    """Uses one thread inside the block, if the head is small.
-
-    Its operations take microseconds, and while another process uses a core, threads wait for each other at each of
-    them: 640 steps took 10 s instead of 0.3 s.
-    """
-    num_threads = torch.get_num_threads()
-    numbers = sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
-    try:
-        if batch_size * numbers < _WORTH_A_THREAD:
-            torch.set_num_threads(1)
-        yield
-    finally:
-        torch.set_num_threads(num_threads)
-
-
-@contextmanager
 def _quick_groups(optimizer: Optimizer, *, is_fused: bool) -> Iterator[None]:
     """Hides groups without gradients from the optimizer inside the block, and uses fused kernels if allowed.
 
@@ -124,33 +111,25 @@ def uses_rng(module: nn.Module) -> bool:
     return isinstance(module, nn.RReLU) or not type(module).__module__.startswith(("torch.nn.", "regraft."))
 
 
-LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From features (batch, num_features) and targets (batch,) to the mean loss and the logits."""
-
-
-class LastStep(NamedTuple):
-    """The epoch's last step: loss with its graph, logits (batch, num_classes), targets and indices (batch,), int64."""
-
-    loss: Tensor
-    logits: Tensor
-    targets: Tensor
-    indices: Tensor
-
-
 class HeadLoop:
     """Takes the steps of epochs that are a single batch, and limits the threads of other head-only epochs."""
 
     def __init__(self, loss_of: LossOf) -> None:
         self._loss_of = loss_of
-        self._threads = ExitStack()
+        self._num_threads: int | None = None
         self._batch: EpochBatch | None = None
-        self._is_single_threaded = False
 
     def use_single_thread(self, batch_size: int, optimizer: Optimizer) -> None:
-        """Uses one thread for a small head until the epoch ends; see `threads_for`."""
-        if not self._is_single_threaded:
-            self._threads.enter_context(threads_for(batch_size, optimizer))
-            self._is_single_threaded = True
+        """Uses one thread for a small head until the epoch ends.
+
+        Its operations take microseconds, and while another process uses a core, threads wait for each other at each of
+        them: 640 steps took 10 s instead of 0.3 s.
+        """
+        if self._num_threads is None:
+            self._num_threads = torch.get_num_threads()
+            numbers = sum(p.numel() for group in optimizer.param_groups for p in group["params"] if p.requires_grad)
+            if batch_size * numbers < _WORTH_A_THREAD:
+                torch.set_num_threads(1)
 
     def begin(
         self,
@@ -176,16 +155,16 @@ class HeadLoop:
         seed_draws(batch["draw_seeds"][-1])
         return taken
 
-    def last_step(self) -> LastStep:
-        """Returns the epoch's last step with its loss, which Lightning itself takes."""
+    def last_step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Returns loss, logits (batch, num_classes), targets and indices (batch,) of the step that Lightning takes."""
         assert self._batch is not None, "begin() comes first"
         rows = self._batch["steps"][-1]
         targets = self._batch["targets"][rows]
         loss, logits = self._loss_of(self._batch["features"][rows], targets)
-        return LastStep(loss, logits, targets, self._batch["indices"][rows])
+        return loss, logits, targets, self._batch["indices"][rows]
 
     def end(self) -> None:
         """Restores the number of threads and releases the features."""
-        self._threads.close()
-        self._is_single_threaded = False
-        self._batch = None
+        if self._num_threads is not None:
+            torch.set_num_threads(self._num_threads)
+        self._num_threads = self._batch = None

@@ -8,7 +8,6 @@ from regraft.config.instantiate import Config, factory
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.features.image_cache import ImageCache
-from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
 from regraft.training.feature_plan import FeaturePlan
 from regraft.training.feature_policy import limit_of
@@ -46,7 +45,7 @@ def store_pixels(
         read_stored_pixels(config, images, list(images.sizes), progress)
         return
     try:
-        store = ImageCache(_settings(config), progress)
+        store = ImageCache(factory(config["features"], "features")(), progress)
         _fill(store, images)
     except (OSError, NoFolderError) as error:
         if is_required:
@@ -59,7 +58,7 @@ def read_stored_pixels(config: Config, images: Any, splits: list[str], progress:
     if images.cache == "off" or images.inputs.decoded("train") is None or "features" not in config:
         return
     try:
-        store = ImageCache(_settings(config), progress)
+        store = ImageCache(factory(config["features"], "features")(), progress)
         for split in splits:
             view = images.inputs.decoded(split)
             stored = store.find(view)
@@ -101,8 +100,3 @@ def _drawback(config: Config, plan: FeaturePlan | None, start_epoch: int) -> str
     if num_epochs < 2:
         return "fewer than two epochs read them; data.cache=on stores them all the same."
     return None
-
-
-def _settings(config: Config) -> FeatureSettings:
-    settings: FeatureSettings = factory(config["features"], "features")()
-    return settings

@@ -1,7 +1,7 @@
 """TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,29 +35,7 @@ class DivergedError(ValueError):
         self.step = step
 
 
-def divergence(loss: float, epoch: int, step: int, indices: Sequence[int], metrics: Mapping[str, Any]) -> DivergedError:
-    """Returns the error for a loss that isn't finite, with its images and the last metrics.
-
-    Args:
-        epoch: from 0.
-        step: optimizer steps before it.
-        indices: the batch's images, by their place in the training data.
-        metrics: what was last logged.
-    """
-    shown = ", ".join(map(str, indices[:_NUM_SHOWN])) + (", ..." if len(indices) > _NUM_SHOWN else "")
-    known = {name: float(value) for name, value in metrics.items()}
-    earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
-    message = (
-        f"train/loss: got {loss} in epoch {epoch}, step {step}, on the images {shown} (places in the training data); "
-        f"training has diverged. Last metrics: {earlier or 'none yet'}. Lower optimizer.lr, add "
-        "scheduler.warmup_epochs, clip (trainer.gradient_clip_val=1.0), or leave such batches out with "
-        "callbacks.nan=skip."
-    )
-    return DivergedError(message, step)
-
-
-def adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
-    """Returns AdamW over named groups."""
+def _adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
     groups = parameter_groups(backbone, head, weight_decay=0.01, decay_norm_and_bias=False)
     return torch.optim.AdamW(groups, lr=lr)
 
@@ -102,7 +80,7 @@ class TransferModule(pl.LightningModule):
         self.loss: Any = loss or CrossEntropy(
             num_classes=num_classes, class_counts=[1] * num_classes, class_weights=None, label_smoothing=0.0
         )
-        self._make_optimizer = make_optimizer or partial(adamw, lr=1e-3 if lr is None else lr)
+        self._make_optimizer = make_optimizer or partial(_adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
         self._head_loop = HeadLoop(self._loss_on_features)
         self._l1, self._l2 = l1, l2
@@ -139,7 +117,8 @@ class TransferModule(pl.LightningModule):
             if not batch.get("bitwise", True):
                 self._head_loop.use_single_thread(len(batch["targets"]), self.trainer.optimizers[0])
             return
-        self._earlier_steps = self._head_loop.begin(batch, self.trainer, self._step_schedule, self._seed_dropout)
+        step_schedule = partial(self._schedule.step_once, self.trainer)
+        self._earlier_steps = self._head_loop.begin(batch, self.trainer, step_schedule, self._seed_dropout)
 
     def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
         """Returns the mean loss of a batch, penalties included; None for a batch that is skipped.
@@ -177,7 +156,16 @@ class TransferModule(pl.LightningModule):
             raise self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step)
 
     def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> DivergedError:
-        return divergence(float(loss), self.current_epoch, step, indices.tolist(), self.trainer.callback_metrics)
+        shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
+        known = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
+        earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
+        message = (
+            f"train/loss: got {float(loss)} in epoch {self.current_epoch}, step {step}, on the images {shown} (indices "
+            f"in the training data); training has diverged. Last metrics: {earlier or 'none yet'}. Lower optimizer.lr, "
+            "add scheduler.warmup_epochs, clip (trainer.gradient_clip_val=1.0), or leave such batches out with "
+            "callbacks.nan=skip."
+        )
+        return DivergedError(message, step)
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets)
@@ -196,9 +184,6 @@ class TransferModule(pl.LightningModule):
         """Seeds a step of the head alone, if it draws at all: seeding takes as long as a small head's step."""
         if self._head_draws:
             self._seed_draws(draw_seed)
-
-    def _step_schedule(self) -> None:
-        self._schedule.step_once(self.trainer)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Accumulates the validation loss and metrics; returns logits, (batch, num_classes)."""
@@ -295,7 +280,7 @@ class TransferModule(pl.LightningModule):
 
     def _full_batch_loss(self) -> Tensor:
         """Sets the head's gradients on the whole of the epoch's only step, and returns the loss."""
-        loss = self._head_loop.last_step().loss
+        loss = self._head_loop.last_step()[0]
         self.head.zero_grad()
         loss.backward()
         return loss.detach()

@@ -27,14 +27,12 @@ _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 def needs_processes(trainer: dict[str, Any]) -> bool:
     """Whether the trainer config asks for more than one process."""
     devices = trainer["devices"]
-    if trainer["num_nodes"] > 1:
-        return True
-    if isinstance(devices, list):
-        return len(devices) > 1
-    if isinstance(devices, str) and "," in devices:
-        return len([device for device in devices.split(",") if device.strip()]) > 1
+    if isinstance(devices, list) or "," in str(devices):
+        return len(devices if isinstance(devices, list) else devices.replace(",", " ").split()) > 1
     if str(devices) in ("auto", "-1"):
-        return trainer["accelerator"] != "cpu" and _num_gpus() > 1
+        import torch
+
+        return bool(trainer["accelerator"] != "cpu" and torch.cuda.device_count() > 1)
     # Other values are refused where the trainer is built.
     return str(devices).isdigit() and int(devices) > 1
 
@@ -71,9 +69,3 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     state = run_state.read(run)
     if state.status == "pruned":
         raise run_state.Pruned(state.reason)
-
-
-def _num_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()

@@ -19,18 +19,9 @@ _INSTANCE_NORMS = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 _NORM_LAYERS = (*BATCH_NORMS, *_INSTANCE_NORMS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 # Biases, scales and tokens of transformers and ConvNeXt, as torchvision and timm name them, that have 2 or more axes.
-_UNDECAYED_NAMES = frozenset(
-    {
-        "absolute_pos_embed",
-        "class_token",
-        "cls_token",
-        "dist_token",
-        "layer_scale",
-        "pos_embed",
-        "pos_embedding",
-        "reg_token",
-        "relative_position_bias_table",
-    }
+_UNDECAYED_NAMES = (
+    *("absolute_pos_embed", "pos_embed", "pos_embedding", "relative_position_bias_table"),
+    *("class_token", "cls_token", "dist_token", "reg_token", "layer_scale"),
 )
 
 

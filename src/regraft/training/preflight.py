@@ -113,8 +113,10 @@ def preflight(
     build("optimizer", lambda: require_numbers(now))
     build("trainer", lambda: require_length(now))
     if not lacking_keys(now["trainer"]):
-        get_backbone = partial((LastBackbone() if backbones is None else backbones).of, now["model"], now["trust"])
-        made = build("model", lambda: _resumed(checkpoint) if checkpoint else get_backbone(lambda: _backbone(now)))
+        make = partial(_backbone, now, checkpoint)
+        if backbones is not None and checkpoint is None:
+            make = partial(backbones.of, now["model"], now["trust"], make)
+        made = build("model", make)
         found.backbone, found.architecture = made or (None, None)
         if checkpoint is None and isinstance(now.get("head_from"), str):
             found.head_source = build("head_from", lambda: head_source(now))
@@ -173,11 +175,9 @@ def _is_node(node: Any) -> bool:
     return isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
 
 
-def _resumed(checkpoint: Checkpoint) -> Built:
-    return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), checkpoint.architecture
-
-
-def _backbone(config: Config) -> Built:
+def _backbone(config: Config, checkpoint: Checkpoint | None) -> Built:
+    if checkpoint is not None:
+        return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), checkpoint.architecture
     model = config["model"]
     factory(model, "model")  # reports an unknown key before anything else
     source = import_module(target_of(model, "model").__module__)

@@ -16,11 +16,12 @@ from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
 from regraft.runs.resuming import without_state
+from regraft.sweeps import trial_file
 from regraft.tasks.metrics import higher_is_better
 from regraft.training.callbacks.checkpoint import LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
 from regraft.training.callbacks.predictions import KeepPredictions
-from regraft.training.callbacks.pruning import pruning_of
+from regraft.training.callbacks.pruning import PruneUnpromising
 from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, ResetState
 from regraft.training.callbacks.signals import StopOnSignal
 from regraft.training.metrics import metric_names
@@ -50,7 +51,9 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
     A config that can't be trained has no `strategy`.
     """
     callbacks = [EpochEnd(), EarlyStop(), *([] if strategy is None else [FreezingCallback(strategy)]), *own]
-    callbacks += [*pruning_of(run), KeepPredictions(run.path), History(partial(run.history, sys.maxsize))]
+    trial = trial_file.read(run.path)
+    callbacks += [] if trial is None else [PruneUnpromising(trial)]
+    callbacks += [KeepPredictions(run.path), History(partial(run.history, sys.maxsize))]
     parts_to_reset = config.get("resume", {}).get("reset", [])
     if parts_to_reset and config["ckpt_path"] is not None:
         callbacks.append(ResetState(partial(without_state, parts=parts_to_reset)))

@@ -84,15 +84,8 @@ class FreezingCallback(pl.Callback):
         # frozen stages.
         pl_module.train()
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Applies the current phase, also after a resume in the middle of an epoch."""
-        self._apply(trainer, pl_module)
-
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Applies the phase of this epoch."""
-        self._apply(trainer, pl_module)
-
-    def _apply(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Applies the phase of the current epoch."""
         backbone, head = _parts(pl_module)
         factors, keeps = self._factors(trainer, backbone), keeps_statistics(self.strategy)
         for optimizer in trainer.optimizers:
@@ -100,6 +93,8 @@ class FreezingCallback(pl.Callback):
                 raise _unfit(pl_module, "an optimizer whose groups are named after their stages (`layer1/decay`)")
         if apply(factors, backbone, head, trainer.optimizers, keeps_statistics=keeps):
             rewrap_ddp(trainer)
+
+    on_train_start = on_train_epoch_start  # a run that resumes in the middle of an epoch doesn't start one
 
     def _factors(self, trainer: pl.Trainer, backbone: Backbone) -> dict[str, float]:
         # fast_dev_run sets max_epochs to 1, but what it tries out is the start of a run that has room for each phase.

@@ -24,27 +24,15 @@ class KeepPredictions(pl.Callback):
         self._folder = folder
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
-        """Keeps a batch's logits."""
-        self._take(trainer, outputs, batch)
-
-    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *place: int) -> None:
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Keeps a batch's logits, unless the run is still training."""
-        self._take(trainer, outputs, batch)
-
-    def on_test_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Writes the predictions of the test."""
-        self._keep(trainer)
-
-    def on_validation_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Writes the predictions of a validation after training."""
-        self._keep(trainer)
-
-    def _take(self, trainer: Any, logits: Any, batch: Any) -> None:
         if trainer.state.fn in _SPLITS and not trainer.fast_dev_run:
-            self._batches.append((batch["indices"].cpu(), batch["targets"].cpu(), logits.detach().float().cpu()))
+            self._batches.append((batch["indices"].cpu(), batch["targets"].cpu(), outputs.detach().float().cpu()))
 
-    def _keep(self, trainer: Any) -> None:
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Writes the predictions, unless the run is still training."""
         batches, self._batches = self._batches, []
         if trainer.state.fn not in _SPLITS or trainer.fast_dev_run:
             return
@@ -54,6 +42,8 @@ class KeepPredictions(pl.Callback):
             batches = [batch for of_rank in gathered for batch in of_rank]
         if batches and trainer.is_global_zero:
             write(self._folder, predictions_of(_SPLITS[trainer.state.fn], batches))
+
+    on_validation_batch_end, on_validation_epoch_end = on_test_batch_end, on_test_epoch_end
 
 
 def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> Predictions:

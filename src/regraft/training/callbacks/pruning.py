@@ -6,9 +6,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from regraft.core.errors import UnknownNameError
-from regraft.runs.folder import Run
 from regraft.runs.state import Pruned
-from regraft.sweeps import trial_file
 from regraft.sweeps.trial_file import TrialFile
 
 
@@ -29,7 +27,7 @@ class PruneUnpromising(pl.Callback):
             return
         self._is_validated = False
         value, epoch = self._value(trainer.callback_metrics), trainer.current_epoch
-        # All processes go on, or none.
+        # All processes continue, or none.
         should_prune = trainer.is_global_zero and self._trial.should_prune(value, epoch)
         should_prune = trainer.strategy.reduce_boolean_decision(should_prune, all=False)
         if should_prune and epoch + 1 != trainer.max_epochs:
@@ -41,9 +39,3 @@ class PruneUnpromising(pl.Callback):
             names = sorted(name for name in logged if name.startswith("val/"))
             raise UnknownNameError("sweep.metrics", "metric", metric, names)
         return float(logged[metric])
-
-
-def pruning_of(run: Run) -> list[PruneUnpromising]:
-    """Returns the callback of a run that is a trial; an empty list if it isn't one."""
-    trial = trial_file.read(run.path)
-    return [] if trial is None else [PruneUnpromising(trial)]

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import CSVLogger
 
 from regraft.core.lightning_internals import complete_resumed_epoch, is_epoch_ending, logged_step
+from regraft.runs.folder import Run
 
 _HISTORY = "history"
 _SHOULD_STOP = "should_stop"
@@ -70,16 +71,12 @@ class History(pl.Callback):
         checkpoint[_HISTORY] = rows
 
 
-def continue_history(loggers: Sequence[Any], rows: Sequence[dict[str, Any]]) -> None:
-    """Passes earlier rows to the CSV logger, which would otherwise start metrics.csv from scratch."""
+def continue_history(loggers: Sequence[Any], run: Run, content: dict[str, Any]) -> None:
+    """Passes the rows before a checkpoint to the CSV logger, which would otherwise start metrics.csv from scratch."""
+    rows = content.get(_HISTORY)  # None if the run had no CSV logger
     for logger in loggers:
         if isinstance(logger, CSVLogger):
-            logger.experiment.metrics.extend(dict(row) for row in rows)
-
-
-def history_of(content: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """Returns the rows that a checkpoint holds, None if its run had no CSV logger."""
-    return content.get(_HISTORY)
+            logger.experiment.metrics.extend(run.history(content["global_step"]) if rows is None else map(dict, rows))
 
 
 class ResetState(pl.Callback):

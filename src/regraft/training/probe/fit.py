@@ -1,4 +1,4 @@
-"""Fits a grid of heads at once: what sets each apart, their parameters in one tensor, and each one's best."""
+"""Fits a grid of linear heads at once, with the parameters of all of them in one tensor."""
 
 import copy
 import math
@@ -11,28 +11,20 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """What sets one head apart from the others.
-
-    Attributes:
-        lr: peak of the schedule, above 0.
-        weight_decay: at least 0.
-        seed: chooses the initial weights and the batches.
-    """
+    """What distinguishes one head from the others; the seed chooses the initial weights and the batches."""
 
     lr: float
     weight_decay: float
     seed: int
 
     def __post_init__(self) -> None:
-        if not 0 < self.lr < math.inf:
-            raise ConfigError("optimizer.lr", f"got {self.lr}; it must be above 0.")
-        if not 0 <= self.weight_decay < math.inf:
-            raise ConfigError("optimizer.weight_decay", f"got {self.weight_decay}; it must be at least 0.")
+        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
+        require(0 <= self.weight_decay < math.inf, "optimizer.weight_decay", self.weight_decay, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -40,7 +32,6 @@ class HeadFit:
     """A fitted head, as it was at its best epoch.
 
     Attributes:
-        spec: what it was fitted with.
         weight: (num_classes, num_features).
         bias: (num_classes,).
         best_epoch: the first one with the highest validation accuracy, from 0; -1 if it diverged in the first epoch,
@@ -69,8 +60,8 @@ class Heads:
     the undivided parameters.
 
     Attributes:
-        seeds: the different ones.
-        places: by seed and head the place in `specs`; seeds with fewer heads than others repeat their last.
+        seeds: the distinct ones.
+        places: by seed and head the index in `specs`; seeds with fewer heads than others repeat their last.
         rates: (num_seeds, num_heads, 1), float32.
         decays: (num_seeds, num_heads, 1), float64: learning rate times weight decay.
         weight: (num_seeds, num_heads, num_classes, num_features), divided.
@@ -94,7 +85,7 @@ class Heads:
         self.weight.grad, self.bias.grad = torch.zeros_like(self.weight), torch.zeros_like(self.bias)
 
     def optimizer_groups(self) -> list[dict[str, Any]]:
-        """Returns one group whose rate is that of the schedule alone; weight decay is done in `step`."""
+        """Returns one group whose rate is that of the schedule alone; `step` applies weight decay."""
         return [{"params": [self.weight, self.bias], "name": "head/decay", "lr": 1.0, "weight_decay": 0.0}]
 
     def logits(self, features: Tensor) -> Tensor:
@@ -111,10 +102,9 @@ class Heads:
         """Steps all heads.
 
         Args:
-            optimizer: of `optimizer_groups`.
             features: (num_seeds, batch, num_features).
             logit_gradients: (num_seeds, batch, num_heads, num_classes), of each head's own loss.
-            decay_bias: whether weight decay holds for the bias too.
+            decay_bias: whether weight decay applies to the bias too.
         """
         assert self.weight.grad is not None, "Made in __init__."
         torch.bmm(logit_gradients.flatten(2).mT, features, out=self.weight.grad.flatten(1, 2))
@@ -131,11 +121,7 @@ class Heads:
 
 
 class Best:
-    """Each head as it was after its best epoch so far.
-
-    Attributes:
-        heads: the best ones; at first the initial ones.
-    """
+    """Each head as it was after its best epoch so far; at first the initial one."""
 
     def __init__(self, heads: Heads) -> None:
         self.heads = copy.deepcopy(heads)
@@ -144,7 +130,7 @@ class Best:
         self._is_diverged = torch.zeros_like(heads.places, dtype=torch.bool)
 
     def update(self, heads: Heads, epoch: int, is_finite: Tensor, num_correct: Tensor) -> None:
-        """Takes over those heads that are better than ever, all arguments being of the epoch, by seed and head."""
+        """Replaces the heads that are better than ever; all arguments are of the epoch, by seed and head."""
         self._is_diverged |= ~is_finite.cpu()
         is_better = (num_correct > self._num_correct) & ~self._is_diverged
         self._epochs[is_better] = epoch
@@ -207,24 +193,26 @@ def fit_heads(
         val_features: (num_val_samples, num_features), float32.
         val_targets: (num_val_samples,), int64.
         specs: at least one; heads of one seed share their batches, so few seeds are faster.
-        initial: gives (num_classes, num_features) weight and (num_classes,) bias of a seed.
-        epoch_batches: gives the rows of each batch, in order, of (seed, epoch); as many and as large for every seed.
-        make_optimizer: one of torch's from groups that bring their own `lr` and `weight_decay`.
-        make_scheduler: see `schedulers`.
-        loss: see `losses`; on the device of the features.
-        max_epochs: at least 1.
-        decay_bias: whether weight decay holds for the bias too.
+        initial: returns (num_classes, num_features) weight and (num_classes,) bias of a seed.
+        epoch_batches: returns the rows of each batch, in order, of (seed, epoch); as many and as large for every seed.
+        make_optimizer: one of torch's, from groups that have their own `lr` and `weight_decay`.
+        decay_bias: whether weight decay applies to the bias too.
 
     Raises:
-        ValueError: an optimizer or a schedule that can't serve many heads at once.
+        ConfigError: an optimizer or a schedule can't serve many heads at once.
     """
-    assert specs, "An empty grid is refused where it is asked for."
+    assert specs, "An empty grid is refused where it is given."
     assert max_epochs >= 1, "So is a run without an end."
     heads = Heads(specs, initial, features.device)
     optimizer = _checked_optimizer(make_optimizer(heads.optimizer_groups()))
     num_steps = len(epoch_batches(heads.seeds[0], 0))
     schedule = make_scheduler(optimizer, total_steps=max_epochs * num_steps, steps_per_epoch=num_steps)
-    _check_schedule(schedule["scheduler"])
+    if isinstance(schedule["scheduler"], ReduceLROnPlateau):
+        raise ConfigError(
+            "scheduler",
+            "got ReduceLROnPlateau, which follows a head's own metric, but heads that are fitted at once "
+            "share one schedule. Use scheduler=constant, linear_warmup, step, exponential, cosine or onecycle.",
+        )
     best = Best(heads)
     for epoch in range(max_epochs):
         batches = [epoch_batches(seed, epoch) for seed in heads.seeds]
@@ -252,32 +240,19 @@ def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
             f"got {type(optimizer).__name__}, but heads that are fitted at once need one whose step is the "
             f"learning rate times a direction for each weight alone. Use {_ALLOWED_NAMES}.",
         )
-    # Without it, torch goes over the parameters once an operation, 10 times as slow for Adam on CPU.
+    # Without it, torch passes over the parameters once per operation, which is 10 times as slow for Adam on the CPU.
     if isinstance(optimizer, _FUSED):
         for group in optimizer.param_groups:
             group["fused"] = True
     return optimizer
 
 
-def _check_schedule(scheduler: Any) -> None:
-    if isinstance(scheduler, ReduceLROnPlateau):
-        raise ConfigError(
-            "scheduler",
-            "got ReduceLROnPlateau, which follows a head's own metric, but heads that are fitted at once "
-            "share one schedule. Use scheduler=constant, linear_warmup, step, exponential, cosine or onecycle.",
-        )
-
-
 def _logit_gradients(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
-    """Returns the gradient of each head's own mean loss.
+    """Returns the gradient of each head's own mean loss, in the shape of `logits`.
 
     Args:
-        loss: see `fit_heads`.
         logits: (num_seeds, batch, num_heads, num_classes).
         targets: (num_seeds, batch).
-
-    Returns:
-        The shape of `logits`.
     """
     num_heads = logits.shape[2]
     leaves = [rows.requires_grad_() for rows in logits.flatten(1, 2).unbind()]
@@ -293,12 +268,8 @@ def _logit_gradients(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor
 def _loss_of_each(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
     """Returns each head's mean loss, (num_seeds, num_heads); arguments as in `_logit_gradients`."""
     with torch.no_grad():
-        return torch.stack(
-            [
-                torch.stack([loss(rows, labels) for rows in of_seed.unbind(1)])
-                for of_seed, labels in zip(logits, targets, strict=True)
-            ]
-        )
+        by_seed = zip(logits, targets, strict=True)
+        return torch.stack([torch.stack([loss(rows, labels) for rows in each.unbind(1)]) for each, labels in by_seed])
 
 
 def _chunks(heads: Heads, features: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -308,7 +279,7 @@ def _chunks(heads: Heads, features: Tensor, targets: Tensor) -> Iterator[tuple[T
 
 
 def _num_correct(heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
-    """Returns how many samples each head classifies rightly, (num_seeds, num_heads), int64, on CPU."""
+    """Returns how many samples each head classifies correctly, (num_seeds, num_heads), int64, on the CPU."""
     counts = torch.zeros_like(heads.places)
     for rows, labels in _chunks(heads, features, targets):
         counts += (heads.logits(rows).argmax(-1) == labels[:, None, None]).sum(0).cpu()
@@ -316,7 +287,7 @@ def _num_correct(heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
 
 
 def _mean_loss_of_each(loss: Any, heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
-    """Returns each head's mean loss of all samples, summed loss over summed normaliser, (num_seeds, num_heads)."""
+    """Returns each head's mean loss over all samples, (num_seeds, num_heads)."""
     sums = torch.zeros(2, heads.places.numel(), device=features.device)
     with torch.no_grad():
         for rows, labels in _chunks(heads, features, targets):

@@ -1,4 +1,4 @@
-"""The grid of linear heads that `regraft probe` fits: the features of each head, and what it is fitted by."""
+"""The grid of linear heads that `regraft probe` fits: the features of each head, and what it is fitted with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
 
 class GridPoint(NamedTuple):
-    """A head of the grid: its place on each axis."""
+    """A head of the grid: its value on each axis."""
 
     lr: float
     weight_decay: float
@@ -37,12 +37,7 @@ class GridPoint(NamedTuple):
 
 @dataclass(frozen=True)
 class _Bench:
-    """Heads that are fitted together, because they have the same training images.
-
-    Attributes:
-        points: of its heads.
-        data: by seed, the datamodule, which gives the order of the images.
-    """
+    """Heads that are fitted together, because they have the same training images, and the datamodule of each seed."""
 
     points: list[GridPoint]
     data: dict[int, Any]
@@ -55,11 +50,10 @@ def fit_grid(
 
     Args:
         configs: of those runs; they differ in the grid's axes only.
-        device: to compute on.
-        progress: of the pass over the images.
+        progress: for the pass over the images.
 
     Raises:
-        ValueError: something in the config isn't the same for a head alone and for one among many.
+        ConfigError: something in the config isn't the same for a head alone and for one among many.
     """
     for config in configs.values():
         require_numbers(config)
@@ -148,7 +142,7 @@ def _fit(
 
 
 def _benches(configs: Mapping[GridPoint, Config], body: Backbone) -> list[_Bench]:
-    """Returns the heads by their training images."""
+    """Returns the heads grouped by their training images."""
     benches: dict[tuple[int | None, bytes, InputSpec], _Bench] = {}
     data_of: dict[tuple[int, int | None], Any] = {}
     for point, config in configs.items():
@@ -163,7 +157,7 @@ def _benches(configs: Mapping[GridPoint, Config], body: Backbone) -> list[_Bench
 
 
 def _require_a_linear_head(config: Config) -> None:
-    """Checks that nothing but learning rate, weight decay, seed and shots sets the heads apart from each other."""
+    """Checks that the heads differ in nothing but learning rate, weight decay, seed and shots."""
     weights, trainer = config["model"].get("weights", "given"), config["trainer"]
     callbacks = {name: node for name, node in config["callbacks"].items() if node and name != "nan"}
     best = callbacks.get("best", {})
@@ -171,14 +165,14 @@ def _require_a_linear_head(config: Config) -> None:
         (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),
         (target_of(config["head"], "head") is not heads.Linear or config["head"]["dropout"] > 0,
          "its heads are linear; use head=linear head.dropout=0"),
-        (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use grid.weight_decay in the place of penalty"),
+        (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use grid.weight_decay instead of penalty"),
         (weights is None, "a backbone with random weights isn't worth a probe; give model.weights"),
         (config["ckpt_path"] is not None, "a probe starts from scratch; leave ckpt_path out"),
         (config["head_from"] is not None, "its heads start from their own seeds; leave head_from out"),
-        (issubclass(target_of(config["optimizer"], "optimizer"), LBFGS), "L-BFGS fits one head to convergence, so that "
-         "there is no grid to choose from; use optimizer=adamw or sgd"),
+        (issubclass(target_of(config["optimizer"], "optimizer"), LBFGS), "L-BFGS fits one head to convergence, which "
+         "leaves no grid to choose from; use optimizer=adamw or sgd"),
         (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
-        (config["trainer"]["max_epochs"] < 1, "give trainer.max_epochs"),
+        (trainer["max_epochs"] < 1, "give trainer.max_epochs"),
         (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "
          "validated on all images; leave trainer.check_val_every_n_epoch and trainer.limit_val_batches out"),
         (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
