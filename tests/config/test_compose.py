@@ -3,15 +3,15 @@ import pytest
 from regraft.config import compose, groups
 
 
-def test_choices_carry_the_line_that_their_file_says_of_itself():
+def test_choices_have_the_first_comment_line_of_their_file():
     assert groups.group_choices("trainer")["cpu"] == "the CPU, one process"
 
 
-def test_bases_are_no_choices():
+def test_bases_are_not_choices():
     assert not [name for group in groups.group_names() for name in groups.group_choices(group) if name[0] == "_"]
 
 
-def test_every_choice_says_what_it_is():
+def test_every_choice_has_a_description():
     silent = [
         f"{group}/{name}"
         for group in groups.group_names()
@@ -55,6 +55,6 @@ def test_an_id_is_drawn_once_per_config():
         (["optimizer.lr=0.2"], 0.2, 1.0),
     ],
 )
-def test_a_head_alone_takes_a_higher_rate_and_more_decay_unless_told_otherwise(overrides, rate, decay):
+def test_a_head_alone_has_a_higher_default_rate_and_more_decay(overrides, rate, decay):
     config = compose.plain(compose.compose_once("train", overrides, None))
     assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (rate, decay)

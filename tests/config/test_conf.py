@@ -79,7 +79,7 @@ def test_no_default_stands_twice(targets):
             assert not twice, f"{section}: {target}"
 
 
-def test_no_config_says_what_the_data_or_the_weights_say(targets):
+def test_no_config_repeats_what_data_or_weights_determine(targets):
     for section, _, keys in targets:
         assert not {"num_classes", "mean", "std"} & set(keys), section
 

@@ -18,7 +18,7 @@ from regraft.config.trust import named_in
         ("--config-dir", "--config-dir"),
     ],
 )
-def test_a_value_that_hydra_has_no_word_for_is_quoted(word, expected):
+def test_a_value_that_hydra_cant_read_is_quoted(word, expected):
     assert readable([word]) == [expected]
 
 

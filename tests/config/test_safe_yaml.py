@@ -37,14 +37,14 @@ def test_aliases_as_people_use_them_are_read(tmp_path):
         ("a: !!python/name:os.system", "can't be read as YAML"),
     ],
 )
-def test_what_is_no_plain_yaml_is_one_sentence(text, sentence, tmp_path):
+def test_invalid_yaml_is_refused(text, sentence, tmp_path):
     (tmp_path / "some.yaml").write_text(text)
     with pytest.raises(ValueError, match=sentence):
         load(tmp_path / "some.yaml")
     assert not (tmp_path / "canary").exists()
 
 
-def test_bytes_that_are_no_text_are_one_sentence(tmp_path):
+def test_bytes_that_are_not_text_are_refused(tmp_path):
     (tmp_path / "some.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(ValueError, match=r"some\.yaml: can't be read as YAML"):
         load(tmp_path / "some.yaml")
@@ -71,5 +71,5 @@ def test_a_tree_without_end_is_refused():
         require_bounded_tree(node, "a file")
 
 
-def test_a_large_tree_that_repeats_nothing_is_none_of_both():
+def test_a_large_tree_without_repetition_is_accepted():
     require_bounded_tree({"class_weights": [0.5] * 100_000}, "a file")

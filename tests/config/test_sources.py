@@ -126,7 +126,7 @@ INPUTS = [
 @pytest.mark.parametrize(
     ("arguments", "sentence"), [pytest.param(*each, id=" ".join(each[0][:1] + each[0][-3:])) for each in INPUTS]
 )
-def test_a_bad_input_is_one_sentence(arguments, sentence, place, capsys):
+def test_a_bad_input_is_reported_in_one_line(arguments, sentence, place, capsys):
     code, _, err = run_main(arguments, capsys)
     assert (code, err.count("\n")) == (1, 1), err
     assert err.startswith("regraft: ")

@@ -169,7 +169,7 @@ def test_a_file_may_say_where_runs_lie(tmp_path):
     assert compose.compose_once("train", ["experiment=mine"], folder).optimizer.lr == 0.5
 
 
-def test_a_module_of_ones_own_is_one_word(tmp_path):
+def test_own_modules_can_be_trusted(tmp_path):
     folder = config_dir(tmp_path, "head/mine", {"_target_": "my_heads.Scaled", "temperature": 2.0})
     for overrides in (["head=mine", "trust=[my_heads]"], ["head=mine", "trust=my_heads.Scaled"]):
         composed = compose.compose_once("train", overrides, folder)
@@ -223,7 +223,7 @@ def test_the_shipped_configs_name_what_they_may():
 @pytest.mark.parametrize(
     "text", ["${now:%Y}", "${seed}", "${hydra:runtime.cwd}/x", "${oc.select:a,b}", "a: b ${c}", "$x"]
 )
-def test_resolvers_that_only_say_what_is_known(text):
+def test_harmless_resolvers_are_known(text):
     require_known_resolvers(text, [], "some key")
 
 

@@ -101,6 +101,6 @@ def test_dropout_acts_in_training_only(head):
         (heads.Mapping, {"target_features": 0}, r"^head\.target_features: got 0"),
     ],
 )
-def test_bad_knobs_name_themselves(head, changes, message):
+def test_invalid_arguments_are_refused(head, changes, message):
     with pytest.raises(ValueError, match=message):
         build(head, **changes)

@@ -122,7 +122,7 @@ def test_a_signal_saves_and_ends_the_run(signum, code, tmp_path):
     )
 
 
-def test_a_slurm_job_goes_back_into_the_queue_and_goes_on_when_it_returns(tmp_path, monkeypatch, never_stopped):
+def test_a_slurm_job_is_requeued_and_resumes(tmp_path, monkeypatch, never_stopped):
     (tmp_path / "bin").mkdir()
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
@@ -166,7 +166,7 @@ def poison(monkeypatch):
     return poison
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_a_loss_that_is_not_finite_ends_the_run():
     diverging = [*KEPT, "freezing=none", "optimizer=sgd", "optimizer.lr=1e30", "scheduler=constant"]
     with pytest.raises(
         ValueError,
@@ -183,7 +183,7 @@ def test_the_checkpoint_from_before_it_is_named(poison):
     assert [content_of(path)["global_step"] for path in (run.last_ckpt, run.previous_ckpt)] == [3, 2]
 
 
-def test_batches_whose_loss_is_no_number_can_be_left_out(poison):
+def test_batches_whose_loss_is_not_finite_can_be_skipped(poison):
     poison(2, 3)
     run = regraft.train([*KEPT, "freezing=none", "callbacks.nan=skip"])
     skipped = [row["train/num_skipped"] for row in run.history(before_step=10**9) if "train/num_skipped" in row]

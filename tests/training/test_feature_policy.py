@@ -39,7 +39,7 @@ def callback(name: str, *arguments: str) -> list[str]:
         (callback(f"{LIGHTNINGS}.LambdaCallback"), "callbacks.mine"),
     ],
 )
-def test_what_lightning_is_asked_for_between_two_steps(overrides, key):
+def test_options_that_act_between_two_steps(overrides, key):
     assert step_level_option(composed(*overrides)) == key
 
 
@@ -52,7 +52,7 @@ def test_what_lightning_is_asked_for_between_two_steps(overrides, key):
         (["trainer.fast_dev_run=true"], "fast_dev_run"),
     ],
 )
-def test_all_of_the_batches_is_no_limit(overrides, key):
+def test_a_limit_of_all_batches_is_ignored(overrides, key):
     assert limit_of(composed(*overrides)["trainer"]) == key
 
 

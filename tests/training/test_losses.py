@@ -130,19 +130,19 @@ def test_balanced_weights_make_each_class_count_alike():
         ([0.0, 0.0, 0.0], COUNTS, "one of them above 0"),
     ],
 )
-def test_bad_class_weights_name_the_knob(class_weights, counts, message):
+def test_invalid_class_weights_are_refused(class_weights, counts, message):
     with pytest.raises(ValueError, match=rf"^loss\.class_weights: .*{message}"):
         resolve_class_weights(class_weights, counts, 3)
 
 
 @pytest.mark.parametrize("loss", [CrossEntropy, MSE, Focal])
 @pytest.mark.parametrize("label_smoothing", [-0.1, 1.0])
-def test_bad_smoothing_names_the_knob(loss, label_smoothing):
+def test_invalid_label_smoothing_is_refused(loss, label_smoothing):
     with pytest.raises(ValueError, match=r"^loss\.label_smoothing: got "):
         build(loss, None, label_smoothing, **({"gamma": 2.0} if loss is Focal else {}))
 
 
-def test_bad_gamma_names_the_knob():
+def test_a_negative_gamma_is_refused():
     with pytest.raises(ValueError, match=r"^loss\.gamma: got -1"):
         build(Focal, gamma=-1)
 

@@ -107,7 +107,7 @@ def test_a_weighted_loss_is_the_same_whatever_the_batch(batch_size, tmp_path):
     assert metrics["test/loss"] == pytest.approx(run.metrics["test/loss"], rel=1e-5)
 
 
-def test_a_loss_that_is_no_number_ends_the_run():
+def test_a_loss_that_is_not_finite_ends_the_run():
     with pytest.raises(ValueError, match=r"train/loss: got (nan|inf).*Lower optimizer\.lr"):
         regraft.train([*SMALL, "optimizer=sgd", "optimizer.lr=1e30"])
 

@@ -54,7 +54,7 @@ def test_norms_biases_and_tokens_do_not_decay(backbone, head):
     }
 
 
-def test_everything_decays_when_asked(backbone, head):
+def test_everything_can_decay(backbone, head):
     groups = parameter_groups(backbone, head, 0.1, decay_norm_and_bias=True)
     assert [group["name"] for group in groups] == ["stem/decay", "tokens/decay", "norm/decay", "head/decay"]
 
@@ -167,6 +167,6 @@ def test_a_run_takes_one_step_an_epoch_and_can_be_measured_again():
         (["optimizer.line_search_fn=armijo"], r"optimizer\.line_search_fn: got 'armijo'"),
     ],
 )
-def test_what_it_cant_do_is_one_sentence(overrides, message):
+def test_what_it_cant_do_is_refused(overrides, message):
     with pytest.raises(ValueError, match=message):
         regraft.train([*OPTIONS, *overrides])

@@ -153,6 +153,6 @@ def test_plateau_waits_for_its_patience():
         (schedulers.plateau, {"patience": -1}, r"^scheduler\.patience: got -1"),
     ],
 )
-def test_bad_knobs_name_themselves(builder, changes, message):
+def test_invalid_arguments_are_refused(builder, changes, message):
     with pytest.raises(ValueError, match=message):
         build(builder, **changes)

@@ -117,7 +117,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
         if isinstance(value, str) and value and (key != "weights" or Path(value).expanduser().is_file()):
-            # Unlike Path.resolve() it takes a link to itself, which is then said where the path is used.
+            # Unlike Path.resolve() it takes a link to itself, which is reported where the path is used.
             resolved[section][key] = os.path.realpath(Path(value).expanduser())
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())

@@ -58,7 +58,7 @@ def build_optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
 
 def optimizer_factory(config: Config) -> Callable[..., Any]:
     """Returns what makes the config's optimizer from `params`."""
-    # Which parameters decay is said by the groups.
+    # The groups determine which parameters decay.
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return factory(node, "optimizer")
 

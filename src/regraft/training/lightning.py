@@ -26,7 +26,7 @@ def interruptible(trainer: Any) -> Iterator[None]:
 def quiet_lightning() -> None:
     """Silences Lightning's notes, and its warnings about what is intended."""
     with quick_imports():
-        import pytorch_lightning  # noqa: F401  # as it is imported, it makes itself heard again
+        import pytorch_lightning  # noqa: F401  # importing it enables its messages
 
     # Accelerators found, tips, files restored; the run's own tables say what matters.
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

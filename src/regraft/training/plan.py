@@ -43,12 +43,16 @@ class TrainingJob:
         """What is wrong with the config."""
         return [] if self.checked is None else self.checked.errors
 
-    def require_sound(self) -> None:
-        """Raises all errors of the config, and those of its data unless that must be downloaded first."""
-        if self.checked is not None and self.errors:
-            from regraft.training.data_fit import data_errors
+    def data_errors(self) -> list[ConfigError]:
+        """Returns what is wrong with the data, unless that must be downloaded first; no image is decoded."""
+        from regraft.training.data_fit import data_errors
 
-            raise ConfigErrors([*self.errors, *data_errors(self.checked)])
+        return [] if self.checked is None else data_errors(self.checked)
+
+    def require_sound(self) -> None:
+        """Raises all errors of the config, and of its data."""
+        if self.errors:
+            raise ConfigErrors([*self.errors, *self.data_errors()])
 
 
 def plan(

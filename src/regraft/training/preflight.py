@@ -112,25 +112,24 @@ def preflight(
     augment = build("augment", lambda: factory(now["augment"], "augment")())
     build("optimizer", lambda: require_numbers(now))
     build("trainer", lambda: require_length(now))
-    if not lacking_keys(now["trainer"]):
-        make = partial(_backbone, now, checkpoint)
-        if backbones is not None and checkpoint is None:
-            make = partial(backbones.of, now["model"], now["trust"], make)
-        made = build("model", make)
-        found.backbone, found.architecture = made or (None, None)
-        if checkpoint is None and isinstance(now.get("head_from"), str):
-            found.head_source = build("head_from", lambda: head_source(now))
-        body = found.backbone
-        spec = InputSpec(1) if body is None else body.input_spec
-        collector.add_types("data", hints_of(DataModule))
-        found.data = build("data", lambda: build_unread_datamodule(now, spec, checkpoint or found.head_source))
-        found.strategy = build("freezing", lambda: build_freezing(now, None))
-        if body is not None and found.strategy is not None:  # its types are right
-            found.strategy = build("freezing", partial(build_freezing, now, body.stage_names))
-    found.trainer = _build_trainer(collector, run, found.strategy)
     if lacking_keys(now["trainer"]):
+        _build_trainer(collector, run, None)
         return found
-    body, strategy = found.backbone, found.strategy
+    make = partial(_backbone, now, checkpoint)
+    if backbones is not None and checkpoint is None:
+        make = partial(backbones.of, now["model"], now["trust"], make)
+    found.backbone, found.architecture = build("model", make) or (None, None)
+    body = found.backbone
+    if checkpoint is None and isinstance(now.get("head_from"), str):
+        found.head_source = build("head_from", lambda: head_source(now))
+    spec = InputSpec(1) if body is None else body.input_spec
+    collector.add_types("data", hints_of(DataModule))
+    found.data = build("data", lambda: build_unread_datamodule(now, spec, checkpoint or found.head_source))
+    strategy = build("freezing", lambda: build_freezing(now, None))
+    if body is not None and strategy is not None:  # its types are right
+        strategy = build("freezing", lambda: build_freezing(now, body.stage_names))
+    found.strategy = strategy
+    found.trainer = _build_trainer(collector, run, strategy)
     num_features = _NUM_FEATURES if body is None else body.num_features
     head = build("head", lambda: _weightless_head(now, num_features))
     build("loss", lambda: build_loss(now, _class_counts(now)))

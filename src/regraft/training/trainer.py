@@ -30,7 +30,7 @@ _NEEDED = (
     *("accelerator", "devices", "num_nodes", "precision", "max_epochs", "max_steps", "accumulate_grad_batches"),
     *("gradient_clip_val", "fast_dev_run", "limit_train_batches", "limit_val_batches", "enable_progress_bar"),
 )
-# Lightning takes less than these, and fails in the middle of a run, or does without.
+# Lightning accepts less than these, and fails in the middle of a run, or ignores them.
 _LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
 _OURS = {
     "callbacks": "callbacks are chosen with callbacks=... and +callbacks.NAME._target_=...",
@@ -115,7 +115,7 @@ def build_trainer(config: Config, **given: Any) -> Any:
     make = factory(node, "trainer")
     try:
         with warnings.catch_warnings():
-            # Refused below: Lightning would take another precision than it was told to.
+            # Lightning would use another precision; it is refused below.
             warnings.filterwarnings("ignore", message=".*precision='16-mixed'.*AMP with fp16 is not supported on CPU")
             made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:

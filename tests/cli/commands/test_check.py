@@ -180,15 +180,15 @@ def command(overrides: Mapping[str, str] | list[str]) -> list[str]:
     return [*(f"{key}={value}" for key, value in BASE.items() if key not in keys), *overrides]
 
 
-def faults_of(arguments: list[str]) -> tuple[str, ...]:
+def errors_of(arguments: list[str]) -> tuple[str, ...]:
     with pytest.raises(ConfigErrors) as refused:
         check(arguments)
     return refused.value.messages
 
 
 @pytest.mark.parametrize("overrides", COMMANDS.values(), ids=COMMANDS)
-def test_each_mistake_is_one_sentence_and_nothing_else_is_said(overrides):
-    sentences = faults_of(command(overrides))
+def test_each_error_is_reported_once_in_one_line(overrides):
+    sentences = errors_of(command(overrides))
     expected = [words for words in overrides.values() if words]
     for words in expected:
         # The reasons against L-BFGS all begin alike.
@@ -199,20 +199,20 @@ def test_each_mistake_is_one_sentence_and_nothing_else_is_said(overrides):
     assert len(sentences) == len(expected), "\n".join(sentences)
 
 
-def test_a_sound_command_says_what_would_train_and_on_what(capsys):
+def test_a_sound_command_shows_what_would_train_on_which_data(capsys):
     code, out, err = run_main(["check", *command([])], capsys)
     assert (code, err) == (0, "")
     assert out.startswith("Nothing is wrong.\nsimple_cnn at 16 px, 93,472 parameters; trained stages: head;")
     assert "images: 1,295 train, 143 val, 359 test; steps an epoch: 21" in out
 
 
-def test_a_value_that_others_refer_to_is_no_unknown_key(capsys):
+def test_a_key_that_others_refer_to_is_known(capsys):
     check(command(["+rate=0.1", "optimizer.lr=${rate}"]))
     assert "Nothing is wrong." in capsys.readouterr().out
 
 
 def test_each_job_of_a_sweep_is_checked():
-    said = faults_of([*command(["optimizer.lr=1e-3,-1", "freezing=none,nonee"]), "-m"])
+    said = errors_of([*command(["optimizer.lr=1e-3,-1", "freezing=none,nonee"]), "-m"])
     assert said == (
         "job 1, 3 (freezing=nonee): freezing: unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
         "last_stages, layerwise, linear_probe, lp_ft, none, up_to.",
@@ -228,7 +228,7 @@ def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch)
         return build_backbone(model, trust)
 
     monkeypatch.setattr(sys.modules["regraft.training.preflight"], "build_backbone", counted)
-    said = faults_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
+    said = errors_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
     assert len(made) == len(set(made)) == 2
     assert [line.partition(":")[0] for line in said] == [
         "job 2, 3, 6, 7 (optimizer.lr=-1)",
@@ -242,20 +242,20 @@ def experiment(tmp_path, text: str) -> list[str]:
     return ["experiment=try", "--config-dir", str(tmp_path / "mine")]
 
 
-def test_an_experiment_that_changes_nothing_is_said_so(tmp_path):
-    (said,) = faults_of([*command([]), *experiment(tmp_path, "optimizer:\n  lr: 0.1\n")])
+def test_an_experiment_without_a_package_line_is_reported(tmp_path):
+    (said,) = errors_of([*command([]), *experiment(tmp_path, "optimizer:\n  lr: 0.1\n")])
     assert "experiment: try.yaml doesn't begin with `# @package _global_`" in said
 
 
 def test_the_keys_of_an_experiment_are_checked_like_those_of_the_command(tmp_path):
     text = "# @package _global_\noptimizer:\n  lr: -3\n  lrr: 4\ntrainer:\n  max_epoch: 3\nfoo: 3\n"
-    said = faults_of([*command([]), *experiment(tmp_path, text)])
+    said = errors_of([*command([]), *experiment(tmp_path, text)])
     keys = {sentence.partition(":")[0] for sentence in said}
     assert keys == {"foo", "optimizer.lr", "optimizer.lrr", "trainer.max_epoch"}
 
 
-def test_an_experiment_that_is_no_yaml_is_named_beside_the_other_faults(tmp_path):
-    said = faults_of([*command(["optimizer.lr=-3"]), *experiment(tmp_path, "# @package _global_\na:\n b\n  c: [\n")])
+def test_an_invalid_experiment_is_reported_with_the_other_errors(tmp_path):
+    said = errors_of([*command(["optimizer.lr=-3"]), *experiment(tmp_path, "# @package _global_\na:\n b\n  c: [\n")])
     assert len(said) == 2
     assert "try.yaml" in said[0]
     assert said[1].startswith("optimizer.lr: got -3")
@@ -272,7 +272,7 @@ def photos(tmp_path):
 
 def test_top5_of_three_classes_cant_be_watched(photos):
     plateau = ["scheduler=plateau", "scheduler.monitor=val/top5", "scheduler.mode=max"]
-    (said,) = faults_of(command([*photos, *plateau]))
+    (said,) = errors_of(command([*photos, *plateau]))
     assert said.startswith("scheduler.monitor: got 'val/top5', which isn't measured with 3 classes.")
 
 
@@ -281,25 +281,25 @@ def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, capsys
     assert "3 classes (a, b, c)" in capsys.readouterr().out
 
 
-def test_images_that_cannot_be_decoded_are_a_fault(photos, tmp_path):
+def test_images_that_cannot_be_decoded_are_an_error(photos, tmp_path):
     for path in (tmp_path / "photos").rglob("*.png"):
         path.write_bytes(b"no picture")
-    (said,) = faults_of(command(photos))
+    (said,) = errors_of(command(photos))
     assert said.startswith("data.root: 30 of 30 images")
 
 
 @pytest.mark.parametrize("wrong", ["optimizr.lr=1", "+optimizer.lr.x=1", "seed=${nowhere}", "data.rot=3"])
 def test_a_choice_isnt_blamed_for_another_mistake(wrong, photos):
-    assert len(faults_of(command([*photos, wrong]))) == 1
+    assert len(errors_of(command([*photos, wrong]))) == 1
 
 
-def test_data_that_is_to_be_downloaded_is_not(capsys, tmp_path):
+def test_missing_data_is_not_downloaded(capsys, tmp_path):
     check(command(["data=cifar10"]))
     assert "The data isn't here" in capsys.readouterr().out
     assert not (tmp_path / "data").exists()
 
 
-def test_a_refused_training_says_it_all_and_leaves_nothing(capsys, tmp_path):
+def test_a_refused_training_reports_all_errors_and_leaves_no_files(capsys, tmp_path):
     code, _, err = run_main(["train", *command(["optimizer.lr=-1", "+lrr=3", "data.shots=0"])], capsys)
     assert code == 1
     assert [line.split()[1] for line in err.splitlines()] == ["lrr:", "optimizer.lr:", "data.shots:"]
@@ -309,7 +309,7 @@ def test_a_refused_training_says_it_all_and_leaves_nothing(capsys, tmp_path):
     assert not (tmp_path / "outputs").exists() or not list((tmp_path / "outputs").iterdir())
 
 
-def test_a_refused_training_from_python_says_it_all(tmp_path):
+def test_a_refused_training_from_python_reports_all_errors(tmp_path):
     with pytest.raises(ConfigErrors) as refused:
         regraft.train([*SMALL, "optimizer.lr=-1", "modle=x", "head.dropout=2"])
     assert [sentence.partition(":")[0] for sentence in refused.value.messages] == [
@@ -319,8 +319,8 @@ def test_a_refused_training_from_python_says_it_all(tmp_path):
     ]
 
 
-def test_what_a_resumed_run_is_given_is_checked_too(run):
-    said = faults_of([f"ckpt_path={run.path}", "trainer.max_epochs=4", "trainer.precision=16-mixed"])
+def test_overrides_of_a_resumed_run_are_checked(run):
+    said = errors_of([f"ckpt_path={run.path}", "trainer.max_epochs=4", "trainer.precision=16-mixed"])
     assert [sentence.partition(":")[0] for sentence in said] == ["trainer.precision"]
 
 
@@ -330,7 +330,7 @@ def test_an_unknown_flag_is_refused():
 
 
 @pytest.mark.parametrize("named", [["head=scaled", "trust=[my_heads]"], ["head._target_=my_heads.ScaledHead"]])
-def test_classes_of_ones_own_are_no_fault(named, tmp_path, capsys, monkeypatch):
+def test_own_classes_are_accepted(named, tmp_path, capsys, monkeypatch):
     (tmp_path / "my_heads.py").write_text(
         "from torch import nn\n\n\nclass ScaledHead(nn.Linear):\n"
         "    def __init__(self, num_features, num_classes, *, dropout=0.0, init=None, init_std=0.0):\n"
@@ -346,8 +346,8 @@ def test_classes_of_ones_own_are_no_fault(named, tmp_path, capsys, monkeypatch):
     sys.modules.pop("my_heads")
 
 
-def test_what_is_wrong_with_one_section_isnt_laid_on_the_only_changed_key_of_another():
-    said = faults_of(command(["optimizer=lbfgs", "augment=flip", "features.dtype=float16"]))
+def test_an_error_of_one_section_isnt_blamed_on_a_key_of_another():
+    said = errors_of(command(["optimizer=lbfgs", "augment=flip", "features.dtype=float16"]))
     assert said == (
         "optimizer: LBFGS takes one step an epoch on all training features: it needs the same images in each epoch; "
         "use augment=none.",
@@ -355,16 +355,16 @@ def test_what_is_wrong_with_one_section_isnt_laid_on_the_only_changed_key_of_ano
 
 
 @pytest.mark.parametrize("empty", ["output_dir=", "data.root="])
-def test_an_empty_path_is_no_folder(empty):
-    said = faults_of(command(["data=folder", empty] if "root" in empty else [empty]))
+def test_an_empty_path_is_refused(empty):
+    said = errors_of(command(["data=folder", empty] if "root" in empty else [empty]))
     assert said[0].startswith(f"{empty[:-1]}: it is empty")
 
 
-def test_choices_that_a_pattern_stands_for_are_hydras_to_find(capsys):
+def test_globs_are_left_to_hydra(capsys):
     check(["-m", *command(["optimizer=glob(adam*)"])])
     assert "Nothing is wrong." in capsys.readouterr().out
 
 
 def test_a_checkpoint_stays_in_its_folder():
-    (said,) = faults_of(command(["callbacks.best.filename=../../x"]))
+    (said,) = errors_of(command(["callbacks.best.filename=../../x"]))
     assert "a name without a folder" in said

@@ -95,7 +95,7 @@ def test_resume_continues_in_the_right_phase(make_module, make_trainer, loader, 
     assert changed_stages(stopped, module.state_dict()) == {"top", "head"}
 
 
-def test_what_has_gradients_is_settled_before_lightning_wraps_the_module(make_module, make_trainer, loader):
+def test_requires_grad_is_set_before_lightning_wraps_the_module(make_module, make_trainer, loader):
     class AtFitStart(pl.Callback):
         def on_fit_start(self, _trainer, pl_module):
             stages = pl_module.backbone.stages.items()
@@ -148,7 +148,7 @@ def test_statistics_of_stages_that_train_stand_still_where_they_are_kept(make_mo
     assert True in seen.of_dropout  # in the second epoch they train
 
 
-def test_apply_tells_whether_what_trains_has_changed(make_module):
+def test_apply_returns_whether_what_trains_has_changed(make_module):
     module = make_module()
     optimizer = torch.optim.SGD(parameter_groups(module.backbone, module.head, 0.1, decay_norm_and_bias=False))
     factors = {"stem": 0.0, "mid": 0.5, "top": 1.0, "head": 2.0}

@@ -52,7 +52,7 @@ def test_the_last_epoch_ends_the_run_anyway():
     callback.on_train_epoch_end(trainer(2, acc=0.25), None)
 
 
-def test_a_metric_that_is_not_logged_is_a_sentence():
+def test_a_metric_that_is_not_logged_is_reported():
     callback = PruneUnpromising(Trial())
     callback.on_validation_end(trainer(0), None)
     with pytest.raises(ValueError, match=r"^sweep\.metrics: unknown metric 'val/acc'.* Allowed: val/f1, val/loss\.$"):

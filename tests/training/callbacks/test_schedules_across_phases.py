@@ -91,7 +91,7 @@ def expected_factors(strategy, epoch):
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_resumed_schedule_goes_on_where_it_stopped(make_module, make_trainer, loader, tmp_path, name):
+def test_a_resumed_schedule_continues_where_it_stopped(make_module, make_trainer, loader, tmp_path, name):
     build, knobs, _ = SCHEDULES[name]
 
     def make_scheduler(optimizer, _total_steps):

@@ -48,7 +48,7 @@ def test_the_distance_is_that_from_the_weights_that_training_began_with(run):
         assert distance == pytest.approx(float(moved / begun), rel=1e-5)
 
 
-def test_nothing_else_of_the_run_hangs_on_it(run):
+def test_the_rest_of_the_run_does_not_depend_on_it(run):
     without_it = regraft.train([*PHASES, "callbacks.stability=null"])
     assert without_it.metrics == run.metrics
     assert not (without_it.path / "checkpoints" / "initial.safetensors").exists()

@@ -165,7 +165,7 @@ def test_each_head_is_the_one_trained_alone_to_the_last_step(optimizer, schedule
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_biases_decay_when_asked(optimizer):
+def test_biases_can_decay(optimizer):
     fits = fit(SPECS, OPTIMIZERS[optimizer], decay_bias=True)
     assert_as_alone(fits, SPECS, OPTIMIZERS[optimizer], decay_bias=True)
     assert not torch.equal(fits[1].bias, fit(SPECS, OPTIMIZERS[optimizer])[1].bias)
@@ -187,7 +187,7 @@ def test_losses_keep_their_class_weights(loss):
     assert_as_alone(fit(SPECS, loss=loss), SPECS, loss=loss)
 
 
-def test_an_adam_that_decouples_its_decay_is_taken_for_what_it_does():
+def test_an_adam_with_decoupled_decay_is_recognised():
     make_optimizer = partial(torch.optim.Adam, decoupled_weight_decay=True)
     assert_as_alone(fit(SPECS, make_optimizer), SPECS, make_optimizer)
 

@@ -37,7 +37,7 @@ def _require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None)
     numbers = {error: set(range(len(command.jobs))) for error in command.errors}
     composed = composed_jobs(command)
     for number, job in planned(composed):
-        found = [] if job is None or lines is None else _data_errors(job)
+        found = [] if job is None or lines is None else job.data_errors()
         for error in (*composed[number].errors, *found):
             numbers.setdefault(error, set()).add(number)
         if lines is not None:
@@ -45,12 +45,6 @@ def _require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None)
     if numbers:
         in_order = sorted(numbers, key=lambda error: min(numbers[error]))
         raise ConfigErrors(_naming_jobs(error, sorted(numbers[error]), command.jobs) for error in in_order)
-
-
-def _data_errors(job: "TrainingJob") -> list[ConfigError]:
-    from regraft.training.data_fit import data_errors
-
-    return [] if job.checked is None else data_errors(job.checked)
 
 
 def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequence[str]]) -> ConfigError:
