@@ -276,6 +276,12 @@ def test_top5_of_three_classes_cant_be_watched(photos):
     assert said.startswith("scheduler.monitor: got 'val/top5', which isn't measured with 3 classes.")
 
 
+def test_an_unknown_metric_of_an_own_callback_is_reported():
+    own = ["+callbacks.es._target_=pytorch_lightning.callbacks.EarlyStopping", "+callbacks.es.monitor=loss"]
+    (line,) = errors_of(command(own))
+    assert line.startswith("callbacks.es.monitor: unknown metric 'loss'. Did you mean 'val/loss'?")
+
+
 def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, capsys):
     check(command(photos))
     assert "3 classes (a, b, c)" in capsys.readouterr().out

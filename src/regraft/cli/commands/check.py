@@ -22,17 +22,12 @@ def run(arguments: Sequence[str]) -> None:
     if command.other_flags:
         raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
     lines: dict[int, list[str]] = {}
-    _require_sound(command, lines)
+    require_sound(command, lines)
     print("\n".join(["Nothing is wrong.", *dict.fromkeys(line for number in sorted(lines) for line in lines[number])]))
 
 
-def require_sound_sweep(command: TrainingCommand) -> None:
-    """Checks all jobs of a sweep, without their data."""
-    _require_sound(command, None)
-
-
-def _require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None) -> None:
-    """Checks all jobs; also their data if there are `lines` of a summary to fill in."""
+def require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None = None) -> None:
+    """Raises all errors of all jobs, also those of their data if there are `lines` of a summary to fill in."""
     add_sweep_space(command)
     numbers = {error: set(range(len(command.jobs))) for error in command.errors}
     composed = composed_jobs(command)

@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from regraft.cli.command import Command
-from regraft.cli.commands.check import require_sound_sweep
+from regraft.cli.commands.check import require_sound
 from regraft.cli.hydra_app import run_app, run_composed, write_traceback
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> None:
     command = parse(arguments)
     if not command.is_single_run:
         if not command.other_flags:  # --help, --cfg and the like train nothing
-            require_sound_sweep(command)
+            require_sound(command)
         run_app(COMMAND, in_its_folder(list(arguments)))
         return
     with _holding_back_logs() as held_back:
