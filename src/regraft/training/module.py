@@ -227,7 +227,8 @@ class TransferModule(pl.LightningModule):
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
-        self._schedule.end_epoch(self.current_epoch, self.trainer.callback_metrics)
+        if self._schedule.plateau is not None:
+            self._schedule.plateau.step(self.current_epoch, self.trainer.callback_metrics)
 
     def teardown(self, stage: str) -> None:
         """Restores the number of threads."""
@@ -243,15 +244,16 @@ class TransferModule(pl.LightningModule):
 
     def start_schedule_at(self, step: int) -> None:
         """Starts the schedule at a step of the run, so that it is as long as what is left of it."""
-        self._schedule.begin_at(step)
+        self._schedule.start_step = step
 
     def on_validation_end(self) -> None:
         """Passes the metrics to a schedule that watches one."""
-        self._schedule.note_validation(self.current_epoch, self.trainer.callback_metrics)
+        if self._schedule.plateau is not None:
+            self._schedule.plateau.note_validation(self.current_epoch, self.trainer.callback_metrics)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
-        if not self._schedule.watches_metric:
+        if self._schedule.plateau is None:
             super().lr_scheduler_step(scheduler, metric)
 
     def configure_optimizers(self) -> Any:

@@ -19,18 +19,18 @@ class RunSchedule:
 
     Args:
         make: returns Lightning's scheduler config for (optimizer, *, total_steps, steps_per_epoch).
+
+    Attributes:
+        plateau: steps a schedule that watches a metric; None for one that Lightning steps.
+        start_step: the step of the run at which the schedule starts, so that it is as long as the steps that are left.
     """
 
     def __init__(self, make: Callable[..., dict[str, Any]]) -> None:
         self._make = make
-        self._plateau: Plateau | None = None
-        self._start_step = 0
+        self.plateau: Plateau | None = None
+        self.start_step = 0
         self._steps_per_epoch = 0
         self._resumed: Mapping[str, Any] = {}
-
-    def begin_at(self, step: int) -> None:
-        """Starts the schedule at a step of the run, so that it is as long as the steps that are left."""
-        self._start_step = step
 
     def config(self, optimizer: Optimizer, trainer: Any) -> dict[str, Any]:
         """Returns Lightning's scheduler config."""
@@ -41,53 +41,38 @@ class RunSchedule:
         total_steps = trainer.estimated_stepping_batches * steps_per_batch
         batches = trainer.num_training_batches * steps_per_batch
         self._steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
-        total_steps -= round(self._start_step * self._growth_of_epochs)
+        total_steps -= round(self.start_step * self._growth_of_epochs)
         config = self._make(optimizer, total_steps=total_steps, steps_per_epoch=self._steps_per_epoch)
         if isinstance(config["scheduler"], ReduceLROnPlateau):
-            self._plateau = Plateau(config["scheduler"], config["monitor"])
+            self.plateau = Plateau(config["scheduler"], config["monitor"])
             config = config | {"reduce_on_plateau": False}
         return config
-
-    @property
-    def watches_metric(self) -> bool:
-        """Whether the schedule is stepped by a metric at the end of epochs; Lightning steps all others."""
-        return self._plateau is not None
 
     def step_once(self, trainer: Any) -> None:
         """Steps a schedule that counts steps, as Lightning does after each batch."""
         for config in trainer.lr_scheduler_configs:
-            if config.interval == "step" and not self.watches_metric:
+            if config.interval == "step" and self.plateau is None:
                 config.scheduler.step()
-
-    def note_validation(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Passes the metrics of a validation to a schedule that watches one."""
-        if self._plateau is not None:
-            self._plateau.note_validation(epoch, metrics)
-
-    def end_epoch(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Steps a schedule that watches a metric."""
-        if self._plateau is not None:
-            self._plateau.step(epoch, metrics)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain types; Lightning saves the scheduler's own state."""
         return {
-            "plateau": None if self._plateau is None else self._plateau.state_dict(),
-            "schedule_start_step": self._start_step,
+            "plateau": None if self.plateau is None else self.plateau.state_dict(),
+            "schedule_start_step": self.start_step,
             "steps_per_epoch": self._steps_per_epoch,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Holds what `state_dict` returned; to be called before the schedule is made."""
         self._resumed = state
-        self._start_step = state["schedule_start_step"]
+        self.start_step = state["schedule_start_step"]
 
     def restore(self, trainer: Any) -> None:
         """Moves the schedule to the run's position: other devices or accumulation change the steps per epoch."""
-        if self._plateau is not None and self._resumed.get("plateau") is not None:
-            self._plateau.load_state_dict(self._resumed["plateau"])
+        if self.plateau is not None and self._resumed.get("plateau") is not None:
+            self.plateau.load_state_dict(self._resumed["plateau"])
         follow_schedules([config.scheduler for config in trainer.lr_scheduler_configs], self._growth_of_epochs)
-        self._start_step = round(self._start_step * self._growth_of_epochs)
+        self.start_step = round(self.start_step * self._growth_of_epochs)
         self._resumed = {}
 
     @property
