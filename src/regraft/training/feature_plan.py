@@ -42,7 +42,7 @@ class FeaturePlan:
 
     Attributes:
         images: the datamodule of the images.
-        stretches: the run's epochs and their cuts.
+        cuts: the cut of each phase of epochs.
         one_batch_per_epoch: whether an epoch that trains the head alone is one batch.
         is_full_batch: whether such an epoch is a single step.
     """
@@ -50,19 +50,19 @@ class FeaturePlan:
     settings: FeatureSettings
     images: Any
     frozen: FeatureCache
-    stretches: list[CutPhase]
+    cuts: list[CutPhase]
     one_batch_per_epoch: bool
     is_full_batch: bool
 
     @property
     def depths(self) -> list[int]:
         """The cuts, ascending."""
-        return sorted({part.depth for part in self.stretches if part.depth})
+        return sorted({part.depth for part in self.cuts if part.depth})
 
     @property
     def eval_depth(self) -> int:
         """The cut for evaluation after training, below which nothing has ever trained; 0 for none."""
-        return self.stretches[-1].depth if self.stretches else 0
+        return self.cuts[-1].depth if self.cuts else 0
 
     @property
     def is_required(self) -> bool:
@@ -133,7 +133,7 @@ def feature_plan(
     if reason is None:
         assert plan is not None, "nothing speaks against it"
         key = step_level_option(config)
-        if key is not None and any(part.depth == len(names) for part in plan.stretches):
+        if key is not None and any(part.depth == len(names) for part in plan.cuts):
             log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
         return plan
     _require_not_wanted(settings, data.augment, reason, is_full_batch=is_full_batch)
@@ -174,7 +174,7 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
     if is_decided or plan.is_required:
         return None
     views = {split: plan.views(split) for split in plan.images.sizes if split != "test"}
-    return why_not_worthwhile(config, plan.frozen, plan.stretches, views)
+    return why_not_worthwhile(config, plan.frozen, plan.cuts, views)
 
 
 def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
@@ -230,7 +230,7 @@ def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]
     data = FeatureDataModule(
         plan.images,
         tables,
-        plan.stretches,
+        plan.cuts,
         plan.eval_depth,
         num_stages=len(plan.frozen.stage_names),
         one_batch_per_epoch=plan.one_batch_per_epoch,
@@ -272,7 +272,7 @@ def _summary(
     num_computed, seconds = sum(one.num_computed for one in filled), sum(one.seconds for one in filled)
     per_flop = frozen.seconds_per_flop(views["train"], depths)
     num_images = sum(len(views[split][0]) for split in ("train", "val") if split in views)
-    flops = sum(part.num_epochs * frozen.costs.up_to(part.depth) for part in plan.stretches if part.depth) * num_images
+    flops = sum(part.num_epochs * frozen.costs.up_to(part.depth) for part in plan.cuts if part.depth) * num_images
     is_known = per_flop is not None and math.isfinite(flops)
     return {
         "cuts": [frozen.stage_names[depth - 1] for depth in depths],

@@ -111,21 +111,21 @@ def trains_head_only(phases: Sequence[tuple[int, Mapping[str, float]]], backbone
 
 
 def why_not_worthwhile(
-    config: Config, frozen: FeatureCache, stretches: Sequence[CutPhase], views: Mapping[str, Sequence[Any]]
+    config: Config, frozen: FeatureCache, cuts: Sequence[CutPhase], views: Mapping[str, Sequence[Any]]
 ) -> str | None:
     """Returns why storing isn't worthwhile, None if it is.
 
     Args:
-        stretches: the run's epochs and their cuts.
+        cuts: the cut of each phase of epochs.
         views: of the splits that an epoch reads, training and validation.
     """
     limit = limit_of(config["trainer"])
     if limit is not None:
         return f"with trainer.{limit} a run looks at some of the images only; features.cache=on stores all of them."
-    depths = sorted({part.depth for part in stretches if part.depth})
+    depths = sorted({part.depth for part in cuts if part.depth})
     missing = sum(frozen.num_missing(split, depths) for split in views.values())
     num_images = sum(len(split[0]) for split in views.values())
-    if saved_flops(stretches, frozen.costs, num_images=num_images, num_missing=missing) <= 0:
+    if saved_flops(cuts, frozen.costs, num_images=num_images, num_missing=missing) <= 0:
         return "so few epochs cost no more than computing and storing them; features.cache=on stores them all the same."
     return None
 

@@ -175,7 +175,7 @@ def _feature_plan(
         progress=_image_progress(config, trainer, "Features"),
         earlier=None if checkpoint is None else checkpoint.features,
     )
-    if plan is not None and len({stretch.depth for stretch in plan.stretches}) > 1:
+    if plan is not None and len({phase.depth for phase in plan.cuts}) > 1:
         trainer.reload_dataloaders_every_n_epochs = 1
     return plan
 

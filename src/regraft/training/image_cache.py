@@ -96,7 +96,7 @@ def _drawback(config: Config, plan: FeaturePlan | None, start_epoch: int) -> str
         max_epochs = config["trainer"]["max_epochs"]
         num_epochs = math.inf if max_epochs < 0 else max_epochs - start_epoch
     else:
-        num_epochs = sum(part.num_epochs for part in plan.stretches if not part.depth)
+        num_epochs = sum(part.num_epochs for part in plan.cuts if not part.depth)
     if num_epochs < 2:
         return "fewer than two epochs read them; data.cache=on stores them all the same."
     return None
