@@ -48,11 +48,7 @@ def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:
-    """Returns the config that the command line would compose, with Hydra's own node under `hydra`.
-
-    Raises:
-        ConfigErrors: the overrides can't be composed.
-    """
+    """Returns the config that the command line would compose, with Hydra's own node under `hydra`."""
     if isinstance(overrides, str):
         raise ConfigError("overrides", f"got the text {overrides!r}; give a list, such as [{overrides!r}].")
     if config_dir is not None:

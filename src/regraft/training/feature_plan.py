@@ -147,8 +147,7 @@ def require_storable_if_wanted(
 ) -> str | None:
     """Returns why the features of a run can't be stored, None if they can, from its config and stages alone.
 
-    Raises:
-        ConfigError: the user wants them stored, or an optimizer that works on them.
+    Raises ConfigError instead if the user wants them stored, or an optimizer that works on them.
     """
     settings: FeatureSettings = factory(config["features"], "features")()
     phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
@@ -205,10 +204,7 @@ def model_name(config: Config) -> str:
 def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]] | None:
     """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
 
-    None if neither the disk nor memory can hold it and it isn't required; the log says so.
-
-    Raises:
-        ConfigError: it is required.
+    If neither the disk nor memory can hold it, it raises ConfigError where it is required, else returns None.
     """
     splits = {"train": plan.depths, "val": plan.depths, "test": [plan.eval_depth] if plan.eval_depth else []}
     views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}

@@ -113,11 +113,7 @@ def checked_job(
 
 
 def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tuple[dict[str, Any], "Checkpoint | None"]:
-    """Returns the config that a run is trained with, and the checkpoint that it resumes from.
-
-    Raises:
-        ConfigError: the folder is another run's, or the command changes what a resumed run keeps.
-    """
+    """Returns the config that a run is trained with, and the checkpoint that it resumes from."""
     is_in_place, checkpoint = False, None
     if config["ckpt_path"] is not None:
         checkpoint = checkpoint_of(config)

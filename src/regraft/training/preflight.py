@@ -220,7 +220,7 @@ def check_watchers(collector: ErrorCollector, num_classes: int | None, *, has_va
 
 
 def _weightless_head(config: Config, num_features: int) -> nn.Module:
-    """Returns the head without memory for its weights, unless it reads their values; one may be too large to hold."""
+    """Returns the head, which may be too large to hold, on the meta device unless it reads its weights' values."""
     try:
         with torch.device("meta"):
             return build_head(config, num_features, _NUM_CLASSES)

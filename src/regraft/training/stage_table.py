@@ -44,9 +44,6 @@ def stage_rows(
         groups: see `optim.parameter_groups`.
         lr: base learning rate, before schedule and factors.
         max_epochs: -1 is unlimited.
-
-    Raises:
-        ConfigError: the strategy doesn't fit these stages or this length.
     """
     run_phases = phases(strategy, stages, max_epochs)
     by_name = {group["name"]: group for group in groups}

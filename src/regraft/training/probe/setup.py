@@ -51,9 +51,6 @@ def fit_grid(
     Args:
         configs: of those runs; they differ in the grid's axes only.
         progress: for the pass over the images.
-
-    Raises:
-        ConfigError: something in the config isn't the same for a head alone and for one among many.
     """
     for config in configs.values():
         require_numbers(config)
