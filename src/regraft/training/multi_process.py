@@ -27,6 +27,8 @@ _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 def needs_processes(trainer: dict[str, Any]) -> bool:
     """Whether the trainer config asks for more than one process."""
     devices = trainer["devices"]
+    if trainer["num_nodes"] > 1:
+        return True
     if isinstance(devices, list) or "," in str(devices):
         return len(devices if isinstance(devices, list) else devices.replace(",", " ").split()) > 1
     if str(devices) in ("auto", "-1"):
