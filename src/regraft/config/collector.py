@@ -49,6 +49,8 @@ class ErrorCollector:
         node, name = self._parent(key)
         if self._reference is None or not isinstance(node, dict) or default in (node.get(name, ABSENT), "???"):
             return False
+        if default is ABSENT and name == "_target_":  # without which nothing can be built from the rest
+            return self.reset_to_default(key.removesuffix("._target_"))
         if default is ABSENT:
             del node[name]
         else:

@@ -204,6 +204,8 @@ def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]
 
     def build(section: str) -> Any:
         node = at(collector.config, section)
+        if node is ABSENT:  # its wrong target has been removed
+            return None
         taken = inspect.signature(target_of(node, section)).parameters
         return factory(node, section)(**{key: value for key, value in given.items() if key in taken})
 

@@ -76,7 +76,7 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
         has_val: whether there is a validation split.
     """
     node = watchers(config).get(section)
-    if node is None:  # its wrong metric has been removed
+    if node is None:  # a wrong metric has been removed
         return
     monitor, known = node["monitor"], metric_names(num_classes)
     if monitor not in known:

@@ -276,10 +276,17 @@ def test_top5_of_three_classes_cant_be_watched(photos):
     assert said.startswith("scheduler.monitor: got 'val/top5', which isn't measured with 3 classes.")
 
 
-def test_an_unknown_metric_of_an_own_callback_is_reported():
-    own = ["+callbacks.es._target_=pytorch_lightning.callbacks.EarlyStopping", "+callbacks.es.monitor=loss"]
-    (line,) = errors_of(command(own))
-    assert line.startswith("callbacks.es.monitor: unknown metric 'loss'. Did you mean 'val/loss'?")
+@pytest.mark.parametrize(
+    ("name", "monitor", "expected"),
+    [
+        ("EarlyStopping", "loss", "callbacks.es.monitor: unknown metric 'loss'. Did you mean 'val/loss'?"),
+        ("EarlyStoppin", "val/loss", "callbacks.es._target_: got 'pytorch_lightning.callbacks.EarlyStoppin';"),
+    ],
+)
+def test_an_error_in_a_callback_of_the_command_line_is_reported(name, monitor, expected):
+    own = [f"+callbacks.es._target_=pytorch_lightning.callbacks.{name}", f"+callbacks.es.monitor={monitor}"]
+    (line,) = errors_of([*command(own), "trust=[pytorch_lightning]"])
+    assert line.startswith(expected)
 
 
 def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, capsys):
