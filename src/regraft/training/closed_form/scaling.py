@@ -1,0 +1,79 @@
+"""Standardisation of the pooled outputs of several stages, so that each stage weighs the same in a linear head."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import ConfigError
+
+CLIP = 5.0
+"""Standard deviations; what lies further out, mostly images unlike the training images, is cut back to this."""
+BATCH = 4096
+"""Images converted to float64 at once."""
+_CONSTANT = 1e-6
+"""A standard deviation below this share of the mean is rounding of a constant feature."""
+
+
+@dataclass(frozen=True)
+class StageScaling:
+    """Maps the features of each stage to standard scores, clipped, and divided by the square root of the width.
+
+    The squared length of a stage's features is thereby 1 on average, whatever its width. Constant features become 0.
+
+    Attributes:
+        mean: by stage, (width,), float64, of the training images.
+        factor: by stage, (width,), float64: 1 / standard deviation; 0 of a constant feature.
+        clip: standard deviations, above 0.
+    """
+
+    mean: Mapping[str, Tensor]
+    factor: Mapping[str, Tensor]
+    clip: float = CLIP
+
+    def __call__(self, stage: str, features: Tensor) -> Tensor:
+        """Returns the scaled features (batch, width), float64, of a stage's features (batch, width)."""
+        scores = (features.double() - self.mean[stage]) * self.factor[stage]
+        return scores.clamp_(-self.clip, self.clip).div_(features.shape[1] ** 0.5)
+
+
+def fit_scaling(
+    features: Mapping[str, Tensor], sample_weight: Tensor | None = None, *, clip: float = CLIP
+) -> StageScaling:
+    """Returns the scaling by the mean and standard deviation of training images.
+
+    Args:
+        features: by stage, (num_images, width).
+        sample_weight: (num_images,), above 0; None for equal weights.
+        clip: standard deviations, above 0.
+
+    Raises:
+        ConfigError: a stage has NaN or infinite features; it is named.
+    """
+    means, factors = {}, {}
+    for stage, rows in features.items():
+        weight = torch.ones(len(rows), dtype=torch.float64) if sample_weight is None else sample_weight.double()
+        total = sum((w @ x for x, w in _batches(rows, weight)), torch.zeros(rows.shape[1], dtype=torch.float64))
+        mean = total / weight.sum()
+        if not mean.isfinite().all():
+            raise _not_finite(stage, rows)
+        squares = sum((w @ (x - mean).square() for x, w in _batches(rows, weight)), torch.zeros_like(mean))
+        std = (squares / weight.sum()).sqrt()
+        is_constant = std <= _CONSTANT * mean.abs()
+        means[stage], factors[stage] = mean, torch.where(is_constant, 0.0, 1 / std)
+    return StageScaling(means, factors, clip)
+
+
+def _batches(rows: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    for x, w in zip(rows.split(BATCH), weight.split(BATCH), strict=True):
+        yield x.double(), w
+
+
+def _not_finite(stage: str, rows: Tensor) -> ConfigError:
+    count = sum(int((~x.isfinite()).any(1).sum()) for x in rows.split(BATCH))
+    return ConfigError(
+        "head.stages",
+        f"the features of stage {stage} are NaN or infinite for {count:,} of {len(rows):,} images",
+        fix=f"Leave {stage} out of head.stages, or look at these images and the weights of the backbone.",
+    )

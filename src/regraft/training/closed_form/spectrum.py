@@ -1,0 +1,204 @@
+"""The principal directions of training features, which every regularisation of a linear head shares.
+
+One eigendecomposition serves all strengths: of the Gram matrix (num_images x num_images) or of the covariance
+(width x width), whichever is smaller; both are sums or blocks over stages, so that sets of stages share the products.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from regraft.core.errors import ConfigError
+from regraft.training.closed_form.scaling import BATCH, StageScaling
+
+MAX_RANK = 4096
+"""Directions at most; where images and width are both more, those of the largest variance are kept."""
+_OVERSAMPLING = 128
+_SMALLEST = 1e-11
+"""Of the largest eigenvalue; directions below it are rounding."""
+
+
+class Span(NamedTuple):
+    """Principal directions of the centred features of a set of stages.
+
+    Attributes:
+        eigenvalues: (rank,), of the weighted scatter matrix, above 0.
+        directions: (width, rank), orthonormal columns.
+    """
+
+    eigenvalues: Tensor
+    directions: Tensor
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The training images in the principal directions of a set of stages. All tensors are float64.
+
+    Attributes:
+        stages: whose features are concatenated, in this order.
+        mean: (width,), weighted, of the scaled features.
+        eigenvalues: (rank,), of the weighted scatter matrix around the mean, above 0.
+        directions: (width, rank), orthonormal columns.
+        coordinates: (num_scored, rank), of the images that are scored.
+        class_means: (num_classes, rank), weighted; 0 for a class without images.
+        labels: (num_scored,), int64, of the images that are scored.
+        sample_weight: (num_scored,), of the images that are scored.
+        class_weight: (num_classes,), summed over all training images.
+    """
+
+    stages: tuple[str, ...]
+    mean: Tensor
+    eigenvalues: Tensor
+    directions: Tensor
+    coordinates: Tensor
+    class_means: Tensor
+    labels: Tensor
+    sample_weight: Tensor
+    class_weight: Tensor
+
+
+class TrainingImages:
+    """Features and labels of the training images, with the sums over them that sets of stages share.
+
+    Args:
+        features: by stage, (num_images, width), finite; may be memory-mapped, they are read in batches.
+        scaling: of these stages.
+        labels: (num_images,), int64, in [0, num_classes).
+        num_classes: at least 2.
+        sample_weight: (num_images,), above 0; None for equal weights. They are scaled to the mean 1.
+        max_scored: images whose leave-one-out scores are computed, at most; drawn at random, the same every time.
+
+    Raises:
+        ConfigError: fewer than two images or fewer than two classes with images.
+    """
+
+    def __init__(
+        self,
+        features: Mapping[str, Tensor],
+        scaling: StageScaling,
+        labels: Tensor,
+        num_classes: int,
+        *,
+        sample_weight: Tensor | None = None,
+        max_scored: int | None = None,
+    ) -> None:
+        num_images = len(labels)
+        num_present = len(labels.unique())
+        if num_present < 2:
+            raise ConfigError(
+                "data",
+                f"got {num_images:,} training images of {num_present} class{'' if num_present == 1 else 'es'}",
+                allowed="at least 2 images, of at least 2 classes",
+            )
+        weight = torch.ones(num_images) if sample_weight is None else sample_weight
+        self.weight = weight.double() * (num_images / weight.double().sum())
+        self.labels = labels
+        self.class_weight = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, labels, self.weight)
+        if max_scored is None or max_scored >= num_images:
+            self.scored = torch.arange(num_images)
+        else:
+            order = torch.randperm(num_images, generator=torch.Generator().manual_seed(0))
+            self.scored = order[:max_scored].sort().values
+        self._features, self._scaling = features, scaling
+        self._class_sums: dict[str, Tensor] = {}
+        self._grams: dict[str, Tensor] = {}
+        self._blocks: dict[tuple[str, str], Tensor] = {}
+
+    def spectrum(self, stages: Sequence[str]) -> Spectrum:
+        """Returns the principal directions of the concatenated features of these stages."""
+        num_images, width = len(self.labels), sum(self._features[stage].shape[1] for stage in stages)
+        if min(num_images, width) > MAX_RANK:
+            eigenvalues, directions = self._sketched(stages, MAX_RANK)
+        elif num_images <= width:
+            eigenvalues, directions = self._of_gram(stages)
+        else:
+            eigenvalues, directions = _eigen(self._covariance(stages))
+        mean = torch.cat([self._mean(stage) for stage in stages])
+        sums = torch.cat([self._sums(stage) for stage in stages], dim=1)
+        means = sums / self.class_weight.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
+        has_images = (self.class_weight > 0)[:, None]
+        return Spectrum(
+            stages=tuple(stages),
+            mean=mean,
+            eigenvalues=eigenvalues,
+            directions=directions,
+            coordinates=torch.cat([x @ directions for x in self._centred(stages, self.scored)]),
+            class_means=torch.where(has_images, (means - mean) @ directions, 0.0),
+            labels=self.labels[self.scored],
+            sample_weight=self.weight[self.scored],
+            class_weight=self.class_weight,
+        )
+
+    def _sums(self, stage: str) -> Tensor:
+        """Returns the weighted sum of the scaled features of each class, (num_classes, width)."""
+        if stage not in self._class_sums:
+            rows = self._features[stage]
+            sums = torch.zeros(len(self.class_weight), rows.shape[1], dtype=torch.float64)
+            for x, y, w in zip(rows.split(BATCH), self.labels.split(BATCH), self.weight.split(BATCH), strict=True):
+                sums.index_add_(0, y, self._scaling(stage, x) * w[:, None])
+            self._class_sums[stage] = sums
+        return self._class_sums[stage]
+
+    def _mean(self, stage: str) -> Tensor:
+        return self._sums(stage).sum(0) / self.weight.sum()
+
+    def _centred(self, stages: Sequence[str], images: Tensor | None = None) -> Iterator[Tensor]:
+        """Yields the centred scaled features of batches of images, (batch, width); None for all images."""
+        for of_batch in (torch.arange(len(self.labels)) if images is None else images).split(BATCH):
+            parts = [self._scaling(stage, self._features[stage][of_batch]) - self._mean(stage) for stage in stages]
+            yield torch.cat(parts, dim=1)
+
+    def _weighted(self, stages: Sequence[str]) -> Iterator[Tensor]:
+        """Yields what `_centred` does, times the square root of each image's weight."""
+        for x, w in zip(self._centred(stages), self.weight.split(BATCH), strict=True):
+            yield x * w.sqrt()[:, None]
+
+    def _of_gram(self, stages: Sequence[str]) -> Span:
+        for stage in stages:
+            if stage not in self._grams:
+                rows = torch.cat(list(self._weighted([stage])))
+                self._grams[stage] = rows @ rows.T
+        gram = torch.stack([self._grams[stage] for stage in stages]).sum(0)
+        eigenvalues, left = _eigen(gram)
+        directions = torch.cat([torch.cat(list(self._weighted([stage]))).T @ left for stage in stages])
+        return Span(eigenvalues, directions / eigenvalues.sqrt())
+
+    def _covariance(self, stages: Sequence[str]) -> Tensor:
+        return torch.cat([torch.cat([self._block(a, b) for b in stages], dim=1) for a in stages])
+
+    def _block(self, one: str, other: str) -> Tensor:
+        if (other, one) in self._blocks:
+            return self._blocks[other, one].T
+        if (one, other) not in self._blocks:
+            pairs = zip(self._weighted([one]), self._weighted([other]), strict=True)
+            shape = (self._features[one].shape[1], self._features[other].shape[1])
+            self._blocks[one, other] = sum((a.T @ b for a, b in pairs), torch.zeros(shape, dtype=torch.float64))
+        return self._blocks[one, other]
+
+    def _sketched(self, stages: Sequence[str], rank: int) -> Span:
+        """Returns about the `rank` directions of largest variance: randomised subspace iteration (Halko et al., 2011).
+
+        Halko, Martinsson, Tropp: "Finding structure with randomness", SIAM Review 2011, algorithm 4.4.
+        """
+        width = sum(self._features[stage].shape[1] for stage in stages)
+        size = min(rank + _OVERSAMPLING, width)
+        basis = torch.randn(width, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        for _ in range(3):
+            image = sum((x.T @ (x @ basis) for x in self._weighted(stages)), torch.zeros_like(basis))
+            basis = torch.linalg.qr(image).Q
+        inner = torch.zeros(size, size, dtype=torch.float64)
+        for x in self._weighted(stages):
+            projected = x @ basis
+            inner += projected.T @ projected
+        eigenvalues, vectors = _eigen(inner)
+        return Span(eigenvalues[-rank:], basis @ vectors[:, -rank:])
+
+
+def _eigen(matrix: Tensor) -> Span:
+    """Returns the eigenpairs of a symmetric positive semidefinite matrix, ascending, without those that are rounding."""
+    values, vectors = torch.linalg.eigh(matrix)
+    is_kept = values > _SMALLEST * values[-1].clamp_min(torch.finfo(torch.float64).tiny)
+    return Span(values[is_kept], vectors[:, is_kept])
