@@ -1,70 +1,221 @@
 """A mix of linear heads, chosen by leave-one-out log loss, that is one linear head in the end."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor
-from torch.nn import functional
 
 from regraft.training.closed_form.scaling import StageScaling, fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge
 from regraft.training.closed_form.spectrum import Spectrum, TrainingImages
+from regraft.training.closed_form.temperature import fit_scale, log_loss
 
-ALPHAS = tuple(10 ** (exponent / 2) for exponent in range(-4, 9))
-"""Tried for each set of stages; each stage's features have a mean squared length of 1."""
-_SOLVERS = {"ridge": ridge, "discriminant": discriminant}
-_MAX_SCORES = 2**24
-"""Leave-one-out scores of one head at most, 128 MB; of more, some images' are computed."""
+ALPHAS = tuple(10 ** (exponent / 2) for exponent in range(-6, 13))
+"""The regularisations that may be chosen; each stage's features have a mean squared length of 1."""
+NUM_PICKS = 10
+MAX_SCORED = 8192
+"""Images whose leave-one-out scores are computed, at most: enough for a log loss to three digits."""
+SOLVERS: Mapping[str, Callable[[Spectrum, float], Solution]] = {"ridge": ridge, "discriminant": discriminant}
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A head that may be picked.
+class Pick:
+    """A head of a mix.
 
     Attributes:
-        solver: `ridge` or `discriminant`.
+        solver: a key of `SOLVERS`.
         stages: whose features it reads.
         alpha: its regularisation.
-        scale: by which scores are multiplied to be logits, above 0.
-        logits: (num_scored, num_classes), leave-one-out, float64.
-        weight: (num_classes, width), of the scaled features, giving logits.
-        bias: (num_classes,).
+        log_loss: leave-one-out, of the head alone; nan if no class has two images.
+        share: of the mix, in (0, 1].
     """
 
     solver: str
     stages: tuple[str, ...]
     alpha: float
-    scale: float
-    logits: Tensor
-    weight: Tensor
-    bias: Tensor
+    log_loss: float
+    share: float
 
 
 @dataclass(frozen=True)
 class ClosedFormHead:
-    """A linear head on the scaled features of all stages that its picks read.
+    """A linear head on the scaled, concatenated features of stages. Tensors are float64.
 
     Attributes:
         scaling: of the features.
         stages: in the order in which their features are concatenated.
-        weight: (num_classes, width), float64.
-        bias: (num_classes,), float64.
-        picks: the heads that it is the mean of, by how often each was picked.
-        loo_logits: (num_scored, num_classes), float64, of the images `scored`.
-        scored: (num_scored,), int64, places of these training images.
+        weight: (num_classes, width).
+        bias: (num_classes,).
+        picks: what it is the mean of.
+        scored: (num_scored,), int64, places of the training images that have leave-one-out logits.
+        loo_logits: (num_scored, num_classes).
+        is_informative: (num_scored,), bool: whether other images of the image's class remain when it is left out.
+            Nothing is chosen by the others.
     """
 
     scaling: StageScaling
     stages: tuple[str, ...]
     weight: Tensor
     bias: Tensor
-    picks: Mapping[Candidate, int]
-    loo_logits: Tensor
+    picks: tuple[Pick, ...]
     scored: Tensor
+    loo_logits: Tensor
+    is_informative: Tensor
 
     def logits(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Returns (batch, num_classes), float64, of features (batch, width) by stage."""
+        """Returns (batch, num_classes) of features (batch, width) by stage."""
         scaled = torch.cat([self.scaling(stage, features[stage]) for stage in self.stages], dim=1)
         return scaled @ self.weight.T + self.bias
+
+
+def nested_stages(stages: Sequence[str]) -> list[tuple[str, ...]]:
+    """Returns the last stage, the upper half and all stages, each once."""
+    return [tuple(stages[-count:]) for count in sorted({1, max(1, len(stages) // 2), len(stages)})]
+
+
+def fit_closed_form(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    num_classes: int,
+    *,
+    sample_weight: Tensor | None = None,
+    solvers: Sequence[str] = tuple(SOLVERS),
+    stage_sets: Sequence[Sequence[str]] | None = None,
+    alphas: Sequence[float] = ALPHAS,
+    num_picks: int = NUM_PICKS,
+) -> ClosedFormHead:
+    """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
+
+    Each solver's alpha on each set of stages is chosen by leave-one-out log loss at the best scale. Heads are then
+    added one by one, each as often as it lowers the log loss of the mean of the logits (Caruana et al., "Ensemble
+    selection from libraries of models", ICML 2004). If no class has two images, nothing can be chosen: all heads then
+    have alpha 1 and equal shares.
+
+    Args:
+        features: by stage, from the input up, (num_images, width).
+        labels: (num_images,), int64, in [0, num_classes).
+        num_classes: at least 2.
+        sample_weight: (num_images,), above 0; None for equal weights.
+        solvers: keys of `SOLVERS`; a single one on a single set of stages is fitted without a mix.
+        stage_sets: each a part of the stages, in their order; None for `nested_stages`.
+        alphas: ascending, above 0.
+        num_picks: at least 1.
+
+    Raises:
+        ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
+    """
+    sets = nested_stages(list(features)) if stage_sets is None else [tuple(each) for each in stage_sets]
+    stages = tuple(stage for stage in features if any(stage in each for each in sets))
+    features = {stage: features[stage] for stage in stages}
+    scaling = fit_scaling(features, sample_weight)
+    images = TrainingImages(
+        features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=MAX_SCORED
+    )
+    criterion = _Criterion(images)
+    candidates = []
+    for each in sets:
+        spectrum = images.spectrum(each)
+        candidates += [_best(solver, spectrum, alphas, criterion) for solver in solvers]
+    counts = _select([candidate.logits for candidate in candidates], criterion, num_picks)
+    shares = [count / sum(counts) for count in counts]
+    mixed = _mean([candidate.logits for candidate in candidates], shares)
+    scale = criterion.scale(mixed)
+    widths = {stage: rows.shape[1] for stage, rows in features.items()}
+    weight = _mean([_spread(candidate.weight, candidate.stages, widths) for candidate in candidates], shares)
+    return ClosedFormHead(
+        scaling=scaling,
+        stages=stages,
+        weight=scale * weight,
+        bias=scale * _mean([candidate.bias for candidate in candidates], shares),
+        picks=tuple(
+            Pick(each.solver, each.stages, each.alpha, each.log_loss, share)
+            for each, share in zip(candidates, shares, strict=True)
+            if share > 0
+        ),
+        scored=images.scored,
+        loo_logits=scale * mixed,
+        is_informative=criterion.weight > 0,
+    )
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A head of which logits, weight and bias are at its best scale."""
+
+    solver: str
+    stages: tuple[str, ...]
+    alpha: float
+    log_loss: float
+    logits: Tensor
+    weight: Tensor
+    bias: Tensor
+
+
+class _Criterion:
+    """The leave-one-out log loss of the images that say something about their class."""
+
+    def __init__(self, images: TrainingImages) -> None:
+        self.labels = images.labels[images.scored]
+        counts = torch.bincount(images.labels, minlength=len(images.class_weight))
+        self.weight = torch.where(counts[self.labels] > 1, images.weight[images.scored], 0.0)
+        self.can_choose = bool((self.weight > 0).any())
+
+    def scale(self, scores: Tensor, start: float = 1.0) -> float:
+        return fit_scale(scores, self.labels, self.weight, start) if self.can_choose else 1.0
+
+    def __call__(self, logits: Tensor) -> float:
+        return log_loss(logits, self.labels, self.weight) if self.can_choose else float("nan")
+
+
+def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _Criterion) -> _Candidate:
+    """Returns the solver's head at the alpha of least log loss, found downhill from the one nearest to 1."""
+
+    def solve(index: int, start: float) -> tuple[float, float, Solution]:
+        solution = SOLVERS[solver](spectrum, alphas[index])
+        scale = criterion.scale(solution.loo_scores, start)
+        return criterion(scale * solution.loo_scores), scale, solution
+
+    index = min(range(len(alphas)), key=lambda each: abs(torch.tensor(alphas[each]).log()))
+    loss, scale, solution = solve(index, 1.0)
+    for step in (1, -1):
+        is_moved = False
+        while 0 <= index + step < len(alphas):
+            other = solve(index + step, scale)
+            if not other[0] < loss:
+                break
+            index, is_moved, (loss, scale, solution) = index + step, True, other
+        if is_moved:
+            break
+    return _Candidate(
+        solver,
+        spectrum.stages,
+        alphas[index],
+        loss,
+        scale * solution.loo_scores,
+        scale * solution.weight,
+        scale * solution.bias,
+    )
+
+
+def _select(logits: Sequence[Tensor], criterion: _Criterion, num_picks: int) -> list[int]:
+    """Returns how often each candidate is picked, with replacement, for the mean of the logits."""
+    if not criterion.can_choose or len(logits) == 1:
+        return [1] * len(logits)
+    counts, total = [0] * len(logits), torch.zeros_like(logits[0])
+    for number in range(1, num_picks + 1):
+        losses = [criterion((total + each) / number) for each in logits]
+        best = losses.index(min(losses))
+        counts[best] += 1
+        total += logits[best]
+    return counts
+
+
+def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
+    return torch.stack([share * tensor for tensor, share in zip(tensors, shares, strict=True)]).sum(0)
+
+
+def _spread(weight: Tensor, stages: Sequence[str], widths: Mapping[str, int]) -> Tensor:
+    """Returns the weight (num_classes, width of all stages), 0 for stages that the head doesn't read."""
+    parts = dict(zip(stages, weight.split([widths[stage] for stage in stages], dim=1), strict=True))
+    return torch.cat([parts.get(stage, weight.new_zeros(len(weight), width)) for stage, width in widths.items()], dim=1)
