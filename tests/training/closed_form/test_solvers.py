@@ -6,39 +6,16 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge
 from torch import Tensor
 
-from regraft.training.closed_form.scaling import StageScaling
+from helpers.closed_form import WIDTHS, identity, joined, sample
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge
 from regraft.training.closed_form.spectrum import TrainingImages
 
-WIDTHS = {"block0": 3, "block1": 7}
 SOLVERS = {"ridge": ridge, "discriminant": discriminant}
-
-
-def identity(widths: dict[str, int]) -> StageScaling:
-    """Undoes the division by the square root of the width, so that refits see the features as they are."""
-    return StageScaling(
-        {name: torch.zeros(width, dtype=torch.float64) for name, width in widths.items()},
-        {name: torch.full((width,), width**0.5, dtype=torch.float64) for name, width in widths.items()},
-        clip=torch.inf,
-    )
-
-
-def sample(num_images: int, num_classes: int = 3) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(num_images)
-    labels = torch.arange(num_images) % num_classes
-    features = {
-        name: torch.randn(num_images, width, generator=generator) + labels[:, None] * 0.5 for name, width in WIDTHS.items()
-    }
-    return features, labels, torch.rand(num_images, generator=generator) + 0.5
 
 
 def fit(solver: str, features: dict[str, Tensor], labels: Tensor, weight: Tensor | None) -> Solution:
     images = TrainingImages(features, identity(WIDTHS), labels, 3, sample_weight=weight)
     return SOLVERS[solver](images.spectrum(list(WIDTHS)), 0.7)
-
-
-def joined(features: dict[str, Tensor]) -> Tensor:
-    return torch.cat(list(features.values()), dim=1).double()
 
 
 def refit_ridge(x: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +24,9 @@ def refit_ridge(x: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     return torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
 
 
-def refit_discriminant(x: Tensor, labels: Tensor, weight: Tensor, freedom: float, prior: Tensor) -> tuple[Tensor, Tensor]:
+def refit_discriminant(
+    x: Tensor, labels: Tensor, weight: Tensor, freedom: float, prior: Tensor
+) -> tuple[Tensor, Tensor]:
     means = torch.stack([(weight[labels == c] @ x[labels == c]) / weight[labels == c].sum() for c in range(3)])
     within = x - means[labels]
     metric = torch.linalg.inv((within * weight[:, None]).T @ within + 0.7 * torch.eye(x.shape[1], dtype=torch.float64))

@@ -1,5 +1,6 @@
 """A mix of linear heads, chosen by leave-one-out log loss, that is one linear head in the end."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,13 +10,20 @@ from torch import Tensor
 from regraft.training.closed_form.scaling import StageScaling, fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge
 from regraft.training.closed_form.spectrum import Spectrum, TrainingImages
-from regraft.training.closed_form.temperature import fit_scale, log_loss
+from regraft.training.closed_form.temperature import fit_scale, image_losses, log_loss
 
 ALPHAS = tuple(10 ** (exponent / 2) for exponent in range(-6, 13))
 """The regularisations that may be chosen; each stage's features have a mean squared length of 1."""
 NUM_PICKS = 10
 MAX_SCORED = 8192
 """Images whose leave-one-out scores are computed, at most: enough for a log loss to three digits."""
+GUARD = 2.0
+"""Standard errors of the paired difference by which a head on more than the last stage has to be better than one on it.
+
+Earlier stages read textures and colours, which change from one domain to another, so they have to earn their place.
+"""
+_BLIND_SCALE = 10.0
+"""Of ridge scores, where no class has two images to fit it on; the median of what was best on 16 data sets."""
 SOLVERS: Mapping[str, Callable[[Spectrum, float], Solution]] = {"ridge": ridge, "discriminant": discriminant}
 
 
@@ -88,9 +96,10 @@ def fit_closed_form(
     """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
 
     Each solver's alpha on each set of stages is chosen by leave-one-out log loss at the best scale. Heads are then
-    added one by one, each as often as it lowers the log loss of the mean of the logits (Caruana et al., "Ensemble
-    selection from libraries of models", ICML 2004). If no class has two images, nothing can be chosen: all heads then
-    have alpha 1 and equal shares.
+    added one by one, with replacement, for the least log loss of the mean of the logits (Caruana et al., "Ensemble
+    selection from libraries of models", ICML 2004). If that isn't better than the mix of the heads on the first set of
+    stages by more than `GUARD` standard errors, the latter is returned. If no class has two images, nothing can be
+    chosen: the first solver's heads on the first two sets of stages then have alpha 1 and equal shares.
 
     Args:
         features: by stage, from the input up, (num_images, width).
@@ -98,7 +107,7 @@ def fit_closed_form(
         num_classes: at least 2.
         sample_weight: (num_images,), above 0; None for equal weights.
         solvers: keys of `SOLVERS`; a single one on a single set of stages is fitted without a mix.
-        stage_sets: each a part of the stages, in their order; None for `nested_stages`.
+        stage_sets: each a part of the stages, in their order, the safest first; None for `nested_stages`.
         alphas: ascending, above 0.
         num_picks: at least 1.
 
@@ -106,37 +115,22 @@ def fit_closed_form(
         ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
     """
     sets = nested_stages(list(features)) if stage_sets is None else [tuple(each) for each in stage_sets]
-    stages = tuple(stage for stage in features if any(stage in each for each in sets))
-    features = {stage: features[stage] for stage in stages}
-    scaling = fit_scaling(features, sample_weight)
-    images = TrainingImages(
-        features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=MAX_SCORED
-    )
+    scaling = fit_scaling({stage: rows for stage, rows in features.items() if any(stage in each for each in sets)})
+    images = TrainingImages(features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=MAX_SCORED)
     criterion = _Criterion(images)
+    if not criterion.can_choose:
+        sets, solvers, alphas = sets[:2], solvers[:1], [1.0]
     candidates = []
     for each in sets:
         spectrum = images.spectrum(each)
         candidates += [_best(solver, spectrum, alphas, criterion) for solver in solvers]
-    counts = _select([candidate.logits for candidate in candidates], criterion, num_picks)
-    shares = [count / sum(counts) for count in counts]
-    mixed = _mean([candidate.logits for candidate in candidates], shares)
-    scale = criterion.scale(mixed)
-    widths = {stage: rows.shape[1] for stage, rows in features.items()}
-    weight = _mean([_spread(candidate.weight, candidate.stages, widths) for candidate in candidates], shares)
-    return ClosedFormHead(
-        scaling=scaling,
-        stages=stages,
-        weight=scale * weight,
-        bias=scale * _mean([candidate.bias for candidate in candidates], shares),
-        picks=tuple(
-            Pick(each.solver, each.stages, each.alpha, each.log_loss, share)
-            for each, share in zip(candidates, shares, strict=True)
-            if share > 0
-        ),
-        scored=images.scored,
-        loo_logits=scale * mixed,
-        is_informative=criterion.weight > 0,
-    )
+    shares = _shares(candidates, criterion, num_picks)
+    if len(sets) > 1 and criterion.can_choose:
+        of_first = candidates[: len(solvers)]
+        simpler = _shares(of_first, criterion, num_picks)
+        if not criterion.is_better(_mixed(candidates, shares), _mixed(of_first, simpler)):
+            candidates, shares = of_first, simpler
+    return _joined(candidates, shares, images, scaling, criterion)
 
 
 @dataclass(frozen=True)
@@ -162,10 +156,17 @@ class _Criterion:
         self.can_choose = bool((self.weight > 0).any())
 
     def scale(self, scores: Tensor, start: float = 1.0) -> float:
-        return fit_scale(scores, self.labels, self.weight, start) if self.can_choose else 1.0
+        return fit_scale(scores, self.labels, self.weight, start) if self.can_choose else _BLIND_SCALE
 
     def __call__(self, logits: Tensor) -> float:
-        return log_loss(logits, self.labels, self.weight) if self.can_choose else float("nan")
+        return log_loss(logits, self.labels, self.weight) if self.can_choose else math.nan
+
+    def is_better(self, one: Tensor, other: Tensor) -> bool:
+        """Returns whether one set of logits is better than another by more than `GUARD` standard errors."""
+        gains = image_losses(other, self.labels) - image_losses(one, self.labels)
+        share = self.weight / self.weight.sum()
+        gain = share @ gains
+        return bool(gain > GUARD * (share.square() @ (gains - gain).square()).sqrt())
 
 
 def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _Criterion) -> _Candidate:
@@ -176,7 +177,7 @@ def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _
         scale = criterion.scale(solution.loo_scores, start)
         return criterion(scale * solution.loo_scores), scale, solution
 
-    index = min(range(len(alphas)), key=lambda each: abs(torch.tensor(alphas[each]).log()))
+    index = min(range(len(alphas)), key=lambda each: abs(math.log(alphas[each])))
     loss, scale, solution = solve(index, 1.0)
     for step in (1, -1):
         is_moved = False
@@ -198,24 +199,54 @@ def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _
     )
 
 
-def _select(logits: Sequence[Tensor], criterion: _Criterion, num_picks: int) -> list[int]:
-    """Returns how often each candidate is picked, with replacement, for the mean of the logits."""
-    if not criterion.can_choose or len(logits) == 1:
-        return [1] * len(logits)
-    counts, total = [0] * len(logits), torch.zeros_like(logits[0])
+def _shares(candidates: Sequence[_Candidate], criterion: _Criterion, num_picks: int) -> list[float]:
+    """Returns how often each candidate is picked, with replacement, for the mean of the logits, as shares of 1."""
+    if not criterion.can_choose or len(candidates) == 1:
+        return [1 / len(candidates)] * len(candidates)
+    counts, total = [0] * len(candidates), torch.zeros_like(candidates[0].logits)
     for number in range(1, num_picks + 1):
-        losses = [criterion((total + each) / number) for each in logits]
+        losses = [criterion((total + each.logits) / number) for each in candidates]
         best = losses.index(min(losses))
         counts[best] += 1
-        total += logits[best]
-    return counts
+        total += candidates[best].logits
+    return [count / num_picks for count in counts]
+
+
+def _mixed(candidates: Sequence[_Candidate], shares: Sequence[float]) -> Tensor:
+    return _mean([candidate.logits for candidate in candidates], shares)
+
+
+def _joined(
+    candidates: Sequence[_Candidate],
+    shares: Sequence[float],
+    images: TrainingImages,
+    scaling: StageScaling,
+    criterion: _Criterion,
+) -> ClosedFormHead:
+    """Returns the candidates' mean as one layer on the stages that they read, at its best scale."""
+    picked = [(each, share) for each, share in zip(candidates, shares, strict=True) if share > 0]
+    shares = [share for _, share in picked]
+    stages = tuple(stage for stage in scaling.mean if any(stage in each.stages for each, _ in picked))
+    logits = _mean([each.logits for each, _ in picked], shares)
+    scale = criterion.scale(logits) if criterion.can_choose else 1.0
+    return ClosedFormHead(
+        scaling=scaling.of(stages),
+        stages=stages,
+        weight=scale * _mean([_spread(each, stages, scaling) for each, _ in picked], shares),
+        bias=scale * _mean([each.bias for each, _ in picked], shares),
+        picks=tuple(Pick(each.solver, each.stages, each.alpha, each.log_loss, share) for each, share in picked),
+        scored=images.scored,
+        loo_logits=scale * logits,
+        is_informative=criterion.weight > 0,
+    )
 
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     return torch.stack([share * tensor for tensor, share in zip(tensors, shares, strict=True)]).sum(0)
 
 
-def _spread(weight: Tensor, stages: Sequence[str], widths: Mapping[str, int]) -> Tensor:
-    """Returns the weight (num_classes, width of all stages), 0 for stages that the head doesn't read."""
-    parts = dict(zip(stages, weight.split([widths[stage] for stage in stages], dim=1), strict=True))
-    return torch.cat([parts.get(stage, weight.new_zeros(len(weight), width)) for stage, width in widths.items()], dim=1)
+def _spread(candidate: _Candidate, stages: Sequence[str], scaling: StageScaling) -> Tensor:
+    """Returns the weight (num_classes, width of the stages), 0 for stages that the candidate doesn't read."""
+    parts = dict(zip(candidate.stages, candidate.weight.split(scaling.widths(candidate.stages), dim=1), strict=True))
+    absent = zip(stages, scaling.widths(stages), strict=True)
+    return torch.cat([parts.get(stage, candidate.weight.new_zeros(len(candidate.weight), w)) for stage, w in absent], 1)

@@ -1,7 +1,8 @@
 """Standardisation of the pooled outputs of several stages, so that each stage weighs the same in a linear head."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,6 +32,18 @@ class StageScaling:
     mean: Mapping[str, Tensor]
     factor: Mapping[str, Tensor]
     clip: float = CLIP
+
+    def widths(self, stages: Sequence[str]) -> list[int]:
+        """Returns the number of features of each of these stages."""
+        return [len(self.mean[stage]) for stage in stages]
+
+    def of(self, stages: Sequence[str]) -> Self:
+        """Returns the scaling of these stages alone."""
+        return replace(
+            self,
+            mean={stage: self.mean[stage] for stage in stages},
+            factor={stage: self.factor[stage] for stage in stages},
+        )
 
     def __call__(self, stage: str, features: Tensor) -> Tensor:
         """Returns the scaled features (batch, width), float64, of a stage's features (batch, width)."""

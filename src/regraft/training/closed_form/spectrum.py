@@ -21,7 +21,7 @@ _SMALLEST = 1e-11
 """Of the largest eigenvalue; directions below it are rounding."""
 
 
-class Span(NamedTuple):
+class _Span(NamedTuple):
     """Principal directions of the centred features of a set of stages.
 
     Attributes:
@@ -156,7 +156,7 @@ class TrainingImages:
         for x, w in zip(self._centred(stages), self.weight.split(BATCH), strict=True):
             yield x * w.sqrt()[:, None]
 
-    def _of_gram(self, stages: Sequence[str]) -> Span:
+    def _of_gram(self, stages: Sequence[str]) -> _Span:
         for stage in stages:
             if stage not in self._grams:
                 rows = torch.cat(list(self._weighted([stage])))
@@ -164,7 +164,7 @@ class TrainingImages:
         gram = torch.stack([self._grams[stage] for stage in stages]).sum(0)
         eigenvalues, left = _eigen(gram)
         directions = torch.cat([torch.cat(list(self._weighted([stage]))).T @ left for stage in stages])
-        return Span(eigenvalues, directions / eigenvalues.sqrt())
+        return _Span(eigenvalues, directions / eigenvalues.sqrt())
 
     def _covariance(self, stages: Sequence[str]) -> Tensor:
         return torch.cat([torch.cat([self._block(a, b) for b in stages], dim=1) for a in stages])
@@ -178,7 +178,7 @@ class TrainingImages:
             self._blocks[one, other] = sum((a.T @ b for a, b in pairs), torch.zeros(shape, dtype=torch.float64))
         return self._blocks[one, other]
 
-    def _sketched(self, stages: Sequence[str], rank: int) -> Span:
+    def _sketched(self, stages: Sequence[str], rank: int) -> _Span:
         """Returns about the `rank` directions of largest variance: randomised subspace iteration (Halko et al., 2011).
 
         Halko, Martinsson, Tropp: "Finding structure with randomness", SIAM Review 2011, algorithm 4.4.
@@ -194,11 +194,11 @@ class TrainingImages:
             projected = x @ basis
             inner += projected.T @ projected
         eigenvalues, vectors = _eigen(inner)
-        return Span(eigenvalues[-rank:], basis @ vectors[:, -rank:])
+        return _Span(eigenvalues[-rank:], basis @ vectors[:, -rank:])
 
 
-def _eigen(matrix: Tensor) -> Span:
-    """Returns the eigenpairs of a symmetric positive semidefinite matrix, ascending, without those that are rounding."""
+def _eigen(matrix: Tensor) -> _Span:
+    """Returns the eigenpairs of a positive semidefinite matrix, ascending, without those that are rounding."""
     values, vectors = torch.linalg.eigh(matrix)
     is_kept = values > _SMALLEST * values[-1].clamp_min(torch.finfo(torch.float64).tiny)
-    return Span(values[is_kept], vectors[:, is_kept])
+    return _Span(values[is_kept], vectors[:, is_kept])

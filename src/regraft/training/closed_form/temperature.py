@@ -8,6 +8,11 @@ _TOLERANCE = 1e-4
 _LIMITS = (1e-6, 1e6)
 
 
+def image_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Returns -log softmax(logits) at each image's label, (num_images,)."""
+    return logits.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
+
+
 def log_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
     """Returns the weighted mean of -log softmax(logits) at the labels.
 
@@ -16,8 +21,7 @@ def log_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> float:
         labels: (num_images,), int64.
         weight: (num_images,), at least 0, not all 0.
     """
-    losses = logits.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
-    return float(weight @ losses / weight.sum())
+    return float(weight @ image_losses(logits, labels) / weight.sum())
 
 
 def fit_scale(scores: Tensor, labels: Tensor, weight: Tensor, start: float = 1.0) -> float:
