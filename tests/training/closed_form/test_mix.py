@@ -48,8 +48,10 @@ def test_a_single_solver_on_one_set_of_stages_is_that_solver_at_its_best_scale()
     (pick,) = head.picks
     assert (pick.solver, pick.stages, pick.share) == ("ridge", ("block1", "block2"), 1.0)
     solution = ridge(TrainingImages(features, head.scaling, labels, 3).spectrum(pick.stages), pick.alpha)
-    scale = (head.weight / solution.weight).mean()
-    torch.testing.assert_close(head.weight, scale * solution.weight)
+    weight, bias = solution.linear()
+    scale = (head.weight / weight).mean()
+    torch.testing.assert_close(head.weight, scale * weight)
+    torch.testing.assert_close(head.bias, scale * bias)
     torch.testing.assert_close(head.loo_logits, scale * solution.loo_scores, rtol=1e-3, atol=1e-3)
     assert pick.log_loss == pytest.approx(log_loss(head.loo_logits, labels, torch.ones(60).double()), abs=1e-3)
 
@@ -64,7 +66,8 @@ def test_the_mix_is_one_layer_with_the_mean_of_its_picks():
     losses = [log_loss(head.loo_logits, labels, torch.ones(90).double())]
     for pick in head.picks:
         solution = solvers[pick.solver](training.spectrum(pick.stages), pick.alpha)
-        assert solution.weight.shape[1] == sum(features[stage].shape[1] for stage in pick.stages)
+        weight, _ = solution.linear()
+        assert weight.shape[1] == sum(features[stage].shape[1] for stage in pick.stages)
         losses.append(pick.log_loss)
     assert losses[0] < min(losses[1:])
     held_out, targets = images(90, signal=dict.fromkeys(STAGES, 0.6))

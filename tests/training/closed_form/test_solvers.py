@@ -41,8 +41,8 @@ def test_ridge_is_that_of_scikit_learn_and_scores_are_those_of_refits(num_images
     x = joined(features)
     w = weight.double() * num_images / weight.sum() if is_weighted else torch.ones(num_images)
     coefficients, intercept = refit_ridge(x, labels, w)
-    torch.testing.assert_close(solution.weight, coefficients)
-    torch.testing.assert_close(solution.bias, intercept)
+    torch.testing.assert_close(solution.linear()[0], coefficients)
+    torch.testing.assert_close(solution.linear()[1], intercept)
     for left_out in range(num_images):
         rest = torch.arange(num_images) != left_out
         coefficients, intercept = refit_ridge(x[rest], labels[rest], w[rest])
@@ -63,7 +63,9 @@ def test_discriminant_scores_are_those_of_refits(num_images, is_weighted):
         return scores - scores[..., :1]
 
     weights, bias = refit_discriminant(x, labels, w, freedom, prior)
-    torch.testing.assert_close(log_odds(x @ solution.weight.T + solution.bias), log_odds(x @ weights.T + bias))
+    torch.testing.assert_close(
+        log_odds(x @ solution.linear()[0].T + solution.linear()[1]), log_odds(x @ weights.T + bias)
+    )
     for left_out in range(num_images):
         rest = torch.arange(num_images) != left_out
         weights, bias = refit_discriminant(x[rest], labels[rest], w[rest], freedom, prior)
@@ -81,7 +83,7 @@ def test_discriminant_is_that_of_scikit_learn_where_the_shrinkage_is_the_same():
     solution = discriminant(images.spectrum(list(WIDTHS)), float(scatter) * shrinkage / (1 - shrinkage))
     model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(x.numpy(), labels.numpy())
     theirs = torch.from_numpy(model.coef_) - torch.from_numpy(model.coef_[:1])
-    ours = solution.weight - solution.weight[:1]
+    ours = solution.linear()[0] - solution.linear()[0][:1]
     torch.testing.assert_close(ours / ours.norm(), theirs / theirs.norm())
 
 
@@ -92,7 +94,7 @@ def test_the_scored_images_are_a_part_of_all_with_the_same_scores(solver):
     images = TrainingImages(features, identity(WIDTHS), labels, 3, sample_weight=weight, max_scored=10)
     part = SOLVERS[solver](images.spectrum(list(WIDTHS)), 0.7)
     assert len(part.loo_scores) == 10
-    torch.testing.assert_close(part.weight, whole.weight)
+    torch.testing.assert_close(part.linear()[0], whole.linear()[0])
     torch.testing.assert_close(part.loo_scores, whole.loo_scores[images.scored])
 
 
@@ -106,7 +108,7 @@ def test_gram_and_covariance_give_the_same(solver, monkeypatch):
     images = TrainingImages(wide, identity({**WIDTHS, "zeros": 2}), labels, 3, sample_weight=weight)
     by_gram = SOLVERS[solver](images.spectrum(list(wide)), 0.7)
     torch.testing.assert_close(by_gram.loo_scores, by_covariance.loo_scores)
-    torch.testing.assert_close(by_gram.weight[:, :10], by_covariance.weight)
+    torch.testing.assert_close(by_gram.linear()[0][:, :10], by_covariance.linear()[0])
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -120,6 +122,6 @@ def test_scores_of_a_class_with_one_image_are_finite(solver):
 def test_two_images_and_a_class_without_any(solver):
     features, _, _ = sample(2)
     solution = fit(solver, features, torch.tensor([0, 1]), None)
-    scores = joined(features) @ solution.weight.T + solution.bias
+    scores = joined(features) @ solution.linear()[0].T + solution.linear()[1]
     assert scores.argmax(1).tolist() == [0, 1]
     assert solution.loo_scores.isfinite().all()

@@ -75,7 +75,7 @@ def logistic(
     assert best is not None, "There is at least one decay."
     loss, decay, logits = best
     found = _minimise(spectrum, decay, torch.ones(len(folds), dtype=torch.bool), starts[0])
-    weight = (spectrum.directions @ found[:-1]).T
+    weight = spectrum.to_features(found[:-1]).T
     return LogisticHead(weight, found[-1] - weight @ spectrum.mean, decay, logits, loss)
 
 

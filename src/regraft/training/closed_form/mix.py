@@ -135,15 +135,18 @@ def fit_closed_form(
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A head of which logits, weight and bias are at its best scale."""
+    """A head that may be picked, its scores times `scale` being logits; `logits` are leave-one-out."""
 
     solver: str
-    stages: tuple[str, ...]
     alpha: float
     log_loss: float
+    scale: float
+    solution: Solution
     logits: Tensor
-    weight: Tensor
-    bias: Tensor
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        return self.solution.spectrum.stages
 
 
 class _Criterion:
@@ -188,15 +191,7 @@ def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _
             index, is_moved, (loss, scale, solution) = index + step, True, other
         if is_moved:
             break
-    return _Candidate(
-        solver,
-        spectrum.stages,
-        alphas[index],
-        loss,
-        scale * solution.loo_scores,
-        scale * solution.weight,
-        scale * solution.bias,
-    )
+    return _Candidate(solver, alphas[index], loss, scale, solution, scale * solution.loo_scores)
 
 
 def _shares(candidates: Sequence[_Candidate], criterion: _Criterion, num_picks: int) -> list[float]:
@@ -229,11 +224,18 @@ def _joined(
     stages = tuple(stage for stage in scaling.mean if any(stage in each.stages for each, _ in picked))
     logits = _mean([each.logits for each, _ in picked], shares)
     scale = criterion.scale(logits) if criterion.can_choose else 1.0
+    width = sum(scaling.widths(stages))
+    weight = torch.zeros(logits.shape[1], width, dtype=torch.float64)
+    bias = torch.zeros(logits.shape[1], dtype=torch.float64)
+    for each, share in picked:
+        of_each, bias_of_each = each.solution.linear()
+        weight[:, scaling.columns(each.stages, stages)] += scale * share * each.scale * of_each
+        bias += scale * share * each.scale * bias_of_each
     return ClosedFormHead(
         scaling=scaling.of(stages),
         stages=stages,
-        weight=scale * _mean([_spread(each, stages, scaling) for each, _ in picked], shares),
-        bias=scale * _mean([each.bias for each, _ in picked], shares),
+        weight=weight,
+        bias=bias,
         picks=tuple(Pick(each.solver, each.stages, each.alpha, each.log_loss, share) for each, share in picked),
         scored=images.scored,
         loo_logits=scale * logits,
@@ -243,10 +245,3 @@ def _joined(
 
 def _mean(tensors: Sequence[Tensor], shares: Sequence[float]) -> Tensor:
     return torch.stack([share * tensor for tensor, share in zip(tensors, shares, strict=True)]).sum(0)
-
-
-def _spread(candidate: _Candidate, stages: Sequence[str], scaling: StageScaling) -> Tensor:
-    """Returns the weight (num_classes, width of the stages), 0 for stages that the candidate doesn't read."""
-    parts = dict(zip(candidate.stages, candidate.weight.split(scaling.widths(candidate.stages), dim=1), strict=True))
-    absent = zip(stages, scaling.widths(stages), strict=True)
-    return torch.cat([parts.get(stage, candidate.weight.new_zeros(len(candidate.weight), w)) for stage, w in absent], 1)

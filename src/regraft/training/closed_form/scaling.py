@@ -37,6 +37,11 @@ class StageScaling:
         """Returns the number of features of each of these stages."""
         return [len(self.mean[stage]) for stage in stages]
 
+    def columns(self, stages: Sequence[str], among: Sequence[str]) -> Tensor:
+        """Returns where the features of `stages` are in the concatenated features of `among`, (width,), int64."""
+        places = torch.arange(sum(self.widths(among))).split(self.widths(among))
+        return torch.cat([places[list(among).index(stage)] for stage in stages])
+
     def of(self, stages: Sequence[str]) -> Self:
         """Returns the scaling of these stages alone."""
         return replace(

@@ -7,21 +7,31 @@ from torch import Tensor
 
 from regraft.training.closed_form.spectrum import Spectrum
 
+_ABSENT = -1e3
+"""Log probability of a class without images."""
+
 
 @dataclass(frozen=True)
 class Solution:
     """A linear head on a set of stages. All tensors are float64.
 
     Attributes:
-        weight: (num_classes, width), of the scaled features.
-        bias: (num_classes,).
+        spectrum: of the training images.
+        coefficients: (rank, num_classes), of the coordinates in the principal directions.
+        constant: (num_classes,), added to them.
         loo_scores: (num_scored, num_classes): what the head that was fitted without an image gives for it. The scaling
             and the weights stay those of all images. For the only image of its class they say nothing about that class.
     """
 
-    weight: Tensor
-    bias: Tensor
+    spectrum: Spectrum
+    coefficients: Tensor
+    constant: Tensor
     loo_scores: Tensor
+
+    def linear(self) -> tuple[Tensor, Tensor]:
+        """Returns weight (num_classes, width) and bias (num_classes,) of the scaled features."""
+        weight = self.spectrum.to_features(self.coefficients).T
+        return weight, self.constant - weight @ self.spectrum.mean
 
 
 def ridge(spectrum: Spectrum, alpha: float) -> Solution:
@@ -43,7 +53,7 @@ def ridge(spectrum: Spectrum, alpha: float) -> Solution:
     leverage = spectrum.coordinates.square() @ shrunk + 1 / spectrum.class_weight.sum()
     scores = -errors / (1 - spectrum.sample_weight * leverage)[:, None]
     scores[own, spectrum.labels] += 1
-    return _solution(spectrum, coefficients, prior, scores)
+    return Solution(spectrum, coefficients, prior, scores)
 
 
 def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
@@ -62,19 +72,18 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     shrunk = 1 / (spectrum.eigenvalues + alpha)
     # In the metric of the total scatter; that of the scatter within classes follows from it (Woodbury), since the
     # two differ by the class means alone.
-    total = (spectrum.class_means * shrunk) @ spectrum.class_means.T
-    between = root[:, None] * total * root
-    inner = torch.linalg.inv(torch.eye(len(counts), dtype=torch.float64) - between)
-    to_within = root[:, None] * inner / root.clamp_min(torch.finfo(torch.float64).tiny)
-    coefficients = (spectrum.class_means * shrunk).T @ to_within
+    shrunk_means = spectrum.class_means * shrunk
+    total = shrunk_means @ spectrum.class_means.T
+    inner = torch.linalg.inv(torch.eye(len(counts), dtype=torch.float64) - root[:, None] * total * root)
+    to_within = root[:, None] * inner / torch.where(root > 0, root, 1.0)
     between_means = total @ to_within
     freedom = max(float(counts.sum()) - int((counts > 0).sum()), 1.0)
-    log_prior = (counts / counts.sum()).log().clamp_min(-1e3)
-    bias = log_prior - 0.5 * freedom * between_means.diagonal()
+    log_prior = (counts / counts.sum()).log().clamp_min(_ABSENT)
+    constant = log_prior - 0.5 * freedom * between_means.diagonal()
 
-    products = spectrum.coordinates @ coefficients
-    to_total = (spectrum.coordinates * shrunk) @ spectrum.class_means.T * root
-    squares = spectrum.coordinates.square() @ shrunk + ((to_total @ inner) * to_total).sum(1)
+    in_total = spectrum.coordinates @ shrunk_means.T
+    products = in_total @ to_within
+    squares = spectrum.coordinates.square() @ shrunk + ((in_total * root) @ inner * (in_total * root)).sum(1)
     distances = squares[:, None] - 2 * products + between_means.diagonal()
     own_distance = distances[own, spectrum.labels]
     weight, count = spectrum.sample_weight, counts[spectrum.labels]
@@ -88,9 +97,5 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     left_out[own, spectrum.labels] = (1 + weight / remaining).square() * (
         own_distance + downdate * own_distance.square()
     )
-    return _solution(spectrum, coefficients * freedom, bias, log_prior - 0.5 * freedom * left_out)
-
-
-def _solution(spectrum: Spectrum, coefficients: Tensor, bias: Tensor, loo_scores: Tensor) -> Solution:
-    weight = (spectrum.directions @ coefficients).T
-    return Solution(weight, bias - weight @ spectrum.mean, loo_scores)
+    coefficients = freedom * shrunk_means.T @ to_within
+    return Solution(spectrum, coefficients, constant, log_prior - 0.5 * freedom * left_out)

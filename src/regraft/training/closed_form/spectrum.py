@@ -4,7 +4,7 @@ One eigendecomposition serves all strengths: of the Gram matrix (num_images x nu
 (width x width), whichever is smaller; both are sums or blocks over stages, so that sets of stages share the products.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,16 +21,11 @@ _SMALLEST = 1e-11
 """Of the largest eigenvalue; directions below it are rounding."""
 
 
-class _Span(NamedTuple):
-    """Principal directions of the centred features of a set of stages.
+class _Eigenpairs(NamedTuple):
+    """Of a positive semidefinite matrix: values (rank,), ascending, above 0, and vectors (size, rank)."""
 
-    Attributes:
-        eigenvalues: (rank,), of the weighted scatter matrix, above 0.
-        directions: (width, rank), orthonormal columns.
-    """
-
-    eigenvalues: Tensor
-    directions: Tensor
+    values: Tensor
+    vectors: Tensor
 
 
 @dataclass(frozen=True)
@@ -41,23 +36,24 @@ class Spectrum:
         stages: whose features are concatenated, in this order.
         mean: (width,), weighted, of the scaled features.
         eigenvalues: (rank,), of the weighted scatter matrix around the mean, above 0.
-        directions: (width, rank), orthonormal columns.
         coordinates: (num_scored, rank), of the images that are scored.
         class_means: (num_classes, rank), weighted; 0 for a class without images.
         labels: (num_scored,), int64, of the images that are scored.
         sample_weight: (num_scored,), of the images that are scored.
         class_weight: (num_classes,), summed over all training images.
+        to_features: maps coefficients (rank, num_classes) of the coordinates to weights (width, num_classes) of the
+            scaled features.
     """
 
     stages: tuple[str, ...]
     mean: Tensor
     eigenvalues: Tensor
-    directions: Tensor
     coordinates: Tensor
     class_means: Tensor
     labels: Tensor
     sample_weight: Tensor
     class_weight: Tensor
+    to_features: Callable[[Tensor], Tensor]
 
 
 class TrainingImages:
@@ -111,25 +107,47 @@ class TrainingImages:
         """Returns the principal directions of the concatenated features of these stages."""
         num_images, width = len(self.labels), sum(self._features[stage].shape[1] for stage in stages)
         if min(num_images, width) > MAX_RANK:
-            eigenvalues, directions = self._sketched(stages, MAX_RANK)
-        elif num_images <= width:
-            eigenvalues, directions = self._of_gram(stages)
-        else:
-            eigenvalues, directions = _eigen(self._covariance(stages))
+            return self._in_directions(stages, self._sketched(stages))
+        if num_images > width:
+            return self._in_directions(stages, _eigenpairs(self._covariance(stages)))
+        values, vectors = _eigenpairs(torch.stack([self._gram(stage) for stage in stages]).sum(0))
+        coordinates = vectors * values.sqrt() / self.weight.sqrt()[:, None]
+        sums = torch.zeros(len(self.class_weight), len(values), dtype=torch.float64)
+        sums.index_add_(0, self.labels, coordinates * self.weight[:, None])
+
+        def to_features(coefficients: Tensor) -> Tensor:
+            dual = vectors @ (coefficients / values.sqrt()[:, None])
+            parts = zip(self._weighted(stages), dual.split(BATCH), strict=True)
+            return sum((x.T @ y for x, y in parts), torch.zeros(width, dual.shape[1], dtype=torch.float64))
+
+        return self._spectrum(stages, values, coordinates[self.scored], sums, to_features)
+
+    def _in_directions(self, stages: Sequence[str], pairs: _Eigenpairs) -> Spectrum:
+        """Returns the spectrum by the eigenpairs of the covariance."""
+        values, directions = pairs
         mean = torch.cat([self._mean(stage) for stage in stages])
-        sums = torch.cat([self._sums(stage) for stage in stages], dim=1)
-        means = sums / self.class_weight.clamp_min(torch.finfo(torch.float64).tiny)[:, None]
-        has_images = (self.class_weight > 0)[:, None]
+        sums = torch.cat([self._sums(stage) for stage in stages], dim=1) - self.class_weight[:, None] * mean
+        coordinates = torch.cat([x @ directions for x in self._centred(stages, self.scored)])
+        return self._spectrum(stages, values, coordinates, sums @ directions, lambda each: directions @ each)
+
+    def _spectrum(
+        self,
+        stages: Sequence[str],
+        eigenvalues: Tensor,
+        coordinates: Tensor,
+        class_sums: Tensor,
+        to_features: Callable[[Tensor], Tensor],
+    ) -> Spectrum:
         return Spectrum(
             stages=tuple(stages),
-            mean=mean,
+            mean=torch.cat([self._mean(stage) for stage in stages]),
             eigenvalues=eigenvalues,
-            directions=directions,
-            coordinates=torch.cat([x @ directions for x in self._centred(stages, self.scored)]),
-            class_means=torch.where(has_images, (means - mean) @ directions, 0.0),
+            coordinates=coordinates,
+            class_means=class_sums / torch.where(self.class_weight > 0, self.class_weight, 1.0)[:, None],
             labels=self.labels[self.scored],
             sample_weight=self.weight[self.scored],
             class_weight=self.class_weight,
+            to_features=to_features,
         )
 
     def _sums(self, stage: str) -> Tensor:
@@ -156,15 +174,11 @@ class TrainingImages:
         for x, w in zip(self._centred(stages), self.weight.split(BATCH), strict=True):
             yield x * w.sqrt()[:, None]
 
-    def _of_gram(self, stages: Sequence[str]) -> _Span:
-        for stage in stages:
-            if stage not in self._grams:
-                rows = torch.cat(list(self._weighted([stage])))
-                self._grams[stage] = rows @ rows.T
-        gram = torch.stack([self._grams[stage] for stage in stages]).sum(0)
-        eigenvalues, left = _eigen(gram)
-        directions = torch.cat([torch.cat(list(self._weighted([stage]))).T @ left for stage in stages])
-        return _Span(eigenvalues, directions / eigenvalues.sqrt())
+    def _gram(self, stage: str) -> Tensor:
+        if stage not in self._grams:
+            rows = torch.cat(list(self._weighted([stage])))
+            self._grams[stage] = rows @ rows.T
+        return self._grams[stage]
 
     def _covariance(self, stages: Sequence[str]) -> Tensor:
         return torch.cat([torch.cat([self._block(a, b) for b in stages], dim=1) for a in stages])
@@ -178,13 +192,13 @@ class TrainingImages:
             self._blocks[one, other] = sum((a.T @ b for a, b in pairs), torch.zeros(shape, dtype=torch.float64))
         return self._blocks[one, other]
 
-    def _sketched(self, stages: Sequence[str], rank: int) -> _Span:
-        """Returns about the `rank` directions of largest variance: randomised subspace iteration (Halko et al., 2011).
+    def _sketched(self, stages: Sequence[str]) -> _Eigenpairs:
+        """Returns about the `MAX_RANK` directions of largest variance by randomised subspace iteration.
 
         Halko, Martinsson, Tropp: "Finding structure with randomness", SIAM Review 2011, algorithm 4.4.
         """
         width = sum(self._features[stage].shape[1] for stage in stages)
-        size = min(rank + _OVERSAMPLING, width)
+        size = min(MAX_RANK + _OVERSAMPLING, width)
         basis = torch.randn(width, size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         for _ in range(3):
             image = sum((x.T @ (x @ basis) for x in self._weighted(stages)), torch.zeros_like(basis))
@@ -193,12 +207,12 @@ class TrainingImages:
         for x in self._weighted(stages):
             projected = x @ basis
             inner += projected.T @ projected
-        eigenvalues, vectors = _eigen(inner)
-        return _Span(eigenvalues[-rank:], basis @ vectors[:, -rank:])
+        values, vectors = _eigenpairs(inner)
+        return _Eigenpairs(values[-MAX_RANK:], basis @ vectors[:, -MAX_RANK:])
 
 
-def _eigen(matrix: Tensor) -> _Span:
-    """Returns the eigenpairs of a positive semidefinite matrix, ascending, without those that are rounding."""
+def _eigenpairs(matrix: Tensor) -> _Eigenpairs:
+    """Returns the eigenpairs of a positive semidefinite matrix, without those that are rounding."""
     values, vectors = torch.linalg.eigh(matrix)
     is_kept = values > _SMALLEST * values[-1].clamp_min(torch.finfo(torch.float64).tiny)
-    return _Span(values[is_kept], vectors[:, is_kept])
+    return _Eigenpairs(values[is_kept], vectors[:, is_kept])
