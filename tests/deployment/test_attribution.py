@@ -10,6 +10,7 @@ from regraft.deployment.attribution import attention
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.models.backbones import timm
+from regraft.models.stage_outputs import tapped, untapped_stages
 
 SPEC = InputSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -50,9 +51,10 @@ def model_of(backbone: Backbone, num_classes: int = 2) -> Classifier:
     return Classifier(Network(backbone, head).eval(), names, spec, "square", 1.0, Path("none.ckpt"))
 
 
+@pytest.mark.parametrize("stages", ["last", "all"])
 @pytest.mark.parametrize("layout", ["first", "last", "0", "1", "5"])
-def test_what_is_bright_speaks_for_the_bright_class(layout):
-    backbone = Backbone({"places": Laid(layout), "pool": Pooled(layout)}, 3, SPEC)
+def test_what_is_bright_speaks_for_the_bright_class(layout, stages):
+    backbone = tapped(Backbone({"places": Laid(layout), "pool": Pooled(layout)}, 3, SPEC), stages)
     view = torch.full((3, 32, 32), 128, dtype=torch.uint8)
     view[:, 8:16, 20:28] = 250
     view[:, 24:, :8] = 3
@@ -62,7 +64,7 @@ def test_what_is_bright_speaks_for_the_bright_class(layout):
     assert heat[10:14, 22:26].min() > 0.7
     assert heat[24:, :8].max() < 0.1
     assert backbone.stage_names == ("places", "pool")
-    assert isinstance(backbone.stages["places"], Laid)
+    assert isinstance(untapped_stages(backbone)["places"], Laid)
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 96), ("test_convnext", 64)])

@@ -45,6 +45,18 @@ def test_init_draws_each_weight_anew_and_zeroes_biases(head, init):
         assert layer.bias is None or not layer.bias.any()
 
 
+def test_features_far_from_the_mean_are_clipped_if_there_is_a_limit():
+    head = heads.Standardised(2, 2)
+    nn.init.eye_(head.classifier.weight)
+    nn.init.zeros_(head.classifier.bias)
+    features = torch.tensor([[1.0, 100.0], [-100.0, 2.0]])
+    assert torch.equal(head(features), features)
+    head.mean.fill_(1)
+    head.scale.fill_(0.5)
+    head.limit.copy_(torch.tensor([3.0, 4.0]))
+    assert torch.equal(head(features), torch.tensor([[0.0, 4.0], [-3.0, 0.5]]))
+
+
 def test_zeros_starts_with_equal_logits_and_a_hidden_layer_that_can_learn():
     made = build(heads.MLP, init="zeros")
     assert not made(torch.randn(4, 5)).any()

@@ -94,7 +94,10 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
 
 def require_numbers(config: Config) -> None:
     """Checks the numbers that are computed with before what they belong to is built."""
-    for section, key in (("optimizer", "lr"), ("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")):
+    keys = [("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")]
+    if "lr" in inspect.signature(target_of(config["optimizer"], "optimizer")).parameters:
+        keys.insert(0, ("optimizer", "lr"))
+    for section, key in keys:
         value = config[section].get(key, 0.0)
         is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         is_valid = is_number and (value > 0 if key == "lr" else value >= 0)

@@ -81,6 +81,11 @@ class Backbone(nn.Module):
         """Names of the stages from the input up."""
         return tuple(self.stages)
 
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """How many of the features each stage gives, in their order; by default the last one gives all."""
+        return {self.stage_names[-1]: self.num_features}
+
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns features (batch, num_features).
 

@@ -1,7 +1,7 @@
 """Grad-CAM heat maps of a trained model, by captum (the extra `regraft[report]`)."""
 
 import math
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,8 @@ from torch import Tensor, nn
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
-
-Layout = Literal["channels first", "channels last", "tokens"]
-
-_MAX_OTHER_TOKENS = 8
-"""Class, distillation and register tokens come before the patches and have no position."""
+from regraft.models.layouts import Layout, layout_of, num_other_tokens
+from regraft.models.stage_outputs import TappedStage, output_shapes
 
 
 def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
@@ -33,7 +30,8 @@ def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
 
     images = normalise(view[None].to(model.device), model.input_spec).to(model.dtype)
     images.requires_grad_()  # frozen stages pass a gradient on only if their input has one
-    names = _stages_with_positions(model.network, images)
+    shapes = output_shapes(model.network.backbone)
+    names = [name for name, shape in shapes.items() if _layout(shape) is not None]
     if not names:
         raise ValueError("Grad-CAM needs a stage whose output has positions, and this backbone has none.")
     maps = (_grad_cam(model.network, name, images, class_index) for name in reversed(names))
@@ -46,28 +44,20 @@ def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:
     return heat / highest if highest > 0 else heat
 
 
-def _stages_with_positions(network: Network, images: Tensor) -> list[str]:
-    """Returns the stages whose outputs have positions, from the input up."""
-    found = []
-    with torch.no_grad():
-        for name, stage in network.backbone.stages.items():
-            images = stage(images)
-            if isinstance(images, Tensor) and _layout(images.shape) is not None:
-                found.append(name)
-    return found
-
-
 def _grad_cam(network: Network, name: str, images: Tensor, class_index: int) -> Tensor:
     """Returns each position's contribution to a class, (1, 1, height, width); below 0 against it."""
     from captum.attr import LayerGradCam
 
-    stages = network.backbone.stages
-    stage, placed = stages[name], _Placed(stages[name])
-    stages[name] = placed
+    path = f"stages.{name}"
+    if isinstance(network.backbone.stages[name], TappedStage):
+        path += ".stage"
+    stage = network.backbone.get_submodule(path)
+    placed = _Placed(stage)
+    network.backbone.set_submodule(path, placed)
     try:
         found: Tensor = LayerGradCam(network, placed.map).attribute(images, target=class_index)
     finally:
-        stages[name] = stage
+        network.backbone.set_submodule(path, stage)
     return found.detach()
 
 
@@ -87,17 +77,14 @@ class _Placed(nn.Module):
             return self.map(output)
         if layout == "channels last":
             return self.map(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        side = math.isqrt(output.shape[1])
-        others, patches = output.split([output.shape[1] - side**2, side**2], 1)
+        num_others = num_other_tokens(output.shape)
+        side = math.isqrt(output.shape[1] - num_others)
+        others, patches = output[:, :num_others], output[:, num_others:]
         patches = self.map(patches.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
         return torch.cat([others, patches], 1)
 
 
-def _layout(shape: torch.Size) -> Layout | None:
+def _layout(shape: Sequence[int]) -> Layout | None:
     """Returns the layout of the positions in an output of square images; None if there are none, or only one."""
-    if len(shape) == 4 and min(shape[2:]) > 1:
-        return "channels last" if shape[1] == shape[2] != shape[3] else "channels first"
-    if len(shape) == 3:
-        side = math.isqrt(shape[1])
-        return "tokens" if side > 1 and shape[1] - side**2 <= _MAX_OTHER_TOKENS else None
-    return None
+    is_one = shape[1] < 4 if len(shape) == 3 else min(shape[2:], default=1) == 1
+    return None if is_one else layout_of(shape)

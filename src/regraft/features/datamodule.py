@@ -110,7 +110,7 @@ class FeatureDataModule(pl.LightningDataModule):
         if self._is_full_batch:
             raise ConfigError(
                 "optimizer",
-                f"LBFGS works on all training features at once, {needed:.3g} GB, more than a quarter of memory "
+                f"it works on all training features at once, {needed:.3g} GB, more than a quarter of memory "
                 f"({limit:.3g} GB)",
                 fix="Use optimizer=adamw, or a smaller data.fraction.",
             )

@@ -2,7 +2,7 @@
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.stage_outputs import TappedBackbone, tapped
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
 from regraft.runs.folder import find_checkpoint
@@ -22,28 +23,28 @@ Built = tuple[Backbone, Config | None]
 """A backbone and its architecture; (a backbone without weights, None) where the weights have to be downloaded first."""
 
 
+_TAPS = "feature_widths"
+"""In an architecture, the stages whose pooled outputs are the features, and how many each gives."""
+
+
 class LastBackbone:
     """Caches the last backbone built: most jobs of a sweep differ in something else."""
 
     def __init__(self) -> None:
         self._made: tuple[list[Any], Built] | None = None
 
-    def of(self, model: Config, trust: Sequence[str], make: Callable[[], Built]) -> Built:
-        """Returns the backbone for `model` and `trust`, calling `make` only if the last one was for others."""
-        key = [model, trust]
+    def of(self, config: Config, make: Callable[[], Built]) -> Built:
+        """Returns the backbone of a config, calling `make` only if the last one was for another."""
+        key = [config["model"], _stages_read(config), config["trust"]]
         if self._made is None or self._made[0] != key:
             self._made = None  # so that no two backbones are in memory at once
             self._made = copy.deepcopy(key), make()
         return self._made[1]
 
 
-def build_backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Config]:
-    """Returns the backbone and its architecture: the config that builds it again, without weights.
-
-    Args:
-        model: the section `model` of the config.
-        trust: further modules whose classes an earlier run's checkpoint may name.
-    """
+def build_backbone(config: Config) -> tuple[Backbone, Config]:
+    """Returns the backbone and its architecture: the config that builds it again, without weights."""
+    model, trust = config["model"], config["trust"]
     architecture = model
     make = factory(model, "model")
     if "construct" in inspect.signature(target_of(model, "model")).parameters:
@@ -55,24 +56,42 @@ def build_backbone(model: Config, trust: Sequence[str]) -> tuple[Backbone, Confi
             return build_bare_backbone(architecture)
 
         make = partial(make, construct=construct)
-    built: Backbone = make()
+    built = tapped(make(), _stages_read(config))
     size = {"image_size": built.input_spec.image_size, "num_channels": built.input_spec.num_channels}
-    return built, architecture | {"weights": None} | size
+    taps = {_TAPS: built.feature_widths} if isinstance(built, TappedBackbone) else {}
+    return built, _untapped(architecture) | {"weights": None} | size | taps
+
+
+def build_weightless_backbone(config: Config) -> Backbone:
+    """Returns the backbone of a config with random weights in the place of those that have yet to be downloaded."""
+    return tapped(build_bare_backbone(config["model"] | {"weights": None}), _stages_read(config))
 
 
 def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = None) -> Backbone:
     """Returns a backbone with random weights, for a checkpoint to fill."""
-    built: Backbone = factory(architecture, "model")()
+    built: Backbone = factory(_untapped(architecture), "model")()
+    if _TAPS in architecture:
+        built = TappedBackbone(built, architecture[_TAPS])
     if input_spec is not None:
         built.input_spec = input_spec
     return built
+
+
+def _stages_read(config: Config) -> Any:
+    """Returns what the head reads: `last`, `all`, or a list of stages."""
+    return config["head"].get("stages", "last")
+
+
+def _untapped(architecture: Config) -> Config:
+    return {key: value for key, value in architecture.items() if key != _TAPS}
 
 
 def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
     """Returns the head; its initial weights depend on the run's seed alone, not on what the backbone drew before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
-        return factory(config["head"], "head")(num_features=num_features, num_classes=num_classes)
+        node = {key: value for key, value in config["head"].items() if key != "stages"}
+        return factory(node, "head")(num_features=num_features, num_classes=num_classes)
 
 
 def head_source(config: Config) -> Checkpoint | None:

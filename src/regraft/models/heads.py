@@ -45,6 +45,32 @@ class Linear(nn.Module):
         return self.classifier(self.dropout(features))
 
 
+class Standardised(nn.Module):
+    """One linear layer on standardised, clipped features, all of which `optimizer=ridge` or `optimizer=mix` finds.
+
+    Attributes:
+        mean: (num_features,), what is subtracted.
+        scale: (num_features,), what is multiplied with then.
+        limit: (num_features,), the largest magnitude of what is left; the rest is clipped.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    limit: Tensor
+
+    def __init__(self, num_features: int, num_classes: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(num_features))
+        self.register_buffer("scale", torch.ones(num_features))
+        self.register_buffer("limit", torch.full((num_features,), torch.inf))
+        self.classifier = nn.Linear(num_features, num_classes)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes)."""
+        scaled = (features - self.mean) * self.scale
+        return self.classifier(scaled.minimum(self.limit).maximum(-self.limit))
+
+
 class MLP(nn.Module):
     """Hidden layers, each with activation and dropout, and a linear classifier.
 

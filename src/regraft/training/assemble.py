@@ -44,7 +44,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     config = checked.config
     if checked.architecture is None:
         checked.backbone = checked.data = None  # so that no two backbones are in memory at once
-        checked.backbone, checked.architecture = build_backbone(config["model"], config["trust"])
+        checked.backbone, checked.architecture = build_backbone(config)
         checked.data = build_unread_datamodule(config, checked.backbone.input_spec, checked.head_source)
     body, data, strategy = checked.backbone, checked.data, checked.strategy
     assert body is not None, "the config has no errors"
@@ -62,7 +62,9 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)
     groups = optimizer_groups(config, module.backbone, module.head)
-    rows = stage_rows(groups, body.stage_names, strategy, config["optimizer"]["lr"], config["trainer"]["max_epochs"])
+    rows = stage_rows(
+        groups, body.stage_names, strategy, config["optimizer"].get("lr", 1.0), config["trainer"]["max_epochs"]
+    )
     if checkpoint is None:
         _warn_of_random_weights(config, body, strategy, rows)
     return Parts(module, data, strategy, rows, checked.trainer)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from regraft.config.instantiate import Config, factory, target_of
+from regraft.config.instantiate import Config, factory
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
@@ -23,15 +23,16 @@ from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.models.freezing import phases as phases_of
+from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import (
     draws_views,
+    full_batch_optimizer,
     require_full_batch,
     step_level_option,
     trains_head_only,
     why_not_cacheable,
     why_not_worthwhile,
 )
-from regraft.training.optim import LBFGS
 
 log = logging.getLogger(__name__)
 
@@ -104,9 +105,10 @@ def feature_plan(
         ConfigError: `features.cache=on`, `features.views` or an optimizer needs what can't be stored.
     """
     settings: FeatureSettings = factory(config["features"], "features")()
-    names, max_epochs = backbone.stage_names, config["trainer"]["max_epochs"]
+    names = backbone.stage_names
+    max_epochs = 1 if is_closed_form(config) else config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
-    is_full_batch = _is_full_batch(config)
+    is_full_batch = full_batch_optimizer(config) is not None
     plan = None
     reason = require_storable_if_wanted(config, backbone, data.augment, strategy)
     if reason is None and earlier is not None and earlier["precision"] is None and settings.cache != "on":
@@ -136,7 +138,7 @@ def feature_plan(
         if key is not None and any(part.depth == len(names) for part in plan.cuts):
             log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
         return plan
-    _require_not_wanted(settings, data.augment, reason, is_full_batch=is_full_batch)
+    _require_not_wanted(settings, data.augment, reason, full_batch_optimizer(config))
     if settings.cache == "auto":
         log.info("Features aren't stored: %s", reason)
     return None
@@ -151,17 +153,13 @@ def require_storable_if_wanted(
     """
     settings: FeatureSettings = factory(config["features"], "features")()
     phases = run_phases_of(strategy, backbone.stage_names, config["trainer"]["max_epochs"])
-    is_full_batch = _is_full_batch(config)
-    if is_full_batch:
+    full_batch = full_batch_optimizer(config)
+    if full_batch is not None:
         require_full_batch(config, backbone, augment, [factors for _, factors in phases])
     reason = why_not_cacheable(settings, config, augment, frozen_depth(phases[0][1], backbone.stage_names))
     if reason is not None:
-        _require_not_wanted(settings, augment, reason, is_full_batch=is_full_batch)
+        _require_not_wanted(settings, augment, reason, full_batch)
     return reason
-
-
-def _is_full_batch(config: Config) -> bool:
-    return issubclass(target_of(config["optimizer"], "optimizer"), LBFGS)
 
 
 def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | None:
@@ -176,12 +174,12 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
     return why_not_worthwhile(config, plan.frozen, plan.cuts, views)
 
 
-def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str, *, is_full_batch: bool) -> None:
+def _require_not_wanted(settings: FeatureSettings, augment: Augment, reason: str, full_batch: str | None) -> None:
     """Raises ConfigError if the user wants what can't be stored."""
     if settings.cache == "on":
         raise ConfigError("features.cache", f"got 'on', but {reason}")
-    if is_full_batch:
-        raise ConfigError("optimizer", f"LBFGS works on stored features, but {reason}")
+    if full_batch is not None:
+        raise ConfigError("optimizer", f"{full_batch} works on stored features, but {reason}")
     if draws_views(settings, augment):
         raise ConfigError(
             "features.views", f"got {settings.views}, but {reason} features.views=0 draws again in each epoch."

@@ -22,6 +22,8 @@ from regraft.features.cut import CutPhase, frozen_depth, saved_flops
 from regraft.features.settings import FeatureSettings
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.stability import Stability
+from regraft.training.closed_form.policy import is_closed_form
+from regraft.training.optim import LBFGS
 
 SINGLE_PRECISIONS = ("32-true", "32", 32)
 
@@ -141,10 +143,17 @@ def is_all(limit: float | None) -> bool:
     return limit is None or (isinstance(limit, float) and limit == 1.0)
 
 
+def full_batch_optimizer(config: Config) -> str | None:
+    """Returns what an optimizer is called whose step is on all training features; None for any other."""
+    if is_closed_form(config):
+        return "the closed form"
+    return "LBFGS" if issubclass(target_of(config["optimizer"], "optimizer"), LBFGS) else None
+
+
 def require_full_batch(
     config: Config, backbone: Backbone, augment: Augment, phase_factors: Sequence[Mapping[str, float]]
 ) -> None:
-    """Raises ConfigErrors if an epoch can't be one step of LBFGS, which evaluates the same loss many times."""
+    """Raises ConfigErrors if an epoch can't be one step on all features, which have to be the same in each epoch."""
     trainer = config["trainer"]
     wrong = [
         (any(frozen_depth(factors, backbone.stage_names) < len(backbone.stages) for factors in phase_factors),
@@ -162,5 +171,5 @@ def require_full_batch(
     ]  # fmt: skip
     reasons = [text for is_wrong, text in wrong if is_wrong]
     if reasons:
-        lead = "LBFGS takes one step an epoch on all training features"
+        lead = f"{full_batch_optimizer(config)} takes one step an epoch on all training features"
         raise ConfigErrors(ConfigError("optimizer", f"{lead}: {text}") for text in reasons)

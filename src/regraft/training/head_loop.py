@@ -155,6 +155,11 @@ class HeadLoop:
         seed_draws(batch["draw_seeds"][-1])
         return taken
 
+    def full_batch(self) -> tuple[Tensor, Tensor]:
+        """Returns all features (num_rows, num_features) and targets (num_rows,) of the epoch."""
+        assert self._batch is not None, "begin() comes first"
+        return self._batch["features"], self._batch["targets"]
+
     def last_step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns loss, logits (batch, num_classes), targets and indices (batch,) of the step that Lightning takes."""
         assert self._batch is not None, "begin() comes first"

@@ -16,6 +16,7 @@ from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
 from regraft.tasks import classification
+from regraft.training.closed_form.optimizer import ClosedForm
 from regraft.training.epoch_metrics import EpochState, TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
 from regraft.training.losses import CrossEntropy, penalty
@@ -227,6 +228,10 @@ class TransferModule(pl.LightningModule):
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
+        optimizer = self.trainer.optimizers[0]
+        if isinstance(optimizer, ClosedForm):
+            self.log_dict({f"train/{name}": value for name, value in optimizer.loo_metrics.items()})
+            self.trainer.should_stop = True  # nothing is left to find
         if self._schedule.plateau is not None:
             self._schedule.plateau.step(self.current_epoch, self.trainer.callback_metrics)
 
@@ -270,13 +275,18 @@ class TransferModule(pl.LightningModule):
     ) -> None:
         """Steps with each group's factor applied to its learning rate, and only for the step itself.
 
-        L-BFGS evaluates the loss many times a step; only the evaluation after it is logged.
+        L-BFGS evaluates the loss many times a step, a closed form not once; only the evaluation after it is logged.
         """
         with scaled_learning_rates(optimizer):
+            assert optimizer_closure is not None, "Lightning optimizes by closures"
             if isinstance(optimizer.optimizer, LBFGS):
                 optimizer.optimizer.step(self._full_batch_loss)
-                assert optimizer_closure is not None, "Lightning optimizes by closures"
                 optimizer_closure()
+            elif isinstance(optimizer.optimizer, ClosedForm):
+                features, targets = self._head_loop.full_batch()
+                widths, weights = self.backbone.feature_widths, self.loss.class_weights
+                optimizer.optimizer.fit(self.head, features, targets, widths, weights)
+                optimizer.optimizer.step(optimizer_closure)
             else:
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
 

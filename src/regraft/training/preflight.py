@@ -24,9 +24,18 @@ from regraft.core.types import Backbone, InputSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule
 from regraft.models.freezing import HEAD, FreezingStrategy
-from regraft.models.from_config import Built, LastBackbone, build_backbone, build_bare_backbone, build_head, head_source
+from regraft.models.from_config import (
+    Built,
+    LastBackbone,
+    build_backbone,
+    build_bare_backbone,
+    build_head,
+    build_weightless_backbone,
+    head_source,
+)
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.training.closed_form.policy import require_fitting_head
 from regraft.training.feature_plan import require_storable_if_wanted
 from regraft.training.from_config import (
     build_freezing,
@@ -112,12 +121,14 @@ def preflight(
     augment = build("augment", lambda: factory(now["augment"], "augment")())
     build("optimizer", lambda: require_numbers(now))
     build("trainer", lambda: require_length(now))
+    if checkpoint is None:
+        build("optimizer", lambda: require_fitting_head(now))
     if lacking_keys(now["trainer"]):
         _build_trainer(collector, run, None)
         return found
     make = partial(_backbone, now, checkpoint)
     if backbones is not None and checkpoint is None:
-        make = partial(backbones.of, now["model"], now["trust"], make)
+        make = partial(backbones.of, now, make)
     found.backbone, found.architecture = build("model", make) or (None, None)
     body = found.backbone
     if checkpoint is None and isinstance(now.get("head_from"), str):
@@ -184,8 +195,8 @@ def _backbone(config: Config, checkpoint: Checkpoint | None) -> Built:
     has_weights = getattr(source, "has_weights", None)
     options = {key: model.get(key) for key in ("name", "weights")}
     if has_weights is None or checked_call(has_weights, "model", options)():
-        return build_backbone(model, config["trust"])
-    return build_bare_backbone(model | {"weights": None}), None
+        return build_backbone(config)
+    return build_weightless_backbone(config), None
 
 
 def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
@@ -246,7 +257,7 @@ def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module)
         return
     collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(now["trainer"])))
     if body is not None and found.strategy is not None:
-        rate, max_epochs = now["optimizer"]["lr"], now["trainer"]["max_epochs"]
+        rate, max_epochs = now["optimizer"].get("lr", 1.0), now["trainer"]["max_epochs"]
         found.rows = stage_rows(groups, body.stage_names, found.strategy, rate, max_epochs)
         found.size = ModelSize(
             sum(row.num_parameters for row in found.rows),

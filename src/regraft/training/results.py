@@ -54,7 +54,11 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
             trainer.current_epoch - 1,
             ", ".join(waiting),
         )
-    return {
+    from regraft.training.closed_form.optimizer import ClosedForm
+
+    optimizer = trainer.optimizers[0]
+    fitted = {"closed_form": optimizer.picks} if isinstance(optimizer, ClosedForm) else {}
+    return fitted | {
         "num_trained_parameters": sum(row.num_parameters for row in trained),
         "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),
         "num_epochs": trainer.current_epoch,

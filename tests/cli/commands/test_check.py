@@ -223,9 +223,9 @@ def test_each_job_of_a_sweep_is_checked():
 def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch):
     made = []
 
-    def counted(model, trust):
-        made.append(model["_target_"])
-        return build_backbone(model, trust)
+    def counted(config):
+        made.append(config["model"]["_target_"])
+        return build_backbone(config)
 
     monkeypatch.setattr(sys.modules["regraft.training.preflight"], "build_backbone", counted)
     said = errors_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])

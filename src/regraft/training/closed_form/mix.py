@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regraft.training.closed_form.scaling import StageScaling, fit_scaling
+from regraft.training.closed_form.scaling import CLIP, StageScaling, fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge
 from regraft.training.closed_form.spectrum import Spectrum, TrainingImages
 from regraft.training.closed_form.temperature import fit_scale, image_losses, log_loss
@@ -92,6 +92,7 @@ def fit_closed_form(
     stage_sets: Sequence[Sequence[str]] | None = None,
     alphas: Sequence[float] = ALPHAS,
     num_picks: int = NUM_PICKS,
+    clip: float = CLIP,
 ) -> ClosedFormHead:
     """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
 
@@ -110,12 +111,14 @@ def fit_closed_form(
         stage_sets: each a part of the stages, in their order, the safest first; None for `nested_stages`.
         alphas: ascending, above 0.
         num_picks: at least 1.
+        clip: of the standardised features, see `fit_scaling`.
 
     Raises:
         ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
     """
     sets = nested_stages(list(features)) if stage_sets is None else [tuple(each) for each in stage_sets]
-    scaling = fit_scaling({stage: rows for stage, rows in features.items() if any(stage in each for each in sets)})
+    read = {stage: rows for stage, rows in features.items() if any(stage in each for each in sets)}
+    scaling = fit_scaling(read, clip=clip)
     images = TrainingImages(features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=MAX_SCORED)
     criterion = _Criterion(images)
     if not criterion.can_choose:

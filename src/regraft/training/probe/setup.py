@@ -19,6 +19,7 @@ from regraft.features.table import FeatureTable
 from regraft.models import heads
 from regraft.models.freezing import HEAD, phases
 from regraft.models.from_config import build_backbone, build_head
+from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_plan import feature_plan, store_features
 from regraft.training.feature_policy import is_all, step_level_option
 from regraft.training.from_config import build_freezing, build_loss, optimizer_factory
@@ -56,7 +57,7 @@ def fit_grid(
         require_numbers(config)
     some_config = next(iter(configs.values()))
     _require_a_linear_head(some_config)
-    body, _ = build_backbone(some_config["model"], some_config["trust"])
+    body, _ = build_backbone(some_config)
     strategy = build_freezing(some_config, body.stage_names)
     run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
     if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
@@ -168,6 +169,7 @@ def _require_a_linear_head(config: Config) -> None:
         (config["head_from"] is not None, "its heads start from their own seeds; leave head_from out"),
         (issubclass(target_of(config["optimizer"], "optimizer"), LBFGS), "L-BFGS fits one head to convergence, which "
          "leaves no grid to choose from; use optimizer=adamw or sgd"),
+        (is_closed_form(config), "a closed form leaves no grid to choose from; use optimizer=adamw or sgd"),
         (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
         (trainer["max_epochs"] < 1, "give trainer.max_epochs"),
         (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "

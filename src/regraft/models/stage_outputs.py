@@ -1,0 +1,146 @@
+"""Backbones whose features are the pooled outputs of several stages, side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.core.types import Backbone
+from regraft.models.layouts import layout_of, num_other_tokens
+
+
+def pool(output: Tensor) -> Tensor:
+    """Returns the mean over positions, (batch, width).
+
+    Of tokens it is that of the patches, after the first token if there are others, such as a class token.
+
+    Args:
+        output: (batch, channels, height, width), (batch, height, width, channels), (batch, tokens, channels) or
+            (batch, channels), which is returned as it is.
+    """
+    match layout_of(output.shape):
+        case "channels first":
+            return output.mean((2, 3))
+        case "channels last":
+            return output.mean((1, 2))
+        case "tokens" if others := num_other_tokens(output.shape):
+            return torch.cat([output[:, 0], output[:, others:].mean(1)], dim=1)
+    return output.mean(1) if output.dim() == 3 else output.flatten(1)
+
+
+class TappedStage(nn.Module):
+    """A stage that passes on, with its own output, the pooled outputs of the stages up to it.
+
+    Args:
+        is_first: whether it is the first such stage, whose input is the output of the stage before.
+        is_last: whether it gives the features, and not a pair of its output and the pooled outputs.
+    """
+
+    def __init__(self, stage: nn.Module, *, is_first: bool, is_last: bool, is_pooled: bool) -> None:
+        super().__init__()
+        self.stage = stage
+        self.is_first = is_first
+        self.is_last = is_last
+        self.is_pooled = is_pooled
+
+    def forward(self, inputs: Any) -> Any:
+        """Returns (output, pooled outputs), or of the last stage the features, (batch, sum of widths)."""
+        values, pooled = (inputs, ()) if self.is_first else inputs
+        values = self.stage(values)
+        if self.is_pooled:
+            pooled = (*pooled, pool(values))
+        return torch.cat(pooled, dim=1) if self.is_last else (values, pooled)
+
+
+class TappedBackbone(Backbone):
+    """A backbone whose features are the pooled outputs of some of its stages; it ends with the last of these.
+
+    Args:
+        backbone: whose stages are taken over; its own features aren't used.
+        widths: by stage, from the input up, of its pooled output.
+    """
+
+    def __init__(self, backbone: Backbone, widths: Mapping[str, int]) -> None:
+        own = untapped_stages(backbone)
+        names = list(own)
+        first, last = names.index(next(iter(widths))), names.index([*widths][-1])
+        stages = {
+            name: own[name]
+            if index < first
+            else TappedStage(own[name], is_first=index == first, is_last=index == last, is_pooled=name in widths)
+            for index, name in enumerate(names[: last + 1])
+        }
+        super().__init__(stages, sum(widths.values()), backbone.input_spec)
+        self._widths = dict(widths)
+
+    @property
+    def feature_widths(self) -> dict[str, int]:
+        """How many of the features each stage gives, in their order."""
+        return dict(self._widths)
+
+
+def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
+    """Returns a backbone whose features are the pooled outputs of stages.
+
+    Args:
+        stages: `last` for the backbone's own features, `all`, or names of stages.
+
+    Raises:
+        ConfigError: an unknown name, or a stage without an output that can be pooled.
+    """
+    known = list(backbone.stage_names)
+    if stages == "last" and not isinstance(backbone, TappedBackbone):
+        return backbone
+    names = {"all": known, "last": known[-1:]}.get(stages) if isinstance(stages, str) else list(stages)
+    if not names:
+        raise ConfigError("head.stages", got=stages, allowed=f"last, all, or a list of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("head.stages", "stage", str(name), known)
+    shapes = output_shapes(backbone)
+    wanted = [name for name in known if name in names]
+    for name in wanted:
+        if name not in shapes:
+            able = ", ".join(each for each in known if each in shapes)
+            raise ConfigError(
+                "head.stages",
+                f"stage {name} does not give one floating tensor with a part for each image, so it can't be pooled",
+                fix=f"Leave it out: head.stages=[{able}].",
+            )
+    return TappedBackbone(backbone, {name: pool(torch.empty(shapes[name], device="meta")).shape[1] for name in wanted})
+
+
+def untapped_stages(backbone: Backbone) -> dict[str, nn.Module]:
+    """Returns the stages of a backbone without what pools their outputs."""
+    return {name: stage.stage if isinstance(stage, TappedStage) else stage for name, stage in backbone.stages.items()}
+
+
+def output_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of each stage's output of two images, where it is one floating tensor with a part for each."""
+    shapes = {}
+
+    def note(name: str, output: Any) -> None:
+        if isinstance(output, Tensor) and output.is_floating_point() and output.dim() > 1 and len(output) == 2:
+            shapes[name] = tuple(output.shape)
+
+    hooks = [
+        stage.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
+        for name, stage in untapped_stages(backbone).items()
+    ]
+    was_training, spec, like = backbone.training, backbone.input_spec, next(backbone.parameters(), torch.zeros(()))
+    images = like.new_zeros((2, spec.num_channels, spec.image_size, spec.image_size), device="meta")
+    states = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            torch.func.functional_call(backbone, states, (images,))
+    except (NotImplementedError, RuntimeError):  # it looks at values
+        with torch.no_grad():
+            backbone(torch.zeros_like(images, device=like.device))
+    finally:
+        backbone.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return shapes

@@ -1,0 +1,128 @@
+"""Linear heads in closed form, in the place of an optimizer: one step on all training features."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.models.heads import Linear, Standardised
+from regraft.training.closed_form.mix import SOLVERS, ClosedFormHead, fit_closed_form
+from regraft.training.closed_form.scaling import CLIP
+from regraft.training.closed_form.temperature import log_loss
+
+log = logging.getLogger(__name__)
+
+HEADS = (Linear, Standardised)
+"""Those that can be fitted; a linear one takes up the standardisation of its features, which are not clipped then."""
+
+
+class ClosedForm(torch.optim.Optimizer):
+    """Fits the head once, on all training features; see `fit_closed_form`.
+
+    Args:
+        params: named groups, see `parameter_groups`.
+        solvers: keys of `SOLVERS`.
+        stage_sets: `one` for heads on all stages that the head reads; `nested` for heads on the last one, on the upper
+            half and on all of them.
+
+    Attributes:
+        picks: what the fitted head is the mean of, in plain types; empty before.
+        loo_metrics: its leave-one-out loss and accuracy; empty before, and where no class has two images.
+    """
+
+    def __init__(self, params: Sequence[dict[str, Any]], solvers: Sequence[str], stage_sets: str) -> None:
+        if not solvers:
+            raise ConfigError("optimizer.solvers", got=list(solvers), allowed=f"one or more of {', '.join(SOLVERS)}")
+        for solver in solvers:
+            if solver not in SOLVERS:
+                raise UnknownNameError("optimizer.solvers", "solver", str(solver), list(SOLVERS))
+        if stage_sets not in ("one", "nested"):
+            raise ConfigError("optimizer.stage_sets", got=stage_sets, allowed="one, nested")
+        # A rate of 1 is a whole step.
+        super().__init__(params, {"lr": 1.0})
+        self._solvers, self._stage_sets = tuple(solvers), stage_sets
+        self.loo_metrics: dict[str, float] = {}
+
+    @property
+    def picks(self) -> list[dict[str, Any]]:
+        """The heads that the fitted one is the mean of, in plain types; a checkpoint has them, too."""
+        return list(self.param_groups[-1].get("picks", []))
+
+    def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
+        """Returns the loss; `fit` has set the weights."""
+        return closure()
+
+    @torch.no_grad()
+    def fit(
+        self,
+        head: nn.Module,
+        features: Tensor,
+        labels: Tensor,
+        widths: Mapping[str, int],
+        class_weights: Tensor | None,
+    ) -> None:
+        """Sets the head's weights and buffers.
+
+        Args:
+            head: one of `HEADS`.
+            features: (num_images, num_features).
+            labels: (num_images,), int64.
+            widths: how many of the features each stage gives, in their order.
+            class_weights: (num_classes,), above 0; None for equal weights.
+        """
+        assert isinstance(head, HEADS), "preflight refuses others"
+        labels = labels.cpu()
+        by_stage = dict(zip(widths, features.cpu().split(list(widths.values()), dim=1), strict=True))
+        found = fit_closed_form(
+            by_stage,
+            labels,
+            head.classifier.out_features,
+            sample_weight=None if class_weights is None else class_weights.cpu()[labels],
+            solvers=self._solvers,
+            stage_sets=[list(widths)] if self._stage_sets == "one" else None,
+            clip=CLIP if isinstance(head, Standardised) else torch.inf,
+        )
+        _set(head, found, widths)
+        self.param_groups[-1]["picks"] = [vars(pick) | {"stages": list(pick.stages)} for pick in found.picks]
+        self.loo_metrics = _loo_metrics(found, labels)
+        for pick in found.picks:
+            log.info(
+                "Head: %.0f %% %s on %s, alpha %.3g (leave-one-out loss %.3f).",
+                *(100 * pick.share, pick.solver, ", ".join(pick.stages), pick.alpha, pick.log_loss),
+            )
+        if not self.loo_metrics:
+            log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")
+
+
+def _set(head: Linear | Standardised, found: ClosedFormHead, widths: Mapping[str, int]) -> None:
+    """Copies what was found into the head; features of stages that it doesn't read have the weight 0."""
+    scaling = found.scaling
+    weights = dict(zip(found.stages, found.weight.split(scaling.widths(found.stages), dim=1), strict=True))
+    zeros = {stage: found.weight.new_zeros(width) for stage, width in widths.items()}
+    mean = torch.cat([scaling.mean.get(stage, zeros[stage]) for stage in widths])
+    scale = torch.cat([scaling.factor.get(stage, zeros[stage]) / width**0.5 for stage, width in widths.items()])
+    weight = torch.cat([weights.get(stage, zeros[stage].expand(len(found.weight), -1)) for stage in widths], dim=1)
+    if isinstance(head, Standardised):
+        head.mean.copy_(mean)
+        head.scale.copy_(scale)
+        head.limit.copy_(torch.cat([torch.full((width,), scaling.clip / width**0.5) for width in widths.values()]))
+        head.classifier.weight.copy_(weight)
+        head.classifier.bias.copy_(found.bias)
+    else:
+        head.classifier.weight.copy_(weight * scale)
+        head.classifier.bias.copy_(found.bias - (weight * scale) @ mean)
+
+
+def _loo_metrics(found: ClosedFormHead, labels: Tensor) -> dict[str, float]:
+    known = found.is_informative
+    if not known.any():
+        return {}
+    logits, labels = found.loo_logits[known], labels[found.scored][known]
+    is_right = logits.argmax(1) == labels
+    return {
+        "loo_loss": log_loss(logits, labels, torch.ones(len(labels), dtype=logits.dtype)),
+        "loo_acc": float(is_right.double().mean()),
+    }

@@ -1,0 +1,40 @@
+"""Whether a config's head and optimizer are a closed form, and fit each other."""
+
+from regraft.config.instantiate import Config, target_of
+from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.models.heads import Standardised
+from regraft.training.closed_form.optimizer import HEADS, ClosedForm
+from regraft.training.losses import CrossEntropy
+
+
+def is_closed_form(config: Config) -> bool:
+    """Whether the optimizer fits the head in closed form."""
+    return issubclass(target_of(config["optimizer"], "optimizer"), ClosedForm)
+
+
+def require_fitting_head(config: Config) -> None:
+    """Checks that a new run's head and optimizer fit each other, and that nothing else that is set would be ignored.
+
+    Raises:
+        ConfigErrors: they don't fit.
+    """
+    head, loss = target_of(config["head"], "head"), config["loss"]
+    if not is_closed_form(config):
+        if head is Standardised and config.get("head_from") is None:
+            raise ConfigError(
+                "optimizer",
+                "only optimizer=mix and optimizer=ridge find the standardisation that this head needs",
+                fix="Use one of them, or start from a head that they have fitted with head_from=RUN.",
+            )
+        return
+    weights = loss.get("class_weights")
+    wrong = [
+        (head not in HEADS, "head", "it is one linear layer; use head=mix or head=linear"),
+        (config.get("head_from") is not None, "head_from", "it starts from nothing; leave head_from out"),
+        (target_of(loss, "loss") is not CrossEntropy, "loss", "use loss=cross_entropy"),
+        (loss.get("label_smoothing", 0) != 0, "loss.label_smoothing", "it has no labels to smooth; leave it out"),
+        (isinstance(weights, list) and 0 in weights, "loss.class_weights", "each class has to weigh more than 0"),
+    ]
+    errors = [ConfigError(key, f"the optimizer is a closed form: {text}") for is_wrong, key, text in wrong if is_wrong]
+    if errors:
+        raise ConfigErrors(errors)

@@ -1,0 +1,157 @@
+"""Backbones whose features are the pooled outputs of their stages."""
+
+import copy
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regraft.core.types import Backbone, InputSpec
+from regraft.features.extractor import FeatureExtractor, measure
+from regraft.models.backbones import small, timm, torchvision
+from regraft.models.stage_outputs import TappedBackbone, output_shapes, pool, tapped, untapped_stages
+
+IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+OPTIONS = {"weights": None, "image_size": 64, "num_channels": 3}
+BUILDERS: dict[str, Callable[[], Backbone]] = {
+    "cnn": partial(small.simple_cnn, widths=[4, 6, 8], batch_norm=True, **OPTIONS),
+    "resnet18": partial(torchvision.build, name="resnet18", **OPTIONS),
+    "timm-vit": partial(timm.build, name="vit_tiny_patch16_224", **OPTIONS),
+    "timm-swin": partial(timm.build, name="swin_s3_tiny_224", **OPTIONS),
+}
+
+
+def mean_of(output: Tensor) -> Tensor:
+    """Returns what `pool` is to give for the outputs of these backbones."""
+    if output.dim() == 4:
+        is_last = output.shape[1] == output.shape[2] != output.shape[3]
+        return output.flatten(1, 2).mean(1) if is_last else output.flatten(2).mean(2)
+    if output.dim() == 3:
+        return torch.cat([output[:, 0], output[:, 1:].mean(1)], 1) if output.shape[1] == 17 else output.mean(1)
+    return output
+
+
+@pytest.fixture(params=BUILDERS)
+def plain(request) -> Backbone:
+    torch.manual_seed(0)
+    return BUILDERS[request.param]().eval()
+
+
+def test_features_are_the_pooled_outputs_of_all_stages(plain):
+    outputs, values = {}, IMAGES
+    with torch.no_grad():
+        for name, stage in plain.stages.items():
+            outputs[name] = values = stage(values)
+    expected = [mean_of(output) for output in outputs.values()]
+    made = tapped(copy.deepcopy(plain), "all").eval()
+    with torch.no_grad():
+        features = made(IMAGES)
+    assert list(made.feature_widths) == list(plain.stage_names)
+    assert features.shape == (3, made.num_features)
+    torch.testing.assert_close(features, torch.cat(expected, 1))
+    assert all(part.shape[1] == width for part, width in zip(expected, made.feature_widths.values(), strict=True))
+
+
+def test_a_part_of_the_stages_is_read_in_their_order_and_nothing_above_is_computed(plain):
+    names = plain.stage_names
+    chosen = [names[2], names[1]]
+    with torch.no_grad():
+        before = plain.stages[names[1]](plain.stages[names[0]](IMAGES))
+        expected = torch.cat([mean_of(before), mean_of(plain.stages[names[2]](before))], 1)
+        made = tapped(plain, chosen).eval()
+        torch.testing.assert_close(made(IMAGES), expected)
+    assert made.stage_names == names[:3]
+
+
+def test_the_last_stage_is_the_default_and_leaves_the_backbone_as_it_is(plain):
+    assert tapped(plain, "last") is plain
+    assert plain.feature_widths == {plain.stage_names[-1]: plain.num_features}
+
+
+def test_the_store_cuts_below_the_first_stage_that_is_read_and_at_the_features(plain):
+    names = plain.stage_names
+    made = tapped(plain, [names[1], names[2]])
+    shapes, _ = measure(dict(made.stages), IMAGES)
+    assert list(shapes) == [1, 3]
+    assert shapes[3] == (made.num_features,)
+
+
+@pytest.mark.parametrize("bitwise", [True, False])
+def test_extracted_features_are_those_of_the_backbone(plain, bitwise):
+    made = tapped(plain, "all").eval()
+    extract = FeatureExtractor(dict(made.stages), IMAGES[:2], torch.float32, "cpu", bitwise=bitwise)
+    with torch.no_grad():
+        expected = made(IMAGES)
+    depth = len(made.stages)
+    found = extract(IMAGES, 0, [depth])[depth]
+    torch.testing.assert_close(found, expected, rtol=0 if bitwise else 1e-3, atol=0 if bitwise else 1e-4)
+
+
+def test_other_stages_can_be_read_of_a_backbone_that_is_read_already(plain):
+    again = copy.deepcopy(plain)
+    made = tapped(tapped(plain, "all"), "last").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(made(IMAGES), mean_of(again(IMAGES)))
+    assert list(untapped_stages(made)) == list(again.stage_names)
+
+
+def test_it_is_rebuilt_from_its_widths():
+    made = tapped(BUILDERS["cnn"](), "all").eval()
+    again = TappedBackbone(BUILDERS["cnn"](), made.feature_widths).eval()
+    again.load_state_dict(made.state_dict())
+    assert torch.equal(again(IMAGES), made(IMAGES))
+
+
+def test_a_backbone_of_one_stage_gives_its_own_features():
+    whole = Backbone({"backbone": nn.Sequential(nn.Flatten(), nn.Linear(3 * 64 * 64, 5))}, 5, InputSpec(64))
+    assert torch.equal(tapped(whole, "all")(IMAGES), whole.stages["backbone"](IMAGES))
+
+
+@pytest.mark.parametrize(
+    ("stages", "message"),
+    [
+        (["conv1", "conv9"], r"head\.stages: unknown stage 'conv9'"),
+        ("alle", r"head\.stages: got 'alle'; allowed: last, all, or a list of "),
+        ([], r"head\.stages: got \[\]; allowed"),
+    ],
+)
+def test_unknown_stages_are_refused(stages, message):
+    with pytest.raises(ValueError, match=message):
+        tapped(BUILDERS["cnn"](), stages)
+
+
+class Pair(nn.Module):
+    def forward(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        return values, values
+
+
+class First(nn.Module):
+    def forward(self, values: tuple[Tensor, Tensor]) -> Tensor:
+        return values[0].mean((2, 3))
+
+
+def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
+    def made() -> Backbone:
+        return Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, InputSpec(64))
+
+    with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low, top\]"):
+        tapped(made(), "all")
+    assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 8)
+
+
+def test_tokens_that_are_no_square_are_averaged():
+    tokens = torch.randn(2, 62, 5)
+    assert torch.equal(pool(tokens), tokens.mean(1))
+
+
+def test_finding_shapes_changes_nothing_and_computes_where_values_are_looked_at():
+    class Looking(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.mean((2, 3)) if images.sum() == 0 else images
+
+    backbone = Backbone({"norm": nn.BatchNorm2d(3), "look": Looking()}, 3, InputSpec(8))
+    assert output_shapes(backbone) == {"norm": (2, 3, 8, 8), "look": (2, 3)}
+    assert backbone.training
+    assert int(backbone.stages["norm"].num_batches_tracked) == 0

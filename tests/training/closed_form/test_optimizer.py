@@ -1,0 +1,107 @@
+"""The closed form as an optimizer: what it writes into heads, and what it says of them."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from regraft.core.types import Backbone, InputSpec
+from regraft.models.heads import Linear, Standardised
+from regraft.models.stage_outputs import tapped
+from regraft.training.closed_form.mix import fit_closed_form
+from regraft.training.closed_form.optimizer import ClosedForm
+from regraft.training.optim import parameter_groups
+
+WIDTHS = {"low": 5, "high": 7}
+NUM_CLASSES = 3
+
+
+def images(num_images: int = 60) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(num_images) % NUM_CLASSES
+    centres = 2 * torch.randn(NUM_CLASSES, sum(WIDTHS.values()), generator=generator)
+    return centres[labels] + torch.randn(num_images, sum(WIDTHS.values()), generator=generator), labels
+
+
+def by_stage(features: torch.Tensor) -> dict[str, torch.Tensor]:
+    return dict(zip(WIDTHS, features.split(list(WIDTHS.values()), 1), strict=True))
+
+
+def optimizer_of(head: torch.nn.Module, **options) -> ClosedForm:
+    backbone = Backbone({"low": torch.nn.Linear(1, 1)}, 1, InputSpec(8))
+    groups = parameter_groups(backbone, head, 0.0, decay_norm_and_bias=False)
+    return ClosedForm(groups, **{"solvers": ["ridge", "discriminant"], "stage_sets": "nested"} | options)
+
+
+def fitted(head: torch.nn.Module, num_images: int = 60, class_weights=None, **options) -> ClosedForm:
+    optimizer = optimizer_of(head, **options)
+    optimizer.fit(head, *images(num_images), WIDTHS, class_weights)
+    return optimizer
+
+
+@pytest.mark.parametrize("make", [Standardised, lambda *sizes: Linear(*sizes, dropout=0, init="default", init_std=1)])
+@pytest.mark.parametrize("options", [{}, {"solvers": ["ridge"], "stage_sets": "one"}])
+def test_the_head_gives_the_logits_that_were_found(make, options):
+    head = make(sum(WIDTHS.values()), NUM_CLASSES)
+    optimizer = fitted(head, **options)
+    features, labels = images()
+    found = fit_closed_form(
+        by_stage(features),
+        labels,
+        NUM_CLASSES,
+        solvers=options.get("solvers", ["ridge", "discriminant"]),
+        stage_sets=[list(WIDTHS)] if options else None,
+        clip=5.0 if isinstance(head, Standardised) else torch.inf,
+    )
+    others = features * 3  # some of them beyond the clip
+    torch.testing.assert_close(head(others).double(), found.logits(by_stage(others)), rtol=1e-4, atol=1e-4)
+    assert [pick["solver"] for pick in optimizer.picks] == [pick.solver for pick in found.picks]
+
+
+def test_it_says_how_good_it_is_on_images_that_are_left_out():
+    metrics = fitted(Standardised(12, NUM_CLASSES)).loo_metrics
+    assert metrics["loo_acc"] > 0.9
+    assert 0 < metrics["loo_loss"] < 0.5
+
+
+def test_one_image_of_each_class_is_fitted_without_a_figure():
+    head = Standardised(12, NUM_CLASSES)
+    assert fitted(head, num_images=3).loo_metrics == {}
+    features, labels = images(3)
+    assert torch.equal(head(features).argmax(1), labels)
+
+
+def test_class_weights_count():
+    features, labels = images()
+    losses = []
+    for weights in (None, torch.tensor([10.0, 1.0, 1.0])):
+        head = Standardised(12, NUM_CLASSES)
+        fitted(head, class_weights=weights)
+        losses.append(functional.cross_entropy(head(features)[labels == 0], labels[labels == 0]).item())
+    assert losses[1] < losses[0]
+
+
+def test_what_was_picked_is_kept_by_a_checkpoint():
+    optimizer = fitted(Standardised(12, NUM_CLASSES))
+    again = optimizer_of(Standardised(12, NUM_CLASSES))
+    assert again.picks == []
+    again.load_state_dict(optimizer.state_dict())
+    assert again.picks == optimizer.picks
+    assert sum(pick["share"] for pick in again.picks) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"solvers": ["ridges"]}, r"optimizer\.solvers: unknown solver 'ridges'"),
+        ({"solvers": []}, r"optimizer\.solvers: got \[\]; allowed: one or more of ridge, discriminant"),
+        ({"stage_sets": "some"}, r"optimizer\.stage_sets: got 'some'; allowed: one, nested"),
+    ],
+)
+def test_unknown_choices_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        optimizer_of(Standardised(12, NUM_CLASSES), **options)
+
+
+def test_stages_are_told_apart_by_the_widths_of_the_backbone():
+    stages = {"low": torch.nn.Conv2d(3, 5, 3), "high": torch.nn.Conv2d(5, 7, 3)}
+    assert tapped(Backbone(stages, 7, InputSpec(8)), "all").feature_widths == WIDTHS

@@ -1,0 +1,131 @@
+"""Runs whose head is found in closed form, and all that is made of them."""
+
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+import regraft
+from helpers.small import digits_folder
+from regraft.deployment.load import trained_model
+from regraft.runs.folder import Run
+
+OPTIONS = [
+    *("data=digits", "data.fraction=0.3", "model=simple_cnn", "model.image_size=8"),
+    *("trainer=cpu", "trainer.enable_progress_bar=false", "logger=csv", "report=off"),
+]
+STAGES = ["conv1", "conv2", "conv3"]
+
+
+def train(*overrides: str) -> Run:
+    return regraft.train([*OPTIONS, *overrides])
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory) -> Run:
+    return train("head=mix", f"output_dir={tmp_path_factory.mktemp('mixed')}")
+
+
+def test_a_mix_takes_one_step_and_says_what_it_picked(mixed):
+    results = mixed.results
+    assert (results["num_epochs"], results["num_steps"]) == (1, 1)
+    assert mixed.metrics["test/acc"] > 0.8
+    assert sum(pick["share"] for pick in results["closed_form"]) == pytest.approx(1)
+    assert {stage for pick in results["closed_form"] for stage in pick["stages"]} <= set(STAGES)
+    (row,) = [row for row in mixed.history(10**9) if "train/loo_acc" in row]
+    assert row["train/loo_acc"] == pytest.approx(mixed.metrics["test/acc"], abs=0.1)
+    assert row["train/loo_loss"] == pytest.approx(mixed.metrics["test/loss"], abs=0.3)
+
+
+def test_a_finished_run_is_said_to_be_finished(mixed, caplog):
+    caplog.set_level(logging.INFO)
+    before = mixed.last_ckpt.read_bytes()
+    regraft.train([f"ckpt_path={mixed.path}"])
+    assert "has finished, after 1 epochs and 1 steps; nothing is left to do" in caplog.text
+    assert mixed.last_ckpt.read_bytes() == before
+
+
+def test_what_was_stored_is_what_the_backbone_gives(mixed):
+    found = regraft.evaluate([f"ckpt_path={mixed.path}", "features.cache=off"])
+    assert {name: found[name] for name in mixed.metrics} == pytest.approx(mixed.metrics, abs=1e-4)
+
+
+@pytest.mark.parametrize("format_name", ["onnx", "torch_export"])
+def test_an_export_gives_the_same_logits(mixed, format_name):
+    path = regraft.export([f"run={mixed.path}", f"format={format_name}"])  # it compares them itself
+    assert path.exists()
+    path.unlink()
+
+
+def test_photos_are_predicted(mixed):
+    digits_folder(Path("photos"), {0: "0", 1: "1"})
+    photos = sorted(Path("photos/train").rglob("*.png"))
+    model = trained_model(mixed.path, device=torch.device("cpu"))
+    found = [each.top[0].class_name for each in model.predict(photos)]
+    assert sum(name == photo.parent.name for name, photo in zip(found, photos, strict=True)) > 0.8 * len(photos)
+
+
+@pytest.mark.parametrize(("stages", "read"), [("last", STAGES[-1:]), ("[conv2,conv1]", STAGES[:2])])
+def test_the_stages_of_a_head_can_be_chosen(stages, read):
+    run = train("head=mix", f"head.stages={stages}", "optimizer=ridge")
+    assert [pick["stages"] for pick in run.results["closed_form"]] == [read]
+
+
+def test_without_validation_images_all_are_fitted():
+    run = train("head=mix", "data.val_fraction=0")
+    assert "val" not in run.results["class_counts"]
+    assert run.metrics["test/acc"] > 0.8
+
+
+def test_ridge_fits_a_linear_head_on_the_last_stage():
+    run = train("head=linear", "optimizer=ridge")
+    assert [(pick["solver"], pick["stages"]) for pick in run.results["closed_form"]] == [("ridge", ["conv3"])]
+    assert run.metrics["test/acc"] > 0.6
+
+
+def test_a_fitted_head_is_trained_further(mixed):
+    run = train("head=mix", "optimizer=adamw", "optimizer.lr=1e-4", "trainer.max_epochs=1",
+                f"head_from={mixed.path}", "model=checkpoint", f"model.path={mixed.path}")  # fmt: skip
+    assert run.results["num_steps"] > 1
+    assert run.metrics["test/acc"] > 0.8
+
+
+def test_its_backbone_is_read_as_a_whole_by_other_heads(mixed):
+    run = train("model=checkpoint", f"model.path={mixed.path}", "trainer.max_epochs=1")
+    assert run.results["stages"] == [*STAGES, "head"]
+    assert regraft.evaluate([f"ckpt_path={run.path}"]).items() >= run.metrics.items()
+
+
+@pytest.mark.parametrize("names", [{0: "zero", 1: "one"}, {0: "zero", 1: "one", 2: "two"}])
+def test_one_image_of_each_class_is_enough_and_leaves_no_figure(names):
+    digits_folder(Path("photos"), names)
+    for photo in [*Path("photos/train").rglob("*.png")]:
+        if photo != min(photo.parent.iterdir()):
+            photo.unlink()
+    run = train("head=mix", "data=folder", "data.fraction=1", "data.root=photos", "data.num_workers=0",
+                "data.val_fraction=0")  # fmt: skip
+    assert run.results["class_counts"]["train"] == [1] * len(names)
+    assert "train/loo_acc" not in {key for row in run.history(10**9) for key in row}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["head=mix", "head.stages=[block9]"], r"head\.stages: unknown stage 'block9'"),
+        (
+            ["head=mix", "optimizer=adamw"],
+            r"optimizer: only optimizer=mix and optimizer=ridge find the standardisation",
+        ),
+        (["head=mlp", "optimizer=mix"], "use head=mix or head=linear"),
+        (["head=mix", "loss=focal"], "use loss=cross_entropy"),
+        (["head=mix", "loss.label_smoothing=0.1"], r"loss\.label_smoothing: the optimizer is a closed form"),
+        (["head=mix", "loss.class_weights=[1,0,1]"], "each class has to weigh more than 0"),
+        (["head=mix", "freezing=lp_ft"], "the closed form takes one step an epoch .* use freezing=linear_probe"),
+        (["head=mix", "augment=flip"], "use augment=none"),
+        (["head=mix", "features.cache=off"], "the closed form works on stored features"),
+    ],
+)
+def test_what_it_cant_do_is_one_sentence(overrides, message):
+    with pytest.raises(ValueError, match=message):
+        train(*overrides)
