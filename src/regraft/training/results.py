@@ -45,6 +45,8 @@ def earlier_checkpoint(run: Run, step: int) -> str:
 
 def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     """Returns what was trained, for how long; phases planned beyond the last epoch don't count."""
+    from regraft.training.closed_form.optimizer import ClosedForm
+
     starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}
     trained = [row for row in parts.rows if starts.get(row.stage, trainer.current_epoch) < trainer.current_epoch]
     waiting = [stage for stage, epoch in starts.items() if epoch >= trainer.current_epoch]
@@ -54,8 +56,6 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
             trainer.current_epoch - 1,
             ", ".join(waiting),
         )
-    from regraft.training.closed_form.optimizer import ClosedForm
-
     optimizer = trainer.optimizers[0]
     fitted = {"closed_form": optimizer.picks} if isinstance(optimizer, ClosedForm) else {}
     return fitted | {
