@@ -1,4 +1,4 @@
-"""Where Hydra looks for Regraft's sweeper; what it is is in `regraft.sweeps`."""
+"""Where Hydra looks for Regraft's sweeper; it is defined in `regraft.sweeps`."""
 
 from regraft.sweeps.sweeper import SearchSweeper
 

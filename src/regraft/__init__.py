@@ -236,7 +236,7 @@ def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str]
 
     Raises:
         FileNotFoundError: there is no such run, or it holds no checkpoint.
-        ValueError: several runs are meant, or the checkpoint is none of ours.
+        ValueError: several runs are meant, or it is not a Regraft checkpoint.
     """
     from pathlib import Path
 

@@ -89,6 +89,8 @@ class Command:
                 raise UnknownNameError(self.name, "key", key, self.keys)
             elif not value:
                 raise ConfigError(key, "it has no value", allowed=self.usage)
+            elif key in values:
+                raise ConfigError(key, "it is given more than once", fix="Give it once.")
             else:
                 values[key] = value
         return words, values

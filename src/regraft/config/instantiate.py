@@ -40,13 +40,17 @@ def target_of(node: Mapping[str, Any], section: str) -> Any:
     """Returns what a node's `_target_` names; raises ConfigError if it doesn't exist."""
     path = node["_target_"]
     log = logging.getLogger("hydra.utils")  # which logs the error in three lines before it is raised
-    was_disabled, log.disabled = log.disabled, True
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    log.addFilter(nothing)
     try:
         return get_object(path)
     except Exception as error:  # a module may raise anything when it is imported
         raise ConfigError(f"{section}._target_", f"got {path!r}; {_why_absent(path, error)}") from error
     finally:
-        log.disabled = was_disabled
+        log.removeFilter(nothing)
 
 
 def _why_absent(path: str, error: Exception) -> str:

@@ -18,7 +18,7 @@ class ConfigError(ValueError):
     Args:
         key: such as `optimizer.lr`; None if it isn't about a single one.
         reason: what is wrong, where `got` and `allowed` don't say it.
-        got: the value; may be None.
+        got: the value, which may be None; `...` if there is none.
         allowed: a description, or the choices.
         fix: what to do about it, a sentence.
     """

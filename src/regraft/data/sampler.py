@@ -102,6 +102,10 @@ class TrainBatches(Sampler[BatchKey]):
 class EvalBatches(Sampler[BatchKey]):
     """Yields every sample exactly once over all ranks: none is dropped, none repeated as padding.
 
+    Args:
+        indices: (num_samples,), int64, in the source of the split.
+        batch_size: of each rank.
+
     Raises:
         ValueError: there are fewer samples than ranks: a rank without a batch would leave the others waiting.
     """

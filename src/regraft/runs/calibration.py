@@ -23,7 +23,7 @@ class Calibration:
         temperature: divisor of the logits before the softmax, above 0.
         checkpoint: the file's name.
         sha256: the checkpoint's checksum, hex: the temperature is valid for these weights only.
-        log_loss_before: nats, as the next one.
+        log_loss_before: nats, without the temperature.
     """
 
     temperature: float

@@ -230,7 +230,9 @@ def pending_reset(run: Run, requested: dict[str, Any], of_checkpoint: dict[str, 
     """
     if requested.get("reset"):
         return {"reset": requested["reset"], "session": len(sessions(run)) + 1}
-    pending = dict(run.readable_config.get("resume") or {})
+    pending = run.readable_config.get("resume")
+    if not isinstance(pending, dict):
+        return {"reset": []}
     if pending.get("reset") and pending.get("session") != (of_checkpoint.get("resume") or {}).get("session"):
         log.info("Starting from scratch (an earlier resume.reset): the state of %s.", " and ".join(pending["reset"]))
         return pending

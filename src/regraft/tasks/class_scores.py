@@ -36,7 +36,7 @@ class ClassScores(NamedTuple):
     auroc: float | None
 
     def is_defined(self, metric: str) -> bool:
-        """Returns whether there are images or predictions enough for a metric, so that a 0 is one."""
+        """Whether a metric is defined; without images or predictions its 0 is not a score."""
         counts = {"precision": self.num_predicted, "recall": self.num_images}
         return counts.get(metric, self.num_images + self.num_predicted) > 0
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config
+from regraft.config.nested import at
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in
 from regraft.data.from_config import prepare
 from regraft.training.from_config import build_loss
@@ -46,13 +47,15 @@ def steps_per_epoch(config: Config, num_images: int) -> int:
 
 def _require_filled_batch(checked: Preflight) -> None:
     got, num_images = checked.config["data"]["batch_size"], checked.data.sizes["train"]
-    if checked.requires_full_batch and got > num_images:
-        raise ConfigError(
-            "data.batch_size",
-            f"got {got}, but there are {num_images} training images",
-            allowed="at most as many",
-            fix=f"Use data.batch_size={num_images} or less, or more images.",
-        )
+    # The usual batch takes what there is.
+    if got <= num_images or checked.reference is None or at(checked.reference(), "data.batch_size") == got:
+        return
+    raise ConfigError(
+        "data.batch_size",
+        f"got {got}, but there are {num_images} training images",
+        allowed="at most as many",
+        fix=f"Use data.batch_size={num_images} or less, or more images.",
+    )
 
 
 def _require_reached_validation(config: Config, data: Any) -> None:

@@ -55,7 +55,7 @@ def store_pixels(
 
 def read_stored_pixels(config: Config, images: Any, splits: list[str], progress: ProgressBar) -> None:
     """Has those splits read from the store that it holds completely; nothing is decoded."""
-    if images.cache == "off" or images.inputs.decoded("train") is None or "features" not in config:
+    if images.cache == "off" or images.inputs.decoded("train") is None:
         return
     try:
         store = ImageCache(factory(config["features"], "features")(), progress)

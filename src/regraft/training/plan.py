@@ -76,12 +76,8 @@ def plan(
     config, checkpoint = resolve_resume(config, keys, run)
     if checkpoint is not None and run_of(checkpoint.path) == run and is_done(config, run):
         return TrainingJob(config, run, checkpoint, is_done=True)
-    if checkpoint is not None:
-        return checked_job(config, run, checkpoint, blocked=blocked, backbones=backbones)
-    job = checked_job(config, run, None, reference, blocked=blocked, backbones=backbones)
-    if job.checked is not None:
-        job.checked.requires_full_batch = "data.batch_size" in keys
-    return job
+    reference = reference if checkpoint is None else None
+    return checked_job(config, run, checkpoint, reference, blocked=blocked, backbones=backbones)
 
 
 def checked_job(

@@ -75,7 +75,7 @@ class Preflight:
         head_source: the checkpoint whose head the run starts with.
         trainer: with the run's callbacks and loggers.
         optimizer: on small parameters instead of the run's, to try schedules on.
-        requires_full_batch: whether a batch must be as large as the config says, even if there are fewer images.
+        reference: returns the config of the same choices without any other override; None for a resumed run.
     """
 
     errors: list[ConfigError]
@@ -89,7 +89,7 @@ class Preflight:
     optimizer: Any = None
     rows: list[StageRow] | None = None
     size: ModelSize | None = None
-    requires_full_batch: bool = False
+    reference: Callable[[], Config] | None = None
 
 
 def preflight(
@@ -111,8 +111,9 @@ def preflight(
         blocked: sections that aren't built, because their errors have been reported.
         backbones: shared by the checks of a sweep's jobs, which don't train with the backbone that is built here.
     """
-    collector = ErrorCollector(config, None if reference is None else cache(reference), set(blocked))
-    found = Preflight(collector.errors, collector.config)
+    reference = None if reference is None else cache(reference)
+    collector = ErrorCollector(config, reference, set(blocked))
+    found = Preflight(collector.errors, collector.config, reference=reference)
     if not _reset_sections(collector, blocked):
         return found
     now, build = found.config, collector.try_build
@@ -200,7 +201,7 @@ def _backbone(config: Config, checkpoint: Checkpoint | None) -> Built:
 
 
 def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
-    """Returns the trainer, with those callbacks and loggers that can be built; nothing is written."""
+    """Returns the trainer, with those callbacks and loggers that can be built; ours write nothing yet."""
     now = collector.config
     collector.try_build("callbacks", lambda: skips_nan(now))
     callbacks = _build_group(collector, "callbacks", {"dirpath": str(run.path / CHECKPOINTS)})

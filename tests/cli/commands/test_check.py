@@ -214,9 +214,9 @@ def test_a_key_that_others_refer_to_is_known(capsys):
 def test_each_job_of_a_sweep_is_checked():
     said = errors_of([*command(["optimizer.lr=1e-3,-1", "freezing=none,nonee"]), "-m"])
     assert said == (
-        "job 1, 3 (freezing=nonee): freezing: unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
+        "freezing: job 1, 3 (freezing=nonee): unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
         "last_stages, layerwise, linear_probe, lp_ft, none, up_to.",
-        "job 2, 3 (optimizer.lr=-1): optimizer.lr: got -1; allowed: a number above 0, such as 1e-3.",
+        "optimizer.lr: job 2, 3 (optimizer.lr=-1): got -1; allowed: a number above 0, such as 1e-3.",
     )
 
 
@@ -230,9 +230,9 @@ def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch)
     monkeypatch.setattr(sys.modules["regraft.training.preflight"], "build_backbone", counted)
     said = errors_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
     assert len(made) == len(set(made)) == 2
-    assert [line.partition(":")[0] for line in said] == [
-        "job 2, 3, 6, 7 (optimizer.lr=-1)",
-        "job 4, 5, 6, 7 (seed=-1)",
+    assert [": ".join(line.split(": ")[:2]) for line in said] == [
+        "optimizer.lr: job 2, 3, 6, 7 (optimizer.lr=-1)",
+        "seed: job 4, 5, 6, 7 (seed=-1)",
     ]
 
 
@@ -289,8 +289,9 @@ def test_an_error_in_a_callback_of_the_command_line_is_reported(name, monitor, e
     assert line.startswith(expected)
 
 
-def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, capsys):
-    check(command(photos))
+@pytest.mark.parametrize("given", [[], ["data.batch_size=64"]], ids=["default", "given"])
+def test_the_usual_batch_size_may_be_larger_than_a_small_data_set(photos, given, capsys):
+    check(command([*photos, *given]))
     assert "3 classes (a, b, c)" in capsys.readouterr().out
 
 

@@ -176,3 +176,13 @@ def test_help_says_how(capsys):
 
 def test_it_answers_without_torch(runs):
     assert not imported_by("from regraft.cli.commands.compare import run; run(['format=md'])")
+
+
+def test_a_key_that_is_given_twice_is_refused(runs, capsys):
+    code, _, err = run_main(["compare", "run=digits/a0", "run=digits/b0"], capsys)
+    assert (code, err) == (1, "regraft: run: it is given more than once. Give it once.\n")
+
+
+def test_a_traceback_that_cannot_be_read_ends_nothing(runs, capsys):
+    Path("outputs/digits/d/traceback.txt").mkdir(parents=True)
+    assert run_main(["compare"], capsys)[0] == 0

@@ -131,6 +131,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["ckpt_path=RUN", "input=x.jpg", "output=o.json"], "output: got 'o.json'"),
         (["run=nowhere", "input=x.jpg"], "run: got 'nowhere', but there is no run"),
         (["ckpt_path=RUN", "input=x.jpg"], "input: there is no file or folder x.jpg"),
+        (["ckpt_path=RUN", "input='trust me.jpg"], "input: there is no file or folder 'trust me.jpg"),
         (["ckpt_path=RUN", "input=.", "tta=flop"], "tta: got 'flop'; allowed: none, flip, five_crop, ten_crop."),
         (["ckpt_path=RUN", "input=.", "top_k=0"], "top_k: got 0; allowed: 1, 2, 3, ..."),
         (["ckpt_path=RUN", "input=.", "batch_size=1.5"], "batch_size: got 1.5"),

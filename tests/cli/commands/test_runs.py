@@ -98,3 +98,7 @@ def test_it_answers_without_torch(runs):
     assert not imported_by(
         "from regraft.cli.commands.runs import run; run([])", ["torch", "numpy", "pytorch_lightning"]
     )
+
+
+def test_the_folder_of_runs_may_be_quoted(runs, capsys):
+    assert run_main(["runs", "output_dir='outputs'"], capsys)[1] == run_main(["runs"], capsys)[1]

@@ -52,7 +52,7 @@ def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequ
         for override in mine[0]
         if all(override in job for job in mine) and not all(override in job for job in jobs)
     )
-    return ConfigError(None, f"job {', '.join(map(str, numbers))}{f' ({own})' if own else ''}: {error}")
+    return ConfigError(error.key, f"job {', '.join(map(str, numbers))}{f' ({own})' if own else ''}: {error.text}")
 
 
 def _summary(job: "TrainingJob") -> list[str]:

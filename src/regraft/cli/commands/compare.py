@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from regraft.cli.command import Command
 from regraft.cli.completion import run_references
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
+from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
     from regraft.evaluation.compare.leaderboard import Leaderboard
@@ -49,7 +50,7 @@ def _compared(arguments: Sequence[str]) -> tuple[str, Path | None, "Leaderboard"
     references, given = COMMAND.split(arguments)
     output = Path(given["output"]).expanduser() if "output" in given else None
     form = _format(given.get("format"), output)
-    folder = Path(given.get("output_dir", "outputs")).expanduser().resolve()
+    folder = Path(output_dir(arguments)).expanduser().resolve()
     references += [given["run"]] if "run" in given else []
 
     from regraft.evaluation.compare.entries import read_entries

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from regraft.cli.command import RUN_REFERENCE, Command
-from regraft.config.quoting import value_of
+from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory, quick_imports
@@ -42,7 +42,10 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
         )
     composed = COMMAND.composed(arguments, _VERBATIM)
     given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
-    given |= {"features": dict(composed.features), "trust": named_in(arguments)}
+    given |= {
+        "features": dict(composed.features),
+        "trust": named_in([each for each in arguments if key_of(each) not in _VERBATIM]),
+    }
     return given | {key: value_of(key, arguments) for key in _VERBATIM}
 
 

@@ -1,12 +1,13 @@
 """List runs with their states and metrics: regraft runs [WORD]...
 
-Reads small files only and imports nothing heavy.
+Nothing heavy is imported.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from regraft.cli.command import Command
+from regraft.runs.arguments import output_dir
 from regraft.runs.find import all_runs
 
 
@@ -14,8 +15,8 @@ def run(arguments: Sequence[str]) -> None:
     """Prints a row per run, the newest first."""
     from regraft.report import run_table
 
-    words, values = COMMAND.split(arguments)
-    folder = Path(values.get("output_dir", "outputs")).expanduser().resolve()
+    words, _ = COMMAND.split(arguments)
+    folder = Path(output_dir(arguments)).expanduser().resolve()
     rows = [run_table.row_of(run, folder) for run in all_runs(folder)]
     chosen = [row for row in rows if all(word.lower() in row.searchable for word in words)]
     run_table.show(chosen, num_all=len(rows), folder=folder)

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +42,8 @@ def run(arguments: Sequence[str]) -> None:
         except ConfigErrors:
             raise
         except Exception:
-            write_traceback(Run(composed.folder))
+            with suppress(OSError):  # the first error counts
+                write_traceback(Run(composed.folder))
             raise
 
     def trained() -> None:
@@ -91,10 +92,8 @@ def _planned(command: TrainingCommand, composed: Composed) -> TrainingJob:
     ((_, job),) = planned([composed])
     errors = [*command.errors, *composed.errors]
     if errors or job is None:
-        if job is not None and job.checked is not None:
-            from regraft.training.data_fit import data_errors
-
-            errors += data_errors(job.checked)
+        if job is not None:
+            errors += job.data_errors()
         raise ConfigErrors(errors)
     return job
 

@@ -75,7 +75,10 @@ class ImageView:
         return fields | {"augment": asdict(self.augment)} | draws
 
     def batches(self, positions: Tensor, batch_size: int, device: torch.device) -> Iterator[Tensor]:
-        """Yields the images at some positions in the split, in order, normalised, on the device, as float32 batches."""
+        """Yields the images at some positions in the split, in order, normalised, on the device.
+
+        Each batch is (batch_size or fewer, num_channels, image_size, image_size), float32.
+        """
         indices = self.part.indices[positions].numpy()
         # From the content, so that a view doesn't depend on an image's position in the data set.
         draw_numbers = (self.content_hashes[positions.numpy()].copy().view(np.int64)[:, 0]) & ((1 << 62) - 1)

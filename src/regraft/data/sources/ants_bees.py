@@ -79,7 +79,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def check_content(folder: Path) -> None:
-    """Raises ValueError if a downloaded folder hasn't the classes and numbers of images of the tutorial."""
+    """Raises ValueError if a downloaded folder doesn't have the tutorial's classes and numbers of images."""
     splits = FolderSource(root=str(folder), on_error="raise").splits()
     num_test = 0 if splits.test is None else len(splits.test)
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):

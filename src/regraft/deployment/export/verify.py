@@ -74,6 +74,6 @@ def require_equal(comparison: OutputComparison) -> None:
         raise ConfigError(
             "format",
             f"the exported file differs from the model by {comparison.difference:.2g} in a logit",
-            allowed=f"{allowed:.0e}. Nothing was kept",
-            fix="Fix: another format, such as format=torch_export or format=safetensors.",
+            allowed=f"{allowed:.0e}",
+            fix="Nothing was kept. Use another format, such as format=torch_export or format=safetensors.",
         )

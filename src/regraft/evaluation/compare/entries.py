@@ -108,8 +108,10 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
     if (run.path / "config.yaml").exists() and not config:
         return "damaged", "config.yaml is not a run's config"
     if not run.state and not run.has_results:
-        kept = run.path / "traceback.txt"
-        traceback = kept.read_text(encoding="utf-8", errors="replace").strip() if kept.is_file() else ""
+        try:
+            traceback = (run.path / "traceback.txt").read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            traceback = ""
         if traceback:
             return "failed", traceback.splitlines()[-1]
         if not (run.path / "config.yaml").exists():

@@ -16,7 +16,12 @@ NUM_SEVERITIES = 5
 
 
 class Corruption(NamedTuple):
-    """A corruption: a function of an image in [0, 1], a strength and a generator, with its strengths by severity."""
+    """A corruption: a function of an image in [0, 1], a strength and a generator.
+
+    Attributes:
+        kind: noise, blur, weather, digital or geometric.
+        strengths: by severity, from 1 to `NUM_SEVERITIES`.
+    """
 
     kind: str
     apply: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
