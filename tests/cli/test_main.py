@@ -19,6 +19,11 @@ def test_help_names_commands_groups_and_choices(capsys):
     assert "freezing=    gradual, last_stages, layerwise, linear_probe, lp_ft, none, up_to" in out
 
 
+def test_a_folder_of_configs_without_a_value_is_reported(capsys):
+    code, _, err = run_main(["list", "--config-dir"], capsys)
+    assert (code, err.startswith("regraft: --config-dir: it has no value")) == (1, True)
+
+
 def test_help_of_a_command_shows_groups_and_config(capsys):
     code, out, _ = run_main(["train", "--help"], capsys)
     assert code == 0

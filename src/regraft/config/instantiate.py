@@ -1,5 +1,6 @@
 """A config node becomes a call of its `_target_`, whose errors are put in the user's terms."""
 
+import contextlib
 import inspect
 import logging
 import math
@@ -81,6 +82,9 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
         try:
             return make(*arguments, **options, **given)
         except TypeError as error:
+            missing = _missing(make, arguments, {**options, **given})
+            if missing is not None:
+                raise ConfigError(f"{section}.{missing}", "it has no value", fix="Give it one.") from error
             shown = ", ".join(f"{key}={value!r}" for key, value in keys.items())
             raise ConfigError(section, f"got {shown}; one of these has a type that it can't have ({error}).") from error
         except (RuntimeError, MemoryError) as error:
@@ -94,6 +98,21 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
             raise ConfigError(section, f"{reason.partition(' HINT')[0]}{extra}") from error
 
     return checked
+
+
+def _missing(make: Callable[..., Any], arguments: Sequence[Any], given: Mapping[str, Any]) -> str | None:
+    """Returns the first parameter without a default that a call leaves out; None if there is none."""
+    with contextlib.suppress(TypeError, ValueError):
+        signature = inspect.signature(make)
+        taken = signature.bind_partial(*arguments, **given).arguments
+        for name, parameter in signature.parameters.items():
+            is_needed = parameter.default is parameter.empty and parameter.kind not in (
+                parameter.VAR_POSITIONAL,
+                parameter.VAR_KEYWORD,
+            )
+            if is_needed and name not in taken:
+                return name
+    return None
 
 
 def require_numbers(config: Config) -> None:

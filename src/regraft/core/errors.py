@@ -148,4 +148,4 @@ def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str
         by_name = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
         near = [by_name[name] for name in difflib.get_close_matches(got, by_name, n=1)]
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed)}."
+    return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed) or 'none'}."

@@ -182,7 +182,7 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         for parent in parents:
             node = node.setdefault(parent, {})
         value = at(composed, f"{section}.{rest}")
-        if last not in node and value is not ABSENT and section != "trainer":
+        if last not in node and value is not ABSENT and section not in ("trainer", "callbacks", "logger"):
             raise ConfigError(f"{section}.{rest}", f"unknown key {last!r}. The run has: {', '.join(node)}.")
         if value is ABSENT:
             node.pop(last, None)

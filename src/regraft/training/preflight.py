@@ -12,7 +12,9 @@ from functools import cache, partial
 from importlib import import_module
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from regraft.config.annotations import hints_of
@@ -56,7 +58,7 @@ from regraft.training.trainer import (
 )
 
 _SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
-_GROUPS = ("callbacks", "logger")
+_GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
 # What is tried before the data is read, or where the backbone can't be built.
 _STEPS_PER_EPOCH = 1000
 _NUM_CLASSES = 2
@@ -218,8 +220,15 @@ def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]
         node = at(collector.config, section)
         if node is ABSENT:  # its wrong target has been removed
             return None
-        taken = inspect.signature(target_of(node, section)).parameters
-        return factory(node, section)(**{key: value for key, value in given.items() if key in taken})
+        target, kind = target_of(node, section), _GROUPS[group]
+        # Of a function, what it returns is checked.
+        if isinstance(target, type) and not issubclass(target, kind):
+            raise ConfigError(f"{section}._target_", got=node["_target_"], allowed=f"a subclass of {kind.__name__}")
+        taken = inspect.signature(target).parameters
+        built = factory(node, section)(**{key: value for key, value in given.items() if key in taken})
+        if not isinstance(built, kind):
+            raise ConfigError(f"{section}._target_", f"it does not return a {kind.__name__}", got=node["_target_"])
+        return built
 
     sections = [f"{group}.{name}" for name, node in collector.config[group].items() if _is_node(node)]
     built = [collector.try_build(section, partial(build, section)) for section in sections]

@@ -120,18 +120,21 @@ def build_trainer(config: Config, **given: Any) -> Any:
             made = make(use_distributed_sampler=False, enable_model_summary=False, plugins=[CheckpointFiles()], **given)
     except (MisconfigurationException, ValueError) as error:
         reason = " ".join(str(error).split())
-        if not _has_accelerator(node):
+        if not _can_build(node, "accelerator"):
             fix = "For the CPU: trainer=cpu."
             raise ConfigError("trainer.accelerator", reason, got=node["accelerator"], fix=fix) from error
-        raise ConfigError("trainer", reason) from error
+        if not _can_build(node, "accelerator", "devices"):
+            allowed = "a number of 1 or more, a list such as [0,1], or auto; as many as the machine has"
+            raise ConfigError("trainer.devices", got=node["devices"], allowed=allowed) from error
+        raise error if isinstance(error, ConfigError) else ConfigError("trainer", reason) from error
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
 
 
-def _has_accelerator(node: Config) -> bool:
-    """Whether the machine has the accelerator and the devices: a trainer with nothing else can be made."""
-    alone = {key: node[key] for key in ("_target_", "accelerator", "devices")}
+def _can_build(node: Config, *keys: str) -> bool:
+    """Whether a trainer with nothing but these keys can be built."""
+    alone = {key: node[key] for key in ("_target_", *keys)}
     try:
         factory(alone, "trainer")(logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError):
@@ -162,6 +165,13 @@ def _require_supported(node: Config) -> None:
         value = node.get(key)
         is_valid = value is None or (isinstance(value, int | float) and value >= least)
         require(is_valid, f"trainer.{key}", value, f"{least} or more")
+    interval = node.get("val_check_interval")
+    require(
+        interval is None or not isinstance(interval, int | float) or interval > 0,
+        "trainer.val_check_interval",
+        interval,
+        "a number of batches, a share of an epoch such as 0.5, or null",
+    )
     every, max_epochs = node.get("check_val_every_n_epoch"), node["max_epochs"]
     if isinstance(every, int) and isinstance(max_epochs, int) and every > max_epochs >= 1:
         raise ConfigError(

@@ -214,9 +214,9 @@ def test_a_key_that_others_refer_to_is_known(capsys):
 def test_each_job_of_a_sweep_is_checked():
     said = errors_of([*command(["optimizer.lr=1e-3,-1", "freezing=none,nonee"]), "-m"])
     assert said == (
-        "freezing: job 1, 3 (freezing=nonee): unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
+        "freezing: jobs 1, 3 (freezing=nonee): unknown choice 'nonee'. Did you mean 'none'? Allowed: gradual, "
         "last_stages, layerwise, linear_probe, lp_ft, none, up_to.",
-        "optimizer.lr: job 2, 3 (optimizer.lr=-1): got -1; allowed: a number above 0, such as 1e-3.",
+        "optimizer.lr: jobs 2, 3 (optimizer.lr=-1): got -1; allowed: a number above 0, such as 1e-3.",
     )
 
 
@@ -231,8 +231,8 @@ def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch)
     said = errors_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
     assert len(made) == len(set(made)) == 2
     assert [": ".join(line.split(": ")[:2]) for line in said] == [
-        "optimizer.lr: job 2, 3, 6, 7 (optimizer.lr=-1)",
-        "seed: job 4, 5, 6, 7 (seed=-1)",
+        "optimizer.lr: jobs 2, 3, 6, 7 (optimizer.lr=-1)",
+        "seed: jobs 4, 5, 6, 7 (seed=-1)",
     ]
 
 
@@ -286,6 +286,25 @@ def test_top5_of_three_classes_cant_be_watched(photos):
 def test_an_error_in_a_callback_of_the_command_line_is_reported(name, monitor, expected):
     own = [f"+callbacks.es._target_=pytorch_lightning.callbacks.{name}", f"+callbacks.es.monitor={monitor}"]
     (line,) = errors_of([*command(own), "trust=[pytorch_lightning]"])
+    assert line.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("+logger.x._target_=pytorch_lightning.callbacks.Timer", "logger.x._target_: got 'pytorch_lightning.callbacks"),
+        (
+            "+callbacks.x._target_=pytorch_lightning.loggers.CSVLogger",
+            "callbacks.x._target_: got 'pytorch_lightning.lo",
+        ),
+        ("+callbacks.x._target_=pytorch_lightning.callbacks.EarlyStopping", "callbacks.x.monitor: it has no value."),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval: got 0; allowed: a number of batches"),
+        ("trainer.devices=-1", "trainer.devices: got -1; allowed: a number of 1 or more"),
+        ("+freezing.x=1", "freezing.x: unknown key 'x'. Allowed: none."),
+    ],
+)
+def test_what_would_end_a_training_with_an_error_of_python(override, expected):
+    (line,) = errors_of([*command([override]), "trust=[pytorch_lightning]"])
     assert line.startswith(expected)
 
 

@@ -52,7 +52,8 @@ def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequ
         for override in mine[0]
         if all(override in job for job in mine) and not all(override in job for job in jobs)
     )
-    return ConfigError(error.key, f"job {', '.join(map(str, numbers))}{f' ({own})' if own else ''}: {error.text}")
+    named = f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}{f' ({own})' if own else ''}"
+    return ConfigError(error.key, f"{named}: {error.text}")
 
 
 def _summary(job: "TrainingJob") -> list[str]:

@@ -2,7 +2,7 @@
 
 from regraft.cli.command import Command
 from regraft.config.groups import group_choices, group_names
-from regraft.core.errors import UnknownNameError
+from regraft.core.errors import ConfigError, UnknownNameError
 
 
 def run(arguments: list[str]) -> None:
@@ -10,6 +10,8 @@ def run(arguments: list[str]) -> None:
     config_dir = None
     if "--config-dir" in arguments:
         index = arguments.index("--config-dir")
+        if index + 1 == len(arguments):
+            raise ConfigError("--config-dir", "it has no value", allowed=COMMAND.usage)
         config_dir = arguments[index + 1]
         del arguments[index : index + 2]
     groups = group_names(config_dir)
