@@ -96,6 +96,13 @@ def test_a_key_that_the_run_lacks_is_unknown():
         continued(RECORD, command, ["++optimizer.lrr=1"])
 
 
+@pytest.mark.parametrize("section", ["callbacks", "logger"])
+def test_a_callback_or_a_logger_can_be_added(section):
+    added = {"_target_": "pytorch_lightning.callbacks.Timer"}
+    command = composed(**{section: {"timer": added}})
+    assert continued(RECORD | {section: {}}, command, [f"+{section}.timer._target_=..."])[section]["timer"] == added
+
+
 def test_a_choice_comes_before_its_keys():
     callbacks = {"best": {"monitor": "val/acc"}, "early_stopping": {"patience": 9}}
     command = composed(callbacks=callbacks)
