@@ -16,7 +16,7 @@ from regraft.runs.provenance import Session
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training import multi_process
 from regraft.training.lightning import interruptible
-from regraft.training.plan import TrainingJob, checkpoint_of
+from regraft.training.plan import TrainingJob, checked_job, checkpoint_of
 from regraft.training.results import earlier_checkpoint, final_metrics, log_hyperparameters, results_of, write_tensors
 
 if TYPE_CHECKING:
@@ -53,16 +53,19 @@ def train(job: TrainingJob, session: Session, display: Display) -> None:
 
 def fit(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains and tests one run in this process, and records its results."""
-    config, run, checkpoint = job.config, job.run, job.checkpoint
+    config, run = job.config, job.run
     # A resumed or reproduced run's own files have influenced it.
     require_known_targets(config, config.get("trust", []), str(run.path))
     started = time.perf_counter()
     try:
         with recording_state(run) as recorder:
+            if job.checked is None:
+                job = checked_job(config, run)
+                job.require_sound()
             # Another process may have resumed the run before this one locked it.
-            if checkpoint is not None and not checkpoint.is_current:
-                checkpoint = checkpoint_of(config)
-            _fit(replace(job, checkpoint=checkpoint), session, display, recorder)
+            elif job.checkpoint is not None and not job.checkpoint.is_current:
+                job = replace(job, checkpoint=checkpoint_of(config))
+            _fit(job, session, display, recorder)
     except BaseException as error:
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:

@@ -28,7 +28,7 @@ class TrainingJob:
     Attributes:
         config: the resolved config, plain types.
         checkpoint: what the run resumes from.
-        checked: what checking the config has built; None if `is_done`.
+        checked: what checking the config has built; None if `is_done`, and for a run that another process has checked.
         is_done: whether the run has finished and nothing is left to train.
     """
 

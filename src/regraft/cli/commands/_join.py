@@ -21,7 +21,7 @@ def run(arguments: list[str]) -> None:
     from regraft.report.run.finish import RunDisplay
     from regraft.training.fit import fit
     from regraft.training.lightning import quiet_lightning
-    from regraft.training.plan import checked_job
+    from regraft.training.plan import TrainingJob
 
     exit_with_parent(os.environ[LAUNCHED_BY])
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
@@ -30,9 +30,7 @@ def run(arguments: list[str]) -> None:
     config, session = safe_yaml.load(joined.path / HANDED_OVER)
     look_beside(config.get("trust", []))
     with suppress(run_state.Pruned):  # its state has been written
-        job = checked_job(config, joined)
-        job.require_sound()
-        fit(job, session, RunDisplay())
+        fit(TrainingJob(config, joined), session, RunDisplay())
 
 
 COMMAND = Command(name="_join", run=run, usage="regraft _join FOLDER")
