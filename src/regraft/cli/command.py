@@ -32,7 +32,7 @@ class Command:
         keys: its keys, if no YAML has them.
         takes_run: whether `run=` is completed with runs.
         words: returns the words that aren't `key=value`, for completion.
-        job: called by Hydra with each config; None if the command has no Hydra app.
+        job: called by `run_app` with each config of a sweep; None if the command has no Hydra app.
     """
 
     name: str

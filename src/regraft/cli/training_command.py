@@ -131,7 +131,7 @@ def composed_jobs(command: TrainingCommand) -> list[Composed]:
 
 
 def planned(jobs: Sequence[Composed]) -> "Iterator[tuple[int, TrainingJob | None]]":
-    """Yields each job's number and its plan, in any order, and adds to its errors."""
+    """Yields the index and the plan, if any, of each config, in any order; adds what planning finds to its `errors`."""
     plannable = [number for number, job in enumerate(jobs) if job.node is not None and job.config is not None]
     yield from ((number, None) for number in range(len(jobs)) if number not in plannable)
     if not plannable:

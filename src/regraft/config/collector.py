@@ -74,7 +74,7 @@ class ErrorCollector:
                 if not found:
                     return built
             # What is wrong with a default is not the user's mistake.
-            new = [error for error in found if error.key not in self._reset]
+            new = [each for each in found if not any(f"{each.key}.".startswith(f"{key}.") for key in self._reset)]
             self.errors += [error for error in new if error not in self.errors]
             if not [error for error in new if self.reset_to_default(error.key or section)]:
                 return None

@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 class FeatureCache:
     """The features of a data set's splits at each depth of a backbone: computes missing ones, and makes tables of them.
 
+    A depth is the number of stages, from the input up, whose output is stored; a view is a split's images under one
+    transform. The store has an entry for each transform and depth.
+
     Args:
         backbone: with the weights that the run starts with, mean and std included.
         name: the model's, for people.

@@ -19,7 +19,7 @@ from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
 from regraft.runs.folder import find_checkpoint
 
-Built = tuple[Backbone, Config | None]
+BackboneAndArchitecture = tuple[Backbone, Config | None]
 """A backbone and its architecture; (a backbone without weights, None) where the weights have to be downloaded first."""
 
 
@@ -31,9 +31,9 @@ class LastBackbone:
     """Caches the last backbone built: most jobs of a sweep differ in something else."""
 
     def __init__(self) -> None:
-        self._made: tuple[list[Any], Built] | None = None
+        self._made: tuple[list[Any], BackboneAndArchitecture] | None = None
 
-    def of(self, config: Config, make: Callable[[], Built]) -> Built:
+    def of(self, config: Config, make: Callable[[], BackboneAndArchitecture]) -> BackboneAndArchitecture:
         """Returns the backbone of a config, calling `make` only if the last one was for another."""
         key = [config["model"], _stages_read(config), config["trust"]]
         if self._made is None or self._made[0] != key:
@@ -62,7 +62,7 @@ def build_backbone(config: Config) -> tuple[Backbone, Config]:
     return built, _untapped(architecture) | {"weights": None} | size | taps
 
 
-def build_weightless_backbone(config: Config) -> Backbone:
+def build_placeholder_backbone(config: Config) -> Backbone:
     """Returns the backbone of a config with random weights in the place of those that have yet to be downloaded."""
     return tapped(build_bare_backbone(config["model"] | {"weights": None}), _stages_read(config))
 

@@ -12,7 +12,7 @@ from regraft.models.freezing import FreezingStrategy, keeps_statistics
 from regraft.models.from_config import build_backbone, load_head
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import LAYOUT_VERSION
-from regraft.training.data_fit import require_fitting_data
+from regraft.training.data_checks import require_suitable_data
 from regraft.training.from_config import build_module, optimizer_groups
 from regraft.training.preflight import Preflight
 from regraft.training.stage_table import StageRow, stage_rows
@@ -50,7 +50,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     assert body is not None, "the config has no errors"
     assert strategy is not None, "the config has no errors"
     prepare(data)
-    require_fitting_data(checked)
+    require_suitable_data(checked)
     if checkpoint is not None:
         require_same_data(data, checkpoint)
     body.input_spec = data.input_spec

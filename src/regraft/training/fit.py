@@ -54,7 +54,7 @@ def train(job: TrainingJob, session: Session, display: Display) -> None:
 def fit(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains and tests one run in this process, and records its results."""
     config, run = job.config, job.run
-    # A resumed or reproduced run's own files have influenced it.
+    # The config may come partly from a run's own files, which aren't trusted.
     require_known_targets(config, config.get("trust", []), str(run.path))
     started = time.perf_counter()
     try:
@@ -65,7 +65,7 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             # Another process may have resumed the run before this one locked it.
             elif job.checkpoint is not None and not job.checkpoint.is_current:
                 job = replace(job, checkpoint=checkpoint_of(config))
-            _fit(job, session, display, recorder)
+            _train_and_test(job, session, display, recorder)
     except BaseException as error:
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
@@ -78,7 +78,7 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             provenance.end_session(run, session, time.perf_counter() - started)
 
 
-def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
+def _train_and_test(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
     started = time.perf_counter()
     config, run, checkpoint, checked = job.config, job.run, job.checkpoint, job.checked
     assert checked is not None, "something is left to train"
@@ -101,7 +101,7 @@ def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRe
     plan = _feature_plan(config, parts, trainer, checkpoint)
     _settle_process(trainer)
     if trainer.is_global_zero:
-        # Not before now: what is refused above must leave a run that it would have resumed as it was.
+        # Not earlier: if anything above is refused, the run that is resumed must be left unchanged.
         _begin(config, run, session, recorder, parts, trainer)
         display.show_start(run, parts.rows, parts.data)
         if checkpoint is not None:
@@ -113,7 +113,7 @@ def _fit(job: TrainingJob, session: Session, display: Display, recorder: StateRe
     data, summary = (parts.data, None) if stored is None else stored
     laps["images and features"] = time.perf_counter() - started - sum(laps.values())
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
-    _run_fit(trainer, parts.module, data, config["ckpt_path"], run)
+    _run_lightning(trainer, parts.module, data, config["ckpt_path"], run)
     laps["training"] = time.perf_counter() - started - sum(laps.values())
     metrics = final_metrics(trainer, parts, data, run)
     laps["final test"] = time.perf_counter() - started - sum(laps.values())
@@ -162,7 +162,7 @@ def _end(
 def _feature_plan(
     config: dict[str, Any], parts: "Parts", trainer: Any, checkpoint: "Checkpoint | None"
 ) -> "FeaturePlan | None":
-    """Returns what is stored of the run; has loaders reloaded at each epoch if its phases have different cuts."""
+    """Returns what is stored of the run; Lightning reloads the loaders at each epoch if phases have different cuts."""
     from regraft.training.feature_plan import feature_plan
 
     if checkpoint is not None:
@@ -193,7 +193,7 @@ def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
     return image_progress_bar(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
 
 
-def _run_fit(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
+def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
     """Fits; a signal ends this as an interrupt or an exit."""
     from regraft.training.callbacks.signals import StoppedBySignal
     from regraft.training.module import DivergedError

@@ -44,11 +44,15 @@ def _adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
 class TransferModule(pl.LightningModule):
     """A pretrained backbone with a new head.
 
+    Freezing is not here: `FreezingCallback` sets what trains and the factors of the learning rates, which
+    `optimizer_step` applies.
+
     Args:
         head: gives logits of shape (batch, num_classes) from features; None for a linear one.
         loss: see `losses`; targets are class indices, or rows that sum to 1. None for cross-entropy.
         lr: learning rate of AdamW where `make_optimizer` is None; None for 1e-3.
-        make_optimizer: an optimizer over every parameter, in groups as `optim.parameter_groups` names them.
+        make_optimizer: returns an optimizer over every parameter of `(backbone, head)`, in groups named as by
+            `optim.parameter_groups`.
         make_scheduler: Lightning's scheduler config from `(optimizer, *, total_steps, steps_per_epoch)`.
         l1: factor of the sum of absolute weights in the loss.
         l2: factor of half the sum of squared weights in the loss.
@@ -110,8 +114,8 @@ class TransferModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
         """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks.
 
-        Of an epoch that is one batch all steps but the last are taken here: a linear head's step takes less time than
-        what Lightning adds to it.
+        Of an epoch that is one batch, all steps but the last are taken here, because Lightning's overhead for a step is
+        larger than the step of a linear head.
         """
         if "steps" not in batch:
             self._seed_draws(batch["draw_seed"])
@@ -124,7 +128,7 @@ class TransferModule(pl.LightningModule):
     def training_step(self, batch: Batch | EpochBatch, batch_idx: int) -> Tensor | None:
         """Returns the mean loss of a batch, penalties included; None for a batch that is skipped.
 
-        Of an epoch that is one batch, it is the loss of the last step.
+        For an `EpochBatch`, it is the loss of the last step.
 
         Raises:
             DivergedError: the loss isn't finite, and such batches aren't skipped.

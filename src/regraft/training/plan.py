@@ -45,12 +45,12 @@ class TrainingJob:
 
     def data_errors(self) -> list[ConfigError]:
         """Returns what is wrong with the data, unless that must be downloaded first; no image is decoded."""
-        from regraft.training.data_fit import data_errors
+        from regraft.training.data_checks import data_errors
 
         return [] if self.checked is None else data_errors(self.checked)
 
     def require_sound(self) -> None:
-        """Raises all errors of the config, and of its data."""
+        """Raises the errors of the config, if any, with those of its data; `assemble` checks a sound config's data."""
         if self.errors:
             raise ConfigErrors([*self.errors, *self.data_errors()])
 

@@ -27,12 +27,12 @@ from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule
 from regraft.models.freezing import HEAD, FreezingStrategy
 from regraft.models.from_config import (
-    Built,
+    BackboneAndArchitecture,
     LastBackbone,
     build_backbone,
     build_bare_backbone,
     build_head,
-    build_weightless_backbone,
+    build_placeholder_backbone,
     head_source,
 )
 from regraft.runs.checkpoint import Checkpoint
@@ -72,7 +72,7 @@ class Preflight:
     Attributes:
         errors: all that is wrong.
         config: its wrong keys reset to their defaults.
-        architecture: builds the backbone again; None if its weights have yet to be downloaded.
+        architecture: the config that builds the backbone again; None if its weights have yet to be downloaded.
         data: the datamodule, its data not read yet.
         head_source: the checkpoint whose head the run starts with.
         trainer: with the run's callbacks and loggers.
@@ -118,49 +118,50 @@ def preflight(
     found = Preflight(collector.errors, collector.config, reference=reference)
     if not _reset_sections(collector, blocked):
         return found
-    now, build = found.config, collector.try_build
+    # `config` may have wrong keys, which are reset in `usable`.
+    usable, build = found.config, collector.try_build
     collector.add_types("optimizer", {"decay_norm_and_bias": bool})
-    build("features", lambda: factory(now["features"], "features")())
-    augment = build("augment", lambda: factory(now["augment"], "augment")())
-    build("optimizer", lambda: require_numbers(now))
-    build("trainer", lambda: require_length(now))
+    build("features", lambda: factory(usable["features"], "features")())
+    augment = build("augment", lambda: factory(usable["augment"], "augment")())
+    build("optimizer", lambda: require_numbers(usable))
+    build("trainer", lambda: require_length(usable))
     if checkpoint is None:
-        build("optimizer", lambda: require_fitting_head(now))
-    if lacking_keys(now["trainer"]):
+        build("optimizer", lambda: require_fitting_head(usable))
+    if lacking_keys(usable["trainer"]):
         _build_trainer(collector, run, None)
         return found
-    make = partial(_backbone, now, checkpoint)
+    make = partial(_backbone, usable, checkpoint)
     if backbones is not None and checkpoint is None:
-        make = partial(backbones.of, now, make)
+        make = partial(backbones.of, usable, make)
     found.backbone, found.architecture = build("model", make) or (None, None)
-    body = found.backbone
-    if checkpoint is None and isinstance(now.get("head_from"), str):
-        found.head_source = build("head_from", lambda: head_source(now))
-    spec = InputSpec(1) if body is None else body.input_spec
+    backbone = found.backbone
+    if checkpoint is None and isinstance(usable.get("head_from"), str):
+        found.head_source = build("head_from", lambda: head_source(usable))
+    spec = InputSpec(1) if backbone is None else backbone.input_spec
     collector.add_types("data", hints_of(DataModule))
-    found.data = build("data", lambda: build_unread_datamodule(now, spec, checkpoint or found.head_source))
-    strategy = build("freezing", lambda: build_freezing(now, None))
-    if body is not None and strategy is not None:  # its types are right
-        strategy = build("freezing", lambda: build_freezing(now, body.stage_names))
+    found.data = build("data", lambda: build_unread_datamodule(usable, spec, checkpoint or found.head_source))
+    strategy = build("freezing", lambda: build_freezing(usable, None))
+    if backbone is not None and strategy is not None:  # its types are right
+        strategy = build("freezing", lambda: build_freezing(usable, backbone.stage_names))
     found.strategy = strategy
     found.trainer = _build_trainer(collector, run, strategy)
-    num_features = _NUM_FEATURES if body is None else body.num_features
-    head = build("head", lambda: _weightless_head(now, num_features))
-    build("loss", lambda: build_loss(now, _class_counts(now)))
+    num_features = _NUM_FEATURES if backbone is None else backbone.num_features
+    head = build("head", lambda: _head_on_meta(usable, num_features))
+    build("loss", lambda: build_loss(usable, _class_counts(usable)))
     if head is not None:
         _try_optimizer(collector, found, head)
-    if body is not None and strategy is not None and augment is not None:
-        build("features", lambda: require_storable_if_wanted(now, body, augment, strategy))
+    if backbone is not None and strategy is not None and augment is not None:
+        build("features", lambda: require_storable_if_wanted(usable, backbone, augment, strategy))
     _check_resources(collector, found, run)
     return found
 
 
 def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> bool:
-    """Resets what isn't a section to its default; returns whether all are sections now."""
-    now = collector.config
+    """Resets what isn't a section to its default; returns whether all are sections then."""
+    usable = collector.config
 
     def is_sound(name: str) -> bool:
-        return _is_node(now.get(name)) if name in _SECTIONS else isinstance(now.get(name), Mapping)
+        return _is_node(usable.get(name)) if name in _SECTIONS else isinstance(usable.get(name), Mapping)
 
     for name in filter(lambda name: not is_sound(name), (*_SECTIONS, *_GROUPS)):
         if name not in reported:
@@ -171,15 +172,15 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
             collector.errors.append(ConfigError(name, reason, fix=f"Choose one: {name}=NAME."))
         collector.reset_to_default(name)
     for group in filter(is_sound, _GROUPS):
-        for name, node in now[group].items():
+        for name, node in usable[group].items():
             if not (node is None or _is_node(node) or (group, name) == ("callbacks", "nan")):
                 reason = "it is a section with a `_target_`, or null to leave it out"
                 collector.errors.append(ConfigError(f"{group}.{name}", reason, got=node))
-                now[group][name] = None
+                usable[group][name] = None
     if not is_sound("penalty"):
         collector.reset_to_default("penalty")
     for key in ("penalty.l1", "penalty.l2"):
-        if at(now, key) is ABSENT:
+        if at(usable, key) is ABSENT:
             collector.reset_to_default(key)
     return all(map(is_sound, (*_SECTIONS, *_GROUPS, "penalty")))
 
@@ -188,7 +189,7 @@ def _is_node(node: Any) -> bool:
     return isinstance(node, Mapping) and isinstance(node.get("_target_"), str)
 
 
-def _backbone(config: Config, checkpoint: Checkpoint | None) -> Built:
+def _backbone(config: Config, checkpoint: Checkpoint | None) -> BackboneAndArchitecture:
     if checkpoint is not None:
         return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), checkpoint.architecture
     model = config["model"]
@@ -199,18 +200,22 @@ def _backbone(config: Config, checkpoint: Checkpoint | None) -> Built:
     options = {key: model.get(key) for key in ("name", "weights")}
     if has_weights is None or checked_call(has_weights, "model", options)():
         return build_backbone(config)
-    return build_weightless_backbone(config), None
+    return build_placeholder_backbone(config), None
 
 
 def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
     """Returns the trainer, with those callbacks and loggers that can be built; ours write nothing yet."""
-    now = collector.config
-    collector.try_build("callbacks", lambda: skips_nan(now))
+    usable = collector.config
+    collector.try_build("callbacks", lambda: skips_nan(usable))
     callbacks = _build_group(collector, "callbacks", {"dirpath": str(run.path / CHECKPOINTS)})
     loggers = _build_group(collector, "logger", {"save_dir": str(run.path)})
     check_watchers(collector, None, has_val=True)
-    given = {"callbacks": run_callbacks(now, run, strategy, callbacks), "logger": loggers, "default_root_dir": run.path}
-    return collector.try_build("trainer", lambda: build_trainer(now, **given))
+    given = {
+        "callbacks": run_callbacks(usable, run, strategy, callbacks),
+        "logger": loggers,
+        "default_root_dir": run.path,
+    }
+    return collector.try_build("trainer", lambda: build_trainer(usable, **given))
 
 
 def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]) -> list[Any]:
@@ -237,12 +242,12 @@ def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]
 
 def check_watchers(collector: ErrorCollector, num_classes: int | None, *, has_val: bool) -> None:
     """Checks what the scheduler and the callbacks monitor."""
-    now = collector.config
-    for section in watchers(now):
-        collector.try_build(section, partial(require_watchable, now, section, num_classes, has_val=has_val))
+    usable = collector.config
+    for section in watchers(usable):
+        collector.try_build(section, partial(require_watchable, usable, section, num_classes, has_val=has_val))
 
 
-def _weightless_head(config: Config, num_features: int) -> nn.Module:
+def _head_on_meta(config: Config, num_features: int) -> nn.Module:
     """Returns the head, which may be too large to hold, on the meta device unless it reads its weights' values."""
     try:
         with torch.device("meta"):
@@ -259,16 +264,16 @@ def _class_counts(config: Config) -> list[int]:
 
 def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module) -> None:
     """Builds the optimizer on small parameters, and the schedule on it."""
-    now, body = found.config, found.backbone
-    groups = optimizer_groups(now, body or Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)), head)
+    usable, backbone = found.config, found.backbone
+    groups = optimizer_groups(usable, backbone or Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)), head)
     small = [group | {"params": [nn.Parameter(torch.zeros(1024))]} for group in groups]
-    found.optimizer = collector.try_build("optimizer", lambda: optimizer_factory(now)(params=small))
+    found.optimizer = collector.try_build("optimizer", lambda: optimizer_factory(usable)(params=small))
     if found.optimizer is None:
         return
-    collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(now["trainer"])))
-    if body is not None and found.strategy is not None:
-        rate, max_epochs = now["optimizer"].get("lr", 1.0), now["trainer"]["max_epochs"]
-        found.rows = stage_rows(groups, body.stage_names, found.strategy, rate, max_epochs)
+    collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(usable["trainer"])))
+    if backbone is not None and found.strategy is not None:
+        rate, max_epochs = usable["optimizer"].get("lr", 1.0), usable["trainer"]["max_epochs"]
+        found.rows = stage_rows(groups, backbone.stage_names, found.strategy, rate, max_epochs)
         found.size = ModelSize(
             sum(row.num_parameters for row in found.rows),
             sum(row.num_parameters for row in found.rows if row.lr_by_epoch),
@@ -290,13 +295,13 @@ def _total_steps(trainer: Config) -> float:
 
 
 def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> None:
-    body, rows, size, trainer = found.backbone, found.rows, found.size, found.trainer
-    if body is None or rows is None or size is None or trainer is None:
+    backbone, rows, size, trainer = found.backbone, found.rows, found.size, found.trainer
+    if backbone is None or rows is None or size is None or trainer is None:
         return
     collector.try_build("output_dir", lambda: check_disk(run.path, size))
     trained, device = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD], trainer.strategy.root_device
     num_processes = trainer.num_devices if device.type == "cpu" else 1
     collector.try_build(
         "data",
-        lambda: check_memory(size, body, trained, found.config["data"]["batch_size"], num_processes, device),
+        lambda: check_memory(size, backbone, trained, found.config["data"]["batch_size"], num_processes, device),
     )

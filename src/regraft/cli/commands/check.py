@@ -59,7 +59,7 @@ def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequ
 def _summary(job: "TrainingJob") -> list[str]:
     """Returns lines on the model and the data that would be trained."""
     from regraft.report import terminal
-    from regraft.training.data_fit import steps_per_epoch
+    from regraft.training.data_checks import steps_per_epoch
     from regraft.training.feature_plan import model_name
     from regraft.training.resources import bytes_text
 

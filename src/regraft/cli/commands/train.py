@@ -46,11 +46,11 @@ def run(arguments: Sequence[str]) -> None:
                 write_traceback(Run(composed.folder))
             raise
 
-    def trained() -> None:
+    def start() -> None:
         _log(held_back)
         _train(job, command.given)
 
-    run_composed(node, command.overrides, trained)
+    run_composed(node, command.overrides, start)
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
@@ -66,7 +66,7 @@ def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 
 def train_job(composed: DictConfig) -> Run:
-    """Trains with the config that Hydra composed, in Hydra's folder; a sweep's job resumes its own checkpoint."""
+    """Trains one job of a sweep, in the folder that Hydra made; a single run goes through `run`."""
     hydra = HydraConfig.get()
     run = Run(Path(hydra.runtime.output_dir).resolve())
     overrides = list(hydra.overrides.task)
@@ -88,7 +88,7 @@ def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
 
 
 def _planned(command: TrainingCommand, composed: Composed) -> TrainingJob:
-    """Returns the only job of a command; raises all its errors, with those of its data if it is there."""
+    """Returns the only job of a command; if it has errors, raises them all, with those of its data if that is here."""
     ((_, job),) = planned([composed])
     errors = [*command.errors, *composed.errors]
     if errors or job is None:

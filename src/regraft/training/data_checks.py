@@ -20,13 +20,13 @@ def data_errors(checked: Preflight) -> list[ConfigError]:
         if checked.backbone is not None and checked.data is not None and checked.data.is_here:
             prepare(checked.data)
             if checked.rows is not None:
-                require_fitting_data(checked)
+                require_suitable_data(checked)
     except (ValueError, OSError) as error:
         return errors_in(error)
     return []
 
 
-def require_fitting_data(checked: Preflight) -> None:
+def require_suitable_data(checked: Preflight) -> None:
     """Raises ConfigErrors if a config doesn't fit its data, which has been prepared."""
     config, data = checked.config, checked.data
     collector = ErrorCollector(config, None, set())
