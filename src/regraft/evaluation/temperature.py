@@ -40,7 +40,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     if (true - exact.mean(1)).mean() <= 0:
         raise ConfigError(
             "calibrate",
-            f"on {split} the model is no better than chance, so no temperature is the best: the higher, the better",
+            f"on {split} the model predicts as well as chance, so that the log loss falls with any higher temperature",
             fix="Train it further, or leave calibrate out.",
         )
     limit = math.log(_MAX_TEMPERATURE)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.core.types import Backbone
+from regraft.models.dry_run import run_dry
 from regraft.models.layouts import layout_of, num_other_tokens
 
 
@@ -129,18 +130,9 @@ def output_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
         stage.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
         for name, stage in untapped_stages(backbone).items()
     ]
-    was_training, spec, like = backbone.training, backbone.input_spec, next(backbone.parameters(), torch.zeros(()))
-    images = like.new_zeros((2, spec.num_channels, spec.image_size, spec.image_size), device="meta")
-    states = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
-    backbone.eval()
     try:
-        with torch.no_grad():
-            torch.func.functional_call(backbone, states, (images,))
-    except (NotImplementedError, RuntimeError):  # it looks at values
-        with torch.no_grad():
-            backbone(torch.zeros_like(images, device=like.device))
+        run_dry(backbone, num_images=2)
     finally:
-        backbone.train(was_training)
         for hook in hooks:
             hook.remove()
     return shapes

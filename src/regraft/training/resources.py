@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regraft.core.errors import ConfigError
 from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone
+from regraft.models.dry_run import run_dry
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
@@ -61,7 +62,7 @@ def states_per_parameter(optimizer: Any) -> float:
 def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
     """Returns the bytes of one image's activations that training these stages keeps for the backward pass, float32.
 
-    The outputs of modules without submodules are counted, on the meta device; 0 if the backbone can't be run there.
+    The outputs of modules without submodules are counted.
     """
     num_values = 0
 
@@ -71,16 +72,9 @@ def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
 
     modules = {module for name in trained for module in backbone.stages[name].modules()}
     hooks = [module.register_forward_hook(count) for module in modules if not list(module.children())]
-    spec, was_training = backbone.input_spec, backbone.training
-    image = torch.zeros(1, spec.num_channels, spec.image_size, spec.image_size, device="meta")
-    states = {name: tensor.to("meta") for name, tensor in (*backbone.named_parameters(), *backbone.named_buffers())}
     try:
-        with torch.no_grad():
-            torch.func.functional_call(backbone.eval(), states, (image,))
-    except (NotImplementedError, RuntimeError):
-        return 0
+        run_dry(backbone, num_images=1)
     finally:
-        backbone.train(was_training)
         for hook in hooks:
             hook.remove()
     return 4 * num_values

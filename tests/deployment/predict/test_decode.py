@@ -1,4 +1,4 @@
-"""What is said of images that can't be read, and what images in memory are taken for."""
+"""Errors for images that cannot be read, and how images in memory are interpreted."""
 
 import os
 import re

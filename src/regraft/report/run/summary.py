@@ -91,7 +91,7 @@ def _result(record: Record, errors: Errors | None) -> str:
         f"{record.class_names[most_common]!r}, the most common class, would get {100 * share:.1f} %."
     )
     if low <= share <= high:
-        sentence += " That is no better than chance."
+        sentence += " The model predicts as well as chance."
     elif high < share:
         sentence += " That is worse than always predicting the same class."
     if split == "validation":
