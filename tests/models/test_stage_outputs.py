@@ -10,8 +10,18 @@ from torch import Tensor, nn
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.features.extractor import FeatureExtractor, measure
+from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones import small, timm, torchvision
-from regraft.models.stage_outputs import TappedBackbone, output_shapes, pool, tapped, untapped_stages
+from regraft.models.stage_outputs import (
+    TappedBackbone,
+    TappedStage,
+    layout_of,
+    num_other_tokens,
+    output_shapes,
+    pool,
+    tapped,
+    untapped_stages,
+)
 
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 OPTIONS = {"weights": None, "image_size": 64, "num_channels": 3}
@@ -155,3 +165,34 @@ def test_finding_shapes_changes_nothing_and_computes_where_values_are_looked_at(
     assert output_shapes(backbone) == {"norm": (2, 3, 8, 8), "look": (2, 3)}
     assert backbone.training
     assert int(backbone.stages["norm"].num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((2, 16, 7, 7), "channels first"),
+        ((2, 7, 7, 16), "channels last"),
+        ((2, 7, 7, 7), "channels first"),
+        ((2, 16, 1, 1), "channels first"),
+        ((2, 49, 16), "tokens"),
+        ((2, 50, 16), "tokens"),
+        ((2, 62, 16), None),
+        ((2, 16), None),
+    ],
+)
+def test_the_layout_follows_from_the_shape(shape, layout):
+    assert layout_of(shape) == layout
+
+
+@pytest.mark.parametrize(("num_tokens", "num_others"), [(49, 0), (50, 1), (54, 5)])
+def test_tokens_that_are_not_patches_are_counted(num_tokens, num_others):
+    assert num_other_tokens((2, num_tokens, 16)) == num_others
+
+
+def test_what_is_pooled_is_part_of_the_fingerprint():
+    backbone = BUILDERS["cnn"]()
+    names = backbone.stage_names
+    read = ([names[0], names[-1]], [names[1], names[-1]], "all")
+    assert len({tuple(stage_fingerprints(dict(tapped(backbone, stages).stages))) for stages in read}) == 3
+    # Its file is what a fingerprint covers.
+    assert layout_of.__module__ == TappedStage.__module__

@@ -1,7 +1,11 @@
-"""Backbones whose features are the pooled outputs of several stages, side by side."""
+"""Backbones whose features are the pooled outputs of several stages, side by side.
 
+All that a pooled output depends on is in this file, since the fingerprint of a stage hashes the file of its class only.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +13,22 @@ from torch import Tensor, nn
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.core.types import Backbone
 from regraft.models.dry_run import run_dry
-from regraft.models.layouts import layout_of, num_other_tokens
+
+Layout = Literal["channels first", "channels last", "tokens"]
+_MAX_OTHER_TOKENS = 8
+"""Class, distillation and register tokens come before the patches and have no position."""
+
+
+def layout_of(shape: Sequence[int]) -> Layout | None:
+    """Returns the layout of an output of square images, (batch, ...); None if it has no positions."""
+    if len(shape) == 4:
+        return "channels last" if shape[1] == shape[2] != shape[3] else "channels first"
+    return "tokens" if len(shape) == 3 and num_other_tokens(shape) <= _MAX_OTHER_TOKENS else None
+
+
+def num_other_tokens(shape: Sequence[int]) -> int:
+    """Returns how many tokens of an output (batch, num_tokens, width) are not patches of a square image."""
+    return int(shape[1]) - math.isqrt(int(shape[1])) ** 2
 
 
 def pool(output: Tensor) -> Tensor:
