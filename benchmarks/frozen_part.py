@@ -63,7 +63,7 @@ def empty(scratch: Path, name: str) -> str:
 def naive(scratch: Path, *, num_workers: int, photos: str = "photos", image_size: int = IMAGE_SIZE) -> float:
     from naive_lightning import linear_probe
 
-    from regraft.models.backbones.efficientnet_lite0 import efficientnet_lite0
+    from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
 
     backbone = efficientnet_lite0(weights="imagenet", image_size=image_size, num_channels=3)
     return linear_probe(
@@ -193,7 +193,7 @@ def extract(prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
     """Notes images a second of EfficientNet-Lite0's features in batches of 128, on 1,024 images."""
     import torch
 
-    from regraft.models.backbones.efficientnet_lite0 import efficientnet_lite0
+    from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
 
     backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
     forward = prepare(backbone)

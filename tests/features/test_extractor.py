@@ -9,7 +9,7 @@ import torchvision
 from torch import Tensor, nn
 
 from regraft.features.extractor import FeatureExtractor, measure
-from regraft.models.backbones import efficientnet_lite0, small
+from regraft.models.backbones import efficientnet_lite, small
 from regraft.models.backbones import torchvision as torchvision_backbones
 from regraft.models.backbones.stages import split
 
@@ -34,7 +34,7 @@ def small_vit() -> Stages:
 
 
 def lite0() -> Stages:
-    backbone = efficientnet_lite0.efficientnet_lite0(weights=None, image_size=64, num_channels=3)
+    backbone = efficientnet_lite.efficientnet_lite0(weights=None, image_size=64, num_channels=3)
     return dict(backbone.stages.items())
 
 

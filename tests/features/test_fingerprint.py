@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from regraft.core.types import InputSpec
 from regraft.features.fingerprint import UnreadableSourceError, image_fields, stage_fingerprints
-from regraft.models.backbones import efficientnet_lite0
+from regraft.models.backbones import efficientnet_lite
 from regraft.models.backbones import small as plain
 from regraft.models.backbones import torchvision as torchvision_backbones
 
@@ -213,9 +213,9 @@ def test_how_the_weights_lie_and_whether_they_train_does_not_count() -> None:
 
 
 def test_weights_that_come_back_from_a_file_give_the_same() -> None:
-    source = efficientnet_lite0.efficientnet_lite0(weights="imagenet", image_size=64, num_channels=3).train()
+    source = efficientnet_lite.efficientnet_lite0(weights="imagenet", image_size=64, num_channels=3).train()
     torch.save(source.state_dict(), "weights.pt")
-    target = efficientnet_lite0.efficientnet_lite0(weights=None, image_size=64, num_channels=3).eval()
+    target = efficientnet_lite.efficientnet_lite0(weights=None, image_size=64, num_channels=3).eval()
     assert stage_fingerprints(dict(source.stages.items()))[1] != stage_fingerprints(dict(target.stages.items()))[1]
     target.load_state_dict(torch.load("weights.pt", weights_only=True))
     assert stage_fingerprints(dict(source.stages.items())) == stage_fingerprints(dict(target.stages.items()))

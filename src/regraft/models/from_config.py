@@ -4,6 +4,7 @@ import copy
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -60,6 +61,15 @@ def build_backbone(config: Config) -> tuple[Backbone, Config]:
     size = {"image_size": built.input_spec.image_size, "num_channels": built.input_spec.num_channels}
     taps = {_TAPS: built.feature_widths} if isinstance(built, TappedBackbone) else {}
     return built, _untapped(architecture) | {"weights": None} | size | taps
+
+
+def are_weights_here(config: Config) -> bool:
+    """Whether the backbone of a config can be built without a download."""
+    model = config["model"]
+    source = import_module(target_of(model, "model").__module__)
+    # Sources that never download have none.
+    are_here = getattr(source, "are_weights_here", None)
+    return are_here is None or bool(are_here(name=model["name"], weights=model["weights"]))
 
 
 def build_placeholder_backbone(config: Config) -> Backbone:

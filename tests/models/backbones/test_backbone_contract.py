@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from regraft.core.types import Backbone
-from regraft.models.backbones import cifar_resnet, efficientnet_lite0, small
+from regraft.models.backbones import cifar_resnet, efficientnet_lite, small
 from regraft.models.backbones import timm as timm_source
 from regraft.models.backbones import torchvision as torchvision_source
 
@@ -136,7 +136,7 @@ CASES = [
     tm("pit_ti_224", ["backbone"], 256, is_sized=True),
     Case(
         "efficientnet_lite0",
-        partial(efficientnet_lite0.efficientnet_lite0, weights=None),
+        partial(efficientnet_lite.efficientnet_lite0, weights=None),
         ["stem", *blocks(0, 6), "conv_head"],
         1280,
         224,

@@ -19,7 +19,7 @@ from regraft.deployment.export.metadata import ExportMetadata
 from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
 
-_BUNDLED = "regraft.models.backbones.efficientnet_lite0.efficientnet_lite0"
+_LITE = "regraft.models.backbones.efficientnet_lite."
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _ELSE = "Fix: format=onnx or format=torch_export exports any network, format=safetensors its weights."
 
@@ -79,8 +79,8 @@ def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:
 
 def _timm_name(metadata: ExportMetadata) -> str:
     target, name = metadata.architecture["_target_"], str(metadata.architecture.get("name"))
-    if target == _BUNDLED:
-        return "tf_efficientnet_lite0"
+    if target.startswith(_LITE):
+        return f"tf_{target.removeprefix(_LITE)}"
     if target in _NAMED and timm.is_model(name.partition(".")[0]):
         return name.partition(".")[0]
     what = name if target in _NAMED else target

