@@ -118,6 +118,15 @@ def test_other_precisions_run(precision):
     assert 0 <= run.metrics["test/acc"] <= 1
 
 
+def test_the_optimizer_is_made_of_the_parameters_that_the_trainer_has_converted():
+    # Adagrad allocates its sums in its constructor, so one made before the training would keep them in float32.
+    _, parts = parts_of("optimizer=adagrad", "trainer.precision=64-true", "trainer.fast_dev_run=true")
+    parts.trainer.fit(parts.module, datamodule=parts.data)
+    sums = [state["sum"].dtype for state in parts.trainer.optimizers[0].state.values()]
+    assert sums
+    assert set(sums) == {torch.float64}
+
+
 def test_epochs_without_limit_are_limited_by_steps():
     endless = ["trainer.max_epochs=-1", "trainer.max_steps=7", "scheduler=constant"]
     assert regraft.train([*without("trainer.max_epochs"), *endless]).results["num_steps"] == 7

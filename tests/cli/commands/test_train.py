@@ -304,7 +304,8 @@ def test_a_call_from_python_is_checked_as_a_command_is():
 
 @pytest.mark.parametrize("command", ["train", "resume"])
 def test_a_run_is_composed_once_and_made_of_one_of_each(command, monkeypatch, request, capsys):
-    # The second trainer and optimizer are those that checking the config tries out.
+    # The first optimizer tries the config's options on small parameters, before data is read or weights are downloaded;
+    # the run's own has to be made of the final parameters, which Lightning moves and converts when training starts.
     made = Counter()
     arguments = SMALL
     if command == "resume":
