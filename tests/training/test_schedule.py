@@ -1,31 +1,43 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from regraft.training.schedule import Plateau
+from regraft.training.schedule import RunSchedule
 
 
-def make(monitor: str) -> tuple[Plateau, ReduceLROnPlateau]:
+def make(monitor: str) -> tuple[RunSchedule, ReduceLROnPlateau]:
+    """Returns a schedule that watches a metric, of a training of four epochs of one batch, and torch's part of it."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.0)
-    return Plateau(scheduler, monitor), scheduler
+    schedule = RunSchedule(lambda *_, **__: {"scheduler": scheduler, "interval": "epoch", "monitor": monitor})
+    trainer = SimpleNamespace(
+        fit_loop=SimpleNamespace(setup_data=lambda: None),
+        train_dataloader=None,
+        estimated_stepping_batches=4,
+        num_training_batches=1,
+        accumulate_grad_batches=1,
+    )
+    schedule.config(optimizer, trainer)
+    return schedule, scheduler
 
 
 def test_it_steps_only_in_an_epoch_that_was_validated():
     plateau, scheduler = make("val/loss")
     plateau.note_validation(0, {"val/loss": torch.tensor(1.0)})
-    plateau.step(0, {"val/loss": torch.tensor(1.0)})
-    plateau.step(1, {"val/loss": torch.tensor(1.0)})
+    plateau.step_plateau(0, {"val/loss": torch.tensor(1.0)})
+    plateau.step_plateau(1, {"val/loss": torch.tensor(1.0)})
     assert scheduler.last_epoch == 1
     plateau.note_validation(2, {"val/loss": torch.tensor(2.0)})
-    plateau.step(2, {"val/loss": torch.tensor(2.0)})
+    plateau.step_plateau(2, {"val/loss": torch.tensor(2.0)})
     assert scheduler.get_last_lr() == [0.5]
 
 
 def test_a_training_metric_is_of_every_epoch():
     plateau, scheduler = make("train/loss")
     for epoch in range(3):
-        plateau.step(epoch, {"train/loss": torch.tensor(1.0)})
+        plateau.step_plateau(epoch, {"train/loss": torch.tensor(1.0)})
     assert scheduler.last_epoch == 3
 
 
@@ -35,5 +47,6 @@ def test_a_validation_before_the_checkpoint_is_known_after_it(epoch):
     before.note_validation(4, {"val/loss": torch.tensor(0.25)})
     after, scheduler = make("val/loss")
     after.load_state_dict(before.state_dict())
-    after.step(epoch, {})
+    after.restore(SimpleNamespace(lr_scheduler_configs=[]))
+    after.step_plateau(epoch, {})
     assert scheduler.best == (0.25 if epoch == 4 else float("inf"))

@@ -47,10 +47,10 @@ class OptunaSearch:
             plan.job(self._space.overrides(values))  # finds mistakes before anything runs
         if settings.is_grid:
             self.num_jobs = min(self.num_jobs, studies.grid_size(self._space))
-        self._address = storages.kept_address(settings.storage, plan.folder)
+        self._address = storages.address(settings.storage, plan.folder)
         name = settings.study or plan.folder.name
         if "://" not in self._address:
-            storages.repair_journal(Path(self._address))
+            storages.cut_half_entry(Path(self._address))
         storage = storages.storage_at(self._address)
         self._study = studies.study_at(storage, name, settings.metrics, settings.directions)
         self._distributions = {key: studies.distribution(axis) for key, axis in self._space.axes.items()}

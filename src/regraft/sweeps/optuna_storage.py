@@ -1,7 +1,7 @@
 """Optuna's storage: the trials of a sweep, where the study is stored, and how a lost or damaged one is rebuilt."""
 
-import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,6 @@ from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, TrialState
 
 from regraft.config.quoting import key_of
-from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 from regraft.sweeps.manifest import Job
@@ -130,7 +129,6 @@ def _shown(name: str, value: float) -> str:
 
 
 JOURNAL = "study.journal"
-_ADDRESS = "study.json"
 
 
 def address(storage: str | None, folder: Path) -> str:
@@ -150,24 +148,6 @@ def address(storage: str | None, folder: Path) -> str:
     if storage.startswith(relative) and not storage.startswith("sqlite:////") and storage != "sqlite:///:memory:":
         return f"{relative}{Path(storage.removeprefix(relative)).resolve()}"
     return storage if "://" in storage else str(Path(storage).expanduser().resolve())
-
-
-def kept_address(storage: str | None, folder: Path) -> str:
-    """Returns `address` as it was when the sweep was started, so that a relative path stays the same."""
-    kept = folder / _ADDRESS
-    if kept.is_file():
-        try:
-            earlier, place = json.loads(kept.read_text(encoding="utf-8"))
-        except (ValueError, TypeError) as error:
-            fix = "Remove it, and resume from where the sweep was started."
-            raise ConfigError(None, f"{kept} is damaged", fix=fix) from error
-        if earlier == storage:
-            return str(place)
-    place = address(storage, folder)
-    if storage is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, json.dumps([storage, place]).encode())
-    return place
 
 
 def storage_at(place: str) -> optuna.storages.BaseStorage:
@@ -202,34 +182,16 @@ def trial_id(storage: optuna.storages.BaseStorage, study: str, number: int) -> i
     return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study), number)
 
 
-def repair_journal(journal: Path) -> None:
-    """Removes half lines from a journal, which a full disk leaves, as Optuna would reject everything after them.
-
-    The entry that follows half an entry on the same line is kept.
-    """
+def cut_half_entry(journal: Path) -> None:
+    """Cuts off half an entry at a journal's end, which a full disk leaves, as Optuna rejects everything after it."""
     if not journal.is_file():
         return
     lock = JournalFileSymlinkLock(str(journal))
     lock.acquire()
     try:
-        lines = journal.read_bytes().split(b"\n")
-        kept = [line for line in map(_whole, lines) if line]
-        content = b"".join(line + b"\n" for line in kept)
-        if content != b"\n".join(lines):
-            log.warning("%s was damaged; what can be read of it is kept: %d entries.", journal, len(kept))
-            write_atomically(journal, content)
+        os.truncate(journal, journal.read_bytes().rfind(b"\n") + 1)
     finally:
         lock.release()
-
-
-def _whole(line: bytes) -> bytes:
-    for part in (line, line[max(line.rfind(b'{"op_code"'), 0) :]):
-        try:
-            json.loads(part)
-        except ValueError:
-            continue
-        return part
-    return b""
 
 
 _STATES = {"ok": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}

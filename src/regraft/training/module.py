@@ -17,7 +17,7 @@ from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
 from regraft.tasks import classification
 from regraft.training.closed_form.optimizer import ClosedForm
-from regraft.training.epoch_metrics import EpochState, TrainMetrics
+from regraft.training.epoch_metrics import TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
 from regraft.training.losses import CrossEntropy, penalty
 from regraft.training.metrics import MeanLoss, classification_metrics
@@ -92,7 +92,7 @@ class TransferModule(pl.LightningModule):
         self.save_hyperparameters(record or {}, logger=False)
         metrics = classification_metrics(num_classes)
         self.train_metrics = TrainMetrics(num_classes)
-        self._epoch_state = EpochState(self.train_metrics, self._schedule)
+        self._resumed_epoch: list[dict[str, Any]] | None = None
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
@@ -213,7 +213,10 @@ class TransferModule(pl.LightningModule):
             raise ConfigError(
                 "callbacks.nan", "got 'skip', but with several processes all must step together; use stop."
             )
-        self._epoch_state.restore(self.trainer)
+        if self._resumed_epoch is not None:
+            self.train_metrics.restore_epoch(self._resumed_epoch, self.trainer)
+            self._schedule.restore(self.trainer)
+            self._resumed_epoch = None
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
@@ -236,20 +239,21 @@ class TransferModule(pl.LightningModule):
         if isinstance(optimizer, ClosedForm):
             self.log_dict({f"train/{name}": value for name, value in optimizer.loo_metrics.items()})
             self.trainer.should_stop = True  # nothing is left to find
-        if self._schedule.plateau is not None:
-            self._schedule.plateau.step(self.current_epoch, self.trainer.callback_metrics)
+        self._schedule.step_plateau(self.current_epoch, self.trainer.callback_metrics)
 
     def teardown(self, stage: str) -> None:
         """Restores the number of threads."""
         self._head_loop.end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the metrics of the epoch so far, of each process."""
-        checkpoint["train_metrics"] = self._epoch_state.state_dict(self.trainer)
+        """Adds the metrics of the epoch so far, of each process, and the schedule's state."""
+        states = self.train_metrics.epoch_states(self.trainer)
+        checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps an epoch's metrics until training starts."""
-        self._epoch_state.load_state_dict(checkpoint["train_metrics"])
+        self._resumed_epoch = checkpoint["train_metrics"]["metrics"]
+        self._schedule.load_state_dict(checkpoint["train_metrics"])
 
     def start_schedule_at(self, step: int) -> None:
         """Starts the schedule at a step of the run, so that it is as long as what is left of it."""
@@ -257,12 +261,11 @@ class TransferModule(pl.LightningModule):
 
     def on_validation_end(self) -> None:
         """Passes the metrics to a schedule that watches one."""
-        if self._schedule.plateau is not None:
-            self._schedule.plateau.note_validation(self.current_epoch, self.trainer.callback_metrics)
+        self._schedule.note_validation(self.current_epoch, self.trainer.callback_metrics)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """Steps a schedule of steps or epochs; one that watches a metric has been stepped at the epoch's end."""
-        if self._schedule.plateau is None:
+        if not self._schedule.watches_metric:
             super().lr_scheduler_step(scheduler, metric)
 
     def configure_optimizers(self) -> Any:

@@ -21,16 +21,23 @@ class RunSchedule:
         make: returns Lightning's scheduler config for (optimizer, *, total_steps, steps_per_epoch).
 
     Attributes:
-        plateau: steps a schedule that watches a metric; None for one that Lightning steps.
         start_step: the step of the run at which the schedule starts, so that it is as long as the steps that are left.
     """
 
     def __init__(self, make: Callable[..., dict[str, Any]]) -> None:
         self._make = make
-        self.plateau: Plateau | None = None
         self.start_step = 0
         self._steps_per_epoch = 0
+        self._plateau: ReduceLROnPlateau | None = None
+        self._monitor = ""
+        # Of the last validation; not every epoch has one.
+        self._validated_epoch, self._value = -1, math.nan
         self._resumed: Mapping[str, Any] = {}
+
+    @property
+    def watches_metric(self) -> bool:
+        """Whether it is stepped by `step_plateau` and not by Lightning."""
+        return self._plateau is not None
 
     def config(self, optimizer: Optimizer, trainer: Any) -> dict[str, Any]:
         """Returns Lightning's scheduler config."""
@@ -44,20 +51,35 @@ class RunSchedule:
         total_steps -= round(self.start_step * self._growth_of_epochs)
         config = self._make(optimizer, total_steps=total_steps, steps_per_epoch=self._steps_per_epoch)
         if isinstance(config["scheduler"], ReduceLROnPlateau):
-            self.plateau = Plateau(config["scheduler"], config["monitor"])
+            self._plateau, self._monitor = config["scheduler"], config["monitor"]
             config = config | {"reduce_on_plateau": False}
         return config
 
     def step_once(self, trainer: Any) -> None:
         """Steps a schedule that counts steps, as Lightning does after each batch."""
         for config in trainer.lr_scheduler_configs:
-            if config.interval == "step" and self.plateau is None:
+            if config.interval == "step" and not self.watches_metric:
                 config.scheduler.step()
+
+    def note_validation(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Notes the watched metric of an epoch's validation."""
+        if self._plateau is not None:
+            self._validated_epoch, self._value = epoch, float(metrics.get(self._monitor, self._value))
+
+    def step_plateau(self, epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Steps a schedule that watches a metric, if that was measured in the epoch that ends.
+
+        After a resume `metrics` may lack a validation that came before the checkpoint.
+        """
+        if self._plateau is not None and not self._monitor.startswith("val/"):
+            self._plateau.step(metrics[self._monitor])
+        elif self._plateau is not None and self._validated_epoch == epoch:
+            self._plateau.step(self._value)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns plain types; Lightning saves the scheduler's own state."""
         return {
-            "plateau": None if self.plateau is None else self.plateau.state_dict(),
+            "validated": (self._validated_epoch, self._value),
             "schedule_start_step": self.start_step,
             "steps_per_epoch": self._steps_per_epoch,
         }
@@ -69,8 +91,8 @@ class RunSchedule:
 
     def restore(self, trainer: Any) -> None:
         """Moves the schedule to the run's position: other devices or accumulation change the steps per epoch."""
-        if self.plateau is not None and self._resumed.get("plateau") is not None:
-            self.plateau.load_state_dict(self._resumed["plateau"])
+        if self._plateau is not None:
+            self._validated_epoch, self._value = self._resumed["validated"]
         follow_schedules([config.scheduler for config in trainer.lr_scheduler_configs], self._growth_of_epochs)
         self.start_step = round(self.start_step * self._growth_of_epochs)
         self._resumed = {}
@@ -80,37 +102,3 @@ class RunSchedule:
         """Steps per epoch now, divided by those before the resume."""
         before = self._resumed.get("steps_per_epoch", 0)
         return self._steps_per_epoch / before if before else 1.0
-
-
-class Plateau:
-    """Steps a ReduceLROnPlateau once an epoch, if the metric that it watches was measured in that epoch."""
-
-    def __init__(self, scheduler: ReduceLROnPlateau, monitor: str) -> None:
-        self._scheduler = scheduler
-        self._monitor = monitor
-        self._validated_epoch = -1
-        self._value = math.nan
-
-    def note_validation(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Notes the metrics of an epoch's validation; not every epoch has one."""
-        self._validated_epoch = epoch
-        if self._monitor in metrics:
-            self._value = float(metrics[self._monitor])
-
-    def step(self, epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Steps the schedule at the end of an epoch, if its metric is new.
-
-        After a resume `metrics` may lack a validation that came before the checkpoint.
-        """
-        if not self._monitor.startswith("val/"):
-            self._scheduler.step(metrics[self._monitor])
-        elif self._validated_epoch == epoch:
-            self._scheduler.step(self._value)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns plain types; Lightning saves the scheduler's own state."""
-        return {"validated_epoch": self._validated_epoch, "value": self._value}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restores what `state_dict` returned."""
-        self._validated_epoch, self._value = state["validated_epoch"], state["value"]

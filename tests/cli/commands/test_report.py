@@ -32,7 +32,6 @@ def test_anew_with_what_the_model_looked_at(small_run, capsys):
     (small_run.path / "report.html").unlink()
     report([f"run={small_run.path}"])
     assert "where the model looked" in (small_run.path / "report.html").read_text()
-    assert (small_run.path / "confusion.png").is_file()
     assert str(small_run.path / "report.html") in capsys.readouterr().out
 
 

@@ -7,7 +7,7 @@ from regraft.config.quoting import value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
-from regraft.report.run.mistakes import NEEDS_EXTRA, thorough
+from regraft.report.run.mistakes import thorough
 from regraft.runs.arguments import output_dir, reference_in
 from regraft.runs.find import find_run
 
@@ -19,20 +19,13 @@ def run(arguments: Sequence[str]) -> None:
     trust = named_in(arguments)
     look_beside(trust)
     with quick_imports():
-        from regraft.report.run.figures import write_figures
         from regraft.report.run.writing import findings_of, write_report
 
-    found = findings_of(source)
     try:
-        page = write_report(found, thorough(source, value_of("data.root", arguments), trust))
+        page = write_report(findings_of(source), thorough(source, value_of("data.root", arguments), trust))
     except OSError as error:
         raise ConfigError("report", f"it can't be written into {source.path} ({error.strerror or error})") from error
     print(f"Wrote {page}, and report.md beside it")
-    try:
-        for path in write_figures(found.record, found.errors, source.path):
-            print(f"Wrote {path}")
-    except ImportError:
-        print(f"No PNGs, because matplotlib isn't installed: {NEEDS_EXTRA}")
 
 
 COMMAND = Command(
