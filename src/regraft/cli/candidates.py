@@ -1,0 +1,120 @@
+"""The candidates of `regraft rank` and `regraft auto`: each model of a command at each image size."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.config import compose
+from regraft.config.groups import group_choices
+from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.config.quoting import key_of
+from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
+
+_LIBRARIES = ("timm", "torchvision")
+_CHOSEN = {
+    "model": "Name the models with models=[...].",
+    "model.image_size": "Name the sizes with sizes=[...].",
+    **dict.fromkeys(("head", "optimizer", "freezing"), "Leave it out: heads are fitted in closed form."),
+    "augment": "Leave it out: images are seen as in evaluation.",
+}
+_OWN_KEYS = ("models", "sizes", "output", "time", "trials")
+_HEAD = "head=mix"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A candidate before it is built.
+
+    Attributes:
+        model: its name, as the command gives it.
+        size: in pixels; None for the model's own.
+        overrides: what `regraft train` takes for it, beside those of the command.
+        config: of that run, in plain types, or why it can't be composed.
+    """
+
+    model: str
+    size: int | None
+    overrides: tuple[str, ...]
+    config: dict[str, Any] | ConfigErrors
+
+    @property
+    def name(self) -> str:
+        """The model, and the image size if one is chosen."""
+        return self.model if self.size is None else f"{self.model} at {self.size} px"
+
+    def composed(self) -> dict[str, Any]:
+        """Returns the config; raises ConfigErrors if there is none."""
+        if isinstance(self.config, ConfigErrors):
+            raise self.config
+        return self.config
+
+
+def compose_command(name: str, overrides: Sequence[str], config_dir: str | None) -> dict[str, Any]:
+    """Returns the config of a command with candidates, in plain types; refuses what the candidates decide.
+
+    Args:
+        name: of the command, whose config has `models` and `sizes`.
+    """
+    for key in filter(None, map(key_of, overrides)):
+        if key in _CHOSEN:
+            raise ConfigError(key, f"regraft {name} compares candidates, which have their own", fix=_CHOSEN[key])
+    node = compose.compose_once(name, [*overrides, _HEAD], config_dir)
+    with compose.as_current(node):
+        config = compose.plain(node, overrides)
+    _require_list("models", config["models"], str, "a list of models, such as [efficientnet_lite0,resnet18]")
+    if config["sizes"] is not None:
+        _require_list("sizes", config["sizes"], int, "a list of pixels, such as [128,224], or null")
+    return config
+
+
+def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> list[Choice]:
+    """Returns the candidates of a command, each model at each size, in this order.
+
+    Args:
+        command: what `compose_command` returned.
+        overrides: of the command.
+    """
+    shared = [each for each in overrides if key_of(each) not in _OWN_KEYS]
+    known = list(group_choices("model", config_dir))
+    found = []
+    for model in command["models"]:
+        chosen = _model_overrides(model, known)
+        try:
+            node = compose.compose_once("train", [*shared, *chosen, _HEAD], config_dir)
+            with compose.as_current(node):
+                config = compose.plain(node, overrides)
+        except MISTAKES as error:
+            found.append(Choice(model, None, tuple(chosen), ConfigErrors(mistakes_in(error))))
+            continue
+        for size in command["sizes"] or [None]:
+            sized = config | {"model": config["model"] | ({} if size is None else {"image_size": size})}
+            words = (*chosen, *([] if size is None else [f"model.image_size={size}"]))
+            found.append(Choice(model, size, words, sized))
+    return found
+
+
+def reasons(errors: Mapping[Choice, Sequence[ConfigError]]) -> dict[str, str]:
+    """Returns why candidates couldn't be compared, those of one model with the same reason together."""
+    sizes: dict[tuple[str, str], list[int]] = {}
+    for choice, of_one in errors.items():
+        of_model = sizes.setdefault((choice.model, " ".join(error.text for error in of_one)), [])
+        of_model += [] if choice.size is None else [choice.size]
+    return {
+        f"{model} at {', '.join(map(str, each))} px" if each else model: reason
+        for (model, reason), each in sizes.items()
+    }
+
+
+def _model_overrides(model: str, known: Sequence[str]) -> list[str]:
+    library, _, name = model.partition("/")
+    if name and library in _LIBRARIES:
+        return [f"model={library}", f"model.name={name}"]
+    if model not in known:
+        raise UnknownNameError("models", "model", model, known)
+    return [f"model={model}"]
+
+
+def _require_list(key: str, value: Any, kind: type, allowed: str) -> None:
+    is_list = isinstance(value, list) and value and all(type(each) is kind for each in value)
+    if not is_list or len(set(value)) < len(value) or (kind is int and min(value) < 1):
+        raise ConfigError(key, got=value, allowed=f"{allowed}, each once")

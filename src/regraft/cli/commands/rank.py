@@ -1,0 +1,70 @@
+"""Compare backbones and image sizes on your data by heads in closed form, before training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from regraft.cli.candidates import choices, compose_command, reasons
+from regraft.cli.command import Command
+from regraft.cli.training_command import parse
+from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.core.errors import ConfigErrors, UnknownNameError
+from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Ranks candidates; see the command's help."""
+    command = parse(arguments)
+    if command.other_flags or command.is_sweep:
+        raise UnknownNameError("rank", "flag", [*command.other_flags, "-m"][0], ["--config-dir"])
+    if command.errors:
+        raise ConfigErrors(command.errors)
+    config = compose_command("rank", command.overrides, command.config_dir)
+    _rank(config, command.overrides, command.config_dir)
+
+
+def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
+    with quick_imports():
+        import torch
+
+        from regraft.core.console import image_progress_bar
+        from regraft.report import ranking_table
+        from regraft.training.auto.candidates import Candidate
+        from regraft.training.auto.ranking import measured, ranked
+        from regraft.training.lightning import quiet_lightning
+        from regraft.training.trainer import build_trainer
+
+    quiet_lightning()
+    device = build_trainer(config, logger=False, enable_checkpointing=False).strategy.root_device
+    if device.type == "cpu":
+        keep_freed_memory()
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
+    found, errors = [], {}
+    for choice in choices(config, overrides, config_dir):
+        progress = image_progress_bar(is_shown=Console().is_terminal, title=choice.name)
+        try:
+            found.append(measured(choice.model, Candidate(choice.composed(), device, progress)))
+        except MISTAKES as error:
+            errors[choice] = mistakes_in(error)
+    if not found:
+        raise ConfigErrors(each for of_one in errors.values() for each in of_one)
+    in_order = ranked(found)
+    ranking_table.show(in_order, reasons(errors), len(in_order[0].score.losses))
+    if config["output"] is not None:
+        path = Path(config["output"]).expanduser()
+        ranking_table.write(path, in_order)
+        print(f"Wrote {path.resolve()}")
+
+
+COMMAND = Command(
+    name="rank",
+    run=run,
+    usage="regraft rank [key=value | group=choice]... [models=[...]] [sizes=[...]] [output=FILE.csv]",
+    details="""
+The other keys are those of a training (regraft train --help). Features are kept in the store, so that a training on
+one of the candidates computes none of them.""",
+    config_name="rank",
+)

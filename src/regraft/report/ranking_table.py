@@ -1,0 +1,66 @@
+"""The table of ranked candidates, on the terminal and as CSV."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.table import Table
+
+from regraft.report.console import plain_cell, print_line, wide_console
+from regraft.training.auto.ranking import Ranked
+
+_WIDTH = 100
+_COLUMNS = (
+    *("model", "image_size", "loo_acc", "loo_acc_error", "loo_loss", "loo_loss_error"),
+    *("seconds_per_image", "is_beaten"),
+)
+
+
+def show(found: Sequence[Ranked], left_out: Mapping[str, str], num_images: int) -> None:
+    """Prints a row per candidate, and why others were left out.
+
+    Args:
+        found: the best first.
+        left_out: why others couldn't be compared, by name.
+        num_images: that were left out one by one.
+    """
+    console = wide_console(_WIDTH)
+    console.print(_table(found, num_images))
+    print_line(console, "= cannot be told from the first: their log losses differ by less than two standard errors.")
+    for name, reason in left_out.items():
+        print_line(console, f"Left out: {name}: {reason}")
+
+
+def _table(found: Sequence[Ranked], num_images: int) -> Table:
+    table = Table(
+        title=f"Heads in closed form on frozen features: each of {num_images:,} images left out in turn",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for heading in ("", "model", "px", "accuracy, %", "log loss", "ms an image"):
+        table.add_column(heading, justify="left" if heading in ("", "model") else "right")
+    for each in found:
+        score, seconds = each.score, each.seconds_per_image
+        table.add_row(
+            "" if each.is_beaten else "=",
+            plain_cell(each.model),
+            str(each.image_size),
+            f"{100 * score.accuracy:.1f} ± {100 * score.accuracy_error:.1f}",
+            f"{score.loss:.3f} ± {score.loss_error:.3f}",
+            "" if seconds is None else f"{1000 * seconds:.1f}",
+            style="bold" if each is found[0] else None,
+        )
+    return table
+
+
+def write(path: Path, found: Sequence[Ranked]) -> None:
+    """Writes a row per candidate as CSV, the best first."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(_COLUMNS)
+        for each in found:
+            score = each.score
+            figures = [score.accuracy, score.accuracy_error, score.loss, score.loss_error]
+            seconds = "" if each.seconds_per_image is None else each.seconds_per_image
+            writer.writerow([each.model, each.image_size, *figures, seconds, each.is_beaten])

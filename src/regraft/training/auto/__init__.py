@@ -1,0 +1,5 @@
+"""The choice of a backbone and an image size by heads in closed form on stored features.
+
+candidates   a backbone at an image size, and its features of the images that a head is fitted on
+scores       how good a head on them is, by leaving images out, and whether two differ by more than chance
+"""

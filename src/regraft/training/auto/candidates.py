@@ -1,0 +1,146 @@
+"""A candidate: a backbone at an image size, and the pooled outputs of its stages on the images that can be fitted."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from regraft.config.instantiate import Config, factory
+from regraft.core.console import ProgressBar
+from regraft.core.errors import ConfigError
+from regraft.data.from_config import build_datamodule
+from regraft.data.images.deterministic_views import ImageView
+from regraft.data.splits import Part
+from regraft.features.cache import FeatureCache
+from regraft.features.settings import FeatureSettings
+from regraft.features.store.store import NoRoomError, memory_limit
+from regraft.models.from_config import are_weights_here, build_backbone
+from regraft.training.feature_plan import model_name
+
+
+class Candidate:
+    """The features of a backbone on the training and validation images of a config's data, computed when needed.
+
+    They are read from the features store, and added to it, so that a run of the same config computes none of them.
+
+    Args:
+        config: of a run whose head reads the pooled outputs of stages of a frozen backbone.
+        device: computes the features.
+        progress: shown meanwhile.
+
+    Attributes:
+        widths: how many features each stage gives, in their order.
+        labels: (num_images,), int64, training images first.
+        num_test: number of test images.
+        class_names: of the data.
+
+    Raises:
+        ConfigError: its weights aren't here, it can't be built, or its features can't be stored.
+    """
+
+    def __init__(self, config: Config, device: torch.device, progress: ProgressBar) -> None:
+        if not are_weights_here(config):
+            raise ConfigError("model", f"the weights of {model_name(config)} aren't on this machine")
+        pl.seed_everything(config["seed"], workers=True, verbose=False)  # random weights are those of a run
+        backbone, _ = build_backbone(config)
+        data = build_datamodule(config, backbone.input_spec)
+        backbone.input_spec = data.input_spec
+        settings: FeatureSettings = factory(config["features"], "features")()
+        precisions = settings.precisions(is_head_only=True)
+        self._cache = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
+        self._depth = len(backbone.stages)
+        if self._depth not in self._cache.costs.feature_shapes:
+            raise ConfigError("model", f"the features of {model_name(config)} can't be stored")
+        splits = [split for split in ("train", "val") if split in data.sizes]
+        self._views = [data.inputs.views(split, 0)[0] for split in splits]
+        self.image_size = backbone.input_spec.image_size
+        self.widths = backbone.feature_widths
+        self.labels = torch.cat([data.labels(split) for split in splits])
+        self.num_test = data.sizes.get("test", 0)
+        self.class_names: Sequence[str] = data.class_names
+        self.fingerprint: str = data.fingerprint
+        self.flops = self._cache.costs.up_to(self._depth)
+        self._cache.prefer_stored(self._views, self._depth)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """What an image took when its features were computed; None if none has been computed yet."""
+        known = [self._cache.entry(view, self._depth).seconds_per_input for view in self._views if self._is_begun(view)]
+        return max((seconds for seconds in known if seconds is not None), default=None)
+
+    def num_missing(self, positions: Tensor) -> int:
+        """Returns how many of some images have yet to be computed."""
+        return self._cache.num_missing(self._subsets(positions), [self._depth])
+
+    def compute(self, positions: Tensor) -> float:
+        """Computes the features of some images that aren't stored; returns the seconds that it took."""
+        views = self._subsets(positions)
+        try:
+            self._cache.make_room([(views, [self._depth])])
+            return self._cache.ensure(views, [self._depth]).seconds
+        except NoRoomError as error:
+            raise ConfigError("features", str(error)) from error
+
+    def features(self, positions: Tensor) -> dict[str, Tensor]:
+        """Returns the features of some images by stage, (num_images, width), float32; `compute` them first.
+
+        Args:
+            positions: (num_images,), int64, ascending, among `labels`.
+
+        Raises:
+            ConfigError: they don't fit into memory.
+        """
+        num_bytes, limit = 4 * len(positions) * sum(self.widths.values()), memory_limit()
+        if num_bytes > limit:
+            reason = f"its features take {num_bytes / 1e9:.3g} GB, over a quarter of memory ({limit / 1e9:.3g} GB)"
+            raise ConfigError("data.fraction", reason, fix="Use a smaller one.")
+        rows = []
+        for view in self._subsets(positions):
+            entry = self._cache.entry(view, self._depth)
+            rows.append(entry.gather(entry.find(view.content_hashes)).float())
+        return dict(zip(self.widths, torch.cat(rows).split(list(self.widths.values()), dim=1), strict=True))
+
+    def release(self) -> None:
+        """Frees what computes features; it is made again when it is needed."""
+        self._cache.release()
+
+    def _is_begun(self, view: Any) -> bool:
+        return self._cache.has_entry(view, self._depth)
+
+    def _subsets(self, positions: Tensor) -> list[ImageView]:
+        """Returns the views of some images, one for each split that has any of them."""
+        found, start = [], 0
+        for view in self._views:
+            inside = positions[(positions >= start) & (positions < start + len(view))] - start
+            if len(inside):
+                part = Part(view.part.samples, view.part.indices[inside])
+                found.append(replace(view, part=part, content_hashes=_rows(view.content_hashes, inside)))
+            start += len(view)
+        return found
+
+
+def _rows(hashes: np.ndarray, positions: Tensor) -> np.ndarray:
+    return np.ascontiguousarray(hashes[positions.numpy()])
+
+
+def stratified_order(labels: Tensor, seed: int) -> Tensor:
+    """Returns all positions in an order of which each start has about the same share of every class, (num_images,).
+
+    Args:
+        labels: (num_images,), int64.
+        seed: of the order within a class.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    keys = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        ranks = torch.randperm(len(members), generator=generator)
+        keys[members] = (ranks + torch.rand(1, generator=generator, dtype=torch.float64)) / len(members)
+    return keys.argsort(stable=True)

@@ -1,0 +1,41 @@
+"""Candidates in the order of their leave-one-out log loss on all training images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from regraft.training.auto.candidates import Candidate
+from regraft.training.auto.scores import Score, score
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A candidate's place.
+
+    Attributes:
+        model: its name.
+        seconds_per_image: what the features of an image took.
+        is_beaten: whether the first one is better by more than chance.
+    """
+
+    model: str
+    image_size: int
+    score: Score
+    seconds_per_image: float | None
+    is_beaten: bool = False
+
+
+def measured(model: str, candidate: Candidate) -> Ranked:
+    """Computes all features of a candidate, and returns what a head on them is worth."""
+    everything = torch.arange(len(candidate))
+    candidate.compute(everything)
+    candidate.release()
+    found = score(candidate.features(everything), candidate.labels, len(candidate.class_names))
+    return Ranked(model, candidate.image_size, found, candidate.seconds_per_image)
+
+
+def ranked(candidates: Sequence[Ranked]) -> list[Ranked]:
+    """Returns the candidates, the one of the lowest log loss first, compared with it on the same images."""
+    in_order = sorted(candidates, key=lambda each: each.score.loss)
+    return [replace(each, is_beaten=each.score.is_beaten_by(in_order[0].score)) for each in in_order]

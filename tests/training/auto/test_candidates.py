@@ -1,0 +1,84 @@
+"""Features of candidates: computed once, shared with runs, and taken in an order that any start of has all classes."""
+
+import pytest
+import torch
+
+import regraft
+from helpers.command_line import run_main
+from regraft.cli.candidates import choices, compose_command
+from regraft.core.console import image_progress_bar
+from regraft.training.auto.candidates import Candidate, stratified_order
+
+DATA = ["data=digits", "data.fraction=0.2", "trainer=cpu", "trainer.enable_progress_bar=false"]
+COMMAND = [*DATA, "models=[simple_cnn]", "sizes=[8]"]
+
+
+@pytest.fixture
+def candidate() -> Candidate:
+    (choice,) = choices(compose_command("rank", COMMAND, None), COMMAND, None)
+    return Candidate(choice.composed(), torch.device("cpu"), image_progress_bar(is_shown=False))
+
+
+def test_no_image_is_computed_twice(candidate):
+    order = stratified_order(candidate.labels, seed=0)
+    assert candidate.seconds_per_image is None
+    few, most = order[:20].sort().values, order[:50].sort().values
+    candidate.compute(few)
+    assert candidate.seconds_per_image > 0
+    assert (candidate.num_missing(few), candidate.num_missing(most)) == (0, 30)
+    candidate.compute(most)
+    assert candidate.num_missing(most) == 0
+
+
+def test_features_are_in_the_order_of_the_labels(candidate):
+    everything = torch.arange(len(candidate))
+    candidate.compute(everything)
+    whole, part = candidate.features(everything), candidate.features(everything[3:40:2])
+    assert list(whole) == list(candidate.widths)
+    for stage, width in candidate.widths.items():
+        assert whole[stage].shape == (len(candidate), width)
+        assert torch.equal(part[stage], whole[stage][3:40:2])
+
+
+def test_a_run_of_the_candidate_computes_none_of_its_features(candidate):
+    candidate.compute(torch.arange(len(candidate)))
+    run = regraft.train([*DATA, "model=simple_cnn", "model.image_size=8", "head=mix", "features.cache=on"])
+    assert run.results["features"]["num_computed"] == candidate.num_test
+
+
+def test_a_candidate_without_weights_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    words = [*DATA, "models=[resnet18]"]
+    (choice,) = choices(compose_command("rank", words, None), words, None)
+    with pytest.raises(ValueError, match="the weights of resnet18 aren't on this machine"):
+        Candidate(choice.composed(), torch.device("cpu"), image_progress_bar(is_shown=False))
+
+
+def test_each_start_of_the_order_has_its_share_of_every_class():
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    order = stratified_order(labels, seed=0)
+    assert sorted(order.tolist()) == list(range(100))
+    for num in (10, 20, 50):
+        counts = torch.bincount(labels[order[:num]], minlength=3)
+        assert (counts - num * torch.tensor([0.6, 0.3, 0.1])).abs().max() <= 1
+    assert not torch.equal(order, stratified_order(labels, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["models=[resnet19]"], "models: unknown model 'resnet19'. Did you mean 'resnet18'?"),
+        (["models=[]"], "models: got []; allowed: a list of models"),
+        (["sizes=[96,96]"], "sizes: got [96, 96]; allowed: a list of pixels"),
+        (
+            ["model=resnet18"],
+            "model: regraft rank compares candidates, which have their own. Name the models with models=",
+        ),
+        (["augment=flip"], "augment: regraft rank compares candidates"),
+        (["-m"], "unknown flag '-m'"),
+    ],
+)
+def test_mistakes_are_reported(words, message, capsys):
+    code, _, err = run_main(["rank", "data=digits", *words], capsys)
+    assert code == 1
+    assert message in err
