@@ -29,7 +29,6 @@ class Command:
         usage: one line, for `--help` and for errors.
         details: printed by `--help` below the usage and the keys; None if a Hydra app prints the help.
         config_name: the YAML in `conf/` that has its keys.
-        keys: its keys, if no YAML has them.
         takes_run: whether `run=` is completed with runs.
         words: returns the words that aren't `key=value`, for completion.
         job: called by `run_app` with each config of a sweep; None if the command has no Hydra app.
@@ -96,11 +95,7 @@ class Command:
         return words, values
 
     def composed(self, arguments: Sequence[str], verbatim: Sequence[str] = ()) -> DictConfig:
-        """Returns the config of a command that uses a trained run, whose own modules can be imported from then on.
-
-        Args:
-            verbatim: keys that Hydra doesn't parse, as a path may contain what its grammar reads differently.
-        """
+        """Returns the config of a command that uses a trained run; Hydra doesn't parse the keys in `verbatim`."""
         self.require_keys(arguments)
         require_run(arguments)
         assert self.config_name is not None

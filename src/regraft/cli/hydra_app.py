@@ -73,14 +73,7 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
 
 
 def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], Any]) -> None:
-    """Runs a job as Hydra's run mode does, with a config that has been composed already.
-
-    The run's folder is made with `.hydra/` and a log inside.
-
-    Args:
-        node: the config, with Hydra's own under `hydra`.
-        arguments: of the command; modules that they name are trusted.
-    """
+    """Runs a job as Hydra's run mode does, in a folder with `.hydra/` and a log; what `arguments` name is trusted."""
     errors: list[Exception] = []
     folders: list[Run] = []
 

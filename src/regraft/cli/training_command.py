@@ -32,9 +32,6 @@ class TrainingCommand:
     Attributes:
         given: the overrides as typed.
         overrides: the same, with those of the folder of a resumed run.
-        jobs: the overrides of each job.
-        config_dir: a folder of the user's own configs.
-        other_flags: flags that Hydra handles.
         errors: what can't be parsed, and runs that don't exist.
     """
 

@@ -113,12 +113,7 @@ def parsed_overrides(texts: Sequence[str]) -> list[Override] | None:
 
 
 def compose_sound(overrides: Sequence[str], config_dir: str | None) -> Composed:
-    """Composes the overrides of a training that can be used, and reports what is wrong with the others.
-
-    Args:
-        overrides: can be parsed; see `jobs_of`.
-        config_dir: a folder of the user's own configs.
-    """
+    """Composes the overrides of a training that can be used, and reports what is wrong with the others."""
     found = Composed(list(overrides))
     while True:
         try:

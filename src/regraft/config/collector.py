@@ -28,7 +28,6 @@ class ErrorCollector:
 
     Attributes:
         config: with wrong keys reset to their defaults.
-        errors: in the order in which they were found.
     """
 
     def __init__(self, config: Config, reference: Callable[[], Config] | None, blocked: set[str]) -> None:

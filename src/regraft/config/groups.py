@@ -16,12 +16,7 @@ _KEY = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: (?P<default>[^#]*?))?(?: +# 
 
 
 def group_choices(group: str, extra_dir: str | None = None) -> dict[str, str]:
-    """Returns each choice of a config group with the first comment line of its YAML.
-
-    Args:
-        group: such as `model`.
-        extra_dir: a user's own config folder, whose choices are added to, or replace, the shipped ones.
-    """
+    """Returns each choice of a group with its YAML's first comment line; `extra_dir` holds a user's own choices."""
     if group not in group_names(extra_dir):
         raise UnknownNameError(None, "group", group, group_names(extra_dir))
     choices = {}
@@ -69,8 +64,7 @@ def commented_keys(config_name: str) -> list[str]:
 
 def shipped_train() -> dict[str, Any]:
     """Returns conf/train.yaml as it is written."""
-    config: dict[str, Any] = yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
-    return config
+    return yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
 
 
 def chosen_groups() -> set[str]:

@@ -48,7 +48,6 @@ def run_in_its_folder(node: DictConfig, task: Callable[[DictConfig], Any]) -> No
     """Runs a task as Hydra's run mode does: makes the folder and `.hydra/` in it, configures logging, runs callbacks.
 
     Args:
-        node: composed, with Hydra's own node.
         task: takes the config without Hydra's node, and handles its own errors.
     """
     with read_write(node.hydra):

@@ -22,7 +22,6 @@ def factory(node: Mapping[str, Any], section: str, further_keys: Sequence[str] =
     """Returns what calls the node's `_target_` with the node's keys and the caller's arguments.
 
     Args:
-        section: where the node stands, for errors.
         further_keys: keys that the section may have besides the target's own, to list when one is unknown.
 
     Raises:

@@ -51,11 +51,7 @@ class CheckedFiles(FileConfigSource):
 
 @contextmanager
 def checked(arguments: Sequence[str]) -> Iterator[None]:
-    """Has Hydra read files with `CheckedFiles` inside the block; what the command line names is trusted.
-
-    Raises:
-        ConfigError: an argument uses a resolver that isn't trusted.
-    """
+    """Has Hydra read files with `CheckedFiles` inside the block; ConfigError for a resolver that isn't trusted."""
     trust = named_in(arguments)
     for argument in arguments:
         require_known_resolvers(argument, trust, key_of(argument) or argument)
@@ -84,7 +80,6 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
 
     Args:
         content: plain types; interpolations aren't resolved.
-        package: see `package_of`.
 
     Raises:
         ConfigError: it names what isn't trusted, or holds what belongs on the command line.

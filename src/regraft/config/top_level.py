@@ -13,25 +13,14 @@ from regraft.config.annotations import described, fits
 from regraft.config.groups import chosen_groups, group_names, no_choice, shipped_train
 from regraft.core.errors import ConfigError, UnknownNameError
 
-_TYPES = {
-    "report": Literal["default", "off"],
-    "output_dir": Path,
-    "ckpt_path": Path | None,
-    "head_from": Path | None,
-}
+_TYPES = {"report": Literal["default", "off"], "output_dir": Path, "ckpt_path": Path | None, "head_from": Path | None}
 _HYDRA = {"hydra": HydraConf, "hydra.run": RunDir, "hydra.sweep": SweepDir, "hydra.job": JobConf}
 
 
 def top_level_errors(
     config: Mapping[str, Any], node: DictConfig, config_dir: str | None
 ) -> tuple[list[ConfigError], set[str]]:
-    """Returns an error for each key that nothing reads or of a wrong type, and the sections that are missing.
-
-    Args:
-        config: plain types.
-        node: the same as Hydra composed it.
-        config_dir: a folder of the user's own configs.
-    """
+    """Returns an error for each key that nothing reads or of a wrong type, and the sections that are missing."""
     errors: list[ConfigError] = []
     own, sections = shipped_train(), chosen_groups()
     del own["defaults"]

@@ -15,14 +15,7 @@ ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 def image_progress_bar(
     *, is_shown: bool, title: str = "Features", console: Console | None = None
 ) -> Callable[[int | None], AbstractContextManager[Callable[[int], None]]]:
-    """Returns a context manager that shows a progress bar over images.
-
-    It takes the number of images, None if unknown, and yields a function to be called with the number of images done.
-
-    Args:
-        is_shown: False gives one that shows nothing.
-        console: None for standard output.
-    """
+    """Returns a context that is given a number of images, None if unknown, and yields a function of those done."""
     return partial(_shown_bar, title, console) if is_shown else lambda num_images: nullcontext(lambda num_done: None)
 
 

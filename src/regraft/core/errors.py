@@ -140,7 +140,6 @@ def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str
     """Returns a sentence about an unknown name: the name, the nearest allowed one, and all allowed ones.
 
     Args:
-        kind: what the name stands for, such as "metric".
         elsewhere: dotted keys that may have been meant, if no allowed name is near.
     """
     near = difflib.get_close_matches(got, allowed, n=1)

@@ -130,7 +130,6 @@ class EpochBatch(TypedDict):
         targets: (num_rows,), int64.
         indices: (num_rows,), int64, each row's index in the source of its split.
         steps: for each optimizer step the rows of its samples, (batch,), int64, on the device.
-        draw_seeds: the `draw_seed` of each step.
         bitwise: whether steps must not differ in the last bit, because stages train later and would amplify it.
     """
 

@@ -10,11 +10,7 @@ from regraft.runs.checkpoint import Checkpoint
 
 
 def build_datamodule(config: Config, input_spec: InputSpec, trained: Checkpoint | None = None) -> Any:
-    """Returns the datamodule, with its data read and split.
-
-    Args:
-        trained: checkpoint whose classes the data must have, in any order; they get its class indices.
-    """
+    """Returns the datamodule, read and split, with the classes and class indices of `trained`, if given."""
     module = build_unread_datamodule(config, input_spec, trained)
     prepare(module)
     return module

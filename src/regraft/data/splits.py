@@ -86,7 +86,6 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
     Args:
         labels: (num_samples,), int64.
         fraction: in (0, 1).
-        key: config key of `fraction`, for the error.
     """
     carved = _first_of_each_class(labels, lambda count: min(max(1, round(fraction * count)), count - 1), seed)
     if len(carved) == 0:

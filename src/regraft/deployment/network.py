@@ -27,8 +27,7 @@ class Network(nn.Module):
             images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the output
                 of the first `num_stages_done` stages.
         """
-        logits: Tensor = self.head(self.backbone(images, num_stages_done))
-        return logits
+        return self.head(self.backbone(images, num_stages_done))
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +35,6 @@ class TrainedNetwork:
     """The network that a run has trained, in eval mode, on one device, from pixels to probabilities.
 
     Attributes:
-        input_spec: mean and std included.
         temperature: divisor of the logits before the softmax (Guo et al., 2017); 1 if it wasn't fitted.
         checkpoint: the file that the weights were read from.
     """
@@ -77,11 +75,7 @@ class TrainedNetwork:
 
     @torch.inference_mode()
     def logits(self, views: Tensor) -> Tensor:
-        """Returns logits, (batch, num_classes), float32, on the CPU, before the temperature.
-
-        Args:
-            views: (batch, num_channels, image_size, image_size), uint8, from `view`.
-        """
+        """Returns logits, (batch, num_classes), float32, on the CPU, before the temperature, of views from `view`."""
         images = normalise(views.to(self.device), self.input_spec)
         logits: Tensor = self.network(images.to(self.dtype))
         return logits.float().cpu()

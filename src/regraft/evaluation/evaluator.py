@@ -43,8 +43,7 @@ class Logits:
     @property
     def predicted(self) -> np.ndarray:
         """The most probable classes, (num_images,), int64."""
-        found: np.ndarray = self.values.argmax(1)
-        return found
+        return self.values.argmax(1)
 
     def scores(self, temperature: float, class_names: Sequence[str]) -> Scores:
         """Returns the scores of the probabilities at a temperature."""
@@ -55,12 +54,8 @@ class Evaluator:
     """Evaluates a checkpoint; the constructor checks the data before anything is computed.
 
     Args:
-        config: the run's config with the command's overrides.
         splits: the splits that will be needed, the evaluated one first.
         needs_features: whether missing features must be computed and stored.
-
-    Raises:
-        ValueError: the data can't be read, has other classes than the run, or lacks a split.
     """
 
     def __init__(self, config: Config, checkpoint: Checkpoint, splits: list[str], *, needs_features: bool) -> None:

@@ -44,8 +44,6 @@ def evaluation_data(
     """Returns a datamodule of stored features of `val` or `test`; None if the images have to be used.
 
     Args:
-        backbone: with the weights to evaluate.
-        images: the prepared datamodule of the images.
         needs_features: whether missing features must be computed and stored; the run's own `features.cache=on` was for
             its training only.
 

@@ -11,8 +11,6 @@ class EvaluateOptions:
     """What to evaluate.
 
     Attributes:
-        calibrates: whether to fit a temperature on validation.
-        is_robustness: whether to measure errors on corrupted images.
         baseline: the checkpoint whose errors on corrupted images normalise the run's.
         shift: a folder of another domain.
     """

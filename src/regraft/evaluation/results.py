@@ -32,7 +32,6 @@ class Evaluation:
     """The results of an evaluation.
 
     Attributes:
-        metrics: by name, such as `test/acc`.
         undefined: by metric, why it is undefined, or which classes it leaves out.
         scores: of the split, in the source domain.
         temperature: divisor of the logits before the softmax.
@@ -91,8 +90,7 @@ def write(found: Evaluation, folder: Path) -> None:
 def _triples(confusion: np.ndarray) -> list[list[int]]:
     """Returns [true class, predicted class, images] of each non-empty cell; with many classes most are empty."""
     rows, columns = confusion.nonzero()
-    triples: list[list[int]] = np.stack([rows, columns, confusion[rows, columns]], axis=1).tolist()
-    return triples
+    return np.stack([rows, columns, confusion[rows, columns]], axis=1).tolist()
 
 
 def _row(scores: ClassScores, target: Scores | None, index: int) -> dict[str, Any]:

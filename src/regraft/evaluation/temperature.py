@@ -21,7 +21,6 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
     Args:
         logits: (num_images, num_classes), finite.
         targets: (num_images,), int64, the true classes.
-        checkpoint: the file with the model's weights.
 
     Raises:
         ValueError: there is no minimum, as all images are classified correctly, or no better than by chance.
@@ -68,8 +67,7 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
         return probabilities
     with np.errstate(divide="ignore"):
         logits = np.log(probabilities.astype(np.float64)) / temperature
-    found: np.ndarray = np.exp(log_softmax(logits, axis=1))
-    return found
+    return np.exp(log_softmax(logits, axis=1))
 
 
 def _log_loss(logits: np.ndarray, targets: np.ndarray) -> float:

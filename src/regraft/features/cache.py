@@ -32,12 +32,9 @@ class FeatureCache:
         backbone: with the weights that the run starts with, mean and std included.
         name: the model's, for people.
         precisions: acceptable ones (`FeatureSettings.precisions`), the preferred one first.
-        device: on which the stages are computed.
-        progress: shown while features are computed.
 
     Attributes:
         precision: the one in use.
-        store: the open entries.
     """
 
     def __init__(
@@ -135,14 +132,7 @@ class FeatureCache:
         return all(self.has_entry(view, depth) for view in views) and self.num_missing(views, [depth]) == 0
 
     def make_room(self, splits: Sequence[tuple[Sequence[InputView], Sequence[int]]]) -> None:
-        """Decides where all missing features will be kept, before any are computed.
-
-        Args:
-            splits: views and depths of each split.
-
-        Raises:
-            NoRoomError: the features fit neither the disk nor memory.
-        """
+        """Decides where all missing features will be kept, before any are computed; NoRoomError if nowhere."""
         reserved = 0
         # All entries are opened first, because an open entry isn't evicted.
         wanted = [(view, self._entries(view, depths)) for views, depths in splits for view in views]
@@ -161,11 +151,7 @@ class FeatureCache:
                 self.store.move_to_memory(view, entries.values())
 
     def ensure(self, views: Sequence[InputView], depths: Sequence[int]) -> ExtractionStats:
-        """Computes and stores the missing features of a split.
-
-        Raises:
-            NoRoomError: the features fit neither the disk nor memory.
-        """
+        """Computes and stores the missing features of a split; NoRoomError if they fit neither the disk nor memory."""
         stats = []
         for view in views:
             try:

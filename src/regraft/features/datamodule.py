@@ -21,9 +21,7 @@ class FeatureDataModule(pl.LightningDataModule):
     """Loads stored features instead of images; order, targets and views are those of the datamodule of the images.
 
     Args:
-        tables: by split and depth.
         eval_depth: depth for evaluation after training, below which no phase of the run trains.
-        num_stages: number of stages of the backbone.
         one_batch_per_epoch: whether an epoch that trains only the head is one batch.
         is_full_batch: whether such an epoch is also a single step.
     """

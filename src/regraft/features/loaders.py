@@ -59,8 +59,6 @@ class FeatureEpochs:
     """A loader of one batch with all steps of an epoch, so that Lightning's overhead per batch occurs once.
 
     Args:
-        table: of pooled features.
-        device: where the matrix is.
         is_full_batch: whether an epoch is one step on all samples.
         bitwise: as in `EpochBatch`.
     """

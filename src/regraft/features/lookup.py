@@ -28,14 +28,7 @@ class LookupTransform:
 
 
 class FeatureLookup:
-    """Reads features from an entry of the store, computes missing ones, and adds them.
-
-    Args:
-        depth: number of stages that the features are the output of.
-
-    Raises:
-        NoFolderError: the store can't be used.
-    """
+    """Reads the features of `depth` stages, computes missing ones and adds them; NoFolderError without a store."""
 
     def __init__(self, frozen: FeatureCache, transform: LookupTransform, depth: int) -> None:
         self.depth = depth

@@ -14,8 +14,6 @@ class FeatureTable:
     """The features of each image and view of a split.
 
     Args:
-        depth: number of stages that the features are the output of.
-        entries: for each view.
         slots: for each view, (num_images,), int64: slots of the images in that view's entry.
         indices: (num_images,), int64, ascending: of the images in their source.
         targets: (num_images,), int64 class indices.

@@ -86,11 +86,7 @@ class UpTo:
 
 @dataclass(frozen=True)
 class LastStages:
-    """Trains the head and the last `num_stages` stages of any backbone.
-
-    Raises:
-        ValueError: `num_stages` is below 1; on a call, if the backbone has fewer stages.
-    """
+    """Trains the head and the last `num_stages` stages, at least 1, of any backbone."""
 
     num_stages: int
 
@@ -176,11 +172,7 @@ class Gradual:
 
 @dataclass(frozen=True)
 class Layerwise:
-    """Trains everything, each stage at `decay` times the learning rate of the one above it, the head at the base rate.
-
-    Attributes:
-        decay: in (0, 1].
-    """
+    """Trains each stage at `decay`, in (0, 1], times the rate of the one above it, the head at the base rate."""
 
     decay: float
 
@@ -225,11 +217,7 @@ def factors_at(strategy: FreezingStrategy, point: TrainingPoint, stages: Sequenc
 
 
 def phases(strategy: FreezingStrategy, stages: Sequence[str], max_epochs: int) -> list[Phase]:
-    """Returns the phases of a run in order; the first starts at epoch 0.
-
-    Args:
-        max_epochs: -1 for unlimited, of which the first 1000 epochs are looked at.
-    """
+    """Returns the phases of a run in order from epoch 0; without a limit, those of the first 1000 epochs."""
     found: list[Phase] = []
     for epoch in range(_UNLIMITED_HORIZON if max_epochs < 0 else max(max_epochs, 1)):
         factors = factors_at(strategy, TrainingPoint(epoch, max_epochs), stages)

@@ -56,11 +56,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:
-    """Loads every tensor of the module, by the module's own names.
-
-    Raises:
-        ValueError: names or shapes differ; the message lists those of `source` and `target`.
-    """
+    """Loads every tensor of the module by its own name; an error lists what differs between `source` and `target`."""
     own = module.state_dict()
     mismatched = [
         f"{name} {tuple(tensors[name].shape)} there, {tuple(own[name].shape)} here"

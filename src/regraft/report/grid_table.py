@@ -13,12 +13,7 @@ _COLUMNS = ("val/acc", "val/loss", "train/loss", "best epoch")
 
 
 def show(fits: Mapping[Any, Any], best: Any) -> None:
-    """Prints a row per head, the best first.
-
-    Args:
-        fits: `HeadFit` by `GridPoint`.
-        best: the chosen head.
-    """
+    """Prints a row per head, the best first; `fits` has a `HeadFit` by `GridPoint`."""
     axes = best._fields
     table = Table(
         *(axis.replace("_", " ") for axis in axes),

@@ -41,11 +41,7 @@ def write(run: Run, calibration: Calibration) -> None:
 
 
 def temperature_of(run: Run | None, checkpoint: Path) -> float:
-    """Returns the temperature of a run's checkpoint; 1 if none was fitted, or, with a warning, for other weights.
-
-    Raises:
-        ValueError: the run's calibration is damaged.
-    """
+    """Returns the temperature of a run's checkpoint; 1 if none was fitted, or, with a warning, for other weights."""
     path = None if run is None else run.path / CALIBRATION
     if path is None or not path.is_file():
         return 1.0

@@ -36,11 +36,8 @@ class Checkpoint:
 
     Attributes:
         content: Lightning's content: `state_dict`, `global_step` and the rest.
-        config: the run's resolved config.
         architecture: the config that builds the backbone without weights.
-        input_spec: mean and std included.
         class_counts: number of training images of each class.
-        fingerprint: of the data.
         features: how the run stores frozen features, from `FeaturePlan.record`.
         saved_ns: Unix time of the file, nanoseconds.
     """

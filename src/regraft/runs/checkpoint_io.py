@@ -59,8 +59,7 @@ class CheckpointFiles(CheckpointIO):
     ) -> dict[str, Any]:
         """Returns a checkpoint, on the CPU; it never runs code in the file, whatever `weights_only` says."""
         require_whole(Path(path))
-        content: dict[str, Any] = load_safely(Path(path))
-        return content
+        return load_safely(Path(path))
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Removes a checkpoint and its checksum."""
@@ -111,11 +110,7 @@ def remove_damaged(path: Path) -> None:
 
 
 def require_whole(path: Path) -> None:
-    """Checks a file against the checksum beside it; without one, against the checksums within the zip file.
-
-    Raises:
-        DamagedCheckpointError: they don't match.
-    """
+    """Checks a file against the checksum beside it, else those within the zip file; raises DamagedCheckpointError."""
     sums = _checksum_file(path)
     if sums.is_file():
         with path.open("rb") as file:
@@ -132,11 +127,7 @@ def require_whole(path: Path) -> None:
 
 
 def whole_or_previous(path: Path, previous: Path) -> Path:
-    """Returns `path` if its file is whole, or else `previous`, with a warning.
-
-    Raises:
-        DamagedCheckpointError: there is no previous one, or that is damaged too.
-    """
+    """Returns `path` if its file is whole, else, with a warning, `previous`; DamagedCheckpointError if neither is."""
     if path.is_dir():
         raise DamagedCheckpointError(f"{path} is a folder, but a checkpoint would be written there. Move it away.")
     try:

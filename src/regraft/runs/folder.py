@@ -34,8 +34,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved config, in plain types."""
-        config: dict[str, Any] = safe_yaml.load(self.path / "config.yaml")
-        return config
+        return safe_yaml.load(self.path / "config.yaml")
 
     @property
     def readable_config(self) -> dict[str, Any]:
@@ -110,8 +109,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, float]:
         """The final metrics, such as `test/acc`."""
-        metrics: dict[str, float] = self.results["metrics"]
-        return metrics
+        return self.results["metrics"]
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes results.json."""
@@ -190,7 +188,6 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
     Args:
         path: a run's folder or a checkpoint's file.
         prefer: which checkpoint of a run to use; the other one if that is missing.
-        key: of the value, for messages.
 
     Raises:
         FileNotFoundError: there is no such path, or the folder has no checkpoint.

@@ -215,11 +215,7 @@ def _now() -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes, on other machines too, from running a run inside the block, if the disk has locks.
-
-    Raises:
-        ValueError: another process runs it.
-    """
+    """Keeps other processes and machines from running a run inside the block, if the disk has locks."""
     lock = FileLock(folder / _LOCK)
     try:
         lock.acquire(timeout=_PATIENCE_SECONDS)

@@ -43,7 +43,6 @@ def find_sweep(reference: str, folder: str | Path) -> Path | None:
 
     Args:
         reference: the sweep's folder, or a unique part of its folder's name; `last` and `best` mean runs.
-        folder: the folder of all runs.
     """
     path = Path(reference).expanduser()
     if is_sweep(path):
@@ -87,8 +86,7 @@ def _require_no_run(reference: str, sweep: Path, folder: str) -> None:
     meant = [name for name in names if reference.strip("/") in name]
     if meant:
         raise ConfigError(
-            "run",
-            f"{reference!r} matches a sweep, {sweep}, and runs, such as {meant[0]}. Give more of the name.",
+            "run", f"{reference!r} matches a sweep, {sweep}, and runs, such as {meant[0]}. Give more of the name."
         )
 
 

@@ -31,13 +31,10 @@ class JobLauncher:
     """Runs jobs, and keeps their results.
 
     Args:
-        launcher: Hydra's basic launcher, or that of a plugin.
         n_jobs: how many jobs the launcher gets at once; None for all.
         fail_fast: whether a job whose process is lost at each try stops those that haven't started.
 
     Attributes:
-        folder: the sweep's.
-        results: by job number.
         is_sequential: whether jobs run in this process, one after the other.
     """
 

@@ -32,11 +32,7 @@ class Job:
 
 
 def experiment_config(config: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Returns the part of a resolved config that a run's results depend on.
-
-    Args:
-        folder: the run's; a `ckpt_path` within it means that the run was resumed, and doesn't count.
-    """
+    """Returns what of a config a run's results depend on; a `ckpt_path` in the run's own `folder` doesn't count."""
     kept = {key: value for key, value in config.items() if key not in _NO_PART}
     for section, keys in _NO_LEAF.items():
         if isinstance(node := kept.get(section), Mapping):

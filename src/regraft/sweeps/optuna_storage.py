@@ -160,8 +160,7 @@ def storage_at(place: str) -> optuna.storages.BaseStorage:
             return optuna.storages.JournalStorage(JournalFileBackend(place))
         except Exception as error:  # any kind, depending on the missing entries
             raise ConfigError(
-                "sweep.storage",
-                f"{place} can't be read. Move it away, and the study is rebuilt from the sweep's runs.",
+                "sweep.storage", f"{place} can't be read. Move it away, and the study is rebuilt from the sweep's runs."
             ) from error
     kind = place.partition("://")[0]
     try:

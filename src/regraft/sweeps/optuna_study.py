@@ -120,14 +120,10 @@ class OptunaSettings:
 
     Args:
         n_trials: trials of the study, those of earlier commands included.
-        sampler_options: arguments of the sampler's class.
         pruner: its short name; None for no pruning.
-        pruner_options: arguments of the pruner's class.
-        metrics: one metric or several.
         directions: one per metric; None for the metrics' own.
         storage: the study's; None for a file in the sweep's folder.
         study: its name; None for that of the sweep's folder.
-        space: axes in addition to those of the command line.
 
     Attributes:
         is_grid: whether every combination is tried once.

@@ -76,12 +76,7 @@ def result_in(run: Run) -> JobResult | None:
 def summary(
     jobs: Sequence[Job], outcomes: Mapping[int, JobResult], varied: Callable[[Job], Sequence[str]], folder: str
 ) -> str:
-    """Returns a line on the sweep, and one for each job, of which those without an outcome weren't started.
-
-    Args:
-        varied: returns the overrides that differ between jobs.
-        folder: the sweep's, as shown.
-    """
+    """Returns a line on the sweep, and one for each job, of which those without an outcome weren't started."""
     special = [shortened(varied(job)) or "-" for job in jobs]
     found = [outcomes.get(job.number, JobResult("skipped", "not started")) for job in jobs]
     widths = [max(map(len, column), default=0) for column in (special, [outcome.status for outcome in found])]

@@ -26,8 +26,6 @@ class SweepPlan:
     """The jobs of a sweep, from its folder and its command.
 
     Args:
-        config: composed by Hydra for the sweep.
-        hydra_context: composes the configs of the jobs.
         arguments: the overrides of the command, with lists of values.
     """
 

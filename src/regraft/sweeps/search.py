@@ -13,12 +13,7 @@ from regraft.sweeps.planning import SweepPlan
 
 
 class Search(Protocol):
-    """Decides the jobs of a sweep, by the ask-and-tell pattern.
-
-    Attributes:
-        jobs: the jobs so far.
-        num_jobs: how many there will be.
-    """
+    """Decides the jobs of a sweep, by the ask-and-tell pattern."""
 
     jobs: list[Job]
     num_jobs: int

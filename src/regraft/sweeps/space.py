@@ -81,11 +81,7 @@ def with_configured(overrides: Sequence[Override], space: Mapping[str, Any], par
 
 
 def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[str]:
-    """Returns the axes of `sweep.space` as overrides, except for keys given on the command line.
-
-    Args:
-        space: axes by key, nested or dotted; a list is a choice.
-    """
+    """Returns the axes of `sweep.space`, nested or dotted, as overrides, except for keys given on the command line."""
     if not isinstance(space, Mapping):
         raise ConfigError("sweep.space", got=space, allowed="axes by key, such as {optimizer.lr: [1e-3, 1e-2]}")
     lines = [f"{key}={_spelt(key, value)}" for key, value in _flat(space) if key not in given]

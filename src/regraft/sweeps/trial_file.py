@@ -22,8 +22,6 @@ class TrialFile:
     Attributes:
         storage: where the study is stored, a URL or a path.
         metric: reported after each epoch.
-        pruner: its short name.
-        pruner_options: arguments of the pruner's class.
     """
 
     storage: str

@@ -47,7 +47,6 @@ class Scores:
 
     Attributes:
         undefined: by a metric's name, why it is missing, or which classes it leaves out.
-        per_class: by class index.
         confusion: (num_classes, num_classes), int64: images by true class (row) and predicted class (column).
     """
 
@@ -65,7 +64,6 @@ class Outputs:
     Attributes:
         probabilities: (num_images, num_classes), rows that sum to 1.
         targets: (num_images,), int64, the true classes.
-        class_names: by class index.
     """
 
     probabilities: np.ndarray
@@ -189,16 +187,9 @@ def confusion_counts(targets: np.ndarray, predicted: np.ndarray, num_classes: in
 
 
 def class_scores(
-    targets: np.ndarray,
-    predicted: np.ndarray,
-    class_names: Sequence[str],
-    area: Callable[[int], float] | None = None,
+    targets: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], area: Callable[[int], float] | None = None
 ) -> list[ClassScores]:
-    """Returns the figures of each class, from the class indices of (num_images,) images.
-
-    Args:
-        area: returns the area under a class's ROC curve; None if the probabilities aren't known.
-    """
+    """Returns the figures of each class; `area` returns that under its ROC curve, if probabilities are known."""
     num_classes = len(class_names)
     num_images = np.bincount(targets, minlength=num_classes)
     num_predicted = np.bincount(predicted, minlength=num_classes)

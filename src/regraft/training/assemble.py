@@ -35,7 +35,6 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     """Downloads weights and data where they are missing, reads the data and returns a training's parts.
 
     Args:
-        checked: without errors.
         checkpoint: what the run resumes from; its weights replace pretrained ones.
 
     Raises:

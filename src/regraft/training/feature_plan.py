@@ -42,8 +42,6 @@ class FeaturePlan:
     """What is going to be stored for a run.
 
     Attributes:
-        images: the datamodule of the images.
-        cuts: the cut of each phase of epochs.
         one_batch_per_epoch: whether an epoch that trains the head alone is one batch.
         is_full_batch: whether such an epoch is a single step.
     """
@@ -77,8 +75,7 @@ class FeaturePlan:
 
     def views(self, split: str) -> list[Any]:
         """Returns the images of a split, under each transform."""
-        views: list[Any] = self.images.inputs.views(split, self.settings.views, self.settings.views_seed)
-        return views
+        return self.images.inputs.views(split, self.settings.views, self.settings.views_seed)
 
 
 def feature_plan(
@@ -96,7 +93,6 @@ def feature_plan(
 
     Args:
         backbone: with the weights that the run starts or resumes with.
-        data: the prepared datamodule of the images.
         start_epoch: the epoch at which the run starts or resumes.
         earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored; a
             run whose epochs weren't one batch keeps to that.

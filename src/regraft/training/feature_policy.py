@@ -118,7 +118,6 @@ def why_not_worthwhile(
     """Returns why storing isn't worthwhile, None if it is.
 
     Args:
-        cuts: the cut of each phase of epochs.
         views: of the splits that an epoch reads, training and validation.
     """
     limit = limit_of(config["trainer"])

@@ -15,12 +15,7 @@ from regraft.training.optim import parameter_groups
 
 
 def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:
-    """Returns the LightningModule.
-
-    Args:
-        class_counts: training images of each class.
-        record: what makes each of its checkpoints usable on its own.
-    """
+    """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""
     from regraft.training.module import TransferModule
 
     num_classes = len(class_counts)
@@ -40,8 +35,7 @@ def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int]
 
 def build_loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
     """Returns the loss for data with these numbers of training images per class."""
-    made: nn.Module = factory(config["loss"], "loss")(num_classes=len(class_counts), class_counts=class_counts)
-    return made
+    return factory(config["loss"], "loss")(num_classes=len(class_counts), class_counts=class_counts)
 
 
 def skips_nan(config: Config) -> bool:

@@ -53,7 +53,6 @@ def train_steps(
     """Takes the epoch's first steps.
 
     Args:
-        batch: the whole epoch.
         optimizer: over named groups; not wrapped by Lightning.
         after_step: called after each step, for schedules that count steps.
         seed_draws: seeds the random draws of a step with its draw seed.
@@ -132,11 +131,7 @@ class HeadLoop:
                 torch.set_num_threads(1)
 
     def begin(
-        self,
-        batch: EpochBatch,
-        trainer: Any,
-        after_step: Callable[[], None],
-        seed_draws: Callable[[int], None],
+        self, batch: EpochBatch, trainer: Any, after_step: Callable[[], None], seed_draws: Callable[[int], None]
     ) -> StepLog:
         """Takes all steps but the last; see `train_steps`."""
         if trainer.accumulate_grad_batches != 1:

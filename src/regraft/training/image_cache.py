@@ -23,9 +23,7 @@ def store_pixels(
     A run's numbers don't depend on it: what is stored is what would be decoded, bit for bit.
 
     Args:
-        images: the prepared datamodule.
         plan: what of the run is stored deeper in the backbone; None if nothing is.
-        start_epoch: the epoch at which the run starts or resumes.
 
     Raises:
         ConfigError: `data.cache=on` can't be done, or an image can't be decoded.

@@ -20,8 +20,6 @@ class ClassificationLoss(nn.Module):
     """Base class of the losses: class weights, label smoothing and the mean over the samples of a batch.
 
     Args:
-        class_counts: training images of each class.
-        class_weights: see `resolve_class_weights`.
         label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
     """
 
@@ -143,7 +141,6 @@ def resolve_class_weights(
 
     Args:
         class_weights: None; `balanced`, which is n / (num_classes * n_c), n_c images of class c out of n; or a list.
-        class_counts: training images of each class.
     """
     assert len(class_counts) == num_classes, "class_counts comes from the same data as num_classes."
     if class_weights is None:

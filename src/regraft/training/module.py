@@ -101,15 +101,10 @@ class TransferModule(pl.LightningModule):
         self._head_draws = any(uses_rng(part) for part in head.modules())
 
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
-        """Returns logits, (batch, num_classes).
-
-        Args:
-            images: (batch, num_channels, height, width), normalised; or the output of `num_stages_done` stages.
-        """
+        """Returns logits, (batch, num_classes), of normalised images or of the output of `num_stages_done` stages."""
         # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
         images = images.to(next(self.parameters()).dtype)
-        logits: Tensor = self.head(self.backbone(images, num_stages_done))
-        return logits
+        return self.head(self.backbone(images, num_stages_done))
 
     def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
         """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks.
@@ -274,11 +269,7 @@ class TransferModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": self._schedule.config(optimizer, self.trainer)}
 
     def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Any,
-        optimizer_closure: Callable[[], Any] | None = None,
+        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
     ) -> None:
         """Steps with each group's factor applied to its learning rate, and only for the step itself.
 

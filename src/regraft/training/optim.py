@@ -79,7 +79,6 @@ class LBFGS(torch.optim.LBFGS):
     logistic regression where the head is linear and the loss is cross-entropy.
 
     Args:
-        params: named groups, see `parameter_groups`.
         lr: length of a step; 1 with a line search.
         max_iter: iterations per step.
         history_size: number of pairs from which the curvature is estimated.
@@ -119,8 +118,7 @@ class LBFGS(torch.optim.LBFGS):
                         loss = loss + decay / 2 * parameter.square().sum()
             return loss
 
-        loss: Tensor = super().step(decayed)
-        return loss
+        return super().step(decayed)
 
 
 def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -26,8 +26,6 @@ class TrainingJob:
     """What a run trains.
 
     Attributes:
-        config: the resolved config, plain types.
-        checkpoint: what the run resumes from.
         checked: what checking the config has built; None if `is_done`, and for a run that another process has checked.
         is_done: whether the run has finished and nothing is left to train.
     """
@@ -66,10 +64,6 @@ def plan(
 ) -> TrainingJob:
     """Returns the job of a composed config; what is wrong with it is in its `errors`.
 
-    Args:
-        keys: the keys that the command gives.
-        reference, blocked, backbones: see `preflight`.
-
     Raises:
         ConfigError: the folder is another run's, or the command changes what a resumed run keeps.
     """
@@ -89,12 +83,7 @@ def checked_job(
     blocked: Collection[str] = (),
     backbones: "LastBackbone | None" = None,
 ) -> TrainingJob:
-    """Returns the job of a resolved config.
-
-    Args:
-        checkpoint: what the run resumes from; read from the config's `ckpt_path` if it isn't given.
-        reference, blocked, backbones: see `preflight`.
-    """
+    """Returns the job of a resolved config; without a `checkpoint`, that of the config's `ckpt_path` is read."""
     with quick_imports():
         import pytorch_lightning as pl
 

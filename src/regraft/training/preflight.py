@@ -49,13 +49,7 @@ from regraft.training.from_config import (
 )
 from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
 from regraft.training.stage_table import StageRow, stage_rows
-from regraft.training.trainer import (
-    build_trainer,
-    lacking_keys,
-    require_watchable,
-    run_callbacks,
-    watchers,
-)
+from regraft.training.trainer import build_trainer, lacking_keys, require_watchable, run_callbacks, watchers
 
 _SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
 _GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
@@ -70,7 +64,6 @@ class Preflight:
     """A config whose sections have been built; what couldn't be built is None.
 
     Attributes:
-        errors: all that is wrong.
         config: its wrong keys reset to their defaults.
         architecture: the config that builds the backbone again; None if its weights have yet to be downloaded.
         data: the datamodule, its data not read yet.
@@ -106,9 +99,7 @@ def preflight(
     """Builds what a run is made of, as far as that is possible without its data, and collects the errors.
 
     Args:
-        config: the resolved config.
         run: its folder may not exist yet.
-        checkpoint: what the run resumes from.
         reference: returns the config of the same choices without any other override.
         blocked: sections that aren't built, because their errors have been reported.
         backbones: shared by the checks of a sweep's jobs, which don't train with the backbone that is built here.
@@ -302,6 +293,5 @@ def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> N
     trained, device = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD], trainer.strategy.root_device
     num_processes = trainer.num_devices if device.type == "cpu" else 1
     collector.try_build(
-        "data",
-        lambda: check_memory(size, backbone, trained, found.config["data"]["batch_size"], num_processes, device),
+        "data", lambda: check_memory(size, backbone, trained, found.config["data"]["batch_size"], num_processes, device)
     )

@@ -23,7 +23,6 @@ class ModelSize:
     """Numbers that a run holds.
 
     Attributes:
-        num_parameters: of backbone and head.
         num_trained: of those, how many ever train.
         num_states: numbers that the optimizer keeps for each parameter that trains.
     """
@@ -105,7 +104,6 @@ def check_memory(
 
     Args:
         trained: names of the stages that ever train, from the input up.
-        batch_size: of each process.
     """
     spec, names = backbone.input_spec, list(backbone.stage_names)
     available, image = memory_bytes(device), 4 * spec.num_channels * spec.image_size**2

@@ -32,16 +32,11 @@ class StageRow:
 
 
 def stage_rows(
-    groups: Sequence[Mapping[str, Any]],
-    stages: Sequence[str],
-    strategy: FreezingStrategy,
-    lr: float,
-    max_epochs: int,
+    groups: Sequence[Mapping[str, Any]], stages: Sequence[str], strategy: FreezingStrategy, lr: float, max_epochs: int
 ) -> list[StageRow]:
     """Returns a row for each stage from the input up, then one for the head.
 
     Args:
-        groups: see `optim.parameter_groups`.
         lr: base learning rate, before schedule and factors.
         max_epochs: -1 is unlimited.
     """

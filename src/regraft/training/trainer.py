@@ -71,7 +71,6 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
     """Raises ConfigError if what a node watches isn't logged, or is watched in the wrong direction.
 
     Args:
-        section: where the node stands, see `watchers`.
         num_classes: of the data; None as long as that isn't known.
         has_val: whether there is a validation split.
     """
@@ -104,11 +103,7 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
 
 
 def build_trainer(config: Config, **given: Any) -> Any:
-    """Returns Lightning's Trainer; the datamodule, not Lightning, distributes samples to devices.
-
-    Raises:
-        ConfigError: Lightning refuses the combination, or the machine lacks the accelerator.
-    """
+    """Returns Lightning's Trainer; ConfigError if it refuses the combination, or the machine lacks the accelerator."""
     node = config["trainer"]
     _require_supported(node)
     node = {key: value for key, value in node.items() if key not in given}

@@ -27,8 +27,7 @@ def find(name: str) -> Command:
     """Returns the command of that name."""
     if name not in _files() or name == "__init__":
         raise UnknownNameError(None, "command", name, names())
-    command: Command = importlib.import_module(f"{__name__}.{name}").COMMAND
-    return command
+    return importlib.import_module(f"{__name__}.{name}").COMMAND
 
 
 def _files() -> dict[str, Path]:

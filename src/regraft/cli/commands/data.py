@@ -128,10 +128,4 @@ def _source(node: dict[str, Any]) -> Any:
     return FolderSource(**options)
 
 
-COMMAND = Command(
-    name="data",
-    run=run,
-    usage=_USAGE,
-    config_name="data_check",
-    words=lambda: ("check",),
-)
+COMMAND = Command(name="data", run=run, usage=_USAGE, config_name="data_check", words=lambda: ("check",))

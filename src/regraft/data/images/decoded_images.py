@@ -31,7 +31,6 @@ class DecodedFiles:
     """Decodes files each time.
 
     Args:
-        augment: for training batches; None for evaluation.
         content_hashes: (num_images, HASH_BYTES), uint8, which the decoded files must have; None to skip the check.
     """
 

@@ -39,10 +39,8 @@ class ImageView:
     Args:
         content_hashes: (num_images, HASH_BYTES), uint8.
         spec: of the backbone, mean and std included.
-        augment: None for the view of evaluation.
         view: number of the augmented view. Its random numbers depend on it, on `seed` and on the content of an image.
         num_workers: loader processes.
-        decoded: source of decoded files; None to decode them.
     """
 
     part: Part

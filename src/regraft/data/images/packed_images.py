@@ -66,9 +66,7 @@ class DecodedView:
     """A split's images before any random transform, packed for the store.
 
     Args:
-        part: a split of `FileImages`.
         content_hashes: (num_images, HASH_BYTES), uint8.
-        augment: for training batches; None for evaluation.
     """
 
     def __init__(

@@ -35,12 +35,7 @@ def indices_of_known(trained: Sequence[str], found: Sequence[str], run: str, key
 
 
 class InOrderOf:
-    """A source with the class indices of a run, so that splits that are carved by class equal those of the run.
-
-    Args:
-        class_names: those of the run.
-        run: description of the run, for the message.
-    """
+    """A source with a run's class indices, so that splits carved by class equal the run's; `run` is for messages."""
 
     def __init__(self, source: Source, class_names: Sequence[str], run: str) -> None:
         self._source = source

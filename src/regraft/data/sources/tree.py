@@ -90,12 +90,7 @@ def refuse_file(root: Path) -> None:
 
 
 def check_reachable(url: str, missing: str, offline_choice: str) -> None:
-    """Raises MissingFileError if a URL can't be reached: torchvision itself waits for minutes if packets are dropped.
-
-    Args:
-        missing: description of what is missing, for the error.
-        offline_choice: alternative without a network, for the error.
-    """
+    """Raises MissingFileError if a URL can't be reached: torchvision waits for minutes if packets are dropped."""
     try:
         with urlopen(Request(url, method="HEAD", headers={"User-Agent": "regraft"}), timeout=10):
             return

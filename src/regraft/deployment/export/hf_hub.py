@@ -49,8 +49,7 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
 
 def runner(folder: Path) -> Runner:
     """Returns a function that runs a folder's model as loaded by timm."""
-    model: Runner = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
-    return model
+    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
 
 
 def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:

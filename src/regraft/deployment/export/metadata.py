@@ -19,9 +19,7 @@ class ExportMetadata:
 
     Attributes:
         architecture: the plain config that builds the backbone, without weights.
-        input_spec: mean and std included.
         temperature: divisor of the logits before the softmax.
-        version: of Regraft.
         run: the run's experiment and folder.
         metrics: of the run's test; empty if it has no results.
     """
@@ -52,11 +50,7 @@ class ExportMetadata:
 
 
 def require_distinct(class_names: Sequence[str]) -> None:
-    """Checks that readers of the file can tell the class names apart.
-
-    Raises:
-        ValueError: two names differ only in white space or in their Unicode form, or one is blank.
-    """
+    """Checks that no class name is blank, and no two differ only in white space or in their Unicode form."""
     seen: dict[str, int] = {}
     clashes = []
     for index, name in enumerate(class_names):

@@ -42,11 +42,7 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
     try:
         with _silenced():
             exported = torch.onnx.export(
-                program,
-                dynamo=True,
-                verbose=False,
-                input_names=[IMAGES],
-                output_names=[LOGITS, PROBABILITIES],
+                program, dynamo=True, verbose=False, input_names=[IMAGES], output_names=[LOGITS, PROBABILITIES]
             )
             assert exported is not None, "torch returns the program if no path is given"
             proto = exported.model_proto

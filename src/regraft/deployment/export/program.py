@@ -153,11 +153,7 @@ class DeployedModule(nn.Module):
 
 
 def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:
-    """Returns the exported program of a model on the CPU, for batches and, with preprocessing, images of any size.
-
-    Raises:
-        ValueError: torch can't export this network.
-    """
+    """Returns the exported program of a model on the CPU, for any batch size and, with preprocessing, any image."""
     spec = model.input_spec
     first = Preprocessing(spec, model.eval_view) if preprocessing else None
     module = DeployedModule(model.network, first, model.temperature).eval()

@@ -10,11 +10,7 @@ from regraft.deployment.export.program import Runner, deployed_program
 
 
 def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: bool) -> bytes:
-    """Returns the content of the file of a model on the CPU; its program gives logits and probabilities.
-
-    Args:
-        metadata: becomes files of the archive, for the `extra_files` of `torch.export.load`.
-    """
+    """Returns a file's content, of logits and probabilities; `metadata` is for torch.export.load's `extra_files`."""
     program = deployed_program(model, preprocessing=preprocessing)
     buffer = io.BytesIO()
     torch.export.save(program, buffer, extra_files={f"{key}.json": value for key, value in metadata.items()})

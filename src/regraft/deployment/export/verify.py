@@ -47,7 +47,6 @@ def compare(model: Classifier, run: Runner, images: Iterable[Tensor], *, preproc
     """Returns the logits of a model on the CPU and of a file.
 
     Args:
-        run: runs the file.
         images: at least one, (channels, height, width), uint8, with 1 channel, or 3 if the model has 3.
         preprocessing: whether the file includes the preprocessing.
     """
@@ -64,11 +63,7 @@ def compare(model: Classifier, run: Runner, images: Iterable[Tensor], *, preproc
 
 
 def require_equal(comparison: OutputComparison) -> None:
-    """Checks that the file's logits are those of the model.
-
-    Raises:
-        ValueError: a logit differs by more than 1e-4, or by 1e-5 of the largest logit if that is above 10.
-    """
+    """Checks that no logit of the file differs by more than 1e-4, or by 1e-5 of the largest if that is above 10."""
     allowed = max(TOLERANCE, _RELATIVE * float(comparison.model.abs().nan_to_num(0.0, 0.0, 0.0).max()))
     if not comparison.difference <= allowed:
         raise ConfigError(

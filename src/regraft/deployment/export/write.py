@@ -28,7 +28,6 @@ class Exported:
     """What was written, and how close it is to the model.
 
     Attributes:
-        target: the file or folder.
         comparison: with the file in float32.
         quantised: with the quantised file; None if it isn't quantised.
         images: the comparisons used some of them, evenly spread.

@@ -22,21 +22,13 @@ from regraft.training.from_config import build_freezing
 
 
 def model_and_features(
-    path: str | Path,
-    *,
-    trust: Sequence[str],
-    device: torch.device | None,
-    settings: Mapping[str, Any],
-    tta: str,
+    path: str | Path, *, trust: Sequence[str], device: torch.device | None, settings: Mapping[str, Any], tta: str
 ) -> tuple[Classifier, FeatureLookup | None]:
     """Returns the classifier of a run, see `trained_model`, and the stored features of image files, if any.
 
     Args:
         settings: `cache` (auto, on, off) and `dir`, of the prediction.
         tta: features are stored for `none` only.
-
-    Raises:
-        ValueError: `cache` is on and features can't be stored.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
     model = model_of(checkpoint, device)

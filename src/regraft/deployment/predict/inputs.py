@@ -42,7 +42,6 @@ class Inputs:
     Attributes:
         images: their paths; from stdin, as they are read.
         num: how many there are; None if that isn't known before the end.
-        notes: sentences on what was skipped.
     """
 
     images: Iterable[NamedPath]
@@ -57,10 +56,6 @@ def find_inputs(text: str) -> Inputs:
         text: an image file; a folder, searched at any depth; a glob, all of whose files are used; a .txt file with a
             path per line, relative to its own folder; or `-`, for such lines on stdin, relative to the current folder.
             A file or folder with this exact name comes first.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-        ValueError: there is no image, or it can't be read.
     """
     if text == STDIN:
         file = cast(BufferedReader, sys.stdin.buffer)

@@ -35,9 +35,7 @@ class PreparedImage(NamedTuple):
 
     Attributes:
         views: (num_views, num_channels, image_size, image_size), uint8.
-        error: why it can't be read.
         content_hash: of its file, if the features of the views are to be stored.
-        features: its stored features.
     """
 
     name: str | None
@@ -61,10 +59,6 @@ def predict_batches(
     For an image that can't be read or decoded, the prediction's error says why.
 
     Args:
-        images: pairs of name and image, consumed lazily.
-        top_k: number of classes in a prediction, at most.
-        tta: the views whose probabilities are averaged, see `tta.views_of`.
-        batch_size: views in a forward pass.
         lookup: stored features of the model's frozen stages, if all images are files and `tta` is none.
     """
     assert lookup is None or tta == "none", "stored features are those of evaluation's view"

@@ -24,7 +24,6 @@ class Prediction:
         name: the image's path as given or found; None for one in memory.
         top: the most probable classes, in descending order; empty if there is an error.
         probabilities: (num_classes,), float32, by class index; None if there is an error.
-        error: what is wrong with the image.
     """
 
     name: str | None

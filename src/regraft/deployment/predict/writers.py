@@ -22,11 +22,7 @@ Write = Callable[[Sequence[Prediction]], None]
 
 
 def require_output(output: str) -> None:
-    """Checks `output=`, a file's name or `-` for JSON lines on stdout, before any prediction is made.
-
-    Raises:
-        ValueError: it has no known extension, is a folder, or Parquet can't be written.
-    """
+    """Checks `output=` before any prediction is made: a file's name with a known extension, or `-` for JSON lines."""
     path = Path(output).expanduser()
     if output != STDOUT and path.suffix.lower() not in _FORMATS:
         allowed = f"a name that ends in {', '.join(_FORMATS)}, or - for JSON lines on stdout"

@@ -18,9 +18,6 @@ def find_runs(references: Sequence[str], output_dir: Path) -> list[Run]:
     Args:
         references: each the folder of a run or a sweep, another folder with runs somewhere below it, `last`, `best`, or
             a part of the names of one run or several; empty for all runs.
-
-    Raises:
-        FileNotFoundError: a reference matches no run.
     """
     found = [run for each in references for run in _found(each, output_dir)] if references else all_runs(output_dir)
     return list(dict.fromkeys(found))

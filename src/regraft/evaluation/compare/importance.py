@@ -22,10 +22,6 @@ def importance(parameters: Mapping[str, Sequence[Any]], metric: Sequence[float])
 
     A random forest predicts the metric from the parameters; each of 5 folds of the runs is held out in turn, and a
     parameter's values are shuffled there (Breiman 2001).
-
-    Args:
-        parameters: the value of each run, by name.
-        metric: the value of each run.
     """
     needed = max(_FEWEST_RUNS, _RUNS_A_PARAMETER * len(parameters))
     if len(parameters) < 2:

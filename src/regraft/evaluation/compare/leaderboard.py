@@ -62,7 +62,6 @@ class Leaderboard:
     """Configurations, the best first.
 
     Attributes:
-        metric: ranks the rows.
         metrics: the shown metrics, `metric` first.
         parameters: names of the varied parameters.
         importance: of each parameter, or why it can't be computed.
@@ -78,11 +77,7 @@ class Leaderboard:
 
 
 def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderboard:
-    """Returns the leaderboard of at least one run.
-
-    Args:
-        metric: ranks the rows, such as `val/loss`; None for test/acc, else val/acc.
-    """
+    """Returns the leaderboard of at least one run, by `metric`; None for test/acc, else val/acc."""
     metric = _metric(entries, metric)
     kept = _without_repetitions(entries)
     split, _, name = metric.partition("/")

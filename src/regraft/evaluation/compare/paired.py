@@ -33,7 +33,6 @@ class Comparison:
     Attributes:
         difference: its accuracy minus the leader's, on the images that both were tested on.
         p: of the difference, adjusted for the number of comparisons.
-        split: of the images.
         method: test and interval.
         problem: why there is no difference.
     """

@@ -24,9 +24,7 @@ class CorruptionErrors:
 
 
 def corruption_errors(
-    batches: Iterable[tuple[Tensor, Tensor]],
-    classify: Callable[[Tensor], Tensor],
-    count: Callable[[int], None],
+    batches: Iterable[tuple[Tensor, Tensor]], classify: Callable[[Tensor], Tensor], count: Callable[[int], None]
 ) -> CorruptionErrors:
     """Returns the error rates of a classifier, without corruption and at each severity of each corruption.
 
@@ -36,7 +34,6 @@ def corruption_errors(
         batches: images (batch, channels, height, width), uint8, the model's input before it is normalised, and targets
             (batch,), int64.
         classify: maps images to predicted classes, (batch,), int64, on the CPU.
-        count: called with the number of images classified.
     """
     wrong = {name: [0] * NUM_SEVERITIES for name in CORRUPTIONS}
     num_images, num_wrong = 0, 0

@@ -18,8 +18,7 @@ _OVERSAMPLING = 8
 def gaussian_blur(image: np.ndarray, std: float, generator: np.random.Generator) -> np.ndarray:
     """Returns the image blurred by a Gaussian of that standard deviation."""
     width = std * scale_of(image)
-    blurred: np.ndarray = gaussian_filter(image, (width, width, 0), mode="nearest")
-    return blurred
+    return gaussian_filter(image, (width, width, 0), mode="nearest")
 
 
 def defocus_blur(image: np.ndarray, strength: tuple[float, float], generator: np.random.Generator) -> np.ndarray:
@@ -60,8 +59,7 @@ def convolved(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     """Returns the image convolved with the normalised kernel; edges are reflected."""
     reach = len(kernel) // 2
     padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="symmetric")
-    found: np.ndarray = fftconvolve(padded, (kernel / kernel.sum())[:, :, None], mode="valid", axes=(0, 1))
-    return found
+    return fftconvolve(padded, (kernel / kernel.sum())[:, :, None], mode="valid", axes=(0, 1))
 
 
 def scale_of(image: np.ndarray) -> float:
@@ -134,8 +132,7 @@ def jpeg_compression(image: np.ndarray, quality: int, generator: np.random.Gener
 def rotation(image: np.ndarray, degrees: float, generator: np.random.Generator) -> np.ndarray:
     """Returns the image rotated left or right, reflected beyond its edges."""
     sign = generator.choice([-1, 1])
-    turned: np.ndarray = rotate(image, sign * degrees, reshape=False, order=1, mode="reflect")
-    return turned
+    return rotate(image, sign * degrees, reshape=False, order=1, mode="reflect")
 
 
 def _to_pil(image: np.ndarray) -> Image.Image:

@@ -40,8 +40,6 @@ class EntryInfo:
     """Description of an entry of the store.
 
     Attributes:
-        key: 32 hex digits.
-        label: description of its features, for people; empty if it can't be read.
         num_images: number of images whose features it holds.
         last_used: seconds since the epoch.
         problem: why it can't be read, empty if it can.
@@ -137,8 +135,6 @@ def make_room(
     features stay readable.
 
     Args:
-        folder: the store's; may not exist yet.
-        max_bytes: size limit of the store.
         keep: keys of entries that stay.
         what: description of the bytes, for people.
         instead: an alternative if there is no room, for people.

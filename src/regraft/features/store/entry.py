@@ -29,9 +29,7 @@ class StoreEntry(FeatureEntry):
     """An entry in a folder of the store, shared by processes and runs; creates the folder if necessary.
 
     Args:
-        store: folder of the store.
         fields: everything that features depend on except for the content of their inputs; plain types.
-        label: description for people.
 
     Raises:
         OSError: the folder can't be made or written. An existing entry can be read from a read-only store.

@@ -60,11 +60,7 @@ class FeatureEntry(ABC):
         """
 
     def find(self, content_hashes: np.ndarray) -> Tensor:
-        """Returns the slots of inputs, (num_inputs,), int64, -1 for those that aren't there; slots never change.
-
-        Args:
-            content_hashes: (num_inputs, HASH_BYTES), uint8.
-        """
+        """Returns the slot of each hash, (num_inputs,), int64, -1 for those that aren't there; slots never change."""
         if not self.num_inputs or not len(content_hashes):
             return torch.full((len(content_hashes),), -1)
         if self._index is None:

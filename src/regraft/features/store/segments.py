@@ -27,7 +27,6 @@ class Segment:
     Attributes:
         content_hashes: (num_inputs, HASH_BYTES), uint8, all different.
         features: (num_inputs, *feature_shape).
-        seconds: time that computing them took.
     """
 
     content_hashes: np.ndarray
@@ -50,11 +49,7 @@ def write(folder: Path, key: str, segment: Segment) -> Path:
 
 
 def read(path: Path, key: str, feature_shape: tuple[int, ...], dtype: torch.dtype) -> Segment:
-    """Returns a segment whose features are memory-mapped; every byte is checked once.
-
-    Raises:
-        DamagedError: it is damaged, or belongs to an entry of another key, shape or dtype.
-    """
+    """Returns a segment, memory-mapped; DamagedError if it is damaged, or of another entry's key, shape or dtype."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

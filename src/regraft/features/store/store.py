@@ -72,12 +72,7 @@ class FeatureStore:
         return self._entries[key]
 
     def make_room(self, num_bytes: int, entries: Iterable[FeatureEntry]) -> None:
-        """Makes room for features that are about to be computed.
-
-        Raises:
-            NoRoomError: memory can't hold them.
-            OSError: the disk can't hold them.
-        """
+        """Makes room for features to be computed; NoRoomError if memory can't hold them, OSError if the disk can't."""
         in_memory = [entry for entry in entries if isinstance(entry, InMemoryEntry)]
         if any(entry not in self._in_memory.values() for entry in in_memory):
             self._require_memory(num_bytes)

@@ -35,11 +35,7 @@ class SourceCheckpoint:
 
 
 def build(
-    *,
-    path: str,
-    image_size: int | None,
-    num_channels: int | None,
-    construct: Callable[[Mapping[str, Any]], Backbone],
+    *, path: str, image_size: int | None, num_channels: int | None, construct: Callable[[Mapping[str, Any]], Backbone]
 ) -> Backbone:
     """Returns the backbone of an earlier run with its trained weights.
 

@@ -86,11 +86,7 @@ def _counted(stem: str, layer_type: str, start: int) -> Callable[[nn.Module], _P
 
 def _conv_stem_and_head(model: nn.Module) -> _Patterns:
     last = len(cast(nn.Sequential, model.features)) - 1
-    return [
-        (r"features\.0\.", "stem"),
-        (rf"features\.{last}\.", "conv_head"),
-        (r"features\.(\d+)\.", r"block\1"),
-    ]
+    return [(r"features\.0\.", "stem"), (rf"features\.{last}\.", "conv_head"), (r"features\.(\d+)\.", r"block\1")]
 
 
 def _rename_densenet(name: str) -> str:
@@ -135,15 +131,13 @@ _FAMILIES = {
     "mnasnet": Family(
         [(r"layers\.[0-7]\.", "stem")]
         + [(rf"layers\.{index}\.", f"block{index - 7}") for index in range(8, 14)]
-        + [(r"layers\.1[45]\.", "conv_head")],
+        + [(r"layers\.1[45]\.", "conv_head")]
     ),
     "mobilenet": Family(_conv_stem_and_head),
     "regnet": Family([(r"stem\.", "stem"), (r"trunk_output\.(block\d)\.", r"\1")], head=("fc",)),
     "resne": Family([(r"conv1\.|bn1\.", "stem"), (r"(layer\d)\.", r"\1")], head=("fc",)),
     "shufflenet": Family([(r"conv1\.", "stem"), (r"(stage\d|conv5)\.", r"\1")], head=("fc",)),
-    "squeezenet": Family(
-        lambda model: [(r"features\.0\.", "stem"), *_counted("fire", "Fire", 1)(model)],
-    ),
+    "squeezenet": Family(lambda model: [(r"features\.0\.", "stem"), *_counted("fire", "Fire", 1)(model)]),
     "swin": Family(
         [(r"features\.0\.", "patch_embed"), (r"features\.1\.", "layer1")]
         + [(rf"features\.[{2 * layer - 2}{2 * layer - 1}]\.", f"layer{layer}") for layer in (2, 3, 4)]

@@ -34,11 +34,9 @@ class Errors:
     Attributes:
         interval: the 95 % interval of the accuracy.
         chance: (class index, share) of the most common class among the images.
-        classes: by class index.
         shown: class indices in the confusion matrix, in order.
         cells: the cells of the matrix that aren't empty.
         pairs: (true class, predicted class, number of images), the most frequent mistakes first.
-        bins: the reliability diagram.
         mistakes: indices of the most confident mistakes in the predictions, the most confident first.
     """
 
@@ -106,8 +104,7 @@ def _shown(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, num_classe
         return list(range(num_classes))
     weights = values.astype(float)
     mistakes = np.bincount(rows, weights, num_classes) + np.bincount(columns, weights, num_classes)
-    most: list[int] = np.sort(np.argsort(-mistakes, kind="stable")[:_MAX_SHOWN_OF_MANY]).tolist()
-    return most
+    return np.sort(np.argsort(-mistakes, kind="stable")[:_MAX_SHOWN_OF_MANY]).tolist()
 
 
 def class_metrics() -> list[Metric]:

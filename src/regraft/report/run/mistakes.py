@@ -32,7 +32,6 @@ def thorough(run: Run, root: str | None, trust: Sequence[str]) -> "Look":
 
     Args:
         root: the current folder of the run's data; None for the one in its config.
-        trust: further modules whose classes the config may name.
     """
 
     def look(predictions: "Predictions", indices: list[int]) -> "tuple[Mapping[int, ShownImage], Mapping[str, str]]":

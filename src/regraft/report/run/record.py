@@ -27,15 +27,12 @@ class Record:
     """The data of a run's report.
 
     Attributes:
-        state: the run's state as text.
         config: the resolved config; empty if it can't be read.
         results: of the finished run; empty if it hasn't finished.
         epochs: the logged metrics of each epoch, without the final test.
         predictions: of the final test or validation, at the run's temperature; None if they weren't stored.
         calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
         class_names: by class index; numbers if the names aren't known.
-        commands: the command of each session.
-        skipped: why images were left out, by path.
     """
 
     run: Run

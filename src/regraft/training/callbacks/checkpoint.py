@@ -45,7 +45,6 @@ class BestCheckpoint(Checkpoint):
 
     Args:
         monitor: a logged metric, such as `val/acc`.
-        mode: `min` or `max`.
         max_share: largest share of the time to spend on writing, in (0, 1]; 1 writes at once.
     """
 

@@ -50,7 +50,6 @@ def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> 
     """Returns predictions in the order of the images.
 
     Args:
-        split: `test` or `val`.
         batches: indices (batch,), targets (batch,) and logits (batch, num_classes) of each; at least one.
     """
     indices, targets, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))

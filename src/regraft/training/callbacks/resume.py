@@ -80,11 +80,7 @@ def continue_history(loggers: Sequence[Any], run: Run, content: dict[str, Any]) 
 
 
 class ResetState(pl.Callback):
-    """Leaves parts of a checkpoint out when it is restored, such as the optimizer's state.
-
-    Args:
-        without: returns the part of a checkpoint's content that is restored.
-    """
+    """Restores only the part of a checkpoint's content that `without` returns, such as all but the optimizer."""
 
     def __init__(self, without: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self._without = without
