@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from regraft.core.lightning_internals import (
     add_steps,
     complete_resumed_epoch,
+    complete_stopped_epoch,
     is_epoch_ending,
     is_resumed_mid_epoch,
     logged_step,
@@ -144,6 +145,22 @@ def test_complete_resumed_epoch_ends_each_epoch_once(train, tmp_path, completes)
     train(module, max_steps=2 * NUM_BATCHES, max_epochs=-1, ckpt_path=tmp_path / "a.ckpt")
     again = [] if completes else [(0, NUM_BATCHES)]
     assert module.log_of["epoch"] == [*again, (1, 2 * NUM_BATCHES)]
+
+
+def test_complete_stopped_epoch_counts_an_epoch_after_which_nothing_is_left(train, tmp_path):
+    class Saving(Module):
+        def on_train_epoch_end(self):
+            self.trainer.save_checkpoint(tmp_path / "a.ckpt")
+
+    class Stopped(Module):
+        def on_load_checkpoint(self, checkpoint):
+            self.trainer.should_stop = True
+
+    train(Saving(), max_epochs=1)
+    trainer = train(Stopped(), max_epochs=9, ckpt_path=tmp_path / "a.ckpt")
+    before = trainer.current_epoch
+    complete_stopped_epoch(trainer)
+    assert (before, trainer.current_epoch) == (0, 1)
 
 
 def test_rewrap_ddp_leaves_a_module_that_is_not_wrapped(train):

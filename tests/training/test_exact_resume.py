@@ -239,6 +239,8 @@ def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
     (folder,) = Path("stopped").glob("*/*")
     resumed = regraft.train([f"ckpt_path={folder}"])
     assert resumed.metrics == straight.metrics
+    assert resumed.results["num_epochs"] == 2
+    assert [row["epoch"] for row in resumed.history(99)] == [row["epoch"] for row in straight.history(99)]
     assert content_of(resumed.last_ckpt)["epoch"] == content_of(straight.last_ckpt)["epoch"]
 
 

@@ -66,6 +66,16 @@ def complete_resumed_epoch(trainer: Any) -> None:
     loop.epoch_loop.val_loop.restarting = False
 
 
+def complete_stopped_epoch(trainer: Any) -> None:
+    """Counts the last epoch of a resumed run as complete.
+
+    If it had been stopped early, before all of `max_epochs`, there is nothing left to train, and Lightning would return
+    with a `current_epoch` that is one too small.
+    """
+    progress = trainer.fit_loop.epoch_progress.current
+    progress.completed = progress.processed
+
+
 def rewrap_ddp(trainer: Any) -> None:
     """Wraps the module in DDP again, so that gradients are averaged for exactly those parameters that have one now."""
     strategy = trainer.strategy

@@ -195,12 +195,14 @@ def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
 
 def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:
     """Fits; a signal ends this as an interrupt or an exit."""
+    from regraft.core.lightning_internals import complete_stopped_epoch
     from regraft.training.callbacks.signals import StoppedBySignal
     from regraft.training.module import DivergedError
 
     try:
         with interruptible(trainer):
             trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        complete_stopped_epoch(trainer)
     except DivergedError as error:
         raise ValueError(f"{error} {earlier_checkpoint(run, error.step)}") from error
     except StoppedBySignal as stopped:
