@@ -7,7 +7,7 @@ import pytest
 from regraft.config import compose
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import FeatureSettings
-from regraft.training.feature_policy import limit_of, step_level_option, why_not_cacheable
+from regraft.training.feature_policy import full_batch_optimizer, limit_of, step_level_option, why_not_cacheable
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
 
@@ -79,3 +79,16 @@ def test_what_changes_frozen_weights_keeps_features_from_being_stored():
     assert said is not None
     assert said.startswith("callbacks.mine changes stages that are frozen, too;")
     assert why_not() is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], None),
+        (["optimizer=lbfgs"], "LBFGS"),
+        (["optimizer=ridge"], "the closed form"),
+        (["optimizer._target_=torch.optim.adamw.adamw"], None),  # a function
+    ],
+)
+def test_an_optimizer_that_steps_on_all_features_is_named(overrides, name):
+    assert full_batch_optimizer(composed(*overrides)) == name

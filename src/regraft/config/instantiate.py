@@ -53,6 +53,12 @@ def target_of(node: Mapping[str, Any], section: str) -> Any:
         log.removeFilter(nothing)
 
 
+def targets_subclass(node: Mapping[str, Any], section: str, base: type | tuple[type, ...]) -> bool:
+    """Whether a node's `_target_` is a class derived from another, or that class."""
+    target = target_of(node, section)
+    return isinstance(target, type) and issubclass(target, base)
+
+
 def _why_absent(path: str, error: Exception) -> str:
     module, _, name = path.rpartition(".")
     try:

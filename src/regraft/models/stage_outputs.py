@@ -113,8 +113,8 @@ def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
     known = list(backbone.stage_names)
     if stages == "last" and not isinstance(backbone, TappedBackbone):
         return backbone
-    names = {"all": known, "last": known[-1:]}.get(stages) if isinstance(stages, str) else list(stages)
-    if not names:
+    names = {"all": known, "last": known[-1:]}.get(stages) if isinstance(stages, str) else stages
+    if not (names and isinstance(names, Sequence)):
         raise ConfigError("head.stages", got=stages, allowed=f"last, all, or a list of {', '.join(known)}")
     for name in names:
         if name not in known:

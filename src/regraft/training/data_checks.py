@@ -6,8 +6,9 @@ from typing import Any
 from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config
 from regraft.config.nested import at
-from regraft.core.errors import ConfigError, ConfigErrors, errors_in
+from regraft.core.errors import ConfigError, ConfigErrors, errors_in, require
 from regraft.data.from_config import prepare
+from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
 from regraft.training.preflight import Preflight, build_schedule, check_watchers
 
@@ -41,13 +42,16 @@ def require_suitable_data(checked: Preflight) -> None:
 
 def steps_per_epoch(config: Config, num_images: int) -> int:
     """Returns the number of optimizer steps in an epoch of one process, without limits."""
-    batches = math.ceil(num_images / config["data"]["batch_size"])
-    return math.ceil(batches / config["trainer"]["accumulate_grad_batches"])
+    return math.ceil(_batches_per_epoch(config, num_images) / config["trainer"]["accumulate_grad_batches"])
+
+
+def _batches_per_epoch(config: Config, num_images: int) -> int:
+    return 1 if full_batch_optimizer(config) is not None else math.ceil(num_images / config["data"]["batch_size"])
 
 
 def _require_filled_batch(checked: Preflight) -> None:
     got, num_images = checked.config["data"]["batch_size"], checked.data.sizes["train"]
-    # The usual batch takes what there is.
+    # Only the default size may be larger than the data.
     if got <= num_images or checked.reference is None or at(checked.reference(), "data.batch_size") == got:
         return
     raise ConfigError(
@@ -63,13 +67,9 @@ def _require_reached_validation(config: Config, data: Any) -> None:
     interval = trainer.get("val_check_interval")
     if not isinstance(interval, int) or trainer.get("check_val_every_n_epoch") is None or not _is_single(trainer):
         return
-    num_batches = math.ceil(data.sizes["train"] / config["data"]["batch_size"])
-    if interval > num_batches:
-        raise ConfigError(
-            "trainer.val_check_interval",
-            f"got {interval}, but an epoch has {num_batches} batches",
-            allowed=f"1 to {num_batches}, or a share of an epoch, such as 0.5",
-        )
+    num_batches = _batches_per_epoch(config, data.sizes["train"])
+    allowed = f"at most {num_batches}, the batches of an epoch, or a share of it, such as 0.5"
+    require(interval <= num_batches, "trainer.val_check_interval", interval, allowed)
 
 
 def _is_single(trainer: Config) -> bool:

@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import (
     StochasticWeightAveraging,
 )
 
-from regraft.config.instantiate import Config, target_of
+from regraft.config.instantiate import Config, target_of, targets_subclass
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.types import Backbone
 from regraft.data.images.deterministic_views import is_flip_only, is_none
@@ -94,8 +94,7 @@ def why_not_cacheable(
             "which is another, smaller augmentation."
         )
     for name, node in config["callbacks"].items():
-        callback = target_of(node, f"callbacks.{name}") if isinstance(node, dict) else None
-        if isinstance(callback, type) and issubclass(callback, _CHANGE_WHAT_IS_FROZEN):
+        if isinstance(node, dict) and targets_subclass(node, f"callbacks.{name}", _CHANGE_WHAT_IS_FROZEN):
             return f"callbacks.{name} changes stages that are frozen, too; leave it out, or use callbacks=ema."
     precision = config["trainer"]["precision"]
     if precision not in SINGLE_PRECISIONS and settings.precision in ("auto", "exact"):
@@ -146,7 +145,7 @@ def full_batch_optimizer(config: Config) -> str | None:
     """Returns what an optimizer is called whose step is on all training features; None for any other."""
     if is_closed_form(config):
         return "the closed form"
-    return "LBFGS" if issubclass(target_of(config["optimizer"], "optimizer"), LBFGS) else None
+    return "LBFGS" if targets_subclass(config["optimizer"], "optimizer", LBFGS) else None
 
 
 def require_full_batch(
@@ -154,13 +153,15 @@ def require_full_batch(
 ) -> None:
     """Raises ConfigErrors if an epoch can't be one step on all features, which have to be the same in each epoch."""
     trainer = config["trainer"]
+    instead = "it chooses its own regularisation" if is_closed_form(config) else "it has optimizer.weight_decay"
     wrong = [
         (any(frozen_depth(factors, backbone.stage_names) < len(backbone.stages) for factors in phase_factors),
          "it trains the head alone; use freezing=linear_probe"),
         (not is_none(augment), "it needs the same images in each epoch; use augment=none"),
         (config["data"]["sampler"] != "shuffle", "it needs the same images in each epoch; use data.sampler=shuffle"),
         (config["head"].get("dropout", 0) > 0, "it needs the same loss each time; use head.dropout=0"),
-        (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0, "use optimizer.weight_decay, not penalty"),
+        (config["penalty"]["l1"] > 0 or config["penalty"]["l2"] > 0,
+         f"{instead}; leave penalty.l1 and penalty.l2 out"),
         (trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None,
          "trainer.accumulate_grad_batches and trainer.gradient_clip_val have no meaning for it; leave them out"),
         (trainer["precision"] not in SINGLE_PRECISIONS, "use trainer.precision=32-true"),

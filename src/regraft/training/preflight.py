@@ -37,7 +37,7 @@ from regraft.models.from_config import (
 )
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import CHECKPOINTS, Run
-from regraft.training.closed_form.policy import require_fitting_head
+from regraft.training.closed_form.policy import require_suitable_head
 from regraft.training.feature_plan import require_storable_if_wanted
 from regraft.training.from_config import (
     build_freezing,
@@ -117,7 +117,7 @@ def preflight(
     build("optimizer", lambda: require_numbers(usable))
     build("trainer", lambda: require_length(usable))
     if checkpoint is None:
-        build("optimizer", lambda: require_fitting_head(usable))
+        build("optimizer", lambda: require_suitable_head(usable))
     if lacking_keys(usable["trainer"]):
         _build_trainer(collector, run, None)
         return found

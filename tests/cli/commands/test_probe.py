@@ -74,7 +74,7 @@ def test_the_best_head_is_a_run_that_others_start_from():
         (["freezing=lp_ft"], "use freezing=linear_probe"),
         (["data.val_fraction=0"], "a probe picks by validation"),
         (["scheduler=plateau"], "a plateau is each head's own"),
-        (["optimizer=lbfgs"], "L-BFGS fits one head"),
+        (["optimizer=lbfgs"], "LBFGS fits one head"),
         (["callbacks=early_stopping"], "every head is fitted for all epochs"),
         (["augment=basic"], "the augmentation draws again"),
         (["model.weights=null"], "random weights"),

@@ -1,6 +1,6 @@
 """Whether a config's head and optimizer are a closed form, and fit each other."""
 
-from regraft.config.instantiate import Config, target_of
+from regraft.config.instantiate import Config, target_of, targets_subclass
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.models.heads import Standardised
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm
@@ -9,10 +9,10 @@ from regraft.training.losses import CrossEntropy
 
 def is_closed_form(config: Config) -> bool:
     """Whether the optimizer fits the head in closed form."""
-    return issubclass(target_of(config["optimizer"], "optimizer"), ClosedForm)
+    return targets_subclass(config["optimizer"], "optimizer", ClosedForm)
 
 
-def require_fitting_head(config: Config) -> None:
+def require_suitable_head(config: Config) -> None:
     """Checks that a new run's head and optimizer fit each other, and that nothing else that is set would be ignored.
 
     Raises:

@@ -19,11 +19,9 @@ from regraft.features.table import FeatureTable
 from regraft.models import heads
 from regraft.models.freezing import HEAD, phases
 from regraft.models.from_config import build_backbone, build_head
-from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_plan import feature_plan, store_features
-from regraft.training.feature_policy import is_all, step_level_option
+from regraft.training.feature_policy import full_batch_optimizer, is_all, step_level_option
 from regraft.training.from_config import build_freezing, build_loss, optimizer_factory
-from regraft.training.optim import LBFGS
 from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
 
@@ -158,7 +156,7 @@ def _require_a_linear_head(config: Config) -> None:
     """Checks that the heads differ in nothing but learning rate, weight decay, seed and shots."""
     weights, trainer = config["model"].get("weights", "given"), config["trainer"]
     callbacks = {name: node for name, node in config["callbacks"].items() if node and name != "nan"}
-    best = callbacks.get("best", {})
+    best, full_batch = callbacks.get("best", {}), full_batch_optimizer(config)
     wrong = [
         (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),
         (target_of(config["head"], "head") is not heads.Linear or config["head"]["dropout"] > 0,
@@ -167,9 +165,8 @@ def _require_a_linear_head(config: Config) -> None:
         (weights is None, "a backbone with random weights isn't worth a probe; give model.weights"),
         (config["ckpt_path"] is not None, "a probe starts from scratch; leave ckpt_path out"),
         (config["head_from"] is not None, "its heads start from their own seeds; leave head_from out"),
-        (issubclass(target_of(config["optimizer"], "optimizer"), LBFGS), "L-BFGS fits one head to convergence, which "
-         "leaves no grid to choose from; use optimizer=adamw or sgd"),
-        (is_closed_form(config), "a closed form leaves no grid to choose from; use optimizer=adamw or sgd"),
+        (full_batch is not None, f"{full_batch} fits one head to the end, which leaves no grid to choose from; use "
+         "optimizer=adamw or sgd"),
         (config["scheduler"].get("monitor") is not None, "a plateau is each head's own; use another scheduler"),
         (trainer["max_epochs"] < 1, "give trainer.max_epochs"),
         (trainer["check_val_every_n_epoch"] != 1 or not is_all(trainer["limit_val_batches"]), "every epoch is "
