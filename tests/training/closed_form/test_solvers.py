@@ -7,6 +7,7 @@ from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from helpers.closed_form import WIDTHS, identity, joined, sample
+from regraft.training.closed_form.scaling import fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge
 from regraft.training.closed_form.spectrum import TrainingImages
 
@@ -116,6 +117,20 @@ def test_scores_of_a_class_with_one_image_are_finite(solver):
     features, labels, _ = sample(9)
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1, 2])
     assert fit(solver, features, labels, None).loo_scores.isfinite().all()
+
+
+def test_a_class_without_images_is_never_predicted_however_far_apart_the_others_are():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(100) % 10
+    centres = 30 * torch.randn(10, 20, generator=generator)
+    features = {"stem": centres[labels] + torch.randn(100, 20, generator=generator)}
+    scaling = fit_scaling(features)
+    solution = discriminant(TrainingImages(features, scaling, labels, 11).spectrum(["stem"]), 0.003)
+    weight, bias = solution.linear()
+    others = scaling("stem", 30 * torch.randn(500, 20, generator=generator))
+    assert (others @ weight.T + bias).argmax(1).max() < 10
+    assert solution.loo_scores.argmax(1).max() < 10
+    assert solution.loo_scores.isfinite().all()
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

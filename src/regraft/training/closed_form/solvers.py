@@ -8,7 +8,7 @@ from torch import Tensor
 from regraft.training.closed_form.spectrum import Spectrum
 
 _ABSENT = -1e3
-"""Log probability of a class without images."""
+"""Added to the score of a class without images, so that it is never the best."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,10 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     to_within = root[:, None] * inner / torch.where(root > 0, root, 1.0)
     between_means = total @ to_within
     freedom = max(float(counts.sum()) - int((counts > 0).sum()), 1.0)
-    log_prior = (counts / counts.sum()).log().clamp_min(_ABSENT)
-    constant = log_prior - 0.5 * freedom * between_means.diagonal()
+    prior, is_present = counts / counts.sum(), counts > 0
+    constant = prior.log() - 0.5 * freedom * between_means.diagonal()
+    # Weighted by class, the means are 0, so this is the mean score of the other classes, whatever the image.
+    constant[~is_present] = prior[is_present] @ constant[is_present] + _ABSENT
 
     in_total = spectrum.coordinates @ shrunk_means.T
     products = in_total @ to_within
@@ -98,4 +100,6 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
         own_distance + downdate * own_distance.square()
     )
     coefficients = freedom * shrunk_means.T @ to_within
-    return Solution(spectrum, coefficients, constant, log_prior - 0.5 * freedom * left_out)
+    scores = prior.log() - 0.5 * freedom * left_out
+    scores[:, ~is_present] = scores[:, is_present].amin(1, keepdim=True) + _ABSENT
+    return Solution(spectrum, coefficients, constant, scores)
