@@ -2,7 +2,7 @@ import pytest
 from torch import Tensor, nn
 
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.dry_run import run_dry
+from regraft.models.dry_run import dry_outputs
 
 
 class ReadsValues(nn.Module):
@@ -10,15 +10,14 @@ class ReadsValues(nn.Module):
         return images.flatten(1) if float(images.sum()) >= 0 else images
 
 
-@pytest.mark.parametrize(
-    "stage", [nn.Sequential(nn.Flatten(), nn.BatchNorm1d(48)), ReadsValues()], ids=["meta", "zeros"]
-)
-def test_hooks_see_shapes_and_the_backbone_stays_as_it_was(stage):
-    backbone = Backbone({"only": stage}, 48, InputSpec(4))
+@pytest.mark.parametrize("last", [nn.Flatten(), ReadsValues()], ids=["meta", "zeros"])
+def test_each_output_is_found_once_and_the_backbone_stays_as_it_was(last):
+    norm = nn.BatchNorm2d(3)
+    backbone = Backbone({"norm": norm, "last": last}, 48, InputSpec(4))
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
-    seen = []
-    stage.register_forward_hook(lambda _module, _inputs, output: seen.append(tuple(output.shape)))
-    run_dry(backbone, num_images=2)
-    assert seen[-1] == (2, 48)
+    found = dry_outputs(backbone, [norm, last], num_images=2)
+    assert [(module, tuple(output.shape)) for module, output in found] == [(norm, (2, 3, 4, 4)), (last, (2, 48))]
+    assert all(output.is_meta for _, output in found)
     assert backbone.training
+    assert not norm._forward_hooks
     assert all(tensor.equal(before[name]) for name, tensor in backbone.state_dict().items())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.core.types import Backbone
-from regraft.models.dry_run import run_dry
+from regraft.models.dry_run import dry_outputs
 
 Layout = Literal["channels first", "channels last", "tokens"]
 _MAX_OTHER_TOKENS = 8
@@ -139,19 +139,9 @@ def untapped_stages(backbone: Backbone) -> dict[str, nn.Module]:
 
 def output_shapes(backbone: Backbone) -> dict[str, tuple[int, ...]]:
     """Returns the shape of each stage's output of two images, where it is one floating tensor with a part for each."""
-    shapes = {}
-
-    def note(name: str, output: Any) -> None:
-        if isinstance(output, Tensor) and output.is_floating_point() and output.dim() > 1 and len(output) == 2:
-            shapes[name] = tuple(output.shape)
-
-    hooks = [
-        stage.register_forward_hook(lambda _module, _inputs, output, name=name: note(name, output))
-        for name, stage in untapped_stages(backbone).items()
-    ]
-    try:
-        run_dry(backbone, num_images=2)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return shapes
+    names = {stage: name for name, stage in untapped_stages(backbone).items()}
+    return {
+        names[stage]: tuple(output.shape)
+        for stage, output in dry_outputs(backbone, names, num_images=2)
+        if output.is_floating_point() and output.dim() > 1 and len(output) == 2
+    }

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone
-from regraft.models.dry_run import run_dry
+from regraft.models.dry_run import dry_outputs
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
@@ -63,20 +63,8 @@ def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
 
     The outputs of modules without submodules are counted.
     """
-    num_values = 0
-
-    def count(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        nonlocal num_values
-        num_values += output.numel() if isinstance(output, Tensor) else 0
-
-    modules = {module for name in trained for module in backbone.stages[name].modules()}
-    hooks = [module.register_forward_hook(count) for module in modules if not list(module.children())]
-    try:
-        run_dry(backbone, num_images=1)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return 4 * num_values
+    modules = {module for name in trained for module in backbone.stages[name].modules() if not list(module.children())}
+    return 4 * sum(output.numel() for _, output in dry_outputs(backbone, modules, num_images=1))
 
 
 def check_disk(folder: Path, size: ModelSize) -> None:

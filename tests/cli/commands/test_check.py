@@ -151,13 +151,13 @@ COMMANDS: dict[str, dict[str, str]] = {
     "a closed form": {
         "head=mix": "",
         "penalty.l2=1": "it chooses its own regularisation; leave penalty.l1 and penalty.l2 out.",
-        "trainer.val_check_interval=2": "trainer.val_check_interval: got 2; allowed: at most 1, the batches of an epoch",
+        "trainer.val_check_interval=2": "trainer.val_check_interval: got 2; allowed: at most 1, the batches",
     },
     "data": {
         "data.val_fraction=0": "",
         "scheduler=plateau": "scheduler.monitor: got 'val/loss', but there is no validation split.",
         "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss', but there is no validation",
-        "trainer.val_check_interval=5000": "trainer.val_check_interval: got 5000; allowed: at most 1, the batches of an epoch",
+        "trainer.val_check_interval=5000": "trainer.val_check_interval: got 5000; allowed: at most 1, the batches",
         "data.batch_size=5000": "data.batch_size: got 5000, but there are 1438 training images;",
         "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes.",
     },
