@@ -9,7 +9,7 @@ from regraft.training.closed_form import mix
 from regraft.training.closed_form.mix import ClosedFormHead, fit_closed_form, nested_stages
 from regraft.training.closed_form.solvers import discriminant, ridge
 from regraft.training.closed_form.spectrum import TrainingImages
-from regraft.training.closed_form.temperature import log_loss
+from regraft.training.closed_form.temperature import fit_scale, log_loss
 
 STAGES = ("stem", "block0", "block1", "block2")
 
@@ -61,17 +61,18 @@ def test_the_mix_is_one_layer_with_the_mean_of_its_picks():
     head = fit_closed_form(features, labels, 3)
     assert sum(pick.share for pick in head.picks) == pytest.approx(1)
     assert len(head.picks) > 1
-    solvers = {"ridge": ridge, "discriminant": discriminant}
     training = TrainingImages(features, head.scaling, labels, 3)
-    losses = [log_loss(head.loo_logits, labels, torch.ones(90).double())]
+    equal = torch.ones(90, dtype=torch.float64)
+    mean = torch.zeros(90, 3, dtype=torch.float64)
     for pick in head.picks:
-        solution = solvers[pick.solver](training.spectrum(pick.stages), pick.alpha)
-        weight, _ = solution.linear()
-        assert weight.shape[1] == sum(features[stage].shape[1] for stage in pick.stages)
-        losses.append(pick.log_loss)
-    assert losses[0] < min(losses[1:])
-    held_out, targets = images(90, signal=dict.fromkeys(STAGES, 0.6))
-    assert accuracy(head, held_out, targets) > 0.9
+        solve = {"ridge": ridge, "discriminant": discriminant}[pick.solver]
+        solution = solve(training.spectrum(pick.stages), pick.alpha)
+        weight, bias = solution.linear()
+        scaled = torch.cat([head.scaling(stage, features[stage]) for stage in pick.stages], 1)
+        mean += pick.share * fit_scale(solution.loo_scores, labels, equal) * (scaled @ weight.T + bias)
+    logits = head.logits(features)
+    torch.testing.assert_close(logits, mean * logits.norm() / mean.norm(), rtol=1e-3, atol=1e-3)
+    assert log_loss(head.loo_logits, labels, equal) < min(pick.log_loss for pick in head.picks)
 
 
 def test_stages_join_only_if_they_are_better_by_more_than_noise():

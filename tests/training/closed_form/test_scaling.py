@@ -22,13 +22,6 @@ def test_a_constant_feature_becomes_0():
     assert scaled.isfinite().all()
 
 
-def test_weights_count_as_repetitions():
-    rows = torch.randn(4, 3)
-    weighted = fit_scaling({"stem": rows}, torch.tensor([1.0, 2.0, 1.0, 3.0]))
-    repeated = fit_scaling({"stem": rows[[0, 1, 1, 2, 3, 3, 3]]})
-    torch.testing.assert_close(weighted("stem", rows), repeated("stem", rows))
-
-
 def test_outliers_are_cut_back():
     rows = torch.randn(100, 4)
     scaled = fit_scaling({"stem": rows}, clip=2.0)("stem", rows * 1e6)

@@ -1,6 +1,6 @@
 """Standardisation of the pooled outputs of several stages, so that each stage weighs the same in a linear head."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -56,14 +56,11 @@ class StageScaling:
         return scores.clamp_(-self.clip, self.clip).div_(features.shape[1] ** 0.5)
 
 
-def fit_scaling(
-    features: Mapping[str, Tensor], sample_weight: Tensor | None = None, *, clip: float = CLIP
-) -> StageScaling:
-    """Returns the scaling by the mean and standard deviation of training images.
+def fit_scaling(features: Mapping[str, Tensor], *, clip: float = CLIP) -> StageScaling:
+    """Returns the scaling by the mean and standard deviation of training images, whatever their weights.
 
     Args:
         features: by stage, (num_images, width).
-        sample_weight: (num_images,), above 0; None for equal weights.
         clip: standard deviations, above 0.
 
     Raises:
@@ -71,21 +68,15 @@ def fit_scaling(
     """
     means, factors = {}, {}
     for stage, rows in features.items():
-        weight = torch.ones(len(rows), dtype=torch.float64) if sample_weight is None else sample_weight.double()
-        total = sum((w @ x for x, w in _batches(rows, weight)), torch.zeros(rows.shape[1], dtype=torch.float64))
-        mean = total / weight.sum()
+        zeros = torch.zeros(rows.shape[1], dtype=torch.float64)
+        mean = sum((x.double().sum(0) for x in rows.split(BATCH)), zeros) / len(rows)
         if not mean.isfinite().all():
             raise _not_finite(stage, rows)
-        squares = sum((w @ (x - mean).square() for x, w in _batches(rows, weight)), torch.zeros_like(mean))
-        std = (squares / weight.sum()).sqrt()
+        squares = sum(((x.double() - mean).square().sum(0) for x in rows.split(BATCH)), zeros)
+        std = (squares / len(rows)).sqrt()
         is_constant = std <= _CONSTANT * mean.abs()
         means[stage], factors[stage] = mean, torch.where(is_constant, 0.0, 1 / std)
     return StageScaling(means, factors, clip)
-
-
-def _batches(rows: Tensor, weight: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    for x, w in zip(rows.split(BATCH), weight.split(BATCH), strict=True):
-        yield x.double(), w
 
 
 def _not_finite(stage: str, rows: Tensor) -> ConfigError:
