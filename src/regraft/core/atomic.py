@@ -1,11 +1,13 @@
 """Atomic writes: a file is whole or not there, also after a kill or a power cut. Imports no torch."""
 
+import json
 import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedRandom
 from pathlib import Path
+from typing import Any
 
 TEMPORARY_SUFFIX = ".tmp"
 
@@ -42,6 +44,20 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Writes a file as a whole, as `atomically` does."""
     with atomically(path) as file:
         file.write(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file as a whole."""
+    write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a JSON file; empty if the file is missing or damaged, or holds something else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Types that all packages share: `Backbone`, `InputSpec`, `Batch`. Imports neither Hydra nor Lightning."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, NotRequired, Protocol, Self, TypedDict, final
+from typing import Any, Literal, NamedTuple, NotRequired, Self, TypedDict, final
 
 import numpy as np
 from torch import Tensor, nn
@@ -156,18 +156,3 @@ class BatchKey(NamedTuple):
     step: int
     indices: np.ndarray
     draw_numbers: np.ndarray
-
-
-class KeySampler(Protocol):
-    """A sampler of the keys of an epoch's batches."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[BatchKey]: ...
-
-
-class EpochSampler(KeySampler, Protocol):
-    """A sampler whose keys depend on the epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        """Sets the epoch of the next iteration."""

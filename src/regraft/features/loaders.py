@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from regraft.core.types import Batch, BatchKey, EpochBatch, EpochSampler, KeySampler
+from regraft.core.types import Batch, BatchKey, EpochBatch
 from regraft.features.table import FeatureTable
 
 
@@ -16,13 +16,14 @@ class FeatureBatches:
     """A loader of batches of features.
 
     Args:
+        sampler: of an epoch's keys, of type `BatchKey`.
         choose_views: returns which view each sample shows; None for evaluation.
         draw_seed: returns the seed of a training step's random numbers; None for evaluation.
         bitwise: for training batches, as in `EpochBatch`.
     """
 
     table: FeatureTable
-    sampler: KeySampler
+    sampler: Any
     choose_views: Callable[[BatchKey], Tensor] | None = None
     draw_seed: Callable[[BatchKey], int] | None = None
     bitwise: bool = True
@@ -64,7 +65,7 @@ class FeatureEpochs:
     """
 
     table: FeatureTable
-    sampler: EpochSampler
+    sampler: Any
     choose_views: Callable[[BatchKey], Tensor]
     draw_seed: Callable[[BatchKey], int]
     device: torch.device

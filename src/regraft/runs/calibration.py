@@ -1,13 +1,12 @@
 """calibration.json: the temperature fitted to a run's best checkpoint."""
 
 import hashlib
-import json
 import logging
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from regraft.core.atomic import write_atomically
+from regraft.core.atomic import read_json, write_json
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 
@@ -37,7 +36,7 @@ class Calibration:
 
 def write(run: Run, calibration: Calibration) -> None:
     """Writes a calibration into a run's folder, replacing an earlier one."""
-    write_atomically(run.path / CALIBRATION, (json.dumps(asdict(calibration), indent=2) + "\n").encode())
+    write_json(run.path / CALIBRATION, asdict(calibration))
 
 
 def temperature_of(run: Run | None, checkpoint: Path) -> float:
@@ -46,10 +45,10 @@ def temperature_of(run: Run | None, checkpoint: Path) -> float:
     if path is None or not path.is_file():
         return 1.0
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
+        kept = read_json(path)
         temperature, kept_checksum = float(kept["temperature"]), kept["sha256"]
         is_sound = 0 < temperature < math.inf
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         is_sound = False
     if not is_sound:
         fix = "Remove it, or fit it again: regraft eval run=... calibrate=temperature"

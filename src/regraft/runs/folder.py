@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from regraft.config import safe_yaml
-from regraft.core.atomic import write_atomically
+from regraft.core.atomic import read_json, write_atomically, write_json
 from regraft.core.errors import ConfigError, MissingFileError
 
 LAYOUT_VERSION = 1
@@ -83,16 +83,11 @@ class Run:
     @property
     def state(self) -> dict[str, Any]:
         """The content of state.json, see `runs.state`; empty if it is missing or damaged."""
-        path = self.path / STATE
-        try:
-            state = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return state if isinstance(state, dict) else {}
+        return read_json(self.path / STATE)
 
     def write_state(self, state: dict[str, Any]) -> None:
         """Writes state.json."""
-        write_atomically(self.path / STATE, (json.dumps({"layout": LAYOUT_VERSION} | state, indent=2) + "\n").encode())
+        write_json(self.path / STATE, {"layout": LAYOUT_VERSION} | state)
 
     @property
     def is_finished(self) -> bool:
@@ -113,11 +108,11 @@ class Run:
 
     def write_results(self, results: dict[str, Any]) -> None:
         """Writes results.json."""
-        write_atomically(self.path / "results.json", (json.dumps(results, indent=2) + "\n").encode())
+        write_json(self.path / "results.json", results)
 
     def write_skipped(self, skipped: Mapping[str, str]) -> None:
         """Writes which images were left out of the data, and why."""
-        write_atomically(self.path / SKIPPED, (json.dumps(dict(skipped), indent=2) + "\n").encode())
+        write_json(self.path / SKIPPED, dict(skipped))
 
     def history(self, before_step: int) -> list[dict[str, Any]]:
         """Returns the rows of metrics.csv of the steps below `before_step`, without empty cells."""

@@ -3,7 +3,6 @@
 A session starts whenever a run is started or resumed. Environment variables are left out, as they hold secrets.
 """
 
-import json
 import logging
 import os
 import platform
@@ -16,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from regraft.core.atomic import write_atomically
+from regraft.core.atomic import read_json, write_atomically, write_json
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 
@@ -89,11 +88,7 @@ def name_of_data(data: dict[str, Any]) -> str:
 
 def sessions(run: Run) -> list[Session]:
     """Returns a run's sessions, the oldest first; none if the file is missing or damaged."""
-    try:
-        content = json.loads((run.path / _FILE).read_text(encoding="utf-8"))
-        found = content["sessions"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    found = read_json(run.path / _FILE).get("sessions")
     return [session for session in found if isinstance(session, dict)] if isinstance(found, list) else []
 
 
@@ -113,7 +108,7 @@ def versions() -> dict[str, str]:
 
 
 def _write(run: Run, found: list[Session]) -> None:
-    write_atomically(run.path / _FILE, (json.dumps({"sessions": found}, indent=2) + "\n").encode())
+    write_json(run.path / _FILE, {"sessions": found})
 
 
 def _keep_patch(run: Run, patch: bytes, number: int) -> str:
@@ -166,8 +161,11 @@ def _git_output(folder: Path, *arguments: str) -> bytes | None:
 def _hardware() -> dict[str, Any]:
     import torch
 
+    from regraft.core.memory import memory_bytes
+
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {"cpu": _cpu_name(), "num_cpus": os.cpu_count(), "gpus": gpus, "memory_gb": _memory_gb()}
+    memory_gb = round(memory_bytes(torch.device("cpu")) / 1e9, 1)
+    return {"cpu": _cpu_name(), "num_cpus": os.cpu_count(), "gpus": gpus, "memory_gb": memory_gb}
 
 
 def _cpu_name() -> str:
@@ -177,10 +175,3 @@ def _cpu_name() -> str:
         text = ""
     named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     return named[1] if named else platform.processor() or platform.machine()
-
-
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (AttributeError, OSError, ValueError):
-        return None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.trust import require_known_targets
 from regraft.core import slurm
+from regraft.core.console import ProgressBar, image_progress_bar
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
 from regraft.runs.folder import Run
@@ -98,7 +99,9 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
     for callback in trainer.callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.on_saved = recorder.update
-    plan = _feature_plan(config, parts, trainer, checkpoint)
+    is_shown = config["trainer"]["enable_progress_bar"] and trainer.is_global_zero
+    start_epoch = 0 if checkpoint is None else int(checkpoint.content["epoch"])
+    plan = _feature_plan(config, parts, checkpoint, start_epoch, image_progress_bar(is_shown=is_shown))
     _settle_process(trainer)
     if trainer.is_global_zero:
         # Not earlier: if anything above is refused, the run that is resumed must be left unchanged.
@@ -108,7 +111,7 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
             log.info("Resuming from %s.", checkpoint.path)
             continue_history(loggers, run, checkpoint.content)
     laps = {"start": time.perf_counter() - started}
-    store_pixels(config, parts.data, plan, _start_epoch(checkpoint), _image_progress(config, trainer, "Images"))
+    store_pixels(config, parts.data, plan, start_epoch, image_progress_bar(is_shown=is_shown, title="Images"))
     stored = None if plan is None else store_features(plan)
     data, summary = (parts.data, None) if stored is None else stored
     laps["images and features"] = time.perf_counter() - started - sum(laps.values())
@@ -160,7 +163,7 @@ def _end(
 
 
 def _feature_plan(
-    config: dict[str, Any], parts: "Parts", trainer: Any, checkpoint: "Checkpoint | None"
+    config: dict[str, Any], parts: "Parts", checkpoint: "Checkpoint | None", start_epoch: int, progress: ProgressBar
 ) -> "FeaturePlan | None":
     """Returns what is stored of the run; Lightning reloads the loaders at each epoch if phases have different cuts."""
     from regraft.training.feature_plan import feature_plan
@@ -173,24 +176,14 @@ def _feature_plan(
         parts.module.backbone,
         parts.data,
         parts.strategy,
-        trainer.strategy.root_device,
-        start_epoch=_start_epoch(checkpoint),
-        progress=_image_progress(config, trainer, "Features"),
+        parts.trainer.strategy.root_device,
+        start_epoch=start_epoch,
+        progress=progress,
         earlier=None if checkpoint is None else checkpoint.features,
     )
     if plan is not None and len({phase.depth for phase in plan.cuts}) > 1:
-        trainer.reload_dataloaders_every_n_epochs = 1
+        parts.trainer.reload_dataloaders_every_n_epochs = 1
     return plan
-
-
-def _start_epoch(checkpoint: "Checkpoint | None") -> int:
-    return 0 if checkpoint is None else int(checkpoint.content["epoch"])
-
-
-def _image_progress(config: dict[str, Any], trainer: Any, title: str) -> Any:
-    from regraft.core.console import image_progress_bar
-
-    return image_progress_bar(is_shown=config["trainer"]["enable_progress_bar"] and trainer.is_global_zero, title=title)
 
 
 def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, run: Run) -> None:

@@ -1,7 +1,6 @@
 """The module, loss, optimizer and freezing strategy built from a config."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from torch import nn
@@ -24,7 +23,7 @@ def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int]
         head=build_head(config, backbone.num_features, num_classes),
         loss=build_loss(config, class_counts),
         num_classes=num_classes,
-        make_optimizer=partial(build_optimizer, config),
+        make_optimizer=lambda body, head: optimizer_factory(config)(params=optimizer_groups(config, body, head)),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         l1=config["penalty"]["l1"],
         l2=config["penalty"]["l2"],
@@ -43,11 +42,6 @@ def skips_nan(config: Config) -> bool:
     choice = config["callbacks"].get("nan", "stop")
     require(choice in ("stop", "skip"), "callbacks.nan", choice, "stop, skip")
     return bool(choice == "skip")
-
-
-def build_optimizer(config: Config, backbone: Backbone, head: nn.Module) -> Any:
-    """Returns the config's optimizer over named groups."""
-    return optimizer_factory(config)(params=optimizer_groups(config, backbone, head))
 
 
 def optimizer_factory(config: Config) -> Callable[..., Any]:

@@ -36,7 +36,7 @@ def parameter_groups(
     """
     require(weight_decay >= 0, "optimizer.weight_decay", weight_decay, "at least 0")
     assert "head" not in backbone.stages, "'head' names the head, so no stage may be called so."
-    groups = []
+    groups: list[dict[str, Any]] = []
     for stage, module in [*backbone.stages.items(), ("head", head)]:
         decayed, undecayed = _split(module)
         if decay_norm_and_bias:
@@ -45,7 +45,10 @@ def parameter_groups(
             if parameters:
                 name = f"{stage}/{kind}"
                 groups.append({"params": parameters, "name": name, "weight_decay": decay, "lr_factor": 1.0})
-    _assert_partition(groups, backbone, head)
+    grouped = [parameter for group in groups for parameter in group["params"]]
+    assert len(grouped) == len(set(grouped)), "A parameter belongs to two stages, or to a stage and the head."
+    expected = {*backbone.parameters(), *head.parameters()}
+    assert set(grouped) == expected, "Every parameter must belong to a stage or to the head."
     return groups
 
 
@@ -133,10 +136,3 @@ def _split(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
             is_undecayed = isinstance(owner, _NORM_LAYERS) or parameter.ndim <= 1 or name in _UNDECAYED_NAMES
             (undecayed if is_undecayed else decayed).append(parameter)
     return decayed, undecayed
-
-
-def _assert_partition(groups: Sequence[dict[str, Any]], backbone: nn.Module, head: nn.Module) -> None:
-    grouped = [parameter for group in groups for parameter in group["params"]]
-    expected = {*backbone.parameters(), *head.parameters()}
-    assert len(grouped) == len(set(grouped)), "A parameter belongs to two stages, or to a stage and the head."
-    assert set(grouped) == expected, "Every parameter must belong to a stage or to the head."

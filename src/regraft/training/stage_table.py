@@ -44,15 +44,15 @@ def stage_rows(
     by_name = {group["name"]: group for group in groups}
     rows = []
     for stage in [*stages, HEAD]:
-        sizes = {kind: _num_parameters(by_name.get(f"{stage}/{kind}")) for kind in ("decay", "no_decay")}
-        decayed = by_name.get(f"{stage}/decay")
+        decayed, undecayed = (by_name.get(f"{stage}/{kind}", {}) for kind in ("decay", "no_decay"))
+        num_decayed, num_undecayed = (sum(p.numel() for p in each.get("params", ())) for each in (decayed, undecayed))
         lrs: list[tuple[int, float]] = []
-        for phase in run_phases if sum(sizes.values()) else ():
+        for phase in run_phases if num_decayed + num_undecayed else ():
             rate = lr * phase.factors[stage]
             if rate != (lrs[-1][1] if lrs else 0.0):
                 lrs.append((phase.start_epoch, rate))
-        weight_decay = decayed["weight_decay"] if decayed else 0.0
-        rows.append(StageRow(stage, sum(sizes.values()), sizes["decay"], weight_decay, tuple(lrs)))
+        weight_decay = decayed.get("weight_decay", 0.0)
+        rows.append(StageRow(stage, num_decayed + num_undecayed, num_decayed, weight_decay, tuple(lrs)))
     return rows
 
 
@@ -77,7 +77,3 @@ def _decay_text(row: StageRow) -> str:
     if row.num_decayed == row.num_parameters:
         return f"{row.weight_decay:g}"
     return f"{row.weight_decay:g} on {100 * row.num_decayed / row.num_parameters:.3g} %"
-
-
-def _num_parameters(group: Mapping[str, Any] | None) -> int:
-    return sum(parameter.numel() for parameter in group["params"]) if group else 0

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from regraft.core.atomic import read_json
 from regraft.evaluation import temperature as calibration
 from regraft.report.run_table import state_text
 from regraft.runs import predictions as predictions_files
@@ -55,7 +56,9 @@ class Record:
 def read_record(run: Run, *, is_ending: bool = False) -> Record:
     """Returns the record of a run; `is_ending` if the run's process calls this before it marks the run as finished."""
     predictions, sentence = _predictions(run)
-    results = {name: value for name, value in map(_sound, _json(run, "results.json").items()) if value is not None}
+    results = {
+        name: value for name, value in map(_sound, read_json(run.path / "results.json").items()) if value is not None
+    }
     return Record(
         run=run,
         state="finished" if is_ending else state_text(run_state.read(run)),
@@ -66,7 +69,7 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         calibration=sentence,
         class_names=_class_names(run, results, predictions),
         commands=[_command(session) for session in provenance.sessions(run)],
-        skipped=_json(run, SKIPPED),
+        skipped=read_json(run.path / SKIPPED),
     )
 
 
@@ -121,14 +124,6 @@ def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
     if name == "seconds" or name.startswith("num_"):
         return name, value if _is_number(value) else None
     return name, value
-
-
-def _json(run: Run, name: str) -> Mapping[str, Any]:
-    try:
-        found = json.loads((run.path / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _epochs(run: Run) -> list[MetricsRow]:

@@ -28,26 +28,6 @@ def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Mo
     return is_changed
 
 
-def set_modes(
-    factors: dict[str, float], backbone: Backbone, head: nn.Module, *, keeps_statistics: bool = False
-) -> None:
-    """Puts frozen stages into eval mode, so that BatchNorm statistics and dropout are frozen too; the rest into train.
-
-    With `keeps_statistics`, the statistics of all BatchNorms in the backbone stay frozen.
-    """
-    for name, module in _named_modules(backbone, head):
-        module.train(factors[name] > 0)
-    for module in backbone.modules() if keeps_statistics else ():
-        if isinstance(module, BATCH_NORMS):
-            module.training = False
-
-
-def set_group_factors(factors: dict[str, float], optimizer: Optimizer) -> None:
-    """Sets `lr_factor` of every group; groups are named `<stage>/<kind>`, see `optim.parameter_groups`."""
-    for group in optimizer.param_groups:
-        group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
-
-
 def apply(
     factors: dict[str, float],
     backbone: Backbone,
@@ -56,11 +36,20 @@ def apply(
     *,
     keeps_statistics: bool = False,
 ) -> bool:
-    """Applies factors to modules and optimizers; returns whether the set of training parameters changed."""
+    """Applies factors to modules and optimizers; returns whether the set of training parameters changed.
+
+    Frozen stages are put into eval mode, so that BatchNorm statistics and dropout are frozen too. With
+    `keeps_statistics`, the statistics of all BatchNorms in the backbone stay frozen. The optimizers' groups are named
+    `<stage>/<kind>`, see `optim.parameter_groups`.
+    """
     is_changed = set_requires_grad(factors, backbone, head)
-    set_modes(factors, backbone, head, keeps_statistics=keeps_statistics)
-    for optimizer in optimizers:
-        set_group_factors(factors, optimizer)
+    for name, module in _named_modules(backbone, head):
+        module.train(factors[name] > 0)
+    for module in backbone.modules() if keeps_statistics else ():
+        if isinstance(module, BATCH_NORMS):
+            module.training = False
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
+        group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
     return is_changed
 
 
