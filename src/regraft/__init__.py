@@ -55,38 +55,10 @@ _CLASSES = {
 }
 _MODULE_OF = {name: module for module, names in _CLASSES.items() for name in names}
 
-__all__ = [
-    "LPFT",
-    "ArrayImages",
-    "Augment",
-    "Backbone",
-    "Classifier",
-    "DataModule",
-    "FileImages",
-    "FreezingCallback",
-    "FreezingStrategy",
-    "Gradual",
-    "InputSpec",
-    "LastStages",
-    "Layerwise",
-    "Leaderboard",
-    "LinearProbe",
-    "NoFreezing",
-    "Run",
-    "Source",
-    "Splits",
-    "TrainingPoint",
-    "TransferModule",
-    "UpTo",
-    "compare",
-    "evaluate",
-    "export",
-    "load",
-    "probe",
-    "reproduce",
-    "resume",
-    "train",
-]
+__all__ = ["LPFT", "ArrayImages", "Augment", "Backbone", "Classifier", "DataModule", "FileImages", "FreezingCallback"]
+__all__ += ["FreezingStrategy", "Gradual", "InputSpec", "LastStages", "Layerwise", "Leaderboard", "LinearProbe"]
+__all__ += ["NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule", "UpTo", "compare", "evaluate"]
+__all__ += ["export", "load", "probe", "reproduce", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

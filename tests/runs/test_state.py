@@ -24,7 +24,7 @@ def run(tmp_path):
 def test_a_run_is_running_until_it_has_finished(run):
     with recording_state(run) as recorder:
         inside = read(run)
-        recorder.track(lambda: (7, 2))
+        recorder.progress = lambda: (7, 2)
     after = read(run)
     assert (inside.status, inside.pid, inside.host, inside.ended) == (
         "running",

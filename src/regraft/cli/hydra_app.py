@@ -60,7 +60,6 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
                 refused.append(run)
             raise
 
-    sources.refuse_pickles(arguments)
     look_beside(named_in(arguments))
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]

@@ -51,11 +51,14 @@ class CheckedFiles(FileConfigSource):
 
 @contextmanager
 def checked(arguments: Sequence[str]) -> Iterator[None]:
-    """Has Hydra read files with `CheckedFiles` inside the block; ConfigError for a resolver that isn't trusted."""
+    """Has Hydra read files with `CheckedFiles` inside the block; ConfigError for what could run code."""
     trust = named_in(arguments)
     for argument in arguments:
         require_known_resolvers(argument, trust, key_of(argument) or argument)
-        if "env_copy" in argument.partition("=")[0]:
+        flag = argument.partition("=")[0]
+        if len(flag) > 2 and "--experimental-rerun".startswith(flag):
+            raise ConfigError(argument, "it reads a pickle, which can run code", fix="Use regraft reproduce run=...")
+        if "env_copy" in flag:
             raise ConfigError(
                 "hydra.job.env_copy", "it would write the environment into the run's folder. Leave it out."
             )
@@ -101,11 +104,3 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
             require_known(value, trust, at)
         elif isinstance(value, str):
             require_known_resolvers(value, trust, at)
-
-
-def refuse_pickles(arguments: Sequence[str]) -> None:
-    """Checks that no flag has Hydra read a pickle, which would run code."""
-    for argument in arguments:
-        flag = argument.partition("=")[0]
-        if len(flag) > 2 and "--experimental-rerun".startswith(flag):
-            raise ConfigError(argument, "it reads a pickle, which can run code", fix="Use regraft reproduce run=...")

@@ -126,7 +126,8 @@ class Evaluator:
         # In float32 and without Lightning, so that a batch is decoded once for all corruptions.
         model = model_of(checkpoint, self._trainer.strategy.root_device)
         loader = getattr(data, f"{split}_dataloader")()
-        num_batches = _limited(len(loader), getattr(self._trainer, f"limit_{split}_batches"))
+        limit = getattr(self._trainer, f"limit_{split}_batches")  # an integer is a number, a float a fraction of them
+        num_batches = min(len(loader), limit) if isinstance(limit, int) else math.floor(len(loader) * limit)
         num_images = sum(len(key.indices) for key in islice(data.eval_batches(split), num_batches))
         batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
         title = f"Corruptions, {checkpoint.path.parent.parent.name}"
@@ -149,24 +150,19 @@ class Evaluator:
         return image_progress_bar(is_shown=self._config["trainer"]["enable_progress_bar"], title=title)
 
 
-def _limited(num_batches: int, limit: int | float) -> int:
-    """Returns how many batches Lightning uses: an integer limit is a number, a float a fraction of them."""
-    return min(num_batches, limit) if isinstance(limit, int) else math.floor(num_batches * limit)
-
-
 class CollectLogits(pl.Callback):
     """Collects the logits of a test or validation on one device; call `take` after each pass."""
 
     def __init__(self) -> None:
         self._batches: list[tuple[Tensor, Tensor]] = []
 
-    def on_test_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *index: int) -> None:
+    def on_test_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
         """Collects a batch."""
         self._batches.append((outputs.detach().float().cpu(), batch["targets"].cpu()))
 
-    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *index: int) -> None:
-        """Collects a batch."""
-        self.on_test_batch_end(trainer, module, outputs, batch, *index)
+    on_validation_batch_end = on_test_batch_end
 
     def take(self) -> Logits | None:
         """Returns the logits of the last pass, None if it had no batch, and starts again."""

@@ -17,17 +17,8 @@ from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import require_layout, run_of
 
-_NEEDED = (
-    "config",
-    "architecture",
-    "input_spec",
-    "eval_view",
-    "class_names",
-    "class_counts",
-    "fingerprint",
-    "features",
-)
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
+_NEEDED = (*_PLAIN, "eval_view", "fingerprint", "features")
 
 
 @dataclass(frozen=True)

@@ -60,14 +60,17 @@ class RunState:
 
 
 class StateRecorder:
-    """Writes the state of the run of this process, if it is the first of the run's processes (`is_writing`)."""
+    """Writes the state of the run of this process, if it is the first of the run's processes (`is_writing`).
+
+    `progress` returns (step, epoch) whenever the state is written.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
         self.is_writing = is_first_process()
         self._has_started = False
         self._before = _StateBefore(run)
-        self._progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self._state = RunState(
             "running", os.getpid(), start_ticks(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job_id()
         )
@@ -77,10 +80,6 @@ class StateRecorder:
         if not self._has_started:
             self._has_started = True
             self._write(self._state)
-
-    def track(self, progress: Callable[[], tuple[int, int]]) -> None:
-        """Sets the function that gives (step, epoch) whenever the state is written."""
-        self._progress = progress
 
     def update(self) -> None:
         """Writes the current step and epoch, if the run has started, in case it is killed."""
@@ -95,7 +94,7 @@ class StateRecorder:
 
     def _write(self, state: RunState) -> None:
         if self.is_writing:
-            step, epoch = self._progress()
+            step, epoch = self.progress()
             self._run.write_state(asdict(replace(state, step=step, epoch=epoch)))
 
 

@@ -143,7 +143,7 @@ def _begin(
     config: dict[str, Any], run: Run, session: Session, recorder: StateRecorder, parts: "Parts", trainer: Any
 ) -> None:
     """Records what the run is, and that it is under way."""
-    recorder.track(lambda: (trainer.global_step, trainer.current_epoch))
+    recorder.progress = lambda: (trainer.global_step, trainer.current_epoch)
     recorder.start()
     run.write_config(config)
     provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])

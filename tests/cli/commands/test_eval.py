@@ -153,7 +153,7 @@ def test_a_temperature_that_cant_be_kept_costs_nothing_else(run, caplog, monkeyp
     def read_only(*given):
         raise PermissionError(errno.EACCES, "Permission denied", "calibration.json")
 
-    monkeypatch.setattr("regraft.runs.calibration.write_atomically", read_only)
+    monkeypatch.setattr("regraft.runs.calibration.write_json", read_only)
     assert "val/acc" in regraft.evaluate(["run=last", "split=val", "calibrate=temperature"])
     assert "can't be kept in" in caplog.text
     assert "(Permission denied)" in caplog.text
