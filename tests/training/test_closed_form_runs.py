@@ -78,9 +78,10 @@ def test_without_validation_images_all_are_fitted():
     assert run.metrics["test/acc"] > 0.8
 
 
-def test_ridge_fits_a_linear_head_on_the_last_stage():
-    run = train("head=linear", "optimizer=ridge")
-    assert [(pick["solver"], pick["stages"]) for pick in run.results["closed_form"]] == [("ridge", ["conv3"])]
+@pytest.mark.parametrize("solver", ["ridge", "logistic"])
+def test_a_single_solver_fits_a_linear_head_on_the_last_stage(solver):
+    run = train("head=linear", f"optimizer={solver}")
+    assert [(pick["solver"], pick["stages"]) for pick in run.results["closed_form"]] == [(solver, ["conv3"])]
     assert run.metrics["test/acc"] > 0.6
 
 
@@ -115,7 +116,7 @@ def test_one_image_of_each_class_is_enough_and_leaves_no_figure(names):
         (["head=mix", "head.stages=[block9]"], r"head\.stages: unknown stage 'block9'"),
         (
             ["head=mix", "optimizer=adamw"],
-            r"optimizer: only optimizer=mix and optimizer=ridge find the standardisation",
+            r"optimizer: only optimizer=mix, ridge and logistic find the standardisation",
         ),
         (["head=mlp", "optimizer=mix"], "use head=mix or head=linear"),
         (["head=mix", "loss=focal"], "use loss=cross_entropy"),

@@ -46,7 +46,7 @@ class Linear(nn.Module):
 
 
 class Standardised(nn.Module):
-    """One linear layer on standardised, clipped features, all of which `optimizer=ridge` or `optimizer=mix` finds.
+    """One linear layer on standardised, clipped features, all of which a closed form finds (`optimizer=mix`, `ridge`).
 
     Attributes:
         mean: (num_features,), what is subtracted.

@@ -90,8 +90,9 @@ class ClosedForm(torch.optim.Optimizer):
         self.loo_metrics = _loo_metrics(found, labels)
         for pick in found.picks:
             log.info(
-                "Head: %.0f %% %s on %s, alpha %.3g (leave-one-out loss %.3f).",
-                *(100 * pick.share, pick.solver, ", ".join(pick.stages), pick.alpha, pick.log_loss),
+                "Head: %.0f %% %s on %s, alpha %.3g (%s loss %.3f).",
+                *(100 * pick.share, pick.solver, ", ".join(pick.stages), pick.alpha),
+                *("5-fold" if pick.solver == "logistic" else "leave-one-out", pick.log_loss),
             )
         if not self.loo_metrics:
             log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")

@@ -23,7 +23,7 @@ def require_suitable_head(config: Config) -> None:
         if head is Standardised and config.get("head_from") is None:
             raise ConfigError(
                 "optimizer",
-                "only optimizer=mix and optimizer=ridge find the standardisation that this head needs",
+                "only optimizer=mix, ridge and logistic find the standardisation that this head needs",
                 fix="Use one of them, or start from a head that they have fitted with head_from=RUN.",
             )
         return

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from regraft.training.closed_form.spectrum import Spectrum
 
-_ABSENT = -1e3
+ABSENT = -1e3
 """Added to the score of a class without images, so that it is never the best."""
 
 
@@ -81,7 +81,7 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     prior, is_present = counts / counts.sum(), counts > 0
     constant = prior.log() - 0.5 * freedom * between_means.diagonal()
     # Weighted by class, the means are 0, so this is the mean score of the other classes, whatever the image.
-    constant[~is_present] = prior[is_present] @ constant[is_present] + _ABSENT
+    constant[~is_present] = prior[is_present] @ constant[is_present] + ABSENT
 
     in_total = spectrum.coordinates @ shrunk_means.T
     products = in_total @ to_within
@@ -101,5 +101,5 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     )
     coefficients = freedom * shrunk_means.T @ to_within
     scores = prior.log() - 0.5 * freedom * left_out
-    scores[:, ~is_present] = scores[:, is_present].amin(1, keepdim=True) + _ABSENT
+    scores[:, ~is_present] = scores[:, is_present].amin(1, keepdim=True) + ABSENT
     return Solution(spectrum, coefficients, constant, scores)
