@@ -53,6 +53,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types for JSON."""
+        true, predicted = self.scores.confusion.nonzero()  # with many classes most are 0
         found: dict[str, Any] = {
             "metrics": self.metrics,
             "undefined": self.undefined,
@@ -61,7 +62,7 @@ class Evaluation:
             "checkpoint": str(self.checkpoint),
             "temperature": self.temperature,
             "per_class": [row._asdict() for row in self.scores.per_class],
-            "confusion": _triples(self.scores.confusion),
+            "confusion": np.stack([true, predicted, self.scores.confusion[true, predicted]], axis=1).tolist(),
             "reliability": {name: values.tolist() for name, values in asdict(self.scores.bins).items()},
         }
         if self.calibration is not None:
@@ -85,12 +86,6 @@ def write(found: Evaluation, folder: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomically(folder / PER_CLASS, text.getvalue().encode())
-
-
-def _triples(confusion: np.ndarray) -> list[list[int]]:
-    """Returns [true class, predicted class, images] of each non-empty cell; with many classes most are empty."""
-    rows, columns = confusion.nonzero()
-    return np.stack([rows, columns, confusion[rows, columns]], axis=1).tolist()
 
 
 def _row(scores: ClassScores, target: Scores | None, index: int) -> dict[str, Any]:

@@ -84,12 +84,14 @@ def without(tensors: Mapping[str, Tensor], modules: Iterable[str]) -> dict[str, 
     return {name: tensor for name, tensor in tensors.items() if not name.startswith(prefixes)}
 
 
-def require_reachable(url: str) -> None:
-    """Raises URLError if the host can't be reached; libraries would retry for most of a minute."""
+def require_reachable(url: str, what: str) -> None:
+    """Raises `offline_error` if the host can't be reached; libraries would retry for most of a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
     except urllib.error.HTTPError:
         return  # the host answers, whatever the status
+    except OSError as error:
+        raise offline_error(what, error) from error
 
 
 def offline_error(what: str, error: BaseException) -> ConnectionError:

@@ -36,15 +36,55 @@ class CIFAR10Source:
 
     def is_here(self) -> bool:
         """Whether `prepare` would download nothing."""
-        return not self._verify or self._root.is_file() or not _missing(self._dataset, self._root)
+        return not self._verify or self._root.is_file() or not self._missing()
 
     def prepare(self) -> None:
         """Downloads the files if they are missing, and checks them."""
-        _prepare(self._dataset, self._root, self._verify)
+        root, dataset = self._root, self._dataset
+        refuse_file(root)
+        folder, missing = root / dataset.base_folder, self._missing()
+        if not self._verify:
+            if missing:
+                raise MissingFileError(
+                    "data.root",
+                    f"{folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. Fix: "
+                    f"point data.root at the folder that holds {folder.name}, or leave out data.verify=false.",
+                )
+            return
+        if not missing:
+            # Downloading again would overwrite files that may be the user's own.
+            wrong = [name for name, md5 in self._checksums.items() if not check_integrity(folder / name, md5)]
+            if wrong:
+                raise ConfigError(
+                    "data.root",
+                    f"in {folder} the official checksums don't fit {', '.join(wrong)}. "
+                    "Fix: data.verify=false takes the files as they are; or remove the folder to download it again.",
+                )
+            return
+        if not check_integrity(root / dataset.filename, dataset.tgz_md5):
+            offline_choice = "data=digits, or data.root=PATH data.verify=false for files that you have"
+            check_reachable(dataset.url, f"{folder} lacks {', '.join(missing)}", offline_choice)
+        dataset(root, train=False, download=True)
 
     def splits(self) -> Splits:
         """Returns the official train and test splits."""
-        return _read(self._dataset, self._root, *self._keys)
+        dataset, folder, (names_key, labels_key) = self._dataset, self._root / self._dataset.base_folder, self._keys
+        names = tuple(_unpickled(folder / dataset.meta["filename"])[names_key])
+        parts = []
+        for files in (dataset.train_list, dataset.test_list):
+            batches = [_unpickled(folder / name) for name, _ in files]
+            pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
+            labels = [label for batch in batches for label in batch[labels_key]]
+            parts.append(ArrayImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64)))
+        return Splits(names, parts[0], test=parts[1])
+
+    @property
+    def _checksums(self) -> dict[str, str]:
+        meta = self._dataset.meta
+        return dict([*self._dataset.train_list, *self._dataset.test_list]) | {meta["filename"]: meta["md5"]}
+
+    def _missing(self) -> list[str]:
+        return [name for name in self._checksums if not (self._root / self._dataset.base_folder / name).is_file()]
 
 
 class CIFAR100Source(CIFAR10Source):
@@ -61,57 +101,6 @@ class CIFAR100Source(CIFAR10Source):
         require(labels in ("fine", "coarse"), "data.labels", labels, "fine, coarse")
         super().__init__(root=root, verify=verify)
         self._keys = (f"{labels}_label_names", f"{labels}_labels")
-
-
-def _prepare(dataset: type[CIFAR10], root: Path, verify: bool) -> None:
-    refuse_file(root)
-    folder = root / dataset.base_folder
-    missing = _missing(dataset, root)
-    if not verify:
-        if missing:
-            raise MissingFileError(
-                "data.root",
-                f"{folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. "
-                f"Fix: point data.root at the folder that holds {dataset.base_folder}, or leave out data.verify=false.",
-            )
-        return
-    if not missing:
-        # Downloading again would overwrite files that may be the user's own.
-        wrong = [name for name, md5 in _checksums(dataset).items() if not check_integrity(folder / name, md5)]
-        if wrong:
-            raise ConfigError(
-                "data.root",
-                f"in {folder} the official checksums don't fit {', '.join(wrong)}. "
-                "Fix: data.verify=false takes the files as they are; or remove the folder to download it again.",
-            )
-        return
-    if not check_integrity(root / dataset.filename, dataset.tgz_md5):
-        check_reachable(
-            dataset.url,
-            f"{folder} lacks {', '.join(missing)}",
-            "data=digits, or data.root=PATH data.verify=false for files that you have",
-        )
-    dataset(root, train=False, download=True)
-
-
-def _checksums(dataset: type[CIFAR10]) -> dict[str, str]:
-    return dict([*dataset.train_list, *dataset.test_list]) | {dataset.meta["filename"]: dataset.meta["md5"]}
-
-
-def _missing(dataset: type[CIFAR10], root: Path) -> list[str]:
-    return [name for name in _checksums(dataset) if not (root / dataset.base_folder / name).is_file()]
-
-
-def _read(dataset: type[CIFAR10], root: Path, names_key: str, labels_key: str) -> Splits:
-    folder = root / dataset.base_folder
-    names = tuple(_unpickled(folder / dataset.meta["filename"])[names_key])
-    parts = []
-    for files in (dataset.train_list, dataset.test_list):
-        batches = [_unpickled(folder / name) for name, _ in files]
-        pixels = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
-        labels = [label for batch in batches for label in batch[labels_key]]
-        parts.append(ArrayImages(torch.from_numpy(pixels), torch.tensor(labels, dtype=torch.int64)))
-    return Splits(names, parts[0], test=parts[1])
 
 
 class _Arrays(pickle.Unpickler):

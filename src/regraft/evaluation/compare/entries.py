@@ -20,6 +20,7 @@ from regraft.sweeps.manifest import is_experiment_key
 from regraft.sweeps.objectives import kept_row
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_VALIDATION = "val/"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,8 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     keys = [key for key in map(key_of, overrides) if key is not None]
     planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
     compared = manifest.experiment_config(config, run.path)
+    validated = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
+    kept = kept_row(validated, config) if validated else {}
     planned = tuple(override for override in overrides if _is_of_configuration(override))
     return RunEntry(
         run=run,
@@ -95,7 +98,8 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         composed=ComparedConfig(compared, _choices(run), frozenset(keys)),
         configuration=configuration_of(compared) if compared else ("not composed", planned or name),
         seeds=seeds_of(compared) if compared else planned_seeds,
-        metrics=kept_validation(config, rows) | numbers(results.get("metrics")),
+        metrics={name: value for name, value in kept.items() if name.startswith(_VALIDATION)}
+        | numbers(results.get("metrics")),
         seconds=None if seconds is None else seconds + provenance.seconds_before(run),
         num_trained=number(results.get("num_trained_parameters")),
         fingerprint=_fingerprint(run),
@@ -159,16 +163,6 @@ def _fingerprint(run: Run) -> str | None:
     data = sessions[-1].get("data") if sessions else None
     fingerprint = data.get("fingerprint") if isinstance(data, dict) else None
     return fingerprint if isinstance(fingerprint, str) else None
-
-
-_VALIDATION = "val/"
-
-
-def kept_validation(config: Mapping[str, Any], rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Returns the validation metrics of the epoch whose weights are kept; empty before the first validation."""
-    seen = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
-    found = kept_row(seen, config) if seen else {}
-    return {name: value for name, value in found.items() if name.startswith(_VALIDATION)}
 
 
 def only_planned(entries: Sequence[RunEntry], known: Collection[str]) -> list[str]:

@@ -138,10 +138,8 @@ def has_weights(*, name: str, weights: str | None) -> bool:
     if are_weights_here(name=name, weights=weights):
         return True
     config = _pretrained_config(name)
-    try:
-        require_reachable(huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url))
-    except OSError as error:
-        raise offline_error(f"timm's weights for {name}", error) from error
+    url = huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url)
+    require_reachable(url, f"timm's weights for {name}")
     return False
 
 
@@ -166,12 +164,13 @@ def _download(name: str, config: PretrainedCfg, options: Mapping[str, Any]) -> n
     cached = _cached(name, config)
     if cached is not None:
         return _construct(name, {**options, "pretrained": True, "pretrained_cfg_overlay": {"file": cached}})
+    what = f"timm's weights for {name}"
+    if config.hf_hub_id:
+        require_reachable(huggingface_hub.constants.ENDPOINT, what)
     try:
-        if config.hf_hub_id:
-            require_reachable(huggingface_hub.constants.ENDPOINT)
         return _construct(name, {**options, "pretrained": True})
     except OSError as error:
-        raise offline_error(f"timm's weights for {name}", error) from error
+        raise offline_error(what, error) from error
 
 
 def _cached(name: str, config: PretrainedCfg) -> str | None:

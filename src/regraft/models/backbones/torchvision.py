@@ -80,10 +80,7 @@ def has_weights(*, name: str, weights: str | None) -> bool:
     if are_weights_here(name=name, weights=weights):
         return True
     preset = _preset(name, weights)
-    try:
-        require_reachable(preset.url)
-    except OSError as error:
-        raise offline_error(f"torchvision's {preset}", error) from error
+    require_reachable(preset.url, f"torchvision's {preset}")
     return False
 
 
