@@ -205,16 +205,16 @@ def extract(prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
     NOTES["images_per_second"] = len(images) / (time.perf_counter() - started)
 
 
-def prefix(precision: str) -> Callable[[Any], Callable[[Any], Any]]:
+def extractor(precision: str) -> Callable[[Any], Callable[[Any], Any]]:
     def prepare(backbone: Any) -> Callable[[Any], Any]:
         import torch
 
         from regraft.core.startup import keep_freed_memory
-        from regraft.features.extractor import Prefix
+        from regraft.features.extractor import FeatureExtractor
 
         keep_freed_memory()
         example = torch.randn(2, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(1))
-        frozen = Prefix(dict(backbone.stages), example, getattr(torch, precision), "cpu")
+        frozen = FeatureExtractor(dict(backbone.stages), example, getattr(torch, precision), "cpu")
         return lambda images: frozen(images, 0, [len(backbone.stages)])
 
     return prepare
@@ -239,12 +239,12 @@ def extract_eager_keeping_memory(scratch: Path) -> None:
 
 @case
 def extract_float32(scratch: Path) -> None:
-    extract(prefix("float32"))
+    extract(extractor("float32"))
 
 
 @case
 def extract_bfloat16(scratch: Path) -> None:
-    extract(prefix("bfloat16"))
+    extract(extractor("bfloat16"))
 
 
 @case

@@ -99,9 +99,9 @@ def store(data: Any, folder: Path) -> None:
 
     choices = {"cache": "auto", "views": 0, "views_seed": 0, "dtype": "float32", "precision": "auto"}
     settings = FeatureSettings(**choices, dir=str(folder), max_gb=20.0)
-    view = data.decoded_view("train")
-    rows, _ = ImageCache(settings, image_progress_bar(is_shown=False)).fill(view)
-    data.take_decoded("train", view.stored(rows))
+    view = data.inputs.decoded("train")
+    pixels, _ = ImageCache(settings, image_progress_bar(is_shown=False)).decode_missing(view)
+    data.inputs.use_stored("train", view.stored(pixels))
 
 
 @case

@@ -17,7 +17,7 @@ import torch
 
 import regraft
 from regraft.config import compose
-from regraft.features.extractor import Prefix
+from regraft.features.extractor import FeatureExtractor
 from regraft.runs.folder import Run
 from regraft.training.assemble import assemble
 from regraft.training.plan import checked_job
@@ -69,11 +69,11 @@ def error_of(precision: str, overrides: list[str]) -> float:
     job.require_sound()
     parts: Any = assemble(job.checked, job.checkpoint)
     backbone = parts.module.backbone.eval()
-    (view,) = parts.data.views("val", 0)
+    (view,) = parts.data.inputs.views("val", 0, 0)
     images = torch.cat(list(view.batches(torch.arange(min(256, len(view))), 64, torch.device("cpu"))))
     stages = dict(backbone.stages)
-    prefix = Prefix(stages, images[:2], getattr(torch, precision), "cpu")
-    found = prefix(images, 0, [len(stages)])[len(stages)].float()
+    extractor = FeatureExtractor(stages, images[:2], getattr(torch, precision), "cpu")
+    found = extractor(images, 0, [len(stages)])[len(stages)].float()
     with torch.no_grad():
         exact = backbone(images)
     return float((found - exact).norm() / exact.norm())
