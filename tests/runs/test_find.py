@@ -99,7 +99,12 @@ def test_nothing_found_says_what_is_near(runs, handle, sentence):
 def test_a_missing_checkpoint_is_an_error(runs):
     runs["continued"].last_ckpt.unlink()
     with pytest.raises(FileNotFoundError, match=r"run: .* has no checkpoints"):
-        find_run("last", "outputs")
+        find_run("aab", "outputs")
+
+
+def test_last_is_one_that_can_be_used_where_a_checkpoint_is_needed(runs):
+    runs["continued"].last_ckpt.unlink()
+    assert find_run("last", "outputs") == runs["job"]
     assert find_run("last", "outputs", needs_checkpoint=False) == runs["continued"]
 
 

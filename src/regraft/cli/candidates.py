@@ -1,7 +1,6 @@
 """The candidates of `regraft rank` and `regraft auto`: each model of a command at each image size."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regraft.config import compose
@@ -9,6 +8,7 @@ from regraft.config.groups import group_choices
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
+from regraft.training.auto.choice import Choice
 
 _LIBRARIES = ("timm", "torchvision")
 _CHOSEN = {
@@ -17,36 +17,8 @@ _CHOSEN = {
     **dict.fromkeys(("head", "optimizer", "freezing"), "Leave it out: heads are fitted in closed form."),
     "augment": "Leave it out: images are seen as in evaluation.",
 }
-_OWN_KEYS = ("models", "sizes", "output", "time", "trials")
+OWN_KEYS = ("models", "sizes", "output", "time", "trials")
 _HEAD = "head=mix"
-
-
-@dataclass(frozen=True, eq=False)
-class Choice:
-    """A candidate before it is built.
-
-    Attributes:
-        model: its name, as the command gives it.
-        size: in pixels; None for the model's own.
-        overrides: what `regraft train` takes for it, beside those of the command.
-        config: of that run, in plain types, or why it can't be composed.
-    """
-
-    model: str
-    size: int | None
-    overrides: tuple[str, ...]
-    config: dict[str, Any] | ConfigErrors
-
-    @property
-    def name(self) -> str:
-        """The model, and the image size if one is chosen."""
-        return self.model if self.size is None else f"{self.model} at {self.size} px"
-
-    def composed(self) -> dict[str, Any]:
-        """Returns the config; raises ConfigErrors if there is none."""
-        if isinstance(self.config, ConfigErrors):
-            raise self.config
-        return self.config
 
 
 def compose_command(name: str, overrides: Sequence[str], config_dir: str | None) -> dict[str, Any]:
@@ -67,30 +39,27 @@ def compose_command(name: str, overrides: Sequence[str], config_dir: str | None)
     return config
 
 
-def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> list[Choice]:
-    """Returns the candidates of a command, each model at each size, in this order.
+def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> Iterator[Choice]:
+    """Yields the candidates of a command, each model at each size, in this order; a model is composed when it is due.
 
     Args:
         command: what `compose_command` returned.
         overrides: of the command.
     """
-    shared = [each for each in overrides if key_of(each) not in _OWN_KEYS]
+    shared = [each for each in overrides if key_of(each) not in OWN_KEYS]
     known = list(group_choices("model", config_dir))
-    found = []
-    for model in command["models"]:
-        chosen = _model_overrides(model, known)
+    for model, chosen in [(model, _model_overrides(model, known)) for model in command["models"]]:
         try:
             node = compose.compose_once("train", [*shared, *chosen, _HEAD], config_dir)
             with compose.as_current(node):
                 config = compose.plain(node, overrides)
         except MISTAKES as error:
-            found.append(Choice(model, None, tuple(chosen), ConfigErrors(mistakes_in(error))))
+            yield Choice(model, None, tuple(chosen), ConfigErrors(mistakes_in(error)))
             continue
         for size in command["sizes"] or [None]:
             sized = config | {"model": config["model"] | ({} if size is None else {"image_size": size})}
             words = (*chosen, *([] if size is None else [f"model.image_size={size}"]))
-            found.append(Choice(model, size, words, sized))
-    return found
+            yield Choice(model, size, words, sized)
 
 
 def reasons(errors: Mapping[Choice, Sequence[ConfigError]]) -> dict[str, str]:

@@ -46,6 +46,14 @@ def start_ticks(pid: int) -> int | None:
     return None if is_dead else int(fields[19])
 
 
+def process_seconds() -> float:
+    """Returns the seconds since this process was started, its imports included; see proc(5)."""
+    ticks = start_ticks(os.getpid())
+    if ticks is None:  # not on Linux
+        return time.process_time()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+
+
 _POLL_SECONDS = 2.0
 _GRACE_SECONDS = 22.0
 """Enough for a run to be saved, which takes at most `training.callbacks.signals.DEADLINE_SECONDS`."""

@@ -1,7 +1,9 @@
 """The datamodule: train, val and test loaders of whole batches from any source."""
 
+import copy
 from collections.abc import Mapping
 from functools import partial
+from typing import Self
 
 import pytorch_lightning as pl
 import torch
@@ -92,6 +94,12 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads the source and assigns samples to splits, once; ValueError if a split can't be made."""
         self._prepared.read()
+
+    def with_input_spec(self, input_spec: InputSpec) -> Self:
+        """Returns a datamodule of the same samples for another backbone; nothing is read again."""
+        other = copy.copy(self)
+        other.inputs = ImageInputs(self._prepared, input_spec, self.augment, self._num_workers, self._seed)
+        return other
 
     @property
     def class_names(self) -> tuple[str, ...]:

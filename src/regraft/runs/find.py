@@ -24,7 +24,7 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
     Args:
         reference: a run's folder; `last`, the run that was started or resumed last; `best`, the finished run with the
             highest test/acc, or else val/acc; or a unique part of a folder's name.
-        needs_checkpoint: whether a run without a checkpoint is an error.
+        needs_checkpoint: whether a run without a checkpoint is an error; `last` is one that has a checkpoint then.
 
     Raises:
         FileNotFoundError: there is no such run, or it has no checkpoint.
@@ -42,7 +42,7 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
                 "run", f"got {reference!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
             )
         if reference == "last":
-            run = runs[0]
+            run = next(filter(_has_checkpoint, runs), runs[0]) if needs_checkpoint else runs[0]
         else:
             run = _best(runs) if reference == "best" else _named(reference, runs, output_dir)
     if "layout" in run.state:  # otherwise it is damaged
@@ -138,13 +138,17 @@ def _is_searched(entry: os.DirEntry[str]) -> bool:
 
 def _best(runs: Sequence[Run]) -> Run:
     # A run without a checkpoint, such as one of fast_dev_run, can't be used.
-    finished = [run for run in runs if run.is_finished and (run.best_ckpt.is_file() or run.last_ckpt.is_file())]
+    finished = [run for run in runs if run.is_finished and _has_checkpoint(run)]
     found = [(run, best) for run in finished if (best := headline(run)) is not None]
     for name in HEADLINES:
         values = {run: value for run, (metric, value) in found if metric == name}
         if values:
             return max(values, key=lambda run: values[run])
     raise MissingFileError("run", f"got 'best', but no run has finished with {' or '.join(HEADLINES)}. {_ELSE}")
+
+
+def _has_checkpoint(run: Run) -> bool:
+    return run.best_ckpt.is_file() or run.can_resume
 
 
 def _named(reference: str, runs: Sequence[Run], output_dir: str | Path) -> Run:

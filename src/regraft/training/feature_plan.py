@@ -44,6 +44,7 @@ class FeaturePlan:
     Attributes:
         one_batch_per_epoch: whether an epoch that trains the head alone is one batch.
         is_full_batch: whether such an epoch is a single step.
+        is_tested: whether the run looks at test images.
     """
 
     settings: FeatureSettings
@@ -52,6 +53,7 @@ class FeaturePlan:
     cuts: list[CutPhase]
     one_batch_per_epoch: bool
     is_full_batch: bool
+    is_tested: bool
 
     @property
     def depths(self) -> list[int]:
@@ -122,7 +124,8 @@ def feature_plan(
             # A checkpoint within an epoch of many batches can't be resumed in an epoch that is one batch.
             was_one_batch = earlier is None or earlier.get("one_batch_per_epoch", False)
             is_whole = is_full_batch or (step_level_option(config) is None and was_one_batch)
-            plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch)
+            is_tested = config["trainer"].get("limit_test_batches") != 0
+            plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch, is_tested)
             if start_epoch and not plan.depths and cut_phases(phases, names, max_epochs, 0, frozen.costs)[0].depth:
                 # No reason to refuse a run that has been accepted when it started.
                 log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")
@@ -200,7 +203,8 @@ def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]
 
     If neither the disk nor memory can hold it, it raises ConfigError where it is required, else returns None.
     """
-    splits = {"train": plan.depths, "val": plan.depths, "test": [plan.eval_depth] if plan.eval_depth else []}
+    splits = {"train": plan.depths, "val": plan.depths}
+    splits["test"] = [plan.eval_depth] if plan.eval_depth and plan.is_tested else []
     views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}
     try:
         plan.frozen.make_room([(views[split], splits[split]) for split in views])

@@ -7,16 +7,24 @@ import regraft
 from helpers.command_line import run_main
 from regraft.cli.candidates import choices, compose_command
 from regraft.core.console import image_progress_bar
+from regraft.core.types import InputSpec
+from regraft.data.from_config import build_datamodule
 from regraft.training.auto.candidates import Candidate, stratified_order
 
 DATA = ["data=digits", "data.fraction=0.2", "trainer=cpu", "trainer.enable_progress_bar=false"]
 COMMAND = [*DATA, "models=[simple_cnn]", "sizes=[8]"]
 
 
+def built(words: list[str]) -> Candidate:
+    (choice,) = choices(compose_command("rank", words, None), words, None)
+    config = choice.composed()
+    data = build_datamodule(config, InputSpec(1))
+    return Candidate(config, data, torch.device("cpu"), image_progress_bar(is_shown=False))
+
+
 @pytest.fixture
 def candidate() -> Candidate:
-    (choice,) = choices(compose_command("rank", COMMAND, None), COMMAND, None)
-    return Candidate(choice.composed(), torch.device("cpu"), image_progress_bar(is_shown=False))
+    return built(COMMAND)
 
 
 def test_no_image_is_computed_twice(candidate):
@@ -49,9 +57,8 @@ def test_a_run_of_the_candidate_computes_none_of_its_features(candidate):
 def test_a_candidate_without_weights_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     words = [*DATA, "models=[resnet18]"]
-    (choice,) = choices(compose_command("rank", words, None), words, None)
     with pytest.raises(ValueError, match="the weights of resnet18 aren't on this machine"):
-        Candidate(choice.composed(), torch.device("cpu"), image_progress_bar(is_shown=False))
+        built(words)
 
 
 def test_each_start_of_the_order_has_its_share_of_every_class():

@@ -30,6 +30,8 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
         import torch
 
         from regraft.core.console import image_progress_bar
+        from regraft.core.types import InputSpec
+        from regraft.data.from_config import build_datamodule
         from regraft.report import ranking_table
         from regraft.training.auto.candidates import Candidate
         from regraft.training.auto.ranking import measured, ranked
@@ -42,11 +44,12 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
         keep_freed_memory()
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
+    data = build_datamodule(config, InputSpec(1))
     found, errors = [], {}
     for choice in choices(config, overrides, config_dir):
         progress = image_progress_bar(is_shown=Console().is_terminal, title=choice.name)
         try:
-            found.append(measured(choice.model, Candidate(choice.composed(), device, progress)))
+            found.append(measured(choice.model, Candidate(choice.composed(), data, device, progress)))
         except MISTAKES as error:
             errors[choice] = mistakes_in(error)
     if not found:

@@ -53,13 +53,13 @@ def run(arguments: Sequence[str]) -> None:
     run_composed(node, command.overrides, start)
 
 
-def train_once(overrides: Sequence[str], config_dir: str | None) -> Run:
+def train_once(overrides: Sequence[str], config_dir: str | None, *, is_printed: bool = True) -> Run:
     """Trains one run; see `regraft.train`."""
     command = command_of(overrides, config_dir)
     _, composed = _single_config(command)
     job = _planned(command, composed)
     try:
-        return _train(job, command.given)
+        return _train(job, command.given, is_printed=is_printed)
     except ConfigErrors:
         job.run.remove_if_unused()
         raise
@@ -135,14 +135,14 @@ def _log(records: Sequence[logging.LogRecord]) -> None:
             logger.handle(record)
 
 
-def _train(job: TrainingJob, overrides: Sequence[str]) -> Run:
+def _train(job: TrainingJob, overrides: Sequence[str], *, is_printed: bool = True) -> Run:
     if not job.is_done:
         with quick_imports():
             from regraft.training.fit import train
 
         session = provenance.new_session(overrides)
         keep_overrides(job.run, overrides)
-        train(job, session, RunDisplay())
+        train(job, session, RunDisplay(is_printed=is_printed))
     return job.run
 
 

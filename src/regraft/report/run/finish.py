@@ -20,11 +20,15 @@ log = logging.getLogger(__name__)
 
 
 class RunDisplay:
-    """Shows a run on the terminal, and writes its report."""
+    """Shows a run on the terminal if it `is_printed`, and writes its report."""
+
+    def __init__(self, *, is_printed: bool = True) -> None:
+        self._is_printed = is_printed
 
     def show_start(self, run: Run, rows: "Sequence[StageRow]", data: "DataModule") -> None:
         """Prints the stages and when they train, the data, and the run's folder."""
-        terminal.show_start(rows, data.sizes, data.class_names, run)
+        if self._is_printed:
+            terminal.show_start(rows, data.sizes, data.class_names, run)
 
     def show_end(
         self, run: Run, results: dict[str, Any], data: "DataModule", loggers: list[Any], *, with_report: bool
@@ -32,7 +36,8 @@ class RunDisplay:
         """Prints the results, logs the confusion matrix to TensorBoard, and writes the report if `with_report`."""
         if with_report or boards_of(loggers):
             self._show_findings(run, data, loggers, with_report=with_report)
-        terminal.show_results(results, run)
+        if self._is_printed:
+            terminal.show_results(results, run)
 
     def _show_findings(self, run: Run, data: "DataModule", loggers: list[Any], *, with_report: bool) -> None:
         no_board = "no confusion matrix in TensorBoard"

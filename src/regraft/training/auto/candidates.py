@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -12,7 +11,7 @@ from torch import Tensor
 from regraft.config.instantiate import Config, factory
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
-from regraft.data.from_config import build_datamodule
+from regraft.data.datamodule import DataModule
 from regraft.data.images.deterministic_views import ImageView
 from regraft.data.splits import Part
 from regraft.features.cache import FeatureCache
@@ -20,6 +19,9 @@ from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError, memory_limit
 from regraft.models.from_config import are_weights_here, build_backbone
 from regraft.training.feature_plan import model_name
+
+_ENOUGH = 32
+"""Images from whose time that of others can be told; the first ones take longer."""
 
 
 class Candidate:
@@ -29,6 +31,7 @@ class Candidate:
 
     Args:
         config: of a run whose head reads the pooled outputs of stages of a frozen backbone.
+        data: its datamodule, for any backbone; candidates share what has been read.
         device: computes the features.
         progress: shown meanwhile.
 
@@ -36,18 +39,18 @@ class Candidate:
         widths: how many features each stage gives, in their order.
         labels: (num_images,), int64, training images first.
         num_test: number of test images.
-        class_names: of the data.
+        flops: of the features of an image.
 
     Raises:
         ConfigError: its weights aren't here, it can't be built, or its features can't be stored.
     """
 
-    def __init__(self, config: Config, device: torch.device, progress: ProgressBar) -> None:
+    def __init__(self, config: Config, data: DataModule, device: torch.device, progress: ProgressBar) -> None:
         if not are_weights_here(config):
             raise ConfigError("model", f"the weights of {model_name(config)} aren't on this machine")
         pl.seed_everything(config["seed"], workers=True, verbose=False)  # random weights are those of a run
         backbone, _ = build_backbone(config)
-        data = build_datamodule(config, backbone.input_spec)
+        data = data.with_input_spec(backbone.input_spec)
         backbone.input_spec = data.input_spec
         settings: FeatureSettings = factory(config["features"], "features")()
         precisions = settings.precisions(is_head_only=True)
@@ -57,14 +60,15 @@ class Candidate:
             raise ConfigError("model", f"the features of {model_name(config)} can't be stored")
         splits = [split for split in ("train", "val") if split in data.sizes]
         self._views = [data.inputs.views(split, 0)[0] for split in splits]
+        self._test_views = data.inputs.views("test", 0) if data.has_test else []
         self.image_size = backbone.input_spec.image_size
         self.widths = backbone.feature_widths
         self.labels = torch.cat([data.labels(split) for split in splits])
         self.num_test = data.sizes.get("test", 0)
-        self.class_names: Sequence[str] = data.class_names
-        self.fingerprint: str = data.fingerprint
+        self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)
         self._cache.prefer_stored(self._views, self._depth)
+        self._computed = 0, 0.0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -72,21 +76,38 @@ class Candidate:
     @property
     def seconds_per_image(self) -> float | None:
         """What an image took when its features were computed; None if none has been computed yet."""
-        known = [self._cache.entry(view, self._depth).seconds_per_input for view in self._views if self._is_begun(view)]
-        return max((seconds for seconds in known if seconds is not None), default=None)
+        num_computed, seconds = self._computed
+        if num_computed < _ENOUGH:  # the store knows it from more of them
+            begun = [view for view in self._views if self._cache.has_entry(view, self._depth)]
+            known = [self._cache.entry(view, self._depth).seconds_per_input for view in begun]
+            stored = max((each for each in known if each is not None), default=None)
+            if stored is not None or not num_computed:
+                return stored
+        return seconds / num_computed
 
-    def num_missing(self, positions: Tensor) -> int:
-        """Returns how many of some images have yet to be computed."""
-        return self._cache.num_missing(self._subsets(positions), [self._depth])
+    def num_missing(self, positions: Tensor, *, with_test: bool = False) -> int:
+        """Returns how many of some images, and of the test images if they count, have yet to be computed."""
+        views = [*self._subsets(positions), *(self._test_views if with_test else [])]
+        return self._cache.num_missing(views, [self._depth])
 
-    def compute(self, positions: Tensor) -> float:
-        """Computes the features of some images that aren't stored; returns the seconds that it took."""
-        views = self._subsets(positions)
+    def compute(self, positions: Tensor) -> None:
+        """Computes the features of some images that aren't stored."""
+        self._compute(self._subsets(positions))
+
+    def compute_test(self) -> None:
+        """Computes the features of the test images that aren't stored; nothing else looks at them."""
+        self._compute(self._test_views)
+
+    def _compute(self, views: Sequence[ImageView]) -> None:
+        if not self._cache.num_missing(views, [self._depth]):
+            return
+        self._cache.extractor(self._depth)  # made once, so that an image's seconds don't depend on their number
         try:
             self._cache.make_room([(views, [self._depth])])
-            return self._cache.ensure(views, [self._depth]).seconds
+            done = self._cache.ensure(views, [self._depth])
         except NoRoomError as error:
             raise ConfigError("features", str(error)) from error
+        self._computed = self._computed[0] + done.num_computed, self._computed[1] + done.seconds
 
     def features(self, positions: Tensor) -> dict[str, Tensor]:
         """Returns the features of some images by stage, (num_images, width), float32; `compute` them first.
@@ -110,9 +131,6 @@ class Candidate:
     def release(self) -> None:
         """Frees what computes features; it is made again when it is needed."""
         self._cache.release()
-
-    def _is_begun(self, view: Any) -> bool:
-        return self._cache.has_entry(view, self._depth)
 
     def _subsets(self, positions: Tensor) -> list[ImageView]:
         """Returns the views of some images, one for each split that has any of them."""

@@ -31,7 +31,7 @@ def measured(model: str, candidate: Candidate) -> Ranked:
     everything = torch.arange(len(candidate))
     candidate.compute(everything)
     candidate.release()
-    found = score(candidate.features(everything), candidate.labels, len(candidate.class_names))
+    found = score(candidate.features(everything), candidate.labels, candidate.num_classes)
     return Ranked(model, candidate.image_size, found, candidate.seconds_per_image)
 
 

@@ -1,0 +1,172 @@
+"""Find the best classifier within a time: choose backbone and image size, then train and test it."""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regraft.cli.candidates import OWN_KEYS, choices, compose_command
+from regraft.cli.command import Command
+from regraft.cli.training_command import parse
+from regraft.config.quoting import key_of, quoted, value_of
+from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
+from regraft.core.processes import process_seconds
+from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.runs.folder import Run
+
+if TYPE_CHECKING:
+    from regraft.training.auto.choice import Choice
+    from regraft.training.auto.record import Record
+
+_NOT_OF_RESULTS = ("models", "sizes", "time", "trials", "output_dir", "trainer", "features", "model", "trust", "report")
+_LEAST_SECONDS = 5
+_UNTESTED = ("+trainer.limit_test_batches=0", "report=off")
+
+
+@dataclass(frozen=True)
+class _Clock:
+    budget: float
+
+    def passed(self) -> float:
+        return process_seconds()
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Searches; see the command's help."""
+    command = parse(arguments)
+    if command.other_flags or command.is_sweep:
+        raise UnknownNameError("auto", "flag", [*command.other_flags, "-m"][0], ["--config-dir"])
+    if command.errors:
+        raise ConfigErrors(command.errors)
+    config = compose_command("auto", command.overrides, command.config_dir)
+    _require_limit(config, command.overrides)
+    _search(config, command.overrides, command.config_dir)
+
+
+def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
+    seconds, trials = config["time"], config["trials"]
+    if trials is not None:
+        require(type(trials) is int and trials >= 1, "trials", trials, "1, 2, 3, ..., or null")
+        if "time" in map(key_of, overrides):
+            raise ConfigError("trials", "it is given together with time", fix="Give one of the two.")
+    is_time = isinstance(seconds, int | float) and not isinstance(seconds, bool) and seconds < math.inf
+    require(is_time and seconds >= _LEAST_SECONDS, "time", seconds, f"seconds, {_LEAST_SECONDS} or more")
+
+
+def _search(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
+    with quick_imports():
+        import torch
+
+        from regraft.core.console import image_progress_bar
+        from regraft.core.types import InputSpec
+        from regraft.data.from_config import build_datamodule
+        from regraft.report import auto_report
+        from regraft.report.console import wide_console
+        from regraft.runs.state import locked
+        from regraft.training.auto.candidates import Candidate
+        from regraft.training.auto.record import Record
+        from regraft.training.auto.search import Search
+        from regraft.training.lightning import quiet_lightning
+        from regraft.training.trainer import build_trainer
+
+    quiet_lightning()
+    device = build_trainer(config, logger=False, enable_checkpointing=False).strategy.root_device
+    if device.type == "cpu":
+        keep_freed_memory()
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
+    clock = _Clock(math.inf if config["trials"] else config["time"])
+    folder = _folder(config, overrides)
+    console, shared = wide_console(auto_report.WIDTH), _shared(overrides)
+
+    def open_data(fraction: float) -> Any:
+        data = config["data"] if fraction == 1 else config["data"] | {"fraction": fraction}
+        return build_datamodule(config | {"data": data}, InputSpec(1))
+
+    def tell(line: str) -> None:
+        record.lines.append((clock.passed(), line))
+        record.write(search.tried)
+        auto_report.show_line(console, clock.passed(), line)
+
+    def train(choice: "Choice", fraction: float, is_tested: bool) -> Run:
+        share = [f"data.fraction={fraction:g}"] if fraction < 1 else []
+        words = [*shared, *choice.overrides, *share, "head=mix"]
+        made = _trained(record, choice, fraction, words, config_dir, search.fingerprint, is_tested=is_tested)
+        record.write(search.tried)
+        return made
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        record = Record.of(folder)
+        given = config["data"]["fraction"] != 1 or config["data"]["shots"] is not None
+        search = Search(
+            islice(choices(config, overrides, config_dir), config["trials"]),
+            clock,
+            open_data=open_data,
+            make=lambda choice, data: Candidate(
+                choice.composed(), data, device, image_progress_bar(is_shown=console.is_terminal, title=choice.name)
+            ),
+            train=train,
+            tell=tell,
+            has_fraction=given,
+        )
+        auto_report.show_line(console, clock.passed(), f"folder: {folder}")
+        best = search.run()
+        share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
+        command = [*shared, *best.choice.overrides, *share, "head=mix"]
+        record.write(search.tried, command=command, seconds=clock.passed(), time=config["time"])
+        auto_report.show(record, search.tried, best, command, clock.passed(), console)
+
+
+def _shared(overrides: Sequence[str]) -> list[str]:
+    """Returns a command's overrides that a training takes, too."""
+    return [each for each in overrides if key_of(each) not in OWN_KEYS]
+
+
+def _folder(config: dict[str, Any], overrides: Sequence[str]) -> Path:
+    """Returns the folder of all searches with the same data and options, however long they may take."""
+    content = {key: value for key, value in config.items() if key not in _NOT_OF_RESULTS}
+    digest = hashlib.blake2b(json.dumps(content, sort_keys=True, default=str).encode(), digest_size=4).hexdigest()
+    data = Path(value_of("data", overrides) or "digits").name
+    return Path(config["output_dir"]).expanduser().resolve() / f"auto-{data}-{digest}"
+
+
+def _trained(
+    record: "Record",
+    choice: "Choice",
+    fraction: float,
+    words: Sequence[str],
+    config_dir: str | None,
+    fingerprint: str,
+    *,
+    is_tested: bool,
+) -> Run:
+    """Returns a run of a candidate, trained now unless an earlier search did."""
+    from regraft.cli.commands.train import train_once
+
+    found = record.find(choice.name, fraction, fingerprint, is_tested=is_tested)
+    if found is not None:
+        record.winner = found.path.name
+        return found
+    number = 1 + max((int(path.name.partition("-")[0]) for path in record.folder.glob("[0-9]*-*")), default=-1)
+    name = choice.name.replace(" at ", "-").replace(" px", "").replace("/", "-")
+    folder = record.folder / f"{number}-{name}"
+    own = [f"hydra.run.dir={quoted(folder)}", "trainer.enable_progress_bar=false", *([] if is_tested else _UNTESTED)]
+    made = train_once([*words, *own], config_dir, is_printed=False)
+    record.add(made, choice.name, fraction, fingerprint, is_tested=is_tested)
+    return made
+
+
+COMMAND = Command(
+    name="auto",
+    run=run,
+    usage="regraft auto [key=value | group=choice]... [time=SECONDS | trials=N] [models=[...]] [sizes=[...]]",
+    details="""
+The other keys are those of a training (regraft train --help). A second call with the same keys begins where the first
+ended: features and runs are kept.""",
+    config_name="auto",
+)

@@ -1,0 +1,102 @@
+"""What `regraft auto` prints, and its page: what was compared, at what cost, and why the best candidate is the best."""
+
+import shlex
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from regraft.core.atomic import write_atomically
+from regraft.report.console import plain_cell, print_line
+from regraft.report.templates import number, template
+from regraft.runs.folder import Run
+from regraft.training.auto.record import Record
+from regraft.training.auto.search import Tried
+
+PAGE = "report.html"
+WIDTH = 120
+
+
+def show_line(console: Console, seconds: float, line: str) -> None:
+    """Prints what has been done, after the seconds that have passed."""
+    print_line(console, f"{seconds:7.1f} s  {line}")
+
+
+def show(
+    record: Record, tried: Sequence[Tried], best: Tried, command: Sequence[str], seconds: float, console: Console
+) -> None:
+    """Prints what was compared and the best run, and writes the page."""
+    in_order = ordered(tried)
+    console.print(_table([each for each in in_order if each.score is not None]))
+    for reason, names in left_out(in_order).items():
+        print_line(console, f"Left out: {', '.join(names)}: {reason}.")
+    assert record.winner is not None, "a run has been trained"
+    run = Run(record.folder / record.winner)
+    metrics = {name: value for name, value in run.metrics.items() if name.startswith("test/")}
+    again = shlex.join(["regraft", "train", *command])
+    sentence = why(best, in_order)
+    page = template("auto.html", number=number).render(
+        tried=[each for each in in_order if each.score is not None],
+        left_out=left_out(in_order),
+        best=best,
+        sentence=sentence,
+        metrics=metrics,
+        lines=record.lines,
+        run=run.path.name,
+        command=again,
+        seconds=seconds,
+        has_report=(run.path / PAGE).is_file(),
+    )
+    write_atomically(record.folder / PAGE, page.encode())
+    print_line(console, sentence)
+    if metrics:
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        print_line(console, f"Tested once, in the end: {figures}")
+    print_line(console, f"run: {run.path}")
+    print_line(console, f"again: {again}")
+    print_line(console, f"report: {record.folder / PAGE}")
+
+
+def ordered(tried: Sequence[Tried]) -> list[Tried]:
+    """Returns candidates, those that were compared on the most images first, the lowest log loss first."""
+    return sorted(tried, key=lambda each: (-each.num_images, each.loss if each.score is not None else 0.0))
+
+
+def left_out(tried: Sequence[Tried]) -> dict[str, list[str]]:
+    """Returns the names of candidates that weren't scored, by the reason."""
+    names: dict[str, list[str]] = {}
+    for each in tried:
+        if each.score is None:
+            names.setdefault((each.reason or "").rstrip("."), []).append(each.choice.name)
+    return names
+
+
+def why(best: Tried, tried: Sequence[Tried]) -> str:
+    """Returns why a candidate was chosen, a sentence."""
+    score = best.score
+    assert score is not None, "it has been scored"
+    num_compared = sum(each.score is not None for each in tried)
+    figures = f"log loss {score.loss:.3f}, accuracy {100 * score.accuracy:.1f} %, on {best.num_images:,} images"
+    if num_compared == 1:
+        return f"Best: {best.choice.name} (leave-one-out {figures}), the only one that there was time for."
+    return f"Best of {num_compared}: {best.choice.name} (leave-one-out {figures})."
+
+
+def _table(tried: Sequence[Tried]) -> Table:
+    table = Table(title="Candidates", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("candidate", "images", "accuracy, %", "log loss", "ms an image", "s", "why not"):
+        table.add_column(heading, justify="left" if heading in ("candidate", "why not") else "right")
+    for each in tried:
+        rate = "" if each.seconds_per_image is None else f"{1000 * each.seconds_per_image:.1f}"
+        figures = ["", "", ""]
+        if (score := each.score) is not None:
+            figures = [
+                f"{each.num_images:,}",
+                f"{100 * score.accuracy:.1f} ± {100 * score.accuracy_error:.1f}",
+                f"{score.loss:.3f} ± {score.loss_error:.3f}",
+            ]
+        seconds = f"{each.seconds:.1f}" if each.seconds else ""
+        style = "bold" if each.reason is None else None
+        table.add_row(plain_cell(each.choice.name), *figures, rate, seconds, plain_cell(each.reason or ""), style=style)
+    return table

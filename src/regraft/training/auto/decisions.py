@@ -1,0 +1,91 @@
+"""What a search does next, by what it has measured: functions of numbers alone."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+FIRST_RUNG = 64
+IMAGES_PER_CLASS = 4
+SAFETY = 1.3
+"""How much longer than expected a step may take, because other processes use the machine, too."""
+CLOSING_SECONDS = 1.5
+"""What the report and the end of the process take."""
+MAX_SHARE_OF_FIRST = 0.4
+"""Share of the time left at the start that the first candidate takes if there isn't the time for all images."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What is left to compute for a candidate's run.
+
+    Attributes:
+        num_missing: images without features, test images included.
+        seconds_per_image: for each of them.
+        run_seconds: of a run whose features are all stored.
+    """
+
+    num_missing: int
+    seconds_per_image: float
+    run_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """What it is expected to take."""
+        return self.num_missing * self.seconds_per_image + self.run_seconds
+
+    @property
+    def reserve(self) -> float:
+        """What has to be left for it, the end of the command included."""
+        return SAFETY * self.seconds + CLOSING_SECONDS
+
+
+def rungs(num_images: int, num_classes: int) -> list[int]:
+    """Returns the numbers of images on which candidates are compared: each twice the one before, the last one all."""
+    sizes, size = [], max(FIRST_RUNG, IMAGES_PER_CLASS * num_classes)
+    while size < num_images:
+        sizes.append(size)
+        size *= 2
+    return [*sizes, num_images]
+
+
+def fraction_that_fits(num_images: int, num_test: int, num_classes: int, cost: Cost, seconds_left: float) -> float:
+    """Returns the share of the training images that the first candidate has the time for, 0 if that is too few.
+
+    Args:
+        cost: of a run of the first candidate; its missing images don't count.
+        seconds_left: of the budget.
+    """
+    available = seconds_left - Cost(num_test, cost.seconds_per_image, cost.run_seconds).reserve
+    if SAFETY * num_images * cost.seconds_per_image <= available:
+        return 1.0
+    if available <= 0:
+        return 0.0
+    fitting = math.floor(min(available, MAX_SHARE_OF_FIRST * seconds_left) / (SAFETY * cost.seconds_per_image))
+    if fitting < min(num_images, rungs(num_images, num_classes)[0]):
+        return 0.0
+    return min(1.0, math.floor(1000 * fitting / num_images) / 1000)
+
+
+def least_seconds(passed: float, num_images: int, num_test: int, num_classes: int, cost: Cost) -> int:
+    """Returns the least budget with which a run of the first candidate ends in time, in whole seconds.
+
+    Args:
+        passed: since the start.
+    """
+    needed = min(num_images, rungs(num_images, num_classes)[0]) + num_test
+    return math.ceil(passed + Cost(needed, cost.seconds_per_image, cost.run_seconds).reserve)
+
+
+def affordable(seconds: Sequence[float], available: float) -> list[int]:
+    """Returns which candidates, the best first, are taken along; those that don't fit are passed over.
+
+    Args:
+        seconds: that each of them takes.
+        available: for all of them.
+    """
+    chosen, used = [], 0.0
+    for index, each in enumerate(seconds):
+        if SAFETY * (used + each) <= available:
+            chosen.append(index)
+            used += each
+    return chosen

@@ -1,0 +1,338 @@
+"""A search for the best candidate within a time: on few images first, then on more those that can't be told apart."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from regraft.config.hydra_messages import MISTAKES
+from regraft.core.errors import ConfigError, ConfigErrors, errors_in
+from regraft.data.datamodule import DataModule
+from regraft.training.auto.candidates import Candidate, stratified_order
+from regraft.training.auto.choice import Choice
+from regraft.training.auto.decisions import (
+    CLOSING_SECONDS,
+    Cost,
+    affordable,
+    fraction_that_fits,
+    least_seconds,
+    rungs,
+)
+from regraft.training.auto.scores import Score, score
+
+_FIRST_IMAGES = 32
+_SHARE_OF_A_CHUNK = 0.02
+"""Of the budget: how long features are computed between two looks at the clock."""
+_RUNS_IN_BUILDS = 3.0
+"""A run without features to compute takes about as long as building three candidates."""
+
+
+class Clock(Protocol):
+    """The time of a search."""
+
+    @property
+    def budget(self) -> float:
+        """The seconds that it may take; infinite for no limit."""
+
+    def passed(self) -> float:
+        """Returns the seconds since the start."""
+
+
+@dataclass(eq=False)
+class Tried:
+    """A candidate of a search.
+
+    Attributes:
+        num_images: on which it was scored last; 0 if it wasn't.
+        score: the last one.
+        seconds: spent on it.
+        reason: why it isn't taken along; None for the best one.
+    """
+
+    choice: Choice
+    candidate: Candidate | None = None
+    num_images: int = 0
+    score: Score | None = None
+    seconds_per_image: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+
+    @property
+    def loss(self) -> float:
+        """The log loss of the last score."""
+        assert self.score is not None, "it has been scored"
+        return self.score.loss
+
+    def stop(self, reason: str) -> None:
+        """Leaves the candidate out from now on, and frees its backbone."""
+        self.reason, self.candidate = reason, None
+
+
+class Search:
+    """Candidates, scored on more and more images.
+
+    Args:
+        choices: the first is the one that a run is made of at once.
+        open_data: returns the datamodule of a share of the training images.
+        make: builds a candidate.
+        train: trains a run of a candidate on a share of the training images, with a test or without.
+        tell: takes a line about what has been done.
+        has_fraction: whether the share of the training images was given.
+
+    Attributes:
+        tried: all candidates that were looked at, in this order.
+        fraction: share of the training images that there is time for.
+    """
+
+    def __init__(
+        self,
+        choices: Iterable[Choice],
+        clock: Clock,
+        *,
+        open_data: Callable[[float], DataModule],
+        make: Callable[[Choice, DataModule], Candidate],
+        train: Callable[[Choice, float, bool], Any],
+        tell: Callable[[str], None],
+        has_fraction: bool,
+    ) -> None:
+        self._waiting: Iterator[Choice] = iter(choices)
+        self._clock, self._open_data, self._make, self._train, self._tell = clock, open_data, make, train, tell
+        self._has_fraction = has_fraction
+        self._data = open_data(1.0)
+        self.tried: list[Tried] = []
+        self.fraction = 1.0
+        self._build_seconds = self._run_seconds = 0.0
+        self._order = torch.empty(0, dtype=torch.int64)
+        self._with_run: Tried | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of the content of the data set."""
+        return self._data.fingerprint
+
+    def run(self) -> Tried:
+        """Returns the best candidate, whose run has been trained and tested if there was time for it.
+
+        Raises:
+            ConfigError: the budget is too small, or no candidate can be used.
+        """
+        leader = self._first()
+        sizes = rungs(len(self._order), self._num_classes)
+        self._score(leader, sizes[0])
+        for choice in self._waiting:
+            self._try(choice, sizes[0], leader)
+        leader = self._compare(sizes[0])
+        self._tell_plan(sizes, leader)
+        for number, size in enumerate(sizes[1:], 1):
+            if len(self._alive()) > 1:
+                self._climb(size, len(sizes) - number, leader)
+                leader = self._compare(size)
+        return self._finish(leader)
+
+    def _first(self) -> Tried:
+        """Makes a run of the first candidate that can be used."""
+        first = next(filter(None, map(self._open, self._waiting)), None)
+        if first is None:
+            raise ConfigErrors(ConfigError("models", f"{each.choice.name}: {each.reason}") for each in self.tried)
+        candidate = first.candidate
+        assert candidate is not None, "it has been opened"
+        self._run_seconds = _RUNS_IN_BUILDS * self._build_seconds
+        candidate.compute(stratified_order(candidate.labels, 0)[:_FIRST_IMAGES].sort().values)
+        first.seconds_per_image = candidate.seconds_per_image
+        self._fit_to_time(first)
+        candidate = first.candidate
+        assert candidate is not None, "it has been opened"
+        self._num_classes = candidate.num_classes
+        self._order = stratified_order(candidate.labels, 0)
+        cost = self._cost(first)
+        self._tell(
+            f"{first.choice.name}: {1000 * cost.seconds_per_image:.1f} ms an image; "
+            f"{len(self._order):,} images to fit and {candidate.num_test:,} to test"
+            + (f" (data.fraction={self.fraction:g}, for which there is time)" if self.fraction < 1 else "")
+        )
+        if cost.reserve + cost.run_seconds < self._left():
+            self._compute(first, self._order)
+            started = time.perf_counter()
+            self._train(first.choice, self.fraction, False)
+            self._run_seconds = time.perf_counter() - started
+            self._with_run = first
+            self._tell(f"{first.choice.name}: a first run, so that there is one whatever happens")
+        return first
+
+    def _fit_to_time(self, first: Tried) -> None:
+        """Takes as many of the training images as the first candidate has the time for."""
+        candidate = first.candidate
+        assert candidate is not None, "it has been opened"
+        cost, num_images, num_classes = self._cost(first), len(candidate), candidate.num_classes
+        stored = candidate.num_missing(torch.arange(num_images), with_test=True) == 0
+        if self._left() == torch.inf or stored:
+            return
+        share = fraction_that_fits(num_images, candidate.num_test, num_classes, cost, self._left())
+        if share == 0 or (share < 1 and self._has_fraction):
+            least = least_seconds(self._clock.passed(), num_images, candidate.num_test, num_classes, cost)
+            raise ConfigError(
+                "time",
+                f"{first.choice.name} takes {1000 * cost.seconds_per_image:.0f} ms an image, and there are "
+                f"{num_images:,} to fit and {candidate.num_test:,} to test",
+                got=self._clock.budget,
+                fix=f"Give at least time={max(least, round(self._clock.budget) + 1)}.",
+            )
+        if share < 1:
+            self.fraction = share
+            self._data = self._open_data(share)
+            first.candidate = self._make(first.choice, self._data)
+
+    def _open(self, choice: Choice) -> Tried | None:
+        """Returns a candidate, None if it can't be used."""
+        tried = Tried(choice)
+        self.tried.append(tried)
+        started = time.perf_counter()
+        try:
+            tried.candidate = self._make(choice, self._data)
+        except MISTAKES as error:
+            tried.stop(" ".join(each.text for each in errors_in(error)))
+            return None
+        self._build_seconds = tried.seconds = time.perf_counter() - started
+        return tried
+
+    def _try(self, choice: Choice, size: int, leader: Tried) -> None:
+        """Scores a candidate on the first images, if there is time for that and for its run."""
+        available = self._left() - self._cost(leader).reserve
+        if self._build_seconds > available:
+            self.tried.append(Tried(choice, reason="there was no time to look at it"))
+            return
+        tried = self._open(choice)
+        if tried is None or tried.candidate is None:
+            return
+        expected = self._cost(tried)
+        few = Cost(tried.candidate.num_missing(self._start(size)), expected.seconds_per_image, 0.0)
+        if few.reserve > available or expected.reserve > self._left() - few.seconds:
+            tried.stop(f"its run would take about {expected.seconds:.0f} s")
+        elif self._score(tried, size):
+            cost = self._cost(tried)
+            if cost.reserve > self._left():
+                tried.stop(f"its run would take about {cost.seconds:.0f} s")
+
+    def _climb(self, size: int, num_rungs_left: int, leader: Tried) -> None:
+        """Scores those that can't be told from the leader, and the leader itself, on more images."""
+        others = [each for each in self._alive() if each is not leader]
+        costs = [self._cost(each, self._start(size)) for each in others]
+        available = (self._left() - self._cost(leader).reserve) / num_rungs_left
+        chosen = affordable([cost.seconds - cost.run_seconds for cost in costs], available)
+        for index, each in enumerate(others):
+            if index not in chosen or self._cost(each).reserve > self._left():
+                each.stop(f"there was no time to compare it on {size:,} images")
+        for each in [leader, *(each for each in others if each.candidate is not None)]:
+            if not self._score(each, size) and each is not leader:
+                each.stop(f"there was no time to compare it on {size:,} images")
+
+    def _compare(self, size: int) -> Tried:
+        """Leaves out those that are beaten on a number of images; returns the best."""
+        compared = sorted((each for each in self._alive() if each.num_images == size), key=lambda each: each.loss)
+        if not compared:
+            return self._alive()[0]
+        best = compared[0]
+        assert best.score is not None, "it has been scored"
+        for each in compared[1:]:
+            assert each.score is not None, "it has been scored"
+            if each.score.is_beaten_by(best.score):
+                each.stop(f"{best.choice.name} is better by more than chance on {size:,} images")
+        return best
+
+    def _finish(self, leader: Tried) -> Tried:
+        """Trains and tests a run of the best candidate, if there is still time for it."""
+        for each in self._alive():
+            if each is not leader:
+                each.stop(f"{leader.choice.name} has a lower log loss, though not by more than chance")
+        candidate = leader.candidate
+        assert candidate is not None, "the leader is never left out"
+        is_in_time = self._score(leader, len(self._order)) and self._cost(leader).reserve <= self._left()
+        if not is_in_time and self._with_run is not None:
+            self._tell("The time was over before a run of the best candidate; the first run is what there is.")
+            leader.stop("there was no time for a run of it")
+            self._with_run.reason = None
+            return self._with_run
+        candidate.compute(self._order.sort().values)
+        candidate.compute_test()
+        candidate.release()
+        self._train(leader.choice, self.fraction, True)
+        return leader
+
+    def _alive(self) -> list[Tried]:
+        """Returns the candidates that may still be the best, the best first."""
+        return sorted((each for each in self.tried if each.candidate is not None), key=lambda each: each.loss)
+
+    def _score(self, tried: Tried, size: int) -> bool:
+        """Scores a candidate on the first images; returns whether there was time for it and it could be scored."""
+        candidate, positions = tried.candidate, self._start(size)
+        assert candidate is not None, "it is open"
+        try:
+            if not self._compute(tried, positions):
+                return False
+            started = time.perf_counter()
+            found = score(candidate.features(positions), candidate.labels[positions], candidate.num_classes)
+        except MISTAKES as error:
+            if len(self.tried) == 1:
+                raise
+            tried.stop(" ".join(each.text for each in errors_in(error)))
+            return False
+        tried.seconds += time.perf_counter() - started
+        tried.score, tried.num_images = found, size
+        self._tell(
+            f"{tried.choice.name}: on {size:,} images log loss {found.loss:.3f} ± {found.loss_error:.3f}, "
+            f"accuracy {100 * found.accuracy:.1f} ± {100 * found.accuracy_error:.1f} %"
+        )
+        return True
+
+    def _compute(self, tried: Tried, positions: Tensor) -> bool:
+        """Computes features of images as long as there is time for the run; returns whether all were."""
+        candidate = tried.candidate
+        assert candidate is not None, "it is open"
+        started = time.perf_counter()
+        rate = tried.seconds_per_image or candidate.seconds_per_image
+        seconds = max(1.0, _SHARE_OF_A_CHUNK * self._clock.budget) if rate else torch.inf
+        chunk = len(positions) if seconds == torch.inf or not rate else max(_FIRST_IMAGES, int(seconds / rate))
+        is_done = True
+        for part in positions.split(chunk):
+            if self._clock.passed() + self._run_seconds + CLOSING_SECONDS > self._clock.budget:
+                is_done = False
+                break
+            candidate.compute(part.sort().values)
+        tried.seconds_per_image = candidate.seconds_per_image
+        tried.seconds += time.perf_counter() - started
+        return is_done
+
+    def _cost(self, tried: Tried, positions: Tensor | None = None) -> Cost:
+        """Returns what is left to compute for some images, or for a candidate's run."""
+        candidate = tried.candidate
+        assert candidate is not None, "it is open"
+        rate = tried.seconds_per_image or candidate.seconds_per_image
+        if rate is None:  # by its operations, as the slowest of those that were measured
+            known = [
+                each.seconds_per_image / each.candidate.flops
+                for each in self.tried
+                if each.candidate is not None and each.seconds_per_image is not None
+            ]
+            rate = max(known, default=0.0) * candidate.flops
+        wanted = torch.arange(len(candidate)) if positions is None else positions
+        num_missing = candidate.num_missing(wanted.sort().values, with_test=positions is None)
+        return Cost(num_missing, rate, self._run_seconds)
+
+    def _start(self, size: int) -> Tensor:
+        return self._order[:size].sort().values
+
+    def _left(self) -> float:
+        return self._clock.budget - self._clock.passed()
+
+    def _tell_plan(self, sizes: Sequence[int], leader: Tried) -> None:
+        alive = self._alive()
+        ranking = sum(self._cost(each, self._order).seconds - self._run_seconds for each in alive if each is not leader)
+        steps = ", ".join(f"{size:,}" for size in sizes[1:])
+        comparing = f"{len(alive)} candidates on {steps} images (at most {ranking:.0f} s), then "
+        self._tell(
+            f"Plan: {comparing if len(alive) > 1 and steps else ''}a run of the best "
+            f"({self._cost(leader).seconds:.0f} s if it is {leader.choice.name})"
+        )

@@ -1,0 +1,65 @@
+"""`regraft auto` makes a run of the best candidate, which a second call finds and a command repeats."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+import regraft
+from helpers.command_line import run_main
+from regraft.runs.find import find_run
+
+WORDS = ["auto", "data=digits", "data.fraction=0.2", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "auto.json").read_text())
+
+
+def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_repeats(capsys):
+    code, out, _ = run_main([*WORDS, "trials=2"], capsys)
+    assert code == 0
+    (folder,) = Path("outputs").resolve().iterdir()
+    record = record_of(folder)
+    assert [each["candidate"] for each in record["candidates"]] == ["simple_cnn at 8 px", "simple_cnn at 16 px"]
+    assert sum(each["reason"] is None for each in record["candidates"]) == 1
+    best = find_run("last", "outputs")
+    assert best.path == folder / record["winner"]
+    assert "test/acc" in best.metrics
+    assert "test/acc" not in find_run("0-simple_cnn-8", "outputs").metrics  # the first one: only the best one is tested
+    page = (folder / "report.html").read_text()
+    assert f"{best.metrics['test/acc']:.4f}" in page
+    again = out[out.index("again: ") + len("again: ") :].splitlines()[0]
+    assert shlex.split(again)[:2] == ["regraft", "train"]
+    assert regraft.train([*shlex.split(again)[2:], "trainer.enable_progress_bar=false"]).metrics == best.metrics
+
+    code, _, _ = run_main([*WORDS, "trials=2", "output_dir=outputs"], capsys)
+    assert code == 0
+    assert record_of(folder)["winner"] == record["winner"]
+    assert record_of(folder)["runs"] == record["runs"]
+
+
+def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys):
+    code, _, err = run_main([*WORDS, "time=5"], capsys)
+    assert code == 1
+    assert err.startswith("regraft: time: got 5; simple_cnn at 8 px takes ")
+    assert "Give at least time=" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["time=1"], "time: got 1; allowed: seconds, 5 or more"),
+        (["time=soon"], "time: got 'soon'; allowed: seconds, 5 or more"),
+        (["trials=0"], "trials: got 0; allowed: 1, 2, 3, ..., or null"),
+        (["trials=2", "time=60"], "trials: it is given together with time. Give one of the two."),
+        (["-m"], "unknown flag '-m'"),
+    ],
+)
+def test_mistakes_are_reported(words, message, capsys):
+    code, _, err = run_main([*WORDS, *words], capsys)
+    assert code == 1
+    assert message in err
+    assert not Path("outputs").exists()

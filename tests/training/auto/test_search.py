@@ -1,0 +1,175 @@
+"""A search on made-up candidates and a clock of its own: what it chooses, and that it keeps to its time."""
+
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from torch import Tensor
+
+from regraft.core.errors import ConfigError
+from regraft.training.auto import search as module
+from regraft.training.auto.choice import Choice
+from regraft.training.auto.search import Search, Tried
+
+NUM_IMAGES, NUM_TEST = 300, 100
+BUILD_SECONDS, RUN_SECONDS = 1.0, 4.0
+
+
+@dataclass
+class Clock:
+    """A clock that only moves when something takes time."""
+
+    budget: float
+    now: float = 8.0
+
+    def passed(self) -> float:
+        return self.now
+
+
+@dataclass
+class Made:
+    """A candidate whose features tell the classes the better apart the higher their signal is."""
+
+    clock: Clock
+    signal: float
+    rate: float
+    slowdown: float = 1.0
+    num_classes: int = 3
+    num_test: int = NUM_TEST
+    labels: Tensor = field(default_factory=lambda: torch.arange(NUM_IMAGES) % 3)
+    seconds_per_image: float | None = None
+
+    def __post_init__(self) -> None:
+        self.flops = self.rate
+        self.done: set[int] = set()
+        self.is_tested = False
+        generator = torch.Generator().manual_seed(0)
+        self._noise = torch.randn(NUM_IMAGES, 5, generator=generator)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def num_missing(self, positions: Tensor, *, with_test: bool = False) -> int:
+        return len(set(positions.tolist()) - self.done) + (with_test and not self.is_tested) * NUM_TEST
+
+    def compute(self, positions: Tensor) -> None:
+        new = set(positions.tolist()) - self.done
+        if new:
+            self.clock.now += len(new) * self.rate * self.slowdown
+            self.seconds_per_image = self.rate * self.slowdown
+        self.done |= new
+
+    def compute_test(self) -> None:
+        self.clock.now += NUM_TEST * self.rate * self.slowdown
+        self.is_tested = True
+
+    def features(self, positions: Tensor) -> dict[str, Tensor]:
+        assert set(positions.tolist()) <= self.done
+        return {"last": self.signal * torch.eye(3)[self.labels[positions]] @ torch.eye(3, 5) + self._noise[positions]}
+
+    def release(self) -> None:
+        pass
+
+
+class Bench:
+    """A search over candidates given by name, signal and seconds an image."""
+
+    def __init__(self, budget: float, monkeypatch: pytest.MonkeyPatch, **candidates: tuple[float, float]) -> None:
+        self.clock = Clock(budget)
+        monkeypatch.setattr(module.time, "perf_counter", self.clock.passed)
+        self.made = {name: Made(self.clock, *each) for name, each in candidates.items()}
+        self.runs: list[tuple[str, bool]] = []
+        self.lines: list[str] = []
+        self.search = Search(
+            [Choice(name, None, (), {}) for name in candidates],
+            self.clock,
+            open_data=lambda fraction: fraction,
+            make=self.make,
+            train=self.train,
+            tell=self.lines.append,
+            has_fraction=True,
+        )
+
+    def make(self, choice: Choice, _data: object) -> Made:
+        self.clock.now += BUILD_SECONDS
+        made = self.made[choice.model]
+        if made.signal < 0:
+            raise ConfigError("model", "its weights aren't here")
+        return made
+
+    def train(self, choice: Choice, _fraction: float, is_tested: bool) -> None:
+        made = self.made[choice.model]
+        assert made.num_missing(torch.arange(NUM_IMAGES), with_test=is_tested) == 0
+        self.clock.now += RUN_SECONDS
+        self.runs.append((choice.model, is_tested))
+
+    def reasons(self) -> dict[str, str | None]:
+        return {each.choice.model: each.reason for each in self.search.tried}
+
+    def run(self) -> Tried:
+        return self.search.run()
+
+
+def test_the_best_candidate_is_trained_and_tested_once(monkeypatch):
+    bench = Bench(200, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.02), c=(1.0, 0.02))
+    best = bench.run()
+    assert best.choice.model == "b"
+    assert bench.runs == [("a", False), ("b", True)]
+    assert best.num_images == NUM_IMAGES
+    assert bench.reasons()["a"].startswith("b is better by more than chance")
+    assert bench.clock.now <= 200
+
+
+def test_candidates_that_are_beaten_early_cost_few_images(monkeypatch):
+    bench = Bench(500, monkeypatch, a=(3.0, 0.01), b=(0.2, 0.01), c=(3.0, 0.01))
+    bench.run()
+    assert len(bench.made["b"].done) == 64
+    assert len(bench.made["c"].done) > 64
+
+
+def test_what_does_not_fit_is_passed_over_and_the_time_is_kept(monkeypatch):
+    bench = Bench(40, monkeypatch, a=(0.5, 0.01), b=(3.0, 1.0), c=(1.0, 0.015))
+    assert bench.run().choice.model == "c"
+    assert "would take" in bench.reasons()["b"]
+    assert bench.clock.now <= 40
+
+
+def test_a_machine_that_slows_down_does_not_break_the_budget(monkeypatch):
+    bench = Bench(60, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.03))
+    usual = bench.make
+
+    def slower(choice: Choice, data: object) -> Made:
+        made = usual(choice, data)
+        made.slowdown = 6 if choice.model == "b" else 1
+        return made
+
+    bench.search._make = slower
+    best = bench.run()
+    assert bench.clock.now <= 1.05 * 60
+    assert best.choice.model == bench.runs[-1][0]
+
+
+def test_a_budget_that_nothing_fits_into_says_what_is_needed(monkeypatch):
+    with pytest.raises(ValueError, match=r"time: got 12; a takes 100 ms an image, .* Give at least time=\d+") as raised:
+        Bench(12, monkeypatch, a=(1.0, 0.1)).run()
+    least = int(str(raised.value).rpartition("time=")[2].rstrip("."))
+    assert Bench(2 * least, monkeypatch, a=(1.0, 0.1)).run().choice.model == "a"
+
+
+def test_candidates_that_cannot_be_used_are_passed_over_by_name(monkeypatch):
+    bench = Bench(200, monkeypatch, gone=(-1, 0.01), a=(1.0, 0.01), bad=(torch.nan, 0.01))
+    assert bench.run().choice.model == "a"
+    assert bench.reasons()["gone"] == "its weights aren't here."
+    assert "NaN" in bench.reasons()["bad"]
+
+
+def test_without_any_candidate_the_reasons_are_errors(monkeypatch):
+    with pytest.raises(ValueError, match="models: gone: its weights aren't here"):
+        Bench(200, monkeypatch, gone=(-1, 0.01)).run()
+
+
+def test_without_a_limit_the_choice_is_the_same_however_fast_the_machine_is(monkeypatch):
+    slow = Bench(torch.inf, monkeypatch, a=(1.0, 1.0), b=(1.2, 5.0), c=(1.1, 3.0))
+    quick = Bench(torch.inf, monkeypatch, a=(1.0, 0.01), b=(1.2, 0.01), c=(1.1, 0.2))
+    assert slow.run().choice.model == quick.run().choice.model
+    assert slow.reasons() == quick.reasons()
