@@ -1,7 +1,7 @@
 """Where Hydra looks for Regraft's sweeper; it is defined in `regraft.sweeps`."""
 
-from regraft.sweeps.sweeper import SearchSweeper
+from regraft.sweeps import sweeper
 
 
-class SurvivingSweeper(SearchSweeper):
-    """The sweeper that Hydra finds: it takes plugins of this package only."""
+class SearchSweeper(sweeper.SearchSweeper):
+    """The sweeper that Hydra finds: it accepts plugins of this package only."""

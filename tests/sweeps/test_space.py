@@ -3,7 +3,7 @@ import random
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from regraft.sweeps.space import Choices, Numbers, draw, listed, some_values, space_of, with_configured
+from regraft.sweeps.space import Choices, Numbers, draw, some_values, space_of, step_values, with_configured
 
 
 def parsed(*arguments):
@@ -86,8 +86,8 @@ def test_drawn_numbers_lie_in_between(value):
 
 
 def test_steps_are_listed_up_to_the_last_one():
-    assert listed(axis_of("range(0.1,0.35,0.1)")) == [0.1, 0.2, 0.3]
-    assert listed(axis_of("range(1,8,3)")) == [1, 4, 7]
+    assert step_values(axis_of("range(0.1,0.35,0.1)")) == [0.1, 0.2, 0.3]
+    assert step_values(axis_of("range(1,8,3)")) == [1, 4, 7]
 
 
 def test_some_values_hold_each_choice_and_each_end():

@@ -120,8 +120,8 @@ def _missing(make: Callable[..., Any], arguments: Sequence[Any], given: Mapping[
     return None
 
 
-def require_numbers(config: Config) -> None:
-    """Checks the numbers that are computed with before what they belong to is built."""
+def require_optimizer_numbers(config: Config) -> None:
+    """Checks learning rate, weight decay and penalties, which are computed with before the optimizer is built."""
     keys = [("optimizer", "weight_decay"), ("penalty", "l1"), ("penalty", "l2")]
     if "lr" in inspect.signature(target_of(config["optimizer"], "optimizer")).parameters:
         keys.insert(0, ("optimizer", "lr"))

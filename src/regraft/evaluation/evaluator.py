@@ -25,7 +25,7 @@ from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
-from regraft.tasks.class_scores import Scores, require_numbers, scores
+from regraft.tasks.class_scores import Scores, require_finite, scores
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
 from regraft.training.trainer import build_trainer
@@ -143,7 +143,7 @@ class Evaluator:
             raise ConfigError(
                 f"trainer.limit_{split}_batches", "it leaves no batch to evaluate", fix="Raise it, or null."
             )
-        require_numbers(logits.values)
+        require_finite(logits.values)
         return dict(found[0]), logits
 
     def _progress(self, title: str) -> ProgressBar:

@@ -10,7 +10,7 @@ import optuna
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.sweeps.grid_random import require_integer
 from regraft.sweeps.objectives import Direction, checked_directions, checked_metrics
-from regraft.sweeps.space import Axis, Choices, Space, listed
+from regraft.sweeps.space import Axis, Choices, Space, step_values
 
 _SAMPLERS = {
     "tpe": optuna.samplers.TPESampler,
@@ -100,7 +100,7 @@ def _grid_values(key: str, axis: Axis) -> list[Any]:
         raise ConfigError(
             key, "sweep.sampler=grid needs choice(...) or range(...); an interval has infinitely many values."
         )
-    return list(listed(axis))
+    return list(step_values(axis))
 
 
 def _made(kind: str, known: Mapping[str, Any], name: str, options: Mapping[str, Any]) -> Any:

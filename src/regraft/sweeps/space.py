@@ -95,9 +95,9 @@ def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[s
     return lines
 
 
-def listed(axis: Numbers) -> list[float]:
+def step_values(axis: Numbers) -> list[float]:
     """Returns the numbers of an axis that has a step."""
-    assert axis.step is not None, "only an axis of steps can be listed"
+    assert axis.step is not None, "only an axis of steps has them"
     count = math.floor((axis.high - axis.low) / axis.step + 1e-9) + 1
     values = [axis.low + index * axis.step for index in range(count)]
     return [round(value) for value in values] if axis.is_whole else [float(f"{value:.12g}") for value in values]
@@ -118,7 +118,7 @@ def draw(axis: Axis, generator: random.Random) -> Any:
     if isinstance(axis, Choices):
         return generator.choice(axis.values)
     if axis.step is not None and not axis.is_log:
-        return generator.choice(listed(axis))
+        return generator.choice(step_values(axis))
     if axis.is_log:
         value = math.exp(generator.uniform(math.log(axis.low), math.log(axis.high)))
     else:

@@ -149,7 +149,7 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
     """
     assert len(targets), "a split has images"
     assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
-    require_numbers(probabilities)
+    require_finite(probabilities)
     outputs = Outputs(probabilities, targets, class_names)
     metrics: dict[str, float] = {}
     undefined: dict[str, str] = {}
@@ -165,7 +165,7 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
     return Scores(metrics, undefined, outputs.per_class, confusion, outputs.bins)
 
 
-def require_numbers(outputs: np.ndarray) -> None:
+def require_finite(outputs: np.ndarray) -> None:
     """Raises ValueError if logits or probabilities, (num_images, num_classes), aren't all finite."""
     bad = np.flatnonzero(~np.isfinite(outputs).all(1))
     if len(bad):

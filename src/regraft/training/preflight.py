@@ -19,7 +19,7 @@ from torch import nn
 
 from regraft.config.annotations import hints_of
 from regraft.config.collector import ErrorCollector
-from regraft.config.instantiate import Config, checked_call, factory, require_numbers, target_of
+from regraft.config.instantiate import Config, checked_call, factory, require_optimizer_numbers, target_of
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
@@ -114,7 +114,7 @@ def preflight(
     collector.add_types("optimizer", {"decay_norm_and_bias": bool})
     build("features", lambda: factory(usable["features"], "features")())
     augment = build("augment", lambda: factory(usable["augment"], "augment")())
-    build("optimizer", lambda: require_numbers(usable))
+    build("optimizer", lambda: require_optimizer_numbers(usable))
     build("trainer", lambda: require_length(usable))
     if checkpoint is None:
         build("optimizer", lambda: require_suitable_head(usable))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from regraft.config.instantiate import Config, factory, require_numbers, target_of
+from regraft.config.instantiate import Config, factory, require_optimizer_numbers, target_of
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
@@ -52,7 +52,7 @@ def fit_grid(
         progress: for the pass over the images.
     """
     for config in configs.values():
-        require_numbers(config)
+        require_optimizer_numbers(config)
     some_config = next(iter(configs.values()))
     _require_a_linear_head(some_config)
     body, _ = build_backbone(some_config)
