@@ -29,7 +29,7 @@ stages = {
 }
 backbone = regraft.Backbone(stages, num_features=32 * 36, input_spec=regraft.InputSpec(image_size=12, num_channels=1))
 module = regraft.TransferModule(backbone, num_classes=3, lr=1e-3)
-freezing = regraft.FreezingCallback(regraft.LPFT(probe_epochs=1, finetune_factor=0.5))
+freezing = regraft.FreezingCallback(regraft.LPFT(probe_epochs=1, finetune_factor=0.5, keeps_statistics=True))
 trainer = pl.Trainer(max_epochs=4, accelerator="cpu", devices=1, callbacks=[freezing], logger=False)
 data = regraft.DataModule(Stripes(), backbone.input_spec)
 trainer.fit(module, data)

@@ -58,26 +58,28 @@ def test_up_to_refuses_what_matches_no_stage(until):
 
 @pytest.mark.parametrize(("probe_epochs", "max_epochs", "start"), [(3, 10, 3), (None, 10, 5), (None, 3, 1), (9, 10, 9)])
 def test_lpft_probes_then_trains_all_at_the_factor(probe_epochs, max_epochs, start):
-    probe, finetune = phases(LPFT(probe_epochs, finetune_factor=0.1), STAGES, max_epochs)
+    probe, finetune = phases(LPFT(probe_epochs, finetune_factor=0.1, keeps_statistics=False), STAGES, max_epochs)
     assert probe == Phase(0, dict.fromkeys(STAGES, 0.0) | {"head": 1.0})
     assert finetune == Phase(start, dict.fromkeys([*STAGES, "head"], 0.1))
 
 
 def test_lpft_of_one_epoch_has_no_probe():
-    (only,) = phases(LPFT(None, finetune_factor=0.5), STAGES, 1)
+    (only,) = phases(LPFT(None, finetune_factor=0.5, keeps_statistics=False), STAGES, 1)
     assert set(only.factors.values()) == {0.5}
 
 
 @pytest.mark.parametrize("max_epochs", [1, 4, 5])
 def test_lpft_refuses_a_probe_that_never_ends(max_epochs):
     with pytest.raises(ValueError, match=rf"freezing\.probe_epochs: got 5.*trainer\.max_epochs={max_epochs}"):
-        phases(LPFT(5, finetune_factor=0.1), STAGES, max_epochs)
+        phases(LPFT(5, finetune_factor=0.1, keeps_statistics=False), STAGES, max_epochs)
 
 
 def test_lpft_without_a_limit_needs_its_length():
-    assert [phase.start_epoch for phase in phases(LPFT(5, finetune_factor=0.1), STAGES, -1)] == [0, 5]
+    assert [
+        phase.start_epoch for phase in phases(LPFT(5, finetune_factor=0.1, keeps_statistics=False), STAGES, -1)
+    ] == [0, 5]
     with pytest.raises(ValueError, match=r"freezing\.probe_epochs: null means half"):
-        phases(LPFT(None, finetune_factor=0.1), STAGES, -1)
+        phases(LPFT(None, finetune_factor=0.1, keeps_statistics=False), STAGES, -1)
 
 
 def test_gradual_adds_a_stage_from_the_head_down():
@@ -103,9 +105,9 @@ def test_layerwise_decays_by_depth_from_the_head():
         (lambda: Layerwise(decay=1.1), "decay"),
         (lambda: Layerwise(decay=float("nan")), "decay"),
         (lambda: Gradual(epochs_per_stage=0), "epochs_per_stage"),
-        (lambda: LPFT(0, finetune_factor=0.1), "probe_epochs"),
-        (lambda: LPFT(1, finetune_factor=0.0), "finetune_factor"),
-        (lambda: LPFT(1, finetune_factor=-1), "finetune_factor"),
+        (lambda: LPFT(0, finetune_factor=0.1, keeps_statistics=False), "probe_epochs"),
+        (lambda: LPFT(1, finetune_factor=0.0, keeps_statistics=False), "finetune_factor"),
+        (lambda: LPFT(1, finetune_factor=-1, keeps_statistics=False), "finetune_factor"),
     ],
 )
 def test_out_of_range_knobs_name_themselves(make, knob):

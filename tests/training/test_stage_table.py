@@ -31,7 +31,7 @@ def test_rows_say_what_trains_from_when_at_what_rate(backbone):
 
 
 def test_rows_follow_a_rate_that_changes_on_the_way(backbone):
-    stem, _, _, head = rows_of(backbone, LPFT(None, finetune_factor=0.5))
+    stem, _, _, head = rows_of(backbone, LPFT(None, finetune_factor=0.5, keeps_statistics=False))
     assert stem.lr_by_epoch == ((2, 0.005),)
     assert head.lr_by_epoch == ((0, 0.01), (2, 0.005))
     assert (stem.trains_from_epoch, head.trains_from_epoch) == (2, 0)
@@ -40,7 +40,7 @@ def test_rows_follow_a_rate_that_changes_on_the_way(backbone):
 def test_the_table_shows_never_and_both_rates(backbone):
     console = Console(width=120, file=io.StringIO())
     console.print(render(rows_of(backbone, LinearProbe())))
-    console.print(render(rows_of(backbone, LPFT(None, finetune_factor=0.5))))
+    console.print(render(rows_of(backbone, LPFT(None, finetune_factor=0.5, keeps_statistics=False))))
     text = console.file.getvalue()
     assert "never" in text
     assert "0.01, 0.005 from 2" in text

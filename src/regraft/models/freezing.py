@@ -121,7 +121,7 @@ class LPFT:
 
     probe_epochs: int | None
     finetune_factor: float
-    keeps_statistics: bool = False
+    keeps_statistics: bool
 
     def __post_init__(self) -> None:
         is_valid, allowed = self.probe_epochs is None or self.probe_epochs >= 1, "1 or more, or null (half of the run)"
