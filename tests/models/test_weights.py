@@ -1,13 +1,14 @@
 """Files of tensors: what is read, what is refused, and how a mismatch is told."""
 
 import pickle
+import urllib.error
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from regraft.models.weights import is_path, load_tensors, read_file, without
+from regraft.models.weights import is_path, load_tensors, read_file, require_reachable, without
 
 
 class Evil:
@@ -83,3 +84,14 @@ def test_only_the_named_modules_are_left_out() -> None:
 )
 def test_tells_a_path_from_a_name(weights: str, expected: bool) -> None:
     assert is_path(weights) is expected
+
+
+def test_a_host_that_cant_be_reached_is_said_with_the_choices_without_it(monkeypatch) -> None:
+    def no_network(*_args, **_kwargs):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(
+        ConnectionError, match=r"the weights of x \(Name or service not known\); .*=PATH"
+    ):
+        require_reachable("https://example.org", "the weights of x")

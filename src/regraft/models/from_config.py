@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from regraft.config.instantiate import Config, factory, target_of
+from regraft.config.instantiate import Config, checked_call, factory, target_of
 from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
@@ -63,13 +63,12 @@ def build_backbone(config: Config) -> tuple[Backbone, Config]:
     return built, _untapped(architecture) | {"weights": None} | size | taps
 
 
-def are_weights_here(config: Config) -> bool:
-    """Whether the backbone of a config can be built without a download."""
+def weights_url(config: Config) -> str | None:
+    """Returns where the backbone's weights have to be downloaded from; None if they are here, or there are none."""
     model = config["model"]
-    source = import_module(target_of(model, "model").__module__)
-    # Sources that never download have none.
-    are_here = getattr(source, "are_weights_here", None)
-    return are_here is None or bool(are_here(name=model["name"], weights=model["weights"]))
+    # Sources that never download don't define it.
+    find = getattr(import_module(target_of(model, "model").__module__), "weights_url", None)
+    return None if find is None else checked_call(find, "model", {key: model.get(key) for key in ("name", "weights")})()
 
 
 def build_placeholder_backbone(config: Config) -> Backbone:

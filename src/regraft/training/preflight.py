@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib import import_module
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,7 +18,7 @@ from torch import nn
 
 from regraft.config.annotations import hints_of
 from regraft.config.collector import ErrorCollector
-from regraft.config.instantiate import Config, checked_call, factory, require_optimizer_numbers, target_of
+from regraft.config.instantiate import Config, factory, require_optimizer_numbers, target_of
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
@@ -34,7 +33,9 @@ from regraft.models.from_config import (
     build_head,
     build_placeholder_backbone,
     head_source,
+    weights_url,
 )
+from regraft.models.weights import require_reachable
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.training.closed_form.policy import require_suitable_head
@@ -185,12 +186,10 @@ def _backbone(config: Config, checkpoint: Checkpoint | None) -> BackboneAndArchi
         return build_bare_backbone(checkpoint.architecture, checkpoint.input_spec), checkpoint.architecture
     model = config["model"]
     factory(model, "model")  # reports an unknown key before anything else
-    source = import_module(target_of(model, "model").__module__)
-    # Sources that download know whether they would; others have their weights at hand.
-    has_weights = getattr(source, "has_weights", None)
-    options = {key: model.get(key) for key in ("name", "weights")}
-    if has_weights is None or checked_call(has_weights, "model", options)():
+    url = weights_url(config)
+    if url is None:
         return build_backbone(config)
+    require_reachable(url, f"the weights of {model.get('name')}")
     return build_placeholder_backbone(config), None
 
 

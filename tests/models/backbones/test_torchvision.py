@@ -196,6 +196,17 @@ def test_without_a_network_the_offline_choices_are_named(tmp_path, monkeypatch) 
         assert choice in message
 
 
+def test_what_has_to_be_downloaded_is_known_before(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    url = source.weights_url(name="resnet18", weights="DEFAULT")
+    assert url is not None
+    assert source.weights_url(name="resnet18", weights=None) is None
+    downloaded = tmp_path / "hub" / "checkpoints" / url.rpartition("/")[2]
+    downloaded.parent.mkdir(parents=True)
+    downloaded.touch()
+    assert source.weights_url(name="resnet18", weights="DEFAULT") is None
+
+
 def test_weights_by_name_come_through_torchvisions_own_download(tmp_path, monkeypatch) -> None:
     model = library("resnet18", 64)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: model.state_dict())

@@ -124,23 +124,15 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
     return _download(name, config, options)
 
 
-def are_weights_here(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already."""
+def weights_url(*, name: str, weights: str | None) -> str | None:
+    """Returns the host that the weights have to be downloaded from; None if they are on this machine."""
     config = _pretrained_config(name)
     if weights is None or is_path(weights):
-        return True
+        return None
     _require_known(weights)
-    return _cached(name, config) is not None
-
-
-def has_weights(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
-    if are_weights_here(name=name, weights=weights):
-        return True
-    config = _pretrained_config(name)
-    url = huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url)
-    require_reachable(url, f"timm's weights for {name}")
-    return False
+    if _cached(name, config) is not None:
+        return None
+    return huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url)
 
 
 def _require_known(weights: str) -> None:

@@ -20,7 +20,6 @@ from regraft.models.weights import (
     load_tensors,
     offline_error,
     read_file,
-    require_reachable,
     unknown_name_error,
     without,
 )
@@ -66,22 +65,12 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     return Backbone(split(model, stages_of(name, model), name), num_features, spec)
 
 
-def are_weights_here(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already."""
-    preset = _preset(name, weights)
-    if weights is None or is_path(weights):
-        return True
-    file = urllib.parse.urlparse(preset.url).path.rpartition("/")[2]
-    return Path(torch.hub.get_dir(), "checkpoints", file).is_file()
-
-
-def has_weights(*, name: str, weights: str | None) -> bool:
-    """Whether the weights are on this machine already; ConnectionError if not, and the host can't be reached."""
-    if are_weights_here(name=name, weights=weights):
-        return True
-    preset = _preset(name, weights)
-    require_reachable(preset.url, f"torchvision's {preset}")
-    return False
+def weights_url(*, name: str, weights: str | None) -> str | None:
+    """Returns the address that the weights have to be downloaded from; None if they are on this machine."""
+    url: str = _preset(name, weights).url
+    file = urllib.parse.urlparse(url).path.rpartition("/")[2]
+    is_here = weights is None or is_path(weights) or Path(torch.hub.get_dir(), "checkpoints", file).is_file()
+    return None if is_here else url
 
 
 def _preset(name: str, weights: str | None) -> Any:

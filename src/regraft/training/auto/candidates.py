@@ -17,7 +17,7 @@ from regraft.data.splits import Part
 from regraft.features.cache import FeatureCache
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError, memory_limit
-from regraft.models.from_config import are_weights_here, build_backbone
+from regraft.models.from_config import build_backbone, weights_url
 from regraft.training.feature_plan import model_name
 
 _ENOUGH = 32
@@ -46,7 +46,7 @@ class Candidate:
     """
 
     def __init__(self, config: Config, data: DataModule, device: torch.device, progress: ProgressBar) -> None:
-        if not are_weights_here(config):
+        if weights_url(config) is not None:
             raise ConfigError("model", f"the weights of {model_name(config)} aren't on this machine")
         pl.seed_everything(config["seed"], workers=True, verbose=False)  # random weights are those of a run
         backbone, _ = build_backbone(config)
