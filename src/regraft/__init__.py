@@ -138,14 +138,14 @@ def reproduce(overrides: str | Sequence[str], *, config_dir: str | None = None) 
 
 
 def probe(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
-    """Fits a grid of linear heads and trains the best one, just as `regraft probe` with the same overrides does.
+    """Compares heads and fits the best one, just as `regraft probe` with the same overrides does.
 
     Args:
         overrides: Hydra overrides, such as `["data=digits", "grid.lr=[1e-3,1e-2]"]`.
         config_dir: a folder of your own configs, added to Regraft's.
 
     Returns:
-        The handle of the best head's run; its folder also holds `grid.csv`.
+        The handle of the best head's run, whose `results` hold all of them as `heads`; its folder also has `grid.csv`.
     """
     with _callers_process_kept("pytorch_lightning"):
         from regraft.cli.commands.probe import probe_once

@@ -66,3 +66,9 @@ def test_yaml():
     with pytest.raises(yaml.YAMLError) as refused:
         yaml.safe_load("a: [")
     assert len(mistakes_in(refused.value)) == 1
+
+
+def test_a_list_in_the_place_of_a_section():
+    error = mistake("penalty=[1]")
+    assert (error.key, error.got) == ("penalty", "[1]")
+    assert "penalty.KEY=VALUE" in str(error)

@@ -8,7 +8,12 @@ import re
 import yaml
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
 from omegaconf import DictConfig
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    ConfigTypeError,
+    InterpolationKeyError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 
 from regraft.config.groups import chosen_already, group_choices, group_names
 from regraft.config.quoting import key_of
@@ -72,6 +77,10 @@ def _mistake(error: Exception) -> ConfigError:
             f"twice: '{key}=\"{value}\"'.",
         )
     found = _MERGED_OVERRIDE.search(text)
+    if found and isinstance(error.__cause__, ConfigTypeError):
+        section, _, value = found[1].partition("=")
+        fix = f"Set its keys one by one: {section}.KEY=VALUE."
+        return ConfigError(section, "a list can't take the place of a section", got=value, fix=fix)
     return ConfigError(key_of(found[1]) if found else None, " ".join((text or cause).split()))
 
 

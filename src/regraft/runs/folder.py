@@ -21,6 +21,8 @@ STATE = "state.json"
 CHECKPOINTS = "checkpoints"
 PREVIOUS = "previous.ckpt"
 SKIPPED = "skipped_images.json"
+PROBE = "heads.json"
+"""The heads that a probe compared, of which the run is the best."""
 _WRITTEN_FIRST = {".hydra", ".running", STATE}
 Kind = Literal["best", "last"]
 

@@ -198,7 +198,7 @@ def model_name(config: Config) -> str:
     return str(node.get("name") or node["_target_"].rpartition(".")[2])
 
 
-def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]] | None:
+def store_features(plan: FeaturePlan, *, is_logged: bool = True) -> tuple[FeatureDataModule, dict[str, Any]] | None:
     """Computes what the store lacks and returns the data that reads it, with a summary for the run's results.
 
     If neither the disk nor memory can hold it, it raises ConfigError where it is required, else returns None.
@@ -231,7 +231,8 @@ def store_features(plan: FeaturePlan) -> tuple[FeatureDataModule, dict[str, Any]
         is_full_batch=plan.is_full_batch,
     )
     summary = _summary(plan, views, filled)
-    _log(plan, views, summary)
+    if is_logged:
+        _log(plan, views, summary)
     return data, summary
 
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.trust import require_known_targets
 from regraft.core import slurm
+from regraft.core.atomic import read_json
 from regraft.core.console import ProgressBar, image_progress_bar
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
-from regraft.runs.folder import Run
+from regraft.runs.folder import PROBE, Run
 from regraft.runs.provenance import Session
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training import multi_process
@@ -154,6 +155,8 @@ def _begin(
 def _end(
     config: dict[str, Any], run: Run, results: dict[str, Any], parts: "Parts", trainer: Any, loggers: list[Any]
 ) -> None:
+    if heads := read_json(run.path / PROBE):
+        results["heads"] = heads
     if parts.data.skipped:
         results["num_skipped_images"] = len(parts.data.skipped)
     if not trainer.fast_dev_run:

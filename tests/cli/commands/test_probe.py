@@ -1,4 +1,4 @@
-"""A probe's heads are those of single runs, and its best one is a run."""
+"""A probe's heads are those of single runs, in one table, and its best one is a run."""
 
 import csv
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 import regraft
+from regraft.report import heads_table
 from regraft.runs.folder import Run
 
 OPTIONS = [
@@ -31,11 +32,15 @@ def best_epoch(run: Run) -> dict[str, Any]:
     return max((row for row in run.history(10**9) if "val/acc" in row), key=lambda row: row["val/acc"])
 
 
-def test_each_head_is_that_of_a_run_of_its_own():
-    probe = regraft.probe([*OPTIONS, *GRID])
-    rows = rows_of(probe)
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory) -> Run:
+    return regraft.probe([*OPTIONS, *GRID, f"output_dir={tmp_path_factory.mktemp('probed')}"])
+
+
+def test_each_trained_head_is_that_of_a_run_of_its_own(probed):
+    rows = rows_of(probed)
     assert len(rows) == 8
-    for row in (rows[place] for place in (0, 3, 5, 6)):  # each value beside each one of the other axes
+    for row in (rows[place] for place in (3, 4)):  # each value of each axis
         point = [f"optimizer.lr={row['lr']}", f"optimizer.weight_decay={row['weight_decay']}", f"seed={row['seed']}"]
         best = best_epoch(regraft.train([*OPTIONS, *point]))
         assert float(row["val/acc"]) == pytest.approx(best["val/acc"], abs=1e-6)
@@ -43,8 +48,60 @@ def test_each_head_is_that_of_a_run_of_its_own():
         assert int(row["best_epoch"]) == best["epoch"]
 
 
-def test_the_best_head_is_a_run_that_others_start_from():
-    run = regraft.probe([*OPTIONS, *GRID, "data.fraction=1.0", "grid.shots=[null,5]"])
+def table_of(run: Run) -> list[dict[str, Any]]:
+    return list(run.results["heads"]["rows"])
+
+
+def test_all_heads_are_in_one_table(probed):
+    found = [(row["name"], row["stages"], row["estimate"]) for row in table_of(probed)]
+    assert found == [
+        ("mix", "all", "leave-one-out"),
+        ("ridge", "all", "leave-one-out"),
+        ("discriminant analysis", "all", "leave-one-out"),
+        ("ridge", "last", "leave-one-out"),
+        ("discriminant analysis", "last", "leave-one-out"),
+        ("logistic regression", "last", "5 folds"),
+        ("nearest mean (cosine)", "last", "leave-one-out"),
+        ("20 nearest neighbours (cosine)", "last", "leave-one-out"),
+        *[("AdamW", "last", "hold-out")] * 3,
+    ]
+    assert all(0 < row["acc"] <= 1 and row["loss_error"] > 0 and row["seconds"] > 0 for row in table_of(probed))
+
+
+def test_the_chosen_head_has_the_lowest_loss_and_is_a_run(probed):
+    rows = table_of(probed)
+    (chosen,) = [row for row in rows if row["is_chosen"]]
+    assert chosen["loss"] == min(row["loss"] for row in rows if "cosine" not in row["name"] and row["name"] != "AdamW")
+    evaluated = regraft.evaluate([f"ckpt_path={probed.path}"])
+    assert {name: evaluated[name] for name in probed.metrics} == pytest.approx(probed.metrics, abs=1e-5)
+    picked = {pick["solver"] for pick in probed.results["closed_form"]}
+    assert picked <= {"ridge", "discriminant", "logistic"}
+
+
+def test_the_table_is_printed_and_in_the_report(probed, capsys):
+    page = (probed.path / "report.html").read_text()
+    assert "Heads that were compared" in page
+    assert "20 nearest neighbours (cosine)" in page
+    assert "The best head is" in page
+    assert "nearest mean" in (probed.path / "report.md").read_text()
+    heads_table.show(probed.results)
+    out = capsys.readouterr().out
+    assert "leave-one-out: each" in out
+    assert f"{100 * probed.metrics['test/acc']:.1f}" in out
+
+
+def test_a_run_starts_with_the_chosen_head(probed):
+    kept = [option for option in OPTIONS if not option.startswith(("model", "trainer.max_epochs"))]
+    config = probed.config
+    graft = [f"head={'mix' if 'stages' in config['head'] else 'linear'}", "optimizer=adamw", "optimizer.lr=1e-9"]
+    stages = config["head"].get("stages", "last")
+    own = ["model=checkpoint", f"model.path={probed.path}", f"head_from={probed.path}", f"seed={config['seed']}"]
+    run = regraft.train([*kept, *graft, *own, f"head.stages={stages}", "trainer.max_epochs=1"])
+    assert run.metrics["test/acc"] == probed.metrics["test/acc"]
+
+
+def test_the_best_trained_head_is_a_run_where_no_closed_form_is_possible():
+    run = regraft.probe([*OPTIONS, *GRID, "data.fraction=1.0", "grid.shots=[null,5]", "loss=focal"])
     rows = rows_of(run)
     assert len(rows) == 16
     top = max(rows, key=lambda row: (float(row["val/acc"]), -float(row["val/loss"])))
@@ -52,18 +109,28 @@ def test_the_best_head_is_a_run_that_others_start_from():
     assert (config["optimizer"]["lr"], config["seed"]) == (float(top["lr"]), int(top["seed"]))
     assert "grid" not in config
     assert best_epoch(run)["val/acc"] == pytest.approx(float(top["val/acc"]), abs=1e-6)
-    assert regraft.evaluate([f"ckpt_path={run.path}"]).items() >= run.metrics.items()
-    kept = [option for option in OPTIONS if not option.startswith("model")]
-    grafted = [
-        *kept,
-        "data.fraction=1.0",
-        f"seed={top['seed']}",
-        "model=checkpoint",
-        f"model.path={run.path}",
-        f"head_from={run.path}",
-        "optimizer.lr=1e-9",
-    ]
-    assert regraft.train([*grafted, "trainer.max_epochs=1"]).metrics["test/acc"] == run.metrics["test/acc"]
+    assert [row["shots"] for row in table_of(run)] == [None] * 3 + [5] * 3
+    assert any("left out. loss: " in note for note in run.results["heads"]["notes"])
+
+
+@pytest.mark.parametrize("overrides", [["data.val_fraction=0"], ["grid=null", "seed=1"]])
+def test_closed_forms_need_neither_a_grid_nor_validation_images(overrides):
+    run = regraft.probe([*OPTIONS, "report=off", *overrides])
+    assert len(table_of(run)) == 8
+    assert not (run.path / "grid.csv").exists()
+
+
+def test_one_head_in_the_grid():
+    run = regraft.probe([*OPTIONS, "report=off", "grid.lr=1e-2", "grid.weight_decay=0", "grid.seed=0"])
+    assert [row["name"] for row in table_of(run)].count("AdamW") == 1
+    assert any("which chose its epoch" in note for note in run.results["heads"]["notes"])
+
+
+def test_one_image_of_each_class_leaves_no_estimate():
+    run = regraft.probe([*OPTIONS, "report=off", "data.fraction=1.0", "data.shots=1", "grid=null"])
+    assert [row["estimate"] for row in table_of(run)] == [None] * 6
+    assert [row["name"] for row in table_of(run) if row["is_chosen"]] == ["mix"]
+    assert any("No class has two images" in note for note in run.results["heads"]["notes"])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +139,9 @@ def test_the_best_head_is_a_run_that_others_start_from():
         (["head=mlp"], "its heads are linear; use head=linear"),
         (["freezing=none"], "use freezing=linear_probe"),
         (["freezing=lp_ft"], "use freezing=linear_probe"),
-        (["data.val_fraction=0"], "a probe picks by validation"),
+        (["data.val_fraction=0", "loss=focal"], "trained heads are picked by validation"),
+        (["grid=null", "loss=focal"], "the grid is empty, and a closed form isn't possible: loss: "),
+        (["grid=null", "head=mlp"], "its heads are linear; use head=linear"),
         (["scheduler=plateau"], "a plateau is each head's own"),
         (["optimizer=lbfgs"], "LBFGS fits one head"),
         (["callbacks=early_stopping"], "every head is fitted for all epochs"),
@@ -86,7 +155,8 @@ def test_the_best_head_is_a_run_that_others_start_from():
         (["grid.lrs=[1]"], "grid.lrs: unknown key 'lrs'. Did you mean 'lr'"),
         (["+grid.lrs=[1]"], "allowed: the axes lr, weight_decay, seed, shots"),
         (["grid.shots=[1.5]"], r"grid\.shots: got \[1\.5\]"),
-        (["grid=null"], "allowed: the axes"),
+        (["grid=[]"], "grid: a list can't take the place of a section"),
+        (["grid=3"], "allowed: the axes"),
         (["optimizer.lr=5"], r"optimizer\.lr: a probe varies it"),
         (["seed=5"], r"seed: a probe varies it"),
         (["ckpt_path=somewhere"], "leave ckpt_path out"),
@@ -104,3 +174,4 @@ def test_what_cant_be_probed_is_one_sentence(overrides, message):
 def test_the_datas_shots_are_the_grids_unless_it_has_its_own():
     run = regraft.probe([*OPTIONS, "data.fraction=1.0", "data.shots=4", "grid.seed=0", "grid.weight_decay=0"])
     assert run.config["data"]["shots"] == 4
+    assert {row["shots"] for row in table_of(run)} == {4}

@@ -1,4 +1,4 @@
-"""Fit a grid of linear heads at once on stored features; the best one becomes a run."""
+"""Fit heads in closed form and a grid of trained ones on stored features; the best one becomes a run."""
 
 import itertools
 import logging
@@ -16,20 +16,30 @@ from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.quoting import key_of
+from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
-from regraft.runs.folder import Run
+from regraft.runs.folder import PROBE, Run
 from regraft.training.fit import fit
 from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
-    from regraft.training.probe.fit import HeadFit
-    from regraft.training.probe.setup import GridPoint
+    from regraft.training.probe.grid import GridPoint
 
 log = logging.getLogger(__name__)
 
 _TABLE = "grid.csv"
+_CLOSED_FORM: dict[str, dict[str, Any]] = {
+    "head": {"_target_": "regraft.models.heads.Standardised", "stages": "all"},
+    "optimizer": {
+        "_target_": "regraft.training.closed_form.optimizer.ClosedForm",
+        "solvers": ["ridge", "discriminant"],
+        "stage_sets": "nested",
+    },
+    "scheduler": {"_target_": "regraft.training.schedulers.constant"},
+}
+"""head=mix optimizer=mix."""
 
 
 def run(arguments: list[str]) -> None:
@@ -53,61 +63,63 @@ def probe_job(composed: DictConfig) -> Run:
 
 
 def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
-    """Fits the grid and trains its best head again, alone, which makes an ordinary run."""
+    """Fits all heads and fits the best one again, alone, which makes an ordinary run."""
     if run.last_ckpt.exists() or run.has_results:
         raise ConfigError(None, f"{run.path} is already a run's folder", fix="Name another folder.")
-    _require_free_axes(overrides)
+    points = _points(composed)
+    if points:
+        _require_free_axes(overrides)
     started, session = time.perf_counter(), provenance.new_session(overrides)
     with quick_imports():
         import pytorch_lightning as pl
         import torch
 
         from regraft.core.console import image_progress_bar
-        from regraft.report import grid_table
+        from regraft.report import heads_table
         from regraft.report.run.finish import RunDisplay
         from regraft.training.plan import checked_job
-        from regraft.training.probe.setup import fit_grid
+        from regraft.training.probe.compare import compare_heads
         from regraft.training.trainer import build_trainer
 
     quiet_lightning()
-    configs = {point: _config_of(composed, point, overrides) for point in _points(composed)}
-    some_config = next(iter(configs.values()))
-    device = build_trainer(some_config, logger=False, enable_checkpointing=False).strategy.root_device
+    configs = {point: _config_of(composed, point, overrides) for point in points}
+    of_probe = next(iter(configs.values())) if configs else _config_of(composed, None, overrides)
+    closed_forms = _closed_forms(composed, points, overrides)
+    device = build_trainer(of_probe, logger=False, enable_checkpointing=False).strategy.root_device
     if device.type == "cpu":
         keep_freed_memory()
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
-    pl.seed_everything(some_config["seed"], workers=True, verbose=False)
-    progress = image_progress_bar(is_shown=some_config["trainer"]["enable_progress_bar"])
-    fits = fit_grid(configs, device, progress)
-    best = best_of(fits)
-    grid_table.write(run.path / _TABLE, fits)
-    grid_table.show(fits, best)
+    pl.seed_everything(of_probe["seed"], workers=True, verbose=False)
+    progress = image_progress_bar(is_shown=of_probe["trainer"]["enable_progress_bar"])
+    found = compare_heads(of_probe, configs, closed_forms, device, progress)
+    if found.trained:
+        heads_table.write_grid(run.path / _TABLE, {point: each.fit for point, each in found.trained.items()})
+    write_json(run.path / PROBE, found.record)
     log.info(
-        "Heads: %d in %.1f s. The best one is now trained alone, as a run.", len(fits), time.perf_counter() - started
+        "Heads: %d in %.1f s. The best one is now fitted alone, as a run.",
+        *(sum(row.recipe is not None for row in found.rows) + len(found.trained), time.perf_counter() - started),
     )
-    job = checked_job(configs[best], run)
+    assert found.best.config is not None, "a baseline isn't chosen"
+    job = checked_job(found.best.config, run)
     job.require_sound()
     fit(job, session, RunDisplay())
     return run
 
 
-def best_of(fits: "dict[GridPoint, HeadFit]") -> "GridPoint":
-    """Returns the head with the highest validation accuracy; of equals, the one with the lowest validation loss."""
-    sound = [point for point, fit in fits.items() if not fit.is_diverged]
-    if not sound:
-        raise ConfigError("grid.lr", "every head diverged", fix="Give lower learning rates.")
-    return min(sound, key=lambda point: (-fits[point].val_acc, fits[point].val_loss))
-
-
 def _points(composed: DictConfig) -> "list[GridPoint]":
-    """Returns the grid's heads: the product of its axes."""
-    from regraft.training.probe.setup import GridPoint
+    """Returns the grid's heads: the product of its axes; none for `grid=null`."""
+    from regraft.training.probe.grid import GridPoint
 
-    grid = OmegaConf.to_container(composed.grid, resolve=True) if OmegaConf.is_dict(composed.grid) else None
+    grid = composed.grid
+    if OmegaConf.is_config(grid):
+        grid = OmegaConf.to_container(grid, resolve=True)
+    if grid is None:
+        return []
     if not isinstance(grid, dict) or set(grid) != set(_AXES):
         got = list(grid) if isinstance(grid, dict) else grid
-        raise ConfigError("grid", got=got, allowed=f"the axes {', '.join(_AXES)}, each a list, such as grid.lr=[1e-3]")
+        allowed = f"the axes {', '.join(_AXES)}, each a list, such as grid.lr=[1e-3]; null for no trained heads"
+        raise ConfigError("grid", got=got, allowed=allowed)
     axes = []
     for name, (is_allowed, allowed) in _AXES.items():
         values = grid[name] if isinstance(grid[name], list) else [grid[name]]
@@ -141,16 +153,33 @@ def _require_free_axes(overrides: Sequence[str]) -> None:
             raise ConfigError(key, "a probe varies it", fix=f"Give its values with grid.{varied[key]}=[...].")
 
 
-def _config_of(composed: DictConfig, point: "GridPoint", overrides: Sequence[str]) -> dict[str, Any]:
-    """Returns the config of a run that trains this head alone."""
+def _config_of(composed: DictConfig, point: "GridPoint | None", overrides: Sequence[str]) -> dict[str, Any]:
+    """Returns the config of a run that trains this head alone; None for what is composed."""
     own = composed.copy()
-    own.seed = point.seed
-    own.data.shots = point.shots
-    own.optimizer.lr = point.lr
-    own.optimizer.weight_decay = point.weight_decay
+    if point is not None:
+        own.seed, own.data.shots = point.seed, point.shots
+        own.optimizer.lr, own.optimizer.weight_decay = point.lr, point.weight_decay
     config = compose.plain(own, overrides)
     del config["grid"]
     return config
+
+
+def _closed_forms(
+    composed: DictConfig, points: "Sequence[GridPoint]", overrides: Sequence[str]
+) -> dict[int | None, dict[str, Any]]:
+    """Returns by shots the config of a run that fits the mix of heads in closed form, with the grid's first seed."""
+    found = {}
+    seed = points[0].seed if points else composed.seed
+    for shots in dict.fromkeys(point.shots for point in points) or [composed.data.shots]:
+        own = composed.copy()
+        own.seed, own.data.shots = seed, shots
+        for section, node in _CLOSED_FORM.items():
+            own[section] = node
+        own.trainer.max_epochs = 1
+        config = compose.plain(own, overrides)
+        del config["grid"]
+        found[shots] = config
+    return found
 
 
 COMMAND = Command(

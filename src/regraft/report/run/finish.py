@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from regraft.report import terminal
+from regraft.report import heads_table, terminal
 from regraft.report.run.mistakes import quick
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
@@ -37,6 +37,8 @@ class RunDisplay:
         if with_report or boards_of(loggers):
             self._show_findings(run, data, loggers, with_report=with_report)
         if self._is_printed:
+            if "heads" in results:
+                heads_table.show(results)
             terminal.show_results(results, run)
 
     def _show_findings(self, run: Run, data: "DataModule", loggers: list[Any], *, with_report: bool) -> None:

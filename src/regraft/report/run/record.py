@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from regraft.core.atomic import read_json
 from regraft.evaluation import temperature as calibration
+from regraft.report import heads_table
 from regraft.report.run_table import state_text
 from regraft.runs import predictions as predictions_files
 from regraft.runs import provenance
@@ -121,9 +122,19 @@ def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
         return name, {k: v for k, v in value.items() if is_sound(v)} if isinstance(value, dict) else None
     if name == "stages":
         return name, value if isinstance(value, list) and all(isinstance(each, str) for each in value) else None
+    if name == "heads":
+        return name, value if _are_heads(value) else None
     if name == "seconds" or name.startswith("num_"):
         return name, value if _is_number(value) else None
     return name, value
+
+
+def _are_heads(value: Any) -> bool:
+    try:
+        found = [heads_table.cells(row, {}) for row in value["rows"]]
+        return bool(found) and all(isinstance(note, str) for note in value["notes"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _epochs(run: Run) -> list[MetricsRow]:

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from regraft.data.findings import readable
+from regraft.report import heads_table
 from regraft.report.axes import shortened
 from regraft.report.run import curves, summary
 from regraft.report.run.errors import Errors, class_metrics, class_values
@@ -81,6 +82,9 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     yield f"# {_plain(record.run.path.parent.name)} / {_plain(record.run.path.name)}\n"
     for sentence in conclusions(record, errors):
         yield f"{_plain(sentence)}\n"
+    if heads := record.results.get("heads"):
+        yield from _table(heads_table.HEADINGS, [heads_table.cells(row, record.results) for row in heads["rows"]])
+        yield from (f"{_plain(note)}\n" for note in heads["notes"])
     metrics = [(name, f"{value:.4f}") for name, value in record.results.get("metrics", {}).items()]
     yield from _table(("what was run", ""), [*summary.what_ran(record), *metrics])
     if errors is not None:
@@ -142,6 +146,8 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sentences=conclusions(record, errors),
         ran=summary.what_ran(record),
+        heads=record.results.get("heads"),
+        heads_table=heads_table,
         times=summary.where_time_went(record.results),
         counts=summary.class_counts(record),
         balance=summary.balance,

@@ -1,6 +1,6 @@
 """How good heads on a candidate's features are, by leaving each image out, and whether two candidates differ."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +16,12 @@ NUM_ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Score:
-    """What the mix of heads in closed form makes of images that are left out.
+    """What a head, such as the mix in closed form, makes of images that it hasn't seen.
 
     Attributes:
-        losses: (num_scored,), float64, of each image whose class has another one.
+        losses: (num_scored,), float64, of each image; of those that are left out, each whose class has another one.
         is_right: (num_scored,), bool.
-        stages: which the mix reads.
+        stages: which the head reads.
     """
 
     losses: Tensor
@@ -71,12 +71,16 @@ def score(features: Mapping[str, Tensor], labels: Tensor, num_classes: int) -> S
         raise ConfigError(
             "data", "no class has two training images, so nothing can be left out", fix="Add images of a class."
         )
-    logits = fitted.loo_logits[fitted.is_informative]
-    return Score(
-        losses=image_losses(logits, labels[known]),
-        is_right=logits.argmax(1) == labels[known],
-        stages=fitted.stages,
-    )
+    return score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages)
+
+
+def score_of(logits: Tensor, labels: Tensor, stages: Sequence[str]) -> Score:
+    """Returns the score of logits (num_images, num_classes) for images with labels (num_images,).
+
+    Args:
+        stages: which gave them.
+    """
+    return Score(image_losses(logits.double(), labels), logits.argmax(1) == labels, tuple(stages))
 
 
 def _standard_error(values: Tensor) -> float:

@@ -129,7 +129,7 @@ def fit_closed_form(
         ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
     """
     sets = nested_stages(list(features)) if stage_sets is None else [tuple(each) for each in stage_sets]
-    with _one_thread_for_few(len(labels)):
+    with one_thread_for_few(len(labels)):
         read = {stage: rows for stage, rows in features.items() if any(stage in each for each in sets)}
         scaling = fit_scaling(read, clip=clip)
         max_scored = None if "logistic" in solvers else MAX_SCORED
@@ -153,7 +153,7 @@ def fit_closed_form(
 
 
 @contextmanager
-def _one_thread_for_few(num_images: int) -> Iterator[None]:
+def one_thread_for_few(num_images: int) -> Iterator[None]:
     """Computes with one thread inside the block if there are few images.
 
     Threads wait for each other after each small product: with another process on one of two cores, a fit on 400 images

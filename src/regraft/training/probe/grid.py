@@ -1,4 +1,4 @@
-"""The grid of linear heads that `regraft probe` fits: the features of each head, and what it is fitted with."""
+"""The grid of linear heads that `regraft probe` trains: the images of each head, and what it is trained with."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from regraft.config.instantiate import Config, factory, require_optimizer_numbers, target_of
-from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.types import InputSpec
 from regraft.data.from_config import build_datamodule
 from regraft.features.loaders import FeatureEpochs
-from regraft.features.store.store import memory_limit
 from regraft.features.table import FeatureTable
 from regraft.models import heads
-from regraft.models.freezing import HEAD, phases
-from regraft.models.from_config import build_backbone, build_head
-from regraft.training.feature_plan import feature_plan, store_features
+from regraft.models.from_config import build_head
+from regraft.training.auto.scores import Score, score_of
 from regraft.training.feature_policy import full_batch_optimizer, is_all, step_level_option
-from regraft.training.from_config import build_freezing, build_loss, optimizer_factory
+from regraft.training.from_config import build_loss, optimizer_factory
+from regraft.training.probe.features import ProbeFeatures
 from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
 
@@ -34,6 +32,13 @@ class GridPoint(NamedTuple):
     shots: int | None
 
 
+class TrainedHead(NamedTuple):
+    """A head of the grid, and how good it is on the validation images."""
+
+    fit: HeadFit
+    on_val: Score
+
+
 @dataclass(frozen=True)
 class _Bench:
     """Heads that are fitted together, because they have the same training images, and the datamodule of each seed."""
@@ -43,58 +48,35 @@ class _Bench:
 
 
 def fit_grid(
-    configs: Mapping[GridPoint, Config], device: torch.device, progress: ProgressBar
-) -> dict[GridPoint, HeadFit]:
-    """Returns each head as it would be at the best epoch of a run of its own.
+    configs: Mapping[GridPoint, Config], features: ProbeFeatures, device: torch.device
+) -> dict[GridPoint, TrainedHead]:
+    """Returns each head as it would be at the best epoch of a run of its own; none without validation images.
 
     Args:
         configs: of those runs; they differ in the grid's axes only.
-        progress: for the pass over the images.
     """
-    for config in configs.values():
-        require_optimizer_numbers(config)
-    some_config = next(iter(configs.values()))
-    _require_a_linear_head(some_config)
-    body, _ = build_backbone(some_config)
-    strategy = build_freezing(some_config, body.stage_names)
-    run_phases = phases(strategy, body.stage_names, some_config["trainer"]["max_epochs"])
-    if any(factor for phase in run_phases for stage, factor in phase.factors.items() if stage != HEAD):
-        raise ConfigError("probe", "it fits heads on a frozen backbone; use freezing=linear_probe.")
-    fits: dict[GridPoint, HeadFit] = {}
-    for bench in _benches(configs, body):
-        config = configs[bench.points[0]] | {"features": some_config["features"] | {"cache": "on"}}
+    found: dict[GridPoint, TrainedHead] = {}
+    for bench in _benches(configs, features.input_spec):
         data = next(iter(bench.data.values()))
         if not data.has_val:
-            raise ConfigError("data.val_fraction", "got 0, but a probe picks by validation. Give one, such as 0.1.")
-        body.input_spec = data.input_spec
-        plan = feature_plan(config, body, data, strategy, device, start_epoch=0, progress=progress)
-        stored = None if plan is None else store_features(plan)
-        assert stored is not None, "features.cache=on stores or raises"
-        train, val = (stored[0].tables[split, len(body.stages)] for split in ("train", "val"))
-        _require_memory(train, val)
-        found = _fit(configs, bench, body, train, val, device)
-        fits |= dict(zip(bench.points, found, strict=True))
-    return {point: fits[point] for point in configs}
-
-
-def _require_memory(*tables: FeatureTable) -> None:
-    needed, limit = sum(table.matrix_bytes for table in tables) / 1e9, memory_limit() / 1e9
-    if needed > limit:
-        raise ConfigError(
-            "probe",
-            f"it works on all features at once: {needed:.3g} GB, over a quarter of memory ({limit:.3g} GB). "
-            "Use a smaller data.fraction, or `regraft train -m`.",
-        )
+            return {}
+        tables = features.tables(configs[bench.points[0]], data)
+        val, labels = features.of_last(tables["val"]), tables["val"].targets
+        for point, fit in zip(bench.points, _fit(configs, bench, features, tables, device), strict=True):
+            logits = torch.addmm(fit.bias, val, fit.weight.T).cpu()
+            found[point] = TrainedHead(fit, score_of(logits, labels.cpu(), [*features.widths][-1:]))
+    return {point: found[point] for point in configs}
 
 
 def _fit(
     configs: Mapping[GridPoint, Config],
     bench: _Bench,
-    body: Backbone,
-    train: FeatureTable,
-    val: FeatureTable,
+    features: ProbeFeatures,
+    tables: Mapping[str, FeatureTable],
     device: torch.device,
 ) -> list[HeadFit]:
+    train, val = tables["train"], tables["val"]
+    last_train, last_val = features.of_last(train), features.of_last(val)
     config = configs[bench.points[0]]
     by_seed = {point.seed: configs[point] for point in bench.points}
     data = bench.data[bench.points[0].seed]
@@ -113,7 +95,7 @@ def _fit(
     }
 
     def initial(seed: int) -> tuple[Tensor, Tensor]:
-        classifier = build_head(by_seed[seed], body.num_features, num_classes).classifier
+        classifier = build_head(by_seed[seed], last_train.shape[1], num_classes).classifier
         assert isinstance(classifier, nn.Linear)
         return classifier.weight.detach(), classifier.bias.detach()
 
@@ -122,9 +104,9 @@ def _fit(
         return next(iter(epochs[seed]))["steps"]
 
     return fit_heads(
-        train.matrix(device),
+        last_train,
         train.targets.repeat(train.num_views).to(device),
-        val.matrix(device),
+        last_val,
         val.targets.to(device),
         [HeadSpec(point.lr, point.weight_decay, point.seed) for point in bench.points],
         initial=initial,
@@ -137,14 +119,14 @@ def _fit(
     )
 
 
-def _benches(configs: Mapping[GridPoint, Config], body: Backbone) -> list[_Bench]:
+def _benches(configs: Mapping[GridPoint, Config], input_spec: InputSpec) -> list[_Bench]:
     """Returns the heads grouped by their training images."""
     benches: dict[tuple[int | None, bytes, InputSpec], _Bench] = {}
     data_of: dict[tuple[int, int | None], Any] = {}
     for point, config in configs.items():
         place = point.seed, point.shots
         if place not in data_of:
-            data_of[place] = build_datamodule(config, body.input_spec)
+            data_of[place] = build_datamodule(config, input_spec)
         images = data_of[place].indices("train").numpy().tobytes()
         bench = benches.setdefault((point.shots, images, data_of[place].input_spec), _Bench([], {}))
         bench.points.append(point)
@@ -152,8 +134,9 @@ def _benches(configs: Mapping[GridPoint, Config], body: Backbone) -> list[_Bench
     return list(benches.values())
 
 
-def _require_a_linear_head(config: Config) -> None:
-    """Checks that the heads differ in nothing but learning rate, weight decay, seed and shots."""
+def require_linear_heads(config: Config) -> None:
+    """Checks that the heads of the grid differ in nothing but learning rate, weight decay, seed and shots."""
+    require_optimizer_numbers(config)
     weights, trainer = config["model"].get("weights", "given"), config["trainer"]
     callbacks = {name: node for name, node in config["callbacks"].items() if node and name != "nan"}
     best, full_batch = callbacks.get("best", {}), full_batch_optimizer(config)
