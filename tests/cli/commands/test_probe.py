@@ -155,7 +155,7 @@ def test_one_image_of_each_class_leaves_no_estimate():
         (["grid.lrs=[1]"], "grid.lrs: unknown key 'lrs'. Did you mean 'lr'"),
         (["+grid.lrs=[1]"], "allowed: the axes lr, weight_decay, seed, shots"),
         (["grid.shots=[1.5]"], r"grid\.shots: got \[1\.5\]"),
-        (["grid=[]"], "grid: a list can't take the place of a section"),
+        (["grid=[]"], "a list can't take the place of a section. Set its keys"),
         (["grid=3"], "allowed: the axes"),
         (["optimizer.lr=5"], r"optimizer\.lr: a probe varies it"),
         (["seed=5"], r"seed: a probe varies it"),
