@@ -122,6 +122,13 @@ def require(is_valid: bool, key: str, got: Any, allowed: str | Sequence[str], fi
         raise ConfigError(key, got=got, allowed=allowed, fix=fix)
 
 
+def cache_choice(key: str, got: str | bool) -> str:
+    """Returns `auto`, `on` or `off`, of which YAML 1.1 reads the last two as booleans; or raises a ConfigError."""
+    choice = ("on" if got else "off") if isinstance(got, bool) else got
+    require(choice in ("auto", "on", "off"), key, got, "auto, on, off")
+    return choice
+
+
 def listed(names: Iterable[str], separator: str = ", ") -> str:
     """Returns up to 10 names for a message, and the number of the others; "none" if there is none."""
     names = list(names)

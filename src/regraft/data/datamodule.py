@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from regraft.core.errors import ConfigError, require
+from regraft.core.errors import ConfigError, cache_choice, require
 from regraft.core.lightning_internals import num_started_batches
 from regraft.core.types import Batch, BatchKey, EvalView, InputSpec
 from regraft.data.images.dataset import BatchDataset, RawBatch, step_seed
@@ -22,7 +22,6 @@ from regraft.data.sampler import EvalBatches, TrainBatches, make_order
 from regraft.data.sources.base import Source
 from regraft.data.splits import Part
 
-CACHE_CHOICES = ("auto", "on", "off")
 _MAX_WORKERS = 256
 
 
@@ -68,7 +67,7 @@ class DataModule(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.cache = cache_choice(cache)
+        self.cache = cache_choice("data.cache", cache)
         require(isinstance(batch_size, int) and batch_size >= 1, "data.batch_size", batch_size, "1, 2, 3, ...")
         is_number = isinstance(num_workers, int) and 0 <= num_workers <= _MAX_WORKERS
         allowed = f"0 to {_MAX_WORKERS} processes; a core each is plenty"
@@ -213,10 +212,3 @@ class DataModule(pl.LightningDataModule):
         is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
         num_workers = 0 if dataset.is_copied_only else self._num_workers
         return late_loader(dataset, sampler, num_workers, pin_memory=is_cuda)
-
-
-def cache_choice(cache: str | bool) -> str:
-    """Returns `data.cache` as text: YAML 1.1 reads on and off as booleans."""
-    choice = ("on" if cache else "off") if isinstance(cache, bool) else cache
-    require(choice in CACHE_CHOICES, "data.cache", cache, CACHE_CHOICES)
-    return choice

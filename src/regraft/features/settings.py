@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from regraft.core.errors import require
+from regraft.core.errors import cache_choice, require
 
-CACHE_CHOICES = ("auto", "on", "off")
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PRECISIONS = ("auto", "exact", "float32", "bfloat16")
 
@@ -38,9 +37,7 @@ class FeatureSettings:
     max_gb: float
 
     def __post_init__(self) -> None:
-        # YAML 1.1 reads on and off as booleans.
-        object.__setattr__(self, "cache", {True: "on", False: "off"}.get(self.cache, self.cache))  # type: ignore[call-overload]
-        require(self.cache in CACHE_CHOICES, "features.cache", self.cache, CACHE_CHOICES)
+        object.__setattr__(self, "cache", cache_choice("features.cache", self.cache))
         require(_is_count(self.views), "features.views", self.views, "0 (none) or more")
         require(_is_count(self.views_seed), "features.views_seed", self.views_seed, "0 or more")
         require(self.dtype in _DTYPES, "features.dtype", self.dtype, list(_DTYPES))

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from regraft.core.errors import ConfigError, MissingFileError
+from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
 from regraft.tasks import classification
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
-_MAX_LISTED = 10
 HEADLINES = (f"test/{classification.HEADLINE}", f"val/{classification.HEADLINE}")
 """The headline metric of a run is the first of them that it has."""
 _ELSE = "`regraft runs` lists all runs; output_dir=PATH looks in another folder."
@@ -161,7 +160,7 @@ def _named(reference: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
     if matches:
         raise ConfigError(
             "run",
-            f"{reference!r} matches {len(matches)} runs: {_listed(matches)}. "
+            f"{reference!r} matches {len(matches)} runs: {listed(matches)}. "
             f"Give more of the name; run=last is the newest.",
         )
     folder = Path(reference).expanduser()
@@ -169,16 +168,11 @@ def _named(reference: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
         inside = [str(folder / name_of(run, folder)) for run in all_runs(folder)]
         if inside:
             raise ConfigError(
-                "run", f"{reference} is a folder of {len(inside)} runs: {_listed(inside)}. Give one of them."
+                "run", f"{reference} is a folder of {len(inside)} runs: {listed(inside)}. Give one of them."
             )
         raise MissingFileError("run", f"{reference} is not a run's folder: it has no config.yaml. {_ELSE}")
     near = _nearest(reference, list(names))
     raise MissingFileError("run", f"there is no run {reference!r}. The closest name is {near!r}. {_ELSE}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-    return ", ".join(names[:_MAX_LISTED]) + more
 
 
 def _nearest(reference: str, names: Sequence[str]) -> str:
