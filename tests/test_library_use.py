@@ -1,5 +1,6 @@
 """Regraft as a library: what it exports, and what a call leaves as it was in the caller's process."""
 
+import gc
 import runpy
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from torch import nn
 
 import regraft
 from helpers.command_line import HEAVY, imported_by
+from helpers.processes import start
 from helpers.small import SMALL
+from regraft.core import startup
 
 SCRIPT = Path(__file__).parents[1] / "docs" / "how-to" / "plain_lightning.py"
 
@@ -61,7 +64,14 @@ def run(code: str, folder: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_training_leaves_the_process_as_it_was(tmp_path):
+def as_a_library(code: str) -> None:
+    # Whatever commands have run in the process that this one was forked from.
+    startup._is_ours = False
+    gc.unfreeze()
+    exec(_LOOKING + code, {"__name__": "__main__"})
+
+
+def test_training_leaves_the_process_as_it_was():
     """The imports come first, so that each state is there to compare."""
     code = f"""
 import numpy, torch, pytorch_lightning, regraft
@@ -82,7 +92,9 @@ except ValueError:
 else:
     raise AssertionError("nonsense was trained")
 """
-    run(code, tmp_path)
+    process = start(as_a_library, code)
+    process.join(timeout=120)
+    assert process.exitcode == 0, Path("processes.log").read_text()[-3000:]
 
 
 @pytest.mark.slow

@@ -1,28 +1,30 @@
-"""Processes that can be killed, forked from one that has imported everything: starting one anew takes seconds."""
+"""Processes that can be killed, forked from the tests' own: importing everything again would take seconds."""
 
 import itertools
+import logging
 import multiprocessing
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["regraft.training.from_config", "regraft.training.module", "regraft.training.plan", "sklearn.datasets"]
-)
+_CONTEXT = multiprocessing.get_context("fork")
 
 
 def start(function: Callable[..., None], *arguments: object) -> BaseProcess:
     """Returns a process that does this in the current folder, its output in `processes.log` there.
 
     Args:
-        function: of a module's, as pickle finds it.
+        function: called in the process.
         arguments: given to it.
     """
-    process = _CONTEXT.Process(target=_alone, args=(str(Path.cwd()), dict(os.environ), function, arguments))
-    process.start()
+    process = _CONTEXT.Process(target=_alone, args=(function, arguments))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, from Python 3.12 on
+        process.start()
     return process
 
 
@@ -41,21 +43,20 @@ def write_checkpoints(path: Path) -> None:
         checkpoint_io.write(path, {"state_dict": torch.full((200_000,), float(step)), "global_step": step})
 
 
-def _alone(folder: str, environment: dict[str, str], function: Callable[..., None], arguments: tuple[object]) -> None:
-    os.chdir(folder)
+def _alone(function: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    """Calls a function with what pytest has changed in the process put back."""
     log = os.open("processes.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
-    os.environ.clear()
-    os.environ.update(environment)
+    sys.stdout, sys.stderr = (open(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
+    logging.root.handlers.clear()
+    warnings.resetwarnings()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     function(*arguments)
 
 
 def _regraft(words: list[str]) -> None:
-    import torch
-
     from regraft.cli.main import main
 
-    torch.set_num_threads(1)
     sys.argv = ["regraft", *words]
     main(words)

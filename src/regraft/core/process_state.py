@@ -41,7 +41,9 @@ def process_state_kept(*modules: str) -> Iterator[None]:
             restore_computation()
             random.setstate(python_random)
             for name, level in levels.items():
-                logging.getLogger(name).setLevel(level)
+                # Setting a level empties the caches of all loggers.
+                if (logger := logging.getLogger(name)).level != level:
+                    logger.setLevel(level)
             if threading.current_thread() is threading.main_thread():
                 for number, handler in handlers.items():
                     if handler is not None and signal.getsignal(number) is not handler:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import pytest
@@ -154,11 +154,20 @@ CASES = [
 OF_A_LIBRARY = [case for case in CASES if case.original]
 
 
-@lru_cache
-def built(case: Case, image_size: int | None) -> Backbone:
-    """Returns the case's backbone; shared, so a test that changes it takes a copy."""
+@pytest.fixture(scope="module", params=CASES, ids=str)
+def case(request: pytest.FixtureRequest) -> Case:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def backbone(case: Case) -> Backbone:
+    """The case's backbone for small images; shared, so a test that changes it takes a copy."""
+    return built(case, SMALL)
+
+
+def built(case: Case, image_size: int | None, num_channels: int = 3) -> Backbone:
     torch.manual_seed(0)
-    return case.build(image_size=image_size, num_channels=3).eval()
+    return case.build(image_size=image_size, num_channels=num_channels).eval()
 
 
 def images_for(backbone: Backbone) -> Tensor:
@@ -173,26 +182,29 @@ def library_names(backbone: Backbone) -> dict[str, Tensor]:
     return {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_stages_have_the_names_that_users_of_the_family_know(case: Case) -> None:
-    assert list(built(case, SMALL).stage_names) == list(case.stages)
+def test_stages_have_the_names_that_users_of_the_family_know(case: Case, backbone: Backbone) -> None:
+    assert list(backbone.stage_names) == list(case.stages)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_every_parameter_and_buffer_is_in_exactly_one_stage(case: Case) -> None:
-    backbone = built(case, SMALL)
+def test_every_parameter_and_buffer_is_in_exactly_one_stage(backbone: Backbone) -> None:
     owned = [id(t) for stage in backbone.stages.values() for t in (*stage.parameters(), *stage.buffers())]
     assert len(owned) == len(set(owned))
     assert set(owned) == {id(t) for t in (*backbone.parameters(), *backbone.buffers())}
     assert all(list(stage.parameters()) for stage in backbone.stages.values())
 
 
-@pytest.mark.parametrize("case", OF_A_LIBRARY, ids=str)
-@pytest.mark.parametrize(
-    "image_size", [pytest.param(SMALL, id="64px"), pytest.param(None, id="default-size", marks=pytest.mark.slow)]
-)
-def test_composition_of_stages_is_the_librarys_own_features(case: Case, image_size: int | None) -> None:
-    backbone = built(case, image_size)
+@pytest.mark.parametrize("case", OF_A_LIBRARY, ids=str, indirect=True)
+def test_composition_of_stages_is_the_librarys_own_features(case: Case, backbone: Backbone) -> None:
+    require_the_librarys_features(case, backbone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_A_LIBRARY, ids=str, indirect=True)
+def test_composition_is_the_librarys_at_the_default_size(case: Case) -> None:
+    require_the_librarys_features(case, built(case, None))
+
+
+def require_the_librarys_features(case: Case, backbone: Backbone) -> None:
     assert case.original is not None
     assert case.features is not None
     original = case.original(backbone.input_spec.image_size).eval()
@@ -209,33 +221,28 @@ def test_composition_of_stages_is_the_librarys_own_features(case: Case, image_si
     assert got.std() > 0
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_gives_num_features_at_64_px_and_at_the_default_size(case: Case) -> None:
-    assert built(case, None).input_spec.image_size == case.default_size
-    for backbone in (built(case, SMALL), built(case, None)):
-        assert backbone.num_features == case.num_features
-        with torch.no_grad():
-            assert backbone(images_for(backbone)).shape[1:] == (case.num_features,)
+def test_gives_num_features(case: Case, backbone: Backbone) -> None:
+    assert backbone.num_features == case.num_features
+    with torch.no_grad():
+        assert backbone(images_for(backbone)).shape == (2, case.num_features)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+def test_takes_grayscale_at_the_default_size(case: Case) -> None:
+    backbone = built(case, None, num_channels=1)
+    assert backbone.input_spec.image_size == case.default_size
+    assert backbone.input_spec.num_channels == 1
+    assert backbone.num_features == case.num_features
+    with torch.no_grad():
+        assert backbone(images_for(backbone)).shape[1:] == (case.num_features,)
+
+
 @pytest.mark.parametrize("image_size", [0, -64])
 def test_an_image_without_pixels_is_refused(case: Case, image_size: int) -> None:
     with pytest.raises(ValueError, match=rf"^model\.image_size: got {image_size}; allowed: 1 pixel or more\.$"):
         case.build(image_size=image_size, num_channels=3)
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_takes_grayscale(case: Case) -> None:
-    backbone = case.build(image_size=SMALL, num_channels=1).eval()
-    assert backbone.input_spec.num_channels == 1
-    with torch.no_grad():
-        assert backbone(images_for(backbone)).shape == (2, case.num_features)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_copy_is_equal_and_independent(case: Case) -> None:
-    backbone = built(case, SMALL)
+def test_a_copy_is_equal_and_independent(backbone: Backbone) -> None:
     clone = copy.deepcopy(backbone)
     images = images_for(backbone)
     with torch.no_grad():
@@ -249,9 +256,8 @@ def test_a_copy_is_equal_and_independent(case: Case) -> None:
     assert clone.state_dict().keys() == backbone.state_dict().keys()
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_frozen_prefix_stands_still_and_the_rest_learns(case: Case) -> None:
-    backbone = copy.deepcopy(built(case, SMALL)).train()
+def test_a_frozen_prefix_stands_still_and_the_rest_learns(backbone: Backbone) -> None:
+    backbone = copy.deepcopy(backbone).train()
     names = backbone.stage_names
     frozen = [backbone.stages[name] for name in names[: len(names) // 2]]
     trained = [backbone.stages[name] for name in names[len(names) // 2 :]]
@@ -283,10 +289,9 @@ def assert_same(first: Any, second: Any) -> None:
         assert_same(*pair)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.id == "torchvision-resnet18"], ids=str)
-def test_a_gray_image_gives_what_its_three_equal_colours_gave(case: Case) -> None:
-    torch.manual_seed(0)
-    gray = case.build(image_size=SMALL, num_channels=1).eval()
+@pytest.mark.parametrize("case", [case for case in CASES if case.id == "torchvision-resnet18"], ids=str, indirect=True)
+def test_a_gray_image_gives_what_its_three_equal_colours_gave(case: Case, backbone: Backbone) -> None:
+    gray = built(case, SMALL, num_channels=1)
     images = torch.randn(2, 1, SMALL, SMALL)
     with torch.no_grad():
-        torch.testing.assert_close(gray(images), built(case, SMALL)(images.expand(-1, 3, -1, -1)))
+        torch.testing.assert_close(gray(images), backbone(images.expand(-1, 3, -1, -1)))
