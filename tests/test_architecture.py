@@ -28,6 +28,7 @@ FLOORS = (
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 MAY_SEE_CONFIGS = ("config", "cli", "sweeps")
 """Rooms that may import Hydra and OmegaConf, beside files called from_config.py."""
+CONFIGS = {"hydra", "omegaconf"}
 
 
 @cache
@@ -44,10 +45,15 @@ def dotted(path: Path) -> str:
 
 
 @cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
 def imports_of(path: Path) -> set[str]:
     """Returns every dotted name that a file imports, also inside functions."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -56,19 +62,21 @@ def imports_of(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_a_room_imports_itself_and_lower_floors_only(path):
+def test_a_room_imports_itself_and_lower_floors_only():
+    assert not {dotted(path): wrong for path in modules() if (wrong := higher_rooms_of(path))}
+
+
+def higher_rooms_of(path: Path) -> set[str]:
+    """Returns the rooms that a file imports and may not."""
     room = room_of(path)
-    if room not in FLOOR_OF:
-        return
     rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("regraft.")} - {room}
-    assert not {other for other in rooms if FLOOR_OF.get(other, -1) >= FLOOR_OF[room]}
+    return {other for other in rooms if FLOOR_OF.get(other, -1) >= FLOOR_OF[room]} if room in FLOOR_OF else set()
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_configs_are_seen_only_where_they_are_composed_or_built(path):
-    sees = {name.split(".")[0] for name in imports_of(path)} & {"hydra", "omegaconf"}
-    assert not sees or room_of(path) not in FLOOR_OF or room_of(path) in MAY_SEE_CONFIGS or path.stem == "from_config"
+def test_configs_are_seen_only_where_they_are_composed_or_built():
+    rooms = FLOOR_OF.keys() - set(MAY_SEE_CONFIGS)
+    others = [path for path in modules() if room_of(path) in rooms and path.stem != "from_config"]
+    assert not [dotted(path) for path in others if {name.split(".")[0] for name in imports_of(path)} & CONFIGS]
 
 
 def test_no_files_import_each_other_in_a_circle():
@@ -127,7 +135,7 @@ def names_of_ours() -> set[str]:
     """Returns every underscored name that a file of ours defines."""
     names: set[str] = set()
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 names.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -141,9 +149,8 @@ def is_of_itself(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
 
 
-def private_names_of_others(source: str, ours: set[str]) -> list[str]:
-    """Returns the underscored names of other packages that a file's text uses."""
-    tree = ast.parse(source)
+def private_names_of_others(tree: ast.Module, ours: set[str]) -> list[str]:
+    """Returns the underscored names of other packages that a file uses."""
     found: list[str] = []
     foreign: set[str] = set()
     for node in ast.walk(tree):
@@ -169,7 +176,7 @@ def test_private_names_of_other_packages_are_in_one_file_each():
     assert not {
         str(path.relative_to(SOURCE)): found
         for path in modules()
-        if path not in INTERNALS and (found := private_names_of_others(path.read_text(encoding="utf-8"), ours))
+        if path not in INTERNALS and (found := private_names_of_others(tree_of(path), ours))
     }
     assert len({path.name for path in INTERNALS}) == len(INTERNALS)
 
@@ -188,14 +195,14 @@ def test_private_names_of_other_packages_are_in_one_file_each():
     ],
 )
 def test_private_names_are_found(source):
-    assert private_names_of_others(source, {"_mine"})
+    assert private_names_of_others(ast.parse(source), {"_mine"})
 
 
 def test_names_of_our_own_and_documented_ones_are_allowed():
     source = (
         "import os\nfrom regraft.core import _mine\nos._exit(1)\nother._mine\nrow._asdict()\nx.__class__\nself._mine"
     )
-    assert not private_names_of_others(source, {"_mine"})
+    assert not private_names_of_others(ast.parse(source), {"_mine"})
 
 
 @pytest.mark.parametrize("path", INTERNALS, ids=lambda path: path.stem)
@@ -242,14 +249,13 @@ _WORDS = {"text", "reason", "detail", "verdict", "problem", "message", "messages
 """Attributes that hold what is shown to the user."""
 
 
-def readings_of_messages(source: str, sentences: set[str]) -> list[int]:
+def readings_of_messages(tree: ast.Module, sentences: set[str]) -> list[int]:
     """Returns the lines that decide by what an error says: with a pattern, a comparison, or a method that looks at it.
 
     Args:
-        source: of a module.
+        tree: of a module.
         sentences: names of constants that hold one.
     """
-    tree = ast.parse(source)
     errors = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.name}
     lines: set[int] = set()
     for scope in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Module)]:
@@ -302,7 +308,7 @@ def constant_sentences() -> tuple[tuple[Path, str], ...]:
     """Returns module and name of the constants that are a sentence, or are made with one."""
     found: list[tuple[Path, str]] = []
     for path in modules():
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant | ast.Call):
                 parts = [node.value, *(node.value.args if isinstance(node.value, ast.Call) else [])]
                 if any(isinstance(part, ast.Constant) and str(part.value).count(" ") > 1 for part in parts):
@@ -314,10 +320,13 @@ def sentences_in(module: Path) -> set[str]:
     return {name for path, name in constant_sentences() if path == module or not is_private(name)}
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SOURCE)))
-def test_no_control_flow_reads_a_message(path):
-    found = readings_of_messages(path.read_text(encoding="utf-8"), sentences_in(path))
-    assert not found or str(path.relative_to(SOURCE)) in READS_MESSAGES
+def test_no_control_flow_reads_a_message():
+    reading = {
+        str(path.relative_to(SOURCE)): lines
+        for path in modules()
+        if (lines := readings_of_messages(tree_of(path), sentences_in(path)))
+    }
+    assert not {path: lines for path, lines in reading.items() if path not in READS_MESSAGES}
 
 
 @pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.html")), ids=lambda path: path.name)
@@ -341,16 +350,16 @@ def test_no_page_decides_by_a_sentence(path):
 )
 def test_readings_of_messages_are_found(use):
     source = "def f():\n    try:\n        g()\n    except ValueError as e:\n        {}\n"
-    assert readings_of_messages(source.format(use), {"RUNNING"}) == [5 + use.count("\n")]
+    assert readings_of_messages(ast.parse(source.format(use)), {"RUNNING"}) == [5 + use.count("\n")]
     for harmless in ("print(str(e))", "text = str(e) or 'none'", "return state.reason is None"):
-        assert not readings_of_messages(source.format(harmless), {"RUNNING"})
+        assert not readings_of_messages(ast.parse(source.format(harmless)), {"RUNNING"})
 
 
 def test_mistakes_with_a_key_are_data():
     """Nothing raises a sentence that begins with a key: `ConfigError` takes it apart."""
     found = []
     for path in modules():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
                 is_data = ast.unparse(node.exc.func) in ("ConfigError", "UnknownNameError", "MissingFileError")
                 if not is_data and re.match(r"""f?["'][\w.{}=]+: """, ast.unparse(node.exc.args[0])):

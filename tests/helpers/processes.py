@@ -48,7 +48,7 @@ def _alone(function: Callable[..., None], arguments: tuple[object, ...]) -> None
     log = os.open("processes.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
-    sys.stdout, sys.stderr = (open(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
+    sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1, closefd=False) for descriptor in (1, 2))
     logging.root.handlers.clear()
     warnings.resetwarnings()
     signal.signal(signal.SIGINT, signal.default_int_handler)
