@@ -70,8 +70,25 @@ def plan(
     config, checkpoint = resolve_resume(config, keys, run)
     if checkpoint is not None and run_of(checkpoint.path) == run and is_done(config, run):
         return TrainingJob(config, run, checkpoint, is_done=True)
+    if checkpoint is None:
+        config = _with_source_head(config, keys)
     reference = reference if checkpoint is None else None
     return checked_job(config, run, checkpoint, reference, blocked=blocked, backbones=backbones)
+
+
+def _with_source_head(config: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    """Returns a config whose head is that of the run in `head_from`, unless the command chooses one."""
+    if not isinstance(config.get("head_from"), str) or any(key.partition(".")[0] == "head" for key in keys):
+        return config
+    with quick_imports():
+        from regraft.models.from_config import head_source
+
+    try:
+        source = head_source(config)
+        assert source is not None, "head_from is given"
+    except (OSError, ValueError):
+        return config  # which is reported where the run is checked
+    return config | {"head": source.config["head"]}
 
 
 def checked_job(
