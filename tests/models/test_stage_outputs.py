@@ -33,14 +33,20 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
 }
 
 
-def mean_of(output: Tensor) -> Tensor:
+def pooled(output: Tensor) -> Tensor:
     """Returns what `pool` is to give for the outputs of these backbones."""
     if output.dim() == 4:
         is_last = output.shape[1] == output.shape[2] != output.shape[3]
-        return output.flatten(1, 2).mean(1) if is_last else output.flatten(2).mean(2)
+        return moments(output.flatten(1, 2) if is_last else output.flatten(2).transpose(1, 2))
     if output.dim() == 3:
-        return torch.cat([output[:, 0], output[:, 1:].mean(1)], 1) if output.shape[1] == 17 else output.mean(1)
+        has_class_token = output.shape[1] == 17
+        return torch.cat([output[:, 0], moments(output[:, 1:])], 1) if has_class_token else moments(output)
     return output
+
+
+def moments(positions: Tensor) -> Tensor:
+    """Returns mean and standard deviation of (batch, positions, channels)."""
+    return torch.cat([positions.mean(1), positions.std(1, correction=0)], 1)
 
 
 @pytest.fixture(params=BUILDERS)
@@ -54,7 +60,7 @@ def test_features_are_the_pooled_outputs_of_all_stages(plain):
     with torch.no_grad():
         for name, stage in plain.stages.items():
             outputs[name] = values = stage(values)
-    expected = [mean_of(output) for output in outputs.values()]
+    expected = [pooled(output) for output in outputs.values()]
     made = tapped(copy.deepcopy(plain), "all").eval()
     with torch.no_grad():
         features = made(IMAGES)
@@ -69,7 +75,7 @@ def test_a_part_of_the_stages_is_read_in_their_order_and_nothing_above_is_comput
     chosen = [names[2], names[1]]
     with torch.no_grad():
         before = plain.stages[names[1]](plain.stages[names[0]](IMAGES))
-        expected = torch.cat([mean_of(before), mean_of(plain.stages[names[2]](before))], 1)
+        expected = torch.cat([pooled(before), pooled(plain.stages[names[2]](before))], 1)
         made = tapped(plain, chosen).eval()
         torch.testing.assert_close(made(IMAGES), expected)
     assert made.stage_names == names[:3]
@@ -103,7 +109,7 @@ def test_other_stages_can_be_read_of_a_backbone_that_is_read_already(plain):
     again = copy.deepcopy(plain)
     made = tapped(tapped(plain, "all"), "last").eval()
     with torch.no_grad():
-        torch.testing.assert_close(made(IMAGES), mean_of(again(IMAGES)))
+        torch.testing.assert_close(made(IMAGES), pooled(again(IMAGES)))
     assert list(untapped_stages(made)) == list(again.stage_names)
 
 
@@ -150,12 +156,26 @@ def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
 
     with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low, top\]"):
         tapped(made(), "all")
-    assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 8)
+    assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 12)
 
 
 def test_tokens_that_are_no_square_are_averaged():
     tokens = torch.randn(2, 62, 5)
-    assert torch.equal(pool(tokens), tokens.mean(1))
+    torch.testing.assert_close(pool(tokens), moments(tokens))
+
+
+def test_a_constant_map_has_no_spread_and_a_finite_gradient():
+    maps = torch.full((1, 2, 3, 3), 7.0, requires_grad=True)
+    features = pool(maps)
+    features.sum().backward()
+    torch.testing.assert_close(features, torch.tensor([[7.0, 7.0, 0.0, 0.0]]), atol=1e-5, rtol=0)
+    assert maps.grad.isfinite().all()
+
+
+def test_half_precision_is_pooled_in_single():
+    maps = 100 + torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    expected = moments(maps.bfloat16().float().flatten(2).transpose(1, 2))
+    assert torch.equal(pool(maps.bfloat16()), expected.bfloat16())
 
 
 def test_finding_shapes_changes_nothing_and_computes_where_values_are_looked_at():
