@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -48,6 +49,33 @@ def test_properties(make_datamodule: Make, array_source: Any) -> None:
     assert datamodule.sizes["train"] == 63
     assert datamodule.has_val
     assert datamodule.has_test
+
+
+def test_with_refit_nothing_is_held_out_for_validation(make_datamodule: Make, array_source: Any) -> None:
+    datamodule = make_datamodule(array_source((40, 20, 10), num_test=7), refit=True)
+    assert datamodule.sizes == {"train": 70, "test": 7}
+    assert not datamodule.has_val
+
+
+def test_with_refit_an_official_validation_split_is_trained_on(
+    tmp_path: Path, make_datamodule: Make, write_photos: WritePhotos
+) -> None:
+    for split, count in (("train", 3), ("val", 2), ("test", 1)):
+        for name in ("ant", "bee"):
+            write_photos(tmp_path / split / name, count)
+    held_out, refitted = (
+        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"), refit=refit) for refit in (False, True)
+    )
+    assert refitted.sizes == {"train": 10, "test": 2}
+    assert refitted.fingerprint == held_out.fingerprint
+    part = refitted.part("train")
+    names = [part.samples.path(index).relative_to(tmp_path) for index in part.indices.tolist()]
+    assert [name.parts[0] for name in names] == ["train"] * 6 + ["val"] * 4
+    assert [name.parts[1] for name in names] == [("ant", "bee")[label] for label in part.labels.tolist()]
+    hashes = refitted._prepared.content_hashes(part)
+    assert (
+        hashes == np.concatenate([held_out._prepared.content_hashes(held_out.part(name)) for name in ("train", "val")])
+    ).all()
 
 
 def test_set_up_once_for_any_stage(make_datamodule: Make, array_source: Any) -> None:

@@ -3,7 +3,7 @@ import torch
 
 from regraft.data.images.samples import ArrayImages
 from regraft.data.sources.base import Splits
-from regraft.data.splits import Part, carve_splits, stratified_split, subset_of_train
+from regraft.data.splits import Part, carve_splits, stratified_split, subset_of_train, train_with_val
 
 
 def make_images(*counts: int) -> ArrayImages:
@@ -85,6 +85,14 @@ def test_official_val_split_is_used_as_it_is() -> None:
 
     assert parts["val"].samples is val
     assert len(parts["train"]) == 60
+
+
+def test_validation_samples_are_added_after_those_of_training() -> None:
+    train, val = Part(make_images(3, 2), torch.tensor([1, 4])), make_part(1, 2)
+    joined = train_with_val(train, val)
+    assert joined.indices.tolist() == [1, 4, 5, 6, 7]
+    assert torch.equal(joined.labels, torch.cat([train.labels, val.labels]))
+    assert torch.equal(joined.samples.pixels, torch.cat([train.samples.pixels, val.samples.pixels]))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import io
+import math
 
 import pytest
 from rich.console import Console
@@ -35,6 +36,15 @@ def test_rows_follow_a_rate_that_changes_on_the_way(backbone):
     assert stem.lr_by_epoch == ((2, 0.005),)
     assert head.lr_by_epoch == ((0, 0.01), (2, 0.005))
     assert (stem.trains_from_epoch, head.trains_from_epoch) == (2, 0)
+
+
+def test_an_optimizer_without_a_rate_shows_none(backbone):
+    groups = parameter_groups(backbone, nn.Linear(2, 5), weight_decay=0.1, decay_norm_and_bias=False)
+    rows = stage_rows(groups, backbone.stage_names, LinearProbe(), lr=math.nan, max_epochs=1)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(render(rows))
+    head = console.file.getvalue().splitlines()[-2]
+    assert [cell.strip() for cell in head.strip("│").split("│")] == ["head", "15", "0", "-", "-"]
 
 
 def test_the_table_shows_never_and_both_rates(backbone):

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from regraft.config import sources
+from regraft.config.fitting import CLOSED_FORM
 from regraft.config.groups import groups_text
 from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import quoted, readable
@@ -33,18 +34,24 @@ def register_resolvers() -> None:
 
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
-    `regraft.if_head_alone` is the first of two values where freezing is linear_probe, else the other.
+    `regraft.if_head_alone` is the first of two values where freezing is linear_probe, else the other, and
+    `regraft.if_closed_form` the first where the optimizer finds the head in closed form.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver(
         "regraft.experiment", lambda experiment, data, model: experiment or f"{data}-{model}", replace=True
     )
     OmegaConf.register_new_resolver("regraft.if_head_alone", _if_head_alone, replace=True)
+    OmegaConf.register_new_resolver("regraft.if_closed_form", _if_closed_form, replace=True)
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
 
 
 def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
     return yes if OmegaConf.select(_root_, "freezing._target_") == _HEAD_ALONE else no
+
+
+def _if_closed_form(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
+    return yes if OmegaConf.select(_root_, "optimizer._target_") == CLOSED_FORM else no
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:

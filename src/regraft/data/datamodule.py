@@ -40,6 +40,7 @@ class DataModule(pl.LightningDataModule):
         sampler: `shuffle`, or `balanced`: every class equally likely.
         split_seed: for carving.
         subset_seed: for `fraction` and `shots`.
+        refit: whether the validation samples are trained on, so that there is no validation split.
         cache: whether decoded images of files are kept between epochs and runs: `auto`, `on` or `off`; the store is
             connected with `inputs.use_stored`.
         seed: for order and augmentation.
@@ -63,6 +64,7 @@ class DataModule(pl.LightningDataModule):
         sampler: str = "shuffle",
         split_seed: int = 0,
         subset_seed: int = 0,
+        refit: bool = False,
         cache: str = "auto",
         seed: int = 0,
     ) -> None:
@@ -73,7 +75,9 @@ class DataModule(pl.LightningDataModule):
         allowed = f"0 to {_MAX_WORKERS} processes; a core each is plenty"
         require(is_number, "data.num_workers", num_workers, allowed)
         require(sampler in ("shuffle", "balanced"), "data.sampler", sampler, "shuffle, balanced")
-        self._prepared = PreparedData(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed)
+        self._prepared = PreparedData(
+            source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit
+        )
         self.augment = augment or Augment.none()
         self._batch_size = batch_size
         self._num_workers = num_workers

@@ -10,7 +10,7 @@ import numpy as np
 from regraft.core.content_hash import HASH_BYTES
 from regraft.core.errors import ConfigError, require
 from regraft.data.sources.base import Samples, Source, Splits
-from regraft.data.splits import Part, carve_splits, subset_of_train
+from regraft.data.splits import Part, carve_splits, subset_of_train, train_with_val
 
 
 @dataclass(eq=False)
@@ -24,6 +24,7 @@ class PreparedData:
     shots: int | None
     split_seed: int
     subset_seed: int
+    refit: bool = False
 
     def __post_init__(self) -> None:
         for key in ("val_fraction", "test_fraction"):
@@ -61,8 +62,10 @@ class PreparedData:
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
                 "images of another class, or point data.root at the folder whose subfolders are the classes.",
             )
-        parts = carve_splits(splits, self.val_fraction, self.test_fraction, self.split_seed)
+        parts = carve_splits(splits, 0 if self.refit else self.val_fraction, self.test_fraction, self.split_seed)
         train, names = parts["train"], splits.class_names
+        if self.refit and "val" in parts:
+            train = train_with_val(train, parts.pop("val"))
         parts["train"] = subset_of_train(train, names, self.fraction, self.shots, self.subset_seed)
         self._read = splits, parts
 
@@ -94,5 +97,10 @@ class PreparedData:
 
     def _hashes(self, samples: Samples) -> np.ndarray:
         if samples not in self._content_hashes:
-            self._content_hashes[samples] = samples.content_hashes()
+            source = self.splits
+            if samples in source.present.values() or source.val is None:
+                found = samples.content_hashes()
+            else:  # joined, and no file is read twice
+                found = np.concatenate([self._hashes(source.train), self._hashes(source.val)])
+            self._content_hashes[samples] = found
         return self._content_hashes[samples]

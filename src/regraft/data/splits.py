@@ -50,6 +50,11 @@ def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, spli
     return {"train": train, **{name: parts[name] for name in ("val", "test") if name in parts}}
 
 
+def train_with_val(train: Part, val: Part) -> Part:
+    """Returns the training samples, followed by those of an official validation split."""
+    return Part(train.samples.joined_with(val.samples), torch.cat([train.indices, val.indices + len(train.samples)]))
+
+
 def subset_of_train(
     train: Part, class_names: Sequence[str], fraction: float, shots: int | None, subset_seed: int
 ) -> Part:

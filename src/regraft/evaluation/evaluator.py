@@ -67,13 +67,7 @@ class Evaluator:
         self._data = build_datamodule(config, checkpoint.input_spec, checkpoint)
         for split in splits:
             if split not in self._data.sizes:
-                others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
-                fix = (
-                    f"Use {others or 'data that has one'}."
-                    if split == splits[0]
-                    else "The temperature is fitted on it."
-                )
-                raise ConfigError("split", "the data has no such split", got=split, fix=fix)
+                raise self._no_split(split, is_evaluated=split == splits[0])
         self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
@@ -81,6 +75,16 @@ class Evaluator:
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
+
+    def _no_split(self, split: str, *, is_evaluated: bool) -> ConfigError:
+        if split == "val" and self._config["data"].get("refit"):
+            fix = "Train it with data.refit=false to hold them out."
+            return ConfigError(
+                "split", "the run was trained on its validation images, too (data.refit=true)", got=split, fix=fix
+            )
+        others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
+        fix = f"Use {others or 'data that has one'}." if is_evaluated else "The temperature is fitted on it."
+        return ConfigError("split", "the data has no such split", got=split, fix=fix)
 
     def _warn_of_partial_data(self, split: str) -> None:
         """Warns if only a part of other data is evaluated, because the data has no such split."""

@@ -8,9 +8,11 @@ from rich.table import Table
 
 from regraft.report.console import print_line
 from regraft.runs.folder import Run
+from regraft.tasks import classification
 from regraft.training.stage_table import StageRow, render
 
 _MAX_NAMES = 10
+_VALIDATED = ("val/loss", f"val/{classification.HEADLINE}")
 
 
 def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:
@@ -31,6 +33,9 @@ def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
 def show_results(results: Mapping[str, Any], run: Run) -> None:
     """Prints the results of a finished run, and its folder."""
     table = Table("result", "", title="Done", title_justify="left")
+    cross_validation = results.get("cross_validation", {})
+    for name in _VALIDATED if cross_validation else ():
+        table.add_row(f"{name}, {results['validation']}", f"{cross_validation[name]:.4f}")
     for name, value in results["metrics"].items():
         table.add_row(name, f"{value:.4f}")
     share = 100 * results["num_trained_parameters"] / results["num_parameters"]

@@ -83,8 +83,6 @@ for _metric in (
         evaluated=lambda outputs: float(outputs.is_right.mean()),
         interval=lambda outputs: outputs.accuracy_interval,
     ),
-    Metric("loo_loss", "Leave-one-out log loss", higher_is_better=False),
-    Metric("loo_acc", "Leave-one-out accuracy", higher_is_better=True),
     Metric(
         "balanced_acc",
         "Balanced accuracy",

@@ -1,6 +1,7 @@
 """The parts of a training, put together once its config has been checked."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from regraft.models.freezing import FreezingStrategy, keeps_statistics
 from regraft.models.from_config import build_backbone, load_head
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import LAYOUT_VERSION
+from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.data_checks import require_suitable_data
 from regraft.training.from_config import build_module, optimizer_groups
 from regraft.training.preflight import Preflight
@@ -55,14 +57,17 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     body.input_spec = data.input_spec
     if not data.has_val:
         checked.trainer.limit_val_batches = 0
-        log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
+        if is_closed_form(config):
+            log.info("No image is held out: the head is cross-validated on the training images (data.refit=true).")
+        else:
+            log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
     record = _record(config, checked.architecture, data)
     module = build_module(config, body, record["class_counts"], record)
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)
     groups = optimizer_groups(config, module.backbone, module.head)
     rows = stage_rows(
-        groups, body.stage_names, strategy, config["optimizer"].get("lr", 1.0), config["trainer"]["max_epochs"]
+        groups, body.stage_names, strategy, config["optimizer"].get("lr", math.nan), config["trainer"]["max_epochs"]
     )
     if checkpoint is None:
         _warn_of_random_weights(config, body, strategy, rows)

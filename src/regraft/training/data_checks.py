@@ -8,6 +8,7 @@ from regraft.config.instantiate import Config
 from regraft.config.nested import at
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in, require
 from regraft.data.from_config import prepare
+from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
 from regraft.training.preflight import Preflight, build_schedule, check_watchers
@@ -31,7 +32,7 @@ def require_suitable_data(checked: Preflight) -> None:
     """Raises ConfigErrors if a config doesn't fit its data, which has been prepared."""
     config, data = checked.config, checked.data
     collector = ErrorCollector(config, None, set())
-    check_watchers(collector, data.num_classes, has_val=data.has_val)
+    check_watchers(collector, data.num_classes, has_val=data.has_val or is_closed_form(config))
     collector.try_build("loss", lambda: build_loss(config, data.class_counts.tolist()))
     collector.try_build("data", lambda: _require_filled_batch(checked))
     collector.try_build("trainer", lambda: _require_reached_validation(config, data))

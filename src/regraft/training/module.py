@@ -96,6 +96,7 @@ class TransferModule(pl.LightningModule):
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        self.cross_validation: dict[str, float] = {}
         self._skips_nan = skips_nan
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
@@ -232,23 +233,34 @@ class TransferModule(pl.LightningModule):
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
         optimizer = self.trainer.optimizers[0]
         if isinstance(optimizer, ClosedForm):
-            self.log_dict({f"train/{name}": value for name, value in optimizer.loo_metrics.items()})
-            self.trainer.should_stop = True  # nothing is left to find
+            self._log_left_out(optimizer)
         self._schedule.step_plateau(self.current_epoch, self.trainer.callback_metrics)
+
+    def _log_left_out(self, optimizer: ClosedForm) -> None:
+        """Logs the figures of cross-validation as those of validation, unless images are held out for that."""
+        if optimizer.left_out is None or self.trainer.limit_val_batches:
+            return
+        logits, labels = (tensor.to(self.device) for tensor in optimizer.left_out)
+        total, normaliser = self.loss.total(logits, labels)
+        found = {"val/loss": total / normaliser, **self.val_metrics.clone()(logits, labels)}
+        self.log_dict(found)
+        self.cross_validation = {name: float(value) for name, value in found.items()}
 
     def teardown(self, stage: str) -> None:
         """Restores the number of threads."""
         self._head_loop.end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the metrics of the epoch so far, of each process, and the schedule's state."""
+        """Adds the metrics of the epoch so far, of each process, the schedule's state and cross-validation."""
         states = self.train_metrics.epoch_states(self.trainer)
         checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state_dict()
+        checkpoint["cross_validation"] = self.cross_validation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps an epoch's metrics until training starts."""
+        """Keeps an epoch's metrics until training starts, and the figures of cross-validation."""
         self._resumed_epoch = checkpoint["train_metrics"]["metrics"]
         self._schedule.load_state_dict(checkpoint["train_metrics"])
+        self.cross_validation = checkpoint["cross_validation"]
 
     def start_schedule_at(self, step: int) -> None:
         """Starts the schedule at a step of the run, so that it is as long as what is left of it."""

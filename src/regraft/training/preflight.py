@@ -117,8 +117,7 @@ def preflight(
     augment = build("augment", lambda: factory(usable["augment"], "augment")())
     build("optimizer", lambda: require_optimizer_numbers(usable))
     build("trainer", lambda: require_length(usable))
-    if checkpoint is None:
-        build("optimizer", lambda: require_suitable_head(usable))
+    build("optimizer", lambda: require_suitable_head(usable, is_new=checkpoint is None))
     if lacking_keys(usable["trainer"]):
         _build_trainer(collector, run, None)
         return found
@@ -262,7 +261,7 @@ def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module)
         return
     collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(usable["trainer"])))
     if backbone is not None and found.strategy is not None:
-        rate, max_epochs = usable["optimizer"].get("lr", 1.0), usable["trainer"]["max_epochs"]
+        rate, max_epochs = usable["optimizer"].get("lr", math.nan), usable["trainer"]["max_epochs"]
         found.rows = stage_rows(groups, backbone.stage_names, found.strategy, rate, max_epochs)
         found.size = ModelSize(
             sum(row.num_parameters for row in found.rows),

@@ -57,7 +57,13 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
             ", ".join(waiting),
         )
     optimizer = trainer.optimizers[0]
-    fitted = {"closed_form": optimizer.picks} if isinstance(optimizer, ClosedForm) else {}
+    fitted: dict[str, Any] = {}
+    if isinstance(optimizer, ClosedForm):
+        fitted = {
+            "closed_form": optimizer.picks,
+            "validation": "hold-out" if parts.data.has_val else optimizer.validation,
+        }
+        fitted["cross_validation"] = parts.module.cross_validation
     return fitted | {
         "num_trained_parameters": sum(row.num_parameters for row in trained),
         "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),

@@ -1,5 +1,6 @@
 """What trains, from when and how fast: the table that a run shows at its start."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ def stage_rows(
     """Returns a row for each stage from the input up, then one for the head.
 
     Args:
-        lr: base learning rate, before schedule and factors.
+        lr: base learning rate, before schedule and factors; nan for an optimizer without one.
         max_epochs: -1 is unlimited.
     """
     run_phases = phases(strategy, stages, max_epochs)
@@ -47,10 +48,11 @@ def stage_rows(
         decayed, undecayed = (by_name.get(f"{stage}/{kind}", {}) for kind in ("decay", "no_decay"))
         num_decayed, num_undecayed = (sum(p.numel() for p in each.get("params", ())) for each in (decayed, undecayed))
         lrs: list[tuple[int, float]] = []
+        factor = 0.0
         for phase in run_phases if num_decayed + num_undecayed else ():
-            rate = lr * phase.factors[stage]
-            if rate != (lrs[-1][1] if lrs else 0.0):
-                lrs.append((phase.start_epoch, rate))
+            if phase.factors[stage] != factor:
+                factor = phase.factors[stage]
+                lrs.append((phase.start_epoch, lr * factor))
         weight_decay = decayed.get("weight_decay", 0.0)
         rows.append(StageRow(stage, num_decayed + num_undecayed, num_decayed, weight_decay, tuple(lrs)))
     return rows
@@ -66,13 +68,13 @@ def render(rows: Sequence[StageRow]) -> "Table":
     for row in rows:
         start = "-" if row.num_parameters == 0 else "never" if row.trains_from_epoch is None else row.trains_from_epoch
         rates = [f"{rate:g} from {epoch}" for epoch, rate in row.lr_by_epoch]
-        rates[:1] = [f"{rate:g}" for _, rate in row.lr_by_epoch[:1]]
+        rates[:1] = [f"{rate:g}" for _, rate in row.lr_by_epoch[:1] if not math.isnan(rate)]
         table.add_row(row.stage, f"{row.num_parameters:,}", str(start), ", ".join(rates) or "-", _decay_text(row))
     return table
 
 
 def _decay_text(row: StageRow) -> str:
-    if not row.num_decayed or not row.lr_by_epoch:
+    if not row.num_decayed or not row.lr_by_epoch or math.isnan(row.lr_by_epoch[0][1]):
         return "-"
     if row.num_decayed == row.num_parameters:
         return f"{row.weight_decay:g}"

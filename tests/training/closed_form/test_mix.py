@@ -82,7 +82,7 @@ def test_stages_join_only_if_they_are_better_by_more_than_noise():
     assert "stem" in fit_closed_form(features, labels, 3).stages
 
 
-def test_leave_one_out_tells_the_accuracy_on_other_images():
+def test_cross_validation_tells_the_accuracy_on_other_images():
     features, labels = images(1200, signal={"block2": 0.6, "block0": 0.4})
     head = fit_closed_form({stage: rows[:90] for stage, rows in features.items()}, labels[:90], 3)
     estimate = (head.loo_logits.argmax(1) == labels[:90]).double().mean().item()

@@ -43,6 +43,12 @@ class ArrayImages:
         """Returns the same images with other labels."""
         return replace(self, labels=labels)
 
+    def joined_with(self, other: Self) -> Self:
+        """Returns these images and others of the same size."""
+        return replace(
+            self, pixels=torch.cat([self.pixels, other.pixels]), labels=torch.cat([self.labels, other.labels])
+        )
+
     def content_hashes(self) -> np.ndarray:
         """Returns the hash of each image's shape and pixels, (num_images, HASH_BYTES), uint8."""
         pixels = self.pixels.numpy()
@@ -89,6 +95,12 @@ class FileImages:
     def with_labels(self, labels: Tensor) -> Self:
         """Returns the same images with other labels."""
         return replace(self, labels=labels)
+
+    def joined_with(self, other: Self) -> Self:
+        """Returns these images and others, whose files may be in another folder."""
+        root = os.path.commonpath([self.root, other.root])
+        names = [os.path.relpath(images.path(index), root) for images in (self, other) for index in range(len(images))]
+        return self.from_names(root, names, torch.cat([self.labels, other.labels]))
 
     def content_hashes(self) -> np.ndarray:
         """Returns the hash of each file's bytes, (num_images, HASH_BYTES), uint8; reads the files not yet known."""

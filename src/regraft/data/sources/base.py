@@ -20,6 +20,9 @@ class Samples(Protocol):
     def with_labels(self, labels: Tensor) -> Self:
         """Returns the same samples with other labels."""
 
+    def joined_with(self, other: Self) -> Self:
+        """Returns these samples, and others of the same source after them."""
+
     def content_hashes(self) -> np.ndarray:
         """Returns the hash of each sample's content, (num_samples, HASH_BYTES), uint8; labels don't count."""
 

@@ -108,6 +108,7 @@ def _is_counts(value: Any) -> bool:
 
 _VALUES: Mapping[str, Callable[[Any], bool]] = {
     "metrics": _is_number,
+    "cross_validation": _is_number,
     "seconds_of": _is_number,
     "class_counts": _is_counts,
 }

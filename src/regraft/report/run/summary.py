@@ -23,6 +23,8 @@ def what_ran(record: Record) -> list[tuple[str, str]]:
     found = [(section, _chosen(record.config.get(section), keys)) for section, keys in _CHOICES.items()]
     found += [("seed", str(record.config["seed"]))] if "seed" in record.config else []
     results = record.results
+    validated = [f"{name} {value:.4f}" for name, value in results.get("cross_validation", {}).items()]
+    found.append(("cross-validation", ", ".join([str(results["validation"]), *validated]) if validated else ""))
     if {"num_trained_parameters", "num_parameters"} <= results.keys():
         trained, num = results["num_trained_parameters"], results["num_parameters"]
         found.append(("trained parameters", f"{trained:,} of {num:,} ({100 * trained / max(num, 1):.3g} %)"))

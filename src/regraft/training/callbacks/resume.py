@@ -66,7 +66,9 @@ class History(pl.Callback):
             return
         rows = [*self._written(), *map(dict, logger.experiment.metrics)]
         if is_epoch_ending(trainer):
-            logged = {key: float(value) for key, value in trainer.logged_metrics.items() if not key.startswith("val/")}
+            # The figures of a validation have a row of their own already.
+            earlier = "val/" if trainer.limit_val_batches else ()
+            logged = {key: float(value) for key, value in trainer.logged_metrics.items() if not key.startswith(earlier)}
             rows.append(logged | {"epoch": trainer.current_epoch, "step": logged_step(trainer)})
         checkpoint[_HISTORY] = rows
 

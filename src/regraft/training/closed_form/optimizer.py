@@ -11,7 +11,6 @@ from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.models.heads import Linear, Standardised
 from regraft.training.closed_form.mix import SOLVERS, ClosedFormHead, fit_closed_form
 from regraft.training.closed_form.scaling import CLIP
-from regraft.training.closed_form.temperature import log_loss
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +29,8 @@ class ClosedForm(torch.optim.Optimizer):
 
     Attributes:
         picks: what the fitted head is the mean of, in plain types; empty before.
-        loo_metrics: its leave-one-out loss and accuracy; empty before, and where no class has two images.
+        left_out: logits (num_images, num_classes) of heads that were fitted without the image, and labels
+            (num_images,); None before, and where no class has two images.
     """
 
     def __init__(self, params: Sequence[dict[str, Any]], solvers: Sequence[str], stage_sets: str) -> None:
@@ -44,12 +44,17 @@ class ClosedForm(torch.optim.Optimizer):
         # A rate of 1 is a whole step.
         super().__init__(params, {"lr": 1.0})
         self._solvers, self._stage_sets = tuple(solvers), stage_sets
-        self.loo_metrics: dict[str, float] = {}
+        self.left_out: tuple[Tensor, Tensor] | None = None
 
     @property
     def picks(self) -> list[dict[str, Any]]:
         """The heads that the fitted one is the mean of, in plain types; a checkpoint has them, too."""
         return list(self.param_groups[-1].get("picks", []))
+
+    @property
+    def validation(self) -> str:
+        """How images are left out."""
+        return "5-fold" if "logistic" in self._solvers else "leave-one-out"
 
     def step(self, closure: Callable[[], Tensor]) -> Tensor:  # type: ignore[override]
         """Returns the loss; `fit` has set the weights."""
@@ -87,14 +92,15 @@ class ClosedForm(torch.optim.Optimizer):
         )
         _set(head, found, widths)
         self.param_groups[-1]["picks"] = [vars(pick) | {"stages": list(pick.stages)} for pick in found.picks]
-        self.loo_metrics = _loo_metrics(found, labels)
+        known = found.is_informative
+        self.left_out = (found.loo_logits[known].float(), labels[found.scored][known]) if known.any() else None
         for pick in found.picks:
             log.info(
                 "Head: %.0f %% %s on %s, alpha %.3g (%s loss %.3f).",
                 *(100 * pick.share, pick.solver, ", ".join(pick.stages), pick.alpha),
-                *("5-fold" if pick.solver == "logistic" else "leave-one-out", pick.log_loss),
+                *(self.validation, pick.log_loss),
             )
-        if not self.loo_metrics:
+        if self.left_out is None:
             log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")
 
 
@@ -115,15 +121,3 @@ def _set(head: Linear | Standardised, found: ClosedFormHead, widths: Mapping[str
     else:
         head.classifier.weight.copy_(weight * scale)
         head.classifier.bias.copy_(found.bias - (weight * scale) @ mean)
-
-
-def _loo_metrics(found: ClosedFormHead, labels: Tensor) -> dict[str, float]:
-    known = found.is_informative
-    if not known.any():
-        return {}
-    logits, labels = found.loo_logits[known], labels[found.scored][known]
-    is_right = logits.argmax(1) == labels
-    return {
-        "loo_loss": log_loss(logits, labels, torch.ones(len(labels), dtype=logits.dtype)),
-        "loo_acc": float(is_right.double().mean()),
-    }

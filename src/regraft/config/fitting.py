@@ -1,0 +1,75 @@
+"""Whether a command's head is fitted in closed form, which is the default, or in steps.
+
+The closed form takes one step on all training images, with cross-entropy and no augmentation. A command that sets a
+learning rate or chooses an augmentation asks for steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from regraft.config.quoting import key_of
+
+_CLOSED_FORMS = {"head": ("mix",), "optimizer": ("mix", "ridge", "logistic")}
+CLOSED_FORM = "regraft.training.closed_form.optimizer.ClosedForm"
+IN_STEPS = "fitting=steps"
+_ANY: tuple[str, ...] = ()
+_SECTIONS = (
+    *("augment", "callbacks", "experiment", "features", "freezing", "head", "head_from", "loss", "optimizer"),
+    *("penalty", "scheduler", "trainer"),
+)
+"""What training in steps depends on, as does `data.sampler`; the other sections concern every head alike."""
+_COMPATIBLE: Mapping[str, tuple[str, ...]] = {
+    **_CLOSED_FORMS,
+    "augment": ("none",),
+    "callbacks": ("default",),
+    "callbacks.best.filename": _ANY,
+    "callbacks.best.mode": _ANY,
+    "callbacks.best.monitor": _ANY,
+    "data.sampler": ("shuffle",),
+    "features": ("default",),
+    "features.cache": ("auto", "on"),
+    "features.dir": _ANY,
+    "features.dtype": _ANY,
+    "features.max_gb": _ANY,
+    "features.precision": _ANY,
+    "features.views": ("0",),
+    "freezing": ("linear_probe",),
+    "head.stages": _ANY,
+    "loss": ("cross_entropy",),
+    "loss.class_weights": _ANY,
+    "optimizer.solvers": _ANY,
+    "optimizer.stage_sets": _ANY,
+    "trainer": ("auto", "cpu", "gpu"),
+    "trainer.accelerator": _ANY,
+    "trainer.devices": ("1", "auto"),
+    "trainer.enable_progress_bar": _ANY,
+    "trainer.precision": ("32-true", "32"),
+}
+"""Keys of these sections whose values leave the closed form possible."""
+
+
+def is_closed_form(config: Mapping[str, Any] | None) -> bool:
+    """Whether a run's config fits its head in closed form; False if the config isn't known."""
+    optimizer = (config or {}).get("optimizer")
+    return isinstance(optimizer, Mapping) and optimizer.get("_target_") == CLOSED_FORM
+
+
+def with_fitting(arguments: Sequence[str]) -> list[str]:
+    """Returns a training's arguments, with fitting=steps added where one of them asks for steps.
+
+    Nothing is added to a command that chooses a closed form itself. A run that is resumed keeps its own head.
+    """
+    given = {key_of(each) or each: each.partition("=")[2].split(",") for each in arguments if not each.startswith("-")}
+    is_chosen = any(set(given.get(group, [""])) <= set(names) for group, names in _CLOSED_FORMS.items())
+    if is_chosen or {"ckpt_path", "fitting"} & set(given):
+        return list(arguments)
+    asks_for_steps = any(_is_about_steps(key, values) for key, values in given.items())
+    return [*([IN_STEPS] if asks_for_steps else []), *arguments]
+
+
+def _is_about_steps(key: str, values: Sequence[str]) -> bool:
+    section = key.partition(".")[0]
+    if section not in _SECTIONS and key != "data.sampler":
+        return key.startswith("sweep.space")
+    values_allowed = _COMPATIBLE.get(key)
+    return values_allowed is None or (values_allowed != _ANY and not set(values) <= set(values_allowed))
