@@ -29,7 +29,7 @@ def test_help_of_a_command_shows_groups_and_config(capsys):
     assert code == 0
     assert "regraft train" in out
     assert "simple_cnn" in out
-    assert "weight_decay:" in out
+    assert "max_epochs:" in out
     assert "_common" not in out
 
 

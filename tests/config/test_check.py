@@ -15,7 +15,7 @@ from regraft.config.check import compose_sound
     ],
 )
 def test_an_override_that_cant_be_composed_is_left_out(wrong, keys, left):
-    found = compose_sound(["data=digits", *wrong], None)
+    found = compose_sound(["fitting=steps", *wrong], None)
     assert sorted(error.key for error in found.errors) == keys
-    assert found.overrides == ["data=digits", *left]
+    assert found.overrides == ["fitting=steps", *left]
     assert found.config is not None

@@ -49,10 +49,10 @@ def test_an_id_is_drawn_once_per_config():
 @pytest.mark.parametrize(
     ("overrides", "rate", "decay"),
     [
-        ([], 0.01, 1.0),
-        (["freezing=lp_ft"], 0.001, 0.01),
-        (["freezing=none", "optimizer.weight_decay=0.5"], 0.001, 0.5),
-        (["optimizer.lr=0.2"], 0.2, 1.0),
+        (["fitting=steps"], 0.01, 1.0),
+        (["fitting=steps", "freezing=lp_ft"], 0.001, 0.01),
+        (["fitting=steps", "freezing=none", "optimizer.weight_decay=0.5"], 0.001, 0.5),
+        (["fitting=steps", "optimizer.lr=0.2"], 0.2, 1.0),
     ],
 )
 def test_a_head_alone_has_a_higher_default_rate_and_more_decay(overrides, rate, decay):

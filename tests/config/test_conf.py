@@ -40,7 +40,7 @@ def targets_of(choice: str) -> Targets:
     config = OmegaConf.to_container(composed)
     group = choice.partition("=")[0]
     found = []
-    for section in config if group == "experiment" else [group]:
+    for section in config if group in groups.NO_SECTIONS else [group]:
         node = config[section]
         if not isinstance(node, dict):
             continue

@@ -37,7 +37,7 @@ def test_missing_key():
 
 def test_missing_reference():
     with pytest.raises(Exception, match="nowhere") as refused:
-        plain(compose_once("train", ["optimizer.eps=${nowhere}"], None))
+        plain(compose_once("train", ["fitting=steps", "optimizer.eps=${nowhere}"], None))
     (error,) = mistakes_in(refused.value)
     assert isinstance(error, BrokenReferenceError)
     assert (error.key, error.target) == ("optimizer.eps", "nowhere")

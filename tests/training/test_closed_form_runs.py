@@ -1,6 +1,7 @@
 """Runs whose head is found in closed form, and all that is made of them."""
 
 import logging
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def train(*overrides: str) -> Run:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> Run:
-    return train("head=mix", f"output_dir={tmp_path_factory.mktemp('mixed')}")
+    return train(f"output_dir={tmp_path_factory.mktemp('mixed')}")
 
 
 def test_a_mix_takes_one_step_and_says_what_it_picked(mixed):
@@ -33,9 +34,33 @@ def test_a_mix_takes_one_step_and_says_what_it_picked(mixed):
     assert mixed.metrics["test/acc"] > 0.8
     assert sum(pick["share"] for pick in results["closed_form"]) == pytest.approx(1)
     assert {stage for pick in results["closed_form"] for stage in pick["stages"]} <= set(STAGES)
-    (row,) = [row for row in mixed.history(10**9) if "train/loo_acc" in row]
-    assert row["train/loo_acc"] == pytest.approx(mixed.metrics["test/acc"], abs=0.1)
-    assert row["train/loo_loss"] == pytest.approx(mixed.metrics["test/loss"], abs=0.3)
+
+
+def test_leaving_out_one_image_at_a_time_is_its_validation(mixed):
+    assert "val" not in mixed.results["class_counts"]
+    (row,) = [row for row in mixed.history(10**9) if "val/acc" in row]
+    left_out = mixed.results["cross_validation"]
+    assert mixed.results["validation"] == "leave-one-out"
+    assert {name: row[name] for name in left_out} == pytest.approx(left_out)
+    assert left_out["val/acc"] == pytest.approx(mixed.metrics["test/acc"], abs=0.1)
+    assert left_out["val/loss"] == pytest.approx(mixed.metrics["test/loss"], abs=0.3)
+    assert mixed.best_ckpt.exists()
+
+
+def test_an_end_before_the_results_changes_nothing(mixed, tmp_path):
+    copy = Run(Path(shutil.copytree(mixed.path, tmp_path / "copy")))
+    (copy.path / "results.json").unlink()
+    regraft.resume([f"run={copy.path}"])
+    for key in ("closed_form", "cross_validation", "metrics", "num_steps"):
+        assert copy.results[key] == mixed.results[key]
+    assert copy.history(10**9) == mixed.history(10**9)
+
+
+def test_validation_images_can_be_held_out():
+    run = train("data.refit=false")
+    assert run.results["cross_validation"] == {}
+    assert sum(run.results["class_counts"]["val"]) > 0
+    assert [row["val/acc"] > 0.8 for row in run.history(10**9) if "val/acc" in row] == [True]
 
 
 def test_a_finished_run_is_said_to_be_finished(mixed, caplog):
@@ -72,12 +97,6 @@ def test_the_stages_of_a_head_can_be_chosen(stages, read):
     assert [pick["stages"] for pick in run.results["closed_form"]] == [read]
 
 
-def test_without_validation_images_all_are_fitted():
-    run = train("head=mix", "data.val_fraction=0")
-    assert "val" not in run.results["class_counts"]
-    assert run.metrics["test/acc"] > 0.8
-
-
 @pytest.mark.parametrize("solver", ["ridge", "logistic"])
 def test_a_single_solver_fits_a_linear_head_on_the_last_stage(solver):
     run = train("head=linear", f"optimizer={solver}")
@@ -104,10 +123,9 @@ def test_one_image_of_each_class_is_enough_and_leaves_no_figure(names):
     for photo in [*Path("photos/train").rglob("*.png")]:
         if photo != min(photo.parent.iterdir()):
             photo.unlink()
-    run = train("head=mix", "data=folder", "data.fraction=1", "data.root=photos", "data.num_workers=0",
-                "data.val_fraction=0")  # fmt: skip
+    run = train("data=folder", "data.fraction=1", "data.root=photos", "data.num_workers=0")
     assert run.results["class_counts"]["train"] == [1] * len(names)
-    assert "train/loo_acc" not in {key for row in run.history(10**9) for key in row}
+    assert "val/acc" not in {key for row in run.history(10**9) for key in row}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +138,9 @@ def test_one_image_of_each_class_is_enough_and_leaves_no_figure(names):
         ),
         (["head=mlp", "optimizer=mix"], "use head=mix or head=linear"),
         (["head=mix", "loss=focal"], "use loss=cross_entropy"),
-        (["head=mix", "loss.label_smoothing=0.1"], r"loss\.label_smoothing: the optimizer is a closed form"),
+        (["head=mix", "loss.label_smoothing=0.1"], r"loss\.label_smoothing: the head is found in closed form"),
+        (["head=mix", "trainer.max_epochs=5"], r"trainer\.max_epochs: .* it takes one step"),
+        (["optimizer=ridge", "scheduler=onecycle"], r"scheduler: .* it has no learning rate"),
         (["head=mix", "loss.class_weights=[1,0,1]"], "each class has to weigh more than 0"),
         (["head=mix", "freezing=lp_ft"], "the closed form takes one step an epoch .* use freezing=linear_probe"),
         (["head=mix", "augment=flip"], "use augment=none"),

@@ -84,7 +84,7 @@ def test_what_changes_frozen_weights_keeps_features_from_being_stored():
 @pytest.mark.parametrize(
     ("overrides", "name"),
     [
-        ([], None),
+        (["fitting=steps"], None),
         (["optimizer=lbfgs"], "LBFGS"),
         (["optimizer=ridge"], "the closed form"),
         (["optimizer._target_=torch.optim.adamw.adamw"], None),  # a function

@@ -17,7 +17,9 @@ from regraft.training.module import TransferModule
 
 def parts_of(*overrides: str) -> tuple[dict[str, Any], Parts]:
     """Returns the config and the parts of a training that hasn't started."""
-    config = compose.plain(compose.compose_once("train", [*without("data"), "data=digits", *overrides], None))
+    config = compose.plain(
+        compose.compose_once("train", ["fitting=steps", *without("data"), "data=digits", *overrides], None)
+    )
     torch.manual_seed(0)
     return config, assembled(config)
 

@@ -10,7 +10,7 @@ import yaml
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError, UnknownNameError
 
-NO_SECTIONS = ("hydra", "experiment")
+NO_SECTIONS = ("hydra", "experiment", "fitting")
 """What the defaults choose that makes no section of a config."""
 _KEY = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: (?P<default>[^#]*?))?(?: +# (?P<beside>.*))?$")
 

@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 
+from regraft.config.fitting import IN_STEPS, is_closed_form
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core import slurm
 from regraft.core.errors import ConfigError, MissingFileError
@@ -45,6 +46,9 @@ def in_its_folder(arguments: list[str]) -> list[str]:
     checkpoint = find_checkpoint(ckpt_path, prefer="last")
     arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
+    if "fitting" not in map(key_of, arguments) and not (run is not None and is_closed_form(run.readable_config)):
+        # Defaults of sections that the command chooses again depend on it.
+        arguments = [IN_STEPS, *arguments]
     if run is None or checkpoint not in (run.last_ckpt, run.previous_ckpt) or "hydra.run.dir" in map(key_of, arguments):
         return arguments
     return [f"hydra.run.dir={quoted(run.path)}", "hydra.output_subdir=null", *arguments]

@@ -23,7 +23,6 @@ from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError, NoRoomError
 from regraft.models.freezing import FreezingStrategy
 from regraft.models.freezing import phases as phases_of
-from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import (
     draws_views,
     full_batch_optimizer,
@@ -104,7 +103,7 @@ def feature_plan(
     """
     settings: FeatureSettings = factory(config["features"], "features")()
     names = backbone.stage_names
-    max_epochs = 1 if is_closed_form(config) else config["trainer"]["max_epochs"]
+    max_epochs = config["trainer"]["max_epochs"]
     phases = run_phases_of(strategy, names, max_epochs)
     is_full_batch = full_batch_optimizer(config) is not None
     plan = None

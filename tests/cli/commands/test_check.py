@@ -208,7 +208,7 @@ def test_a_sound_command_shows_what_would_train_on_which_data(capsys):
     code, out, err = run_main(["check", *command([])], capsys)
     assert (code, err) == (0, "")
     assert out.startswith("Nothing is wrong.\nsimple_cnn at 16 px, 93,472 parameters; trained stages: head;")
-    assert "images: 1,295 train, 143 val, 359 test; steps an epoch: 21" in out
+    assert "images: 1,438 train, 359 test; steps an epoch: 1" in out
 
 
 def test_a_key_that_others_refer_to_is_known(capsys):

@@ -63,7 +63,7 @@ def test_the_same_seed_gives_the_same_run(small_run):
 def test_another_seed_keeps_the_test_split():
     indices = []
     for seed in (0, 7):
-        config = compose.plain(compose.compose_once("train", [*SMALL, f"seed={seed}"], None))
+        config = compose.plain(compose.compose_once("train", [*SMALL, "fitting=steps", f"seed={seed}"], None))
         data = assembled(config).data
         indices.append(
             [

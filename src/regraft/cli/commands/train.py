@@ -17,6 +17,7 @@ from regraft.cli.hydra_app import run_app, run_composed, write_traceback
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
+from regraft.config.fitting import IN_STEPS, with_fitting
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
@@ -26,6 +27,8 @@ from regraft.runs.arguments import in_its_folder
 from regraft.runs.folder import Run
 from regraft.training.plan import TrainingJob, plan
 
+log = logging.getLogger(__name__)
+
 
 def run(arguments: Sequence[str]) -> None:
     """Trains one run, or a sweep of them, as the command line says."""
@@ -33,7 +36,7 @@ def run(arguments: Sequence[str]) -> None:
     if not command.is_single_run:
         if not command.other_flags:  # --help, --cfg and the like train nothing
             require_sound(command)
-        run_app(COMMAND, in_its_folder(list(arguments)))
+        run_app(COMMAND, with_fitting(in_its_folder(list(arguments))))
         return
     with _holding_back_logs() as held_back:
         node, composed = _single_config(command)
@@ -84,6 +87,8 @@ def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
     (composed,) = composed_jobs(command)
     if composed.node is None:
         raise ConfigErrors([*command.errors, *composed.errors])
+    if IN_STEPS in command.overrides and IN_STEPS not in command.given:
+        log.info("The head is trained in steps (%s), since the command sets what only steps have.", IN_STEPS)
     return composed.node, composed
 
 

@@ -5,6 +5,7 @@ from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.models.heads import Standardised
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm
 from regraft.training.losses import CrossEntropy
+from regraft.training.schedulers import constant
 
 
 def is_closed_form(config: Config) -> bool:
@@ -12,15 +13,18 @@ def is_closed_form(config: Config) -> bool:
     return targets_subclass(config["optimizer"], "optimizer", ClosedForm)
 
 
-def require_suitable_head(config: Config) -> None:
-    """Checks that a new run's head and optimizer fit each other, and that nothing else that is set would be ignored.
+def require_suitable_head(config: Config, *, is_new: bool) -> None:
+    """Checks that a run's head and optimizer fit each other, and that nothing else that is set would be ignored.
+
+    Args:
+        is_new: whether the run starts with a new head; one that has been fitted can be trained further.
 
     Raises:
         ConfigErrors: they don't fit.
     """
     head, loss = target_of(config["head"], "head"), config["loss"]
     if not is_closed_form(config):
-        if head is Standardised and config.get("head_from") is None:
+        if is_new and head is Standardised and config.get("head_from") is None:
             raise ConfigError(
                 "optimizer",
                 "only optimizer=mix, ridge and logistic find the standardisation that this head needs",
@@ -29,12 +33,22 @@ def require_suitable_head(config: Config) -> None:
         return
     weights = loss.get("class_weights")
     wrong = [
-        (head not in HEADS, "head", "it is one linear layer; use head=mix or head=linear"),
+        (head not in HEADS, "head", "it has to be one linear layer; use head=mix or head=linear"),
         (config.get("head_from") is not None, "head_from", "it starts from nothing; leave head_from out"),
         (target_of(loss, "loss") is not CrossEntropy, "loss", "use loss=cross_entropy"),
         (loss.get("label_smoothing", 0) != 0, "loss.label_smoothing", "it has no labels to smooth; leave it out"),
         (isinstance(weights, list) and 0 in weights, "loss.class_weights", "each class has to weigh more than 0"),
+        (
+            target_of(config["scheduler"], "scheduler") is not constant,
+            "scheduler",
+            "it has no learning rate; leave it out",
+        ),
+        (config["trainer"].get("max_epochs", 1) != 1, "trainer.max_epochs", "it takes one step; leave it out"),
     ]
-    errors = [ConfigError(key, f"the optimizer is a closed form: {text}") for is_wrong, key, text in wrong if is_wrong]
+    errors = [
+        ConfigError(key, f"the head is found in closed form: {text}, or train it in steps with fitting=steps")
+        for is_wrong, key, text in wrong
+        if is_wrong
+    ]
     if errors:
         raise ConfigErrors(errors)
