@@ -13,7 +13,7 @@ from regraft.tasks import classification
 
 HEADINGS = ("head", "stages", "estimate", "images", "accuracy, %", "log loss", "seconds", "test, %")
 _NUM_TEXTS = 3
-_WIDTH = 120
+_WIDTH = 124
 _FIGURES = ("val/acc", "val/loss", "train/loss", "best_epoch")
 
 

@@ -57,9 +57,9 @@ def test_all_heads_are_in_one_table(probed):
     assert found == [
         ("mix", "all", "leave-one-out"),
         ("ridge", "all", "leave-one-out"),
-        ("discriminant analysis", "all", "leave-one-out"),
+        ("LDA", "all", "leave-one-out"),
         ("ridge", "last", "leave-one-out"),
-        ("discriminant analysis", "last", "leave-one-out"),
+        ("LDA", "last", "leave-one-out"),
         ("logistic regression", "last", "5 folds"),
         ("nearest mean (cosine)", "last", "leave-one-out"),
         ("20 nearest neighbours (cosine)", "last", "leave-one-out"),
@@ -127,7 +127,7 @@ def test_one_image_of_each_class_leaves_no_estimate():
     run = regraft.probe([*OPTIONS, "report=off", "data.fraction=1.0", "data.shots=1", "grid=null"])
     assert [row["estimate"] for row in table_of(run)] == [None] * 6
     assert [row["name"] for row in table_of(run) if row["is_chosen"]] == ["mix"]
-    assert any("No class has two images" in note for note in run.results["heads"]["notes"])
+    assert any("no image can be left out" in note for note in run.results["heads"]["notes"])
 
 
 @pytest.mark.parametrize(

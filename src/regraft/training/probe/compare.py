@@ -44,9 +44,9 @@ class _Recipe(NamedTuple):
 _RECIPES = (
     _Recipe("mix", MIXED, "all", "nested"),
     _Recipe("ridge", ("ridge",), "all"),
-    _Recipe("discriminant analysis", ("discriminant",), "all"),
+    _Recipe("LDA", ("discriminant",), "all"),
     _Recipe("ridge", ("ridge",), "last"),
-    _Recipe("discriminant analysis", ("discriminant",), "last"),
+    _Recipe("LDA", ("discriminant",), "last"),
     _Recipe("logistic regression", ("logistic",), "last"),
 )
 _BASELINES: Mapping[str, Callable[[Tensor, Tensor, int, Tensor], Tensor]] = {
@@ -173,7 +173,7 @@ def choose(
         assert top is not None, "There is at least one head."
         return top, ["The best head is the trained one of the highest validation accuracy, then the lowest loss."]
     if not known:
-        why = "No class has two images, so that nothing can be left out: the best head is the mix, unseen."
+        why = "No class has two images, so no image can be left out, and the mix is chosen without an estimate."
     else:
         why = f"The best head is {_label(first)}: the lowest log loss on images that are left out."
     if top is None:
@@ -219,6 +219,9 @@ def _rows_in_closed_form(config: Config, shots: int | None, features: ProbeFeatu
     data = build_datamodule(config, features.input_spec)
     images = features.images(features.tables(config, data)["train"])
     weights = _class_weights(config, data)
+    num_alone = int((torch.bincount(images.labels) == 1).sum())
+    if 0 < num_alone < len(images.labels):
+        notes.append(f"Images that are the only one of their class can't be left out: {num_alone:,}.")
     rows = []
     for recipe in _RECIPES:
         if len(features.widths) == 1 and recipe.stages == "all" and recipe.stage_sets == "one":
