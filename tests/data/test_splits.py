@@ -42,6 +42,15 @@ def test_every_class_keeps_a_training_sample(fraction: float) -> None:
     assert torch.bincount(labels[carved], minlength=4)[1:].min() >= 1
 
 
+def test_many_small_classes_give_no_more_than_the_fraction_of_all() -> None:
+    labels = torch.arange(80).repeat_interleave(5)
+    carved = stratified_split(labels, 0.1, seed=0, key="data.val_fraction", covers_classes=False)[1]
+    assert len(carved) == 40
+    assert torch.bincount(labels[carved]).max() == 1
+    assert len(stratified_split(labels, 0.1, seed=0, key="data.test_fraction")[1]) == 80
+    assert len(stratified_split(labels[:5], 0.01, seed=0, key="data.val_fraction", covers_classes=False)[1]) == 1
+
+
 def test_nothing_to_carve_is_an_error_with_the_fix() -> None:
     with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1.*Fix: add images, or data\.val_fraction=0"):
         stratified_split(torch.arange(5), 0.1, seed=0, key="data.val_fraction")

@@ -1,6 +1,6 @@
 """Stratified splits and subsets of samples: pure functions of labels and a seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,9 +42,8 @@ def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, spli
         if official is not None:
             parts[name] = Part(official, torch.arange(len(official)))
         elif fraction > 0:
-            kept, carved = stratified_split(
-                train.labels, fraction, derive_seed(split_seed, name), f"data.{name}_fraction"
-            )
+            seed, key = derive_seed(split_seed, name), f"data.{name}_fraction"
+            kept, carved = stratified_split(train.labels, fraction, seed, key, covers_classes=name == "test")
             parts[name] = Part(splits.train, train.indices[carved])
             train = Part(splits.train, train.indices[kept])
     return {"train": train, **{name: parts[name] for name in ("val", "test") if name in parts}}
@@ -75,24 +74,36 @@ def subset_of_train(
             f"left after validation and test were carved. Fix: data.shots={int(counts[rarest])} or less, or a smaller "
             "data.val_fraction.",
         )
-    chosen = _first_of_each_class(
-        train.labels,
-        lambda count: shots if shots is not None else max(1, round(fraction * count)),
-        derive_seed(subset_seed, "subset"),
-    )
+    sizes = {
+        label: shots if shots is not None else max(1, round(fraction * size))
+        for label, size in enumerate(counts.tolist())
+    }
+    chosen = _first_of_each_class(train.labels, sizes, derive_seed(subset_seed, "subset"))
     return Part(train.samples, train.indices[chosen])
 
 
-def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
+def stratified_split(
+    labels: Tensor, fraction: float, seed: int, key: str, *, covers_classes: bool = True
+) -> tuple[Tensor, Tensor]:
     """Returns (kept, carved): positions in `labels`, ascending, disjoint, together all of them.
 
-    Of each class with at least 2 samples, `fraction` is carved, rounded, but at least 1; at least 1 is kept.
+    Of each class `fraction` is carved, rounded, and at least 1 sample is kept.
 
     Args:
         labels: (num_samples,), int64.
         fraction: in (0, 1).
+        key: config key of `fraction`, for the error.
+        covers_classes: whether 1 sample is carved of each class with at least 2, however small; else only of as many
+            small classes, drawn by the seed, as keep the carved samples to `fraction` of all.
     """
-    carved = _first_of_each_class(labels, lambda count: min(max(1, round(fraction * count)), count - 1), seed)
+    present, counts = labels.unique(return_counts=True)
+    sizes = dict(zip(present.tolist(), counts.tolist(), strict=True))
+    carved_sizes = {label: min(round(fraction * size), size - 1) for label, size in sizes.items()}
+    small = [label for label, size in sizes.items() if size > 1 and carved_sizes[label] == 0]
+    room = len(small) if covers_classes else max(1, round(fraction * len(labels))) - sum(carved_sizes.values())
+    order = torch.randperm(len(small), generator=torch.Generator().manual_seed(derive_seed(seed, "small")))
+    carved_sizes |= {small[index]: 1 for index in order[: max(0, room)].tolist()}
+    carved = _first_of_each_class(labels, carved_sizes, seed)
     if len(carved) == 0:
         raise ConfigError(
             key,
@@ -104,12 +115,12 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, key: str) -> tu
     return is_kept.nonzero()[:, 0], carved
 
 
-def _first_of_each_class(labels: Tensor, num_of: Callable[[int], int], seed: int) -> Tensor:
-    """Returns positions, ascending: of each class the first `num_of(count)` of its seeded permutation."""
+def _first_of_each_class(labels: Tensor, sizes: Mapping[int, int], seed: int) -> Tensor:
+    """Returns positions, ascending: of each class the first `sizes[label]` of its seeded permutation."""
     present, counts = labels.unique(return_counts=True)
     chosen = []
     for label, members in zip(present.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True):
         generator = torch.Generator().manual_seed(derive_seed(seed, label))
         order = torch.randperm(len(members), generator=generator)
-        chosen.append(members[order[: num_of(len(members))]])
+        chosen.append(members[order[: sizes[label]]])
     return torch.cat(chosen).sort().values
