@@ -1,7 +1,7 @@
 import pytest
 
 from helpers.written import written_run
-from regraft.sweeps.objectives import checked_directions, checked_metrics, values_of
+from regraft.sweeps.objectives import checked_directions, checked_metrics, kept_row, values_of
 
 
 def test_a_search_goes_by_validation_and_costs():
@@ -36,6 +36,12 @@ def test_a_runs_value_is_that_of_the_epoch_that_it_kept(tmp_path):
     assert values_of(run, ["val/acc", "seconds"]) == [0.9, 2.0]
     assert values_of(run, ["val/loss"]) == [pytest.approx(0.1)]
     assert values_of(written_run(tmp_path / "1", [0.2, 0.9, 0.4], callbacks={}), ["val/acc"]) == [0.4]
+
+
+def test_of_equal_epochs_the_one_with_the_lowest_loss_is_kept():
+    config = {"callbacks": {"best": {"monitor": "val/acc", "mode": "max"}}}
+    rows = [{"val/acc": acc, "val/loss": loss} for acc, loss in ((0.5, 0.1), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3))]
+    assert kept_row(rows, config) is rows[2]
 
 
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions(tmp_path):

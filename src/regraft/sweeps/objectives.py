@@ -63,8 +63,9 @@ def kept_row(rows: Sequence[Row], config: Mapping[str, Any]) -> Row:
     watched = [row for row in rows if math.isfinite(row.get(str(monitor), math.nan))]
     if not watched:
         return rows[-1]
-    # Of equal ones the first is kept, and the first is what min and max return.
-    return (min if mode == "min" else max)(watched, key=lambda row: row[str(monitor)])
+    sign = 1 if mode == "min" else -1
+    # As `BestCheckpoint` decides; of equal ones the first is kept, which is what min returns.
+    return min(watched, key=lambda row: (sign * row[str(monitor)], row.get("val/loss", math.inf)))
 
 
 def _value_of(run: Run, name: str) -> float:

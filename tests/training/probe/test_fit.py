@@ -127,8 +127,8 @@ def assert_as_alone(fits, specs, *arguments, **options):
     assert [found.spec for found in fits] == list(specs)
     for found in fits:
         history = fit_alone(found.spec, *arguments, **options)
-        accuracies = [val_acc for _, val_acc, _, _ in history]
-        assert found.best_epoch == accuracies.index(max(accuracies))
+        ranks = [(-val_acc, val_loss) for _, val_acc, val_loss, _ in history]
+        assert found.best_epoch == ranks.index(min(ranks))
         head, val_acc, val_loss, _ = history[found.best_epoch]
         torch.testing.assert_close(found.weight, head.weight.detach(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found.bias, head.bias.detach(), rtol=1e-4, atol=1e-6)

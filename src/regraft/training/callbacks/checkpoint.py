@@ -16,6 +16,8 @@ from regraft.core.lightning_internals import validates_after_batch
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
 
+_NONE_YET = {"score": math.nan, "loss": math.nan, "epoch": -1, "step": -1}
+
 
 class _Share:
     """Bounds the share, in (0, 1], of the time that is spent on writing checkpoints."""
@@ -38,7 +40,7 @@ class _Share:
 
 
 class BestCheckpoint(Checkpoint):
-    """Keeps the best epoch by a metric, as `<filename>.ckpt`.
+    """Keeps the best epoch by a metric, as `<filename>.ckpt`; of equal epochs that with the lowest `val/loss`.
 
     Where epochs are shorter than a write, the best checkpoint stays in memory until a write is due, another checkpoint
     is written, or training ends.
@@ -55,7 +57,7 @@ class BestCheckpoint(Checkpoint):
         self._monitor = monitor
         self._mode = mode
         self._share = _Share(max_share)
-        self._best = {"score": math.nan, "epoch": -1, "step": -1}
+        self._best = dict(_NONE_YET)
 
     @property
     def state_key(self) -> str:
@@ -66,7 +68,7 @@ class BestCheckpoint(Checkpoint):
         """Forgets the best epoch if its file is not in this folder, as in a run that starts from another run."""
         self._share.start()
         if not self._path.is_file():
-            self._best = {"score": math.nan, "epoch": -1, "step": -1}
+            self._best = dict(_NONE_YET)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Considers a validation in the middle of an epoch."""
@@ -98,10 +100,12 @@ class BestCheckpoint(Checkpoint):
         if score is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         value, best = float(score), self._best["score"]
+        loss = float(trainer.callback_metrics.get("val/loss", math.nan))
         is_better = value < best if self._mode == "min" else value > best
+        is_better |= value == best and loss < self._best["loss"]
         if math.isnan(value) or not (is_better or math.isnan(best)):
             return
-        self._best = {"score": value, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        self._best = {"score": value, "loss": loss, "epoch": trainer.current_epoch, "step": trainer.global_step}
         started = time.monotonic()
         if self._share.is_due():
             trainer.save_checkpoint(self._path)

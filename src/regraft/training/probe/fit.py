@@ -34,8 +34,8 @@ class HeadFit:
     Attributes:
         weight: (num_classes, num_features).
         bias: (num_classes,).
-        best_epoch: the first one with the highest validation accuracy, from 0; -1 if it diverged in the first epoch,
-            and weight and bias are the initial ones then.
+        best_epoch: the one with the highest validation accuracy, and of equal ones the lowest loss, from 0; -1 if it
+            diverged in the first epoch, and weight and bias are the initial ones then.
         val_acc: of the best epoch, in [0, 1]; nan if there is none.
         val_loss: of the best epoch; nan if there is none.
         train_loss: mean over the batches of the last epoch, weighted by their sizes; not of the best epoch.
@@ -127,20 +127,27 @@ class Best:
         self.heads = copy.deepcopy(heads)
         self._epochs = torch.full_like(heads.places, -1)
         self._num_correct = torch.full_like(heads.places, -1)
+        self._losses = torch.full_like(heads.places, torch.inf, dtype=torch.float32)
         self._is_diverged = torch.zeros_like(heads.places, dtype=torch.bool)
 
-    def update(self, heads: Heads, epoch: int, is_finite: Tensor, num_correct: Tensor) -> None:
-        """Replaces the heads that are better than ever; all arguments are of the epoch, by seed and head."""
+    def update(self, heads: Heads, epoch: int, is_finite: Tensor, num_correct: Tensor, losses: Tensor) -> None:
+        """Replaces the heads that are better than ever; all arguments are of the epoch, by seed and head.
+
+        Args:
+            num_correct: validation images.
+            losses: on validation, which decide where as many are correct.
+        """
         self._is_diverged |= ~is_finite.cpu()
-        is_better = (num_correct > self._num_correct) & ~self._is_diverged
+        losses = losses.cpu()
+        is_better = (num_correct > self._num_correct) | ((num_correct == self._num_correct) & (losses < self._losses))
+        is_better &= ~self._is_diverged
         self._epochs[is_better] = epoch
         self._num_correct[is_better] = num_correct[is_better]
+        self._losses[is_better] = losses[is_better]
         self.heads.weight[is_better] = heads.weight[is_better]
         self.heads.bias[is_better] = heads.bias[is_better]
 
-    def fits(
-        self, specs: Sequence[HeadSpec], num_val_samples: int, val_losses: Tensor, train_losses: Tensor
-    ) -> list[HeadFit]:
+    def fits(self, specs: Sequence[HeadSpec], num_val_samples: int, train_losses: Tensor) -> list[HeadFit]:
         """Returns the heads in the order of their specs; losses are by seed and head."""
         places = {place: index for index, place in enumerate(self.heads.places.flatten().tolist())}
         found = []
@@ -154,7 +161,7 @@ class Best:
                     bias=self.heads.bias[at] * rate,
                     best_epoch=epoch,
                     val_acc=int(self._num_correct[at]) / num_val_samples if epoch >= 0 else math.nan,
-                    val_loss=float(val_losses[at]) if epoch >= 0 else math.nan,
+                    val_loss=float(self._losses[at]) if epoch >= 0 else math.nan,
                     train_loss=float(train_losses[at]),
                     is_diverged=bool(self._is_diverged[at]),
                 )
@@ -228,9 +235,9 @@ def fit_heads(
             heads.step(optimizer, inputs, _logit_gradients(loss, logits, labels), decay_bias=decay_bias)
             if schedule["interval"] == "step" or is_last_step:
                 schedule["scheduler"].step()
-        best.update(heads, epoch, losses.isfinite(), _num_correct(heads, val_features, val_targets))
-    val_losses = _mean_loss_of_each(loss, best.heads, val_features, val_targets)
-    return best.fits(specs, len(val_targets), val_losses, train_losses / sum(map(len, batches[0])))
+        val_losses = _mean_loss_of_each(loss, heads, val_features, val_targets)
+        best.update(heads, epoch, losses.isfinite(), _num_correct(heads, val_features, val_targets), val_losses)
+    return best.fits(specs, len(val_targets), train_losses / sum(map(len, batches[0])))
 
 
 def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
