@@ -3,7 +3,14 @@ import torch
 
 from regraft.data.images.samples import ArrayImages
 from regraft.data.sources.base import Splits
-from regraft.data.splits import Part, carve_splits, stratified_split, subset_of_train, train_with_val
+from regraft.data.splits import (
+    Part,
+    carve_splits,
+    stratified_order,
+    stratified_split,
+    subset_of_train,
+    train_with_val,
+)
 
 
 def make_images(*counts: int) -> ArrayImages:
@@ -128,3 +135,21 @@ def test_shots_are_exact_and_fractions_stratified() -> None:
 def test_too_few_for_shots_names_class_count_and_fix() -> None:
     with pytest.raises(ValueError, match=r"data\.shots: got 12, but class 'bee' has 9 .*Fix: data\.shots=9 or less"):
         subset_of_train(make_part(40, 9), ("ant", "bee"), 1.0, 12, subset_seed=0)
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.1, 0.25, 0.77, 1.0])
+def test_the_starts_of_the_stratified_order_are_the_subsets(fraction: float) -> None:
+    train = make_part(60, 30, 11)
+    subset = members(subset_of_train(train, "abc", fraction, None, subset_seed=3))
+    order = stratified_order(train.labels, subset_seed=3)
+    assert sorted(order.tolist()) == list(range(101))
+    assert set(order[: len(subset)].tolist()) == subset
+
+
+def test_each_start_of_the_stratified_order_has_its_share_of_every_class() -> None:
+    labels = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
+    order = stratified_order(labels, subset_seed=0)
+    for num in (10, 20, 50):
+        counts = torch.bincount(labels[order[:num]], minlength=3)
+        assert (counts - num * torch.tensor([0.6, 0.3, 0.1])).abs().max() <= 1
+    assert not torch.equal(order, stratified_order(labels, subset_seed=1))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regraft.config import compose
+from regraft.config.fitting import with_fitting
 from regraft.config.groups import group_choices
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of
@@ -14,11 +15,10 @@ _LIBRARIES = ("timm", "torchvision")
 _CHOSEN = {
     "model": "Name the models with models=[...].",
     "model.image_size": "Name the sizes with sizes=[...].",
-    **dict.fromkeys(("head", "optimizer", "freezing"), "Leave it out: heads are fitted in closed form."),
+    **dict.fromkeys(("head", "optimizer", "fitting", "freezing"), "Leave it out: heads are fitted in closed form."),
     "augment": "Leave it out: images are seen as in evaluation.",
 }
 OWN_KEYS = ("models", "sizes", "output", "time", "trials")
-_HEAD = "head=mix"
 
 
 def compose_command(name: str, overrides: Sequence[str], config_dir: str | None) -> dict[str, Any]:
@@ -30,7 +30,10 @@ def compose_command(name: str, overrides: Sequence[str], config_dir: str | None)
     for key in filter(None, map(key_of, overrides)):
         if key in _CHOSEN:
             raise ConfigError(key, f"regraft {name} compares candidates, which have their own", fix=_CHOSEN[key])
-    node = compose.compose_once(name, [*overrides, _HEAD], config_dir)
+    if with_fitting(overrides) != list(overrides):
+        reason = f"regraft {name} fits heads in closed form, but an option of the command is about training in steps"
+        raise ConfigError("fitting", reason, fix="Leave out that option; regraft train has it.")
+    node = compose.compose_once(name, overrides, config_dir)
     with compose.as_current(node):
         config = compose.plain(node, overrides)
     _require_list("models", config["models"], str, "a list of models, such as [efficientnet_lite0,resnet18]")
@@ -50,7 +53,7 @@ def choices(command: dict[str, Any], overrides: Sequence[str], config_dir: str |
     known = list(group_choices("model", config_dir))
     for model, chosen in [(model, _model_overrides(model, known)) for model in command["models"]]:
         try:
-            node = compose.compose_once("train", [*shared, *chosen, _HEAD], config_dir)
+            node = compose.compose_once("train", [*shared, *chosen], config_dir)
             with compose.as_current(node):
                 config = compose.plain(node, overrides)
         except MISTAKES as error:

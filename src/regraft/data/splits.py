@@ -115,12 +115,28 @@ def stratified_split(
     return is_kept.nonzero()[:, 0], carved
 
 
+def stratified_order(labels: Tensor, subset_seed: int) -> Tensor:
+    """Returns all positions in an order whose starts are about the subsets of `data.fraction`, (num_samples,), int64.
+
+    Args:
+        labels: (num_samples,), int64.
+    """
+    ranks = _class_ranks(labels, derive_seed(subset_seed, "subset"))
+    shares = (ranks + 0.5) / torch.bincount(labels)[labels]
+    return torch.where(ranks == 0, 0.0, shares).argsort(stable=True)
+
+
 def _first_of_each_class(labels: Tensor, sizes: Mapping[int, int], seed: int) -> Tensor:
     """Returns positions, ascending: of each class the first `sizes[label]` of its seeded permutation."""
+    limits = torch.tensor([sizes.get(label, 0) for label in range(int(labels.max()) + 1)])
+    return (_class_ranks(labels, seed) < limits[labels]).nonzero()[:, 0]
+
+
+def _class_ranks(labels: Tensor, seed: int) -> Tensor:
+    """Returns each sample's place in the seeded permutation of its class, (num_samples,), int64."""
     present, counts = labels.unique(return_counts=True)
-    chosen = []
+    ranks = torch.empty_like(labels)
     for label, members in zip(present.tolist(), labels.argsort(stable=True).split(counts.tolist()), strict=True):
         generator = torch.Generator().manual_seed(derive_seed(seed, label))
-        order = torch.randperm(len(members), generator=generator)
-        chosen.append(members[order[: sizes[label]]])
-    return torch.cat(chosen).sort().values
+        ranks[members[torch.randperm(len(members), generator=generator)]] = torch.arange(len(members))
+    return ranks

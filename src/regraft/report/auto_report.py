@@ -64,12 +64,16 @@ def ordered(tried: Sequence[Tried]) -> list[Tried]:
 
 
 def left_out(tried: Sequence[Tried]) -> dict[str, list[str]]:
-    """Returns the names of candidates that weren't scored, by the reason."""
-    names: dict[str, list[str]] = {}
+    """Returns the names of candidates that weren't scored, those of a model together, by the reason."""
+    sizes: dict[str, dict[str, list[int]]] = {}
     for each in tried:
         if each.score is None:
-            names.setdefault((each.reason or "").rstrip("."), []).append(each.choice.name)
-    return names
+            of_model = sizes.setdefault((each.reason or "").rstrip("."), {}).setdefault(each.choice.model, [])
+            of_model += [] if each.choice.size is None else [each.choice.size]
+    return {
+        reason: [f"{model} at {'/'.join(map(str, each))} px" if each else model for model, each in models.items()]
+        for reason, models in sizes.items()
+    }
 
 
 def why(best: Tried, tried: Sequence[Tried]) -> str:

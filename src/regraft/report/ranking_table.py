@@ -13,7 +13,7 @@ from regraft.training.auto.ranking import Ranked
 _WIDTH = 100
 _COLUMNS = (
     *("model", "image_size", "loo_acc", "loo_acc_error", "loo_loss", "loo_loss_error"),
-    *("seconds_per_image", "is_beaten"),
+    *("neighbours_acc", "seconds_per_image", "is_beaten"),
 )
 
 
@@ -38,7 +38,7 @@ def _table(found: Sequence[Ranked], num_images: int) -> Table:
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    for heading in ("", "model", "px", "accuracy, %", "log loss", "ms an image"):
+    for heading in ("", "model", "px", "accuracy, %", "log loss", "neighbours, %", "ms an image"):
         table.add_column(heading, justify="left" if heading in ("", "model") else "right")
     for each in found:
         score, seconds = each.score, each.seconds_per_image
@@ -48,6 +48,7 @@ def _table(found: Sequence[Ranked], num_images: int) -> Table:
             str(each.image_size),
             f"{100 * score.accuracy:.1f} ± {100 * score.accuracy_error:.1f}",
             f"{score.loss:.3f} ± {score.loss_error:.3f}",
+            f"{100 * each.neighbours:.1f}",
             "" if seconds is None else f"{1000 * seconds:.1f}",
             style="bold" if each is found[0] else None,
         )
@@ -61,6 +62,6 @@ def write(path: Path, found: Sequence[Ranked]) -> None:
         writer.writerow(_COLUMNS)
         for each in found:
             score = each.score
-            figures = [score.accuracy, score.accuracy_error, score.loss, score.loss_error]
+            figures = [score.accuracy, score.accuracy_error, score.loss, score.loss_error, each.neighbours]
             seconds = "" if each.seconds_per_image is None else each.seconds_per_image
             writer.writerow([each.model, each.image_size, *figures, seconds, each.is_beaten])

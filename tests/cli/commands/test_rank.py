@@ -20,7 +20,10 @@ def test_candidates_are_listed_with_the_best_first_and_others_by_their_reason(ca
     assert {row["image_size"] for row in rows} == {"8", "16"}
     assert float(rows[0]["loo_loss"]) <= float(rows[1]["loo_loss"])
     assert rows[0]["is_beaten"] == "False"
-    assert all(0 < float(row["loo_acc"]) <= 1 and float(row["seconds_per_image"]) > 0 for row in rows)
+    assert all(
+        0 < float(row["loo_acc"]) <= 1 and 0 < float(row["neighbours_acc"]) <= 1 and float(row["seconds_per_image"]) > 0
+        for row in rows
+    )
     printed = [line.split() for line in out.splitlines() if line.split()[1:2] == ["simple_cnn"]]
     assert printed[0][:3] == ["=", "simple_cnn", rows[0]["image_size"]]
 

@@ -2,7 +2,15 @@
 
 import pytest
 
-from regraft.training.auto.decisions import CLOSING_SECONDS, Cost, affordable, fraction_that_fits, least_seconds, rungs
+from regraft.training.auto.decisions import (
+    CLOSING_SECONDS,
+    Cost,
+    affordable,
+    fraction_that_fits,
+    larger_fraction,
+    least_seconds,
+    rungs,
+)
 
 COST = Cost(0, 0.01, 2.0)
 
@@ -25,7 +33,7 @@ def test_fewer_images_are_taken_if_there_is_no_time_for_all_and_none_if_those_ar
     share = fraction_that_fits(100_000, 1000, 10, COST, seconds_left=60)
     assert 0.01 < share < 0.03
     assert share * 100_000 * COST.seconds_per_image < 0.5 * 60
-    assert fraction_that_fits(100_000, 1000, 10, COST, seconds_left=15) == 0
+    assert fraction_that_fits(100_000, 1000, 10, COST, seconds_left=13) == 0
     assert fraction_that_fits(1000, 200, 10, COST, seconds_left=1) == 0
 
 
@@ -39,3 +47,10 @@ def test_candidates_that_do_not_fit_are_passed_over():
     assert affordable([1, 10, 2], 4) == [0, 2]
     assert affordable([1, 10, 2], 0) == []
     assert affordable([1, 10, 2], float("inf")) == [0, 1, 2]
+
+
+def test_in_the_end_as_many_images_are_taken_as_there_is_time_for():
+    cost = Cost(1000, 0.01, 2.0)
+    assert larger_fraction(0.1, 10_000, cost, seconds_left=cost.reserve + 23) == pytest.approx(0.2, abs=0.002)
+    assert larger_fraction(0.1, 10_000, cost, seconds_left=1) == 0.1
+    assert larger_fraction(0.1, 10_000, cost, seconds_left=1000) == 1

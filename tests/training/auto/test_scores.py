@@ -50,5 +50,5 @@ def test_differences_are_paired():
 
 
 def test_candidates_are_ordered_by_their_log_loss():
-    worse, best = Ranked("a", 96, made([1.0, 1.1, 1.0]), None), Ranked("b", 96, made([0.5, 0.6, 0.5]), 0.01)
+    worse, best = Ranked("a", 96, made([1.0, 1.1, 1.0]), 0.5, None), Ranked("b", 96, made([0.5, 0.6, 0.5]), 0.4, 0.01)
     assert [(each.model, each.is_beaten) for each in ranked([worse, best])] == [("b", False), ("a", True)]

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
+from regraft.data.splits import stratified_order
 from regraft.training.auto import search as module
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.search import Search, Tried
@@ -34,6 +35,7 @@ class Made:
     signal: float
     rate: float
     slowdown: float = 1.0
+    slowdown_of_test: float = 1.0
     num_classes: int = 3
     num_test: int = NUM_TEST
     labels: Tensor = field(default_factory=lambda: torch.arange(NUM_IMAGES) % 3)
@@ -42,7 +44,7 @@ class Made:
     def __post_init__(self) -> None:
         self.flops = self.rate
         self.done: set[int] = set()
-        self.is_tested = False
+        self.done_test: set[int] = set()
         generator = torch.Generator().manual_seed(0)
         self._noise = torch.randn(NUM_IMAGES, 5, generator=generator)
 
@@ -50,7 +52,7 @@ class Made:
         return len(self.labels)
 
     def num_missing(self, positions: Tensor, *, with_test: bool = False) -> int:
-        return len(set(positions.tolist()) - self.done) + (with_test and not self.is_tested) * NUM_TEST
+        return len(set(positions.tolist()) - self.done) + with_test * (NUM_TEST - len(self.done_test))
 
     def compute(self, positions: Tensor) -> None:
         new = set(positions.tolist()) - self.done
@@ -59,9 +61,10 @@ class Made:
             self.seconds_per_image = self.rate * self.slowdown
         self.done |= new
 
-    def compute_test(self) -> None:
-        self.clock.now += NUM_TEST * self.rate * self.slowdown
-        self.is_tested = True
+    def compute_test(self, positions: Tensor) -> None:
+        new = set(positions.tolist()) - self.done_test
+        self.clock.now += len(new) * self.rate * self.slowdown * self.slowdown_of_test
+        self.done_test |= new
 
     def features(self, positions: Tensor) -> dict[str, Tensor]:
         assert set(positions.tolist()) <= self.done
@@ -83,23 +86,23 @@ class Bench:
         self.search = Search(
             [Choice(name, None, (), {}) for name in candidates],
             self.clock,
-            open_data=lambda fraction: fraction,
             make=self.make,
             train=self.train,
             tell=self.lines.append,
-            has_fraction=True,
+            subset_seed=0,
+            has_fraction=False,
         )
 
-    def make(self, choice: Choice, _data: object) -> Made:
+    def make(self, choice: Choice) -> Made:
         self.clock.now += BUILD_SECONDS
         made = self.made[choice.model]
         if made.signal < 0:
             raise ConfigError("model", "its weights aren't here")
         return made
 
-    def train(self, choice: Choice, _fraction: float, is_tested: bool) -> None:
-        made = self.made[choice.model]
-        assert made.num_missing(torch.arange(NUM_IMAGES), with_test=is_tested) == 0
+    def train(self, choice: Choice, fraction: float, is_tested: bool) -> None:
+        made, order = self.made[choice.model], stratified_order(torch.arange(NUM_IMAGES) % 3, 0)
+        assert made.num_missing(order[: round(fraction * NUM_IMAGES)], with_test=is_tested) == 0
         self.clock.now += RUN_SECONDS
         self.runs.append((choice.model, is_tested))
 
@@ -130,7 +133,7 @@ def test_candidates_that_are_beaten_early_cost_few_images(monkeypatch):
 def test_what_does_not_fit_is_passed_over_and_the_time_is_kept(monkeypatch):
     bench = Bench(40, monkeypatch, a=(0.5, 0.01), b=(3.0, 1.0), c=(1.0, 0.015))
     assert bench.run().choice.model == "c"
-    assert "would take" in bench.reasons()["b"]
+    assert "a run would take" in bench.reasons()["b"]
     assert bench.clock.now <= 40
 
 
@@ -138,8 +141,8 @@ def test_a_machine_that_slows_down_does_not_break_the_budget(monkeypatch):
     bench = Bench(60, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.03))
     usual = bench.make
 
-    def slower(choice: Choice, data: object) -> Made:
-        made = usual(choice, data)
+    def slower(choice: Choice) -> Made:
+        made = usual(choice)
         made.slowdown = 6 if choice.model == "b" else 1
         return made
 
@@ -147,6 +150,21 @@ def test_a_machine_that_slows_down_does_not_break_the_budget(monkeypatch):
     best = bench.run()
     assert bench.clock.now <= 1.05 * 60
     assert best.choice.model == bench.runs[-1][0]
+
+
+def test_of_many_images_as_many_are_taken_as_there_is_time_for(monkeypatch):
+    bench = Bench(30, monkeypatch, a=(1.0, 0.05))
+    assert bench.run().choice.model == "a"
+    assert 0.2 < bench.search.fraction < 1
+    assert 20 < bench.clock.now <= 1.05 * 30
+
+
+def test_without_the_time_for_a_test_the_best_candidate_is_trained_all_the_same(monkeypatch):
+    bench = Bench(60, monkeypatch, a=(0.5, 0.01), b=(3.0, 0.05))
+    bench.made["b"].slowdown_of_test = 20
+    assert bench.run().choice.model == "b"
+    assert bench.runs == [("a", False), ("b", False)]
+    assert bench.clock.now <= 60
 
 
 def test_a_budget_that_nothing_fits_into_says_what_is_needed(monkeypatch):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _NOT_OF_RESULTS = ("models", "sizes", "time", "trials", "output_dir", "trainer", "features", "model", "trust", "report")
 _LEAST_SECONDS = 5
-_UNTESTED = ("+trainer.limit_test_batches=0", "report=off")
+_UNTESTED = ("fitting=closed_form", "+trainer.limit_test_batches=0", "report=off")
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def run(arguments: Sequence[str]) -> None:
         raise UnknownNameError("auto", "flag", [*command.other_flags, "-m"][0], ["--config-dir"])
     if command.errors:
         raise ConfigErrors(command.errors)
-    config = compose_command("auto", command.overrides, command.config_dir)
-    _require_limit(config, command.overrides)
-    _search(config, command.overrides, command.config_dir)
+    config = compose_command("auto", command.given, command.config_dir)
+    _require_limit(config, command.given)
+    _search(config, command.given, command.config_dir)
 
 
 def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -80,12 +80,8 @@ def _search(config: dict[str, Any], overrides: Sequence[str], config_dir: str | 
     if not torch.cuda.is_available():
         stop_looking_for_gpus()
     clock = _Clock(math.inf if config["trials"] else config["time"])
-    folder = _folder(config, overrides)
+    folder, data = _folder(config, overrides), build_datamodule(config, InputSpec(1))
     console, shared = wide_console(auto_report.WIDTH), _shared(overrides)
-
-    def open_data(fraction: float) -> Any:
-        data = config["data"] if fraction == 1 else config["data"] | {"fraction": fraction}
-        return build_datamodule(config | {"data": data}, InputSpec(1))
 
     def tell(line: str) -> None:
         record.lines.append((clock.passed(), line))
@@ -94,8 +90,8 @@ def _search(config: dict[str, Any], overrides: Sequence[str], config_dir: str | 
 
     def train(choice: "Choice", fraction: float, is_tested: bool) -> Run:
         share = [f"data.fraction={fraction:g}"] if fraction < 1 else []
-        words = [*shared, *choice.overrides, *share, "head=mix"]
-        made = _trained(record, choice, fraction, words, config_dir, search.fingerprint, is_tested=is_tested)
+        words = [*shared, *choice.overrides, *share]
+        made = _trained(record, choice, fraction, words, config_dir, data.fingerprint, is_tested=is_tested)
         record.write(search.tried)
         return made
 
@@ -106,18 +102,19 @@ def _search(config: dict[str, Any], overrides: Sequence[str], config_dir: str | 
         search = Search(
             islice(choices(config, overrides, config_dir), config["trials"]),
             clock,
-            open_data=open_data,
-            make=lambda choice, data: Candidate(
+            make=lambda choice: Candidate(
                 choice.composed(), data, device, image_progress_bar(is_shown=console.is_terminal, title=choice.name)
             ),
             train=train,
             tell=tell,
+            subset_seed=config["data"]["subset_seed"],
             has_fraction=given,
         )
         auto_report.show_line(console, clock.passed(), f"folder: {folder}")
         best = search.run()
+        tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
-        command = [*shared, *best.choice.overrides, *share, "head=mix"]
+        command = [*shared, *best.choice.overrides, *share]
         record.write(search.tried, command=command, seconds=clock.passed(), time=config["time"])
         auto_report.show(record, search.tried, best, command, clock.passed(), console)
 

@@ -21,8 +21,8 @@ def run(arguments: Sequence[str]) -> None:
         raise UnknownNameError("rank", "flag", [*command.other_flags, "-m"][0], ["--config-dir"])
     if command.errors:
         raise ConfigErrors(command.errors)
-    config = compose_command("rank", command.overrides, command.config_dir)
-    _rank(config, command.overrides, command.config_dir)
+    config = compose_command("rank", command.given, command.config_dir)
+    _rank(config, command.given, command.config_dir)
 
 
 def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:

@@ -68,7 +68,7 @@ class Candidate:
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)
         self._cache.prefer_stored(self._views, self._depth)
-        self._computed = 0, 0.0
+        self._computed, self._is_warm = (0, 0.0), False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -94,9 +94,13 @@ class Candidate:
         """Computes the features of some images that aren't stored."""
         self._compute(self._subsets(positions))
 
-    def compute_test(self) -> None:
-        """Computes the features of the test images that aren't stored; nothing else looks at them."""
-        self._compute(self._test_views)
+    def compute_test(self, positions: Tensor) -> None:
+        """Computes the features of some test images that aren't stored; nothing else looks at them.
+
+        Args:
+            positions: (num_images,), int64, ascending, among the test images.
+        """
+        self._compute([_subset(view, positions) for view in self._test_views])
 
     def _compute(self, views: Sequence[ImageView]) -> None:
         if not self._cache.num_missing(views, [self._depth]):
@@ -107,7 +111,9 @@ class Candidate:
             done = self._cache.ensure(views, [self._depth])
         except NoRoomError as error:
             raise ConfigError("features", str(error)) from error
-        self._computed = self._computed[0] + done.num_computed, self._computed[1] + done.seconds
+        if self._is_warm:
+            self._computed = self._computed[0] + done.num_computed, self._computed[1] + done.seconds
+        self._is_warm = True
 
     def features(self, positions: Tensor) -> dict[str, Tensor]:
         """Returns the features of some images by stage, (num_images, width), float32; `compute` them first.
@@ -138,27 +144,11 @@ class Candidate:
         for view in self._views:
             inside = positions[(positions >= start) & (positions < start + len(view))] - start
             if len(inside):
-                part = Part(view.part.samples, view.part.indices[inside])
-                found.append(replace(view, part=part, content_hashes=_rows(view.content_hashes, inside)))
+                found.append(_subset(view, inside))
             start += len(view)
         return found
 
 
-def _rows(hashes: np.ndarray, positions: Tensor) -> np.ndarray:
-    return np.ascontiguousarray(hashes[positions.numpy()])
-
-
-def stratified_order(labels: Tensor, seed: int) -> Tensor:
-    """Returns all positions in an order of which each start has about the same share of every class, (num_images,).
-
-    Args:
-        labels: (num_images,), int64.
-        seed: of the order within a class.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    keys = torch.empty(len(labels), dtype=torch.float64)
-    for label in labels.unique():
-        members = (labels == label).nonzero()[:, 0]
-        ranks = torch.randperm(len(members), generator=generator)
-        keys[members] = (ranks + torch.rand(1, generator=generator, dtype=torch.float64)) / len(members)
-    return keys.argsort(stable=True)
+def _subset(view: ImageView, positions: Tensor) -> ImageView:
+    part = Part(view.part.samples, view.part.indices[positions])
+    return replace(view, part=part, content_hashes=np.ascontiguousarray(view.content_hashes[positions.numpy()]))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 FIRST_RUNG = 64
 IMAGES_PER_CLASS = 4
-SAFETY = 1.3
+SAFETY = 1.15
 """How much longer than expected a step may take, because other processes use the machine, too."""
 CLOSING_SECONDS = 1.5
 """What the report and the end of the process take."""
@@ -55,15 +55,27 @@ def fraction_that_fits(num_images: int, num_test: int, num_classes: int, cost: C
         cost: of a run of the first candidate; its missing images don't count.
         seconds_left: of the budget.
     """
-    available = seconds_left - Cost(num_test, cost.seconds_per_image, cost.run_seconds).reserve
-    if SAFETY * num_images * cost.seconds_per_image <= available:
-        return 1.0
-    if available <= 0:
-        return 0.0
-    fitting = math.floor(min(available, MAX_SHARE_OF_FIRST * seconds_left) / (SAFETY * cost.seconds_per_image))
-    if fitting < min(num_images, rungs(num_images, num_classes)[0]):
-        return 0.0
-    return min(1.0, math.floor(1000 * fitting / num_images) / 1000)
+    least = min(num_images, rungs(num_images, num_classes)[0])
+    for safety in (SAFETY, 1.0):  # rather a run that may be late than none
+        rate = safety * cost.seconds_per_image
+        available = seconds_left - CLOSING_SECONDS - safety * cost.run_seconds - num_test * rate
+        if num_images * rate <= available:
+            return 1.0
+        fitting = math.floor(max(min(available, MAX_SHARE_OF_FIRST * seconds_left), 0.0) / rate)
+        if fitting >= least:
+            return min(1.0, math.floor(1000 * fitting / num_images) / 1000)
+    return 0.0
+
+
+def larger_fraction(fraction: float, num_images: int, cost: Cost, seconds_left: float) -> float:
+    """Returns the share of the training images that there is time for in the end, at least the one before.
+
+    Args:
+        fraction: the share before.
+        cost: of the run on that share.
+    """
+    more = math.floor((seconds_left - cost.reserve) / (2 * SAFETY * cost.seconds_per_image))
+    return min(1.0, max(fraction, math.floor(1000 * (fraction + more / num_images)) / 1000))
 
 
 def least_seconds(passed: float, num_images: int, num_test: int, num_classes: int, cost: Cost) -> int:

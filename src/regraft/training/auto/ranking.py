@@ -7,6 +7,7 @@ import torch
 
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.scores import Score, score
+from regraft.training.closed_form.baselines import nearest_neighbours
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Ranked:
 
     Attributes:
         model: its name.
+        neighbours: leave-one-out accuracy of the nearest neighbours by the features of the last stage.
         seconds_per_image: what the features of an image took.
         is_beaten: whether the first one is better by more than chance.
     """
@@ -22,6 +24,7 @@ class Ranked:
     model: str
     image_size: int
     score: Score
+    neighbours: float
     seconds_per_image: float | None
     is_beaten: bool = False
 
@@ -31,8 +34,11 @@ def measured(model: str, candidate: Candidate) -> Ranked:
     everything = torch.arange(len(candidate))
     candidate.compute(everything)
     candidate.release()
-    found = score(candidate.features(everything), candidate.labels, candidate.num_classes)
-    return Ranked(model, candidate.image_size, found, candidate.seconds_per_image)
+    features, labels = candidate.features(everything), candidate.labels
+    found = score(features, labels, candidate.num_classes)
+    votes = nearest_neighbours(features[[*features][-1]], labels, candidate.num_classes, everything)
+    neighbours = float((votes.argmax(1) == labels).double().mean())
+    return Ranked(model, candidate.image_size, found, neighbours, candidate.seconds_per_image)
 
 
 def ranked(candidates: Sequence[Ranked]) -> list[Ranked]:

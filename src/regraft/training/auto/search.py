@@ -10,20 +10,22 @@ from torch import Tensor
 
 from regraft.config.hydra_messages import MISTAKES
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in
-from regraft.data.datamodule import DataModule
-from regraft.training.auto.candidates import Candidate, stratified_order
+from regraft.data.splits import stratified_order
+from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import (
     CLOSING_SECONDS,
     Cost,
     affordable,
     fraction_that_fits,
+    larger_fraction,
     least_seconds,
     rungs,
 )
 from regraft.training.auto.scores import Score, score
 
-_FIRST_IMAGES = 32
+_FIRST_IMAGES = (16, 64)
+"""The first ones take longer, and don't count."""
 _SHARE_OF_A_CHUNK = 0.02
 """Of the budget: how long features are computed between two looks at the clock."""
 _RUNS_IN_BUILDS = 3.0
@@ -50,6 +52,7 @@ class Tried:
         score: the last one.
         seconds: spent on it.
         reason: why it isn't taken along; None for the best one.
+        is_too_slow: whether that is because there isn't the time for a run of it.
     """
 
     choice: Choice
@@ -59,6 +62,7 @@ class Tried:
     seconds_per_image: float | None = None
     seconds: float = 0.0
     reason: str | None = None
+    is_too_slow: bool = False
 
     @property
     def loss(self) -> float:
@@ -66,9 +70,15 @@ class Tried:
         assert self.score is not None, "it has been scored"
         return self.score.loss
 
-    def stop(self, reason: str) -> None:
+    def needs_less_than(self, other: Choice) -> bool:
+        """Whether it is too slow, and the same model at a larger size is slower still."""
+        sizes = self.choice.size, other.size
+        is_smaller = sizes[0] is not None and sizes[1] is not None and sizes[0] < sizes[1]
+        return self.is_too_slow and self.choice.model == other.model and is_smaller
+
+    def stop(self, reason: str, *, is_too_slow: bool = False) -> None:
         """Leaves the candidate out from now on, and frees its backbone."""
-        self.reason, self.candidate = reason, None
+        self.reason, self.candidate, self.is_too_slow = reason, None, is_too_slow
 
 
 class Search:
@@ -76,15 +86,15 @@ class Search:
 
     Args:
         choices: the first is the one that a run is made of at once.
-        open_data: returns the datamodule of a share of the training images.
         make: builds a candidate.
+        subset_seed: of the share of the training images that there is time for.
         train: trains a run of a candidate on a share of the training images, with a test or without.
         tell: takes a line about what has been done.
-        has_fraction: whether the share of the training images was given.
+        has_fraction: whether that share was given.
 
     Attributes:
         tried: all candidates that were looked at, in this order.
-        fraction: share of the training images that there is time for.
+        fraction: share of the training images that the last run is trained on.
     """
 
     def __init__(
@@ -92,26 +102,20 @@ class Search:
         choices: Iterable[Choice],
         clock: Clock,
         *,
-        open_data: Callable[[float], DataModule],
-        make: Callable[[Choice, DataModule], Candidate],
+        make: Callable[[Choice], Candidate],
         train: Callable[[Choice, float, bool], Any],
         tell: Callable[[str], None],
+        subset_seed: int,
         has_fraction: bool,
     ) -> None:
         self._waiting: Iterator[Choice] = iter(choices)
-        self._clock, self._open_data, self._make, self._train, self._tell = clock, open_data, make, train, tell
-        self._has_fraction = has_fraction
-        self._data = open_data(1.0)
+        self._clock, self._make, self._train, self._tell = clock, make, train, tell
+        self._subset_seed, self._has_fraction = subset_seed, has_fraction
         self.tried: list[Tried] = []
         self.fraction = 1.0
         self._build_seconds = self._run_seconds = 0.0
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._all = self._order = torch.empty(0, dtype=torch.int64)
         self._with_run: Tried | None = None
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash of the content of the data set."""
-        return self._data.fingerprint
 
     def run(self) -> Tried:
         """Returns the best candidate, whose run has been trained and tested if there was time for it.
@@ -140,18 +144,17 @@ class Search:
         candidate = first.candidate
         assert candidate is not None, "it has been opened"
         self._run_seconds = _RUNS_IN_BUILDS * self._build_seconds
-        candidate.compute(stratified_order(candidate.labels, 0)[:_FIRST_IMAGES].sort().values)
-        first.seconds_per_image = candidate.seconds_per_image
-        self._fit_to_time(first)
-        candidate = first.candidate
-        assert candidate is not None, "it has been opened"
         self._num_classes = candidate.num_classes
-        self._order = stratified_order(candidate.labels, 0)
+        self._all = self._order = stratified_order(candidate.labels, self._subset_seed)
+        for number in _FIRST_IMAGES:
+            candidate.compute(self._start(number))
+        first.seconds_per_image = candidate.seconds_per_image
+        self._fit_to_time(first, candidate)
         cost = self._cost(first)
         self._tell(
             f"{first.choice.name}: {1000 * cost.seconds_per_image:.1f} ms an image; "
-            f"{len(self._order):,} images to fit and {candidate.num_test:,} to test"
-            + (f" (data.fraction={self.fraction:g}, for which there is time)" if self.fraction < 1 else "")
+            f"{len(self._all):,} images to fit and {candidate.num_test:,} to test"
+            + (f"; there is time for about {len(self._order):,} of the former" if self.fraction < 1 else "")
         )
         if cost.reserve + cost.run_seconds < self._left():
             self._compute(first, self._order)
@@ -162,28 +165,27 @@ class Search:
             self._tell(f"{first.choice.name}: a first run, so that there is one whatever happens")
         return first
 
-    def _fit_to_time(self, first: Tried) -> None:
+    def _fit_to_time(self, first: Tried, candidate: Candidate) -> None:
         """Takes as many of the training images as the first candidate has the time for."""
-        candidate = first.candidate
-        assert candidate is not None, "it has been opened"
-        cost, num_images, num_classes = self._cost(first), len(candidate), candidate.num_classes
-        stored = candidate.num_missing(torch.arange(num_images), with_test=True) == 0
-        if self._left() == torch.inf or stored:
+        cost, num_images, num_test = self._cost(first), len(self._all), candidate.num_test
+        if self._left() == torch.inf or not cost.num_missing:
             return
-        share = fraction_that_fits(num_images, candidate.num_test, num_classes, cost, self._left())
+        share = fraction_that_fits(num_images, num_test, self._num_classes, cost, self._left())
         if share == 0 or (share < 1 and self._has_fraction):
-            least = least_seconds(self._clock.passed(), num_images, candidate.num_test, num_classes, cost)
+            least = least_seconds(self._clock.passed(), num_images, num_test, self._num_classes, cost)
             raise ConfigError(
                 "time",
                 f"{first.choice.name} takes {1000 * cost.seconds_per_image:.0f} ms an image, and there are "
-                f"{num_images:,} to fit and {candidate.num_test:,} to test",
+                f"{num_images:,} to fit and {num_test:,} to test",
                 got=self._clock.budget,
                 fix=f"Give at least time={max(least, round(self._clock.budget) + 1)}.",
             )
-        if share < 1:
-            self.fraction = share
-            self._data = self._open_data(share)
-            first.candidate = self._make(first.choice, self._data)
+        self._take(share)
+
+    def _take(self, share: float) -> None:
+        """Limits the training images to a share, as `data.fraction` does."""
+        self.fraction = share
+        self._order = self._all[: max(1, round(share * len(self._all)))]
 
     def _open(self, choice: Choice) -> Tried | None:
         """Returns a candidate, None if it can't be used."""
@@ -191,7 +193,7 @@ class Search:
         self.tried.append(tried)
         started = time.perf_counter()
         try:
-            tried.candidate = self._make(choice, self._data)
+            tried.candidate = self._make(choice)
         except MISTAKES as error:
             tried.stop(" ".join(each.text for each in errors_in(error)))
             return None
@@ -204,17 +206,21 @@ class Search:
         if self._build_seconds > available:
             self.tried.append(Tried(choice, reason="there was no time to look at it"))
             return
+        smaller = next((each for each in self.tried if each.needs_less_than(choice)), None)
+        if smaller is not None:
+            self.tried.append(Tried(choice, reason=smaller.reason, is_too_slow=True))
+            return
         tried = self._open(choice)
         if tried is None or tried.candidate is None:
             return
         expected = self._cost(tried)
         few = Cost(tried.candidate.num_missing(self._start(size)), expected.seconds_per_image, 0.0)
         if few.reserve > available or expected.reserve > self._left() - few.seconds:
-            tried.stop(f"its run would take about {expected.seconds:.0f} s")
+            tried.stop(f"a run would take {expected.seconds:.0f} s or more", is_too_slow=True)
         elif self._score(tried, size):
             cost = self._cost(tried)
             if cost.reserve > self._left():
-                tried.stop(f"its run would take about {cost.seconds:.0f} s")
+                tried.stop(f"a run would take {cost.seconds:.0f} s or more", is_too_slow=True)
 
     def _climb(self, size: int, num_rungs_left: int, leader: Tried) -> None:
         """Scores those that can't be told from the leader, and the leader itself, on more images."""
@@ -249,16 +255,23 @@ class Search:
                 each.stop(f"{leader.choice.name} has a lower log loss, though not by more than chance")
         candidate = leader.candidate
         assert candidate is not None, "the leader is never left out"
-        is_in_time = self._score(leader, len(self._order)) and self._cost(leader).reserve <= self._left()
-        if not is_in_time and self._with_run is not None:
+        if self.fraction < 1:
+            cost = self._cost(leader)
+            self._take(larger_fraction(self.fraction, len(self._all), cost, self._left()))
+        if not self._score(leader, len(self._order)) and self._with_run is not None:
             self._tell("The time was over before a run of the best candidate; the first run is what there is.")
             leader.stop("there was no time for a run of it")
             self._with_run.reason = None
             return self._with_run
-        candidate.compute(self._order.sort().values)
-        candidate.compute_test()
+        cost = self._cost(leader)
+        is_tested = cost.seconds + CLOSING_SECONDS <= self._left() and self._compute_test(leader, candidate)
+        if not is_tested and self._with_run is not None:
+            self._tell("There was no time for a test.")
+        else:
+            candidate.compute(self._order.sort().values)
+            candidate.compute_test(torch.arange(candidate.num_test))
         candidate.release()
-        self._train(leader.choice, self.fraction, True)
+        self._train(leader.choice, self.fraction, is_tested or self._with_run is None)
         return leader
 
     def _alive(self) -> list[Tried]:
@@ -291,17 +304,26 @@ class Search:
         """Computes features of images as long as there is time for the run; returns whether all were."""
         candidate = tried.candidate
         assert candidate is not None, "it is open"
-        started = time.perf_counter()
-        rate = tried.seconds_per_image or candidate.seconds_per_image
-        seconds = max(1.0, _SHARE_OF_A_CHUNK * self._clock.budget) if rate else torch.inf
-        chunk = len(positions) if seconds == torch.inf or not rate else max(_FIRST_IMAGES, int(seconds / rate))
-        is_done = True
-        for part in positions.split(chunk):
+        return self._in_chunks(tried, candidate.compute, positions)
+
+    def _compute_test(self, tried: Tried, candidate: Candidate) -> bool:
+        return self._in_chunks(tried, candidate.compute_test, torch.arange(candidate.num_test))
+
+    def _in_chunks(self, tried: Tried, compute: Callable[[Tensor], None], positions: Tensor) -> bool:
+        """Computes features in chunks, between which it looks at the clock; returns whether it did all of them."""
+        assert tried.candidate is not None, "it is open"
+        started, is_done = time.perf_counter(), True
+        rate = tried.seconds_per_image or tried.candidate.seconds_per_image
+        seconds = max(1.0, _SHARE_OF_A_CHUNK * self._clock.budget)
+        size = len(positions)
+        if rate and seconds < torch.inf:
+            size = max(_FIRST_IMAGES[0], int(seconds / rate))
+        for part in positions.split(size):
             if self._clock.passed() + self._run_seconds + CLOSING_SECONDS > self._clock.budget:
                 is_done = False
                 break
-            candidate.compute(part.sort().values)
-        tried.seconds_per_image = candidate.seconds_per_image
+            compute(part.sort().values)
+        tried.seconds_per_image = tried.candidate.seconds_per_image
         tried.seconds += time.perf_counter() - started
         return is_done
 
@@ -317,7 +339,7 @@ class Search:
                 if each.candidate is not None and each.seconds_per_image is not None
             ]
             rate = max(known, default=0.0) * candidate.flops
-        wanted = torch.arange(len(candidate)) if positions is None else positions
+        wanted = self._order if positions is None else positions
         num_missing = candidate.num_missing(wanted.sort().values, with_test=positions is None)
         return Cost(num_missing, rate, self._run_seconds)
 
