@@ -18,16 +18,15 @@ from torch.nn import functional as F
 
 from regraft.core.types import InputSpec
 from regraft.features.fingerprint import UnreadableSourceError, image_fields, stage_fingerprints
-from regraft.models.backbones import efficientnet_lite
+from regraft.models.backbones import cifar_resnet, efficientnet_lite
 from regraft.models.backbones import small as plain
-from regraft.models.backbones import torchvision as torchvision_backbones
 
 RESNET = """
 import torch
-from regraft.models.backbones import torchvision
+from regraft.models.backbones import cifar_resnet
 from regraft.features.fingerprint import stage_fingerprints
 torch.manual_seed(0)
-backbone = torchvision.build(name="resnet18", weights=None, image_size=32, num_channels=3)
+backbone = cifar_resnet.build(depth=8, weights=None, image_size=32, num_channels=3)
 digests = stage_fingerprints(dict(backbone.stages.items()))
 """
 
@@ -227,7 +226,7 @@ def test_another_process_gives_the_same(monkeypatch) -> None:
         [sys.executable, "-c", RESNET + "print(*digests)"], capture_output=True, text=True, check=True
     )
     torch.manual_seed(0)
-    backbone = torchvision_backbones.build(name="resnet18", weights=None, image_size=32, num_channels=3)
+    backbone = cifar_resnet.build(depth=8, weights=None, image_size=32, num_channels=3)
     backbone = copy.deepcopy(backbone)
     assert answer.stdout.split() == stage_fingerprints(dict(backbone.stages.items()))
 

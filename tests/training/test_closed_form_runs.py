@@ -76,7 +76,7 @@ def test_what_was_stored_is_what_the_backbone_gives(mixed):
     assert {name: found[name] for name in mixed.metrics} == pytest.approx(mixed.metrics, abs=1e-4)
 
 
-@pytest.mark.parametrize("format_name", ["onnx", "torch_export"])
+@pytest.mark.parametrize("format_name", [pytest.param("onnx", marks=pytest.mark.slow), "torch_export"])
 def test_an_export_gives_the_same_logits(mixed, format_name):
     path = regraft.export([f"run={mixed.path}", f"format={format_name}"])  # it compares them itself
     assert path.exists()

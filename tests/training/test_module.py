@@ -102,16 +102,11 @@ def test_penalties_are_in_the_training_loss():
     assert losses[0] - losses[1] == pytest.approx(penalty(groups, 1e-3, 1e-2).item(), rel=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", [5, 64])
-def test_a_weighted_loss_is_the_same_whatever_the_batch(batch_size, tmp_path):
+def test_a_weighted_loss_is_the_same_whatever_the_batch():
     run = regraft.train([*without("data.fraction"), "data.shots=4", "loss.class_weights=[1,2,3,4,5,6,7,8,9,10]"])
-    metrics = regraft.evaluate([f"ckpt_path={run.path}", f"data.batch_size={batch_size}"])
-    assert metrics["test/loss"] == pytest.approx(run.metrics["test/loss"], rel=1e-5)
-
-
-def test_a_loss_that_is_not_finite_ends_the_run():
-    with pytest.raises(ValueError, match=r"train/loss: got (nan|inf).*Lower optimizer\.lr"):
-        regraft.train([*SMALL, "optimizer=sgd", "optimizer.lr=1e30"])
+    for batch_size in (5, 64):
+        metrics = regraft.evaluate([f"ckpt_path={run.path}", f"data.batch_size={batch_size}"])
+        assert metrics["test/loss"] == pytest.approx(run.metrics["test/loss"], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
@@ -134,15 +129,14 @@ def test_epochs_without_limit_are_limited_by_steps():
     assert regraft.train([*without("trainer.max_epochs"), *endless]).results["num_steps"] == 7
 
 
-def test_a_run_can_start_with_the_head_of_another(tmp_path):
+def test_a_run_can_start_with_the_head_of_another(small_run):
     options = [*SMALL, "features.cache=off", "freezing=linear_probe", "trainer.max_epochs=1"]
-    first = regraft.train([*SMALL, "output_dir=first"])
-    grafted = ["model=checkpoint", f"model.path={first.path}", f"head_from={first.path}"]
+    grafted = ["model=checkpoint", f"model.path={small_run.path}", f"head_from={small_run.path}"]
     kept = [override for override in options if not override.startswith("model")]
-    second = regraft.train([*kept, *grafted, "optimizer.lr=1e-9", "output_dir=second"])
-    assert second.metrics["test/loss"] == pytest.approx(first.metrics["test/loss"], abs=1e-4)
+    second = regraft.train([*kept, *grafted, "optimizer.lr=1e-9"])
+    assert second.metrics["test/loss"] == pytest.approx(small_run.metrics["test/loss"], abs=1e-4)
     with pytest.raises(ValueError, match=r"head_from: the head of .* has .*Choose the same head="):
-        regraft.train([*kept, *grafted, "head=mlp", "output_dir=third"])
+        regraft.train([*kept, *grafted, "head=mlp"])
 
 
 @pytest.mark.parametrize("steps", [[], ["trainer.gradient_clip_val=1.0"]], ids=["together", "one by one"])

@@ -78,7 +78,14 @@ def test_another_seed_keeps_the_test_split():
 
 @pytest.mark.parametrize(
     ("freezing", "scheduler"),
-    [("none", "onecycle"), ("none", "plateau"), ("lp_ft", "cosine"), ("lp_ft", "onecycle"), ("lp_ft", "step")],
+    [
+        # tests/training/test_exact_resume.py has these with other options.
+        pytest.param("none", "onecycle", marks=pytest.mark.slow),
+        pytest.param("none", "plateau", marks=pytest.mark.slow),
+        pytest.param("lp_ft", "cosine", marks=pytest.mark.slow),
+        ("lp_ft", "onecycle"),
+        ("lp_ft", "step"),
+    ],
 )
 def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
     overrides = [
@@ -101,11 +108,9 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
     assert_same_end(resumed, straight)
 
 
-def test_a_run_of_one_epoch_goes_on_to_two():
-    constant = [*without("trainer.max_epochs"), "scheduler=constant"]
-    straight = regraft.train([*constant, "trainer.max_epochs=2"])
-    short = regraft.train([*constant, "trainer.max_epochs=1"])
-    resumed = regraft.train([f"ckpt_path={short.path}", "trainer.max_epochs=2"])
+def test_a_run_of_one_epoch_goes_on_to_two(short_run):
+    straight = regraft.train([*SMALL, "scheduler=constant"])
+    resumed = regraft.train([f"ckpt_path={short_run.path}", "trainer.max_epochs=2"])
     ends = [state_of(run.last_ckpt)["state_dict"] for run in (straight, resumed)]
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
     assert resumed.metrics == straight.metrics
@@ -129,11 +134,6 @@ def test_a_folder_that_holds_a_run_is_not_written_over(small_run):
         regraft.train([*SMALL, f"hydra.run.dir='{small_run.path}'", "hydra.output_subdir=null"])
 
 
-def test_whole_numbers_mix_too():
-    run = regraft.train([*without("trainer.max_epochs"), "trainer.max_epochs=1", "augment.mixup_alpha=1"])
-    assert "test/acc" in run.metrics
-
-
 def test_frozen_random_stages_are_warned_of(caplog):
     regraft.train([*without("freezing"), "freezing=linear_probe", "trainer.fast_dev_run=true"])
     assert "These stages have random weights and never train: conv1, conv2, conv3." in caplog.text
@@ -148,12 +148,26 @@ def test_fast_dev_run_tries_everything_and_keeps_no_checkpoint():
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["loss=focal", "loss.class_weights=balanced", "loss.label_smoothing=0.1"],
-        ["loss=mse", "augment.cutmix_alpha=1.0"],
-        ["optimizer=adagrad", "scheduler=exponential", "penalty.l1=1e-5", "penalty.l2=1e-4"],
-        ["optimizer=rmsprop", "scheduler=linear_warmup", "data.sampler=balanced"],
-        ["optimizer=adam", "trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"],
-        ["callbacks=early_stopping", "augment=randaugment", "augment.erasing_probability=0.2"],
+        [
+            *("loss=focal", "loss.class_weights=balanced", "loss.label_smoothing=0.1"),
+            *("optimizer=adagrad", "scheduler=exponential", "penalty.l1=1e-5", "penalty.l2=1e-4"),
+        ],
+        [
+            "loss=mse",
+            "augment.cutmix_alpha=1.0",
+            "optimizer=rmsprop",
+            "scheduler=linear_warmup",
+            "data.sampler=balanced",
+        ],
+        [
+            *("optimizer=adam", "trainer.gradient_clip_val=1.0", "trainer.accumulate_grad_batches=2"),
+            *(
+                "callbacks=early_stopping",
+                "augment=randaugment",
+                "augment.erasing_probability=0.2",
+                "augment.mixup_alpha=1",
+            ),
+        ],
         ["trainer.precision=bf16-mixed", "head=mlp"],
         ["head=cosine", "augment=crop_flip", "freezing=layerwise"],
         ["head=mapping", "freezing=gradual", "augment=trivialaugment"],
@@ -179,10 +193,18 @@ def test_the_backbone_of_a_run_starts_another(small_run, which):
     assert state_of(run.last_ckpt)["hyper_parameters"]["architecture"]["_target_"].endswith("simple_cnn")
 
 
+@pytest.fixture(scope="module")
+def first_epoch(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("first_epoch")
+    options = ["scheduler=constant", "trainer.max_epochs=1", f"output_dir={folder}"]
+    return regraft.train([*without("trainer.max_epochs"), *options])
+
+
 @pytest.fixture
-def short_run():
+def short_run(first_epoch, tmp_path):
     """A run of one of two epochs, its learning rate constant."""
-    return regraft.train([*without("trainer.max_epochs"), "scheduler=constant", "trainer.max_epochs=1"])
+    copied = shutil.copytree(first_epoch.path, tmp_path / "outputs" / "digits-simple_cnn" / first_epoch.path.name)
+    return Run(copied)
 
 
 def test_a_resumed_run_refuses_what_it_would_ignore(short_run):
@@ -256,7 +278,7 @@ def test_what_never_came_to_train_is_not_counted(caplog):
     assert "before these stages were to train: conv1, conv2, conv3" in caplog.text
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("num_workers", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_a_resumed_run_goes_on_with_the_right_epochs_images(num_workers, tmp_path):
     from PIL import Image
 

@@ -1,8 +1,7 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from helpers.processes import start
 from regraft.features.store import catalog, files
 from regraft.features.store.entry import StoreEntry
 from regraft.features.store.memory import InMemoryEntry
@@ -302,52 +302,45 @@ def test_an_evicted_pool_is_read_on_and_written_anew(filled, tmp_path):
     assert (entry.find(more) >= 0).all()
 
 
-def start(code: str, *arguments: object) -> subprocess.Popen:
-    header = "import sys, os, signal, time\nimport numpy as np, torch\nfrom pathlib import Path\n"
-    header += "from regraft.features.store.entry import StoreEntry\n"
-    header += f"entry = StoreEntry(Path(sys.argv[1]), {FIELDS!r}, 'a model', (3, 2), torch.float32)\n"
-    return subprocess.Popen(
-        [sys.executable, "-c", header + code, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def compute_once(store: Path, digests: np.ndarray, number: int) -> None:
+    entry = open_entry(store)
+    Path(f"ready{number}").touch()
+    while not Path("go").exists():
+        time.sleep(0.001)
+    with Path(f"said{number}").open("w") as said:
+        with entry.lock(lambda: print("waits", file=said)):
+            missing = (entry.find(digests) < 0).sum().item()
+            if missing:
+                time.sleep(0.5)  # so that the other one comes while this one computes
+                entry.append(digests, torch.ones(8, 3, 2), 1.0)
+        print("computed", missing, "holds", entry.num_inputs, file=said)
 
 
 def test_two_that_start_together_compute_once(tmp_path):
-    np.save(tmp_path / "digests.npy", digests_of(8))
-    code = """
-digests = np.load(sys.argv[2])
-print("ready", flush=True)
-sys.stdin.readline()
-with entry.lock(lambda: print("waits", flush=True)):
-    missing = (entry.find(digests) < 0).sum().item()
-    if missing:
-        time.sleep(0.5)  # so that the other one comes while this one computes
-        entry.append(digests, torch.ones(8, 3, 2), 1.0)
-print("computed", missing, "holds", entry.num_inputs)
-"""
-    processes = [start(code, tmp_path / "store", tmp_path / "digests.npy") for _ in range(2)]
+    processes = [start(compute_once, tmp_path / "store", digests_of(8), number) for number in range(2)]
+    while len(list(tmp_path.glob("ready?"))) < 2:
+        assert all(process.is_alive() for process in processes)
+        time.sleep(0.001)
+    Path("go").touch()
     for process in processes:
-        assert process.stdout.readline() == "ready\n"
-    for process in processes:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    answers = sorted(process.communicate()[0] for process in processes)
+        process.join(timeout=60)
+    answers = sorted(path.read_text() for path in tmp_path.glob("said?"))
     assert answers == ["computed 8 holds 8\n", "waits\ncomputed 0 holds 8\n"]
     assert len(list((tmp_path / "store").glob("*/*.safetensors"))) == 1
 
 
+def die_before_the_rename(store: Path) -> None:
+    entry = open_entry(store)
+    Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    with entry.lock(print):
+        entry.append(np.ones((2, 16), np.uint8), torch.ones(2, 3, 2), 1.0)
+
+
 def test_a_writer_killed_before_the_rename_leaves_nothing_trusted(tmp_path):
-    code = """
-Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-with entry.lock(print):
-    entry.append(np.ones((2, 16), np.uint8), torch.ones(2, 3, 2), 1.0)
-"""
-    process = start(code, tmp_path)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    entry = open_entry(tmp_path)
+    process = start(die_before_the_rename, tmp_path / "store")
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGKILL
+    entry = open_entry(tmp_path / "store")
     (leftover,) = [path for path in entry.folder.iterdir() if path.name != "meta.json"]
     assert leftover.stat().st_size > 0
     assert (entry.find(np.ones((2, 16), np.uint8)) == -1).all()
