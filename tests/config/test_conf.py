@@ -37,7 +37,7 @@ Targets = list[tuple[str, Any, dict[str, Any]]]
 @cache
 def composed(choice: str | int) -> Any:
     """Returns the config of an experiment, or of the choice with this number in each group that has as many."""
-    by_group = {group: groups.group_choices(group) for group in groups.group_names() if group != "experiment"}
+    by_group = {group: list(groups.group_choices(group)) for group in groups.group_names() if group != "experiment"}
     numbered = [f"{group}={names[choice]}" for group, names in by_group.items() if choice in range(len(names))]
     chosen = [choice] if isinstance(choice, str) else numbered
     needed = [override for each in chosen for override in NEEDED.get(each, [])]
@@ -49,7 +49,7 @@ def composed(choice: str | int) -> Any:
 def targets_of(choice: str) -> Targets:
     """Returns (section, target, keys) of each node that a choice puts into the config."""
     group, _, name = choice.partition("=")
-    config = composed(choice if group == "experiment" else groups.group_choices(group).index(name))
+    config = composed(choice if group == "experiment" else list(groups.group_choices(group)).index(name))
     found = []
     for section in config if group in groups.NO_SECTIONS else [group]:
         node = config[section]
