@@ -12,6 +12,8 @@ RECORD = {
     "callbacks": {"best": {"monitor": "val/acc"}},
     "seed": 3,
     "ckpt_path": None,
+    "resume": {"reset": []},
+    "trust": [],
 }
 
 
@@ -24,6 +26,8 @@ def composed(**sections):
         "callbacks": {"best": {"monitor": "val/acc"}},
         "seed": 0,
         "ckpt_path": "RUN",
+        "resume": {"reset": []},
+        "trust": [],
     }
     return default | sections
 

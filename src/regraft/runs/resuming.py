@@ -55,7 +55,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
     reset = reset_parts(composed)
     config = copy.deepcopy(record)
     # Not the run's: a reset isn't repeated, and a checkpoint can't decide what is trusted.
-    config |= {key: composed[key] for key in ("resume", "trust") if key in composed}
+    config |= {"resume": {"reset": reset}, "trust": composed["trust"]}
     applied: list[_Change] = []
     refused: list[_Change] = []
     for key in _compared(keys, composed):
@@ -78,7 +78,8 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
 
 def reset_parts(composed: dict[str, Any]) -> list[str]:
     """Returns which of `optimizer` and `scheduler` start from scratch in a resumed run."""
-    got = (composed.get("resume") or {}).get("reset", [])
+    section = composed.get("resume")
+    got = section.get("reset", []) if isinstance(section, dict) else []  # anything else is refused elsewhere
     if not isinstance(got, list) or not set(got) <= set(_RESETTABLE):
         raise ConfigError(
             "resume.reset",

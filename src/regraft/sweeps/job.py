@@ -48,6 +48,8 @@ def run_sweep_job(config: DictConfig, job: Callable[[], Any]) -> JobResult:
 
 
 def _is_done(run: Run, config: DictConfig) -> bool:
+    if not run.is_finished:  # most jobs, whose config is resolved where they are trained
+        return False
     try:
         return is_done(run, config_hash(compose.plain(config, HydraConfig.get().overrides.task)))
     except ValueError:  # training reports it

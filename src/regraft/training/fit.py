@@ -57,7 +57,7 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains and tests one run in this process, and records its results."""
     config, run = job.config, job.run
     # The config may come partly from a run's own files, which aren't trusted.
-    require_known_targets(config, config.get("trust", []), str(run.path))
+    require_known_targets(config, config["trust"], str(run.path))
     started = time.perf_counter()
     try:
         with recording_state(run) as recorder:

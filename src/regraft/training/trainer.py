@@ -54,9 +54,8 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
     trial = trial_file.read(run.path)
     callbacks += [] if trial is None else [PruneUnpromising(trial)]
     callbacks += [KeepPredictions(run.path), History(partial(run.history, sys.maxsize))]
-    parts_to_reset = config.get("resume", {}).get("reset", [])
-    if parts_to_reset and config["ckpt_path"] is not None:
-        callbacks.append(ResetState(partial(without_state, parts=parts_to_reset)))
+    if config["ckpt_path"] is not None and (parts := config["resume"]["reset"]):
+        callbacks.append(ResetState(partial(without_state, parts=parts)))
     return [*callbacks, StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None))]
 
 

@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "+penalty.l3=1": "penalty.l3: unknown key 'l3'. Allowed: l1, l2.",
         "+callbacks.foo.bar=1": "callbacks.foo: got {'bar': 1}; it is a section with a `_target_`",
         "~penalty.l2": "penalty.l2: it is missing; leave ~penalty.l2 out.",
+        "resume=5": "resume: got 5; it is a section with reset.",
         "optimizer.betas=[1": "optimizer.betas=[1: this can't be read as key=value.",
         "~augment": "augment: nothing is chosen, but a run needs one. Allowed: basic,",
         "+hydra.foo=1": "hydra.foo: unknown key 'foo'.",

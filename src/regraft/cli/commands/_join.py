@@ -28,7 +28,7 @@ def run(arguments: list[str]) -> None:
     quiet_lightning()
     joined = Run(Path(arguments[0]))
     config, session = safe_yaml.load(joined.path / HANDED_OVER)
-    look_beside(config.get("trust", []))
+    look_beside(config["trust"])
     with suppress(run_state.Pruned):  # its state has been written
         fit(TrainingJob(config, joined), session, RunDisplay())
 
