@@ -365,3 +365,8 @@ def test_mistakes_with_a_key_are_data():
                 if not is_data and re.match(r"""f?["'][\w.{}=]+: """, ast.unparse(node.exc.args[0])):
                     found.append(f"{path.relative_to(SOURCE)}:{node.lineno}")
     assert not found
+
+
+def test_what_to_do_is_a_sentence_of_its_own():
+    """A fix begins with what to do, not with a label."""
+    assert not [path for path in modules() if "Fix: " in path.read_text(encoding="utf-8")]

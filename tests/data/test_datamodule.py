@@ -147,7 +147,7 @@ def test_out_of_range_names_the_key(make_datamodule: Make, array_source: Any, ke
 
 def test_a_single_class_is_an_error(make_datamodule: Make, tmp_path: Path, write_photos: WritePhotos) -> None:
     write_photos(tmp_path / "cats and dogs" / "cat", 3)
-    with pytest.raises(ValueError, match=r"^data: found a single class, 'cats and dogs'; .* Fix: .*data\.root"):
+    with pytest.raises(ValueError, match=r"^data: found a single class, 'cats and dogs'; .* Add images .*data\.root"):
         make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"))
 
 
@@ -318,7 +318,7 @@ def test_broken_photo_is_named_from_a_worker(make_datamodule: Make, photo_folder
     datamodule = make_datamodule(source, spec, num_workers=1)
     (photo_folder / "val/dog/photo001.png").write_bytes(b"no picture")
 
-    with pytest.raises(ValueError, match=r"data\.root: can't decode .*photo001\.png.*Fix: remove"):
+    with pytest.raises(ValueError, match=r"data\.root: can't decode .*photo001\.png.*Remove"):
         list(datamodule.test_dataloader())
 
 
@@ -338,7 +338,7 @@ def test_truncated_jpg_is_named_in_the_last_line_from_a_worker(
         list(datamodule.train_dataloader())
     last_line = str(caught.value).splitlines()[-1]
     assert re.fullmatch(
-        r"regraft\.core\.errors\.ConfigError: data\.root: can't decode .*photo0..\.jpg \(.*truncated.*\)\. Fix: .*",
+        r"regraft\.core\.errors\.ConfigError: data\.root: can't decode .*photo0..\.jpg \(.*truncated.*\)\. Remove .*",
         last_line,
     )
 

@@ -59,7 +59,7 @@ def test_many_small_classes_give_no_more_than_the_fraction_of_all() -> None:
 
 
 def test_nothing_to_carve_is_an_error_with_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1.*Fix: add images, or data\.val_fraction=0"):
+    with pytest.raises(ValueError, match=r"data\.val_fraction: got 0\.1.*Add images, or use data\.val_fraction=0"):
         stratified_split(torch.arange(5), 0.1, seed=0, key="data.val_fraction")
 
 
@@ -133,7 +133,7 @@ def test_shots_are_exact_and_fractions_stratified() -> None:
 
 
 def test_too_few_for_shots_names_class_count_and_fix() -> None:
-    with pytest.raises(ValueError, match=r"data\.shots: got 12, but class 'bee' has 9 .*Fix: data\.shots=9 or less"):
+    with pytest.raises(ValueError, match=r"data\.shots: got 12, but class 'bee' has 9 .*Use data\.shots=9 or less"):
         subset_of_train(make_part(40, 9), ("ant", "bee"), 1.0, 12, subset_seed=0)
 
 

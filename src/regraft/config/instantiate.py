@@ -99,7 +99,7 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
             raise ConfigError(section, f"this takes more memory than there is: {shown}.") from error
         except ModuleNotFoundError as error:
             reason = str(error).splitlines()[0]
-            extra = next((f" pip install 'regraft[{name}]'." for name in _EXTRAS if name in reason), "")
+            extra = next((f" Run pip install 'regraft[{name}]'." for name in _EXTRAS if name in reason), "")
             raise ConfigError(section, f"{reason.partition(' HINT')[0]}{extra}") from error
 
     return checked

@@ -199,7 +199,7 @@ class DataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         """Returns the loader of the test batches; raises ValueError if there is no test split."""
         if not self.has_test:
-            raise ConfigError("data.test_fraction", "got 0, and the data set has no test split. Fix: a value above 0.")
+            raise ConfigError("data.test_fraction", "got 0, and the data set has no test split. Use a value above 0.")
         return self._eval_loader("test")
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:

@@ -59,7 +59,7 @@ class PreparedData:
         if len(splits.class_names) < 2:
             raise ConfigError(
                 "data",
-                f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Fix: add "
+                f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Add "
                 "images of another class, or point data.root at the folder whose subfolders are the classes.",
             )
         parts = carve_splits(splits, 0 if self.refit else self.val_fraction, self.test_fraction, self.split_seed)

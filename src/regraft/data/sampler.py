@@ -63,7 +63,7 @@ class TrainBatches(Sampler[BatchKey]):
             raise ConfigError(
                 "data",
                 f"{num_samples} training images can't feed {num_replicas} processes. "
-                f"Fix: trainer.devices={num_samples} or fewer, or a larger data.fraction or data.shots.",
+                f"Use trainer.devices={num_samples} or fewer, or a larger data.fraction or data.shots.",
             )
         self._order = order
         self._batch_size = batch_size
@@ -115,7 +115,7 @@ class EvalBatches(Sampler[BatchKey]):
             raise ConfigError(
                 "data",
                 f"{len(indices)} validation or test images can't feed {num_replicas} processes. "
-                f"Fix: trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction.",
+                f"Use trainer.devices={len(indices)} or fewer, or a larger data.val_fraction or data.test_fraction.",
             )
         self._indices = indices.numpy()[rank::num_replicas]
         self._batch_size = batch_size

@@ -71,7 +71,7 @@ def subset_of_train(
         raise ConfigError(
             "data.shots",
             f"got {shots}, but class {class_names[rarest]!r} has {int(counts[rarest])} training images "
-            f"left after validation and test were carved. Fix: data.shots={int(counts[rarest])} or less, or a smaller "
+            f"left after validation and test were carved. Use data.shots={int(counts[rarest])} or less, or a smaller "
             "data.val_fraction.",
         )
     sizes = {
@@ -107,8 +107,7 @@ def stratified_split(
     if len(carved) == 0:
         raise ConfigError(
             key,
-            f"got {fraction}, but no class has 2 or more images, so none can be set aside. "
-            f"Fix: add images, or {key}=0.",
+            f"got {fraction}, but no class has 2 or more images, so none can be set aside. Add images, or use {key}=0.",
         )
     is_kept = torch.ones(len(labels), dtype=torch.bool)
     is_kept[carved] = False

@@ -65,7 +65,7 @@ class Run:
         except (ValueError, RecursionError):
             results = None
         if not (isinstance(results, dict) and isinstance(results.get("metrics"), dict)):
-            fix = "Fix: copy it again, or write it again: regraft resume run=..."
+            fix = "Copy it again, or write it again: regraft resume run=..."
             raise ConfigError(None, f"{path} is damaged", fix=fix)
         return results
 

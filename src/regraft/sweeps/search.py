@@ -43,7 +43,7 @@ class Search(Protocol):
 def optuna_search(**settings: Any) -> Search:
     """Returns a search by Optuna, with the arguments of `OptunaSettings`; raises ValueError if it isn't installed."""
     if find_spec("optuna") is None:
-        raise ConfigError("sweep=optuna", "Optuna isn't installed", fix="Fix: pip install 'regraft[optuna]'.")
+        raise ConfigError("sweep=optuna", "Optuna isn't installed", fix="Run pip install 'regraft[optuna]'.")
     from regraft.sweeps.optuna_search import OptunaSearch
     from regraft.sweeps.optuna_study import OptunaSettings
 

@@ -88,7 +88,7 @@ def test_nothing_is_overwritten_unasked(run):
     target = run.path / "exports" / "model.safetensors"
     target.parent.mkdir()
     target.write_text("mine")
-    with pytest.raises(ConfigError, match=r"is there already\. Fix: another output=, or overwrite=true"):
+    with pytest.raises(ConfigError, match=r"is there already\. Use another output=, or overwrite=true"):
         regraft.export([f"run={run.path}", "format=safetensors"])
     assert target.read_text() == "mine"
     regraft.export([f"run={run.path}", "format=safetensors", "overwrite=true"])
@@ -142,7 +142,7 @@ def test_data_that_is_gone_is_replaced_by_generated_images_and_said(run, monkeyp
         (["format=hf", "preprocessing=true"], "preprocessing: format=hf holds weights only"),
         (["format=onnx", "quantize=int4"], "quantize: got 'int4'; allowed: int8, null"),
         (["format=onnx", "output=model.pt"], r"output: got .model.pt.; a file of format=onnx ends in .onnx"),
-        (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Fix: another output="),
+        (["format=onnx", "output=taken/model.onnx"], r"nothing can be written into .*taken .*Use another output="),
         (["format=onnx", "images=nowhere"], "images: there is no folder nowhere"),
         (["format=onnx", "class_names=[a]"], "class_names: got 1; the run has 10 classes"),
         (["format=onnx", "class_names=[a,a,c,d,e,f,g,h,i,j]"], "the same label"),
@@ -163,7 +163,9 @@ def test_a_mistake_is_said_and_leaves_nothing(run, overrides, sentence):
 
 def test_a_run_without_a_best_checkpoint_is_refused_with_the_other_one(run):
     run.best_ckpt.unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no best checkpoint.*Fix: ckpt_path=.*last\.ckpt"):
+    with pytest.raises(
+        FileNotFoundError, match=r"has no best checkpoint.*Export its last one with ckpt_path=.*last\.ckpt"
+    ):
         regraft.export([f"run={run.path}", "format=safetensors"])
     assert regraft.export([f"ckpt_path={run.last_ckpt}", "format=safetensors"]).is_file()
 
@@ -172,11 +174,11 @@ def test_an_unfinished_run_is_refused(run):
     recorder = StateRecorder(run)
     recorder.start()
     recorder.end("stopped", "Ctrl-C")
-    with pytest.raises(ValueError, match=r"hasn't finished \(it is stopped\). Fix: regraft resume run="):
+    with pytest.raises(ValueError, match=r"hasn't finished \(it is stopped\). Resume it: regraft resume run="):
         regraft.export([f"run={run.path}", "format=safetensors"])
 
 
 def test_onnx_that_isnt_installed_is_named_with_the_extra(run, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(ValueError, match=r"onnxscript isn't installed. Fix: pip install 'regraft\[onnx\]'"):
+    with pytest.raises(ValueError, match=r"onnxscript isn't installed. Run pip install 'regraft\[onnx\]'"):
         regraft.export([f"run={run.path}", "format=onnx"])

@@ -37,7 +37,7 @@ def test_a_port_that_is_taken_is_said_at_once(small_run, capsys):
         code, _, err = run_main(["serve", f"run={small_run.path}", f"port={port}"], capsys)
     assert (code, err) == (
         1,
-        f"regraft: host: port {port} of 127.0.0.1 is taken. Fix: another port=, or port=0 for a free one.\n",
+        f"regraft: host: port {port} of 127.0.0.1 is taken. Use another port=, or port=0 for a free one.\n",
     )
 
 
@@ -65,7 +65,7 @@ def test_a_mistake_is_said(small_run, capsys, override, sentence):
 def test_what_isnt_installed_is_named_with_the_extra(small_run, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     code, _, err = run_main(["serve", f"run={small_run.path}"], capsys)
-    assert (code, err) == (1, "regraft: serve: it needs uvicorn. Fix: pip install 'regraft[serve]'.\n")
+    assert (code, err) == (1, "regraft: serve: it needs uvicorn. Run pip install 'regraft[serve]'.\n")
 
 
 def test_help_says_who_can_reach_it(capsys):

@@ -73,7 +73,7 @@ def test_broken_file_is_named_with_the_fix(tmp_path: Path, num_bytes: int) -> No
     Image.fromarray(noise).save(path)
     path.write_bytes(path.read_bytes()[:num_bytes])
 
-    with pytest.raises(ValueError, match=r"can't decode .*photo\.jpg.*Fix: remove"):
+    with pytest.raises(ValueError, match=r"can't decode .*photo\.jpg.*Remove"):
         decode_image(path, 3)
 
 
@@ -272,7 +272,7 @@ def test_heic_without_its_plugin_names_the_extra(tmp_path, monkeypatch):
     heic(tmp_path / "photo.jpg")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
-    with pytest.raises(ValueError, match=r"photo\.jpg: it is a HEIC image.*Fix: pip install 'regraft\[heic\]'"):
+    with pytest.raises(ValueError, match=r"photo\.jpg: it is a HEIC image.*Run pip install 'regraft\[heic\]'"):
         decode_image(tmp_path / "photo.jpg", 3)
 
 

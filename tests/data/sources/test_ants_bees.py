@@ -61,7 +61,7 @@ def test_fetched_once_then_found(tmp_path: Path, served: list[str], monkeypatch:
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file\. Fix: "):
+    with pytest.raises(FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file\. Use "):
         make_source(tmp_path / "photos.zip").prepare()
 
 

@@ -48,9 +48,7 @@ def test_cifar100_labels(cifar100_root: Path, labels: str, num_classes: int) -> 
 @pytest.mark.parametrize("verify", [True, False])
 def test_root_that_is_a_file(tmp_path: Path, verify: bool) -> None:
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"")
-    with pytest.raises(
-        FileNotFoundError, match=r"^data\.root: got .*cifar-10-python\.tar\.gz, which is a file\. Fix: "
-    ):
+    with pytest.raises(FileNotFoundError, match=r"^data\.root: got .*cifar-10-python\.tar\.gz, which is a file\. Use "):
         CIFAR10Source(root=str(tmp_path / "cifar-10-python.tar.gz"), verify=verify).prepare()
 
 
@@ -71,7 +69,7 @@ def test_unverified_folder_with_a_missing_file_names_it(cifar10_root: Path, name
 def test_other_checksums_are_refused_and_nothing_is_overwritten(cifar10_root: Path) -> None:
     before = {path: path.read_bytes() for path in (cifar10_root / "cifar-10-batches-py").iterdir()}
 
-    with pytest.raises(ValueError, match=r"checksums don't fit data_batch_1.*Fix: data\.verify=false"):
+    with pytest.raises(ValueError, match=r"checksums don't fit data_batch_1.*Use data\.verify=false"):
         CIFAR10Source(root=str(cifar10_root), verify=True).prepare()
 
     assert {path: path.read_bytes() for path in (cifar10_root / "cifar-10-batches-py").iterdir()} == before

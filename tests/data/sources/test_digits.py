@@ -34,5 +34,5 @@ def test_reads_without_importing_scikit_learn() -> None:
 def test_without_scikit_learn_the_fix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digits, "find_spec", lambda _name: None)
 
-    with pytest.raises(FileNotFoundError, match="Fix: pip install scikit-learn"):
+    with pytest.raises(FileNotFoundError, match="Run pip install scikit-learn"):
         DigitsSource().prepare()

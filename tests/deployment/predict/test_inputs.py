@@ -80,7 +80,7 @@ def test_a_list_is_relative_to_its_own_folder(monkeypatch):
         (b"\n \n", "lists no path"),
         ("a.jpg\n".encode("utf-16"), "is in UTF-16"),
         (b"a" * (2**20 + 100_000), "a line of more than a megabyte"),
-        (b"here.jpg\n", r"relative to its own folder, where there is no here.jpg; there is one here. Fix: input=- <"),
+        (b"here.jpg\n", r"relative to its own folder, where there is no here.jpg; there is one here. Use input=- <"),
     ],
 )
 def test_a_list_that_is_none(content, sentence):

@@ -24,9 +24,9 @@ def failing(error: Exception) -> object:
 
 def test_a_batch_without_memory_is_a_sentence_that_names_its_size(monkeypatch):
     monkeypatch.setattr(Classifier, "logits", failing(NO_MEMORY))
-    with pytest.raises(ValueError, match=r"^batch_size: there is no memory for 4 views at once\. Fix: batch_size=2\."):
+    with pytest.raises(ValueError, match=r"^batch_size: there is no memory for 4 views at once\. Use batch_size=2\."):
         colour_model().predict([RED, RED], tta="flip")
-    with pytest.raises(ValueError, match=r"10 views at once\. Fix: tta=none"):
+    with pytest.raises(ValueError, match=r"10 views at once\. Use tta=none"):
         colour_model().predict([RED], tta="ten_crop")
 
 

@@ -167,7 +167,7 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
         reason = "it normalises errors on corrupted images, which robustness=corruptions measures"
         raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
     if composed["shift"] is not None and not Path(str(composed["shift"])).expanduser().is_dir():
-        fix = "Fix: shift=PATH, a folder with a subfolder for each class."
+        fix = "Use shift=PATH, a folder with a subfolder for each class."
         raise MissingFileError("shift", f"there is no folder {composed['shift']}", fix=fix)
     return EvaluateOptions(
         split=composed.split,

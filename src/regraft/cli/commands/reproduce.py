@@ -53,7 +53,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
         raise ConfigError(
             "run",
             f"{source.path} hasn't finished, so there is nothing to compare with",
-            fix=f"Fix: regraft resume run={source.path}.",
+            fix=f"Resume it: regraft resume run={source.path}.",
         )
     kept = without_reference(arguments)
     return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept)]

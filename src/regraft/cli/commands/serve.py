@@ -23,9 +23,9 @@ _BACKLOG = 2048
 _SECONDS_TO_END = 5
 _MANY_FILES = 8192
 _SENTENCES = {
-    errno.EADDRINUSE: "port {port} of {host} is taken. Fix: another port=, or port=0 for a free one",
-    errno.EACCES: "this process isn't allowed to use port {port} of {host}. Fix: port=8000",
-    errno.EADDRNOTAVAIL: "{host} isn't an address of this machine. Fix: host=127.0.0.1, or host=0.0.0.0 for all",
+    errno.EADDRINUSE: "port {port} of {host} is taken. Use another port=, or port=0 for a free one",
+    errno.EACCES: "this process isn't allowed to use port {port} of {host}. Use port=8000",
+    errno.EADDRNOTAVAIL: "{host} isn't an address of this machine. Use host=127.0.0.1, or host=0.0.0.0 for all",
 }
 
 
@@ -55,7 +55,7 @@ def _require_packages() -> None:
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise ConfigError("serve", f"it needs {error.name}", fix="Fix: pip install 'regraft[serve]'.") from error
+        raise ConfigError("serve", f"it needs {error.name}", fix="Run pip install 'regraft[serve]'.") from error
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -64,7 +64,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        sentence = _SENTENCES.get(error.errno or 0, "can't listen at {host} ({reason}). Fix: host=127.0.0.1")
+        sentence = _SENTENCES.get(error.errno or 0, "can't listen at {host} ({reason}). Use host=127.0.0.1")
         reason = error.strerror or type(error).__name__
         raise ConfigError("host", sentence.format(host=host, port=port, reason=reason)) from error
 

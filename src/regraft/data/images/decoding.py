@@ -56,7 +56,7 @@ def decode_image(
     with _reading(path):
         content = Path(path).read_bytes()
     if expected_hash is not None and content_hash(content) != expected_hash:
-        raise ConfigError("data.root", f"{path} has changed since this run began. Fix: start again.")
+        raise ConfigError("data.root", f"{path} has changed since this run began. Start again.")
     with _opened(path, io.BytesIO(content), least_side) as image:
         return pixels_of(image, num_channels)
 
@@ -131,7 +131,7 @@ def _reading(path: str | Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ConfigError(
-            "data.root", f"can't read {path} ({error.strerror}). Fix: put it back, and start again."
+            "data.root", f"can't read {path} ({error.strerror}). Put it back, and start again."
         ) from error
 
 
@@ -142,7 +142,7 @@ def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterat
     if is_heic(start) and not can_read_heic():
         raise ConfigError(
             "data.root",
-            f"can't decode {path}: it is a HEIC image, which needs pillow-heif. Fix: pip install "
+            f"can't decode {path}: it is a HEIC image, which needs pillow-heif. Run pip install "
             "'regraft[heic]', or convert it to JPEG.",
         ) from ModuleNotFoundError("pillow_heif")
     try:
@@ -159,7 +159,7 @@ def _opened(path: str | Path, file: IO[bytes], least_side: int | None) -> Iterat
     # On broken bytes Pillow's plugins raise nearly anything: OSError, SyntaxError, struct.error, IndexError.
     except Exception as error:
         reason = "it is empty" if not start else _reason(error)
-        raise ConfigError("data.root", f"can't decode {path} ({reason}). Fix: remove or replace that file.") from error
+        raise ConfigError("data.root", f"can't decode {path} ({reason}). Remove or replace that file.") from error
 
 
 def _reason(error: Exception) -> str:

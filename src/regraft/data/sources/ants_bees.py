@@ -73,7 +73,7 @@ class AntsBeesSource:
 def unpack(archive: Path, folder: Path) -> None:
     """Unpacks a zip file; its members can't leave the folder (`ZipFile.extract`). ValueError if it isn't a zip file."""
     if not zipfile.is_zipfile(archive):
-        raise ConfigError("data.url", "the downloaded file is not a zip file. Fix: check data.url, or try again.")
+        raise ConfigError("data.url", "the downloaded file is not a zip file. Check data.url, or try again.")
     with zipfile.ZipFile(archive) as file:
         file.extractall(folder)
 
@@ -86,5 +86,5 @@ def check_content(folder: Path) -> None:
         raise ConfigError(
             "data.url",
             f"the downloaded archive has classes {', '.join(splits.class_names)}, {len(splits.train)} train and "
-            f"{num_test} val images; expected ants, bees, {NUM_TRAIN} and {NUM_VAL}. Fix: check data.url.",
+            f"{num_test} val images; expected ants, bees, {NUM_TRAIN} and {NUM_VAL}. Check data.url.",
         )

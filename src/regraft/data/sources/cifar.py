@@ -47,8 +47,8 @@ class CIFAR10Source:
             if missing:
                 raise MissingFileError(
                     "data.root",
-                    f"{folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. Fix: "
-                    f"point data.root at the folder that holds {folder.name}, or leave out data.verify=false.",
+                    f"{folder} lacks {', '.join(missing)}, and with data.verify=false nothing is downloaded. "
+                    f"Point data.root at the folder that holds {folder.name}, or leave out data.verify=false.",
                 )
             return
         if not missing:
@@ -58,7 +58,7 @@ class CIFAR10Source:
                 raise ConfigError(
                     "data.root",
                     f"in {folder} the official checksums don't fit {', '.join(wrong)}. "
-                    "Fix: data.verify=false takes the files as they are; or remove the folder to download it again.",
+                    "Use data.verify=false to take the files as they are, or remove the folder to download it again.",
                 )
             return
         if not check_integrity(root / dataset.filename, dataset.tgz_md5):

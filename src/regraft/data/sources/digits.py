@@ -38,6 +38,6 @@ def _digits_file() -> Path:
         raise MissingFileError(
             "data=digits",
             f"scikit-learn's digits file isn't there ({path or 'scikit-learn is not installed'})",
-            fix="Fix: pip install scikit-learn.",
+            fix="Run pip install scikit-learn.",
         )
     return path

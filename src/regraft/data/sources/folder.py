@@ -44,7 +44,7 @@ class FolderSource:
     def __init__(self, *, root: str, on_error: str) -> None:
         require(on_error in ("raise", "skip"), "data.on_error", on_error, "raise, skip")
         if not isinstance(root, str):
-            raise ConfigError("data.root", f"got {root!r}, which isn't text. Fix: data.root=./{root}, a folder's path.")
+            raise ConfigError("data.root", f"got {root!r}, which isn't text. Use data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
         self._on_error = on_error
 
@@ -53,7 +53,7 @@ class FolderSource:
         refuse_file(self._root)
         if not self._root.is_dir():
             raise MissingFileError(
-                "data.root", f"there is no folder {self._root}. Fix: data.root=PATH; {EXPECTED_FOLDERS}."
+                "data.root", f"there is no folder {self._root}. Use data.root=PATH; {EXPECTED_FOLDERS}."
             )
 
     def tree(self) -> Tree:
@@ -103,7 +103,7 @@ class FolderSource:
         if self._on_error == "raise":
             raise ConfigError(
                 "data.root",
-                f"{count} can't be decoded: {reasons}. Fix: replace or remove them, or leave them out with "
+                f"{count} can't be decoded: {reasons}. Replace or remove them, or leave them out with "
                 f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all.",
             )
         for split, classes in tree.classes.items():
@@ -112,7 +112,7 @@ class FolderSource:
                 raise ConfigError(
                     "data.root",
                     f"no image of {listed(lost)} in {split} can be decoded: {reasons}. "
-                    f"Fix: replace them, or remove the class folder.",
+                    f"Replace them, or remove the class folder.",
                 )
         _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, reasons)
         return found

@@ -57,7 +57,7 @@ class _Scanner:
         for split, aliases in SPLIT_NAMES.items():
             present = sorted(name for name in names if name.lower() in aliases)
             if len(present) > 1:
-                sentence = f"{tree.root} has {' and '.join(present)}; allowed: one of them. Fix: merge them."
+                sentence = f"{tree.root} has {' and '.join(present)}; allowed: one of them. Merge them."
                 tree.errors.append(Finding("split_twice", "error", sentence, items_of(present)))
             if present:
                 tree.folders[split] = present[0]
@@ -157,7 +157,7 @@ class _Scanner:
             with os.scandir(self._tree.root / folder) as entries:
                 found = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
-            sentence = f"can't read folder {self._tree.root / folder} ({error.strerror}). Fix: its permissions."
+            sentence = f"can't read folder {self._tree.root / folder} ({error.strerror}). Check its permissions."
             self._tree.errors.append(Finding("unreadable_folder", "error", sentence, items_of([folder])))
             return
         for entry in found:

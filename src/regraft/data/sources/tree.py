@@ -50,18 +50,18 @@ def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
     for split, classes in tree.classes.items():
         folder = tree.root / tree.folders[split]
         if not classes:
-            fix = "" if split == "train" else " Fix: add them, or remove the folder."
+            fix = "" if split == "train" else " Add them, or remove the folder."
             sentence = f"{folder} has no class folders; {EXPECTED_FOLDERS}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
         for name in classes:
             if name.encode(errors="replace").decode() != name:
-                sentence = f"{folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Fix: rename it."
+                sentence = f"{folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Rename it."
                 yield Finding("name_not_utf8", "error", sentence, items_of([tree.class_folder(split, name)]))
         empty = [tree.class_folder(split, name) for name, paths in classes.items() if not paths]
         if empty:
             sentence = (
                 f"no image in class folder {', '.join(os.fsdecode(tree.root / path) for path in empty)}; "
-                f"image extensions: {', '.join(sorted(extensions))}. Fix: add images or remove the folder."
+                f"image extensions: {', '.join(sorted(extensions))}. Add images or remove the folder."
             )
             yield Finding("empty_class", "error", sentence, items_of(empty))
     train = tree.classes.get("train")
@@ -75,7 +75,7 @@ def _difference(tree: Tree, split: str) -> Finding:
     only_train, only_here = sorted(train - here), sorted(here - train)
     sentence = (
         f"train and {split} have different classes. Only in train: {', '.join(only_train) or 'none'}. Only in {split}: "
-        f"{', '.join(only_here) or 'none'}. Fix: give every split the same class folders."
+        f"{', '.join(only_here) or 'none'}. Give every split the same class folders."
     )
     lacking = [Item((name,), f"missing from {split}") for name in only_train]
     return Finding(
@@ -86,7 +86,7 @@ def _difference(tree: Tree, split: str) -> Finding:
 def refuse_file(root: Path) -> None:
     """Raises FileNotFoundError if the root is a file, such as an archive that wasn't unpacked."""
     if root.is_file():
-        raise MissingFileError("data.root", f"got {root}, which is a file. Fix: data.root=PATH of a folder.")
+        raise MissingFileError("data.root", f"got {root}, which is a file. Use data.root=PATH of a folder.")
 
 
 def check_reachable(url: str, missing: str, offline_choice: str) -> None:

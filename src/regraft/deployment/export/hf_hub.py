@@ -21,7 +21,7 @@ from regraft.models.heads import Linear
 
 _LITE = "regraft.models.backbones.efficientnet_lite."
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
-_ELSE = "Fix: format=onnx or format=torch_export exports any network, format=safetensors its weights."
+_ELSE = "Use format=onnx or format=torch_export for any network, or format=safetensors for its weights."
 
 
 def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:

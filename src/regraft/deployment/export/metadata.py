@@ -66,4 +66,4 @@ def require_distinct(class_names: Sequence[str]) -> None:
         raise ConfigError("class_names", what, fix=_FIX)
 
 
-_FIX = "Fix: class_names=[...] names all classes, in their order."
+_FIX = "Name all classes in their order with class_names=[...]."

@@ -14,7 +14,7 @@ from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.program import IMAGES, LOGITS, PROBABILITIES, Runner, deployed_program
 
 _MAX_BYTES = 2**31 - 1
-_ELSE = "Fix: format=torch_export."
+_ELSE = "Use format=torch_export."
 _QUANTISED = ("Conv", "Gemm", "MatMul")
 
 
@@ -26,7 +26,7 @@ def require_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "format=onnx", f"{error.name} isn't installed", fix="Fix: pip install 'regraft[onnx]'."
+            "format=onnx", f"{error.name} isn't installed", fix="Run pip install 'regraft[onnx]'."
         ) from error
 
 

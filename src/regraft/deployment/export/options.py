@@ -52,7 +52,7 @@ def target_of(options: ExportOptions) -> Path:
             raise ConfigError("output", f"a file of format={options.format} ends in {suffix}", got=path.name)
     elif options.run is None:
         reason = f"it has no value, and {options.checkpoint} isn't in a run's folder"
-        raise ConfigError("output", reason, fix="Fix: output=PATH.")
+        raise ConfigError("output", reason, fix="Use output=PATH.")
     else:
         path = options.run.path / "exports" / f"{name}{suffix}"
     require_free(path, overwrite=options.overwrite, is_folder=options.format == "hf")
@@ -69,9 +69,9 @@ def require_valid(config: Mapping[str, Any]) -> None:
     if config["quantize"] not in (None, "int8"):
         raise ConfigError("quantize", got=config["quantize"], allowed="int8, null")
     if config["quantize"] and config["format"] != "onnx":
-        raise ConfigError("quantize", f"format={config['format']} has no 8-bit integers", fix="Fix: format=onnx.")
+        raise ConfigError("quantize", f"format={config['format']} has no 8-bit integers", fix="Use format=onnx.")
     if config["preprocessing"] and config["format"] not in _WITH_PREPROCESSING:
-        fix = "Fix: format=onnx or format=torch_export."
+        fix = "Use format=onnx or format=torch_export."
         raise ConfigError("preprocessing", f"format={config['format']} holds weights only", fix=fix)
     names = config["class_names"]
     # Names of digits are numbers here.
@@ -90,9 +90,9 @@ def exportable(path: Path) -> tuple[Path, Run | None]:
     last = f"; ckpt_path={run.last_ckpt} exports what it has so far" if run.last_ckpt.is_file() else ""
     if not run.is_finished:
         status = run_state.read(run).status
-        fix = f"Fix: regraft resume run={run.path}{last}."
+        fix = f"Resume it: regraft resume run={run.path}{last}."
         raise ConfigError("run", f"{run.path} hasn't finished (it is {status})", fix=fix)
     if not run.best_ckpt.is_file():
-        where = f"Fix: ckpt_path={run.last_ckpt} exports its last one." if last else "It kept no checkpoint."
+        where = f"Export its last one with ckpt_path={run.last_ckpt}." if last else "It kept no checkpoint."
         raise MissingFileError("run", f"{run.path} has no best checkpoint, checkpoints/best.ckpt", fix=where)
     return run.best_ckpt, run

@@ -11,7 +11,7 @@ from regraft.core.atomic import TEMPORARY_SUFFIX
 from regraft.core.errors import ConfigError
 
 HUB_FILES = {"README.md", "config.json", "model.safetensors"}
-_ELSE = "Fix: another output=."
+_ELSE = "Use another output=."
 
 
 def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> None:
@@ -21,7 +21,7 @@ def require_free(path: Path, *, overwrite: bool, is_folder: bool = False) -> Non
     if path.is_file() and is_folder:
         raise ConfigError("output", f"{path} is a file, and this export is a folder", fix=_ELSE)
     if path.exists() and not overwrite:
-        raise ConfigError("output", f"{path} is there already", fix="Fix: another output=, or overwrite=true.")
+        raise ConfigError("output", f"{path} is there already", fix="Use another output=, or overwrite=true.")
 
 
 def make_folder(path: Path) -> None:

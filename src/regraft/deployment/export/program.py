@@ -170,4 +170,4 @@ def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgr
     except Exception as error:  # tracing an arbitrary network may raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         what = f"torch.export can't trace this network ({reason[:300]})"
-        raise ConfigError("format", what, fix="Fix: format=safetensors keeps its weights.") from error
+        raise ConfigError("format", what, fix="Use format=safetensors, which keeps its weights.") from error

@@ -103,5 +103,5 @@ def _write_file(
     try:
         write_atomically(target, content)
     except OSError as error:
-        raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Fix: another output=.") from error
+        raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Use another output=.") from error
     return Exported(target, comparison, quantised, images)

@@ -119,10 +119,10 @@ def _of_glob(pattern: str) -> Inputs:
         fix = "In a glob, ** stands for folders at any depth."
         raise ConfigError("input", f"nothing matches {readable(pattern)}", fix=fix)
     matched = f"{readable(pattern)} matches {counted(len(folders), 'folder')} ({_named(folders)})"
-    fix = "give the folder itself, or a glob that ends in /**/*.jpg"
+    fix = "Give the folder itself, or a glob that ends in /**/*.jpg."
     if not files:
-        raise ConfigError("input", f"{matched} and no file", fix=f"Fix: {fix}.")
-    note = f"Skipped: {matched}, which aren't searched; {fix}."
+        raise ConfigError("input", f"{matched} and no file", fix=fix)
+    note = f"Skipped: {matched}, which aren't searched. {fix}"
     return _inputs([NamedPath(name, Path(name)) for name in files], [note] if folders else [])
 
 
@@ -130,7 +130,7 @@ def _of_list(path: Path) -> Inputs:
     """Returns the images that a file lists."""
     shown = readable(str(path))
     if not path.is_file():
-        fix = "Fix: give its lines on stdin, with input=-."
+        fix = "Give its lines on stdin, with input=-."
         raise ConfigError("input", f"{shown} is not a regular file", fix=fix)
     try:
         with path.open("rb") as file:
@@ -145,7 +145,7 @@ def _of_list(path: Path) -> Inputs:
         raise ConfigError(
             "input",
             f"the paths in {shown} are relative to its own folder, where there is no {missing}; there is one here",
-            fix=f"Fix: input=- < {shown} takes them from here.",
+            fix=f"Use input=- < {shown} to read them from here.",
         )
     return _inputs(images)
 
@@ -164,7 +164,7 @@ def _entries(file: BufferedReader, name: str) -> Iterator[bytes]:
             # The first bytes of a slow writer may contain neither yet.
             ends = [end for end in (b"\0", b"\n") if end in rest]
             if rest.startswith(_UTF16_MARKS):
-                raise ConfigError("input", f"{name} is in UTF-16", fix="Fix: save it as UTF-8.")
+                raise ConfigError("input", f"{name} is in UTF-16", fix="Save it as UTF-8.")
             if ends:
                 separator, rest = ends[0], rest.removeprefix(_UTF8_MARK)
         if separator:

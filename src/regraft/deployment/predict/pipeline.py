@@ -138,7 +138,7 @@ def _probabilities(model: TrainedNetwork, lookup: FeatureLookup | None, images: 
         num_views = sum(1 if each.views is None else len(each.views) for each in images)
         fix = f"batch_size={num_views // 2}" if len(images) > 1 else "tta=none, or a machine with more memory"
         raise ConfigError(
-            "batch_size", f"there is no memory for {num_views} views at once", fix=f"Fix: {fix}."
+            "batch_size", f"there is no memory for {num_views} views at once", fix=f"Use {fix}."
         ) from error
 
 

@@ -30,7 +30,7 @@ def require_output(output: str) -> None:
     if path.is_dir():
         raise ConfigError("output", f"{output} is a folder", fix="Give a file in it.")
     if path.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        fix = "Fix: pip install 'regraft[parquet]', or output=FILE.csv."
+        fix = "Run pip install 'regraft[parquet]', or use output=FILE.csv."
         raise ConfigError("output", "Parquet needs pyarrow", fix=fix)
 
 
@@ -45,7 +45,7 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
         raise
     except OSError as error:
         reason = error.strerror or error
-        raise ConfigError("output", f"can't write {path} ({reason})", fix="Fix: name another folder.") from error
+        raise ConfigError("output", f"can't write {path} ({reason})", fix="Name another folder.") from error
 
 
 def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:

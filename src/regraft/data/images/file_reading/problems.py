@@ -92,13 +92,13 @@ def can_read_heic() -> bool:
 
 @dataclass(frozen=True)
 class Problem:
-    """A kind of problem: a word for a file that has it, such as `truncated`, and the fix."""
+    """A kind of problem: a word for a file that has it, such as `truncated`, and the start of a sentence on the fix."""
 
     word: str
     fix: str
 
 
-_REPLACE = "copy or download them again, or remove them"
+_REPLACE = "Copy or download them again, or remove them"
 
 
 class UnknownRangeError(ValueError):
@@ -120,15 +120,15 @@ PROBLEMS = {
     "truncated": Problem("truncated", _REPLACE),
     "undecodable": Problem("damaged", _REPLACE),
     "unknown_range": Problem(
-        "of numbers whose range isn't known", "convert them to 8 or 16 bits a channel, or remove them"
+        "of numbers whose range isn't known", "Convert them to 8 or 16 bits a channel, or remove them"
     ),
-    "not_image": Problem("not an image", "replace them by images, or remove them"),
-    "needs_plugin": Problem("HEIC without its plugin", "pip install 'regraft[heic]', or convert them to JPEG"),
+    "not_image": Problem("not an image", "Replace them by images, or remove them"),
+    "needs_plugin": Problem("HEIC without its plugin", "Run pip install 'regraft[heic]', or convert them to JPEG"),
     "bomb": Problem(
-        "too many pixels", "shrink them, or remove them; a small file that claims so many may be an attack"
+        "too many pixels", "Shrink them, or remove them; a small file that claims so many may be an attack"
     ),
-    "unreadable": Problem("unreadable", "their permissions, or the disk"),
-    "closed": Problem("not opened", "replace them by plain files, or remove them"),
+    "unreadable": Problem("unreadable", "Check their permissions, and the disk"),
+    "closed": Problem("not opened", "Replace them by plain files, or remove them"),
 }
 """By the `problem` of FACTS."""
 

@@ -18,20 +18,14 @@ MAX_PATH = 259
 """Characters of a path that Windows accepts."""
 _WORDINGS = {
     "hidden": Wording("note", "Hidden files and folders, or some program's own, which are ignored"),
-    "stray": Wording(
-        "warning", "Images outside of the class folders, which are ignored", "Fix: move them into a class."
-    ),
-    "special": Wording(
-        "warning", "FIFOs, sockets, devices or broken links, which are never opened", "Fix: remove them."
-    ),
+    "stray": Wording("warning", "Images outside of the class folders, which are ignored", "Move them into a class."),
+    "special": Wording("warning", "FIFOs, sockets, devices or broken links, which are never opened", "Remove them."),
     "loop": Wording(
         "warning",
         "Links back to a folder that is above them or counted already, which aren't followed",
-        "Fix: remove them.",
+        "Remove them.",
     ),
-    "beside": Wording(
-        "warning", "Folders beside the splits, which are ignored", "Fix: move them into a split, or away."
-    ),
+    "beside": Wording("warning", "Folders beside the splits, which are ignored", "Move them into a split, or away."),
     "runs": Wording("note", "Folders of runs, which aren't classes"),
     "nested_class": Wording(
         "warning",
@@ -41,7 +35,7 @@ _WORDINGS = {
     "image_without_extension": Wording(
         "warning",
         "Images without an image's extension, which are ignored",
-        "Fix: rename them after what they are, such as .jpg or .png.",
+        "Rename them after what they are, such as .jpg or .png.",
     ),
     "not_an_image": Wording(
         "note", "Files in class folders that aren't images by extension or content, and are ignored"
@@ -49,22 +43,22 @@ _WORDINGS = {
     "link_leaves_root": Wording(
         "warning",
         "Links that lead out of the folder, so that a copy of it is incomplete",
-        "Fix: copy what they point to (cp -rL).",
+        "Copy what they point to (cp -rL).",
     ),
     "names_alike": Wording(
         "warning",
         "Class names that differ in capitals, blanks or accents' encoding only",
-        "Each is a class of its own here, and one folder on macOS or Windows. Fix: merge or rename them.",
+        "Each is a class of its own here, and one folder on macOS or Windows. Merge or rename them.",
     ),
     "long_name": Wording(
         "warning",
         f"Names longer than {MAX_NAME} bytes, or paths longer than {MAX_PATH} characters, which other systems refuse",
-        "Fix: shorten them.",
+        "Shorten them.",
     ),
     "odd_name": Wording(
         "warning",
         "Names with letters that can't be seen or typed, with a blank at an end, or not in UTF-8",
-        "Fix: rename them.",
+        "Rename them.",
     ),
     "decomposed_name": Wording(
         "note",
@@ -162,7 +156,7 @@ def class_findings(counts: Counts) -> list[Finding]:
     found = []
     if len(train) == 1:
         sentence = (
-            f"There is a single class, {next(iter(train))!r}; classification needs 2 or more. Fix: add images of "
+            f"There is a single class, {next(iter(train))!r}; classification needs 2 or more. Add images of "
             "another class, or point data.root at the folder whose subfolders are the classes."
         )
         found.append(Finding("one_class", "error", sentence))
@@ -170,7 +164,7 @@ def class_findings(counts: Counts) -> list[Finding]:
     if tiny:
         sentence = (
             f"{counted(len(tiny), 'class has', 'classes have')} fewer than {TINY} training images, too few to "
-            "generalise from and to set validation aside from. Fix: add images, or merge or remove such classes."
+            "generalise from and to set validation aside from. Add images, or merge or remove such classes."
         )
         items = tuple(Item((name,), counted(num, "image")) for name, num in tiny.items())
         found.append(Finding("tiny_class", "warning", sentence, items))
@@ -178,8 +172,8 @@ def class_findings(counts: Counts) -> list[Finding]:
         largest, smallest = max(train, key=train.__getitem__), min(train, key=train.__getitem__)
         sentence = (
             f"The classes are imbalanced: {largest!r} has {train[largest]:,} training images, {smallest!r} has "
-            f"{train[smallest]:,}. Fix: data.sampler=balanced draws every class equally often, or loss=focal; and look "
-            "at test/f1 beside the accuracy."
+            f"{train[smallest]:,}. Use data.sampler=balanced, which draws each class equally often, or "
+            "loss=focal, and look at test/f1 beside the accuracy."
         )
         found.append(Finding("imbalance", "warning", sentence))
     return found

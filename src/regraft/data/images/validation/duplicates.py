@@ -128,19 +128,19 @@ def _same_findings(samples: CheckedImages, groups: Sequence[np.ndarray]) -> Iter
     if conflicting:
         sentence = (
             f"{counted(len(conflicting), 'image is', 'images are')} in several classes, so all but one of its "
-            "labels are wrong. Fix: keep each in its right class."
+            "labels are wrong. Keep each in its right class."
         )
         yield _finding("conflicting_labels", "error", sentence, samples, conflicting, *classes)
     if leaking:
         sentence = (
             f"{counted(len(leaking), 'image is', 'images are')} in more than one split, so what is measured on "
-            "one was learnt from the other. Fix: remove them from train."
+            "one was learnt from the other. Remove them from train."
         )
         yield _finding("duplicates_across_splits", "error", sentence, samples, leaking, *splits)
     if within:
         sentence = (
             f"{counted(len(within), 'image is', 'images are')} there more than once in a split; where validation or "
-            "test is carved from it, copies may land on both sides. Fix: keep one of each."
+            "test is carved from it, copies may land on both sides. Keep one of each."
         )
         yield _finding("duplicates", "warning", sentence, samples, within, *splits)
 
@@ -165,7 +165,7 @@ def _near_findings(samples: CheckedImages, groups: Sequence[np.ndarray], near_pa
     )
     sentence = (
         f"{limit}{counted(len(pairs), 'pair')} of images {'is' if len(pairs) == 1 else 'are'} nearly the same"
-        f"{where}. Fix: look at them, and keep one of each pair."
+        f"{where}. Look at them, and keep one of each pair."
     )
     code = "near_duplicates" if is_single else "near_duplicates_across_splits"
     yield _finding(code, "warning", sentence, samples, pairs, samples.class_names, samples.labels)

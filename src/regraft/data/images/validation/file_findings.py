@@ -14,13 +14,11 @@ _WORDINGS = {
     "wrong_extension": Wording(
         "warning",
         "Not what the extension says",
-        "They are read as what they are. Fix: rename them, because other programs may refuse them.",
+        "They are read as what they are. Rename them, because other programs may refuse them.",
     ),
-    "animated": Wording(
-        "warning", "Animations", "The first frame is used. Fix: remove them if that isn't what they show."
-    ),
-    "placeholder": Wording("warning", "Probably what a server shows in place of a lost image", "Fix: remove them."),
-    "large": Wording("warning", "More than 50 megapixels", "They are slow to decode. Fix: shrink them."),
+    "animated": Wording("warning", "Animations", "The first frame is used. Remove them if that isn't what they show."),
+    "placeholder": Wording("warning", "Probably what a server shows in place of a lost image", "Remove them."),
+    "large": Wording("warning", "More than 50 megapixels", "They are slow to decode. Shrink them."),
     "plain": Wording("note", "Nearly all one colour, unlike the others", "Blanks and placeholders look so."),
     "cmyk": Wording("note", "CMYK", "They are converted to RGB; their colours are approximate."),
     "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used."),
@@ -51,7 +49,7 @@ def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int,
         if indices:
             items = tuple(Item((paths[index],), details.get(index, "")) for index in indices)
             sentence = (
-                f"{counted(len(indices), 'image')} can't be decoded: {problem.word}. Fix: {problem.fix}; "
+                f"{counted(len(indices), 'image')} can't be decoded: {problem.word}. {problem.fix}; "
                 "data.on_error=skip leaves them out."
             )
             found.append(Finding(code, "error", sentence, items))

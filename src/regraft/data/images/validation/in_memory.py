@@ -22,7 +22,7 @@ def splits_of(splits: Splits) -> dict[str, ArrayImages]:
         raise ConfigError(
             "data",
             "a check looks at images in memory and at folders; this data set has files of another kind. "
-            "Fix: give its class a method `tree`, as regraft.data.sources.folder.FolderSource has.",
+            "Give its class a method `tree`, as regraft.data.sources.folder.FolderSource has.",
         )
     return found
 
