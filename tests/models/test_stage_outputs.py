@@ -1,6 +1,7 @@
 """Backbones whose features are the pooled outputs of their stages."""
 
 import copy
+import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -129,7 +130,7 @@ def test_a_backbone_of_one_stage_gives_its_own_features():
     ("stages", "message"),
     [
         (["conv1", "conv9"], r"head\.stages: unknown stage 'conv9'"),
-        ("alle", r"head\.stages: got 'alle'; allowed: last, all, or a list of "),
+        ("alle", r"head\.stages: got 'alle'; allowed: auto, last, all, or a list of "),
         ([], r"head\.stages: got \[\]; allowed"),
         (None, r"head\.stages: got None; allowed"),
         (5, r"head\.stages: got 5; allowed"),
@@ -157,6 +158,20 @@ def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
     with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low, top\]"):
         tapped(made(), "all")
     assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 12)
+
+
+def test_auto_reads_all_that_can_be_pooled():
+    made = Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, InputSpec(64))
+    assert tapped(made, "auto").feature_widths == {"low": 8, "top": 4}
+
+
+def test_auto_reads_every_other_stage_of_a_wide_backbone(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 10)
+    assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv3"]
+    monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 20)
+    assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv1", "conv3"]
+    assert "The head reads 2 of 3 stages (head.stages=auto): conv1, conv3." in caplog.text
 
 
 def test_tokens_that_are_no_square_are_averaged():

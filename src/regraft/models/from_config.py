@@ -87,7 +87,7 @@ def build_bare_backbone(architecture: Config, input_spec: InputSpec | None = Non
 
 
 def _stages_read(config: Config) -> Any:
-    """Returns what the head reads: `last`, `all`, or a list of stages."""
+    """Returns what the head reads; see `tapped`."""
     return config["head"].get("stages", "last")
 
 

@@ -3,6 +3,7 @@
 All that a pooled output depends on is in this file, since the fingerprint of a stage hashes the file of its class only.
 """
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -14,9 +15,13 @@ from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.core.types import Backbone
 from regraft.models.dry_run import dry_outputs
 
+log = logging.getLogger(__name__)
+
 Layout = Literal["channels first", "channels last", "tokens"]
 _MAX_OTHER_TOKENS = 8
 """Class, distillation and register tokens come before the patches and have no position."""
+MAX_WIDTH = 8192
+"""Features that `auto` stages give, at most: the closed form solves equations of that size, in minutes."""
 _MIN_VARIANCE = 1e-12
 """Of a map that is constant, whose standard deviation would have an infinite gradient."""
 
@@ -116,7 +121,8 @@ def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
     """Returns a backbone whose features are the pooled outputs of stages.
 
     Args:
-        stages: `last` for the backbone's own features, `all`, or names of stages.
+        stages: `last` for the backbone's own features; `all`; names of stages; or `auto`, which is all that can be
+            pooled, or every second, third, ... of them from the last one down, with `MAX_WIDTH` features at most.
 
     Raises:
         ConfigError: an unknown name, or a stage without an output that can be pooled.
@@ -124,23 +130,38 @@ def tapped(backbone: Backbone, stages: str | Sequence[str]) -> Backbone:
     known = list(backbone.stage_names)
     if stages == "last" and not isinstance(backbone, TappedBackbone):
         return backbone
-    names = {"all": known, "last": known[-1:]}.get(stages) if isinstance(stages, str) else stages
+    names = {"all": known, "auto": known, "last": known[-1:]}.get(stages) if isinstance(stages, str) else stages
     if not (names and isinstance(names, Sequence)):
-        raise ConfigError("head.stages", got=stages, allowed=f"last, all, or a list of {', '.join(known)}")
+        raise ConfigError("head.stages", got=stages, allowed=f"auto, last, all, or a list of {', '.join(known)}")
     for name in names:
         if name not in known:
             raise UnknownNameError("head.stages", "stage", str(name), known)
     shapes = output_shapes(backbone)
-    wanted = [name for name in known if name in names]
-    for name in wanted:
-        if name not in shapes:
-            able = ", ".join(each for each in known if each in shapes)
+    widths = {name: pool(torch.empty(shape, device="meta")).shape[1] for name, shape in shapes.items()}
+    if stages == "auto":
+        return TappedBackbone(backbone, _thinned({name: widths[name] for name in known if name in widths}))
+    for name in names:
+        if name not in widths:
+            able = ", ".join(each for each in known if each in widths)
             raise ConfigError(
                 "head.stages",
                 f"stage {name} does not give one floating tensor with a part for each image, so it can't be pooled",
                 fix=f"Leave it out: head.stages=[{able}].",
             )
-    return TappedBackbone(backbone, {name: pool(torch.empty(shapes[name], device="meta")).shape[1] for name in wanted})
+    return TappedBackbone(backbone, {name: widths[name] for name in known if name in names})
+
+
+def _thinned(widths: Mapping[str, int]) -> dict[str, int]:
+    """Returns the widths of every k-th stage from the last one down, with the least k for `MAX_WIDTH`."""
+    names = list(widths)
+    kept = names
+    for step in range(1, len(names) + 1):
+        kept = names[::-1][::step][::-1]
+        if sum(widths[name] for name in kept) <= MAX_WIDTH:
+            break
+    if len(kept) < len(names):
+        log.info("The head reads %d of %d stages (head.stages=auto): %s.", len(kept), len(names), ", ".join(kept))
+    return {name: widths[name] for name in kept}
 
 
 def untapped_stages(backbone: Backbone) -> dict[str, nn.Module]:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 _TABLE = "grid.csv"
 _CLOSED_FORM: dict[str, dict[str, Any]] = {
-    "head": {"_target_": "regraft.models.heads.Standardised", "stages": "all"},
+    "head": {"_target_": "regraft.models.heads.Standardised", "stages": "auto"},
     "optimizer": {
         "_target_": "regraft.training.closed_form.optimizer.ClosedForm",
         "solvers": ["ridge", "discriminant"],
