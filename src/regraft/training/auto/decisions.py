@@ -56,9 +56,9 @@ def fraction_that_fits(num_images: int, num_test: int, num_classes: int, cost: C
         seconds_left: of the budget.
     """
     least = min(num_images, rungs(num_images, num_classes)[0])
-    for safety in (SAFETY, 1.0):  # rather a run that may be late than none
+    for safety, tested in ((SAFETY, num_test), (1.0, num_test), (1.0, 0)):  # rather a run without a test than none
         rate = safety * cost.seconds_per_image
-        available = seconds_left - CLOSING_SECONDS - safety * cost.run_seconds - num_test * rate
+        available = seconds_left - CLOSING_SECONDS - safety * cost.run_seconds - tested * rate
         if num_images * rate <= available:
             return 1.0
         fitting = math.floor(max(min(available, MAX_SHARE_OF_FIRST * seconds_left), 0.0) / rate)
@@ -78,14 +78,14 @@ def larger_fraction(fraction: float, num_images: int, cost: Cost, seconds_left: 
     return min(1.0, max(fraction, math.floor(1000 * (fraction + more / num_images)) / 1000))
 
 
-def least_seconds(passed: float, num_images: int, num_test: int, num_classes: int, cost: Cost) -> int:
-    """Returns the least budget with which a run of the first candidate ends in time, in whole seconds.
+def least_seconds(passed: float, num_images: int, num_classes: int, cost: Cost) -> int:
+    """Returns the least budget with which a run of the first candidate, without a test, ends in time, whole seconds.
 
     Args:
         passed: since the start.
     """
-    needed = min(num_images, rungs(num_images, num_classes)[0]) + num_test
-    return math.ceil(passed + Cost(needed, cost.seconds_per_image, cost.run_seconds).reserve)
+    needed = min(num_images, rungs(num_images, num_classes)[0]) / MAX_SHARE_OF_FIRST
+    return math.ceil(passed + needed * cost.seconds_per_image + SAFETY * cost.run_seconds + CLOSING_SECONDS)
 
 
 def affordable(seconds: Sequence[float], available: float) -> list[int]:

@@ -15,6 +15,7 @@ from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import (
     CLOSING_SECONDS,
+    SAFETY,
     Cost,
     affordable,
     fraction_that_fits,
@@ -160,7 +161,8 @@ class Search:
             self._compute(first, self._order)
             started = time.perf_counter()
             self._train(first.choice, self.fraction, False)
-            self._run_seconds = time.perf_counter() - started
+            # An earlier search may have left the run, which takes no time then.
+            self._run_seconds = max(self._run_seconds, SAFETY * (time.perf_counter() - started))
             self._with_run = first
             self._tell(f"{first.choice.name}: a first run, so that there is one whatever happens")
         return first
@@ -172,11 +174,11 @@ class Search:
             return
         share = fraction_that_fits(num_images, num_test, self._num_classes, cost, self._left())
         if share == 0 or (share < 1 and self._has_fraction):
-            least = least_seconds(self._clock.passed(), num_images, num_test, self._num_classes, cost)
+            least = least_seconds(self._clock.passed(), num_images, self._num_classes, cost)
             raise ConfigError(
                 "time",
-                f"{first.choice.name} takes {1000 * cost.seconds_per_image:.0f} ms an image, and there are "
-                f"{num_images:,} to fit and {num_test:,} to test",
+                f"{self._clock.passed():.0f} s have passed, and {first.choice.name} takes "
+                f"{1000 * cost.seconds_per_image:.0f} ms for each of {num_images:,} images",
                 got=self._clock.budget,
                 fix=f"Give at least time={max(least, round(self._clock.budget) + 1)}.",
             )
@@ -265,13 +267,11 @@ class Search:
             return self._with_run
         cost = self._cost(leader)
         is_tested = cost.seconds + CLOSING_SECONDS <= self._left() and self._compute_test(leader, candidate)
-        if not is_tested and self._with_run is not None:
+        if not is_tested:
             self._tell("There was no time for a test.")
-        else:
-            candidate.compute(self._order.sort().values)
-            candidate.compute_test(torch.arange(candidate.num_test))
+        candidate.compute(self._order.sort().values)
         candidate.release()
-        self._train(leader.choice, self.fraction, is_tested or self._with_run is None)
+        self._train(leader.choice, self.fraction, is_tested)
         return leader
 
     def _alive(self) -> list[Tried]:
