@@ -118,6 +118,18 @@ def test_a_page_needs_nothing_beside_it():
     assert (run.path / "report.md").is_file()
 
 
+def test_a_head_in_closed_form_is_described_and_has_no_curves():
+    run = made_run("fitted")
+    pick = {"solver": "ridge", "stages": ["stem", "layer1", "layer2"], "alpha": 0.1, "log_loss": 0.5, "share": 0.6}
+    last = pick | {"solver": "discriminant", "stages": ["layer2"], "share": 0.4}
+    fitted = {"closed_form": [pick, last], "validation": "leave-one-out", "cross_validation": {"val/acc": 0.75}}
+    run.write_results(run.results | fitted)
+    text = write_report(findings_of(run), lambda predictions, indices: ({}, {})).read_text()
+    assert "60 % ridge on stem to layer2, alpha 0.1; 40 % discriminant on layer2, alpha 0.1" in text
+    assert "leave-one-out, val/acc 0.7500" in text
+    assert "Learning curves" not in text
+
+
 @pytest.mark.parametrize("state", ["stopped", "failed", "running"])
 def test_a_run_that_has_not_ended_has_its_curves(state):
     found = findings_of(made_run("half", state=state))
@@ -138,6 +150,7 @@ def test_damaged_files_are_left_out():
 def test_results_that_cannot_be_shown_are_left_out():
     run = made_run("odd")
     odd = {"metrics": {"test/acc": "high", "test/loss": 0.25}, "seconds": "long", "class_counts": [1], "stages": 3}
+    odd |= {"closed_form": [{"share": 1}]}
     run.write_results(run.results | odd)
     write(run.path, replace(said([0, 1], [0, 1]), split="holdout"))
     found = findings_of(run)

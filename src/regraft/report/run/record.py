@@ -123,11 +123,26 @@ def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
         return name, {k: v for k, v in value.items() if is_sound(v)} if isinstance(value, dict) else None
     if name == "stages":
         return name, value if isinstance(value, list) and all(isinstance(each, str) for each in value) else None
+    if name == "closed_form":
+        return name, value if isinstance(value, list) and all(map(_is_pick, value)) else None
     if name == "heads":
         return name, value if _are_heads(value) else None
     if name == "seconds" or name.startswith("num_"):
         return name, value if _is_number(value) else None
     return name, value
+
+
+def _is_pick(value: Any) -> bool:
+    keys = {"share": _is_number, "alpha": _is_number, "solver": _is_text, "stages": _are_names}
+    return isinstance(value, dict) and all(is_sound(value.get(key)) for key, is_sound in keys.items())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
 def _are_heads(value: Any) -> bool:

@@ -151,7 +151,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         times=summary.where_time_went(record.results),
         counts=summary.class_counts(record),
         balance=summary.balance,
-        charts=curves.charts(record.epochs, stages),
+        charts=[] if "closed_form" in record.results else curves.charts(record.epochs, stages),
         trained=curves.training_map(record.epochs, stages),
         max_skipped=_MAX_SKIPPED,
         label_letters=min(max(map(len, record.class_names), default=0), _MAX_LABEL_LETTERS),
