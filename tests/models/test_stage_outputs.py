@@ -30,7 +30,7 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "cnn": partial(small.simple_cnn, widths=[4, 6, 8], batch_norm=True, **OPTIONS),
     "resnet18": partial(torchvision.build, name="resnet18", **OPTIONS),
     "timm-vit": partial(timm.build, name="vit_tiny_patch16_224", **OPTIONS),
-    "timm-swin": partial(timm.build, name="swin_s3_tiny_224", **OPTIONS),
+    "timm-mambaout": partial(timm.build, name="mambaout_femto", **OPTIONS),  # channels last
 }
 
 
@@ -50,10 +50,15 @@ def moments(positions: Tensor) -> Tensor:
     return torch.cat([positions.mean(1), positions.std(1, correction=0)], 1)
 
 
-@pytest.fixture(params=BUILDERS)
-def plain(request) -> Backbone:
+@pytest.fixture(scope="module", params=BUILDERS)
+def built(request) -> Backbone:
     torch.manual_seed(0)
     return BUILDERS[request.param]().eval()
+
+
+@pytest.fixture
+def plain(built) -> Backbone:
+    return copy.deepcopy(built)
 
 
 def test_features_are_the_pooled_outputs_of_all_stages(plain):
