@@ -3,8 +3,6 @@
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -131,12 +129,14 @@ def test_a_slurm_job_is_requeued_and_resumes(tmp_path, monkeypatch, never_stoppe
     job = {"SLURM_JOB_ID": "12", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "probe", "SLURM_PROCID": "0"}
     job |= {"SLURM_LOCALID": "0", "SLURM_NODEID": "0", "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
     command = [*KEPT, "freezing=none", "callbacks.checkpoint.every_n_steps=1", f"output_dir={tmp_path / 'outputs'}"]
-    words = [sys.executable, "-m", "regraft", "train", "--config-dir", str(tmp_path), *command]
-    process = subprocess.Popen(words, env=os.environ | {"OMP_NUM_THREADS": "1"} | job, stdout=subprocess.DEVNULL)
-    while process.poll() is None and not list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")):
+    with monkeypatch.context() as batch:
+        for name, value in job.items():
+            batch.setenv(name, value)
+        process = start_regraft(["train", "--config-dir", str(tmp_path), *command])
+    while process.is_alive() and not list(tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")):
         time.sleep(0.02)
-    process.send_signal(signal.SIGUSR1)
-    assert process.wait(timeout=30) == 143
+    os.kill(process.pid, signal.SIGUSR1)
+    assert exit_code(process) == 143
     assert (tmp_path / "asked").read_text() == "requeue 12\n"
     (folder,) = tmp_path.glob("outputs/*/*")
     state = Run(folder).state

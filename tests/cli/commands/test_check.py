@@ -226,7 +226,7 @@ def test_each_job_of_a_sweep_is_checked():
     )
 
 
-def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch):
+def test_jobs_with_one_backbone_make_it_once(monkeypatch):
     made = []
 
     def counted(config):
@@ -234,12 +234,9 @@ def test_jobs_with_one_backbone_make_it_once_and_are_named_in_order(monkeypatch)
         return build_backbone(config)
 
     monkeypatch.setattr(sys.modules["regraft.training.preflight"], "build_backbone", counted)
-    said = errors_of([*command(["seed=0,-1", "optimizer.lr=1e-3,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
+    (said,) = errors_of([*command(["seed=0,-1", "model=simple_cnn,cifar_resnet"]), "-m"])
     assert len(made) == len(set(made)) == 2
-    assert [": ".join(line.split(": ")[:2]) for line in said] == [
-        "optimizer.lr: jobs 2, 3, 6, 7 (optimizer.lr=-1)",
-        "seed: jobs 4, 5, 6, 7 (seed=-1)",
-    ]
+    assert said.startswith("seed: jobs 2, 3 (seed=-1): ")
 
 
 def experiment(tmp_path, text: str) -> list[str]:
@@ -282,36 +279,25 @@ def test_top5_of_three_classes_cant_be_watched(photos):
     assert said.startswith("scheduler.monitor: got 'val/top5', which isn't measured with 3 classes.")
 
 
-@pytest.mark.parametrize(
-    ("name", "monitor", "expected"),
-    [
-        ("EarlyStopping", "loss", "callbacks.es.monitor: unknown metric 'loss'. Did you mean 'val/loss'?"),
-        ("EarlyStoppin", "val/loss", "callbacks.es._target_: got 'pytorch_lightning.callbacks.EarlyStoppin';"),
-    ],
-)
-def test_an_error_in_a_callback_of_the_command_line_is_reported(name, monitor, expected):
-    own = [f"+callbacks.es._target_=pytorch_lightning.callbacks.{name}", f"+callbacks.es.monitor={monitor}"]
-    (line,) = errors_of([*command(own), "trust=[pytorch_lightning]"])
-    assert line.startswith(expected)
+OF_LIGHTNING = "_target_=pytorch_lightning.callbacks"
 
 
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("+logger.x._target_=pytorch_lightning.callbacks.Timer", "logger.x._target_: got 'pytorch_lightning.callbacks"),
-        (
-            "+callbacks.x._target_=pytorch_lightning.loggers.CSVLogger",
-            "callbacks.x._target_: got 'pytorch_lightning.lo",
-        ),
-        ("+callbacks.x._target_=pytorch_lightning.callbacks.EarlyStopping", "callbacks.x.monitor: it has no value."),
-        ("trainer.val_check_interval=0", "trainer.val_check_interval: got 0; allowed: a number of batches"),
-        ("trainer.devices=-1", "trainer.devices: got -1; allowed: a number of 1 or more"),
-        ("+freezing.x=1", "freezing.x: unknown key 'x'. Allowed: none."),
-    ],
-)
-def test_what_would_end_a_training_with_an_error_of_python(override, expected):
-    (line,) = errors_of([*command([override]), "trust=[pytorch_lightning]"])
-    assert line.startswith(expected)
+def test_what_would_end_a_training_with_an_error_of_python():
+    given = {
+        f"+callbacks.a.{OF_LIGHTNING}.EarlyStopping": "",
+        "+callbacks.a.monitor=loss": "callbacks.a.monitor: unknown metric 'loss'. Did you mean 'val/loss'?",
+        f"+callbacks.b.{OF_LIGHTNING}.EarlyStoppin": "callbacks.b._target_: got 'pytorch_lightning.callbacks.EarlySt",
+        f"+callbacks.c.{OF_LIGHTNING}.EarlyStopping": "callbacks.c.monitor: it has no value.",
+        "+callbacks.d._target_=pytorch_lightning.loggers.CSVLogger": "callbacks.d._target_: got 'pytorch_lightning.lo",
+        f"+logger.x.{OF_LIGHTNING}.Timer": "logger.x._target_: got 'pytorch_lightning.callbacks",
+        "trainer.val_check_interval=0": "trainer.val_check_interval: got 0; allowed: a number of batches",
+        "trainer.devices=-1": "trainer.devices: got -1; allowed: a number of 1 or more",
+        "+freezing.x=1": "freezing.x: unknown key 'x'. Allowed: none.",
+    }
+    said = errors_of([*command(given), "trust=[pytorch_lightning]"])
+    expected = [start for start in given.values() if start]
+    assert all(sum(line.startswith(start) for line in said) == 1 for start in expected), said
+    assert len(said) == len(expected), said
 
 
 @pytest.mark.parametrize("given", [[], ["data.batch_size=64"]], ids=["default", "given"])

@@ -1,34 +1,36 @@
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
+import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
 from helpers.command_line import run_main
+from helpers.processes import start_regraft
 
 
 def test_it_answers_until_ctrl_c(small_run):
-    command = [sys.executable, "-m", "regraft", "serve", f"run={small_run.path}", "port=0", "device=cpu"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
-        # So that a server that says nothing fails the test.
-        timer = threading.Timer(120, server.kill)
-        timer.start()
-        address = server.stdout.readline().split(" at ")[1].split(" ")[0]
+    process, log = start_regraft(["serve", f"run={small_run.path}", "port=0", "device=cpu"]), Path("processes.log")
+    try:
+        while not log.exists() or " at " not in log.read_text():
+            assert process.is_alive()
+            time.sleep(0.02)
+        address = log.read_text().split(" at ")[1].split(" ")[0]
         assert address.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(f"{address}/health", timeout=60) as answer:
             assert b'"status":"ok"' in answer.read()
         with pytest.raises(urllib.error.HTTPError, match="405"):
             urllib.request.urlopen(f"{address}/predict", timeout=60)
-        server.send_signal(signal.SIGINT)
-        assert server.stdout.read() == "Ended.\n"
-        timer.cancel()
-    assert server.returncode == 0
+        os.kill(process.pid, signal.SIGINT)
+        process.join(timeout=60)
+        assert log.read_text().endswith("Ended.\n")
+        assert process.exitcode == 0
+    finally:
+        process.kill()
 
 
 def test_a_port_that_is_taken_is_said_at_once(small_run, capsys):
