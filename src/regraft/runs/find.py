@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from regraft.config.fitting import with_fitting
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
 from regraft.tasks import classification
@@ -64,9 +65,9 @@ def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Ru
         output_dir: the folder of all runs, or the run's own folder.
     """
     folder = Path(output_dir).expanduser().resolve()
-    wanted = _without_location(overrides)
+    wanted = _as_started(overrides)
     for run in [Run(folder)] if is_run(folder) else all_runs(folder):
-        if run.can_resume and run.state.get("slurm_job") == job and _without_location(_overrides_of(run)) == wanted:
+        if run.can_resume and run.state.get("slurm_job") == job and _as_started(_overrides_of(run)) == wanted:
             return run
     return None
 
@@ -105,9 +106,9 @@ def name_of(run: Run, output_dir: str | Path) -> str:
         return str(run.path)
 
 
-def _without_location(overrides: Sequence[str]) -> list[str]:
-    """Returns overrides without those that only set the run's folder and the checkpoint to resume from."""
-    return [each for each in overrides if not each.startswith(("hydra.", "ckpt_path="))]
+def _as_started(overrides: Sequence[str]) -> list[str]:
+    """Returns overrides without those that only set the run's folder and the checkpoint, with what they imply."""
+    return with_fitting([each for each in overrides if not each.startswith(("hydra.", "ckpt_path="))])
 
 
 def _overrides_of(run: Run) -> list[str]:
