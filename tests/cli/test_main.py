@@ -59,7 +59,7 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["train", "hydra=foo"], "foo"),
         (["train", "callbacks.best.monitor=val/accc", "model=simple_cnn"], "Did you mean 'val/acc'?"),
         (["eval"], "run: it has no value yet"),
-        (["eval", "run=nowhere"], "run: got 'nowhere', but there is no run in"),
+        (["eval", "run=nowhere"], "run: got 'nowhere'; there is no run in"),
         (["resume"], "run: it has no value yet; add run=last"),
         (["train", "run=last"], "regraft resume run=..."),
     ],

@@ -26,7 +26,7 @@ def test_missing_choice():
 def test_missing_launcher():
     error = mistake("hydra/launcher=nowhere")
     assert error.key == "hydra/launcher"
-    assert "unknown launcher 'nowhere'" in str(error)
+    assert "got 'nowhere'; allowed: basic" in str(error)
 
 
 def test_missing_key():

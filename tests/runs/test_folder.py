@@ -67,5 +67,5 @@ def test_history_keeps_the_rows_before_a_step(run):
 
 
 def test_a_checkpoint_is_never_fetched():
-    with pytest.raises(ValueError, match=r"got http:.* a checkpoint must be a local file"):
+    with pytest.raises(ValueError, match=r"got 'http:.*; a checkpoint must be a local file"):
         find_checkpoint("http://host/best.ckpt", "best")

@@ -172,7 +172,7 @@ def test_slurm_is_given_an_array_of_jobs(slurm, capsys):
 def test_a_launcher_that_is_not_installed_is_said_to_be_an_extra(capsys):
     code, _, err = run_main(["train", "-m", "seed=1,2", "hydra/launcher=rq"], capsys)
     assert code == 1
-    assert err.startswith("regraft: hydra/launcher: unknown launcher 'rq'.")
+    assert err.startswith("regraft: hydra/launcher: got 'rq'; allowed: basic;")
     assert "pip install 'regraft[joblib]'" in err
 
 

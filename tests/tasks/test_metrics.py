@@ -55,7 +55,7 @@ def test_a_new_entry_is_logged_watched_searched_for_and_shown(wrong, capsys):
 
 
 def test_a_direction_comes_from_the_registry(wrong):
-    with pytest.raises(ValueError, match=r"callbacks\.best\.mode: got 'max' for val/wrong; it must be min"):
+    with pytest.raises(ValueError, match=r"callbacks\.best\.mode: got 'max'; allowed: min, for val/wrong"):
         regraft.train([*SMALL, "callbacks.best.monitor=val/wrong"])
 
 

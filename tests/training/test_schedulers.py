@@ -88,7 +88,7 @@ def test_cosine_starts_at_the_top_and_ends_at_its_floor(warmup_epochs):
 @pytest.mark.parametrize("builder", [schedulers.linear_warmup, schedulers.cosine])
 @pytest.mark.parametrize("warmup_epochs", [4.0, 10.0])
 def test_a_warmup_as_long_as_the_run_is_refused(builder, warmup_epochs):
-    message = rf"^scheduler\.warmup_epochs: got {warmup_epochs}, but the run has 4 epochs\."
+    message = rf"^scheduler\.warmup_epochs: got {warmup_epochs}; the run has 4 epochs\."
     with pytest.raises(ValueError, match=message):
         build(builder, warmup_epochs=warmup_epochs)
 

@@ -81,8 +81,7 @@ def no_choice(group: str) -> ConfigError:
     """Returns the error of choosing nothing from a group."""
     if group == "experiment":
         return ConfigError(group, "got null; for none, leave experiment=... out")
-    choices = ", ".join(group_choices(group))
-    return ConfigError(group, f"nothing is chosen, but a run needs one. Allowed: {choices}.")
+    return ConfigError(group, "nothing is chosen, but a run needs one", allowed=list(group_choices(group)))
 
 
 def _roots(extra_dir: str | None) -> list[Path]:

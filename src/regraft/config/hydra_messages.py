@@ -58,7 +58,7 @@ def _mistake(error: Exception) -> ConfigError:
         if group in group_names():
             return UnknownNameError(group, "choice", choice, list(group_choices(group)))
         if group == "hydra/launcher":
-            return ConfigError(group, f"unknown launcher {choice!r}. Allowed: {_LAUNCHERS}.")
+            return ConfigError(group, got=choice, allowed=_LAUNCHERS)
     if found := _MISSING_KEY.search(cause):
         key, full_key = found.groups()
         return UnknownNameError(full_key, "key", key, _keys_beside(error, is_top="." not in full_key))

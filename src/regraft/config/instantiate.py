@@ -83,7 +83,7 @@ def checked_call(make: Callable[..., Any], section: str, options: Mapping[str, A
     def checked(*arguments: Any, **given: Any) -> Any:
         keys = {**getattr(make, "keywords", {}), **options}
         for key in keys.keys() & given.keys():
-            raise ConfigError(f"{section}.{key}", f"got {keys[key]!r}, but a run sets it itself. Leave it out.")
+            raise ConfigError(f"{section}.{key}", "a run sets it itself", got=keys[key], fix="Leave it out.")
         try:
             return make(*arguments, **options, **given)
         except TypeError as error:

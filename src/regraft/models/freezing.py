@@ -99,8 +99,9 @@ class LastStages:
         if self.num_stages > len(stages):
             raise ConfigError(
                 "freezing.num_stages",
-                f"got {self.num_stages}, but the backbone has {len(stages)}: {', '.join(stages)}. "
-                f"To train all of them use freezing=none.",
+                f"the backbone has {len(stages)}: {', '.join(stages)}",
+                got=self.num_stages,
+                fix="To train all of them use freezing=none.",
             )
         return _freeze_first(len(stages) - self.num_stages, stages)
 
@@ -146,9 +147,10 @@ class LPFT:
         if 0 <= max_epochs <= self.probe_epochs:
             raise ConfigError(
                 "freezing.probe_epochs",
-                f"got {self.probe_epochs}, but the run ends after trainer.max_epochs="
-                f"{max_epochs}, so fine-tuning would never start. Lower freezing.probe_epochs below {max_epochs}, "
-                f"raise trainer.max_epochs, or use freezing=linear_probe.",
+                f"the run ends after trainer.max_epochs={max_epochs}, so fine-tuning would never start",
+                got=self.probe_epochs,
+                fix=f"Lower freezing.probe_epochs below {max_epochs}, raise trainer.max_epochs, or use "
+                "freezing=linear_probe.",
             )
         return self.probe_epochs
 

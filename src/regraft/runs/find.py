@@ -38,9 +38,7 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
     else:
         runs = all_runs(output_dir)
         if not runs:
-            raise MissingFileError(
-                "run", f"got {reference!r}, but there is no run in {Path(output_dir).resolve()}. {_ELSE}"
-            )
+            raise MissingFileError("run", f"there is no run in {Path(output_dir).resolve()}", got=reference, fix=_ELSE)
         if reference == "last":
             run = next(filter(_has_checkpoint, runs), runs[0]) if needs_checkpoint else runs[0]
         else:
@@ -144,7 +142,7 @@ def _best(runs: Sequence[Run]) -> Run:
         values = {run: value for run, (metric, value) in found if metric == name}
         if values:
             return max(values, key=lambda run: values[run])
-    raise MissingFileError("run", f"got 'best', but no run has finished with {' or '.join(HEADLINES)}. {_ELSE}")
+    raise MissingFileError("run", f"no run has finished with {' or '.join(HEADLINES)}", got="best", fix=_ELSE)
 
 
 def _has_checkpoint(run: Run) -> bool:
@@ -171,9 +169,9 @@ def _named(reference: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
             raise ConfigError(
                 "run", f"{reference} is a folder of {len(inside)} runs: {listed(inside)}. Give one of them."
             )
-        raise MissingFileError("run", f"{reference} is not a run's folder: it has no config.yaml. {_ELSE}")
+        raise MissingFileError("run", f"{reference} is not a run's folder: it has no config.yaml", fix=_ELSE)
     near = _nearest(reference, list(names))
-    raise MissingFileError("run", f"there is no run {reference!r}. The closest name is {near!r}. {_ELSE}")
+    raise MissingFileError("run", f"there is no run {reference!r}. The closest name is {near!r}", fix=_ELSE)
 
 
 def _nearest(reference: str, names: Sequence[str]) -> str:

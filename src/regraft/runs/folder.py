@@ -191,7 +191,8 @@ def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> P
         ValueError: it is a URL.
     """
     if "://" in str(path):
-        raise ConfigError(key, f"got {path}; a checkpoint must be a local file. Download it, if you trust it.")
+        fix = "Download it, if you trust it."
+        raise ConfigError(key, "a checkpoint must be a local file", got=str(path), fix=fix)
     path = Path(path).expanduser().resolve()
     if path.is_file():
         return path

@@ -28,8 +28,9 @@ def checked_metrics(metrics: Any) -> list[str]:
         if str(name).startswith("test/"):
             raise ConfigError(
                 "sweep.metrics",
-                f"got {name!r}; a search that sees the test split makes its figure worthless. Search "
-                f"by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json all the same.",
+                "a search that sees the test split makes its figure worthless",
+                got=name,
+                fix=f"Search by val/{name.removeprefix('test/')}; each trial's test figures are in its results.json.",
             )
         if name not in (*validated, *COSTS):
             raise UnknownNameError("sweep.metrics", "metric", str(name), [*validated, *COSTS])
@@ -44,8 +45,9 @@ def checked_directions(directions: Any, metrics: Sequence[str]) -> list[Directio
     if not isinstance(given, list) or len(given) != len(metrics) or not set(given) <= set(_DIRECTIONS):
         raise ConfigError(
             "sweep.directions",
-            f"got {directions!r}; allowed: maximize or minimize for each of {', '.join(metrics)}, "
-            f"or null for the direction in which each gets better.",
+            got=directions,
+            allowed=f"maximize or minimize for each of {', '.join(metrics)}, or null for the direction in which each "
+            "gets better",
         )
     return given
 

@@ -142,7 +142,8 @@ def address(storage: str | None, folder: Path) -> str:
     if storage.startswith(("sqlite:", "postgresql:", "mysql:")) and "://" not in storage:
         raise ConfigError(
             "sweep.storage",
-            f"got {storage!r}; allowed: a URL such as sqlite:///study.db or postgresql://host/db, or a journal's path.",
+            got=storage,
+            allowed="a URL such as sqlite:///study.db or postgresql://host/db, or a journal's path",
         )
     relative = "sqlite:///"
     if storage.startswith(relative) and not storage.startswith("sqlite:////") and storage != "sqlite:///:memory:":

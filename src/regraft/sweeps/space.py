@@ -89,8 +89,9 @@ def configured_lines(space: Mapping[str, Any], given: Collection[str]) -> list[s
         if not override.is_sweep_override():
             raise ConfigError(
                 f"sweep.space.{override.key_or_group}",
-                f"got {override.get_value_element_as_str()}; allowed: {_ALLOWED}, "
-                f"or a list. A fixed value belongs on the command line.",
+                got=override.value(),
+                allowed=f"{_ALLOWED}, or a list",
+                fix="A fixed value belongs on the command line.",
             )
     return lines
 
@@ -139,7 +140,7 @@ def _axis(key: str, override: Override) -> Axis:
     if isinstance(sweep, RangeSweep):
         numbers = list(sweep.range())
         if numbers and "log" in sweep.tags and abs(sweep.step) != 1:
-            raise ConfigError(key, f"got a range with the tag log and steps of {sweep.step}; allowed: steps of 1.")
+            raise ConfigError(key, "a range with the tag log has steps of 1", got=sweep.step)
         if numbers:
             is_whole = not isinstance(sweep.range(), FloatRange)
             low, high = min(numbers), max(numbers)

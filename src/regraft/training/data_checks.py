@@ -57,7 +57,8 @@ def _require_filled_batch(checked: Preflight) -> None:
         return
     raise ConfigError(
         "data.batch_size",
-        f"got {got}, but there are {num_images} training images",
+        f"there are {num_images} training images",
+        got=got,
         allowed="at most as many",
         fix=f"Use data.batch_size={num_images} or less, or more images.",
     )

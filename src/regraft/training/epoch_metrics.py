@@ -65,8 +65,9 @@ class TrainMetrics(nn.Module):
             if is_resumed_mid_epoch(trainer):
                 raise ConfigError(
                     "trainer.devices",
-                    f"got {trainer.world_size}, but the checkpoint was written in the middle of an epoch "
-                    f"by {len(states)} processes. Use as many until an epoch has ended.",
+                    f"the checkpoint was written in the middle of an epoch by {len(states)} processes",
+                    got=trainer.world_size,
+                    fix="Use as many until an epoch has ended.",
                 )
             return
         state = states[trainer.global_rank]

@@ -98,8 +98,9 @@ def check_memory(
     if image > available:
         raise ConfigError(
             "model.image_size",
-            f"got {spec.image_size}; one image takes {bytes_text(image)} then, but there are "
-            f"{bytes_text(available)} of memory. Use a smaller one; 224 pixels are usual.",
+            f"one image takes {bytes_text(image)} then, but there are {bytes_text(available)} of memory",
+            got=spec.image_size,
+            fix="Use a smaller one; 224 pixels are usual.",
         )
     # Stages below the first one that trains keep nothing for the backward pass; a head alone may read stored features.
     kept = activation_bytes(backbone, names[names.index(trained[0]) :]) if trained else 0
@@ -108,12 +109,13 @@ def check_memory(
     if needed <= available:
         return
     fitting = int((available / num_processes - size.resident_bytes) // each)
-    fix = f"use data.batch_size={fitting} or less" if fitting >= 1 else "use a smaller model"
+    fix = f"Use data.batch_size={fitting} or less" if fitting >= 1 else "Use a smaller model"
     raise ConfigError(
         "data.batch_size",
-        f"got {batch_size}; a step takes about {bytes_text(needed)} ({bytes_text(each)} an image, "
-        f"{bytes_text(size.resident_bytes)} of parameters, gradients and the optimizer's state), but there are "
-        f"{bytes_text(available)} of memory; {fix}, or freeze more stages.",
+        f"a step takes about {bytes_text(needed)} ({bytes_text(each)} an image, {bytes_text(size.resident_bytes)} of "
+        f"parameters, gradients and the optimizer's state), but there are {bytes_text(available)} of memory",
+        got=batch_size,
+        fix=f"{fix}, or freeze more stages.",
     )
 
 

@@ -184,8 +184,9 @@ def _warmup_steps(warmup_epochs: float, total_steps: int, steps_per_epoch: int) 
     if 0 < total_steps <= warmup_steps:
         raise ConfigError(
             "scheduler.warmup_epochs",
-            f"got {warmup_epochs}, but the run has {total_steps / steps_per_epoch:g} epochs. "
-            "Lower scheduler.warmup_epochs or raise trainer.max_epochs.",
+            f"the run has {total_steps / steps_per_epoch:g} epochs",
+            got=warmup_epochs,
+            fix="Lower scheduler.warmup_epochs or raise trainer.max_epochs.",
         )
     return warmup_steps
 

@@ -81,24 +81,27 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
         if num_classes is not None and monitor in metric_names(None):
             raise ConfigError(
                 f"{section}.monitor",
-                f"got {monitor!r}, which isn't measured with {num_classes} classes. Allowed: {', '.join(known)}.",
+                f"it isn't measured with {num_classes} classes",
+                got=monitor,
+                allowed=known,
             )
         raise UnknownNameError(f"{section}.monitor", "metric", str(monitor), known)
     unvalidated = None
     if not has_val:
-        unvalidated = "there is no validation split. Give one (data.val_fraction=0.1)."
+        unvalidated = "there is no validation split", "Give one (data.val_fraction=0.1)."
     elif config["trainer"]["limit_val_batches"] == 0:
-        unvalidated = "trainer.limit_val_batches=0 leaves nothing to validate on. Leave that out."
+        unvalidated = "trainer.limit_val_batches=0 leaves nothing to validate on", "Leave that out."
     keeps_checkpoints = "dirpath" in inspect.signature(target_of(node, section)).parameters
     # What keeps checkpoints keeps none then, and the last epoch is tested.
     if monitor.startswith("val/") and unvalidated is not None and not keeps_checkpoints:
-        raise ConfigError(f"{section}.monitor", f"got {monitor!r}, but {unvalidated}")
+        reason, fix = unvalidated
+        raise ConfigError(f"{section}.monitor", reason, got=monitor, fix=fix)
     patience = node.get("patience", 0)
     require(not isinstance(patience, int) or patience >= 0, f"{section}.patience", patience, "at least 0")
     mode = node.get("mode", "min")  # what Lightning's callbacks take it for
     right = "max" if higher_is_better(monitor) else "min"
     if mode != right:
-        raise ConfigError(f"{section}.mode", f"got {mode!r} for {monitor}; it must be {right}.")
+        raise ConfigError(f"{section}.mode", got=mode, allowed=f"{right}, for {monitor}")
 
 
 def build_trainer(config: Config, **given: Any) -> Any:
@@ -170,7 +173,9 @@ def _require_supported(node: Config) -> None:
     if isinstance(every, int) and isinstance(max_epochs, int) and every > max_epochs >= 1:
         raise ConfigError(
             "trainer.check_val_every_n_epoch",
-            f"got {every}, but the run has {max_epochs} epochs, so that none is validated; allowed: 1 to {max_epochs}.",
+            f"the run has {max_epochs} epochs, so that none is validated",
+            got=every,
+            allowed=f"1 to {max_epochs}",
         )
     require(node["num_nodes"] == 1, "trainer.num_nodes", node["num_nodes"], "1, as several machines aren't supported")
     limit = node["limit_train_batches"]
@@ -181,13 +186,15 @@ def _require_fit_for_cpu(node: Config, num_devices: int) -> None:
     if str(node["precision"]) in _HALF_PRECISIONS:
         raise ConfigError(
             "trainer.precision",
-            f"got {node['precision']!r}, which needs a GPU, and the run is on the CPU; use "
-            "trainer.precision=bf16-mixed or 32-true.",
+            "it needs a GPU, and the run is on the CPU",
+            got=node["precision"],
+            fix="Use trainer.precision=bf16-mixed or 32-true.",
         )
     num_cores = os.cpu_count() or 1
     if num_devices > num_cores:
         raise ConfigError(
             "trainer.devices",
-            f"got {node['devices']!r}, but the run is on the CPU, which has {num_cores} cores, "
-            f"one for each process; use trainer.devices={num_cores} or fewer.",
+            f"the run is on the CPU, which has {num_cores} cores, one for each process",
+            got=node["devices"],
+            fix=f"Use trainer.devices={num_cores} or fewer.",
         )

@@ -29,7 +29,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "+trainer.foo=1": "trainer.foo: unknown key 'foo'. Allowed: accelerator,",
         "+data.shot=1": "data.shot: unknown key 'shot'. Did you mean 'shots'?",
         "+trainer.callbacks=[]": "trainer.callbacks: a run sets it itself: callbacks are chosen with callbacks=",
-        "+head.num_classes=3": "head.num_classes: got 3, but a run sets it itself.",
+        "+head.num_classes=3": "head.num_classes: got 3; a run sets it itself.",
         "callbacks.best._target_=regraft.runs.folder.Runs": "callbacks.best._target_: got 'regraft.runs.folder.Runs';",
         "logger.csv._target_=regraft.nowhere.Logger": "logger.csv._target_: got 'regraft.nowhere.Logger'; there is",
         "+penalty.l3=1": "penalty.l3: unknown key 'l3'. Allowed: l1, l2.",
@@ -37,9 +37,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "~penalty.l2": "penalty.l2: it is missing; leave ~penalty.l2 out.",
         "resume=5": "resume: got 5; it is a section with reset.",
         "optimizer.betas=[1": "optimizer.betas=[1: this can't be read as key=value.",
-        "~augment": "augment: nothing is chosen, but a run needs one. Allowed: basic,",
+        "~augment": "augment: nothing is chosen, but a run needs one; allowed: basic,",
         "+hydra.foo=1": "hydra.foo: unknown key 'foo'.",
-        "head=null": "head: nothing is chosen, but a run needs one. Allowed: cosine, linear,",
+        "head=null": "head: nothing is chosen, but a run needs one; allowed: cosine, linear,",
         "optimizer.lr=1,2": "optimizer.lr: got the values 1,2, which are a job each; add -m for a sweep",
         "optimizer.eps=${nowhere}": "optimizer.eps: it refers to 'nowhere', which the config doesn't have.",
         "+scheduler=step": "scheduler: it is chosen already, and +scheduler=... adds a second one",
@@ -61,11 +61,11 @@ COMMANDS: dict[str, dict[str, str]] = {
         "loss.label_smoothing=1": "loss.label_smoothing: got 1; allowed: at least 0, below 1.",
         "loss.class_weights=foo": "loss.class_weights: got 'foo'; allowed: null, balanced, or a list",
         "scheduler.min_factor=2": "scheduler.min_factor: got 2; allowed: 0 to 1.",
-        "scheduler.warmup_epochs=20": "scheduler.warmup_epochs: got 20, but the run has 10 epochs.",
+        "scheduler.warmup_epochs=20": "scheduler.warmup_epochs: got 20; the run has 10 epochs.",
         "trainer.max_epochs=-5": "trainer.max_epochs: got -5; allowed: 1 or more, or -1 for no limit.",
         "trainer.limit_train_batches=1.5": "trainer.limit_train_batches: got 1.5; You have passed invalid value",
         "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches: got 0; allowed: 1 or more.",
-        "trainer.devices=4096": "trainer.devices: got 4096, but the run is on the CPU, which has",
+        "trainer.devices=4096": "trainer.devices: got 4096; the run is on the CPU, which has",
         "features.cache=foo": "features.cache: got 'foo'; allowed: auto, on, off.",
         "features.views=-1": "features.views: got -1; allowed: 0 (none) or more.",
         "features.max_gb=0": "features.max_gb: got 0; allowed: a number above 0.",
@@ -76,7 +76,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "augment.scale=[1,0.5]": "augment.scale: got (1, 0.5); allowed: 0 < least <= greatest <= 1.",
         "model.num_channels=2": "model.num_channels: got 2; allowed: 1 (grayscale), 3 (RGB).",
         "freezing=last_stages": "",
-        "freezing.num_stages=9": "freezing.num_stages: got 9, but the backbone has 3: conv1, conv2, conv3.",
+        "freezing.num_stages=9": "freezing.num_stages: got 9; the backbone has 3: conv1, conv2, conv3.",
     },
     "types": {
         "seed=abc": "seed: got 'abc'; allowed: a whole number",
@@ -112,19 +112,19 @@ COMMANDS: dict[str, dict[str, str]] = {
         "callbacks=early_stopping": "",
         "callbacks.early_stopping.monitor=loss": "callbacks.early_stopping.monitor: unknown metric 'loss'.",
         "callbacks.early_stopping.patience=-1": "callbacks.early_stopping.patience: got -1; allowed: at least 0.",
-        "callbacks.best.monitor=val/loss": "callbacks.best.mode: got 'max' for val/loss; it must be min.",
+        "callbacks.best.monitor=val/loss": "callbacks.best.mode: got 'max'; allowed: min, for val/loss.",
         "head=mlp": "",
         "head.hidden_sizes=5": "head.hidden_sizes: got 5; allowed: a list of whole numbers.",
         "loss=focal": "",
         "loss.gamma=-1": "loss.gamma: got -1; allowed: at least 0",
         "freezing=lp_ft": "",
-        "freezing.probe_epochs=20": "freezing.probe_epochs: got 20, but the run ends after trainer.max_epochs=10",
+        "freezing.probe_epochs=20": "freezing.probe_epochs: got 20; the run ends after trainer.max_epochs=10",
         "output_dir=/proc/nowhere": "output_dir: nothing can be written to /proc/nowhere/",
     },
     "what is never validated": {
         "trainer.limit_val_batches=0": "",
-        "scheduler=plateau": "scheduler.monitor: got 'val/loss', but trainer.limit_val_batches=0 leaves nothing",
-        "trainer.check_val_every_n_epoch=50": "trainer.check_val_every_n_epoch: got 50, but the run has 10 epochs",
+        "scheduler=plateau": "scheduler.monitor: got 'val/loss'; trainer.limit_val_batches=0 leaves nothing",
+        "trainer.check_val_every_n_epoch=50": "trainer.check_val_every_n_epoch: got 50; the run has 10 epochs",
     },
     "what memory can't hold": {
         "model.image_size=1000000": "model.image_size: got 1000000; one image takes 12,000 GB then, but there are",
@@ -140,7 +140,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "random augmentation and a store": {
         "augment=basic": "",
         "features.cache=on": "features.cache: got 'on', but the augmentation draws again in each epoch;",
-        "trainer.precision=16-mixed": "trainer.precision: got '16-mixed', which needs a GPU, and the run is on the CPU",
+        "trainer.precision=16-mixed": "trainer.precision: got '16-mixed'; it needs a GPU, and the run is on the CPU",
     },
     "L-BFGS": {
         "optimizer=lbfgs": "",
@@ -156,10 +156,10 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "data": {
         "data.val_fraction=0": "",
-        "scheduler=plateau": "scheduler.monitor: got 'val/loss', but there is no validation split.",
-        "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss', but there is no validation",
+        "scheduler=plateau": "scheduler.monitor: got 'val/loss'; there is no validation split.",
+        "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss'; there is no validation",
         "trainer.val_check_interval=5000": "trainer.val_check_interval: got 5000; allowed: at most 1, the batches",
-        "data.batch_size=5000": "data.batch_size: got 5000, but there are 1438 training images;",
+        "data.batch_size=5000": "data.batch_size: got 5000; there are 1438 training images;",
         "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes.",
     },
     "no such machine": {
@@ -276,7 +276,7 @@ def photos(tmp_path):
 def test_top5_of_three_classes_cant_be_watched(photos):
     plateau = ["scheduler=plateau", "scheduler.monitor=val/top5", "scheduler.mode=max"]
     (said,) = errors_of(command([*photos, *plateau]))
-    assert said.startswith("scheduler.monitor: got 'val/top5', which isn't measured with 3 classes.")
+    assert said.startswith("scheduler.monitor: got 'val/top5'; it isn't measured with 3 classes;")
 
 
 OF_LIGHTNING = "_target_=pytorch_lightning.callbacks"

@@ -129,7 +129,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["run=last", "inptu=x.jpg"], "predict: unknown key 'inptu'. Did you mean 'input'? Allowed: run, ckpt_path, "),
         (["ckpt_path=RUN", "input=x.jpg", "top_k=1", "top_k=2"], "top_k: it is given 2 times. Give it once."),
         (["ckpt_path=RUN", "input=x.jpg", "output=o.json"], "output: got 'o.json'"),
-        (["run=nowhere", "input=x.jpg"], "run: got 'nowhere', but there is no run"),
+        (["run=nowhere", "input=x.jpg"], "run: got 'nowhere'; there is no run"),
         (["ckpt_path=RUN", "input=x.jpg"], "input: there is no file or folder x.jpg"),
         (["ckpt_path=RUN", "input='trust me.jpg"], "input: there is no file or folder 'trust me.jpg"),
         (["ckpt_path=RUN", "input=.", "tta=flop"], "tta: got 'flop'; allowed: none, flip, five_crop, ten_crop."),

@@ -125,7 +125,7 @@ def test_without_a_validation_split_the_last_checkpoint_is_tested():
 
 @pytest.mark.parametrize("choice", ["callbacks=early_stopping", "scheduler=plateau"])
 def test_watching_validation_that_there_is_not_is_refused(choice):
-    with pytest.raises(ValueError, match="monitor: got 'val/loss', but there is no validation split"):
+    with pytest.raises(ValueError, match="monitor: got 'val/loss'; there is no validation split"):
         regraft.train([*SMALL, "data.val_fraction=0", choice])
 
 

@@ -49,7 +49,7 @@ def test_a_block_without_residual_is_its_option_a_shortcut() -> None:
 
 @pytest.mark.parametrize("depth", [2, 18, 21, -4])
 def test_another_depth_is_refused(depth: int) -> None:
-    with pytest.raises(ValueError, match=rf"model.depth: got {depth}; allowed: 6n \+ 2. The paper's: 20, 32, 44, 56"):
+    with pytest.raises(ValueError, match=rf"model.depth: got {depth}; allowed: 6n \+ 2, such as the paper's 20, "):
         resnet(depth)
 
 

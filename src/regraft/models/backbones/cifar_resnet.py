@@ -26,7 +26,7 @@ def build(*, depth: int, weights: str | None, image_size: int | None, num_channe
         image_size: pixels; null for 32.
     """
     if depth < 8 or depth % 6 != 2:
-        raise ConfigError("model.depth", f"got {depth}; allowed: 6n + 2. The paper's: 20, 32, 44, 56.")
+        raise ConfigError("model.depth", got=depth, allowed="6n + 2, such as the paper's 20, 32, 44, 56")
     spec = InputSpec(_DEFAULT_IMAGE_SIZE if image_size is None else image_size, num_channels)
     conv = nn.Conv2d(num_channels, _WIDTHS[0], kernel_size=3, padding=1, bias=False)
     stem = nn.Sequential(OrderedDict(conv=conv, bn=nn.BatchNorm2d(_WIDTHS[0]), relu=nn.ReLU()))

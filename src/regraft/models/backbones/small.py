@@ -32,8 +32,9 @@ def simple_cnn(
     if spec.image_size < 2 ** len(widths):
         raise ConfigError(
             "model.image_size",
-            f"got {spec.image_size}; {len(widths)} poolings need at least {2 ** len(widths)} pixels. "
-            "Use larger images or fewer model.widths.",
+            f"{len(widths)} poolings need at least {2 ** len(widths)} pixels",
+            got=spec.image_size,
+            fix="Use larger images or fewer model.widths.",
         )
     stages = nn.ModuleDict()
     for index, (num_in, num_out) in enumerate(itertools.pairwise([num_channels, *widths]), start=1):

@@ -116,8 +116,8 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
         if "img_size" in options:
             resize: Any = getattr(model, "set_input_size", None)
             if resize is None:
-                reason = f"got {spec.image_size}; {name} loads weights from a file at its own size only."
-                raise ConfigError("model.image_size", reason)
+                reason = f"{name} loads weights from a file at its own size only"
+                raise ConfigError("model.image_size", reason, got=spec.image_size)
             resize(img_size=spec.image_size)
         return model
     _require_known(weights)
@@ -139,7 +139,8 @@ def _require_known(weights: str) -> None:
     if weights != "DEFAULT":
         raise ConfigError(
             "model.weights",
-            f"got {weights!r}; allowed: DEFAULT (the weights of model.name's tag), null, or the path of a file.",
+            got=weights,
+            allowed="DEFAULT (the weights of model.name's tag), null, or the path of a file",
         )
 
 

@@ -82,8 +82,8 @@ def _preset(name: str, weights: str | None) -> Any:
     if weights is None or is_path(weights):
         return presets.DEFAULT
     if weights not in presets.__members__:  # `DEFAULT` is a member, an alias
-        allowed = ", ".join(["DEFAULT", *(preset.name for preset in presets)])
-        raise ConfigError("model.weights", f"got {weights!r}; allowed: {allowed}, null, or the path of a file.")
+        allowed = ["DEFAULT", *(preset.name for preset in presets), "null, or the path of a file"]
+        raise ConfigError("model.weights", got=weights, allowed=allowed)
     return presets[weights]
 
 
@@ -131,7 +131,7 @@ def _check_size(name: str, image_size: int) -> None:
     """Raises ValueError if the strides would reduce the image to nothing."""
     smallest = max(torchvision.models.get_model_weights(name).DEFAULT.meta["min_size"])
     if family_of(name).has_min_size and image_size < smallest:
-        raise ConfigError("model.image_size", f"got {image_size}; {name} needs at least {smallest} px.")
+        raise ConfigError("model.image_size", f"{name} needs at least {smallest} px", got=image_size)
 
 
 def _sum_colours(model: nn.Module) -> None:
