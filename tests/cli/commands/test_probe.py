@@ -98,7 +98,7 @@ def test_a_run_starts_with_the_chosen_head(probed):
 
 
 def test_the_best_trained_head_is_a_run_where_no_closed_form_is_possible():
-    run = regraft.probe([*OPTIONS, *GRID, "data.fraction=1.0", "grid.shots=[null,5]", "loss=focal"])
+    run = regraft.probe([*OPTIONS, *GRID, "report=off", "data.fraction=1.0", "grid.shots=[null,5]", "loss=focal"])
     rows = rows_of(run)
     assert len(rows) == 16
     top = max(rows, key=lambda row: (float(row["val/acc"]), -float(row["val/loss"])))
@@ -110,24 +110,36 @@ def test_the_best_trained_head_is_a_run_where_no_closed_form_is_possible():
     assert any("left out. loss: " in note for note in run.results["heads"]["notes"])
 
 
-@pytest.mark.parametrize("overrides", [["data.val_fraction=0"], ["grid=null", "seed=1"]])
-def test_closed_forms_need_neither_a_grid_nor_validation_images(overrides):
-    run = regraft.probe([*OPTIONS, "report=off", *overrides])
+def test_without_validation_images_no_head_is_trained():
+    run = regraft.probe([*OPTIONS, "report=off", "data.val_fraction=0"])
     assert len(table_of(run)) == 8
     assert not (run.path / "grid.csv").exists()
+    assert any("only if there are validation images" in note for note in run.results["heads"]["notes"])
 
 
-def test_one_head_in_the_grid():
-    run = regraft.probe([*OPTIONS, "report=off", "grid.lr=1e-2", "grid.weight_decay=0", "grid.seed=0"])
-    assert [row["name"] for row in table_of(run)].count("AdamW") == 1
-    assert any("which chose its epoch" in note for note in run.results["heads"]["notes"])
-
-
-def test_one_image_of_each_class_leaves_no_estimate():
-    run = regraft.probe([*OPTIONS, "report=off", "data.fraction=1.0", "data.shots=1", "grid=null"])
+def test_one_image_of_each_class_leaves_no_estimate_and_no_grid_no_trained_head():
+    run = regraft.probe([*OPTIONS, "report=off", "data.fraction=1.0", "data.shots=1", "grid=null", "seed=1"])
     assert [row["estimate"] for row in table_of(run)] == [None] * 6
     assert [row["name"] for row in table_of(run) if row["is_chosen"]] == ["mix"]
     assert any("no image can be left out" in note for note in run.results["heads"]["notes"])
+
+
+def test_a_grid_of_one_head_with_the_datas_shots():
+    run = regraft.probe(
+        [
+            *OPTIONS,
+            "report=off",
+            "data.fraction=1.0",
+            "data.shots=4",
+            "grid.lr=1e-2",
+            "grid.weight_decay=0",
+            "grid.seed=0",
+        ]
+    )
+    assert run.config["data"]["shots"] == 4
+    assert {row["shots"] for row in table_of(run)} == {4}
+    assert [row["name"] for row in table_of(run)].count("AdamW") == 1
+    assert any("which chose its epoch" in note for note in run.results["heads"]["notes"])
 
 
 @pytest.mark.parametrize(
@@ -166,9 +178,3 @@ def test_one_image_of_each_class_leaves_no_estimate():
 def test_what_cant_be_probed_is_one_sentence(overrides, message):
     with pytest.raises(ValueError, match=message):
         regraft.probe([*OPTIONS, "data.fraction=0.1", "grid.seed=0", "grid.weight_decay=0", *overrides])
-
-
-def test_the_datas_shots_are_the_grids_unless_it_has_its_own():
-    run = regraft.probe([*OPTIONS, "data.fraction=1.0", "data.shots=4", "grid.seed=0", "grid.weight_decay=0"])
-    assert run.config["data"]["shots"] == 4
-    assert {row["shots"] for row in table_of(run)} == {4}
