@@ -175,7 +175,7 @@ def choose(
     if not known:
         why = "No class has two images, so no image can be left out, and the mix is chosen without an estimate."
     else:
-        why = f"The best head is {_label(first)}: the lowest log loss on images that are left out."
+        why = f"The best head is {_label(first)}: it has the lowest log loss on images that are left out."
     if top is None:
         return first, [why]
     rival, own = _score(top), on_validation(first, top)
@@ -325,9 +325,9 @@ def _explained(rows: Sequence[HeadRow], num_trained: int, *, is_refit: bool) -> 
     chosen = "its epoch" if num_trained == 1 else f"the best of {num_trained:,} heads and of their epochs"
     sentences = {
         LEAVE_ONE_OUT: f"each {images} is classified by the head that is fitted to all others",
-        FOLDS: "the same by the head fitted to the other four fifths",
-        HOLD_OUT: f"on the validation images, which chose {chosen}, so that it is optimistic; the seconds are those of "
-        "all trained heads",
+        FOLDS: "each is classified by the head that is fitted to the other four fifths",
+        HOLD_OUT: f"the validation images, which also chose {chosen}, so the figures are optimistic; the seconds are "
+        "those of all trained heads",
     }
     kinds = {row.estimate for row in rows}
     return [f"{kind}: {sentence}." for kind, sentence in sentences.items() if kind in kinds]
