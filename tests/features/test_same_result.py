@@ -77,12 +77,13 @@ def assert_same(stored: Run, fresh: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "model", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("convnext", "vit"))) for name in MODELS]
+    "model", [pytest.param(name, marks=[pytest.mark.slow] * (name != "efficientnet_lite0")) for name in MODELS]
 )
 def test_a_linear_probe(model):
     fresh = train(*MODELS[model], "features.cache=off")
     stored = train(*MODELS[model], "features.cache=on")
     assert stored.results["features"]["num_computed"] > 100
+    assert stored.results["features"]["num_reused"] == 0
     assert_same(stored, fresh)
 
 
@@ -135,12 +136,6 @@ def test_what_a_callback_does_at_each_step_is_done_at_each_step():
     average = ["+callbacks.ema._target_=pytorch_lightning.callbacks.EMAWeightAveraging", "+callbacks.ema.decay=0.9"]
     options = [*RESNET, *average]
     assert_same(train(*options, "features.cache=on"), train(*options, "features.cache=off"))
-
-
-def test_a_second_run_computes_nothing():
-    first, second = (train(LITE, "features.cache=on", "data.subset_seed=0", f"seed={seed}") for seed in (0, 1))
-    assert first.results["features"]["num_reused"] == 0
-    assert second.results["features"]["num_computed"] == 0
 
 
 def test_an_evaluation_reads_what_training_stored():

@@ -157,6 +157,7 @@ def smaller(words: list[str]) -> list[str]:
     given = dict(word.split("=", 1) for word in words if "=" in word)
     added = {key: value for key, value in SMALLER.items() if key not in given}
     if given.get("data", "digits") == "digits":
+        added |= {"data.test_fraction": "0.05"} if "data.test_fraction" not in given else {}
         added |= {"data.fraction": "0.1"} if not {"data.shots", "data.fraction", "grid.shots"} & set(given) else {}
     if given.get("model") in DOWNLOADED and "model.weights" not in given:
         added["model.weights"] = "null"

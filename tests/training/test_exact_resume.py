@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from multiprocessing.process import BaseProcess
@@ -245,11 +246,11 @@ def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
     assert content_of(resumed.last_ckpt)["epoch"] == content_of(straight.last_ckpt)["epoch"]
 
 
-def test_a_damaged_last_checkpoint_gives_way_and_never_replaces_the_one_before_it(caplog, never_stopped):
+def test_a_damaged_last_checkpoint_gives_way_and_never_replaces_the_one_before_it(caplog, never_stopped, tmp_path):
     overrides = [*KEPT, "freezing=none", "callbacks.checkpoint.max_share=1"]
     straight = never_stopped(overrides)
-    for how in (lambda path: path.write_bytes(path.read_bytes()[:-7]), Path.unlink):
-        run = regraft.train([*overrides, "output_dir=damaged"])
+    for number, how in enumerate((lambda path: path.write_bytes(path.read_bytes()[:-7]), Path.unlink)):
+        run = Run(shutil.copytree(straight.path, tmp_path / f"damaged{number}"))
         (run.path / "results.json").unlink()
         how(run.last_ckpt)
         resumed = regraft.train([f"ckpt_path={run.path}"])

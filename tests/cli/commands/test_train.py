@@ -83,7 +83,7 @@ def test_another_seed_keeps_the_test_split():
         pytest.param("none", "onecycle", marks=pytest.mark.slow),
         pytest.param("none", "plateau", marks=pytest.mark.slow),
         pytest.param("lp_ft", "cosine", marks=pytest.mark.slow),
-        ("lp_ft", "onecycle"),
+        pytest.param("lp_ft", "onecycle", marks=pytest.mark.slow),
         ("lp_ft", "step"),
     ],
 )
