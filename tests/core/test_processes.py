@@ -2,6 +2,8 @@ import signal
 import subprocess
 import sys
 
+from regraft.core.processes import process_seconds
+
 _WORKER = """
 import sys, time
 from regraft.core.processes import process_id
@@ -24,3 +26,8 @@ def test_a_worker_ends_once_the_process_that_it_works_for_is_killed():
     other.communicate()
     worker.communicate(timeout=30)
     assert worker.returncode == -signal.SIGTERM
+
+
+def test_the_age_of_a_process_is_that_of_the_system():
+    first = process_seconds()
+    assert 0 < first <= process_seconds() < 24 * 3600

@@ -31,6 +31,8 @@ Examples
   regraft serve run=last
   regraft resume run=last
   regraft probe data=folder data.root=photos
+  regraft rank data=folder data.root=photos sizes=[96,128,224]
+  regraft auto data=folder data.root=photos time=120
   regraft data check photos
 
 Completion

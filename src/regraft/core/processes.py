@@ -47,10 +47,10 @@ def start_ticks(pid: int) -> int | None:
 
 
 def process_seconds() -> float:
-    """Returns the seconds since this process was started, its imports included; see proc(5)."""
+    """Returns the seconds since this process was started; 0 where the system doesn't report it. See proc(5)."""
     ticks = start_ticks(os.getpid())
     if ticks is None:  # not on Linux
-        return time.process_time()
+        return 0.0
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -19,6 +20,7 @@ _M_MMAP_MAX = -4
 
 
 _is_ours = False
+_started = time.monotonic()
 
 
 def take_over_process() -> None:
@@ -34,6 +36,17 @@ def take_over_process() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "30000")
     _exit_when_preempted()
+
+
+def start_clock(age: float) -> None:
+    """Makes a command begin now, or `age` seconds ago, when its process was started."""
+    global _started
+    _started = time.monotonic() - age
+
+
+def seconds_since_start() -> float:
+    """Returns the seconds since the command began; see `start_clock`."""
+    return time.monotonic() - _started
 
 
 class Preempted(SystemExit):

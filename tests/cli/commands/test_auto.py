@@ -8,6 +8,7 @@ import pytest
 
 import regraft
 from helpers.command_line import run_main
+from regraft.cli.commands import auto
 from regraft.runs.find import find_run
 
 WORDS = ["auto", "data=digits", "data.fraction=0.2", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
@@ -40,10 +41,11 @@ def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_r
     assert record_of(folder)["runs"] == record["runs"]
 
 
-def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys):
-    code, _, err = run_main([*WORDS, "time=5"], capsys)
+def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys, monkeypatch):
+    monkeypatch.setattr(auto, "seconds_since_start", lambda: 60.0)
+    code, _, err = run_main([*WORDS, "time=50"], capsys)
     assert code == 1
-    assert err.startswith("regraft: time: got 5; ")
+    assert err.startswith("regraft: time: got 50; 60 s have passed, and simple_cnn at 8 px takes ")
     assert "Give at least time=" in err
     assert err.count("\n") == 1
 

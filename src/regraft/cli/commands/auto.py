@@ -14,8 +14,7 @@ from regraft.cli.command import Command
 from regraft.cli.training_command import parse
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
-from regraft.core.processes import process_seconds
-from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.core.startup import keep_freed_memory, quick_imports, seconds_since_start, stop_looking_for_gpus
 from regraft.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class _Clock:
     budget: float
 
     def passed(self) -> float:
-        return process_seconds()
+        return seconds_since_start()
 
 
 def run(arguments: Sequence[str]) -> None:
