@@ -1,13 +1,23 @@
 """What a config asks of Lightning between two steps, and what keeps features from being stored."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from torch import nn
 
 from regraft.config import compose
+from regraft.core.errors import ConfigErrors
+from regraft.core.types import Backbone, InputSpec
 from regraft.data.images.transforms.augment import Augment
 from regraft.features.settings import FeatureSettings
-from regraft.training.feature_policy import full_batch_optimizer, limit_of, step_level_option, why_not_cacheable
+from regraft.training.feature_policy import (
+    full_batch_optimizer,
+    limit_of,
+    require_full_batch,
+    step_level_option,
+    why_not_cacheable,
+)
 
 LIGHTNINGS = "pytorch_lightning.callbacks"
 
@@ -92,3 +102,12 @@ def test_what_changes_frozen_weights_keeps_features_from_being_stored():
 )
 def test_an_optimizer_that_steps_on_all_features_is_named(overrides, name):
     assert full_batch_optimizer(composed(*overrides)) == name
+
+
+@pytest.mark.parametrize(("num_gpus", "is_refused"), [(1, False), (2, True)])
+def test_a_step_on_all_features_takes_a_single_process(num_gpus, is_refused, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: num_gpus)
+    backbone = Backbone({"only": nn.Flatten()}, 48, InputSpec(4))
+    config = composed("optimizer=ridge", "trainer=ddp")
+    with pytest.raises(ConfigErrors, match=r"use trainer\.devices=1") if is_refused else nullcontext():
+        require_full_batch(config, backbone, Augment.none(), [{"only": 0.0, "head": 1.0}])

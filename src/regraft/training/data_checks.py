@@ -11,6 +11,7 @@ from regraft.data.from_config import prepare
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
+from regraft.training.multi_process import needs_processes
 from regraft.training.preflight import Preflight, build_schedule, check_watchers
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
@@ -67,21 +68,17 @@ def _require_filled_batch(checked: Preflight) -> None:
 def _require_reached_validation(config: Config, data: Any) -> None:
     trainer = config["trainer"]
     interval = trainer.get("val_check_interval")
-    if not isinstance(interval, int) or trainer.get("check_val_every_n_epoch") is None or not _is_single(trainer):
+    if not isinstance(interval, int) or trainer.get("check_val_every_n_epoch") is None or needs_processes(trainer):
         return
     num_batches = _batches_per_epoch(config, data.sizes["train"])
     allowed = f"at most {num_batches}, the batches of an epoch, or a share of it, such as 0.5"
     require(interval <= num_batches, "trainer.val_check_interval", interval, allowed)
 
 
-def _is_single(trainer: Config) -> bool:
-    return str(trainer["devices"]) in ("1", "auto")
-
-
 def _try_schedule(checked: Preflight) -> None:
     """Builds the schedule with the number of steps that it will have, where that is known."""
     trainer = checked.config["trainer"]
-    if any(trainer.get(key) for key in _LIMITS) or not _is_single(trainer):
+    if any(trainer.get(key) for key in _LIMITS) or needs_processes(trainer):
         return
     steps = steps_per_epoch(checked.config, checked.data.sizes["train"])
     lengths = [trainer["max_steps"], trainer["max_epochs"] * steps]

@@ -23,6 +23,7 @@ from regraft.features.settings import FeatureSettings
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.stability import Stability
 from regraft.training.closed_form.policy import is_closed_form
+from regraft.training.multi_process import needs_processes
 from regraft.training.optim import LBFGS
 
 SINGLE_PRECISIONS = ("32-true", "32", 32)
@@ -165,7 +166,7 @@ def require_full_batch(
         (trainer["accumulate_grad_batches"] != 1 or trainer["gradient_clip_val"] is not None,
          "trainer.accumulate_grad_batches and trainer.gradient_clip_val have no meaning for it; leave them out"),
         (trainer["precision"] not in SINGLE_PRECISIONS, "use trainer.precision=32-true"),
-        (str(trainer["devices"]) not in ("1", "auto"), "use trainer.devices=1"),
+        (needs_processes(trainer), "use trainer.devices=1"),
         (not is_all(trainer["limit_train_batches"]) or trainer["fast_dev_run"],
          "an epoch can't be a part of them; leave trainer.limit_train_batches and trainer.fast_dev_run out"),
     ]  # fmt: skip

@@ -123,7 +123,9 @@ def build_trainer(config: Config, **given: Any) -> Any:
         if not _can_build(node, "accelerator", "devices"):
             allowed = "a number of 1 or more, a list such as [0,1], or auto; as many as the machine has"
             raise ConfigError("trainer.devices", got=node["devices"], allowed=allowed) from error
-        raise error if isinstance(error, ConfigError) else ConfigError("trainer", reason) from error
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError("trainer", reason) from error
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
