@@ -155,10 +155,11 @@ def test_weights_that_balance_classes_favour_the_rare_one():
 
 
 def test_many_images_are_scored_in_part_and_fitted_all(monkeypatch):
+    monkeypatch.setattr(mix, "ALPHAS", (1.0,))
     features, labels = images(90, signal={"block2": 1.0})
-    whole = fit_closed_form(features, labels, 3, solvers=["ridge"], stage_sets=[["block2"]], alphas=[1.0])
+    whole = fit_closed_form(features, labels, 3, solvers=["ridge"], stage_sets=[["block2"]])
     monkeypatch.setattr(mix, "MAX_SCORED", 20)
-    part = fit_closed_form(features, labels, 3, solvers=["ridge"], stage_sets=[["block2"]], alphas=[1.0])
+    part = fit_closed_form(features, labels, 3, solvers=["ridge"], stage_sets=[["block2"]])
     assert len(part.scored) == len(part.loo_logits) == 20
     torch.testing.assert_close(part.weight / part.weight.norm(), whole.weight / whole.weight.norm())
 

@@ -101,8 +101,6 @@ def fit_closed_form(
     sample_weight: Tensor | None = None,
     solvers: Sequence[str] = MIXED,
     stage_sets: Sequence[Sequence[str]] | None = None,
-    alphas: Sequence[float] = ALPHAS,
-    num_picks: int = NUM_PICKS,
     clip: float = CLIP,
 ) -> ClosedFormHead:
     """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
@@ -118,11 +116,9 @@ def fit_closed_form(
         labels: (num_images,), int64, in [0, num_classes).
         num_classes: at least 2.
         sample_weight: (num_images,), above 0; None for equal weights.
-        solvers: keys of `SOLVERS`; a single one on a single set of stages is fitted without a mix. What is said here of
-            leaving one out is 5-fold cross-validation for `logistic`.
+        solvers: keys of `SOLVERS`; a single one on a single set of stages is fitted without a mix. For `logistic`,
+            5-fold cross-validation replaces leaving one out.
         stage_sets: each a part of the stages, in their order, the safest first; None for `nested_stages`.
-        alphas: ascending, above 0.
-        num_picks: at least 1.
         clip: of the standardised features, see `fit_scaling`.
 
     Raises:
@@ -137,16 +133,17 @@ def fit_closed_form(
             features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=max_scored
         )
         criterion = _Criterion(images)
+        alphas: Sequence[float] = ALPHAS
         if not criterion.can_choose:
             sets, solvers, alphas = sets[:2], solvers[:1], [1.0]
         candidates = []
         for each in sets:
             spectrum = images.spectrum(each)
             candidates += [_best(solver, spectrum, alphas, criterion) for solver in solvers]
-        shares = _shares(candidates, criterion, num_picks)
+        shares = _shares(candidates, criterion)
         if len(sets) > 1 and criterion.can_choose:
             of_first = candidates[: len(solvers)]
-            simpler = _shares(of_first, criterion, num_picks)
+            simpler = _shares(of_first, criterion)
             if not criterion.is_better(_mixed(candidates, shares), _mixed(of_first, simpler)):
                 candidates, shares = of_first, simpler
         return _joined(candidates, shares, images, scaling, criterion)
@@ -230,17 +227,17 @@ def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _
     return _Candidate(solver, alphas[index], loss, scale, solution, scale * solution.loo_scores)
 
 
-def _shares(candidates: Sequence[_Candidate], criterion: _Criterion, num_picks: int) -> list[float]:
+def _shares(candidates: Sequence[_Candidate], criterion: _Criterion) -> list[float]:
     """Returns how often each candidate is picked, with replacement, for the mean of the logits, as shares of 1."""
     if not criterion.can_choose or len(candidates) == 1:
         return [1 / len(candidates)] * len(candidates)
     counts, total = [0] * len(candidates), torch.zeros_like(candidates[0].logits)
-    for number in range(1, num_picks + 1):
+    for number in range(1, NUM_PICKS + 1):
         losses = [criterion((total + each.logits) / number) for each in candidates]
         best = losses.index(min(losses))
         counts[best] += 1
         total += candidates[best].logits
-    return [count / num_picks for count in counts]
+    return [count / NUM_PICKS for count in counts]
 
 
 def _mixed(candidates: Sequence[_Candidate], shares: Sequence[float]) -> Tensor:
