@@ -1,5 +1,6 @@
 """`regraft auto` makes a run of the best candidate, which a second call finds and a command repeats."""
 
+import itertools
 import json
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import regraft
 from helpers.command_line import run_main
 from regraft.cli.commands import auto
+from regraft.data.datamodule import DataModule
 from regraft.runs.find import find_run
 
 WORDS = ["auto", "data=digits", "data.fraction=0.2", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
@@ -48,6 +50,14 @@ def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys, 
     assert err.startswith("regraft: time: got 50; 60 s have passed, and simple_cnn at 8 px takes ")
     assert "Give at least time=" in err
     assert err.count("\n") == 1
+
+
+def test_images_that_change_during_a_search_are_noticed(capsys, monkeypatch):
+    monkeypatch.setattr(DataModule, "fingerprint", property(lambda _: f"{next(numbers)}"))
+    numbers = itertools.count()
+    code, _, err = run_main([*WORDS, "trials=1"], capsys)
+    assert code == 1
+    assert "data: the images have changed since the search began" in err
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from regraft.cli.training_command import parse
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
 from regraft.core.startup import keep_freed_memory, quick_imports, seconds_since_start, stop_looking_for_gpus
+from regraft.runs import provenance
 from regraft.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -153,6 +154,9 @@ def _trained(
     folder = record.folder / f"{number}-{name}"
     own = [f"hydra.run.dir={quoted(folder)}", "trainer.enable_progress_bar=false", *([] if is_tested else _UNTESTED)]
     made = train_once([*words, *own], config_dir, is_printed=False)
+    if provenance.sessions(made)[-1]["data"]["fingerprint"] != fingerprint:
+        reason = f"the images have changed since the search began; {made.path} is trained on the new ones"
+        raise ConfigError("data", reason, fix="Run the command again: what is the same isn't computed again.")
     record.add(made, choice.name, fraction, fingerprint, is_tested=is_tested)
     return made
 

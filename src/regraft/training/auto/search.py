@@ -260,7 +260,7 @@ class Search:
         if self.fraction < 1:
             cost = self._cost(leader)
             self._take(larger_fraction(self.fraction, len(self._all), cost, self._left()))
-        if not self._score(leader, len(self._order)) and self._with_run is not None:
+        if not self._score(leader, len(self._order), is_last=True) and self._with_run is not None:
             self._tell("The time was over before a run of the best candidate; the first run is what there is.")
             leader.stop("there was no time for a run of it")
             self._with_run.reason = None
@@ -278,8 +278,12 @@ class Search:
         """Returns the candidates that may still be the best, the best first."""
         return sorted((each for each in self.tried if each.candidate is not None), key=lambda each: each.loss)
 
-    def _score(self, tried: Tried, size: int) -> bool:
-        """Scores a candidate on the first images; returns whether there was time for it and it could be scored."""
+    def _score(self, tried: Tried, size: int, *, is_last: bool = False) -> bool:
+        """Scores a candidate on the first images; returns whether there was time for it and it could be scored.
+
+        Args:
+            is_last: whether there is no other candidate, so that an error is raised.
+        """
         candidate, positions = tried.candidate, self._start(size)
         assert candidate is not None, "it is open"
         try:
@@ -288,7 +292,7 @@ class Search:
             started = time.perf_counter()
             found = score(candidate.features(positions), candidate.labels[positions], candidate.num_classes)
         except MISTAKES as error:
-            if len(self.tried) == 1:
+            if is_last or len(self.tried) == 1:
                 raise
             tried.stop(" ".join(each.text for each in errors_in(error)))
             return False
