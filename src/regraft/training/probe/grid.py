@@ -17,6 +17,7 @@ from regraft.features.table import FeatureTable
 from regraft.models import heads
 from regraft.models.from_config import build_head
 from regraft.training.auto.scores import Score, score_of
+from regraft.training.closed_form.mix import one_thread_for_few
 from regraft.training.feature_policy import full_batch_optimizer, is_all, step_level_option
 from regraft.training.from_config import build_loss, optimizer_factory
 from regraft.training.probe.features import ProbeFeatures
@@ -62,7 +63,9 @@ def fit_grid(
             return {}
         tables = features.tables(configs[bench.points[0]], data)
         val, labels = features.of_last(tables["val"]), tables["val"].targets
-        for point, fit in zip(bench.points, _fit(configs, bench, features, tables, device), strict=True):
+        with one_thread_for_few(len(tables["train"])):
+            fits = _fit(configs, bench, features, tables, device)
+        for point, fit in zip(bench.points, fits, strict=True):
             logits = torch.addmm(fit.bias, val, fit.weight.T).cpu()
             found[point] = TrainedHead(fit, score_of(logits, labels.cpu(), [*features.widths][-1:]))
     return {point: found[point] for point in configs}
