@@ -1,5 +1,6 @@
 import pytest
 
+from regraft.config.fitting import IN_STEPS
 from regraft.config.quoting import quoted
 from regraft.runs.arguments import (
     in_its_folder,
@@ -35,7 +36,7 @@ def test_a_run_goes_on_in_its_folder(run, which):
 
 
 def test_another_checkpoint_of_a_run_starts_a_folder_of_its_own(run):
-    assert in_its_folder([f"ckpt_path={run.best_ckpt}"]) == [f"ckpt_path={run.best_ckpt}"]
+    assert in_its_folder([f"ckpt_path={run.best_ckpt}"]) == [IN_STEPS, f"ckpt_path={run.best_ckpt}"]
 
 
 def test_a_missing_checkpoint_is_never_a_fresh_start(tmp_path):
@@ -57,7 +58,7 @@ def test_overrides_of_the_runs_config_become_appendable():
 
 def test_keys_that_the_defaults_lack_become_appendable(run):
     given = ["data.root=x", "trainer.max_epochs=3", "callbacks.early_stopping=null", "data=folder", "~callbacks.best"]
-    assert in_its_folder([f"ckpt_path={run.path}", *given])[3:] == [
+    assert in_its_folder([f"ckpt_path={run.path}", *given])[4:] == [
         "++data.root=x",
         "trainer.max_epochs=3",
         "++callbacks.early_stopping=null",
