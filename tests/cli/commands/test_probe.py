@@ -9,18 +9,18 @@ import regraft
 from regraft.report import heads_table
 from regraft.runs.folder import Run
 
-OPTIONS = [
+KEPT = [
     *("data=digits", "data.fraction=0.1", "data.test_fraction=0.1", "data.subset_seed=0"),
-    *(
-        "model=efficientnet_lite0",
-        "model.image_size=32",
-        "trainer=cpu",
-        "trainer.max_epochs=3",
-        "trainer.enable_progress_bar=false",
-        "logger=csv",
-    ),
+    *("trainer=cpu", "trainer.max_epochs=3", "trainer.enable_progress_bar=false", "logger=csv"),
 ]
+PRETRAINED = [*KEPT, "model=efficientnet_lite0", "model.image_size=32"]
 GRID = ["grid.lr=[1e-3,1e-2]", "grid.weight_decay=[0,0.1]", "grid.seed=[0,1]"]
+
+
+@pytest.fixture(scope="module")
+def options(small_run) -> list[str]:
+    """The overrides of a probe of a small run's backbone, quicker than a pretrained one."""
+    return [*KEPT, "model=checkpoint", f"model.path={small_run.path}"]
 
 
 def rows_of(run: Run) -> list[dict[str, str]]:
@@ -34,16 +34,16 @@ def best_epoch(run: Run) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def probed(tmp_path_factory) -> Run:
-    return regraft.probe([*OPTIONS, *GRID, f"output_dir={tmp_path_factory.mktemp('probed')}"])
+def probed(options, tmp_path_factory) -> Run:
+    return regraft.probe([*options, *GRID, f"output_dir={tmp_path_factory.mktemp('probed')}"])
 
 
-def test_each_trained_head_is_that_of_a_run_of_its_own(probed):
+def test_each_trained_head_is_that_of_a_run_of_its_own(probed, options):
     rows = rows_of(probed)
     assert len(rows) == 8
     for row in (rows[place] for place in (3, 4)):  # each value of each axis
         point = [f"optimizer.lr={row['lr']}", f"optimizer.weight_decay={row['weight_decay']}", f"seed={row['seed']}"]
-        best = best_epoch(regraft.train([*OPTIONS, *point]))
+        best = best_epoch(regraft.train([*options, *point]))
         assert float(row["val/acc"]) == pytest.approx(best["val/acc"], abs=1e-6)
         assert float(row["val/loss"]) == pytest.approx(best["val/loss"], abs=1e-4)
         assert int(row["best_epoch"]) == best["epoch"]
@@ -91,15 +91,15 @@ def test_the_table_is_printed_and_in_the_report(probed, capsys):
     assert f"{100 * probed.metrics['test/acc']:.1f}" in out
 
 
-def test_a_run_starts_with_the_chosen_head(probed):
-    kept = [option for option in OPTIONS if not option.startswith("trainer.max_epochs")]
+def test_a_run_starts_with_the_chosen_head(probed, options):
+    kept = [option for option in options if not option.startswith("trainer.max_epochs")]
     run = regraft.train([*kept, f"head_from={probed.path}", "optimizer.lr=1e-9", "trainer.max_epochs=1"])
     assert run.config["head"] == probed.config["head"]
     assert run.metrics["test/acc"] == probed.metrics["test/acc"]
 
 
-def test_the_best_trained_head_is_a_run_where_no_closed_form_is_possible():
-    run = regraft.probe([*OPTIONS, *GRID, "report=off", "data.fraction=1.0", "grid.shots=[null,5]", "loss=focal"])
+def test_the_best_trained_head_is_a_run_where_no_closed_form_is_possible(options):
+    run = regraft.probe([*options, *GRID, "report=off", "data.fraction=1.0", "grid.shots=[null,5]", "loss=focal"])
     rows = rows_of(run)
     assert len(rows) == 16
     top = max(rows, key=lambda row: (float(row["val/acc"]), -float(row["val/loss"])))
@@ -111,24 +111,24 @@ def test_the_best_trained_head_is_a_run_where_no_closed_form_is_possible():
     assert any("left out. loss: " in note for note in run.results["heads"]["notes"])
 
 
-def test_without_validation_images_no_head_is_trained():
-    run = regraft.probe([*OPTIONS, "report=off", "data.val_fraction=0"])
+def test_without_validation_images_no_head_is_trained(options):
+    run = regraft.probe([*options, "report=off", "data.val_fraction=0"])
     assert len(table_of(run)) == 8
     assert not (run.path / "grid.csv").exists()
     assert any("only if there are validation images" in note for note in run.results["heads"]["notes"])
 
 
-def test_one_image_of_each_class_leaves_no_estimate_and_no_grid_no_trained_head():
-    run = regraft.probe([*OPTIONS, "report=off", "data.fraction=1.0", "data.shots=1", "grid=null", "seed=1"])
+def test_one_image_of_each_class_leaves_no_estimate_and_no_grid_no_trained_head(options):
+    run = regraft.probe([*options, "report=off", "data.fraction=1.0", "data.shots=1", "grid=null", "seed=1"])
     assert [row["estimate"] for row in table_of(run)] == [None] * 6
     assert [row["name"] for row in table_of(run) if row["is_chosen"]] == ["mix"]
     assert any("no image can be left out" in note for note in run.results["heads"]["notes"])
 
 
-def test_a_grid_of_one_head_with_the_datas_shots():
+def test_a_grid_of_one_head_with_the_datas_shots(options):
     run = regraft.probe(
         [
-            *OPTIONS,
+            *options,
             "report=off",
             "data.fraction=1.0",
             "data.shots=4",
@@ -173,9 +173,13 @@ def test_a_grid_of_one_head_with_the_datas_shots():
         (["head_from=somewhere"], "leave head_from out"),
         (["trainer.check_val_every_n_epoch=2"], "every epoch is validated"),
         (["trainer.devices=2"], "it runs on one device"),
-        (["grid.lr=[1e38]"], "every head diverged"),
     ],
 )
 def test_what_cant_be_probed_is_one_sentence(overrides, message):
     with pytest.raises(ValueError, match=message):
-        regraft.probe([*OPTIONS, "data.fraction=0.1", "grid.seed=0", "grid.weight_decay=0", *overrides])
+        regraft.probe([*PRETRAINED, "data.fraction=0.1", "grid.seed=0", "grid.weight_decay=0", *overrides])
+
+
+def test_heads_that_all_diverged_are_said_in_one_sentence(options):
+    with pytest.raises(ValueError, match="every head diverged"):
+        regraft.probe([*options, "grid.seed=0", "grid.weight_decay=0", "grid.lr=[1e38]"])

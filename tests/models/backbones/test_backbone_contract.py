@@ -1,7 +1,8 @@
 """What every backbone must hold to, whatever its source: one table of architectures, one set of checks."""
 
 import copy
-from collections.abc import Callable, Sequence
+import gc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -160,9 +161,10 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture(scope="module")
-def backbone(case: Case) -> Backbone:
+def backbone(case: Case) -> Iterator[Backbone]:
     """The case's backbone for small images; shared, so a test that changes it takes a copy."""
-    return built(case, SMALL)
+    yield built(case, SMALL)
+    gc.collect()  # a model lies in a circle of references
 
 
 def built(case: Case, image_size: int | None, num_channels: int = 3) -> Backbone:
