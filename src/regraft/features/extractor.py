@@ -93,7 +93,8 @@ def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int,
 
     Args:
         stages: from the input up, in any mode.
-        example: input of the first stage, on its device; at least two samples, so that a leading 1 isn't taken for one.
+        example: input of the first stage, on its device; at least two samples, so that a leading 1 isn't
+            mistaken for a batch.
     """
     assert len(example) > 1, "one sample can't be told from a leading 1"
     shapes, flops = {}, []

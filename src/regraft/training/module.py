@@ -110,7 +110,7 @@ class TransferModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
         """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks.
 
-        Of an epoch that is one batch, all steps but the last are taken here, because Lightning's overhead for a step is
+        In an epoch that is one batch, all steps but the last are taken here, because Lightning's overhead for a step is
         larger than the step of a linear head.
         """
         if "steps" not in batch:

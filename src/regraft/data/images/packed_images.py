@@ -111,7 +111,7 @@ class DecodedView:
         return [(_packed_length(num_channels * width * height),) for width, height in sizes]
 
     def batches(self, batches: Sequence[Tensor]) -> Iterator[list[tuple[np.ndarray, Tensor]]]:
-        """Yields the images of each batch by shape: their places in it, and their pixels, (num, *shape), uint8."""
+        """Yields the images of each batch by shape: their positions in it, and their pixels, (num, *shape), uint8."""
         keys = [self._part.indices[positions].numpy() for positions in batches]
         yield from in_order(_PackedBatches(self._files), keys, self._num_workers)
 

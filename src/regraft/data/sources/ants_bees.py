@@ -45,7 +45,7 @@ class AntsBeesSource:
             "data=digits, or data=ants_bees data.root=PATH for a copy that you have",
         )
         self._root.mkdir(parents=True, exist_ok=True)
-        # Moved into place only when complete, so that an interrupted download is never taken for the data set.
+        # Moved into place only when complete, so that an interrupted download is never mistaken for the data set.
         with tempfile.TemporaryDirectory(dir=self._root, prefix=f".{FOLDER}-") as folder:
             download_url(self._url, folder, "archive.zip", self._md5)
             unpack(Path(folder, "archive.zip"), Path(folder))

@@ -67,7 +67,7 @@ class ClosedFormHead:
         weight: (num_classes, width).
         bias: (num_classes,).
         picks: what it is the mean of.
-        scored: (num_scored,), int64, places of the training images that have leave-one-out logits.
+        scored: (num_scored,), int64, positions of the training images that have leave-one-out logits.
         loo_logits: (num_scored, num_classes).
         is_informative: (num_scored,), bool: whether other images of the image's class remain when it is left out.
             Nothing is chosen by the others.

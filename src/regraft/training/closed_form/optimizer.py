@@ -15,7 +15,7 @@ from regraft.training.closed_form.scaling import CLIP
 log = logging.getLogger(__name__)
 
 HEADS = (Linear, Standardised)
-"""Those that can be fitted; a linear one takes up the standardisation of its features, which are not clipped then."""
+"""Those that can be fitted; a linear one absorbs the standardisation of its features, which are not clipped then."""
 
 
 class ClosedForm(torch.optim.Optimizer):

@@ -10,7 +10,7 @@ from torch import Tensor
 from regraft.core.errors import ConfigError
 
 CLIP = 5.0
-"""Standard deviations; what lies further out, mostly images unlike the training images, is cut back to this."""
+"""Standard deviations; what lies further out, mostly of images unlike the training images, is clipped to this."""
 BATCH = 4096
 """Images converted to float64 at once."""
 _CONSTANT = 1e-6
@@ -39,8 +39,8 @@ class StageScaling:
 
     def columns(self, stages: Sequence[str], among: Sequence[str]) -> Tensor:
         """Returns where the features of `stages` are in the concatenated features of `among`, (width,), int64."""
-        places = torch.arange(sum(self.widths(among))).split(self.widths(among))
-        return torch.cat([places[list(among).index(stage)] for stage in stages])
+        columns = torch.arange(sum(self.widths(among))).split(self.widths(among))
+        return torch.cat([columns[list(among).index(stage)] for stage in stages])
 
     def of(self, stages: Sequence[str]) -> Self:
         """Returns the scaling of these stages alone."""

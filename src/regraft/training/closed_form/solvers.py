@@ -89,7 +89,7 @@ def discriminant(spectrum: Spectrum, alpha: float) -> Solution:
     distances = squares[:, None] - 2 * products + between_means.diagonal()
     own_distance = distances[own, spectrum.labels]
     weight, count = spectrum.sample_weight, counts[spectrum.labels]
-    # Of the only image of its class nothing remains; its own class keeps its mean.
+    # Without its only image nothing of a class remains, so its mean is kept.
     remaining = torch.where(count - weight > 1e-9 * count, count - weight, torch.inf)
     downdate = weight * (1 + weight / remaining)
     downdate = downdate / (1 - downdate * own_distance)
