@@ -2,7 +2,7 @@
 
 import pytest
 
-from regraft.config.fitting import with_fitting
+from regraft.config.fitting import asking_for_steps, with_fitting
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from regraft.config.fitting import with_fitting
         ["optimizer=ridge", "freezing=lp_ft"],
         ["-m", "optimizer=ridge,mix"],
         ["ckpt_path=outputs/run", "trainer.max_epochs=20"],
+        ["trainer.deterministic=true", "callbacks.checkpoint.every_minutes=10", "ckpt_path=null"],
     ],
 )
 def test_a_command_that_is_not_about_steps_is_left_as_it_is(arguments):
@@ -40,7 +41,8 @@ def test_a_command_that_is_not_about_steps_is_left_as_it_is(arguments):
     ],
 )
 def test_one_that_is_about_steps_is_fitted_in_steps(argument):
-    assert with_fitting(["data=digits", argument]) == ["fitting=steps", "data=digits", argument]
+    assert asking_for_steps(["data=digits", argument]) == [argument]
+    assert with_fitting(["ckpt_path=null", argument]) == ["fitting=steps", "ckpt_path=null", argument]
 
 
 def test_a_choice_of_both_is_steps_and_can_be_made_twice():

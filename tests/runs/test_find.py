@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.runs.find import all_runs, find_run, name_of
+from regraft.runs.find import all_runs, find_run, name_of, run_of_job
 from regraft.runs.folder import LAYOUT_VERSION, Run
 
 
@@ -140,3 +140,13 @@ def test_a_run_of_another_layout_is_refused_in_one_sentence():
     for reference in ("last", "best", "aaa", str(run.path)):
         with pytest.raises(ValueError, match=r"aaa was written by another version of Regraft \(layout 99, this one"):
             find_run(reference, "outputs")
+
+
+@pytest.mark.parametrize("kept", ["[fitting=steps, freezing=none, hydra.run.dir=x]", "[freezing=none]"])
+def test_a_requeued_command_finds_its_run_whatever_was_added_to_it(kept):
+    run = made("digits/a", 1, slurm_job="12")
+    (run.path / ".hydra").mkdir()
+    (run.path / ".hydra" / "overrides.yaml").write_text(kept)
+    assert run_of_job("12", ["freezing=none"], "outputs") == run
+    assert run_of_job("12", ["freezing=lp_ft"], "outputs") is None
+    assert run_of_job("13", ["freezing=none"], "outputs") is None

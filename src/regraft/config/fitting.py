@@ -7,7 +7,7 @@ learning rate or chooses an augmentation asks for steps.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from regraft.config.quoting import key_of
+from regraft.config.quoting import key_of, value_of
 
 _CLOSED_FORMS = {"head": ("mix",), "optimizer": ("mix", "ridge", "logistic")}
 CLOSED_FORM = "regraft.training.closed_form.optimizer.ClosedForm"
@@ -23,8 +23,11 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "augment": ("none",),
     "callbacks": ("default",),
     "callbacks.best.filename": _ANY,
+    "callbacks.best.max_share": _ANY,
     "callbacks.best.mode": _ANY,
     "callbacks.best.monitor": _ANY,
+    "callbacks.checkpoint.every_minutes": _ANY,
+    "callbacks.checkpoint.max_share": _ANY,
     "data.sampler": ("shuffle",),
     "features": ("default",),
     "features.cache": ("auto", "on"),
@@ -41,8 +44,11 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "optimizer.stage_sets": _ANY,
     "trainer": ("auto", "cpu", "gpu"),
     "trainer.accelerator": _ANY,
+    "trainer.deterministic": _ANY,
     "trainer.devices": ("1", "auto"),
     "trainer.enable_progress_bar": _ANY,
+    "trainer.limit_test_batches": _ANY,
+    "trainer.log_every_n_steps": _ANY,
     "trainer.precision": ("32-true", "32"),
 }
 """Keys of these sections whose values leave the closed form possible."""
@@ -59,12 +65,17 @@ def with_fitting(arguments: Sequence[str]) -> list[str]:
 
     Nothing is added to a command that chooses a closed form itself. A run that is resumed keeps its own head.
     """
-    given = {key_of(each) or each: each.partition("=")[2].split(",") for each in arguments if not each.startswith("-")}
-    is_chosen = any(set(given.get(group, [""])) <= set(names) for group, names in _CLOSED_FORMS.items())
-    if is_chosen or {"ckpt_path", "fitting"} & set(given):
-        return list(arguments)
-    asks_for_steps = any(_is_about_steps(key, values) for key, values in given.items())
-    return [*([IN_STEPS] if asks_for_steps else []), *arguments]
+    return [*([IN_STEPS] if asking_for_steps(arguments) else []), *arguments]
+
+
+def asking_for_steps(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments for which fitting=steps is added."""
+    given = {each: key_of(each) or each for each in arguments if not each.startswith("-")}
+    values = {key: each.partition("=")[2].split(",") for each, key in given.items()}
+    is_chosen = any(set(values.get(group, [""])) <= set(names) for group, names in _CLOSED_FORMS.items())
+    if is_chosen or "fitting" in values or value_of("ckpt_path", arguments) is not None:
+        return []
+    return [each for each, key in given.items() if _is_about_steps(key, values[key])]
 
 
 def _is_about_steps(key: str, values: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ from regraft.cli.hydra_app import run_app, run_composed, write_traceback
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
-from regraft.config.fitting import IN_STEPS, with_fitting
+from regraft.config.fitting import IN_STEPS, asking_for_steps, with_fitting
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
@@ -87,8 +87,9 @@ def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
     (composed,) = composed_jobs(command)
     if composed.node is None:
         raise ConfigErrors([*command.errors, *composed.errors])
-    if IN_STEPS in command.overrides and IN_STEPS not in command.given:
-        log.info("The head is trained in steps (%s), since the command sets what only steps have.", IN_STEPS)
+    asking = asking_for_steps(command.given)
+    if asking:
+        log.info("The head is trained in steps (%s), because of %s.", IN_STEPS, ", ".join(asking))
     return composed.node, composed
 
 
