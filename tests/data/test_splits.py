@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -56,6 +58,16 @@ def test_many_small_classes_give_no_more_than_the_fraction_of_all() -> None:
     assert torch.bincount(labels[carved]).max() == 1
     assert len(stratified_split(labels, 0.1, seed=0, key="data.test_fraction")[1]) == 80
     assert len(stratified_split(labels[:5], 0.01, seed=0, key="data.val_fraction", covers_classes=False)[1]) == 1
+
+
+@pytest.mark.parametrize("counts", [[6] * 81, [15] * 7, [1, 2, 3, 40, 7], [25, 35, 45]])
+@pytest.mark.parametrize("fraction", [0.1, 0.25, 0.29])
+def test_a_validation_split_has_its_fraction_of_all(counts: list[int], fraction: float) -> None:
+    labels = make_images(*counts).labels
+    carved = stratified_split(labels, fraction, seed=0, key="data.val_fraction", covers_classes=False)[1]
+    assert len(carved) == max(1, math.floor(fraction * sum(counts) + 1e-9))
+    shares = torch.bincount(labels[carved], minlength=len(counts)) - fraction * torch.tensor(counts)
+    assert shares.abs().max() < 1
 
 
 def test_nothing_to_carve_is_an_error_with_the_fix() -> None:

@@ -1,5 +1,6 @@
 """Stratified splits and subsets of samples: pure functions of labels and a seed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -71,8 +72,7 @@ def subset_of_train(
         raise ConfigError(
             "data.shots",
             f"got {shots}, but class {class_names[rarest]!r} has {int(counts[rarest])} training images "
-            f"left after validation and test were carved. Use data.shots={int(counts[rarest])} or less, or a smaller "
-            "data.val_fraction.",
+            f"beside those of validation and test. Use data.shots={int(counts[rarest])} or less, or smaller splits.",
         )
     sizes = {
         label: shots if shots is not None else max(1, round(fraction * size))
@@ -87,22 +87,21 @@ def stratified_split(
 ) -> tuple[Tensor, Tensor]:
     """Returns (kept, carved): positions in `labels`, ascending, disjoint, together all of them.
 
-    Of each class `fraction` is carved, rounded, and at least 1 sample is kept.
+    Of each class about `fraction` is carved, and at least 1 sample is kept.
 
     Args:
         labels: (num_samples,), int64.
         fraction: in (0, 1).
         key: config key of `fraction`, for the error.
-        covers_classes: whether 1 sample is carved of each class with at least 2, however small; else only of as many
-            small classes, drawn by the seed, as keep the carved samples to `fraction` of all.
+        covers_classes: whether `fraction` of each class is rounded, but at least 1 sample of each with 2 or more,
+            however many that makes together; else `fraction` of all is carved, but at least 1 sample.
     """
     present, counts = labels.unique(return_counts=True)
     sizes = dict(zip(present.tolist(), counts.tolist(), strict=True))
-    carved_sizes = {label: min(round(fraction * size), size - 1) for label, size in sizes.items()}
-    small = [label for label, size in sizes.items() if size > 1 and carved_sizes[label] == 0]
-    room = len(small) if covers_classes else max(1, round(fraction * len(labels))) - sum(carved_sizes.values())
-    order = torch.randperm(len(small), generator=torch.Generator().manual_seed(derive_seed(seed, "small")))
-    carved_sizes |= {small[index]: 1 for index in order[: max(0, room)].tolist()}
+    if covers_classes:
+        carved_sizes = {label: min(max(1, round(fraction * size)), size - 1) for label, size in sizes.items()}
+    else:
+        carved_sizes = _shares(sizes, fraction, seed)
     carved = _first_of_each_class(labels, carved_sizes, seed)
     if len(carved) == 0:
         raise ConfigError(
@@ -112,6 +111,23 @@ def stratified_split(
     is_kept = torch.ones(len(labels), dtype=torch.bool)
     is_kept[carved] = False
     return is_kept.nonzero()[:, 0], carved
+
+
+def _shares(sizes: Mapping[int, int], fraction: float, seed: int) -> dict[int, int]:
+    """Returns how many of each class make `fraction` of all: rounded down, and one more where most is left of it.
+
+    Where as much is left, classes are drawn by the seed.
+    """
+    shares = {label: min(_floor(fraction * size), size - 1) for label, size in sizes.items()}
+    num_missing = max(1, _floor(fraction * sum(sizes.values()))) - sum(shares.values())
+    able = [label for label, size in sizes.items() if shares[label] < size - 1]
+    order = torch.randperm(len(able), generator=torch.Generator().manual_seed(derive_seed(seed, "shares"))).tolist()
+    drawn = sorted((able[index] for index in order), key=lambda label: shares[label] - fraction * sizes[label])
+    return shares | {label: shares[label] + 1 for label in drawn[:num_missing]}
+
+
+def _floor(value: float) -> int:
+    return math.floor(value + 1e-9)  # 0.29 * 100 is 28.999...
 
 
 def stratified_order(labels: Tensor, subset_seed: int) -> Tensor:

@@ -76,7 +76,7 @@ def test_the_classes_of_another_folder_are_found_by_name(small_run, tmp_path, mo
     expected = regraft.evaluate(there)
     assert "of its own" not in caplog.text
     regraft.evaluate([*there, "split=val"])
-    assert "The data has no val split: 10 of its 120 images were set aside as one and are evaluated." in caplog.text
+    assert "The data has no val split: 6 of its 120 images were set aside as one and are evaluated." in caplog.text
     read = FolderSource.splits
 
     def last_class_first(source: FolderSource) -> Splits:
