@@ -67,8 +67,16 @@ def test_a_finished_run_is_said_to_be_finished(mixed, caplog):
     caplog.set_level(logging.INFO)
     before = mixed.last_ckpt.read_bytes()
     regraft.train([f"ckpt_path={mixed.path}"])
-    assert "has finished, after 1 epochs and 1 steps; nothing is left to do" in caplog.text
+    assert "has finished, after 1 epochs and 1 steps; nothing is left to do.\n" in caplog.text
+    assert "because of" not in caplog.text
     assert mixed.last_ckpt.read_bytes() == before
+
+
+@pytest.mark.parametrize("override", ["split=val", "calibrate=temperature"])
+def test_images_that_were_trained_on_validate_nothing(mixed, override):
+    for given in ([], ["data.refit=false"]):
+        with pytest.raises(ValueError, match=r"split: .*trained on its validation images.*data\.refit=false"):
+            regraft.evaluate([f"ckpt_path={mixed.path}", override, *given])
 
 
 def test_what_was_stored_is_what_the_backbone_gives(mixed):

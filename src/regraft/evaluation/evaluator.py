@@ -65,6 +65,8 @@ class Evaluator:
         require_types(config)
         self._backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
         self._data = build_datamodule(config, checkpoint.input_spec, checkpoint)
+        if "val" in splits:
+            self._require_validation_images()
         for split in splits:
             if split not in self._data.sizes:
                 raise self._no_split(split, is_evaluated=split == splits[0])
@@ -76,12 +78,19 @@ class Evaluator:
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
 
-    def _no_split(self, split: str, *, is_evaluated: bool) -> ConfigError:
-        if split == "val" and self._config["data"].get("refit"):
-            fix = "Train it with data.refit=false to hold them out."
-            return ConfigError(
-                "split", "the run was trained on its validation images, too (data.refit=true)", got=split, fix=fix
+    def _require_validation_images(self) -> None:
+        """Checks that validation images haven't been trained on, and that those of other data aren't left out."""
+        if self.checkpoint.config["data"].get("refit") and self._data.fingerprint == self.checkpoint.fingerprint:
+            raise ConfigError(
+                "split",
+                "the run was trained on its validation images, too (data.refit=true)",
+                got="val",
+                fix="Train it with data.refit=false to hold them out.",
             )
+        if self._config["data"].get("refit"):
+            raise ConfigError("data.refit", "it leaves no validation split", got=True, fix="Use data.refit=false.")
+
+    def _no_split(self, split: str, *, is_evaluated: bool) -> ConfigError:
         others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)
         fix = f"Use {others or 'data that has one'}." if is_evaluated else "The temperature is fitted on it."
         return ConfigError("split", "the data has no such split", got=split, fix=fix)

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from regraft.config.fitting import is_closed_form
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
@@ -256,10 +257,10 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
     # Without early stopping there may be epochs left.
     if is_longer or config["callbacks"] != earlier["callbacks"]:
         return False
+    longer = f" To lengthen it: regraft resume run={run.path} trainer.max_epochs={results['num_epochs'] + 10}"
     log.info(
-        "%s has finished, after %d epochs and %d steps; nothing is left to do. To lengthen it: "
-        "regraft resume run=%s trainer.max_epochs=%d",
-        *(run.path, results["num_epochs"], results["num_steps"], run.path, results["num_epochs"] + 10),
+        "%s has finished, after %d epochs and %d steps; nothing is left to do.%s",
+        *(run.path, results["num_epochs"], results["num_steps"], "" if is_closed_form(config) else longer),
     )
     return True
 

@@ -58,7 +58,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     if not data.has_val:
         checked.trainer.limit_val_batches = 0
         if is_closed_form(config):
-            log.info("No image is held out: the head is cross-validated on the training images (data.refit=true).")
+            log.info("No images are held out for validation: the head is cross-validated on the training images.")
         else:
             log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
     record = _record(config, checked.architecture, data)

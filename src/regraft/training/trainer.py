@@ -88,7 +88,8 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
         raise UnknownNameError(f"{section}.monitor", "metric", str(monitor), known)
     unvalidated = None
     if not has_val:
-        unvalidated = "there is no validation split", "Give one (data.val_fraction=0.1)."
+        key = "data.refit=false" if config["data"].get("refit") else "data.val_fraction=0.1"
+        unvalidated = "there is no validation split", f"Give one ({key})."
     elif config["trainer"]["limit_val_batches"] == 0:
         unvalidated = "trainer.limit_val_batches=0 leaves nothing to validate on", "Leave that out."
     keeps_checkpoints = "dirpath" in inspect.signature(target_of(node, section)).parameters

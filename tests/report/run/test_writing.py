@@ -125,7 +125,7 @@ def test_a_head_in_closed_form_is_described_and_has_no_curves():
     fitted = {"closed_form": [pick, last], "validation": "leave-one-out", "cross_validation": {"val/acc": 0.75}}
     run.write_results(run.results | fitted)
     text = write_report(findings_of(run), lambda predictions, indices: ({}, {})).read_text()
-    assert "60 % ridge on stem to layer2, alpha 0.1; 40 % discriminant on layer2, alpha 0.1" in text
+    assert "60 % ridge on 3 stages from stem to layer2, alpha 0.1; 40 % discriminant on layer2, alpha 0.1" in text
     assert "leave-one-out, val/acc 0.7500" in text
     assert "Learning curves" not in text
 

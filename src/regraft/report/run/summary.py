@@ -24,7 +24,7 @@ def what_ran(record: Record) -> list[tuple[str, str]]:
     found += [("seed", str(record.config["seed"]))] if "seed" in record.config else []
     results = record.results
     validated = [f"{name} {value:.4f}" for name, value in results.get("cross_validation", {}).items()]
-    found.append(("head", "; ".join(map(_pick, results.get("closed_form", ())))))
+    found.append(("fitted head", "; ".join(map(_pick, results.get("closed_form", ())))))
     found.append(("cross-validation", ", ".join([str(results.get("validation")), *validated]) if validated else ""))
     if {"num_trained_parameters", "num_parameters"} <= results.keys():
         trained, num = results["num_trained_parameters"], results["num_parameters"]
@@ -37,7 +37,7 @@ def what_ran(record: Record) -> list[tuple[str, str]]:
 def _pick(pick: Mapping[str, Any]) -> str:
     """Returns one of the heads that a head in closed form is the mean of, as text."""
     first, *others = pick["stages"]
-    stages = f"{first} to {others[-1]}" if others else first
+    stages = f"{1 + len(others)} stages from {first} to {others[-1]}" if others else first
     return f"{100 * pick['share']:.0f} % {pick['solver']} on {stages}, alpha {pick['alpha']:.3g}"
 
 
