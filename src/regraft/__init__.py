@@ -57,8 +57,8 @@ _MODULE_OF = {name: module for module, names in _CLASSES.items() for name in nam
 
 __all__ = ["LPFT", "ArrayImages", "Augment", "Backbone", "Classifier", "DataModule", "FileImages", "FreezingCallback"]
 __all__ += ["FreezingStrategy", "Gradual", "InputSpec", "LastStages", "Layerwise", "Leaderboard", "LinearProbe"]
-__all__ += ["NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule", "UpTo", "compare", "evaluate"]
-__all__ += ["export", "load", "probe", "reproduce", "resume", "train"]
+__all__ += ["NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule", "UpTo", "auto", "compare"]
+__all__ += ["evaluate", "export", "load", "probe", "reproduce", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -151,6 +151,26 @@ def probe(overrides: str | Sequence[str] = (), *, config_dir: str | None = None)
         from regraft.cli.commands.probe import probe_once
 
         return probe_once(_listed(overrides), config_dir)
+
+
+def auto(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
+    """Finds the best classifier within a time, just as `regraft auto` with the same overrides does.
+
+    Args:
+        overrides: Hydra overrides, such as `["data=folder", "data.root=photos", "time=120"]`; the time counts from the
+            call.
+        config_dir: a folder of your own configs, added to Regraft's.
+
+    Returns:
+        The handle of the best candidate's run, in the folder of the search.
+
+    Raises:
+        ValueError: a mistake in the overrides or the data, or too little time.
+    """
+    with _callers_process_kept("pytorch_lightning"):
+        from regraft.cli.commands.auto import auto_once
+
+        return auto_once(_listed(overrides), config_dir)
 
 
 def evaluate(overrides: str | Sequence[str], *, config_dir: str | None = None) -> dict[str, float]:

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.cli.candidates import OWN_KEYS, choices, compose_command
 from regraft.cli.command import Command
-from regraft.cli.training_command import parse
+from regraft.cli.training_command import TrainingCommand, command_of, parse
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
-from regraft.core.startup import keep_freed_memory, quick_imports, seconds_since_start, stop_looking_for_gpus
+from regraft.core.startup import (
+    keep_freed_memory,
+    quick_imports,
+    seconds_since_start,
+    start_clock,
+    stop_looking_for_gpus,
+)
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 
@@ -40,11 +46,13 @@ def run(arguments: Sequence[str]) -> None:
     command = parse(arguments)
     if command.other_flags or command.is_sweep:
         raise UnknownNameError("auto", "flag", [*command.other_flags, "-m"][0], ["--config-dir"])
-    if command.errors:
-        raise ConfigErrors(command.errors)
-    config = compose_command("auto", command.given, command.config_dir)
-    _require_limit(config, command.given)
-    _search(config, command.given, command.config_dir)
+    _search(command)
+
+
+def auto_once(overrides: Sequence[str], config_dir: str | None) -> Run:
+    """Searches, and returns the run of the best candidate; see `regraft.auto`."""
+    start_clock(0.0)
+    return _search(command_of(overrides, config_dir))
 
 
 def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -57,7 +65,12 @@ def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
     require(is_time and seconds >= _LEAST_SECONDS, "time", seconds, f"seconds, {_LEAST_SECONDS} or more")
 
 
-def _search(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
+def _search(command: TrainingCommand) -> Run:
+    if command.errors:
+        raise ConfigErrors(command.errors)
+    overrides, config_dir = command.given, command.config_dir
+    config = compose_command("auto", overrides, config_dir)
+    _require_limit(config, overrides)
     with quick_imports():
         import torch
 
@@ -114,9 +127,11 @@ def _search(config: dict[str, Any], overrides: Sequence[str], config_dir: str | 
         best = search.run()
         tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
-        command = [*shared, *best.choice.overrides, *share]
-        record.write(search.tried, command=command, seconds=clock.passed(), time=config["time"])
-        auto_report.show(record, search.tried, best, command, clock.passed(), console)
+        words = [*shared, *best.choice.overrides, *share]
+        record.write(search.tried, command=words, seconds=clock.passed(), time=config["time"])
+        auto_report.show(record, search.tried, best, words, clock.passed(), console)
+        assert record.winner is not None, "a run has been trained"
+        return Run(folder / record.winner)
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:
