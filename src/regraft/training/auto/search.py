@@ -265,8 +265,7 @@ class Search:
             leader.stop("there was no time for a run of it")
             self._with_run.reason = None
             return self._with_run
-        cost = self._cost(leader)
-        is_tested = cost.seconds + CLOSING_SECONDS <= self._left() and self._compute_test(leader, candidate)
+        is_tested = self._compute_test(leader, candidate)
         if not is_tested:
             self._tell("There was no time for a test.")
         candidate.compute(self._order.sort().values)
