@@ -46,6 +46,12 @@ def test_an_id_is_drawn_once_per_config():
     assert composed.name == composed.again
 
 
+def test_the_keys_of_a_choice_are_those_that_it_composes_to():
+    composed = compose.compose_once("train", ["fitting=closed_form"], None)
+    for group, choice in (("head", "mix"), ("optimizer", "mix"), ("scheduler", "constant")):
+        assert groups.own_keys(group, choice) == composed[group]
+
+
 @pytest.mark.parametrize(
     ("overrides", "rate", "decay"),
     [

@@ -67,6 +67,12 @@ def shipped_train() -> dict[str, Any]:
     return yaml.safe_load((conf_dir() / "train.yaml").read_text(encoding="utf-8"))
 
 
+def own_keys(group: str, choice: str) -> dict[str, Any]:
+    """Returns the keys of a shipped choice of a group, without its defaults list."""
+    content = yaml.safe_load((conf_dir() / group / f"{choice}.yaml").read_text(encoding="utf-8"))
+    return {key: value for key, value in content.items() if key != "defaults"}
+
+
 def chosen_groups() -> set[str]:
     """Returns the groups from which every run makes a choice."""
     return {name for entry in shipped_train()["defaults"] if isinstance(entry, dict) for name in entry} - {*NO_SECTIONS}

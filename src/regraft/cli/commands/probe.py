@@ -15,6 +15,7 @@ from regraft.cli.command import Command
 from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
+from regraft.config.groups import own_keys
 from regraft.config.quoting import key_of
 from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
@@ -30,16 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _TABLE = "grid.csv"
-_CLOSED_FORM: dict[str, dict[str, Any]] = {
-    "head": {"_target_": "regraft.models.heads.Standardised", "stages": "auto"},
-    "optimizer": {
-        "_target_": "regraft.training.closed_form.optimizer.ClosedForm",
-        "solvers": ["ridge", "discriminant"],
-        "stage_sets": "nested",
-    },
-    "scheduler": {"_target_": "regraft.training.schedulers.constant"},
-}
-"""head=mix optimizer=mix."""
+_CLOSED_FORM = {"head": "mix", "optimizer": "mix", "scheduler": "constant"}
+"""What fitting=closed_form chooses."""
 
 
 def run(arguments: list[str]) -> None:
@@ -173,8 +166,8 @@ def _closed_forms(
     for shots in dict.fromkeys(point.shots for point in points) or [composed.data.shots]:
         own = composed.copy()
         own.seed, own.data.shots = seed, shots
-        for section, node in _CLOSED_FORM.items():
-            own[section] = node
+        for group, choice in _CLOSED_FORM.items():
+            own[group] = own_keys(group, choice)
         own.trainer.max_epochs = 1
         config = compose.plain(own, overrides)
         del config["grid"]
