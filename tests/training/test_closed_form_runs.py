@@ -56,6 +56,19 @@ def test_an_end_before_the_results_changes_nothing(mixed, tmp_path):
     assert copy.history(10**9) == mixed.history(10**9)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["fitting=steps"], "fitting: got 'steps'; a resumed run keeps its own; allowed: closed_form"),
+        (["optimizer=adamw", "resume.reset=[optimizer]"], r"optimizer: .*found in closed form.*head_from=RUN starts"),
+        (["trainer.max_epochs=3"], r"trainer\.max_epochs: .* it takes one step"),
+    ],
+)
+def test_a_head_that_was_fitted_is_not_trained_in_the_same_run(mixed, overrides, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        regraft.resume([f"run={mixed.path}", *overrides])
+
+
 def test_validation_images_can_be_held_out():
     run = train("data.refit=false")
     assert run.results["cross_validation"] == {}

@@ -46,7 +46,11 @@ def in_its_folder(arguments: list[str]) -> list[str]:
     checkpoint = find_checkpoint(ckpt_path, prefer="last")
     arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
-    if "fitting" not in map(key_of, arguments) and not (run is not None and is_closed_form(run.readable_config)):
+    given = value_of("fitting", arguments)
+    own = "closed_form" if run is not None and is_closed_form(run.readable_config) else "steps"
+    if run is not None and given not in (None, own):
+        raise ConfigError("fitting", "a resumed run keeps its own", got=given, allowed=own)
+    if given is None and own == "steps":
         # Defaults of sections that the command chooses again depend on it.
         arguments = [IN_STEPS, *arguments]
     if run is None or checkpoint not in (run.last_ckpt, run.previous_ckpt) or "hydra.run.dir" in map(key_of, arguments):

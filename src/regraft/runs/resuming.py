@@ -71,6 +71,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
             refused += [change for change in changes if change[0] not in WHERE_THINGS_LIE]
     if refused:
         raise _refusal(refused)
+    _require_same_fitting(record, config)
     _require_consistent_reset(record, config, reset)
     _require_same_weights(record, config)
     _log(applied, reset)
@@ -135,6 +136,16 @@ def _refusal(refused: Sequence[_Change]) -> ConfigError:
         f"a resumed run keeps its settings, but the command has {'; '.join(phrases)}{why}",
         fix="Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone.",
     )
+
+
+def _require_same_fitting(record: dict[str, Any], config: dict[str, Any]) -> None:
+    """Refuses steps after a closed form, whose best checkpoint would stay the best one without validation images."""
+    if is_closed_form(record) and not is_closed_form(config):
+        raise ConfigError(
+            "optimizer",
+            "the run's head was found in closed form, which a resumed run keeps to",
+            fix="head_from=RUN starts a new run with this head, and any optimizer.",
+        )
 
 
 def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], reset: Sequence[str]) -> None:

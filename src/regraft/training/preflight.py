@@ -117,7 +117,7 @@ def preflight(
     augment = build("augment", lambda: factory(usable["augment"], "augment")())
     build("optimizer", lambda: require_optimizer_numbers(usable))
     build("trainer", lambda: require_length(usable))
-    build("optimizer", lambda: require_suitable_head(usable, is_new=checkpoint is None))
+    build("optimizer", lambda: require_suitable_head(usable))
     if lacking_keys(usable["trainer"]):
         _build_trainer(collector, run, None)
         return found

@@ -13,18 +13,15 @@ def is_closed_form(config: Config) -> bool:
     return targets_subclass(config["optimizer"], "optimizer", ClosedForm)
 
 
-def require_suitable_head(config: Config, *, is_new: bool) -> None:
+def require_suitable_head(config: Config) -> None:
     """Checks that a run's head and optimizer fit each other, and that nothing else that is set would be ignored.
-
-    Args:
-        is_new: whether the run starts with a new head; one that has been fitted can be trained further.
 
     Raises:
         ConfigErrors: they don't fit.
     """
     head, loss = target_of(config["head"], "head"), config["loss"]
     if not is_closed_form(config):
-        if is_new and head is Standardised and config.get("head_from") is None:
+        if head is Standardised and config.get("head_from") is None:
             raise ConfigError(
                 "optimizer",
                 "only optimizer=mix, ridge and logistic find the standardisation that this head needs",
@@ -34,7 +31,7 @@ def require_suitable_head(config: Config, *, is_new: bool) -> None:
     weights = loss.get("class_weights")
     wrong = [
         (head not in HEADS, "head", "it has to be one linear layer; use head=mix or head=linear"),
-        (config.get("head_from") is not None, "head_from", "it starts from nothing; leave head_from out"),
+        (config.get("head_from") is not None, "head_from", "no other head is its start; leave head_from out"),
         (target_of(loss, "loss") is not CrossEntropy, "loss", "use loss=cross_entropy"),
         (loss.get("label_smoothing", 0) != 0, "loss.label_smoothing", "it has no labels to smooth; leave it out"),
         (isinstance(weights, list) and 0 in weights, "loss.class_weights", "each class has to weigh more than 0"),

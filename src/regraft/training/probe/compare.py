@@ -206,7 +206,7 @@ def _why_no_closed_form(config: Config, features: ProbeFeatures) -> str | None:
     """Returns why a config's head can't be found in closed form, None if it can."""
     augment = factory(config["augment"], "augment")()
     try:
-        require_suitable_head(config, is_new=True)
+        require_suitable_head(config)
         strategy = build_freezing(config, features.body.stage_names)
         require_storable_if_wanted(config, features.body, augment, strategy)
     except MISTAKES as error:
