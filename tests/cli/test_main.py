@@ -144,6 +144,8 @@ def test_completion_in_bash(line, expected, completion, tmp_path):
     ("line", "expected"),
     [
         ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
+        ("regraft train optimizer.l", {"optimizer.lr="}),
+        ("regraft train optimizer.sol", {"optimizer.solvers."}),
         ("regraft list sche", {"scheduler"}),
         ("regraft re", {"report", "resume", "reproduce"}),
         ("regraft predict run=last tt", {"tta="}),

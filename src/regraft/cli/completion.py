@@ -3,10 +3,12 @@
 import contextlib
 import io
 import os
+from collections.abc import Sequence
 
 from regraft.cli import commands
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
+from regraft.config.fitting import IN_STEPS
 
 
 def complete(arguments: list[str]) -> None:
@@ -39,7 +41,15 @@ def run_references() -> list[str]:
 def _hydra_words(command: Command, program: str, typed: str, arguments: list[str]) -> list[str]:
     """Returns Hydra's completions of what was typed, without the words that Hydra doesn't know."""
     known = [word for word in typed.split(" ") if not word.startswith("run=") and word not in command.words()]
-    os.environ["COMP_LINE"] = " ".join([program, *known])
+    found = _answer(command, [program, *known], arguments)
+    if not found and command.config_name == "train":
+        found = _answer(command, [program, IN_STEPS, *known], arguments)  # keys that only training in steps has
+    return found
+
+
+def _answer(command: Command, line: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """Returns Hydra's completions of the last word of a line."""
+    os.environ["COMP_LINE"] = " ".join(line)
     answer = io.StringIO()
     with contextlib.redirect_stdout(answer):
         run_app(command, ["--shell-completion", *arguments])
