@@ -1,6 +1,7 @@
 """Linear heads in closed form, in the place of an optimizer: one step on all training features."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -95,11 +96,9 @@ class ClosedForm(torch.optim.Optimizer):
         known = found.is_informative
         self.left_out = (found.loo_logits[known].float(), labels[found.scored][known]) if known.any() else None
         for pick in found.picks:
-            log.info(
-                "Head: %.0f %% %s on %s, alpha %.3g (%s loss %.3f).",
-                *(100 * pick.share, pick.solver, ", ".join(pick.stages), pick.alpha),
-                *(self.validation, pick.log_loss),
-            )
+            loss = "" if math.isnan(pick.log_loss) else f" ({self.validation} loss {pick.log_loss:.3f})"
+            stages = ", ".join(pick.stages)
+            log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
         if self.left_out is None:
             log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")
 
