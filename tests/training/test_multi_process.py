@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -40,6 +41,22 @@ def test_failed_processes_fail_the_run(tmp_path):
         multi_process.launch({"seed": 0, "trust": []}, Run(tmp_path), {})
     assert {path.name for path in tmp_path.iterdir()} == {".running", "state.json"}
     assert Run(tmp_path).state["status"] == "failed"
+
+
+def test_a_group_starts_all_its_processes_after_another_one_in_this_process(tmp_path, monkeypatch):
+    for name in ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    started = {}
+
+    def start(command, env):
+        started.update(env)
+        return SimpleNamespace(wait=lambda: 1)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    with pytest.raises(ChildProcessError):
+        multi_process.launch({}, Run(tmp_path), {})
+    assert multi_process.LAUNCHED_BY in started
+    assert not {"LOCAL_RANK", "NODE_RANK", "MASTER_PORT"} & set(started)
 
 
 def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change(capfd):

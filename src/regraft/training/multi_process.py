@@ -20,6 +20,8 @@ from regraft.runs.provenance import Session
 
 HANDED_OVER = ".processes.yaml"
 LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
+_OF_A_GROUP = ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")
+"""Variables that Lightning leaves in the environment of a process that has trained as part of a group."""
 _PATIENCE_SECONDS = 30
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
 
@@ -49,8 +51,10 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     """
     handed_over = run.path / HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
+    # Lightning would wait for others that it takes to be started already.
+    inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_GROUP}
     # -m would look for modules in the current folder first, whatever lies there.
-    environment = os.environ | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: process_id()}
+    environment = inherited | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: process_id()}
     group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
     try:
         exit_code = group.wait()
