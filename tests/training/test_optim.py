@@ -159,7 +159,7 @@ def test_a_run_takes_one_step_an_epoch_and_can_be_measured_again():
         (["augment=flip"], "use augment=none"),
         (["data.sampler=balanced"], "use data.sampler=shuffle"),
         (["head.dropout=0.1"], "use head.dropout=0"),
-        (["penalty.l2=0.1"], r"use optimizer\.weight_decay"),
+        (["penalty.l2=0.1"], r"it has optimizer\.weight_decay"),
         (["trainer.gradient_clip_val=1.0"], "no meaning for it"),
         (["trainer.precision=bf16-mixed"], r"use trainer\.precision=32-true"),
         (["features.cache=off"], "LBFGS works on stored features"),
