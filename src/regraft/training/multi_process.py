@@ -51,7 +51,7 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     """
     handed_over = run.path / HANDED_OVER
     handed_over.write_text(yaml.safe_dump([config, session], sort_keys=False), encoding="utf-8")
-    # Lightning would wait for others that it takes to be started already.
+    # With these, Lightning would wait for other processes instead of starting them.
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_GROUP}
     # -m would look for modules in the current folder first, whatever lies there.
     environment = inherited | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: process_id()}
