@@ -78,7 +78,7 @@ def fit(folder, num_processes, max_epochs, ckpt_path=None):
 def fit_all(root: Path) -> None:
     """Leaves the weights of two processes, of two that were stopped and resumed, and of one."""
     torch.set_num_threads(1)  # a forked child depends on its parent's thread pool
-    # A command that looked for GPUs in the process that this one was forked from is no obstacle on the CPU.
+    # On the CPU it does not matter that the process which this one was forked from has looked for GPUs.
     torch.cuda._is_in_bad_fork = lambda: False
     fit(root / "two", 2, max_epochs=3)
     fit(root / "stopped", 2, max_epochs=2)

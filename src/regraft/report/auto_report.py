@@ -12,7 +12,7 @@ from regraft.report.console import plain_cell, print_line
 from regraft.report.templates import number, template
 from regraft.runs.folder import Run
 from regraft.training.auto.record import Record
-from regraft.training.auto.search import Tried
+from regraft.training.auto.tried import Tried
 
 PAGE = "report.html"
 WIDTH = 120

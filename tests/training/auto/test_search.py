@@ -10,7 +10,8 @@ from regraft.core.errors import ConfigError
 from regraft.data.splits import stratified_order
 from regraft.training.auto import search as module
 from regraft.training.auto.choice import Choice
-from regraft.training.auto.search import Search, Tried
+from regraft.training.auto.search import Search
+from regraft.training.auto.tried import Tried
 
 NUM_IMAGES, NUM_TEST = 300, 100
 BUILD_SECONDS, RUN_SECONDS = 1.0, 4.0

@@ -8,7 +8,7 @@ from typing import Any
 
 from regraft.core.atomic import read_json, write_json
 from regraft.runs.folder import Run
-from regraft.training.auto.search import Tried
+from regraft.training.auto.tried import Tried
 
 FILE = "auto.json"
 

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -23,7 +22,8 @@ from regraft.training.auto.decisions import (
     least_seconds,
     rungs,
 )
-from regraft.training.auto.scores import Score, score
+from regraft.training.auto.scores import score
+from regraft.training.auto.tried import Tried
 
 _FIRST_IMAGES = (16, 64)
 """The first ones take longer, and don't count."""
@@ -42,44 +42,6 @@ class Clock(Protocol):
 
     def passed(self) -> float:
         """Returns the seconds since the start."""
-
-
-@dataclass(eq=False)
-class Tried:
-    """A candidate of a search.
-
-    Attributes:
-        num_images: on which it was scored last; 0 if it wasn't.
-        score: the last one.
-        seconds: spent on it.
-        reason: why it isn't taken along; None for the best one.
-        is_too_slow: whether that is because there isn't the time for a run of it.
-    """
-
-    choice: Choice
-    candidate: Candidate | None = None
-    num_images: int = 0
-    score: Score | None = None
-    seconds_per_image: float | None = None
-    seconds: float = 0.0
-    reason: str | None = None
-    is_too_slow: bool = False
-
-    @property
-    def loss(self) -> float:
-        """The log loss of the last score."""
-        assert self.score is not None, "it has been scored"
-        return self.score.loss
-
-    def needs_less_than(self, other: Choice) -> bool:
-        """Whether it is too slow, and the same model at a larger size is slower still."""
-        sizes = self.choice.size, other.size
-        is_smaller = sizes[0] is not None and sizes[1] is not None and sizes[0] < sizes[1]
-        return self.is_too_slow and self.choice.model == other.model and is_smaller
-
-    def stop(self, reason: str, *, is_too_slow: bool = False) -> None:
-        """Leaves the candidate out from now on, and frees its backbone."""
-        self.reason, self.candidate, self.is_too_slow = reason, None, is_too_slow
 
 
 class Search:

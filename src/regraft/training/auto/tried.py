@@ -1,0 +1,45 @@
+"""What a search knows about a candidate so far."""
+
+from dataclasses import dataclass
+
+from regraft.training.auto.candidates import Candidate
+from regraft.training.auto.choice import Choice
+from regraft.training.auto.scores import Score
+
+
+@dataclass(eq=False)
+class Tried:
+    """A candidate of a search.
+
+    Attributes:
+        num_images: on which it was scored last; 0 if it wasn't.
+        score: the last one.
+        seconds: spent on it.
+        reason: why it isn't taken along; None for the best one.
+        is_too_slow: whether that is because there isn't the time for a run of it.
+    """
+
+    choice: Choice
+    candidate: Candidate | None = None
+    num_images: int = 0
+    score: Score | None = None
+    seconds_per_image: float | None = None
+    seconds: float = 0.0
+    reason: str | None = None
+    is_too_slow: bool = False
+
+    @property
+    def loss(self) -> float:
+        """The log loss of the last score."""
+        assert self.score is not None, "it has been scored"
+        return self.score.loss
+
+    def needs_less_than(self, other: Choice) -> bool:
+        """Whether it is too slow, and the same model at a larger size is slower still."""
+        sizes = self.choice.size, other.size
+        is_smaller = sizes[0] is not None and sizes[1] is not None and sizes[0] < sizes[1]
+        return self.is_too_slow and self.choice.model == other.model and is_smaller
+
+    def stop(self, reason: str, *, is_too_slow: bool = False) -> None:
+        """Leaves the candidate out from now on, and frees its backbone."""
+        self.reason, self.candidate, self.is_too_slow = reason, None, is_too_slow
