@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.errors import ConfigError, UnknownNameError, require
+from regraft.core.startup import keep_freed_memory, stop_looking_for_gpus
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
@@ -130,6 +132,16 @@ def build_trainer(config: Config, **given: Any) -> Any:
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
+
+
+def prepared_device(config: Config) -> Any:
+    """Returns the device that a config's trainer computes on, and prepares a command's process for it."""
+    device = build_trainer(config, logger=False, enable_checkpointing=False).strategy.root_device
+    if device.type == "cpu":
+        keep_freed_memory()
+    if not torch.cuda.is_available():
+        stop_looking_for_gpus()
+    return device
 
 
 def _can_build(node: Config, *keys: str) -> bool:

@@ -15,11 +15,9 @@ from regraft.cli.training_command import TrainingCommand, command_of, parse
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
 from regraft.core.startup import (
-    keep_freed_memory,
     quick_imports,
     seconds_since_start,
     start_clock,
-    stop_looking_for_gpus,
 )
 from regraft.runs import provenance
 from regraft.runs.folder import Run
@@ -72,8 +70,6 @@ def _search(command: TrainingCommand) -> Run:
     config = compose_command("auto", overrides, config_dir)
     _require_limit(config, overrides)
     with quick_imports():
-        import torch
-
         from regraft.core.console import image_progress_bar
         from regraft.core.types import InputSpec
         from regraft.data.from_config import build_datamodule
@@ -84,14 +80,10 @@ def _search(command: TrainingCommand) -> Run:
         from regraft.training.auto.record import Record
         from regraft.training.auto.search import Search
         from regraft.training.lightning import quiet_lightning
-        from regraft.training.trainer import build_trainer
+        from regraft.training.trainer import prepared_device
 
     quiet_lightning()
-    device = build_trainer(config, logger=False, enable_checkpointing=False).strategy.root_device
-    if device.type == "cpu":
-        keep_freed_memory()
-    if not torch.cuda.is_available():
-        stop_looking_for_gpus()
+    device = prepared_device(config)
     clock = _Clock(math.inf if config["trials"] else config["time"])
     folder, data = _folder(config, overrides), build_datamodule(config, InputSpec(1))
     console, shared = wide_console(auto_report.WIDTH), _shared(overrides)

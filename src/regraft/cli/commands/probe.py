@@ -19,7 +19,7 @@ from regraft.config.groups import own_keys
 from regraft.config.quoting import key_of
 from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
-from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.core.startup import quick_imports
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
 from regraft.training.fit import fit
@@ -65,24 +65,19 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     started, session = time.perf_counter(), provenance.new_session(overrides)
     with quick_imports():
         import pytorch_lightning as pl
-        import torch
 
         from regraft.core.console import image_progress_bar
         from regraft.report import heads_table
         from regraft.report.run.finish import RunDisplay
         from regraft.training.plan import checked_job
         from regraft.training.probe.compare import compare_heads
-        from regraft.training.trainer import build_trainer
+        from regraft.training.trainer import prepared_device
 
     quiet_lightning()
     configs = {point: _config_of(composed, point, overrides) for point in points}
     of_probe = next(iter(configs.values())) if configs else _config_of(composed, None, overrides)
     closed_forms = _closed_forms(composed, points, overrides)
-    device = build_trainer(of_probe, logger=False, enable_checkpointing=False).strategy.root_device
-    if device.type == "cpu":
-        keep_freed_memory()
-    if not torch.cuda.is_available():
-        stop_looking_for_gpus()
+    device = prepared_device(of_probe)
     pl.seed_everything(of_probe["seed"], workers=True, verbose=False)
     progress = image_progress_bar(is_shown=of_probe["trainer"]["enable_progress_bar"])
     found = compare_heads(of_probe, configs, closed_forms, device, progress)

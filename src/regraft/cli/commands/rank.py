@@ -11,7 +11,7 @@ from regraft.cli.command import Command
 from regraft.cli.training_command import parse
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.core.errors import ConfigErrors, UnknownNameError
-from regraft.core.startup import keep_freed_memory, quick_imports, stop_looking_for_gpus
+from regraft.core.startup import quick_imports
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -27,8 +27,6 @@ def run(arguments: Sequence[str]) -> None:
 
 def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
     with quick_imports():
-        import torch
-
         from regraft.core.console import image_progress_bar
         from regraft.core.types import InputSpec
         from regraft.data.from_config import build_datamodule
@@ -36,14 +34,10 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
         from regraft.training.auto.candidates import Candidate
         from regraft.training.auto.ranking import measured, ranked
         from regraft.training.lightning import quiet_lightning
-        from regraft.training.trainer import build_trainer
+        from regraft.training.trainer import prepared_device
 
     quiet_lightning()
-    device = build_trainer(config, logger=False, enable_checkpointing=False).strategy.root_device
-    if device.type == "cpu":
-        keep_freed_memory()
-    if not torch.cuda.is_available():
-        stop_looking_for_gpus()
+    device = prepared_device(config)
     data = build_datamodule(config, InputSpec(1))
     found, errors = [], {}
     for choice in choices(config, overrides, config_dir):
