@@ -54,7 +54,7 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
 """Keys of these sections whose values leave the closed form possible."""
 
 
-def is_closed_form(config: Mapping[str, Any] | None) -> bool:
+def was_fitted_in_closed_form(config: Mapping[str, Any] | None) -> bool:
     """Whether a run's config fits its head in closed form; False if the config isn't known."""
     optimizer = (config or {}).get("optimizer")
     return isinstance(optimizer, Mapping) and optimizer.get("_target_") == CLOSED_FORM

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Sequence
 
-from regraft.config.fitting import IN_STEPS, is_closed_form
+from regraft.config.fitting import IN_STEPS, was_fitted_in_closed_form
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core import slurm
 from regraft.core.errors import ConfigError, MissingFileError
@@ -47,7 +47,7 @@ def in_its_folder(arguments: list[str]) -> list[str]:
     arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
     given = value_of("fitting", arguments)
-    own = "closed_form" if run is not None and is_closed_form(run.readable_config) else "steps"
+    own = "closed_form" if run is not None and was_fitted_in_closed_form(run.readable_config) else "steps"
     if run is not None and given not in (None, own):
         raise ConfigError("fitting", "a resumed run keeps its own", got=given, allowed=own)
     if given is None and own == "steps":

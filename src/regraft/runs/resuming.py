@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from regraft.config.fitting import is_closed_form
+from regraft.config.fitting import was_fitted_in_closed_form
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
@@ -140,7 +140,7 @@ def _refusal(refused: Sequence[_Change]) -> ConfigError:
 
 def _require_same_fitting(record: dict[str, Any], config: dict[str, Any]) -> None:
     """Refuses steps after a closed form, whose best checkpoint would stay the best one without validation images."""
-    if is_closed_form(record) and not is_closed_form(config):
+    if was_fitted_in_closed_form(record) and not was_fitted_in_closed_form(config):
         raise ConfigError(
             "optimizer",
             "the run's head was found in closed form, which a resumed run keeps to",
@@ -271,7 +271,7 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
     longer = f" To lengthen it: regraft resume run={run.path} trainer.max_epochs={results['num_epochs'] + 10}"
     log.info(
         "%s has finished, after %d epochs and %d steps; nothing is left to do.%s",
-        *(run.path, results["num_epochs"], results["num_steps"], "" if is_closed_form(config) else longer),
+        *(run.path, results["num_epochs"], results["num_steps"], "" if was_fitted_in_closed_form(config) else longer),
     )
     return True
 
