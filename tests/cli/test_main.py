@@ -145,6 +145,15 @@ def test_completion_in_bash(line, expected, completion, tmp_path):
     [
         ("regraft train trainer=", {"trainer=auto", "trainer=cpu", "trainer=ddp", "trainer=gpu"}),
         ("regraft train optimizer.l", {"optimizer.lr="}),
+        (
+            "regraft train optimizer=sgd optimizer.",
+            {
+                *("optimizer._target_=", "optimizer.lr=", "optimizer.momentum=", "optimizer.nesterov="),
+                *("optimizer.weight_decay=", "optimizer.decay_norm_and_bias="),
+            },
+        ),
+        ("regraft train optimizer.s", {"optimizer.solvers.", "optimizer.stage_sets="}),
+        ("regraft train optimizer.w", {"optimizer.weight_decay="}),
         ("regraft train optimizer.sol", {"optimizer.solvers."}),
         ("regraft list sche", {"scheduler"}),
         ("regraft re", {"report", "resume", "reproduce"}),
@@ -167,6 +176,7 @@ def test_a_sweep_runs_each_job_and_says_a_line_for_each(capsys, tmp_path):
     jobs = sorted(path for path in folder.iterdir() if path.is_dir())
     assert [job.name for job in jobs] == ["0", "1"]
     assert all((job / "results.json").is_file() for job in jobs)
+    assert "The head is trained in steps (fitting=steps), because of freezing=none, trainer.max_epochs=1" in out
     table = out[out.index("Sweep of 2 jobs") :]
     assert table.startswith(f"Sweep of 2 jobs in {folder}: 2 ok\n")
     assert table.count("test/acc 0.") == 2

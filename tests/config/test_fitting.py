@@ -36,13 +36,30 @@ def test_a_command_that_is_not_about_steps_is_left_as_it_is(arguments):
         *("augment.flip_probability=0.5", "freezing=lp_ft", "freezing=linear_probe,lp_ft", "callbacks=ema"),
         *("+callbacks.mine._target_=my.Callback", "~callbacks.stability", "trainer.max_epochs=3", "trainer=ddp"),
         *("trainer.precision=bf16-mixed", "trainer.devices=2", "trainer.fast_dev_run=true", "features.cache=off"),
-        *("features.views=4", "penalty.l1=0.1", "experiment=quickstart", "head_from=outputs/run"),
+        *("features.views=4", "penalty.l1=0.1", "head_from=outputs/run"),
         *("head=mlp", "optimizer=sgd", "data.sampler=balanced", "sweep.space={optimizer.lr: [1e-3]}"),
     ],
 )
 def test_one_that_is_about_steps_is_fitted_in_steps(argument):
     assert asking_for_steps(["data=digits", argument]) == [argument]
     assert with_fitting(["ckpt_path=null", argument]) == ["fitting=steps", "ckpt_path=null", argument]
+
+
+def test_an_experiment_is_what_its_file_sets(tmp_path):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "sizes.yaml").write_text("model: {image_size: 64}\ndata: {root: photos}\n")
+    (folder / "rates.yaml").write_text(
+        "defaults:\n  - sizes\n  - override /freezing: lp_ft\n  - _self_\noptimizer: {lr: 0.1}\n"
+    )
+    (folder / "own.yaml").write_text("defaults:\n  - override /fitting: closed_form\nloss: {label_smoothing: 0.1}\n")
+    command = ["data=folder", "experiment=sizes"]
+    assert with_fitting(command, str(tmp_path)) == command
+    assert asking_for_steps(["experiment=rates"], str(tmp_path)) == ["freezing=lp_ft", "optimizer.lr=0.1"]
+    assert asking_for_steps(["-m", "experiment=sizes,rates"], str(tmp_path)) == ["freezing=lp_ft", "optimizer.lr=0.1"]
+    assert not asking_for_steps(["experiment=own"], str(tmp_path))  # which composing refuses
+    assert not asking_for_steps(["experiment=quickstart"])  # which chooses fitting=steps itself
+    assert not asking_for_steps(["experiment=nowhere"], str(tmp_path))
 
 
 def test_a_choice_of_both_is_steps_and_can_be_made_twice():

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from regraft.config import compose
-from regraft.config.fitting import with_fitting
+from regraft.config.fitting import asking_for_steps
 from regraft.config.groups import group_choices
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of
@@ -30,7 +30,7 @@ def compose_command(name: str, overrides: Sequence[str], config_dir: str | None)
     for key in filter(None, map(key_of, overrides)):
         if key in _CHOSEN:
             raise ConfigError(key, f"regraft {name} compares candidates, which have their own", fix=_CHOSEN[key])
-    if with_fitting(overrides) != list(overrides):
+    if asking_for_steps(overrides, config_dir):
         reason = f"regraft {name} fits heads in closed form, but an option of the command is about training in steps"
         raise ConfigError("fitting", reason, fix="Leave out that option; regraft train has it.")
     node = compose.compose_once(name, overrides, config_dir)

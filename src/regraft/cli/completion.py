@@ -42,9 +42,9 @@ def _hydra_words(command: Command, program: str, typed: str, arguments: list[str
     """Returns Hydra's completions of what was typed, without the words that Hydra doesn't know."""
     known = [word for word in typed.split(" ") if not word.startswith("run=") and word not in command.words()]
     found = _answer(command, [program, *known], arguments)
-    if not found and command.config_name == "train":
-        found = _answer(command, [program, IN_STEPS, *known], arguments)  # keys that only training in steps has
-    return found
+    if command.config_name == "train":  # whose keys are others where a head is trained in steps
+        found += _answer(command, [program, IN_STEPS, *known], arguments)
+    return list(dict.fromkeys(found))
 
 
 def _answer(command: Command, line: Sequence[str], arguments: Sequence[str]) -> list[str]:

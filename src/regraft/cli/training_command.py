@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from regraft.config.check import Composed, compose_sound, folder_error, jobs_of, parsed_overrides, reference
 from regraft.config.compose import as_current, require_config_dir
-from regraft.config.fitting import with_fitting
+from regraft.config.fitting import asking_for_steps, with_fitting
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import look_beside, named_in
@@ -34,6 +34,7 @@ class TrainingCommand:
         given: the overrides as typed.
         overrides: the same, with those of the folder of a resumed run, and with fitting=steps if they ask for it.
         errors: what can't be parsed, and runs that don't exist.
+        asking: those of the overrides, or of an experiment's file, for which the head is trained in steps.
     """
 
     given: list[str]
@@ -43,6 +44,7 @@ class TrainingCommand:
     overrides: list[str] = field(default_factory=list)
     jobs: list[list[str]] = field(default_factory=list)
     errors: list[ConfigError] = field(default_factory=list)
+    asking: list[str] = field(default_factory=list)
 
     @property
     def is_single_run(self) -> bool:
@@ -74,7 +76,9 @@ def command_of(
         look_beside(named_in(overrides))
     try:
         marker = [] if command.is_single_run else ["-m"]
-        command.overrides = [word for word in with_fitting(in_its_folder([*overrides, *marker])) if word != "-m"]
+        words = in_its_folder([*overrides, *marker])
+        command.asking = asking_for_steps(words, config_dir)
+        command.overrides = [word for word in with_fitting(words, config_dir) if word != "-m"]
     except MISTAKES as error:
         command.errors += mistakes_in(error)
         command.overrides = [word for word in overrides if key_of(word) not in ("run", "ckpt_path")]

@@ -7,6 +7,7 @@ learning rate or chooses an augmentation asks for steps.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regraft.config.experiments import overrides_of_experiment
 from regraft.config.quoting import key_of, value_of
 
 _CLOSED_FORMS = {"head": ("mix",), "optimizer": ("mix", "ridge", "logistic")}
@@ -14,7 +15,7 @@ CLOSED_FORM = "regraft.training.closed_form.optimizer.ClosedForm"
 IN_STEPS = "fitting=steps"
 _ANY: tuple[str, ...] = ()
 _SECTIONS = (
-    *("augment", "callbacks", "experiment", "features", "freezing", "head", "head_from", "loss", "optimizer"),
+    *("augment", "callbacks", "features", "freezing", "head", "head_from", "loss", "optimizer"),
     *("penalty", "scheduler", "trainer"),
 )
 """What training in steps depends on, as does `data.sampler`; the other sections concern every head alike."""
@@ -60,22 +61,39 @@ def was_fitted_in_closed_form(config: Mapping[str, Any] | None) -> bool:
     return isinstance(optimizer, Mapping) and optimizer.get("_target_") == CLOSED_FORM
 
 
-def with_fitting(arguments: Sequence[str]) -> list[str]:
+def with_fitting(arguments: Sequence[str], config_dir: str | None = None) -> list[str]:
     """Returns a training's arguments, with fitting=steps added where one of them asks for steps.
 
     Nothing is added to a command that chooses a closed form itself. A run that is resumed keeps its own head.
     """
-    return [*([IN_STEPS] if asking_for_steps(arguments) else []), *arguments]
+    return [*([IN_STEPS] if asking_for_steps(arguments, config_dir) else []), *arguments]
 
 
-def asking_for_steps(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments for which fitting=steps is added."""
-    given = {each: key_of(each) or each for each in arguments if not each.startswith("-")}
-    values = {key: each.partition("=")[2].split(",") for each, key in given.items()}
+def asking_for_steps(arguments: Sequence[str], config_dir: str | None = None) -> list[str]:
+    """Returns the arguments for which fitting=steps is added; of an experiment, those that its file stands for.
+
+    Args:
+        config_dir: folder of a user's own configs.
+    """
+    given = [each for each in arguments if not each.startswith("-")]
+    for name in _values(given).get("experiment", []):
+        given += overrides_of_experiment(name, config_dir)
+    values = _values(given)
     is_chosen = any(set(values.get(group, [""])) <= set(names) for group, names in _CLOSED_FORMS.items())
     if is_chosen or "fitting" in values or value_of("ckpt_path", arguments) is not None:
         return []
-    return [each for each, key in given.items() if _is_about_steps(key, values[key])]
+    keys = {each: key_of(each) or each for each in given}
+    return [each for each, key in keys.items() if _is_about_steps(key, values[key])]
+
+
+def explained(asking: Sequence[str]) -> str:
+    """Returns a sentence on why a head is trained in steps, for the arguments of `asking_for_steps`."""
+    return f"The head is trained in steps ({IN_STEPS}), because of {', '.join(asking)}."
+
+
+def _values(arguments: Sequence[str]) -> dict[str, list[str]]:
+    """Returns the values that each key is given last, more than one in a sweep."""
+    return {key_of(each) or each: each.partition("=")[2].split(",") for each in arguments}
 
 
 def _is_about_steps(key: str, values: Sequence[str]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from regraft.config.fitting import with_fitting
+from regraft.config.fitting import IN_STEPS
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
 from regraft.tasks import classification
@@ -105,8 +105,8 @@ def name_of(run: Run, output_dir: str | Path) -> str:
 
 
 def _as_started(overrides: Sequence[str]) -> list[str]:
-    """Returns overrides without those that only set the run's folder and the checkpoint, with what they imply."""
-    return with_fitting([each for each in overrides if not each.startswith(("hydra.", "ckpt_path="))])
+    """Returns overrides without those that only set the run's folder and the checkpoint, or that others imply."""
+    return [each for each in overrides if each != IN_STEPS and not each.startswith(("hydra.", "ckpt_path="))]
 
 
 def _overrides_of(run: Run) -> list[str]:

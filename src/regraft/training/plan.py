@@ -3,10 +3,12 @@
 `regraft check` reports it, `regraft train` trains it.
 """
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from regraft.config.fitting import was_fitted_in_closed_form
 from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.startup import quick_imports
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from regraft.models.from_config import LastBackbone
     from regraft.runs.checkpoint import Checkpoint
     from regraft.training.preflight import Preflight
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,20 @@ def plan(
         return TrainingJob(config, run, checkpoint, is_done=True)
     if checkpoint is None:
         config = _with_source_head(config, keys)
+        _warn_of_unused_fraction(config, keys)
     reference = reference if checkpoint is None else None
     return checked_job(config, run, checkpoint, reference, blocked=blocked, backbones=backbones)
+
+
+def _warn_of_unused_fraction(config: dict[str, Any], keys: Sequence[str]) -> None:
+    """Warns of a validation fraction on the command line that holds no images out."""
+    fraction = config["data"].get("val_fraction")
+    if "data.val_fraction" in keys and fraction and config["data"].get("refit") and was_fitted_in_closed_form(config):
+        log.warning(
+            "data.val_fraction=%s holds no images out, because the head is fitted on all of them and its val/ figures "
+            "are cross-validated; data.refit=false holds them out.",
+            fraction,
+        )
 
 
 def _with_source_head(config: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -212,6 +212,21 @@ def test_a_sound_command_shows_what_would_train_on_which_data(capsys):
     assert "images: 1,438 train, 359 test; steps an epoch: 1" in out
 
 
+def test_it_says_for_which_options_a_head_is_trained_in_steps(capsys):
+    code, out, err = run_main(["check", *command([]), "optimizer.lr=0.1", "data.val_fraction=0.2"], capsys)
+    assert (code, err) == (0, "")
+    assert out.startswith(
+        "Nothing is wrong.\nThe head is trained in steps (fitting=steps), because of optimizer.lr=0.1.\n"
+    )
+
+
+@pytest.mark.parametrize("given", [[], ["data.refit=false"], ["data.val_fraction=0"]])
+def test_a_fraction_that_holds_no_images_out_is_warned_of(given, caplog):
+    check([*command([]), "data.val_fraction=0.2", *given])
+    warned = [record.getMessage() for record in caplog.records if "holds no images out" in record.getMessage()]
+    assert len(warned) == (not given)
+
+
 def test_a_key_that_others_refer_to_is_known(capsys):
     check(command(["+rate=0.1", "optimizer.lr=${rate}"]))
     assert "Nothing is wrong." in capsys.readouterr().out

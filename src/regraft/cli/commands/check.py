@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, add_sweep_space, composed_jobs, parse, planned
+from regraft.config.fitting import explained
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ def run(arguments: Sequence[str]) -> None:
         raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
     lines: dict[int, list[str]] = {}
     require_sound(command, lines)
-    print("\n".join(["Nothing is wrong.", *dict.fromkeys(line for number in sorted(lines) for line in lines[number])]))
+    why = [explained(command.asking)] if command.asking else []
+    of_jobs = dict.fromkeys(line for number in sorted(lines) for line in lines[number])
+    print("\n".join(["Nothing is wrong.", *why, *of_jobs]))
 
 
 def require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None = None) -> None:

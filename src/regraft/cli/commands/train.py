@@ -17,7 +17,7 @@ from regraft.cli.hydra_app import run_app, run_composed, write_traceback
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
-from regraft.config.fitting import IN_STEPS, asking_for_steps, with_fitting
+from regraft.config.fitting import IN_STEPS, explained
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
@@ -36,7 +36,9 @@ def run(arguments: Sequence[str]) -> None:
     if not command.is_single_run:
         if not command.other_flags:  # --help, --cfg and the like train nothing
             require_sound(command)
-        run_app(COMMAND, with_fitting(in_its_folder(list(arguments))))
+            if command.asking:
+                print(explained(command.asking))
+        run_app(COMMAND, [*([IN_STEPS] if command.asking else []), *in_its_folder(list(arguments))])
         return
     with _holding_back_logs() as held_back:
         node, composed = _single_config(command)
@@ -87,9 +89,8 @@ def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
     (composed,) = composed_jobs(command)
     if composed.node is None:
         raise ConfigErrors([*command.errors, *composed.errors])
-    asking = asking_for_steps(command.given)
-    if asking:
-        log.info("The head is trained in steps (%s), because of %s.", IN_STEPS, ", ".join(asking))
+    if command.asking:
+        log.info("%s", explained(command.asking))
     return composed.node, composed
 
 
