@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import save
 
 from helpers.processes import start
-from regraft.features.store import catalog, files
+from regraft.features.store import catalog, files, segments
+from regraft.features.store import entry as entry_module
 from regraft.features.store.entry import StoreEntry
 from regraft.features.store.memory import InMemoryEntry
+from regraft.features.store.segments import Segment
 
 FIELDS = {"stages": ["a", "b"], "size": 32}
 
@@ -77,7 +79,7 @@ def test_a_row_is_kept_once(tmp_path):
     fill(entry, digests, rows)
     assert entry.num_inputs == 3
     assert entry.seconds_per_input == 1.0
-    assert len(list(entry.folder.glob("*.safetensors"))) == 2
+    assert open_entry(tmp_path).num_inputs == 3
     assert torch.equal(entry.gather(entry.find(digests[[2, 0, 0, 1]])), rows[[2, 0, 0, 1]])
 
 
@@ -300,6 +302,153 @@ def test_an_evicted_pool_is_read_on_and_written_anew(filled, tmp_path):
     entry = open_entry(tmp_path)
     assert (entry.find(digests) == -1).all()
     assert (entry.find(more) >= 0).all()
+
+
+def num_segments(entry: StoreEntry) -> int:
+    return len(list(entry.folder.glob("*.safetensors")))
+
+
+@pytest.mark.parametrize("kind", ["disk", "memory"])
+def test_many_small_appends_are_a_few_segments(kind, tmp_path):
+    digests, rows = digests_of(150), torch.randn(150, 3, 2)
+    entry = open_entry(tmp_path) if kind == "disk" else InMemoryEntry((3, 2), torch.float32)
+    slots = []
+    with entry.lock(pytest.fail):
+        for place in range(150):
+            entry.append(digests[place : place + 1], rows[place : place + 1], 0.5)
+            slots.append(int(entry.find(digests[place : place + 1])))
+    assert slots == list(range(150))
+    for one in [entry, open_entry(tmp_path)] if kind == "disk" else [entry]:
+        assert torch.equal(one.gather(one.find(digests)), rows)
+        assert (one.num_inputs, one.seconds_per_input) == (150, 0.5)
+    if kind == "disk":
+        assert num_segments(entry) < 10
+        assert [info.num_images for info in catalog.entries(tmp_path)] == [150]
+
+
+def test_an_append_copies_no_more_the_more_is_there(tmp_path, monkeypatch):
+    written, sorted_numbers = [], []
+    write, argsort = entry_module.write, np.argsort
+
+    def note_rows(folder: Path, key: str, segment: Segment) -> Path:
+        written.append(len(segment))
+        return write(folder, key, segment)
+
+    def note_keys(keys: np.ndarray, **options: str) -> np.ndarray:
+        sorted_numbers.append(len(keys))
+        return argsort(keys, **options)
+
+    monkeypatch.setattr(entry_module, "write", note_rows)
+    monkeypatch.setattr("numpy.argsort", note_keys)
+    monkeypatch.setattr("regraft.features.store.memory._MERGED_BYTES", 64 * 24)
+    entry = open_entry(tmp_path)
+    with entry.lock(pytest.fail):
+        for place, digest in enumerate(digests_of(256)):
+            entry.append(digest[None], torch.full((1, 3, 2), float(place)), 1.0)
+    assert max(written) <= 64
+    assert sum(written[128:]) <= sum(written[:128]) * 1.1
+    assert sum(sorted_numbers) <= 256 * 10  # once for each doubling
+    assert open_entry(tmp_path).num_inputs == 256
+
+
+def test_what_was_merged_before_a_kill_is_read_once(tmp_path, monkeypatch):
+    digests, rows = digests_of(4), torch.randn(4, 3, 2)
+    entry = open_entry(tmp_path)
+    fill(entry, digests[:2], rows[:2])
+    monkeypatch.setattr(entry_module, "_remove", lambda paths: None)  # as if it was killed before it
+    fill(entry, digests[2:], rows[2:])
+    monkeypatch.undo()
+    assert num_segments(entry) == 2
+    again = open_entry(tmp_path)
+    assert again.num_inputs == 4
+    assert torch.equal(again.gather(again.find(digests)), rows)
+    assert num_segments(entry) == 1
+
+
+def test_a_merged_segment_that_is_damaged_leaves_what_it_was_made_of(tmp_path, monkeypatch):
+    digests, rows = digests_of(4), torch.randn(4, 3, 2)
+    entry = open_entry(tmp_path)
+    fill(entry, digests[:2], rows[:2])
+    monkeypatch.setattr(entry_module, "_remove", lambda paths: None)
+    fill(entry, digests[2:], rows[2:])
+    monkeypatch.undo()
+    (merged,) = entry.folder.glob("*-4.safetensors")
+    merged.write_bytes(merged.read_bytes()[:-1] + b"\x01")
+    again = open_entry(tmp_path)
+    assert (again.find(digests) >= 0).tolist() == [True, True, False, False]
+    assert torch.equal(again.gather(again.find(digests[:2])), rows[:2])
+
+
+def test_a_segment_damaged_after_it_was_read_is_not_merged(filled, tmp_path, caplog):
+    segment, digests, rows = filled
+    entry = open_entry(tmp_path)
+    content = bytearray(segment.read_bytes())
+    content[-1] ^= 1
+    segment.unlink()
+    segment.write_bytes(content)
+    more = digests_of(6, seed=3)
+    fill(entry, more, rows)
+    assert "computed again" in caplog.text
+    again = open_entry(tmp_path)
+    assert (again.find(digests) == -1).all()
+    assert torch.equal(again.gather(again.find(more)), rows)
+
+
+def test_a_file_that_was_replaced_by_another_is_not_merged(tmp_path):
+    digests, rows = digests_of(6), torch.randn(6, 3, 2)
+    entry = open_entry(tmp_path)
+    for part in (slice(0, 4), slice(4, 5)):
+        fill(entry, digests[part], rows[part])
+    first, second = (next(entry.folder.glob(f"*-{number}.safetensors")) for number in (4, 1))
+    second.unlink()
+    second.write_bytes(first.read_bytes())
+    fill(entry, digests[5:], rows[5:])
+    assert torch.equal(entry.gather(entry.find(digests)), rows)
+    again = open_entry(tmp_path)
+    assert torch.equal(again.gather(again.find(digests[[0, 1, 2, 3, 5]])), rows[[0, 1, 2, 3, 5]])
+
+
+def test_segments_that_another_process_merges_stay_readable(tmp_path):
+    digests, rows = digests_of(12), torch.randn(12, 3, 2)
+    one, other = open_entry(tmp_path), open_entry(tmp_path)
+    for first in range(0, 12, 4):
+        fill(one, digests[first : first + 2], rows[first : first + 2])
+        known = one.find(digests)
+        fill(other, digests[first + 2 : first + 4], rows[first + 2 : first + 4])
+        one.refresh()
+        assert torch.equal(one.find(digests)[known >= 0], known[known >= 0])
+        for entry in (one, other, open_entry(tmp_path)):
+            slots = entry.find(digests[: first + 4])
+            assert torch.equal(entry.gather(slots), rows[: first + 4])
+    assert open_entry(tmp_path).num_inputs == 12
+
+
+def test_a_segment_that_is_merged_while_it_is_read_is_found_in_the_merged_one(filled, tmp_path, monkeypatch):
+    _, digests, rows = filled
+    more, other = digests_of(6, seed=3), open_entry(tmp_path)
+    read = entry_module.read
+
+    def merge_first(path: Path, *rest: object) -> Segment:
+        monkeypatch.setattr(entry_module, "read", read)
+        fill(other, more, rows)
+        return read(path, *rest)
+
+    monkeypatch.setattr(entry_module, "read", merge_first)
+    entry = open_entry(tmp_path)
+    assert torch.equal(entry.gather(entry.find(digests)), rows)
+    assert torch.equal(entry.gather(entry.find(more)), rows)
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_segment_removes_no_file_but_segments_of_its_entry(tmp_path):
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(b"mine")
+    entry = open_entry(tmp_path)
+    names = [str(mine), "../mine.safetensors", "meta.json"]
+    segments.write(entry.folder, entry.key, Segment(digests_of(1, seed=4), torch.zeros(1, 3, 2), 1.0, None, names))
+    assert open_entry(tmp_path).num_inputs == 7
+    assert mine.exists()
+    assert (entry.folder / "meta.json").exists()
 
 
 def compute_once(store: Path, digests: np.ndarray, number: int) -> None:

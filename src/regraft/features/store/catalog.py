@@ -23,7 +23,7 @@ from regraft.features.store.files import META, remove_content, segments, try_loc
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Version of the files, and part of all keys: no version reads the files of another."""
 
 _KEY = re.compile(r"[0-9a-f]{32}")

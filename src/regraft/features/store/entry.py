@@ -5,15 +5,13 @@ what is there, and labels aren't stored.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from regraft.core.atomic import remove_leftovers, write_atomically
 from regraft.features.store import catalog, files
@@ -64,14 +62,17 @@ class StoreEntry(FeatureEntry):
         return (store / catalog.key_of(fields) / files.META).is_file()
 
     def refresh(self) -> None:
-        """Reads new segments; removes those that are damaged, with a warning."""
-        paths = [path for path in files.segments(self.folder) if path.name not in self._names_seen]
-        # Checksums and reading release the interpreter lock.
-        with ThreadPoolExecutor(_NUM_THREADS) as threads:
-            for segment in threads.map(self._read, paths):
-                if segment is not None:
-                    self._add(segment)
-        self._names_seen.update(path.name for path in paths)
+        """Reads new segments; removes those that are damaged, with a warning, and those that were merged."""
+        # Another process may merge segments meanwhile.
+        while paths := [path for path in files.segments(self.folder) if path.name not in self._names_seen]:
+            # Checksums and reading release the interpreter lock.
+            with ThreadPoolExecutor(_NUM_THREADS) as threads:
+                found = [segment for segment in threads.map(self._read, paths) if segment is not None]
+            self._names_seen.update(path.name for path in paths)
+            merged = {self.folder / name for segment in found for name in segment.replaces}
+            _remove(path for path in paths if path in merged)
+            if new := [segment for segment in found if segment.path not in merged]:
+                self._add(new)
 
     @contextmanager
     def lock(self, on_wait: Callable[[], None]) -> Iterator[None]:
@@ -86,11 +87,7 @@ class StoreEntry(FeatureEntry):
                 self._fail(error)
             yield
 
-    def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
-        """Adds the features of inputs that aren't there yet as one file."""
-        segment = self._new_segment(content_hashes, features, seconds)
-        if segment is None:
-            return
+    def _kept(self, segment: Segment) -> Segment:
         try:
             path = write(self.folder, self.key, segment)
         except OSError as error:
@@ -99,18 +96,23 @@ class StoreEntry(FeatureEntry):
         written = self._read(path)
         if written is None:
             raise OSError(f"{path} differs from what was written to it; check the disk.")
-        self._add(written)
+        _remove(self.folder / name for name in segment.replaces)
+        self._names_seen.difference_update(segment.replaces)
+        return written
+
+    def _checked(self, segment: Segment) -> Segment | None:
+        assert segment.path is not None, "it has been read from a file"
+        return self._read(segment.path)
 
     def _read(self, path: Path) -> Segment | None:
         """Returns a segment; removes it and returns None if it is damaged."""
         try:
             return read(path, self.key, self.feature_shape, self.dtype)
-        except FileNotFoundError:  # evicted by another process
+        except FileNotFoundError:  # evicted or merged by another process
             return None
         except DamagedError as error:
             log.warning("features: %s is damaged (%s); its images are computed again.", path, error)
-            with suppress(OSError):  # a read-only store stays as it is
-                path.unlink()
+            _remove([path])
             return None
 
     def _problem(self) -> str | None:
@@ -140,3 +142,10 @@ class StoreEntry(FeatureEntry):
 
     def _fail(self, error: OSError) -> NoReturn:
         raise OSError(f"{self.folder} can't be used as a store of features ({error.strerror or error}).") from error
+
+
+def _remove(paths: Iterable[Path]) -> None:
+    """Removes segments; a read-only store stays as it is."""
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -12,7 +12,12 @@ from torch import Tensor
 
 from regraft.core.content_hash import HASH_BYTES
 from regraft.core.errors import ConfigError
-from regraft.features.store.segments import Segment
+from regraft.features.store.segments import Segment, merged
+
+_MERGED_BYTES = 64 * 2**20
+"""Segments up to this size are merged with those that are added after them."""
+_GROWTH = 2
+"""Each small segment is more than so many times as large as the next one, so that there are few."""
 
 
 class FeatureEntry(ABC):
@@ -28,7 +33,8 @@ class FeatureEntry(ABC):
         self.dtype = dtype
         self._segments: list[Segment] = []
         self._starts = [0]
-        self._index: tuple[np.ndarray, np.ndarray] | None = None
+        # Sorted hashes with their slots, in parts each of which is longer than the next.
+        self._index: list[tuple[np.ndarray, np.ndarray]] = []
 
     @property
     def feature_bytes(self) -> int:
@@ -50,27 +56,47 @@ class FeatureEntry(ABC):
         """Keeps other processes from computing the same; calls `on_wait` once if another process holds the lock."""
 
     @abstractmethod
+    def _checked(self, segment: Segment) -> Segment | None:
+        """Returns a segment after checking it; None if it has been removed or is damaged."""
+
+    @abstractmethod
+    def _kept(self, segment: Segment) -> Segment:
+        """Keeps a segment in the place of those that it replaces; returns it as it can be read from there."""
+
     def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
         """Adds the features of inputs that aren't there yet; call it with the lock held.
+
+        Its cost hardly depends on what is there: small segments are merged, each at most once for each doubling.
 
         Args:
             content_hashes: (num_inputs, HASH_BYTES), uint8; may have duplicates.
             features: (num_inputs, *feature_shape), float, on any device.
             seconds: time that computing them took.
         """
+        segment = self._new_segment(content_hashes, features, seconds)
+        if segment is None:
+            return
+        parts = [segment]
+        for earlier in reversed(self._segments):
+            total = sum(map(len, parts))
+            if len(earlier) > _GROWTH * total or (len(earlier) + total) * self.feature_bytes > _MERGED_BYTES:
+                break
+            # Otherwise damage since it was read would get a checksum of its own.
+            checked = self._checked(earlier)
+            if checked is None or not np.array_equal(checked.content_hashes, earlier.content_hashes):
+                break
+            parts.insert(0, checked)
+        self._add([self._kept(merged(parts) if len(parts) > 1 else segment)], num_replaced=len(parts) - 1)
 
     def find(self, content_hashes: np.ndarray) -> Tensor:
         """Returns the slot of each hash, (num_inputs,), int64, -1 for those that aren't there; slots never change."""
-        if not self.num_inputs or not len(content_hashes):
-            return torch.full((len(content_hashes),), -1)
-        if self._index is None:
-            keys = np.concatenate([_comparable(segment.content_hashes) for segment in self._segments])
-            order = np.argsort(keys, kind="stable")
-            self._index = keys[order], order
-        keys, order = self._index
         wanted = _comparable(content_hashes)
-        nearest = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-        return torch.from_numpy(np.where(keys[nearest] == wanted, order[nearest], -1))
+        found = np.full(len(wanted), -1)
+        # A hash that is there twice has the slot that it had first.
+        for keys, slots in reversed(self._index) if len(wanted) else ():
+            nearest = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+            found = np.where(keys[nearest] == wanted, slots[nearest], found)
+        return torch.from_numpy(found)
 
     def gather(self, slots: Tensor) -> Tensor:
         """Returns a copy of the features at slots given by `find`, none of them -1: (num_slots, *feature_shape)."""
@@ -98,10 +124,22 @@ class FeatureEntry(ABC):
         share = len(first) / len(content_hashes)
         return Segment(content_hashes[first], _cast(kept, self.dtype).cpu().contiguous(), seconds * share)
 
-    def _add(self, segment: Segment) -> None:
-        self._segments.append(segment)
-        self._starts.append(self.num_inputs + len(segment.content_hashes))
-        self._index = None
+    def _add(self, segments: Sequence[Segment], num_replaced: int = 0) -> None:
+        """Adds segments, the first of which begins with the features of the last `num_replaced` ones."""
+        num_before = self.num_inputs
+        keep = len(self._segments) - num_replaced
+        del self._segments[keep:], self._starts[keep + 1 :]
+        num_known = num_before - self.num_inputs
+        for segment in segments:
+            self._segments.append(segment)
+            self._starts.append(self.num_inputs + len(segment))
+        keys = _comparable(np.concatenate([segment.content_hashes for segment in segments])[num_known:])
+        slots = np.arange(num_before, num_before + len(keys))
+        while self._index and len(self._index[-1][0]) <= len(keys):
+            earlier_keys, earlier_slots = self._index.pop()
+            keys, slots = np.concatenate([earlier_keys, keys]), np.concatenate([earlier_slots, slots])
+        order = np.argsort(keys, kind="stable")
+        self._index.append((keys[order], slots[order]))
 
 
 class InMemoryEntry(FeatureEntry):
@@ -113,11 +151,11 @@ class InMemoryEntry(FeatureEntry):
         """Does nothing: no other process adds features."""
         return nullcontext()
 
-    def append(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> None:
-        """Adds the features of inputs that aren't there yet."""
-        segment = self._new_segment(content_hashes, features, seconds)
-        if segment is not None:
-            self._add(segment)
+    def _checked(self, segment: Segment) -> Segment:
+        return segment
+
+    def _kept(self, segment: Segment) -> Segment:
+        return segment
 
 
 def _comparable(content_hashes: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Segments of a store entry: immutable files of features with the content hashes of their inputs, and a checksum."""
 
+import json
 import uuid
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +24,31 @@ class DamagedError(ValueError):
 
 @dataclass(frozen=True)
 class Segment:
-    """Features that were computed together.
+    """Features that were computed together, or merged.
 
     Attributes:
-        content_hashes: (num_inputs, HASH_BYTES), uint8, all different.
+        content_hashes: (num_inputs, HASH_BYTES), uint8.
         features: (num_inputs, *feature_shape).
+        path: its file; None in memory.
+        replaces: names of the files that were merged into this one, and may not have been removed.
     """
 
     content_hashes: np.ndarray
     features: Tensor
     seconds: float
+    path: Path | None = None
+    replaces: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.content_hashes)
+
+
+def merged(segments: Sequence[Segment]) -> Segment:
+    """Returns the features of segments as one, in order."""
+    hashes = np.concatenate([segment.content_hashes for segment in segments])
+    features = torch.cat([segment.features for segment in segments])
+    names = [segment.path.name for segment in segments if segment.path is not None]
+    return Segment(hashes, features, sum(segment.seconds for segment in segments), replaces=names)
 
 
 def write(folder: Path, key: str, segment: Segment) -> Path:
@@ -39,10 +56,10 @@ def write(folder: Path, key: str, segment: Segment) -> Path:
 
     The entry's `key` is in the file, so that one that is moved to another entry isn't trusted there.
     """
-    path = folder / f"{uuid.uuid4().hex}-{len(segment.content_hashes)}{SEGMENT_SUFFIX}"
+    path = folder / f"{uuid.uuid4().hex}-{len(segment)}{SEGMENT_SUFFIX}"
     hashes = torch.from_numpy(segment.content_hashes)
-    seconds = repr(float(segment.seconds))
-    metadata = {"key": key, "seconds": seconds, "crc32": _checksum(key, seconds, hashes, segment.features)}
+    facts = json.dumps({"key": key, "seconds": float(segment.seconds), "replaces": list(segment.replaces)})
+    metadata = {"facts": facts, "crc32": _checksum(facts, hashes, segment.features)}
     # Not save_file, which renames a temporary file without flushing it, readable by its owner alone.
     write_atomically(path, save({"content_hashes": hashes, "features": segment.features}, metadata))
     return path
@@ -60,16 +77,17 @@ def read(path: Path, key: str, feature_shape: tuple[int, ...], dtype: torch.dtyp
         raise DamagedError(f"its content hashes are {hashes.dtype} {tuple(hashes.shape)}")
     if features.dtype != dtype or features.shape != (len(hashes), *feature_shape):
         raise DamagedError(f"its features are {features.dtype} {tuple(features.shape)}")
-    seconds = metadata.get("seconds", "")
-    if metadata.get("key") != key:
-        raise DamagedError("it belongs to another entry")
-    if metadata.get("crc32") != _checksum(key, seconds, hashes, features):
+    facts = metadata.get("facts", "")
+    if metadata.get("crc32") != _checksum(facts, hashes, features):
         raise DamagedError("its checksum differs")
-    return Segment(hashes.numpy(), features, float(seconds))
+    known = json.loads(facts)  # as it was written, by its checksum
+    if known["key"] != key:
+        raise DamagedError("it belongs to another entry")
+    return Segment(hashes.numpy(), features, known["seconds"], path, known["replaces"])
 
 
-def _checksum(key: str, seconds: str, hashes: Tensor, features: Tensor) -> str:
-    value = zlib.crc32(f"{key} {seconds}".encode())
+def _checksum(facts: str, hashes: Tensor, features: Tensor) -> str:
+    value = zlib.crc32(facts.encode())
     for tensor in (hashes, features):
         value = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
