@@ -1,3 +1,5 @@
+import math
+
 import pytest
 
 from regraft.config import compose, groups
@@ -64,3 +66,26 @@ def test_the_keys_of_a_choice_are_those_that_it_composes_to():
 def test_a_head_alone_has_a_higher_default_rate_and_more_decay(overrides, rate, decay):
     config = compose.plain(compose.compose_once("train", overrides, None))
     assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (rate, decay)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("loss.class_weights", "[1,nan]"),
+        ("optimizer.lr", "inf"),
+        ("callbacks.best.max_share", "nan"),
+        ("scheduler.min_factor", "-inf"),
+        ("optimizer.weight_decay", "9" * 400),
+        ("data.val_fraction", "nan"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused(key, value):
+    composed = compose.compose_once("train", ["fitting=steps", f"{key}={value}"], None)
+    with pytest.raises(ValueError, match=rf"^{key}: got .*; allowed: finite numbers, neither nan nor inf\.$"):
+        compose.plain(composed)
+
+
+def test_infinity_may_mean_something_to_a_class_of_the_users_own():
+    own = ["+callbacks.own={_target_: own.Clip, norm_type: inf}"]
+    config = compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
+    assert config["callbacks"]["own"]["norm_type"] == math.inf

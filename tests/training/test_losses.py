@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -168,3 +170,9 @@ def test_penalty_counts_decayed_weights_that_train():
 def test_a_negative_penalty_is_refused():
     with pytest.raises(ValueError, match=r"^penalty\.l2: got -1"):
         penalty([], l1=0.0, l2=-1.0)
+
+
+@pytest.mark.parametrize("weights", [[1.0, math.nan, 1.0], [1.0, math.inf, 1.0], [1.0, 1e39, 1.0], [0.0, 0.0, 0.0]])
+def test_class_weights_are_finite_in_the_precision_that_they_have(weights):
+    with pytest.raises(ValueError, match=r"^loss\.class_weights: got .*finite numbers of at least 0"):
+        resolve_class_weights(weights, COUNTS, 3)

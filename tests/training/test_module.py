@@ -1,6 +1,7 @@
 """The real module, as build makes it: what reaches its loss, its optimizer and its schedule."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import regraft
 from helpers.small import SMALL, assembled, without
 from regraft.config import compose
+from regraft.runs.folder import Run
 from regraft.training.assemble import Parts
 from regraft.training.from_config import optimizer_groups
 from regraft.training.losses import penalty
@@ -157,3 +159,33 @@ def test_a_small_head_trains_on_one_thread_and_leaves_as_many_as_there_were(monk
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("split", ["data.val_fraction=0.2", "data.val_fraction=0"])
+def test_weights_that_turn_nan_in_the_last_step_are_not_kept(split, monkeypatch):
+    original = torch.optim.SGD.step
+
+    def step(self, closure=None):
+        loss = original(self, closure)
+        if closure is not None:  # not where schedules are tried
+            self.param_groups[-1]["params"][0].data.fill_(math.nan)
+        return loss
+
+    monkeypatch.setattr(torch.optim.SGD, "step", step)
+    short = ["optimizer=sgd", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=run"]
+    with pytest.raises(ValueError, match=r"(val/loss: got nan|are NaN or infinite) after 1 steps; training has diver"):
+        regraft.train([*without("trainer.max_epochs"), *short, split])
+    run = Run(Path("run"))
+    assert run.state["status"] == "failed"
+    assert not any(path.exists() for path in (run.last_ckpt, run.best_ckpt, run.tensors))
+    assert not run.has_results
+
+
+def test_a_test_loss_that_is_nan_is_no_result(monkeypatch):
+    monkeypatch.setattr(
+        "regraft.training.losses.CrossEntropy.total", lambda *_: (torch.tensor(math.nan), torch.ones(()))
+    )
+    short = ["trainer.max_epochs=1", "trainer.limit_train_batches=1", "hydra.run.dir=run", "data.val_fraction=0"]
+    with pytest.raises(ValueError, match=r"^test/loss: got nan after 1 steps"):
+        regraft.train([*without("trainer.max_epochs"), *short])
+    assert not Run(Path("run")).has_results

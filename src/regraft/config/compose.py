@@ -5,7 +5,8 @@ Nothing heavy is imported here, so that a typing mistake is reported at once.
 
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,10 @@ from regraft.config.groups import groups_text
 from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import quoted, readable
 from regraft.config.shipped import conf_dir
-from regraft.config.trust import named_in, require_known_targets
+from regraft.config.trust import named_in, require_known_targets, values
 from regraft.core.errors import ConfigError, ConfigErrors, require
 
+_OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
 
@@ -113,6 +115,7 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
             resolved[str(key)] = OmegaConf.to_container(node, resolve=True, throw_on_missing=True) if is_node else node
     resolved["trust"] = named_in(overrides)
     require_known_targets(resolved, resolved["trust"], None)
+    _require_finite(resolved)
     for key, value in (("output_dir", resolved.get("output_dir")), ("data.root", resolved.get("data", {}).get("root"))):
         if value == "":
             raise ConfigError(key, f"it is empty; give a folder with {key}=PATH.")
@@ -127,6 +130,32 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     seed = resolved.get("seed", 0)  # an evaluation has none
     require(type(seed) is int and 0 <= seed < 2**32, "seed", seed, f"a whole number from 0 to {2**32 - 1}")
     return resolved
+
+
+def _require_finite(config: Mapping[str, Any]) -> None:
+    """Raises ConfigErrors with each number that is NaN, infinite or too large for a float.
+
+    Infinity can be given to classes of the user's own, for which it may have a meaning.
+    """
+
+    def errors_in(node: Mapping[str, Any], place: str, *, is_ours: bool) -> Iterator[ConfigError]:
+        target = node.get("_target_")
+        is_ours = is_ours if target is None else str(target).startswith(_OURS_AND_LIBRARIES)
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                yield from errors_in(value, f"{place}{key}.", is_ours=is_ours)
+            elif not all(_is_allowed(number, is_ours=is_ours) for _, number in values(value, "")):
+                yield ConfigError(f"{place}{key}", got=value, allowed="finite numbers, neither nan nor inf")
+
+    errors = list(errors_in(config, "", is_ours=True))
+    if errors:
+        raise ConfigErrors(errors)
+
+
+def _is_allowed(number: Any, *, is_ours: bool) -> bool:
+    if not isinstance(number, int | float):
+        return True
+    return abs(number) <= sys.float_info.max or (not is_ours and number == number)
 
 
 def is_debugging() -> bool:

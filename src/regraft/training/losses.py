@@ -6,6 +6,7 @@ indices, by the number of samples for rows. `loss.total` returns sum and normali
 then divided, they give the mean of all samples whatever the batch size.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -99,7 +100,7 @@ class Focal(ClassificationLoss):
         label_smoothing: float,
         gamma: float,
     ) -> None:
-        require(gamma >= 0, "loss.gamma", gamma, "at least 0 (0 is cross-entropy)")
+        require(0 <= gamma < math.inf, "loss.gamma", gamma, "at least 0 (0 is cross-entropy)")
         super().__init__(
             num_classes=num_classes,
             class_counts=class_counts,
@@ -128,7 +129,7 @@ def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor
         l2: for plain SGD the same as a `weight_decay` of l2.
     """
     for name, strength in (("l1", l1), ("l2", l2)):
-        require(strength >= 0, f"penalty.{name}", strength, "at least 0")
+        require(0 <= strength < math.inf, f"penalty.{name}", strength, "at least 0")
     decayed = [p for group in groups if group["name"].endswith("/decay") for p in group["params"] if p.requires_grad]
     terms = [l1 * weight.abs().sum() + l2 / 2 * weight.square().sum() for weight in decayed]
     return torch.stack(terms).sum() if terms else torch.zeros(())
@@ -162,9 +163,10 @@ def resolve_class_weights(
             f"got {len(class_weights)} numbers, but the data has {num_classes} classes",
             fix="Give one per class, or balanced, or null.",
         )
-    is_valid = min(class_weights) >= 0 and max(class_weights) > 0
-    require(is_valid, "loss.class_weights", list(class_weights), "numbers of at least 0, one of them above 0")
-    return torch.tensor([float(weight) for weight in class_weights])
+    weights = torch.tensor([float(weight) for weight in class_weights])
+    is_valid = bool(weights.isfinite().all() and (weights >= 0).all() and (weights > 0).any())
+    require(is_valid, "loss.class_weights", list(class_weights), "finite numbers of at least 0, one of them above 0")
+    return weights
 
 
 def _as_rows(targets: Tensor, logits: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, listed
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
@@ -26,10 +26,13 @@ from regraft.training.schedule import RunSchedule
 from regraft.training.schedulers import constant
 
 _NUM_SHOWN = 16
+_LOWER = "Lower optimizer.lr, add scheduler.warmup_epochs, or clip (trainer.gradient_clip_val=1.0)"
+_SKIP = ", or leave such batches out with callbacks.nan=skip"
+_OF_FEATURES = "The head is found in closed form, so look at the weights of the backbone and at loss.class_weights."
 
 
 class DivergedError(ValueError):
-    """A loss isn't finite; `step` is the number of optimizer steps before it."""
+    """A loss or a weight isn't finite; `step` is the number of optimizer steps before that was seen."""
 
     def __init__(self, message: str, step: int) -> None:
         super().__init__(message)
@@ -158,15 +161,33 @@ class TransferModule(pl.LightningModule):
 
     def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> DivergedError:
         shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
+        where = f"in epoch {self.current_epoch}, step {step}, on the images {shown} (indices in the training data)"
+        return self._diverged(f"train/loss: got {float(loss)} {where}", step, or_else=_SKIP)
+
+    def _diverged(self, what: str, step: int, *, or_else: str = "") -> DivergedError:
         known = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
-        message = (
-            f"train/loss: got {float(loss)} in epoch {self.current_epoch}, step {step}, on the images {shown} (indices "
-            f"in the training data); training has diverged. Last metrics: {earlier or 'none yet'}. Lower optimizer.lr, "
-            "add scheduler.warmup_epochs, clip (trainer.gradient_clip_val=1.0), or leave such batches out with "
-            "callbacks.nan=skip."
-        )
-        return DivergedError(message, step)
+        is_fitted = any(isinstance(optimizer, ClosedForm) for optimizer in self.trainer.optimizers)
+        advice = _OF_FEATURES if is_fitted else f"{_LOWER}{or_else}."
+        return DivergedError(f"{what}; training has diverged. Last metrics: {earlier or 'none yet'}. {advice}", step)
+
+    def _require_finite_loss(self, name: str, loss: Tensor) -> None:
+        """Checks the mean loss of a split."""
+        if not loss.isfinite():
+            raise self._diverged(f"{name}: got {float(loss)} after {self.global_step} steps", self.global_step)
+
+    def _require_finite_weights(self, state: Mapping[str, Tensor]) -> None:
+        """Checks weights that are about to be kept."""
+        # A buffer may be infinite, as a limit that isn't one.
+        names = {name for name, _ in self.named_parameters()}
+        wrong = [
+            name
+            for name, tensor in state.items()
+            if tensor.is_floating_point() and not (tensor.isfinite() if name in names else ~tensor.isnan()).all()
+        ]
+        if wrong:
+            what = f"the weights {listed(wrong)} are NaN or infinite after {self.global_step} steps"
+            raise self._diverged(what, self.global_step)
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets)
@@ -202,6 +223,14 @@ class TransferModule(pl.LightningModule):
         self.log(f"{split}/loss", mean_loss, prog_bar=split == "val", **options)
         self.log_dict(metrics, **options)
         return logits
+
+    def on_validation_epoch_end(self) -> None:
+        """Checks the validation loss: weights that are NaN have an accuracy like any others."""
+        self._require_finite_loss("val/loss", self.val_loss.compute())
+
+    def on_test_epoch_end(self) -> None:
+        """Checks the test loss."""
+        self._require_finite_loss("test/loss", self.test_loss.compute())
 
     def on_train_start(self) -> None:
         """Restores the metrics of an epoch in whose middle the checkpoint was written."""
@@ -242,7 +271,9 @@ class TransferModule(pl.LightningModule):
             return
         logits, labels = (tensor.to(self.device) for tensor in optimizer.left_out)
         total, normaliser = self.loss.total(logits, labels)
-        found = {"val/loss": total / normaliser, **self.val_metrics.clone()(logits, labels)}
+        loss = total / normaliser
+        self._require_finite_loss("val/loss", loss)
+        found = {"val/loss": loss, **self.val_metrics.clone()(logits, labels)}
         self.log_dict(found)
         self.cross_validation = {name: float(value) for name, value in found.items()}
 
@@ -250,8 +281,17 @@ class TransferModule(pl.LightningModule):
         """Restores the number of threads."""
         self._head_loop.end()
 
+    def on_train_end(self) -> None:
+        """Checks the weights that the run ends with."""
+        self._require_finite_weights(self.state_dict())
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the metrics of the epoch so far, of each process, the schedule's state and cross-validation."""
+        """Adds the metrics of the epoch so far, of each process, the schedule's state and cross-validation.
+
+        Raises:
+            DivergedError: the weights aren't finite; the checkpoint before stays.
+        """
+        self._require_finite_weights(checkpoint["state_dict"])
         states = self.train_metrics.epoch_states(self.trainer)
         checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state_dict()
         checkpoint["cross_validation"] = self.cross_validation

@@ -283,3 +283,12 @@ def test_a_schedule_that_watches_a_metric_is_refused():
 def test_a_spec_out_of_range_is_refused(lr, weight_decay, message):
     with pytest.raises(ValueError, match=message):
         HeadSpec(lr, weight_decay, seed=0)
+
+
+def test_a_head_whose_last_step_diverges_is_not_kept():
+    batches = [torch.arange(len(FEATURES))]
+    arguments = {"make_optimizer": torch.optim.SGD, "make_scheduler": schedulers.constant, "loss": make_loss()}
+    arguments |= {"initial": initial, "epoch_batches": lambda seed, epoch: batches, "max_epochs": 1}
+    spec = HeadSpec(lr=1e38, weight_decay=0.0, seed=1)
+    (found,) = fit_heads(FEATURES, TARGETS, VAL_FEATURES, VAL_TARGETS, [spec], decay_bias=False, **arguments)
+    assert (found.is_diverged, found.best_epoch) == (True, -1)

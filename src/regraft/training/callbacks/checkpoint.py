@@ -103,7 +103,7 @@ class BestCheckpoint(Checkpoint):
         loss = float(trainer.callback_metrics.get("val/loss", math.nan))
         is_better = value < best if self._mode == "min" else value > best
         is_better |= value == best and loss < self._best["loss"]
-        if math.isnan(value) or not (is_better or math.isnan(best)):
+        if not math.isfinite(value) or not (is_better or math.isnan(best)):
             return
         self._best = {"score": value, "loss": loss, "epoch": trainer.current_epoch, "step": trainer.global_step}
         started = time.monotonic()

@@ -236,7 +236,9 @@ def fit_heads(
             if schedule["interval"] == "step" or is_last_step:
                 schedule["scheduler"].step()
         val_losses = _mean_loss_of_each(loss, heads, val_features, val_targets)
-        best.update(heads, epoch, losses.isfinite(), _num_correct(heads, val_features, val_targets), val_losses)
+        # The last step's weights show in the latter only.
+        is_finite = losses.isfinite() & val_losses.isfinite()
+        best.update(heads, epoch, is_finite, _num_correct(heads, val_features, val_targets), val_losses)
     return best.fits(specs, len(val_targets), train_losses / sum(map(len, batches[0])))
 
 
