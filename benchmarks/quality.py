@@ -1,15 +1,18 @@
-"""How good a command's classifier is beside scikit-learn's on the same backbone, on many data sets.
+"""How good a command's classifier is beside scikit-learn's and fastai's on the same backbone, on many data sets.
 
-    python benchmarks/quality.py --sets FOLDER [--only SET,SET] [--splits 1] [--rows quality.jsonl]
+    python benchmarks/quality.py --sets FOLDER [--only SET,SET] [--cases CASE,CASE] [--splits 1] [--shots 0]
+                                 [--rows quality.jsonl]
 
 FOLDER holds data sets, each with `train` and `test` folders of class folders. Split 0 is theirs; the others draw the
-same numbers of images of each class again, from both. Each case is a process of its own and appends a row to a file, so
-that the command continues where it was interrupted; the table is that of all rows. CPU seconds are those of the process
-without imports, decoding and the forward pass included.
+same numbers of images of each class again, from both. `--shots` trains on that many images of each class. Each case is
+a process of its own and appends a row to a file, so that the command continues where it was interrupted; the table is
+that of all rows of this number of shots. CPU seconds are those of the process without imports, decoding and the forward
+pass included. The fastai case needs fastai.
 """
 
 import argparse
 import json
+import math
 import random
 import statistics
 import tempfile
@@ -58,40 +61,45 @@ def steps(scratch: Path) -> dict[str, float]:
     return train(scratch, "fitting=steps")
 
 
-@case
-def logistic_regression_cv(scratch: Path) -> dict[str, float]:
-    """scikit-learn's on the standardised features of the last stage: ten strengths, five stratified folds."""
+def last_stage(scratch: Path) -> tuple[Any, Any, Any, Any, float]:
+    """Returns features of the last stage and labels, of training and test images, and the CPU seconds that they took.
+
+    The first case of a data set computes them and leaves them to the others.
+    """
     import numpy as np
     import torch
-    from sklearn.linear_model import LogisticRegressionCV
-    from sklearn.model_selection import StratifiedKFold
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     import regraft
     from regraft.data.sources.folder import FolderSource
     from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
+
+    kept = scratch / "features.npz"
+    if not kept.exists():
+        started = process_time()
+        backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
+        source = FolderSource(root=str(scratch / "set"), on_error="raise")
+        data = regraft.DataModule(source, backbone.input_spec, val_fraction=0.0)
+        data.prepare_data()
+        data.setup()
+        found: dict[str, Any] = {}
+        with torch.inference_mode():
+            for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+                batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
+                found[f"{split}_x"] = torch.cat([backbone(batch["images"]) for batch in batches]).numpy()
+                found[f"{split}_y"] = torch.cat([batch["targets"] for batch in batches]).numpy()
+        np.savez(kept, **found, seconds=process_time() - started)
+    with np.load(kept) as rows:
+        return rows["train_x"], rows["train_y"], rows["test_x"], rows["test_y"], float(rows["seconds"])
+
+
+def figures(probabilities: Any, labels: Any, seconds: float) -> dict[str, float]:
+    """Returns accuracy, log loss and calibration error of (num_images, num_classes) probabilities."""
+    import numpy as np
+
     from regraft.tasks.reliability import reliability
 
-    started = process_time()
-    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
-    source = FolderSource(root=str(scratch / "set"), on_error="raise")
-    data = regraft.DataModule(source, backbone.input_spec, val_fraction=0.0)
-    data.prepare_data()
-    data.setup()
-    features, labels = {}, {}
-    with torch.inference_mode():
-        for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-            batches = [data.on_after_batch_transfer(batch, 0) for batch in loader]
-            features[split] = torch.cat([backbone(batch["images"]) for batch in batches]).numpy()
-            labels[split] = torch.cat([batch["targets"] for batch in batches]).numpy()
-    folds = StratifiedKFold(max(2, min(5, np.bincount(labels["train"]).min())), shuffle=True, random_state=0)
-    model = make_pipeline(StandardScaler(), LogisticRegressionCV(Cs=10, cv=folds, max_iter=1000, scoring="accuracy"))
-    model.fit(features["train"], labels["train"])
-    probabilities = model.predict_proba(features["test"])
-    seconds = process_time() - started
-    is_right = probabilities.argmax(1) == labels["test"]
-    right = np.clip(probabilities[np.arange(len(is_right)), labels["test"]], 1e-20, None)
+    is_right = probabilities.argmax(1) == labels
+    right = np.clip(probabilities[np.arange(len(is_right)), labels], 1e-20, None)
     return {
         "accuracy": float(is_right.mean()),
         "log_loss": float(-np.log(right).mean()),
@@ -100,16 +108,113 @@ def logistic_regression_cv(scratch: Path) -> dict[str, float]:
     }
 
 
-def link_split(source: Path, target: Path, split: int) -> None:
-    """Makes a data set of links to the images of another, drawn again unless `split` is 0."""
+def scikit_learn(scratch: Path, estimator: Any, *, has_probabilities: bool = True) -> dict[str, float]:
+    """Returns the test figures of an estimator on the standardised features of the last stage."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    x, y, test_x, test_y, seconds = last_stage(scratch)
+    started = process_time()
+    model = make_pipeline(StandardScaler(), estimator).fit(x, y)
+    if has_probabilities:
+        return figures(model.predict_proba(test_x), test_y, seconds + process_time() - started)
+    accuracy = float((model.predict(test_x) == test_y).mean())
+    return {"accuracy": accuracy, "seconds": seconds + process_time() - started}
+
+
+@case
+def logistic_regression_cv(scratch: Path) -> dict[str, float]:
+    """Ten strengths, five stratified folds."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+    from sklearn.model_selection import StratifiedKFold
+
+    fewest = np.bincount(last_stage(scratch)[1]).min()
+    if fewest < 2:
+        return scikit_learn(scratch, LogisticRegression(max_iter=1000))
+    folds = StratifiedKFold(min(5, fewest), shuffle=True, random_state=0)
+    return scikit_learn(scratch, LogisticRegressionCV(Cs=10, cv=folds, max_iter=1000, scoring="accuracy"))
+
+
+@case
+def ridge_cv(scratch: Path) -> dict[str, float]:
+    """Alpha by leave-one-out."""
+    import numpy as np
+    from sklearn.linear_model import RidgeClassifierCV
+
+    return scikit_learn(scratch, RidgeClassifierCV(alphas=np.logspace(-1, 5, 13)), has_probabilities=False)
+
+
+@case
+def discriminant(scratch: Path) -> dict[str, float]:
+    """Linear discriminant analysis with Ledoit and Wolf's shrinkage."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    return scikit_learn(scratch, LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"))
+
+
+@case
+def nearest_mean(scratch: Path) -> dict[str, float]:
+    from sklearn.neighbors import NearestCentroid
+
+    return scikit_learn(scratch, NearestCentroid(), has_probabilities=False)
+
+
+@case
+def fastai_fine_tune(scratch: Path) -> dict[str, float]:
+    """The recipe, data augmentation and head of fastai, three epochs after one with the backbone frozen."""
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    import torch
+    from fastai.vision import all as fastai
+
+    from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
+
+    started = process_time()
+    fastai.set_seed(0)
+    data = fastai.ImageDataLoaders.from_folder(
+        scratch / "set", train="train", valid="test", bs=64, num_workers=0, device=torch.device("cpu"),
+        item_tfms=fastai.Resize(IMAGE_SIZE * 5 // 4),
+        batch_tfms=[
+            *fastai.aug_transforms(size=IMAGE_SIZE, min_scale=0.75),
+            fastai.Normalize.from_stats([0.5] * 3, [0.5] * 3),
+        ],
+    )  # fmt: skip
+    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3)
+    head = fastai.create_head(backbone.num_features, data.c, pool=False)  # the backbone pools
+    model = torch.nn.Sequential(backbone, head)
+
+    class WithoutValidation(fastai.Callback):  # which would be a pass over the test images after each epoch
+        def before_validate(self) -> None:
+            raise fastai.CancelValidException
+
+    learner = fastai.Learner(data, model, splitter=lambda net: [fastai.params(net[0]), fastai.params(net[1])])
+    learner.freeze()
+    with learner.no_bar(), learner.no_logging():
+        learner.fine_tune(3, cbs=WithoutValidation())
+        seconds = process_time() - started
+        probabilities, labels = learner.get_preds(dl=data.valid)
+    return figures(probabilities.double().numpy(), labels.numpy(), seconds)
+
+
+def link_split(source: Path, target: Path, split: int, shots: int) -> None:
+    """Makes a data set of links to the images of another, drawn again unless `split` is 0.
+
+    Args:
+        shots: training images of each class; 0 for all.
+    """
     drawn = random.Random(split)
     for folder in sorted((source / "train").iterdir()):
         files = {name: sorted((source / name / folder.name).glob("*")) for name in ("train", "test")}
         every = [*files["train"], *files["test"]]
         if split:
             drawn.shuffle(every)
-        for number, path in enumerate(every):
-            place = target / ("train" if number < len(files["train"]) else "test") / folder.name
+        train, test = every[: len(files["train"])], every[len(files["train"]) :]
+        if shots:
+            train = drawn.sample(train, shots) if shots < len(train) else train
+        for number, path in enumerate([*train, *test]):
+            place = target / ("train" if number < len(train) else "test") / folder.name
             place.mkdir(parents=True, exist_ok=True)
             (place / f"{number}{path.suffix}").symlink_to(path)
 
@@ -121,14 +226,20 @@ def table(rows: list[dict[str, Any]]) -> str:
     for name in CASES:
         mine = [row for row in rows if row["case"] == name]
         if mine:
-            mean = {key: statistics.mean(row[key] for row in mine) for key in ("accuracy", "log_loss", "ece")}
+            mean = {
+                key: statistics.mean(row.get(key, math.nan) for row in mine) for key in ("accuracy", "log_loss", "ece")
+            }
             seconds = statistics.median(row["seconds"] for row in mine)
             lines.append(
                 f"| {name} | {100 * mean['accuracy']:.2f} | {mean['log_loss']:.3f} | {100 * mean['ece']:.2f} | "
                 f"{seconds:.1f} | {len(mine)} |"
             )
-    others = [name for name in CASES if name != "default"]
-    lines += ["", f"| set | default, % | {' | '.join(f'over {name}' for name in others)} |", "|---" * 4 + "|"]
+    others = [name for name in CASES if name != "default" and any(row["case"] == name for row in rows)]
+    lines += [
+        "",
+        f"| set | default, % | {' | '.join(f'over {name}' for name in others)} |",
+        "|---" * (2 + len(others)) + "|",
+    ]
     gains: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (name, split, which), row in of.items():
         if which == "default":
@@ -146,7 +257,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--only", default="", help="data sets, by commas; all without")
+    parser.add_argument("--cases", default="", help=f"of {', '.join(CASES)}, by commas; all without")
     parser.add_argument("--splits", type=int, default=1)
+    parser.add_argument("--shots", type=int, default=0, help="training images of each class; 0 for all")
     parser.add_argument("--rows", type=Path, default=Path("quality.jsonl"))
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
@@ -154,17 +267,20 @@ def main() -> None:
     if words.child:
         tell(CASES[words.child](words.scratch))
         return
-    rows = [json.loads(line) for line in words.rows.read_text().splitlines()] if words.rows.exists() else []
+    known = [json.loads(line) for line in words.rows.read_text().splitlines()] if words.rows.exists() else []
+    rows = [row for row in known if row["shots"] == words.shots]
     names = words.only.split(",") if words.only else sorted(path.parent.name for path in words.sets.glob("*/train"))
+    cases = words.cases.split(",") if words.cases else list(CASES)
     for split in range(words.splits):
         for name in names:
             done = {row["case"] for row in rows if (row["set"], row["split"]) == (name, split)}
-            missing = [each for each in CASES if each not in done]
+            missing = [each for each in cases if each not in done]
             with tempfile.TemporaryDirectory() as scratch:
                 if missing:
-                    link_split(words.sets / name, Path(scratch, "set"), split)
+                    link_split(words.sets / name, Path(scratch, "set"), split, words.shots)
                 for each in missing:
-                    row = {"set": name, "split": split, "case": each, **measure(__file__, each, Path(scratch))}
+                    row = {"set": name, "split": split, "shots": words.shots, "case": each}
+                    row |= measure(__file__, each, Path(scratch))
                     rows.append(row)
                     with words.rows.open("a") as file:
                         file.write(json.dumps(row) + "\n")
