@@ -14,6 +14,7 @@ from regraft.features.extractor import FeatureExtractor, measure
 from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones import small, timm, torchvision
 from regraft.models.stage_outputs import (
+    MAX_CORRELATED,
     TappedBackbone,
     TappedStage,
     layout_of,
@@ -46,8 +47,15 @@ def pooled(output: Tensor) -> Tensor:
 
 
 def moments(positions: Tensor) -> Tensor:
-    """Returns mean and standard deviation of (batch, positions, channels)."""
-    return torch.cat([positions.mean(1), positions.std(1, correction=0)], 1)
+    """Returns means, standard deviations and, of few channels, correlations of (batch, positions, channels)."""
+    parts = [positions.mean(1), positions.std(1, correction=0)]
+    if positions.shape[2] <= MAX_CORRELATED:
+        variance = positions.var(1, correction=0)
+        is_above = torch.ones(positions.shape[2], positions.shape[2], dtype=torch.bool).triu(1)
+        shrink = (variance / (variance + 1e-5)).sqrt()
+        correlations = [each.T.corrcoef() * by.outer(by) for each, by in zip(positions, shrink, strict=True)]
+        parts.append(torch.stack([each[is_above] for each in correlations]))
+    return torch.cat(parts, 1)
 
 
 @pytest.fixture(scope="module", params=BUILDERS)
@@ -162,19 +170,19 @@ def test_a_stage_without_a_single_output_is_named_and_can_be_left_out():
 
     with pytest.raises(ValueError, match=r"stage pair does not give .* head\.stages=\[low, top\]"):
         tapped(made(), "all")
-    assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 12)
+    assert tapped(made(), ["low", "top"])(IMAGES).shape == (3, 18)
 
 
 def test_auto_reads_all_that_can_be_pooled():
     made = Backbone({"low": nn.Conv2d(3, 4, 3), "pair": Pair(), "top": First()}, 4, InputSpec(64))
-    assert tapped(made, "auto").feature_widths == {"low": 8, "top": 4}
+    assert tapped(made, "auto").feature_widths == {"low": 14, "top": 4}
 
 
 def test_auto_reads_every_other_stage_of_a_wide_backbone(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 10)
-    assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv3"]
     monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 20)
+    assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv3"]
+    monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 30)
     assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv1", "conv3"]
     assert "The head reads 2 of 3 stages (head.stages=auto): conv1, conv3." in caplog.text
 
@@ -184,12 +192,26 @@ def test_tokens_that_are_no_square_are_averaged():
     torch.testing.assert_close(pool(tokens), moments(tokens))
 
 
-def test_a_constant_map_has_no_spread_and_a_finite_gradient():
+def test_a_constant_map_has_no_spread_and_a_bounded_gradient():
     maps = torch.full((1, 2, 3, 3), 7.0, requires_grad=True)
     features = pool(maps)
     features.sum().backward()
-    torch.testing.assert_close(features, torch.tensor([[7.0, 7.0, 0.0, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(features, torch.tensor([[7.0, 7.0, 0.0, 0.0, 0.0]]), atol=1e-5, rtol=0)
     assert maps.grad.isfinite().all()
+
+
+def test_correlations_tell_maps_apart_that_have_the_same_means_and_spreads():
+    one, other = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    alike, opposed = torch.cat([one, one], 1), torch.cat([one, -one], 1)
+    torch.testing.assert_close(pool(alike)[0, 4], torch.tensor(1.0), atol=1e-4, rtol=0)
+    torch.testing.assert_close(pool(opposed)[0, 4], torch.tensor(-1.0), atol=1e-4, rtol=0)
+    assert pool(torch.cat([one, other], 1))[0, 4].abs() < 0.5
+
+
+def test_many_channels_and_single_positions_have_no_correlations():
+    assert pool(torch.randn(2, MAX_CORRELATED, 3, 3)).shape[1] == 2 * MAX_CORRELATED + MAX_CORRELATED * 79 // 2
+    assert pool(torch.randn(2, MAX_CORRELATED + 1, 3, 3)).shape[1] == 2 * MAX_CORRELATED + 2
+    assert pool(torch.randn(2, 4, 1, 1)).shape[1] == 8
 
 
 def test_half_precision_is_pooled_in_single():

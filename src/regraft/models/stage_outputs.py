@@ -20,10 +20,14 @@ log = logging.getLogger(__name__)
 Layout = Literal["channels first", "channels last", "tokens"]
 _MAX_OTHER_TOKENS = 8
 """Class, distillation and register tokens come before the patches and have no position."""
-MAX_WIDTH = 8192
+MAX_WIDTH = 10240
 """Features that `auto` stages give, at most: the closed form solves equations of that size, in minutes."""
+MAX_CORRELATED = 80
+"""Channels of a map whose correlations are features, too, at most: n channels have n * (n - 1) / 2 of them."""
 _MIN_VARIANCE = 1e-12
 """Of a map that is constant, whose standard deviation would have an infinite gradient."""
+_EPSILON = 1e-5
+"""Added to variances before correlations are divided by them, as BatchNorm does."""
 
 
 def layout_of(shape: Sequence[int]) -> Layout | None:
@@ -39,9 +43,10 @@ def num_other_tokens(shape: Sequence[int]) -> int:
 
 
 def pool(output: Tensor) -> Tensor:
-    """Returns the mean and the standard deviation over positions, (batch, width).
+    """Returns the means and standard deviations of the channels over positions, and their correlations, (batch, width).
 
-    Of tokens they are those of the patches, after the first token if there are others, such as a class token.
+    Correlations of up to `MAX_CORRELATED` channels are among them: they tell textures apart that have the same means.
+    Of tokens, positions are the patches, after the first token if there are others, such as a class token.
 
     Args:
         output: (batch, channels, height, width), (batch, height, width, channels), (batch, tokens, channels) or
@@ -49,21 +54,34 @@ def pool(output: Tensor) -> Tensor:
     """
     match layout_of(output.shape):
         case "channels first":
-            return _moments(output, (2, 3))
+            return _moments(output.flatten(2))
         case "channels last":
-            return _moments(output, (1, 2))
+            return _moments(output.flatten(1, 2).mT)
         case "tokens" if others := num_other_tokens(output.shape):
-            return torch.cat([output[:, 0], _moments(output[:, others:], (1,))], dim=1)
-    return _moments(output, (1,)) if output.dim() == 3 else output.flatten(1)
+            return torch.cat([output[:, 0], _moments(output[:, others:].mT)], dim=1)
+    return _moments(output.mT) if output.dim() == 3 else output.flatten(1)
 
 
-def _moments(output: Tensor, positions: tuple[int, ...]) -> Tensor:
-    """Returns mean and standard deviation, side by side, computed in single precision at least."""
+def _moments(output: Tensor) -> Tensor:
+    """Returns means, standard deviations and correlations of (batch, channels, positions), in single precision."""
     values = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
-    mean = values.mean(positions)
-    # Takes half as long as torch's own variance, which takes a fifth of a small backbone's forward pass.
-    variance = values.square().mean(positions) - mean.square()
-    return torch.cat([mean, variance.clamp_min(_MIN_VARIANCE).sqrt()], dim=1).to(output.dtype)
+    mean = values.mean(2)
+    num_channels, num_positions = values.shape[1:]
+    if num_channels > MAX_CORRELATED or num_positions == 1:
+        # Takes half as long as torch's own variance, which takes a fifth of a small backbone's forward pass.
+        variance = values.square().mean(2) - mean.square()
+        return torch.cat([mean, _root(variance)], dim=1).to(output.dtype)
+    centred = values - mean[:, :, None]
+    covariance = centred @ centred.mT / num_positions
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    scale = (variance + _EPSILON).rsqrt()
+    rows, columns = torch.triu_indices(num_channels, num_channels, offset=1, device=values.device)
+    correlations = (covariance * scale[:, :, None] * scale[:, None])[:, rows, columns]
+    return torch.cat([mean, _root(variance), correlations], dim=1).to(output.dtype)
+
+
+def _root(variance: Tensor) -> Tensor:
+    return variance.clamp_min(_MIN_VARIANCE).sqrt()
 
 
 class TappedStage(nn.Module):

@@ -6,7 +6,6 @@ from torch.nn import functional
 
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.heads import Linear, Standardised
-from regraft.models.stage_outputs import tapped
 from regraft.training.closed_form.mix import fit_closed_form
 from regraft.training.closed_form.optimizer import ClosedForm
 from regraft.training.optim import parameter_groups
@@ -101,10 +100,3 @@ def test_what_was_picked_is_kept_by_a_checkpoint():
 def test_unknown_choices_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         optimizer_of(Standardised(12, NUM_CLASSES), **options)
-
-
-def test_stages_are_told_apart_by_the_widths_of_the_backbone():
-    stages = {"low": torch.nn.Conv2d(3, 5, 3), "high": torch.nn.Conv2d(5, 7, 3)}
-    assert tapped(Backbone(stages, 7, InputSpec(8)), "all").feature_widths == {
-        stage: 2 * width for stage, width in WIDTHS.items()
-    }
