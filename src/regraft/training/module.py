@@ -162,9 +162,9 @@ class TransferModule(pl.LightningModule):
     def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> DivergedError:
         shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
         where = f"in epoch {self.current_epoch}, step {step}, on the images {shown} (indices in the training data)"
-        return self._diverged(f"train/loss: got {float(loss)} {where}", step, or_else=_SKIP)
+        return self._diverged(step, f"train/loss: got {float(loss)} {where}", or_else=_SKIP)
 
-    def _diverged(self, what: str, step: int, *, or_else: str = "") -> DivergedError:
+    def _diverged(self, step: int, what: str, *, or_else: str = "") -> DivergedError:
         known = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
         earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
         is_fitted = any(isinstance(optimizer, ClosedForm) for optimizer in self.trainer.optimizers)
@@ -174,7 +174,7 @@ class TransferModule(pl.LightningModule):
     def _require_finite_loss(self, name: str, loss: Tensor) -> None:
         """Checks the mean loss of a split."""
         if not loss.isfinite():
-            raise self._diverged(f"{name}: got {float(loss)} after {self.global_step} steps", self.global_step)
+            raise self._diverged(self.global_step, f"{name}: got {float(loss)} after {self.global_step} steps")
 
     def _require_finite_weights(self, state: Mapping[str, Tensor]) -> None:
         """Checks weights that are about to be kept."""
@@ -187,7 +187,7 @@ class TransferModule(pl.LightningModule):
         ]
         if wrong:
             what = f"the weights {listed(wrong)} are NaN or infinite after {self.global_step} steps"
-            raise self._diverged(what, self.global_step)
+            raise self._diverged(self.global_step, what)
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets)
