@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from helpers.planted import encoded, photo, write
+from regraft.core.errors import ConfigErrors
 from regraft.data.images.file_reading.read import Index
 from regraft.data.images.samples import FileImages
 from regraft.data.prepared import PreparedData
@@ -145,12 +146,113 @@ def test_empty_split_folder_is_named_with_the_fix(tmp_path: Path, write_photos: 
         read(tmp_path)
 
 
-def test_different_classes_are_listed_from_both_sides(tmp_path: Path, write_photos: WritePhotos) -> None:
+def test_classes_that_only_test_has_are_an_error(tmp_path: Path, write_photos: WritePhotos) -> None:
     for folder in ("train/cat", "train/dog", "test/cat", "test/cow"):
         write_photos(tmp_path / folder, 1)
 
-    with pytest.raises(ValueError, match=r"train and test .*Only in train: dog\. Only in test: cow\. Give every"):
+    with pytest.raises(ValueError, match=r"test has classes that train .*Only in test: cow\. Only in train: dog\."):
         read(tmp_path)
+
+
+def test_a_class_that_validation_lacks_is_named_and_labels_stay_those_of_train(
+    tmp_path: Path, write_photos: WritePhotos, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("train/ant", "train/bee", "train/cat", "val/ant", "val/cat", "test/cat"):
+        write_photos(tmp_path / folder, 2)
+    (tmp_path / "test" / "bee").mkdir()
+    with caplog.at_level(logging.WARNING, "regraft"):
+        splits = read(tmp_path)
+
+    assert splits.val is not None
+    assert splits.test is not None
+    assert splits.val.labels.tolist() == [0, 0, 2, 2]
+    assert splits.test.labels.tolist() == [2, 2]
+    assert [record.message.partition(";")[0] for record in caplog.records] == [
+        "val has no image of bee",
+        "test has no image of ant, bee",
+    ]
+
+
+def test_a_class_is_the_same_however_its_accents_are_encoded(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/caf\u00e9", "train/cafz", "test/cafe\u0301", "test/cafz"):
+        write_photos(tmp_path / folder, 1)
+    splits = read(tmp_path)
+
+    assert splits.class_names == ("cafz", "caf\u00e9")
+    assert names(splits.train, tmp_path) == ["train/cafz/photo000.png", "train/caf\u00e9/photo000.png"]
+    assert names(splits.test, tmp_path) == ["test/cafz/photo000.png", "test/cafe\u0301/photo000.png"]
+    assert splits.test is not None
+    assert splits.test.labels.tolist() == [0, 1]
+
+
+def test_folders_of_equal_names_are_not_two_classes(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("caf\u00e9", "cafe\u0301", "bee"):
+        write_photos(tmp_path / folder, 1)
+
+    with pytest.raises(ValueError, match=r"has two folders called caf\u00e9, .* accents are encoded .*Merge them"):
+        read(tmp_path)
+
+
+def test_faults_of_folders_and_of_images_are_found_in_one_go(tmp_path: Path, write_photos: WritePhotos) -> None:
+    write_photos(tmp_path / "train" / "cat", 1)
+    write_photos(tmp_path / "val" / "cow", 1)
+    write(tmp_path / "train" / "cat" / "cut.png", b"")
+    (tmp_path / "train" / "dog").mkdir()
+
+    with pytest.raises(ConfigErrors) as caught:
+        read(tmp_path)
+    empty, unknown, undecodable = caught.value.messages
+    assert "no image in class folder" in empty
+    assert "Only in val: cow" in unknown
+    assert "1 of 3 images" in undecodable
+
+
+def test_unlabelled_test_images_are_no_split(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/cat", "train/dog", "val/cat", "val/dog", "test"):
+        write_photos(tmp_path / folder, 2)
+    splits = read(tmp_path)
+
+    assert names(splits.test, tmp_path) == [f"val/{name}/photo00{n}.png" for name in ("cat", "dog") for n in range(2)]
+
+
+def test_named_splits_are_taken_as_they_are(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("a/cat", "a/dog", "b/c/cat", "b/c/dog", "test/cat", "test/dog"):
+        write_photos(tmp_path / folder, 1)
+    splits = FolderSource(
+        root=str(tmp_path), on_error="raise", splits={"train": "a", "val": "b/c", "test": None}
+    ).splits()
+
+    assert names(splits.train, tmp_path) == ["a/cat/photo000.png", "a/dog/photo000.png"]
+    assert names(splits.val, tmp_path) == ["b/c/cat/photo000.png", "b/c/dog/photo000.png"]
+    assert splits.test is None
+
+
+def test_the_root_named_as_train_makes_all_folders_classes(tmp_path: Path, write_photos: WritePhotos) -> None:
+    for folder in ("train/steam", "train/electric", "bus", "car", "test"):
+        write_photos(tmp_path / folder, 1)
+    source = FolderSource(root=str(tmp_path), on_error="raise", splits={"train": "."})
+
+    assert source.splits().class_names == ("bus", "car", "test", "train")
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": "nope"}, r"data\.splits\.train: got 'nope'; there is no folder .*nope.*has test, train\.$"),
+        ({"train": "../x"}, r"data\.splits\.train: got '\.\./x'; allowed: a folder in data\.root"),
+        ({"test": "test"}, r"data\.splits: it names no training split"),
+        ({"train": ".", "test": "test"}, r"data\.splits\.test: test is in \., the folder of train"),
+        ({"train": "train", "dev": "test"}, r"data\.splits\.dev: got 'test'; allowed: the keys train, val, test"),
+        ({"train": 1}, r"data\.splits\.train: got 1; allowed: a folder's name"),
+    ],
+)
+def test_named_splits_are_checked(
+    tmp_path: Path, write_photos: WritePhotos, splits: dict[str, str], message: str
+) -> None:
+    for folder in ("train/cat", "test/cat"):
+        write_photos(tmp_path / folder, 1)
+    with pytest.raises(ValueError, match=message):
+        FolderSource(root=str(tmp_path), on_error="raise", splits=splits).splits()
 
 
 def test_two_names_for_one_split(tmp_path: Path, write_photos: WritePhotos) -> None:

@@ -71,7 +71,11 @@ def test_what_would_never_end_or_leads_nowhere_is_named_and_not_opened(root: Pat
 
 
 @pytest.mark.parametrize(
-    "name", ["__pycache__", ".ipynb_checkpoints", "__MACOSX", ".git", "@eaDir", "$RECYCLE.BIN", "lost+found"]
+    "name",
+    [
+        *("__pycache__", ".ipynb_checkpoints", "__MACOSX", ".git", "@eaDir", "$RECYCLE.BIN", "lost+found"),
+        *("venv", "wandb", "mlruns", "lightning_logs", "node_modules", "site-packages", "regraft.egg-info"),
+    ],
 )
 def test_a_programs_own_folder_is_no_class(root: Path, name: str) -> None:
     (root / name).mkdir()
@@ -82,6 +86,18 @@ def test_a_programs_own_folder_is_no_class(root: Path, name: str) -> None:
 
     assert len(tree.paths("train")) == 4
     assert tree.apart["hidden"] == [name, f"ant/{name}"]
+
+
+@pytest.mark.parametrize("marks", [["pyvenv.cfg"], ["conda-meta/"], ["HEAD", "objects/", "refs/"]])
+def test_a_programs_folder_is_no_class_whatever_its_name(root: Path, marks: list[str]) -> None:
+    (root / "mine" / "deep").mkdir(parents=True)
+    (root / "mine" / "deep" / "0.jpg").touch()
+    for mark in marks:
+        (root / "mine" / mark).mkdir() if mark.endswith("/") else (root / "mine" / mark).touch()
+    tree = read(root)
+
+    assert list(tree.classes["train"]) == ["ant", "bee"]
+    assert tree.apart["hidden"] == ["mine"]
 
 
 def test_images_outside_of_classes_and_other_files_are_noted(root: Path) -> None:
@@ -100,7 +116,7 @@ def test_all_faults_are_found_at_once(tmp_path: Path) -> None:
     for folder in ("train/ant", "val/ant", "val/cow"):
         (tmp_path / folder / "0.jpg").touch()
 
-    assert [error.code for error in read(tmp_path).errors] == ["split_twice", "empty_class", "no_classes", "class_sets"]
+    assert [error.code for error in read(tmp_path).errors] == ["split_twice", "no_classes", "empty_class", "class_sets"]
 
 
 def test_what_comes_first_does_not_hang_on_the_disk(root: Path, tmp_path: Path) -> None:
@@ -111,3 +127,103 @@ def test_what_comes_first_does_not_hang_on_the_disk(root: Path, tmp_path: Path) 
 
     assert "ant/b/far.jpg" in read(root).paths("train")
     assert read(root).apart["loop"] == ["ant/a"]
+
+
+def made(root: Path, folders: str) -> Tree:
+    """Scans a root with an empty file in each of the folders."""
+    for folder in folders.split():
+        (root / folder).mkdir(parents=True)
+        (root / folder / "0.jpg").touch()
+    return read(root)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [
+        *[("training_set", "test_set"), ("seg_train", "seg_test"), ("Train", "Test_set"), ("train_data", "test_data")],
+        *[("TrainSet", "testImages"), ("train2017", "test2017"), ("01-train", "02 test"), ("TRAINING DATA", "TESTING")],
+        *[("train", "test"), ("flowers.train", "flowers.test"), ("trainset", "testset")],
+        *[("seg_train/seg_train", "seg_test/seg_test"), ("training_set/train", "test_set/test")],
+    ],
+)
+def test_splits_are_known_by_the_words_of_their_names(tmp_path: Path, train: str, test: str) -> None:
+    for split in (train, test):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "0.jpg").touch()
+    (tmp_path / "extra").mkdir()
+    tree = read(tmp_path)
+
+    assert tree.folders == {"train": train, "test": test}
+    assert list(tree.classes["train"]) == ["cat", "dog"]
+    assert tree.errors == []
+    assert tree.apart["beside"] == ["extra"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["bullet_train toy_train bus", "positive_test negative_test", "trains tests", "sample_1 sample_2", "test_1 test_2"],
+)
+def test_classes_may_have_a_splits_word_in_their_names(tmp_path: Path, names: str) -> None:
+    tree = made(tmp_path, names)
+
+    assert tree.folders == {"train": ""}
+    assert list(tree.classes["train"]) == sorted(names.split())
+    assert tree.errors == []
+
+
+@pytest.mark.parametrize(
+    ("folders", "code"),
+    [
+        ("train/steam train/electric bus car", "split_or_class"),
+        ("train bus car", "split_or_class"),
+        ("train/cat train/dog holdout/cat holdout/dog", "split_or_class"),
+        ("train/cat val/cat seg_test/cat", "split_in_doubt"),
+        ("train_cat train_dog test_cat test_dog", "split_and_class"),
+        ("bottle/train/good bottle/test/good nut/train/good nut/test/good", "splits_in_classes"),
+        ("fold1/cat fold1/dog fold2/cat fold2/dog", "classes_in_doubt"),
+        ("color/a color/b color/c gray/a gray/b gray/c", "classes_in_doubt"),
+        ("test bus car", "no_train"),
+        ("train/cat training_set/cat", "split_twice"),
+    ],
+)
+def test_what_may_be_a_split_or_a_class_is_refused_with_the_keys_that_say_it(
+    tmp_path: Path, folders: str, code: str
+) -> None:
+    errors = {error.code: error.sentence for error in made(tmp_path, folders).errors}
+
+    assert "data.splits.train=" in errors[code]
+
+
+def test_both_readings_are_named(tmp_path: Path) -> None:
+    (error,) = made(tmp_path, "train/steam train/electric bus car").errors
+
+    assert error.sentence == (
+        f"{tmp_path} has train, which is a split's name, beside bus, car with images. If train holds the classes "
+        "(electric, steam): data.splits.train=train. If train is a class like the others: data.splits.train=."
+    )
+
+
+@pytest.mark.parametrize("inner", ["indoor outdoor", "0.jpg"])
+def test_subfolders_of_a_class_are_no_reason_for_doubt(tmp_path: Path, inner: str) -> None:
+    tree = made(tmp_path, " ".join(f"{name}/{folder}" for name in ("cat", "dog") for folder in inner.split()))
+
+    assert list(tree.classes["train"]) == ["cat", "dog"]
+    assert tree.errors == []
+
+
+@pytest.mark.parametrize("test", ["test", "test/unknown", "test/test", "Test_images/images"])
+def test_a_test_folder_without_classes_is_unlabelled(tmp_path: Path, test: str) -> None:
+    tree = made(tmp_path, f"train/cat train/dog {test}")
+
+    assert tree.unlabelled == [f"{test}/0.jpg"]
+    assert list(tree.folders) == ["train"]
+    assert tree.errors == []
+    assert tree.apart["stray"] == tree.apart["beside"] == []
+
+
+@pytest.mark.parametrize("test", ["test/Cat", "test/0", "test/cat test/unknown"])
+def test_a_test_folder_with_other_classes_is_an_error(tmp_path: Path, test: str) -> None:
+    tree = made(tmp_path, f"train/cat train/dog {test}")
+
+    assert [error.code for error in tree.errors] == ["class_sets"]

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
 from regraft.data.sources.folder_scan import scan
+from regraft.data.sources.layout import given_folders
 from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, refuse_file
 
 # `regraft data check` of a folder doesn't need torch.
@@ -35,18 +37,21 @@ class FolderSource:
     """Images in class folders, searched to any depth; hidden files and folders are ignored.
 
     With `train` and `val` but no `test`, `val` is the test split, so that no checkpoint is selected on the images of
-    the final metrics.
+    the final metrics. Splits that `splits` names are taken as they are.
 
     Args:
         on_error: what to do about images that can't be decoded: `raise`, or `skip` to leave them out.
+        splits: folders of `train`, `val` and `test` in the root, where `.` is the root itself; those of None aren't
+            named, and if none is, splits are found by the names of folders.
     """
 
-    def __init__(self, *, root: str, on_error: str) -> None:
+    def __init__(self, *, root: str, on_error: str, splits: Mapping[str, str | None] | None = None) -> None:
         require(on_error in ("raise", "skip"), "data.on_error", on_error, "raise, skip")
         if not isinstance(root, str):
             raise ConfigError("data.root", f"got {root!r}, which isn't text. Use data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
         self._on_error = on_error
+        self._splits = splits or {}
 
     def prepare(self) -> None:
         """Checks that the folder exists; raises FileNotFoundError otherwise."""
@@ -59,63 +64,65 @@ class FolderSource:
     def tree(self) -> Tree:
         """Returns the content of the folder, including its problems."""
         self.prepare()
-        return scan(self._root, EXTENSIONS)
+        return scan(self._root, EXTENSIONS, given_folders(self._root, self._splits))
 
     def splits(self) -> "Splits":
         """Returns the splits that the folders define. New images are decoded once, to check them.
 
         Raises:
-            ValueError: no class, an empty class, a class name that isn't UTF-8, different classes in the splits; or
-                images that can't be decoded, unless they are skipped.
+            ConfigErrors: folders that don't say what the splits and classes are, no class, an empty class, a class name
+                that isn't UTF-8, a class that train doesn't have, and images that can't be decoded, unless they are
+                skipped.
         """
         from regraft.data.sources.base import Splits
 
         tree = self.tree()
-        if tree.errors:
-            raise ConfigErrors(ConfigError("data.root", error.sentence) for error in tree.errors)
-        _log_ignored(tree)
-        paths = [path for split in tree.folders for path in tree.paths(split)]
+        paths = [path for split in tree.classes for path in tree.paths(split)]
         read = read_all(self._root, paths, tree.closed, logged_progress)
-        skipped = self._unusable(tree, paths, read)
+        skipped, errors = self._unusable(tree, paths, read)
+        errors = [*(ConfigError("data.root", error.sentence) for error in tree.errors), *errors]
+        if errors:
+            raise ConfigErrors(errors)
+        _log_ignored(tree)
         hashes = np.where(read.is_fresh[:, None], read.facts["content_hash"], 0)
         images, start = {}, 0
         for split in tree.folders:
             stop = start + len(tree.paths(split))
             images[split] = _file_images(tree, split, skipped, hashes[start:stop])
             start = stop
-        if "val" in images and "test" not in images:
+        if "val" in images and "test" not in images and not any(self._splits.values()):
             _log.info(
-                "%s is kept as the test split, because there is no test folder; validation is carved from %s.",
+                "%s is kept as the test split, because there is no test folder%s; validation is carved from %s.",
                 self._root / tree.folders["val"],
+                " with classes" if tree.unlabelled else "",
                 self._root / tree.folders["train"],
             )
             images["test"] = images.pop("val")
         return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
 
-    def _unusable(self, tree: Tree, paths: list[str], read: Read) -> dict[str, str]:
+    def _unusable(self, tree: Tree, paths: list[str], read: Read) -> tuple[dict[str, str], list[ConfigError]]:
+        """Returns why images are left out, by their paths, and the errors of those that can't be."""
         found = {}
         for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
             found[paths[number]] = described(read.facts["problem"][number].decode(), read.details.get(number, ""))
         if not found:
-            return {}
+            return {}, []
         reasons = listed((f"{readable(path)}: {reason}" for path, reason in found.items()), "; ")
         count = f"{len(found):,} of {len(paths):,} images in {self._root}"
         if self._on_error == "raise":
-            raise ConfigError(
-                "data.root",
-                f"{count} can't be decoded: {reasons}. Replace or remove them, or leave them out with "
-                f"data.on_error=skip; `regraft data check data=folder data.root={self._root}` shows them all.",
+            fix = (
+                "Replace or remove them, or leave them out with data.on_error=skip; "
+                f"`regraft data check data=folder data.root={self._root}` shows them all."
             )
+            return {}, [ConfigError("data.root", f"{count} can't be decoded: {reasons}", fix=fix)]
+        errors = []
         for split, classes in tree.classes.items():
-            lost = [name for name, images in classes.items() if found.keys() >= set(images)]
+            lost = [name for name, images in classes.items() if images and found.keys() >= set(images)]
             if lost:
-                raise ConfigError(
-                    "data.root",
-                    f"no image of {listed(lost)} in {split} can be decoded: {reasons}. "
-                    f"Replace them, or remove the class folder.",
-                )
+                reason = f"no image of {listed(lost)} in {split} can be decoded: {reasons}"
+                errors.append(ConfigError("data.root", reason, fix="Replace them, or remove the class folder."))
         _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, reasons)
-        return found
+        return found, errors
 
 
 def _log_ignored(tree: Tree) -> None:
@@ -124,6 +131,12 @@ def _log_ignored(tree: Tree) -> None:
         _log.info("Folders beside %s are ignored: %s.", tree.root / tree.folders["train"], ", ".join(beside))
     for folder in runs:
         _log.info("%s contains runs and is ignored.", tree.root / folder)
+    if tree.unlabelled:
+        _log.info("%d images of the test folder have no labels and aren't a test split.", len(tree.unlabelled))
+    for split in tree.classes:
+        lacking = tree.lacking(split)  # none in train, where it would have been an error
+        if lacking:
+            _log.warning("%s has no image of %s; they count for nothing in its metrics.", split, listed(lacking))
     for folder in tree.folders.values():
         prefix = folder + os.sep if folder else ""
         num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))
@@ -136,8 +149,9 @@ def _file_images(tree: Tree, split: str, skipped: dict[str, str], hashes: np.nda
 
     from regraft.data.images.samples import FileImages
 
-    classes = list(tree.classes[split].values())
-    labels = torch.arange(len(classes)).repeat_interleave(torch.tensor([len(paths) for paths in classes]))
+    classes, numbers = tree.classes[split], {name: number for number, name in enumerate(tree.classes["train"])}
+    sizes = torch.tensor([len(paths) for paths in classes.values()])
+    labels = torch.tensor([numbers[name] for name in classes]).repeat_interleave(sizes)
     paths = tree.paths(split)
     if skipped:
         is_kept = np.array([path not in skipped for path in paths])

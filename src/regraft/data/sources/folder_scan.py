@@ -8,13 +8,10 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from regraft.core.errors import listed
 from regraft.data.findings import Finding, items_of
-from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, class_errors
-
-SPLIT_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
-
-# Folders of file managers, trash cans and network disks; names that start with a dot or two underscores are hidden too.
-_OF_PROGRAMS = frozenset({"@eadir", "$recycle.bin", "system volume information", "lost+found"})
+from regraft.data.sources import layout
+from regraft.data.sources.tree import ALL_ARE_CLASSES, EXPECTED_FOLDERS, NAME_THE_SPLITS, Tree, class_errors
 
 _KINDS = {
     stat.S_IFIFO: "a FIFO",
@@ -25,13 +22,21 @@ _KINDS = {
 }
 
 
-def scan(root: Path, extensions: Collection[str]) -> Tree:
-    """Returns the content of an existing folder; `extensions` are those of images, in lower case without the dot."""
+def scan(root: Path, extensions: Collection[str], splits: dict[str, str] | None = None) -> Tree:
+    """Returns the content of an existing folder.
+
+    Args:
+        extensions: those of images, in lower case without the dot.
+        splits: the folder of each split, see `layout.given_folders`; None finds them by their names.
+    """
     tree = Tree(root)
     scanner = _Scanner(tree, extensions)
-    scanner.find_splits()
-    for split, folder in tree.folders.items():
-        tree.classes[split] = scanner.classes_of(folder)
+    scanner.find_splits(splits)
+    for split in ("train", "val", "test"):
+        if split in tree.folders and not (splits is None and split == "test" and scanner.take_unlabelled()):
+            scanner.add_classes(split)
+    if splits is None:
+        scanner.require_classes()
     tree.errors.extend(class_errors(tree, extensions))
     return tree
 
@@ -51,37 +56,135 @@ class _Scanner:
         resolved = tree.root.resolve()
         self._above = {_id_of(folder) for folder in (resolved, *resolved.parents)}
 
-    def find_splits(self) -> None:
-        """Finds the folder of each split, ignoring case; without any, the root is that of train."""
+    def find_splits(self, given: dict[str, str] | None) -> None:
+        """Finds the folder of each split; without any, the root is that of train."""
         tree, names = self._tree, self._subfolders("")
-        for split, aliases in SPLIT_NAMES.items():
-            present = sorted(name for name in names if name.lower() in aliases)
-            if len(present) > 1:
-                sentence = f"{tree.root} has {' and '.join(present)}; allowed: one of them. Merge them."
-                tree.errors.append(Finding("split_twice", "error", sentence, items_of(present)))
-            if present:
-                tree.folders[split] = present[0]
+        if given is not None:
+            tree.folders.update(given)
+        else:
+            self._find_by_name(names)
         if not tree.folders:
             tree.folders["train"] = ""
-            return
-        if "train" not in tree.folders:
-            sentence = f"{tree.root} has {', '.join(tree.folders.values())} but no train; {EXPECTED_FOLDERS}."
-            tree.errors.append(Finding("no_train", "error", sentence))
-        tree.apart["beside"] += sorted(set(names) - set(tree.folders.values()))
-        self._above |= {_id_of(tree.root / folder) for folder in tree.folders.values()}
+        if tree.folders.get("train") != "":
+            heads = {Path(folder).parts[0] for folder in tree.folders.values()}
+            tree.apart["beside"] += sorted(set(names) - heads)
+            self._above |= {_id_of(tree.root / folder) for folder in tree.folders.values()}
 
-    def classes_of(self, folder: str) -> dict[str, list[str]]:
-        """Returns the images of each class below a split's folder."""
-        tree, classes = self._tree, {}
+    def _find_by_name(self, names: list[str]) -> None:
+        tree, found = self._tree, layout.layout_of(names)
+        for present in found.folders.values():
+            if len(present) > 1:
+                sentence = (
+                    f"{tree.root} has {' and '.join(present)}; allowed: one of them. Merge them. {NAME_THE_SPLITS}."
+                )
+                self._refuse("split_twice", sentence, present)
+        if found.paired:
+            sentence = (
+                f"{tree.root} has {listed(found.paired)}, which name a split and a class at once. Use folders such as "
+                f"train/CLASS, or {ALL_ARE_CLASSES}."
+            )
+            self._refuse("split_and_class", sentence, found.paired)
+        tree.folders.update({split: self._unwrapped(split, present[0]) for split, present in found.folders.items()})
+        if not tree.folders:
+            return
+        first = [present[0] for present in found.folders.values()]
+        beside = sorted(set(names) - set(first))
+        if "train" not in tree.folders:
+            sentence = f"{tree.root} has {', '.join(first)} but no train; {EXPECTED_FOLDERS}. {NAME_THE_SPLITS}, or "
+            self._refuse("no_train", f"{sentence}{ALL_ARE_CLASSES}.", [])
+        elif len(first) == 1:
+            self._require_no_class_beside(first[0], beside)
+        for split, names_of_it in found.likely.items():
+            if split not in found.folders and len(first) > 1 and self._with_images(names_of_it):
+                sentence = (
+                    f"{tree.root} has {', '.join(first)}, and {listed(names_of_it)} may be {split}. {NAME_THE_SPLITS}."
+                )
+                self._refuse("split_in_doubt", sentence, names_of_it)
+
+    def _unwrapped(self, split: str, folder: str) -> str:
+        """Returns the folder of a split, which some archives have twice: seg_train/seg_train."""
+        inner = self._subfolders(folder, is_noted=False)
+        if inner == [folder] or (len(inner) == 1 and layout.names_split(inner[0], split)):
+            path = folder + os.sep + inner[0]
+            return path if self._subfolders(path, is_noted=False) else folder
+        return folder
+
+    def _require_no_class_beside(self, train: str, beside: list[str]) -> None:
+        """Notes an error if the only folder with a split's name may be a class among others."""
+        classes = self._with_images(beside)
+        if classes:
+            inner = self._subfolders(train, is_noted=False)
+            sentence = f"{self._tree.root} has {train}, which is a split's name, beside {listed(classes)} with images. "
+            if inner:
+                sentence += f"If {train} holds the classes ({listed(inner)}): data.splits.train={train}. "
+            sentence += f"If {train} is a class like the others: data.splits.train=."
+            self._refuse("split_or_class", sentence, [train])
+
+    def _with_images(self, folders: list[str]) -> list[str]:
+        """Returns the folders that hold an image, without those of runs."""
+        apart = _Scanner(Tree(self._tree.root), self._extensions)
+        return [each for each in folders if not _holds_runs(self._tree.root / each) and apart.images_of(each)]
+
+    def _refuse(self, code: str, sentence: str, paths: list[str]) -> None:
+        self._tree.errors.append(Finding(code, "error", sentence, items_of(paths)))
+
+    def take_unlabelled(self) -> bool:
+        """Whether the test folder has images but no classes; they are noted, and there is no test split then."""
+        tree, folder = self._tree, self._tree.folders["test"]
+        if not layout.hides_labels(self._subfolders(folder, is_noted=False), tree.classes.get("train", {})):
+            return False
+        images = sorted(self.images_of(folder))
+        if images and "train" in tree.folders:
+            tree.unlabelled.extend(images)
+            del tree.folders["test"]
+        return bool(images)
+
+    def add_classes(self, split: str) -> None:
+        """Adds the images of each class below a split's folder."""
+        tree, folder = self._tree, self._tree.folders[split]
+        classes, folders = tree.classes.setdefault(split, {}), tree.class_folders.setdefault(split, {})
         prefix = folder + os.sep if folder else ""
-        for name in self._subfolders(folder, is_noted=bool(folder)):  # those of the root have been noted
-            class_folder = prefix + name
+        for spelling in self._subfolders(folder, is_noted=bool(folder)):  # those of the root have been noted
+            name, class_folder = layout.class_name(spelling), prefix + spelling
             images, is_link = self.images_of(class_folder), (tree.root / class_folder).is_symlink()
             if not images and not is_link and _holds_runs(tree.root / class_folder):
                 tree.apart["runs"].append(class_folder)
                 continue
-            classes[name] = sorted(images)
-        return classes
+            if name in classes:
+                sentence = (
+                    f"{tree.root / folder} has two folders called {name}, whose names differ only in how their accents "
+                    "are encoded (NFC, NFD). Merge them."
+                )
+                self._refuse("same_class", sentence, [folders[name], class_folder])
+            classes[name] = sorted(classes.get(name, []) + images)
+            folders[name] = class_folder
+        tree.classes[split] = dict(sorted(classes.items()))
+
+    def require_classes(self) -> None:
+        """Notes an error if what are taken for the classes of a root without splits may be something else."""
+        tree = self._tree
+        if tree.folders != {"train": ""}:
+            return
+        below = {
+            folder: {path.removeprefix(folder + os.sep).rpartition(os.sep)[0] for path in tree.classes["train"][name]}
+            for name, folder in tree.class_folders["train"].items()
+        }
+        inner = {name: {path.partition(os.sep)[0] for path in paths} for name, paths in below.items() if paths}
+        if not inner or any("" in names for names in inner.values()):
+            return
+        names, subfolders = list(inner), sorted(next(iter(inner.values())))
+        if all(len(layout.layout_of(each).folders) > 1 for each in inner.values()):
+            sentence = (
+                f"{tree.root} has {listed(subfolders)} in each class ({listed(names)}); {EXPECTED_FOLDERS}. Move them, "
+                "or take all as one split with data.splits.train=."
+            )
+            self._refuse("splits_in_classes", sentence, names)
+        elif layout.is_ambiguous(inner):
+            sentence = (
+                f"{tree.root} has {listed(names)}, each of which has {listed(subfolders)}, so they may be splits or "
+                f"copies and not classes. {NAME_THE_SPLITS}, or {ALL_ARE_CLASSES}."
+            )
+            self._refuse("classes_in_doubt", sentence, names)
 
     def images_of(self, class_folder: str) -> list[str]:
         """Returns the images in a class folder, at any depth; enters each folder once, links last."""
@@ -107,7 +210,7 @@ class _Scanner:
     def _is_image(self, path: str, entry: os.DirEntry[str]) -> bool:
         """Whether a file is an image of its class; notes links, special files and others."""
         tree = self._tree
-        if _is_of_a_program(entry.name):
+        if layout.is_of_a_program(entry.name):
             tree.apart["hidden"].append(path)
             return False
         is_image = entry.name.rpartition(".")[2].lower() in self._extensions
@@ -133,7 +236,8 @@ class _Scanner:
 
     def _is_apart(self, path: str, entry: os.DirEntry[str], *, is_noted: bool = True) -> bool:
         """Whether a folder belongs to some program, or contains the root."""
-        kind = "hidden" if _is_of_a_program(entry.name) else ""
+        is_hidden = layout.is_of_a_program(entry.name) or layout.is_marked(self._tree.root / path)
+        kind = "hidden" if is_hidden else ""
         if not kind and entry.is_symlink():
             kind = "loop" if _id_of(self._tree.root / path) in self._above else ""
             if is_noted and not kind:
@@ -143,7 +247,7 @@ class _Scanner:
         return bool(kind)
 
     def _note_stray(self, path: str, entry: os.DirEntry[str]) -> None:
-        if _is_of_a_program(entry.name):
+        if layout.is_of_a_program(entry.name):
             self._tree.apart["hidden"].append(path)
         elif not _safely(entry.is_file):
             self._tree.apart["special"].append(path)
@@ -162,11 +266,6 @@ class _Scanner:
             return
         for entry in found:
             yield prefix + entry.name, entry
-
-
-def _is_of_a_program(name: str) -> bool:
-    """Whether a name belongs to some program: .DS_Store, .ipynb_checkpoints, __MACOSX, __pycache__."""
-    return name.startswith((".", "__")) or name.lower() in _OF_PROGRAMS
 
 
 def _safely(check: Callable[[], bool]) -> bool:

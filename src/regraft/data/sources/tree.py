@@ -8,10 +8,12 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from regraft.core.errors import MissingFileError
+from regraft.core.errors import MissingFileError, listed
 from regraft.data.findings import Finding, Item, items_of
 
 EXPECTED_FOLDERS = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
+NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
+ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class Tree:
 
     Attributes:
         folders: folder of each split; empty for the train split of a flat tree.
-        classes: sorted images of each class, by split.
+        classes: sorted images of each class, by split; val and test may lack some.
+        class_folders: folder of each class, by split.
+        unlabelled: sorted images of a test folder without class folders.
         errors: findings that prevent a training.
         closed: images that mustn't be opened (FIFOs, devices, broken links), with the reason.
         links: symbolic links to files and folders.
@@ -31,6 +35,8 @@ class Tree:
     root: Path
     folders: dict[str, str] = field(default_factory=dict)
     classes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    class_folders: dict[str, dict[str, str]] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
     errors: list[Finding] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
@@ -40,15 +46,15 @@ class Tree:
         """Returns the images of a split, ordered by class."""
         return [path for paths in self.classes[split].values() for path in paths]
 
-    def class_folder(self, split: str, class_name: str) -> str:
-        """Returns the folder of a class."""
-        return os.path.join(self.folders[split], class_name)  # noqa: PTH118 (as the system spells it, and relative)
+    def lacking(self, split: str) -> list[str]:
+        """Returns the classes without an image in a split, of those that train has."""
+        return [name for name in self.classes["train"] if not self.classes[split].get(name)]
 
 
 def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
-    """Yields the findings that prevent a training."""
+    """Yields the findings about classes that prevent a training."""
     for split, classes in tree.classes.items():
-        folder = tree.root / tree.folders[split]
+        folder, folders = tree.root / tree.folders[split], tree.class_folders[split]
         if not classes:
             fix = "" if split == "train" else " Add them, or remove the folder."
             sentence = f"{folder} has no class folders; {EXPECTED_FOLDERS}.{fix}"
@@ -56,31 +62,32 @@ def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
         for name in classes:
             if name.encode(errors="replace").decode() != name:
                 sentence = f"{folder} has class folder {os.fsencode(name)!r}, whose name is not UTF-8. Rename it."
-                yield Finding("name_not_utf8", "error", sentence, items_of([tree.class_folder(split, name)]))
-        empty = [tree.class_folder(split, name) for name, paths in classes.items() if not paths]
-        if empty:
-            sentence = (
-                f"no image in class folder {', '.join(os.fsdecode(tree.root / path) for path in empty)}; "
-                f"image extensions: {', '.join(sorted(extensions))}. Add images or remove the folder."
-            )
-            yield Finding("empty_class", "error", sentence, items_of(empty))
-    train = tree.classes.get("train")
-    for split, classes in tree.classes.items():
-        if train and classes and classes.keys() != train.keys():
-            yield _difference(tree, split)
+                yield Finding("name_not_utf8", "error", sentence, items_of([folders[name]]))
+    empty = {
+        split: [tree.class_folders[split][name] for name, paths in classes.items() if not paths]
+        for split, classes in tree.classes.items()
+        if split == "train" or not any(classes.values())
+    }
+    if any(empty.values()):
+        paths = [path for group in empty.values() for path in group]
+        sentence = (
+            f"no image in class folder {listed(os.fsdecode(tree.root / path) for path in paths)}; "
+            f"image extensions: {', '.join(sorted(extensions))}. Add images or remove the folder."
+        )
+        yield Finding("empty_class", "error", sentence, items_of(paths))
+    for split in tree.classes if tree.classes.get("train") else ():
+        unknown = sorted(tree.classes[split].keys() - tree.classes["train"].keys())
+        if unknown:
+            yield _unknown_classes(tree, split, unknown)
 
 
-def _difference(tree: Tree, split: str) -> Finding:
-    train, here = tree.classes["train"].keys(), tree.classes[split].keys()
-    only_train, only_here = sorted(train - here), sorted(here - train)
+def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:
+    only_train = sorted(tree.classes["train"].keys() - tree.classes[split].keys())
     sentence = (
-        f"train and {split} have different classes. Only in train: {', '.join(only_train) or 'none'}. Only in {split}: "
-        f"{', '.join(only_here) or 'none'}. Give every split the same class folders."
+        f"{split} has classes that train doesn't have. Only in {split}: {listed(unknown)}. Only in train: "
+        f"{listed(only_train)}. Rename them, or add them to train."
     )
-    lacking = [Item((name,), f"missing from {split}") for name in only_train]
-    return Finding(
-        "class_sets", "error", sentence, (*lacking, *(Item((name,), "missing from train") for name in only_here))
-    )
+    return Finding("class_sets", "error", sentence, tuple(Item((name,), "missing from train") for name in unknown))
 
 
 def refuse_file(root: Path) -> None:

@@ -27,6 +27,14 @@ _WORDINGS = {
     ),
     "beside": Wording("warning", "Folders beside the splits, which are ignored", "Move them into a split, or away."),
     "runs": Wording("note", "Folders of runs, which aren't classes"),
+    "unlabelled": Wording(
+        "note", "Images of the test folder, which has no class folders", "Training sets labelled ones aside instead."
+    ),
+    "class_lacking": Wording(
+        "warning",
+        "Classes without an image in a split",
+        "They count for nothing in its metrics.",
+    ),
     "nested_class": Wording(
         "warning",
         "Class folders whose images all lie in subfolders, each of which is part of the class",
@@ -47,7 +55,7 @@ _WORDINGS = {
     ),
     "names_alike": Wording(
         "warning",
-        "Class names that differ in capitals, blanks or accents' encoding only",
+        "Class names that differ in capitals or blanks only",
         "Each is a class of its own here, and one folder on macOS or Windows. Merge or rename them.",
     ),
     "long_name": Wording(
@@ -77,6 +85,8 @@ def tree_findings(tree: Tree) -> list[Finding]:
     heads = {path: _head(tree, path) for path in tree.apart["other"]}
     items: dict[str, Sequence[Item]] = {
         **{kind: items_of(tree.apart[kind]) for kind in ("hidden", "stray", "special", "loop", "beside", "runs")},
+        "unlabelled": items_of(tree.unlabelled),
+        "class_lacking": _lacking(tree),
         "nested_class": _nested_classes(tree),
         "image_without_extension": [Item((path,), kind_of(head)) for path, head in heads.items() if is_image(head)],
         "not_an_image": items_of(path for path, head in heads.items() if not is_image(head)),
@@ -86,12 +96,17 @@ def tree_findings(tree: Tree) -> list[Finding]:
     return errors + [_WORDINGS[code].finding(code, f"{len(each):,}", each) for code, each in items.items() if each]
 
 
+def _lacking(tree: Tree) -> list[Item]:
+    splits = [split for split in tree.classes if split != "train" and tree.classes.get("train")]
+    return [Item((name,), f"missing from {split}") for split in splits for name in tree.lacking(split)]
+
+
 def _nested_classes(tree: Tree) -> list[Item]:
     """Returns class folders that may be one level too high: several subfolders, and no image beside them."""
     nested = []
     for split, classes in tree.classes.items():
         for name, paths in classes.items():
-            class_folder = tree.class_folder(split, name)
+            class_folder = tree.class_folders[split][name]
             below = {PurePath(path).relative_to(class_folder).parts[:-1][:1] for path in paths}
             if len(below) > 1 and () not in below:
                 nested.append(Item((class_folder,), listed(sorted(folder for (folder,) in below))))
@@ -113,7 +128,7 @@ def _leaving_links(tree: Tree) -> list[Item]:
 
 
 def _names(tree: Tree) -> dict[str, Sequence[Item]]:
-    folders = [tree.class_folder(split, name) for split, classes in tree.classes.items() for name in classes]
+    folders = [folder for folders in tree.class_folders.values() for folder in folders.values()]
     alike: dict[str, list[str]] = defaultdict(list)
     for folder in folders:
         alike[unicodedata.normalize("NFC", folder).casefold().strip()].append(folder)
