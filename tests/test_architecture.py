@@ -240,6 +240,7 @@ READS_MESSAGES = {
     "config/hydra_messages.py": "Hydra's and OmegaConf's",
     "config/instantiate.py": "a missing package's",
     "core/memory.py": "torch's",
+    "data/loader_processes.py": "torch's, about the processes of its loaders",
     "data/images/file_reading/facts.py": "Pillow's",
     "cli/main.py": "pathlib's",
 }

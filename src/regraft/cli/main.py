@@ -68,7 +68,7 @@ def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
         sys.exit(1)
     sentence = said
     if "Original Traceback" in sentence:
-        # An error of a loader worker has that process's traceback; the message is on the last line.
+        # An error of the thread that pins memory has its traceback; the message is on the last line.
         last_line = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.")
         sentence = last_line.removeprefix(f"{type(error).__name__}: ")
     sentence = " ".join(sentence.split()) or type(error).__name__

@@ -9,8 +9,11 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.data.sampler import Sampler
 
 from regraft.core.types import BatchKey
+from regraft.data.loader_processes import FailureNoter, GuardedDataset, explained_failures, raise_failure
 
 _MIN_SECONDS_FOR_WORKERS = 3.0
+
+_END = object()
 
 _Item = TypeVar("_Item")
 
@@ -18,7 +21,7 @@ _Item = TypeVar("_Item")
 def late_loader(dataset: Dataset[Any], sampler: Sampler[BatchKey], num_workers: int, *, pin_memory: bool) -> DataLoader:
     """Returns a loader that draws no key from its sampler before the first batch is requested, and keeps workers."""
     return _LateLoader(
-        dataset,
+        GuardedDataset(dataset),
         batch_size=None,
         sampler=sampler,
         num_workers=num_workers,
@@ -44,7 +47,16 @@ class _LateLoader(DataLoader):
         """Does nothing."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        yield from super().__iter__()
+        with explained_failures(self.num_workers):
+            items = super().__iter__()
+            if self.num_workers:
+                FailureNoter.install()
+        while True:
+            with explained_failures(self.num_workers):
+                item = next(items, _END)
+            if item is _END:
+                return
+            yield raise_failure(item)
 
 
 def in_order(dataset: Dataset[_Item], keys: Sequence[Any], num_workers: int) -> Iterator[_Item]:
@@ -56,8 +68,8 @@ def in_order(dataset: Dataset[_Item], keys: Sequence[Any], num_workers: int) -> 
         yield first
     if len(keys) < 2:
         return
-    yield from DataLoader(
-        dataset,
+    yield from _LateLoader(
+        GuardedDataset(dataset),
         batch_size=None,
         sampler=keys[1:],
         num_workers=num_workers if seconds_left > _MIN_SECONDS_FOR_WORKERS else 0,
