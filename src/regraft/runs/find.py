@@ -10,6 +10,7 @@ from pathlib import Path
 from regraft.config.fitting import IN_STEPS
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
+from regraft.runs.searches import find_search, winner_of
 from regraft.tasks import classification
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
@@ -23,7 +24,8 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
 
     Args:
         reference: a run's folder; `last`, the run that was started or resumed last; `best`, the finished run with the
-            highest test/acc, or else val/acc; or a unique part of a folder's name.
+            highest test/acc, or else val/acc; or a unique part of a folder's name. The folder of a search by
+            `regraft auto` means its best run.
         needs_checkpoint: whether a run without a checkpoint is an error; `last` is one that has a checkpoint then.
 
     Raises:
@@ -35,6 +37,8 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
         run = Run(path.resolve())
     elif reference and path.is_file():
         raise ConfigError("run", f"{reference} is a file; give a run's folder, or the file with ckpt_path={reference}.")
+    elif (search := find_search(reference, output_dir)) is not None:
+        run = winner_of(search)
     else:
         runs = all_runs(output_dir)
         if not runs:

@@ -12,8 +12,17 @@ from helpers.command_line import run_main
 from regraft.cli.commands import auto
 from regraft.data.datamodule import DataModule
 from regraft.runs.find import find_run
+from regraft.training.auto.search import Search
 
 WORDS = ["auto", "data=digits", "data.fraction=0.2", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
+
+
+class Killed(BaseException):
+    """In the place of a SIGKILL: nothing handles it."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
 
 
 def record_of(folder: Path) -> dict:
@@ -30,7 +39,7 @@ def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_r
     best = find_run("last", "outputs")
     assert best.path == folder / record["winner"]
     assert "test/acc" in best.metrics
-    assert "test/acc" not in find_run("0-simple_cnn-8", "outputs").metrics  # the first one: only the best one is tested
+    assert [path.name for path in folder.glob("*-*")] == [best.path.name]  # the first run has been replaced
     page = (folder / "report.html").read_text()
     assert f"{best.metrics['test/acc']:.4f}" in page
     again = out[out.index("again: ") + len("again: ") :].splitlines()[0]
@@ -73,3 +82,30 @@ def test_mistakes_are_reported(words, message, capsys):
     assert code == 1
     assert message in err
     assert not Path("outputs").exists()
+
+
+def test_a_search_that_was_killed_is_resumed_to_the_same_end_and_has_a_run_meanwhile(capsys, monkeypatch):
+    whole = regraft.auto([*WORDS[1:], "trials=2", "output_dir=whole"])
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "_finish", killed)
+        with pytest.raises(Killed):
+            regraft.auto([*WORDS[1:], "trials=2"])
+    (folder,) = Path("outputs").resolve().iterdir()
+    early = find_run(folder.name, "outputs")
+    assert early == find_run("auto-digits", "outputs") == find_run(str(folder), "outputs")
+    assert early.path == folder / record_of(folder)["winner"]
+    assert early.last_ckpt.is_file()
+    assert run_main(["resume", f"run={folder.name}"], capsys)[0] == 0
+    resumed = find_run(folder.name, "outputs")
+    assert resumed.metrics == whole.metrics
+    assert not early.path.exists()  # the better one has replaced it
+
+
+def test_a_search_without_a_run_says_how_to_continue_it(capsys, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Search, "run", killed)
+        with pytest.raises(Killed):
+            regraft.auto([*WORDS[1:], "trials=1"])
+    code, _, err = run_main(["predict", "run=auto-digits", "input=photo.jpg"], capsys)
+    assert code == 1
+    assert "has no run yet. To continue the search: regraft resume run=" in err

@@ -4,12 +4,15 @@ import pytest
 
 from regraft.training.auto.decisions import (
     CLOSING_SECONDS,
+    SAFETY,
     Cost,
     affordable,
+    early_share,
     fraction_that_fits,
     larger_fraction,
     least_seconds,
     rungs,
+    seconds_at,
 )
 
 COST = Cost(0, 0.01, 2.0)
@@ -45,9 +48,29 @@ def test_the_least_budget_is_one_that_works():
 
 
 def test_candidates_that_do_not_fit_are_passed_over():
-    assert affordable([1, 10, 2], 4) == [0, 2]
-    assert affordable([1, 10, 2], 0) == []
-    assert affordable([1, 10, 2], float("inf")) == [0, 1, 2]
+    assert affordable([[1], [10], [2]], 4) == [0, 2]
+    assert affordable([[1], [10], [2]], 0) == []
+    assert affordable([[1], [10], [2]], float("inf")) == [0, 1, 2]
+
+
+def test_half_of_those_taken_along_are_expected_to_be_left_each_time():
+    assert affordable([[1, 2, 4]] * 4, SAFETY * (4 * 1 + 2 * 2 + 1 * 4)) == [0, 1, 2, 3]
+    assert affordable([[1, 2, 4]] * 4, 10.9 * SAFETY) == [0, 1]
+
+
+def test_a_first_run_is_of_as_many_images_as_the_first_seconds_allow():
+    assert early_share(500, 10, COST, passed=8) == 1
+    assert 0.04 < early_share(20_000, 10, COST, passed=8) < 0.06
+    assert early_share(10_000, 10, COST, passed=30) == 0.006  # the least
+
+
+def test_seconds_grow_with_the_area():
+    assert seconds_at(256, (128, 0.5)) == 2.0
+    assert seconds_at(256, None) == 0
+
+
+def test_the_time_for_a_test_is_left_without_a_margin():
+    assert Cost(0, 0.01, 2.0, 100).reserve == Cost(0, 0.01, 2.0).reserve + 1.0
 
 
 def test_in_the_end_as_many_images_are_taken_as_there_is_time_for():

@@ -1,6 +1,6 @@
 """A search on made-up candidates and a clock of its own: what it chooses, and that it keeps to its time."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -39,21 +39,22 @@ class Made:
     slowdown_of_test: float = 1.0
     num_classes: int = 3
     num_test: int = NUM_TEST
-    labels: Tensor = field(default_factory=lambda: torch.arange(NUM_IMAGES) % 3)
+    num_images: int = NUM_IMAGES
     seconds_per_image: float | None = None
 
     def __post_init__(self) -> None:
         self.flops = self.rate
+        self.labels = torch.arange(self.num_images) % 3
         self.done: set[int] = set()
         self.done_test: set[int] = set()
         generator = torch.Generator().manual_seed(0)
-        self._noise = torch.randn(NUM_IMAGES, 5, generator=generator)
+        self._noise = torch.randn(self.num_images, 5, generator=generator)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def num_missing(self, positions: Tensor, *, with_test: bool = False) -> int:
-        return len(set(positions.tolist()) - self.done) + with_test * (NUM_TEST - len(self.done_test))
+        return len(set(positions.tolist()) - self.done) + with_test * (self.num_test - len(self.done_test))
 
     def compute(self, positions: Tensor) -> None:
         new = set(positions.tolist()) - self.done
@@ -78,11 +79,20 @@ class Made:
 class Bench:
     """A search over candidates given by name, signal and seconds an image."""
 
-    def __init__(self, budget: float, monkeypatch: pytest.MonkeyPatch, **candidates: tuple[float, float]) -> None:
+    def __init__(
+        self,
+        budget: float,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        has_run: bool = False,
+        num_images: int = NUM_IMAGES,
+        **candidates: tuple[float, float],
+    ) -> None:
         self.clock = Clock(budget)
         monkeypatch.setattr(module.time, "perf_counter", self.clock.passed)
-        self.made = {name: Made(self.clock, *each) for name, each in candidates.items()}
+        self.made = {name: Made(self.clock, *each, num_images=num_images) for name, each in candidates.items()}
         self.runs: list[tuple[str, bool]] = []
+        self.fractions: list[float] = []
         self.lines: list[str] = []
         self.search = Search(
             [Choice(name, None, (), {}) for name in candidates],
@@ -92,6 +102,7 @@ class Bench:
             tell=self.lines.append,
             subset_seed=0,
             has_fraction=False,
+            has_run=has_run,
         )
 
     def make(self, choice: Choice) -> Made:
@@ -102,10 +113,12 @@ class Bench:
         return made
 
     def train(self, choice: Choice, fraction: float, is_tested: bool) -> None:
-        made, order = self.made[choice.model], stratified_order(torch.arange(NUM_IMAGES) % 3, 0)
-        assert made.num_missing(order[: round(fraction * NUM_IMAGES)], with_test=is_tested) == 0
+        made = self.made[choice.model]
+        order = stratified_order(made.labels, 0)
+        assert made.num_missing(order[: round(fraction * len(order))], with_test=is_tested) == 0
         self.clock.now += RUN_SECONDS
         self.runs.append((choice.model, is_tested))
+        self.fractions.append(fraction)
 
     def reasons(self) -> dict[str, str | None]:
         return {each.choice.model: each.reason for each in self.search.tried}
@@ -122,6 +135,25 @@ def test_the_best_candidate_is_trained_and_tested_once(monkeypatch):
     assert best.num_images == NUM_IMAGES
     assert bench.reasons()["a"].startswith("b is better by more than chance")
     assert bench.clock.now <= 200
+
+
+def test_a_first_run_is_there_early_though_there_are_many_images(monkeypatch):
+    bench = Bench(1000, monkeypatch, num_images=3000, a=(0.5, 0.02), b=(3.0, 0.02))
+    train, ends = bench.train, []
+    bench.search._train = lambda *words: ends.append((train(*words), bench.clock.now))
+    bench.run()
+    assert ends[0][1] <= 20
+    assert 0.02 < bench.fractions[0] < 0.2
+    assert len(bench.runs) > 2  # better ones replace it, long before the last one
+    assert bench.runs[-1] == ("b", True)
+    assert bench.fractions == sorted(bench.fractions)
+    assert bench.fractions[-1] == 1
+
+
+def test_where_an_earlier_search_has_left_a_run_there_is_no_other_first_one(monkeypatch):
+    bench = Bench(200, monkeypatch, has_run=True, a=(0.5, 0.01), b=(3.0, 0.02))
+    bench.run()
+    assert bench.runs == [("b", True)]
 
 
 def test_candidates_that_are_beaten_early_cost_few_images(monkeypatch):

@@ -1,5 +1,6 @@
 """Find the best classifier within a time: choose backbone and image size, then train and test it."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -21,6 +22,7 @@ from regraft.core.startup import (
 )
 from regraft.runs import provenance
 from regraft.runs.folder import Run
+from regraft.runs.searches import SearchCommand
 
 if TYPE_CHECKING:
     from regraft.training.auto.choice import Choice
@@ -51,6 +53,16 @@ def auto_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Searches, and returns the run of the best candidate; see `regraft.auto`."""
     start_clock(0.0)
     return _search(command_of(overrides, config_dir))
+
+
+def search_again(search: SearchCommand) -> Run:
+    """Continues a search where it was started, with a new limit of time; see `regraft resume`."""
+    directory = Path(search.directory)
+    if directory != Path.cwd() and directory.is_dir():
+        print(f"Continuing in {directory}, where the search was started.")
+        with contextlib.chdir(directory):
+            return _search(command_of(search.overrides, search.config_dir))
+    return _search(command_of(search.overrides, search.config_dir))
 
 
 def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -98,11 +110,13 @@ def _search(command: TrainingCommand) -> Run:
         words = [*shared, *choice.overrides, *share]
         made = _trained(record, choice, fraction, words, config_dir, data.fingerprint, is_tested=is_tested)
         record.write(search.tried)
+        record.remove_replaced()
         return made
 
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        record = Record.of(folder)
+        record = Record.of(folder, SearchCommand(list(overrides), config_dir, str(Path.cwd())))
+        record.write([])
         given = config["data"]["fraction"] != 1 or config["data"]["shots"] is not None
         search = Search(
             islice(choices(config, overrides, config_dir), config["trials"]),
@@ -114,13 +128,14 @@ def _search(command: TrainingCommand) -> Run:
             tell=tell,
             subset_seed=config["data"]["subset_seed"],
             has_fraction=given,
+            has_run=record.has_run(data.fingerprint),
         )
         auto_report.show_line(console, clock.passed(), f"folder: {folder}")
         best = search.run()
         tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
         words = [*shared, *best.choice.overrides, *share]
-        record.write(search.tried, command=words, seconds=clock.passed(), time=config["time"])
+        record.write(search.tried, again=words, seconds=clock.passed(), time=config["time"])
         auto_report.show(record, search.tried, best, words, clock.passed(), console)
         assert record.winner is not None, "a run has been trained"
         return Run(folder / record.winner)

@@ -1,4 +1,4 @@
-"""Resume a run or a sweep in its own folder: regraft resume run=last."""
+"""Resume a run, a sweep or a search in its own folder: regraft resume run=last."""
 
 import contextlib
 from collections.abc import Sequence
@@ -7,13 +7,21 @@ from pathlib import Path
 from regraft.cli import commands
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.cli.hydra_app import run_app
-from regraft.runs.arguments import to_resume
+from regraft.config.quoting import value_of
+from regraft.runs.arguments import output_dir, to_resume, without_reference
 from regraft.runs.folder import Run
+from regraft.runs.searches import SearchCommand, command_of_search, find_search
 from regraft.sweeps.find import to_resume_sweep
 
 
 def run(arguments: list[str]) -> None:
-    """Resumes the run or the sweep that `run=` refers to."""
+    """Resumes the run, the sweep or the search that `run=` refers to."""
+    search = _search_to_resume(arguments)
+    if search is not None:
+        from regraft.cli.commands.auto import search_again
+
+        search_again(search)
+        return
     sweep = to_resume_sweep(arguments)
     if sweep is None:
         commands.find("train").run(to_resume(arguments))
@@ -26,9 +34,18 @@ def run(arguments: list[str]) -> None:
 
 def resume_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Resumes a run as the command line does; see `regraft.resume`."""
+    from regraft.cli.commands.auto import search_again
     from regraft.cli.commands.train import train_once
 
-    return train_once(to_resume(overrides), config_dir)
+    search = _search_to_resume(overrides)
+    return train_once(to_resume(overrides), config_dir) if search is None else search_again(search)
+
+
+def _search_to_resume(arguments: Sequence[str]) -> SearchCommand | None:
+    """Returns the command of the search that `run=` refers to, with the other arguments; None if it isn't a search."""
+    reference = value_of("run", arguments)
+    folder = None if reference is None else find_search(reference, output_dir(arguments))
+    return None if folder is None else command_of_search(folder).with_overrides(without_reference(arguments))
 
 
 COMMAND = Command(

@@ -10,6 +10,10 @@ SAFETY = 1.15
 """How much longer than expected a step may take, because other processes use the machine, too."""
 CLOSING_SECONDS = 1.5
 """What the report and the end of the process take."""
+EARLY_SECONDS = 20.0
+"""Since the start of the command: until then a first run is there, if the machine allows it."""
+RUNS_APART = 10.0
+"""Times the seconds that a run takes, between two runs of the best candidate so far."""
 MAX_SHARE_OF_FIRST = 0.4
 """Share of the time left at the start that the first candidate takes if there isn't the time for all images."""
 
@@ -19,24 +23,32 @@ class Cost:
     """What is left to compute for a candidate's run.
 
     Attributes:
-        num_missing: images without features, test images included.
+        num_missing: images without features that the head is fitted on.
         seconds_per_image: for each of them.
         run_seconds: of a run whose features are all stored.
+        num_missing_test: test images without features, which a run can do without.
     """
 
     num_missing: int
     seconds_per_image: float
     run_seconds: float
+    num_missing_test: int = 0
+
+    @property
+    def image_seconds(self) -> float:
+        """What the images are expected to take on which the head is fitted."""
+        return self.num_missing * self.seconds_per_image
 
     @property
     def seconds(self) -> float:
-        """What it is expected to take."""
-        return self.num_missing * self.seconds_per_image + self.run_seconds
+        """What all of it is expected to take."""
+        return (self.num_missing + self.num_missing_test) * self.seconds_per_image + self.run_seconds
 
     @property
     def reserve(self) -> float:
-        """What has to be left for it, the end of the command included."""
-        return SAFETY * self.seconds + CLOSING_SECONDS
+        """What has to be left for it, the end of the command included; a test that takes longer is left out."""
+        tested = self.num_missing_test * self.seconds_per_image
+        return SAFETY * (self.image_seconds + self.run_seconds) + tested + CLOSING_SECONDS
 
 
 def rungs(num_images: int, num_classes: int) -> list[int]:
@@ -88,16 +100,49 @@ def least_seconds(passed: float, num_images: int, num_classes: int, cost: Cost) 
     return math.ceil(passed + needed * cost.seconds_per_image + SAFETY * cost.run_seconds + CLOSING_SECONDS)
 
 
-def affordable(seconds: Sequence[float], available: float) -> list[int]:
+def affordable(seconds: Sequence[Sequence[float]], available: float) -> list[int]:
     """Returns which candidates, the best first, are taken along; those that don't fit are passed over.
 
+    Of those that are taken along, half are assumed to be left after each number of images.
+
     Args:
-        seconds: that each of them takes.
+        seconds: that each candidate takes, for each number of images that is to come.
         available: for all of them.
     """
-    chosen, used = [], 0.0
-    for index, each in enumerate(seconds):
-        if SAFETY * (used + each) <= available:
-            chosen.append(index)
-            used += each
+    chosen: list[int] = []
+    for index in range(len(seconds)):
+        tried = [*chosen, index]
+        planned = sum(
+            seconds[each][rung]
+            for rung in range(len(seconds[index]))
+            for each in tried[: math.ceil(len(tried) / 2**rung)]
+        )
+        if SAFETY * planned <= available:
+            chosen = tried
     return chosen
+
+
+def early_share(num_images: int, num_classes: int, cost: Cost, passed: float) -> float:
+    """Returns the share of the training images for a first run that is there early, with a least number of images.
+
+    Args:
+        cost: of a run of the first candidate; its missing images don't count.
+        passed: seconds since the start.
+    """
+    available = EARLY_SECONDS - passed - SAFETY * cost.run_seconds
+    fitting = max(available / (SAFETY * cost.seconds_per_image), rungs(num_images, num_classes)[0])
+    return share_of(fitting, num_images)
+
+
+def share_of(size: float, num_images: int) -> float:
+    """Returns the share that a number of images is of all, in thousandths, which are rounded down."""
+    return min(1.0, max(math.floor(1000 * size / num_images), 1) / 1000)
+
+
+def seconds_at(size: int, known: tuple[int, float] | None) -> float:
+    """Returns what an image takes at a size in pixels, by that of the same model at another size; 0 without one.
+
+    Args:
+        known: size and seconds.
+    """
+    return 0.0 if known is None else known[1] * (size / known[0]) ** 2

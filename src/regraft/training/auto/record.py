@@ -1,16 +1,16 @@
 """The record of a search in its folder: its runs, and what was found out about each candidate."""
 
+import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from regraft.core.atomic import read_json, write_json
 from regraft.runs.folder import Run
+from regraft.runs.searches import RECORD, SearchCommand
 from regraft.training.auto.tried import Tried
-
-FILE = "auto.json"
 
 
 @dataclass
@@ -19,23 +19,31 @@ class Record:
 
     Attributes:
         folder: of the search; its runs are in it.
+        command: of the search, which resuming it repeats.
         runs: of this search and earlier ones: candidate, share of the training images, whether it is tested, the
             fingerprint of the data, and the folder.
         lines: what was done, with the seconds since the start.
-        winner: the folder of the best candidate's run.
+        winner: the folder of the best run so far.
     """
 
     folder: Path
+    command: SearchCommand
     runs: list[dict[str, Any]] = field(default_factory=list)
     lines: list[tuple[float, str]] = field(default_factory=list)
     winner: str | None = None
     started: float = field(default_factory=time.time)
 
     @classmethod
-    def of(cls, folder: Path) -> "Record":
+    def of(cls, folder: Path, command: SearchCommand) -> "Record":
         """Returns the record in a folder, with the runs of earlier searches that are still there."""
-        known = read_json(folder / FILE).get("runs", [])
-        return cls(folder, [each for each in known if Run(folder / each["folder"]).is_finished])
+        known = read_json(folder / RECORD)
+        runs = [each for each in known.get("runs", []) if Run(folder / each["folder"]).is_finished]
+        winner = known.get("winner")
+        return cls(folder, command, runs, winner=winner if winner in [each["folder"] for each in runs] else None)
+
+    def has_run(self, fingerprint: str) -> bool:
+        """Whether the best run so far is of the same data."""
+        return any((each["folder"], each["fingerprint"]) == (self.winner, fingerprint) for each in self.runs)
 
     def find(self, candidate: str, fraction: float, fingerprint: str, *, is_tested: bool) -> Run | None:
         """Returns an earlier run of a candidate on the same data, tested if it has to be; None if there is none."""
@@ -58,16 +66,27 @@ class Record:
             }
         )
 
+    def remove_replaced(self) -> None:
+        """Removes the runs that weren't tested and that a better one has replaced; call `write` before."""
+        replaced = [each for each in self.runs if not each["is_tested"] and each["folder"] != self.winner]
+        for each in replaced:
+            shutil.rmtree(self.folder / each["folder"], ignore_errors=True)
+        self.runs = [each for each in self.runs if each not in replaced]
+
     def write(self, tried: Sequence[Tried], **more: Any) -> None:
         """Writes the record as JSON.
 
         Args:
             more: in plain types.
         """
-        candidates = [_facts(each) for each in tried]
-        content = {"winner": self.winner, "runs": self.runs, "candidates": candidates, "lines": self.lines}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(self.folder / FILE, content | more)
+        content = {
+            "command": asdict(self.command),
+            "winner": self.winner,
+            "runs": self.runs,
+            "candidates": [_facts(each) for each in tried],
+            "lines": self.lines,
+        }
+        write_json(self.folder / RECORD, content | more)
 
 
 def _facts(tried: Tried) -> dict[str, Any]:

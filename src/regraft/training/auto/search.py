@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
@@ -14,13 +16,17 @@ from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import (
     CLOSING_SECONDS,
+    RUNS_APART,
     SAFETY,
     Cost,
     affordable,
+    early_share,
     fraction_that_fits,
     larger_fraction,
     least_seconds,
     rungs,
+    seconds_at,
+    share_of,
 )
 from regraft.training.auto.scores import score
 from regraft.training.auto.tried import Tried
@@ -54,6 +60,7 @@ class Search:
         train: trains a run of a candidate on a share of the training images, with a test or without.
         tell: takes a line about what has been done.
         has_fraction: whether that share was given.
+        has_run: whether there is a run of the same data already, of an earlier search.
 
     Attributes:
         tried: all candidates that were looked at, in this order.
@@ -70,15 +77,17 @@ class Search:
         tell: Callable[[str], None],
         subset_seed: int,
         has_fraction: bool,
+        has_run: bool,
     ) -> None:
         self._waiting: Iterator[Choice] = iter(choices)
         self._clock, self._make, self._train, self._tell = clock, make, train, tell
-        self._subset_seed, self._has_fraction = subset_seed, has_fraction
+        self._subset_seed, self._has_fraction, self._has_run = subset_seed, has_fraction, has_run
         self.tried: list[Tried] = []
         self.fraction = 1.0
         self._build_seconds = self._run_seconds = 0.0
         self._all = self._order = torch.empty(0, dtype=torch.int64)
         self._with_run: Tried | None = None
+        self._share_of_run = self._last_run = 0.0
 
     def run(self) -> Tried:
         """Returns the best candidate, whose run has been trained and tested if there was time for it.
@@ -95,8 +104,11 @@ class Search:
         self._tell_plan(sizes, leader)
         for number, size in enumerate(sizes[1:], 1):
             if len(self._alive()) > 1:
-                self._climb(size, len(sizes) - number, leader)
+                self._climb(sizes[number:], leader)
                 leader = self._compare(size)
+            elif not self._compute(leader, self._start(size)):
+                break
+            self._keep(leader, size)
         return self._finish(leader)
 
     def _first(self) -> Tried:
@@ -119,15 +131,44 @@ class Search:
             f"{len(self._all):,} images to fit and {candidate.num_test:,} to test"
             + (f"; there is time for about {len(self._order):,} of the former" if self.fraction < 1 else "")
         )
-        if cost.reserve + cost.run_seconds < self._left():
-            self._compute(first, self._order)
-            started = time.perf_counter()
-            self._train(first.choice, self.fraction, False)
-            # An earlier search may have left the run, which takes no time then.
-            self._run_seconds = max(self._run_seconds, SAFETY * (time.perf_counter() - started))
-            self._with_run = first
-            self._tell(f"{first.choice.name}: a first run, so that there is one whatever happens")
+        if not self._has_run:
+            self._run_early(first, cost)
         return first
+
+    def _run_early(self, first: Tried, cost: Cost) -> None:
+        """Makes a first run within the first seconds, of few images if need be, if there is the time for two runs."""
+        share = early_share(len(self._all), self._num_classes, cost, self._clock.passed())
+        share = self.fraction if self._has_fraction else min(share, self.fraction)
+        few = self._all[: max(1, round(share * len(self._all)))]
+        assert first.candidate is not None, "it is open"
+        num_missing = first.candidate.num_missing(few.sort().values)
+        early = Cost(num_missing, cost.seconds_per_image, cost.run_seconds)
+        later = replace(cost, num_missing=max(0, cost.num_missing - num_missing))
+        if SAFETY * early.seconds + later.reserve < self._left():
+            self._compute(first, few)
+            self._make_run(first, share)
+            self._tell(f"{first.choice.name}: a run on {len(few):,} images, so that there is one whatever happens")
+
+    def _keep(self, leader: Tried, size: int) -> None:
+        """Makes a run of the best candidate so far, which replaces the one before, if that is long ago."""
+        share = share_of(size, len(self._all))
+        is_better = leader is not self._with_run or share >= 2 * self._share_of_run
+        is_time = self._clock.passed() - self._last_run > RUNS_APART * self._run_seconds
+        if self._has_fraction or share >= self.fraction or not is_better or not is_time:
+            return
+        if self._cost(leader).reserve + SAFETY * self._run_seconds < self._left():
+            self._make_run(leader, share)
+            self._tell(f"{leader.choice.name}: a run on {size:,} images replaces the one before")
+
+    def _make_run(self, tried: Tried, share: float, *, is_tested: bool = False) -> None:
+        """Trains a run, which may have been there, and notes what it took."""
+        started = time.perf_counter()
+        self._train(tried.choice, share, is_tested)
+        seconds = time.perf_counter() - started
+        # The first one imports what the others find imported, and one that was there takes no time.
+        self._run_seconds = seconds if self._with_run is None else max(self._run_seconds, seconds)
+        self._with_run, self._share_of_run = tried, share
+        self._last_run = self._clock.passed()
 
     def _fit_to_time(self, first: Tried, candidate: Candidate) -> None:
         """Takes as many of the training images as the first candidate has the time for."""
@@ -161,18 +202,25 @@ class Search:
         except MISTAKES as error:
             tried.stop(" ".join(each.text for each in errors_in(error)))
             return None
-        self._build_seconds = tried.seconds = time.perf_counter() - started
+        tried.seconds = time.perf_counter() - started
+        # The first one imports what the others find imported.
+        self._build_seconds = min(tried.seconds, self._build_seconds or tried.seconds)
         return tried
 
     def _try(self, choice: Choice, size: int, leader: Tried) -> None:
         """Scores a candidate on the first images, if there is time for that and for its run."""
         available = self._left() - self._cost(leader).reserve
-        if self._build_seconds > available:
+        if SAFETY * self._build_seconds > available:
             self.tried.append(Tried(choice, reason="there was no time to look at it"))
             return
         smaller = next((each for each in self.tried if each.needs_less_than(choice)), None)
         if smaller is not None:
             self.tried.append(Tried(choice, reason=smaller.reason, is_too_slow=True))
+            return
+        # A guess from another size of the model is enough for those that are far too slow, and saves building them.
+        guess = self._run_seconds + len(self._order) * self._seconds_by_size(choice)
+        if guess > self._left():
+            self.tried.append(Tried(choice, reason=f"a run would take about {guess:.0f} s", is_too_slow=True))
             return
         tried = self._open(choice)
         if tried is None or tried.candidate is None:
@@ -186,18 +234,22 @@ class Search:
             if cost.reserve > self._left():
                 tried.stop(f"a run would take {cost.seconds:.0f} s or more", is_too_slow=True)
 
-    def _climb(self, size: int, num_rungs_left: int, leader: Tried) -> None:
-        """Scores those that can't be told from the leader, and the leader itself, on more images."""
+    def _climb(self, sizes: Sequence[int], leader: Tried) -> None:
+        """Scores the leader and those that can't be told from it on the first of some numbers of images."""
         others = [each for each in self._alive() if each is not leader]
-        costs = [self._cost(each, self._start(size)) for each in others]
-        available = (self._left() - self._cost(leader).reserve) / num_rungs_left
-        chosen = affordable([cost.seconds - cost.run_seconds for cost in costs], available)
+        available = self._left() - self._cost(leader).reserve
+        chosen = affordable([self._seconds_of_steps(each, sizes) for each in others], available)
         for index, each in enumerate(others):
-            if index not in chosen or self._cost(each).reserve > self._left():
-                each.stop(f"there was no time to compare it on {size:,} images")
+            if index not in chosen:
+                each.stop(f"there was no time to compare it on {sizes[0]:,} images")
         for each in [leader, *(each for each in others if each.candidate is not None)]:
-            if not self._score(each, size) and each is not leader:
-                each.stop(f"there was no time to compare it on {size:,} images")
+            if not self._score(each, sizes[0]) and each is not leader:
+                each.stop(f"there was no time to compare it on {sizes[0]:,} images")
+
+    def _seconds_of_steps(self, tried: Tried, sizes: Sequence[int]) -> list[float]:
+        """Returns what a candidate takes from each of some numbers of images to the next."""
+        up_to = [0.0, *(self._cost(tried, self._start(size)).image_seconds for size in sizes)]
+        return [after - before for before, after in pairwise(up_to)]
 
     def _compare(self, size: int) -> Tried:
         """Leaves out those that are beaten on a number of images; returns the best."""
@@ -217,22 +269,23 @@ class Search:
         for each in self._alive():
             if each is not leader:
                 each.stop(f"{leader.choice.name} has a lower log loss, though not by more than chance")
-        candidate = leader.candidate
-        assert candidate is not None, "the leader is never left out"
         if self.fraction < 1:
             cost = self._cost(leader)
             self._take(larger_fraction(self.fraction, len(self._all), cost, self._left()))
         if not self._score(leader, len(self._order), is_last=True) and self._with_run is not None:
-            self._tell("The time was over before a run of the best candidate; the first run is what there is.")
-            leader.stop("there was no time for a run of it")
-            self._with_run.reason = None
+            self._tell("The time was over before a run of the best candidate; the last run is what there is.")
+            if leader is not self._with_run:
+                leader.stop("there was no time for a run of it")
+            self._with_run.reason, self.fraction = None, self._share_of_run
             return self._with_run
+        candidate = leader.candidate
+        assert candidate is not None, "the leader is never left out"
         is_tested = self._compute_test(leader, candidate)
         if not is_tested:
             self._tell("There was no time for a test.")
         candidate.compute(self._order.sort().values)
         candidate.release()
-        self._train(leader.choice, self.fraction, is_tested)
+        self._make_run(leader, self.fraction, is_tested=is_tested)
         return leader
 
     def _alive(self) -> list[Tried]:
@@ -304,9 +357,19 @@ class Search:
                 if each.candidate is not None and each.seconds_per_image is not None
             ]
             rate = max(known, default=0.0) * candidate.flops
-        wanted = self._order if positions is None else positions
-        num_missing = candidate.num_missing(wanted.sort().values, with_test=positions is None)
-        return Cost(num_missing, rate, self._run_seconds)
+        wanted = (self._order if positions is None else positions).sort().values
+        num_missing = candidate.num_missing(wanted)
+        num_missing_test = candidate.num_missing(wanted, with_test=True) - num_missing if positions is None else 0
+        return Cost(num_missing, rate, self._run_seconds, num_missing_test)
+
+    def _seconds_by_size(self, choice: Choice) -> float:
+        """Returns what an image is expected to take, by the same model at another size; 0 if that isn't known."""
+        known = {
+            each.choice.size: each.seconds_per_image
+            for each in self.tried
+            if each.choice.model == choice.model and each.choice.size and each.seconds_per_image is not None
+        }
+        return 0.0 if choice.size is None else seconds_at(choice.size, max(known.items(), default=None))
 
     def _start(self, size: int) -> Tensor:
         return self._order[:size].sort().values
@@ -316,7 +379,7 @@ class Search:
 
     def _tell_plan(self, sizes: Sequence[int], leader: Tried) -> None:
         alive = self._alive()
-        ranking = sum(self._cost(each, self._order).seconds - self._run_seconds for each in alive if each is not leader)
+        ranking = sum(self._cost(each, self._order).image_seconds for each in alive if each is not leader)
         steps = ", ".join(f"{size:,}" for size in sizes[1:])
         comparing = f"{len(alive)} candidates on {steps} images (at most {ranking:.0f} s), then "
         self._tell(

@@ -1,0 +1,71 @@
+"""Finds the folders of searches by `regraft auto`: the best run in one, and its command. Imports no torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from regraft.config.quoting import key_of, quoted
+from regraft.core.atomic import read_json
+from regraft.core.errors import ConfigError, MissingFileError
+from regraft.runs.folder import Run
+
+RECORD = "auto.json"
+_RUNS_ONLY = ("last", "best")
+_LIMITS = ("time", "trials")
+
+
+@dataclass(frozen=True)
+class SearchCommand:
+    """The command of a search; relative paths in it are based on `directory`."""
+
+    overrides: list[str]
+    config_dir: str | None
+    directory: str
+
+    def with_overrides(self, given: Sequence[str]) -> "SearchCommand":
+        """Returns the command with further overrides, which replace those of the same keys, and one limit the other."""
+        keys = set(map(key_of, given))
+        keys |= set(_LIMITS) if keys.intersection(_LIMITS) else set()
+        kept = [each for each in self.overrides if key_of(each) not in keys]
+        return SearchCommand([*kept, *given], self.config_dir, self.directory)
+
+
+def is_search(path: Path) -> bool:
+    """Whether a folder is a search's."""
+    return (path / RECORD).is_file()
+
+
+def find_search(reference: str, folder: str | Path) -> Path | None:
+    """Returns the search that a reference such as the value of `run=` refers to; None if there is none.
+
+    Args:
+        reference: the search's folder, or a part of the name of a single one; `last` and `best` mean runs.
+        folder: of all runs.
+    """
+    path = Path(reference).expanduser()
+    if reference in ("", *_RUNS_ONLY):
+        return None
+    if path.exists():
+        return path.resolve() if is_search(path) else None
+    wanted, root = reference.strip("/"), Path(folder).expanduser().resolve()
+    named = [each.parent for each in root.glob(f"*/{RECORD}") if wanted in each.parent.name]
+    return named[0] if len(named) == 1 else None
+
+
+def winner_of(folder: Path) -> Run:
+    """Returns the best run of a search so far; raises MissingFileError if it has none."""
+    name = read_json(folder / RECORD).get("winner")
+    if not isinstance(name, str) or not (folder / name).is_dir():
+        raise MissingFileError("run", f"{folder} has no run yet. To continue the search: regraft resume run={folder}")
+    return Run(folder / name)
+
+
+def command_of_search(folder: Path) -> SearchCommand:
+    """Returns the command that started or continued a search last, in the folder where it is now."""
+    command: Any = read_json(folder / RECORD).get("command")
+    try:
+        found = SearchCommand([*map(str, command["overrides"])], command["config_dir"], str(command["directory"]))
+    except (KeyError, TypeError) as error:
+        raise ConfigError("run", f"{folder / RECORD} is damaged. Give the command of the search again.") from error
+    return found.with_overrides([f"output_dir={quoted(folder.parent)}"])
