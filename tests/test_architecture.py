@@ -73,6 +73,20 @@ def higher_rooms_of(path: Path) -> set[str]:
     return {other for other in rooms if FLOOR_OF.get(other, -1) >= FLOOR_OF[room]} if room in FLOOR_OF else set()
 
 
+def test_text_reaches_a_terminal_or_a_csv_file_through_what_escapes_it():
+    """Names of others may hold escape sequences and formulas, see `core.text`."""
+    raw = {"csv.writer", "csv.DictWriter", "rich.console.Console", "rich.print", "rich.get_console"}
+    others = [path for path in modules() if dotted(path) not in ("regraft.core.text", "regraft.core.console")]
+    assert not [
+        dotted(path) for path in others if raw & (imports_of(path) | calls_of(path)) or "print" in calls_of(path)
+    ]
+
+
+def calls_of(path: Path) -> set[str]:
+    """Returns the names that a file calls, such as `print` and `csv.writer`."""
+    return {ast.unparse(node.func) for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)}
+
+
 def test_configs_are_seen_only_where_they_are_composed_or_built():
     rooms = FLOOR_OF.keys() - set(MAY_SEE_CONFIGS)
     others = [path for path in modules() if room_of(path) in rooms and path.stem != "from_config"]

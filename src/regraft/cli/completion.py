@@ -9,6 +9,7 @@ from regraft.cli import commands
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
 from regraft.config.fitting import IN_STEPS
+from regraft.core.text import say
 
 
 def complete(arguments: list[str]) -> None:
@@ -19,16 +20,16 @@ def complete(arguments: list[str]) -> None:
     program, _, rest = os.environ["COMP_LINE"].partition(" ")
     name, has_name, typed = rest.lstrip().partition(" ")
     if not has_name:
-        print(" ".join(each for each in commands.names() if each.startswith(name)))
+        say(" ".join(each for each in commands.names() if each.startswith(name)))
     elif name in commands.names():
         command, typed = commands.find(name), typed.lstrip()
         last = typed.rpartition(" ")[2]
         if command.takes_run and last.startswith("run="):
-            print(" ".join(each for each in (f"run={run}" for run in run_references()) if each.startswith(last)))
+            say(" ".join(each for each in (f"run={run}" for run in run_references()) if each.startswith(last)))
         elif command.config_name is None or (command.words() and " " not in typed):
-            print(" ".join(word for word in command.words() if word.startswith(last)))
+            say(" ".join(word for word in command.words() if word.startswith(last)))
         else:
-            print(" ".join(_hydra_words(command, program, typed, arguments)))
+            say(" ".join(_hydra_words(command, program, typed, arguments)))
 
 
 def run_references() -> list[str]:

@@ -3,6 +3,7 @@
 Nothing heavy is imported before a config is composed, so that help, completion and error messages come at once.
 """
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from regraft.config.quoting import readable
 from regraft.core.errors import ConfigErrors
 from regraft.core.processes import process_seconds
 from regraft.core.startup import start_clock, take_over_process
+from regraft.core.text import say
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 
@@ -34,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # Otherwise Hydra prints a shortened traceback and exits.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     take_over_process()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a class name may have letters that the terminal hasn't
     try:
         _dispatch(readable(arguments))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
@@ -64,7 +69,7 @@ def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
     if is_debugging():
         raise error
     if isinstance(said, ConfigErrors):
-        print("\n".join(f"regraft: {line}" for line in said.messages), file=sys.stderr)
+        say("\n".join(f"regraft: {line}" for line in said.messages), is_error=True)
         sys.exit(1)
     sentence = said
     if "Original Traceback" in sentence:
@@ -72,21 +77,21 @@ def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:
         last_line = sentence.strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.")
         sentence = last_line.removeprefix(f"{type(error).__name__}: ")
     sentence = " ".join(sentence.split()) or type(error).__name__
-    print(f"regraft: {sentence}", file=sys.stderr)
+    say(f"regraft: {sentence}", is_error=True)
     sys.exit(1)
 
 
 def _dispatch(arguments: list[str]) -> None:
     name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if name in ("-h", "--help", "help"):
-        print(help_text())
+        say(help_text())
     elif name == "--version":
-        print(f"regraft {__version__}")
+        say(f"regraft {__version__}")
     elif name in ("-sc", "--shell-completion"):
         complete(rest)
     else:
         command = commands.find(name)
         if command.help is not None and {"-h", "--help"} & set(rest):
-            print(command.help)
+            say(command.help)
         else:
             command.run(rest)

@@ -1,15 +1,36 @@
-"""Progress bars beside Lightning's own."""
+"""What is shown on a terminal: text without control characters, and progress bars beside Lightning's own."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
-from rich.console import Console
+import rich.console
+from rich.console import ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
+
+from regraft.core.text import escaped
 
 ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """A context that is given a number of items, and yields a function that is called with the number of those done."""
+
+
+class Console(rich.console.Console):
+    """rich's console, with control characters and what the stream can't encode escaped, and no markup in texts."""
+
+    def __init__(self, *, width: int | None = None, stderr: bool = False) -> None:
+        super().__init__(width=width, stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Returns a text, so that its width is that of what is shown."""
+        return super().render_str(escaped(text, self.encoding), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yields the segments of what is shown."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else escaped(text, self.encoding), style, control)
 
 
 def image_progress_bar(
@@ -21,8 +42,8 @@ def image_progress_bar(
 
 @contextmanager
 def _shown_bar(title: str, console: Console | None, num_images: int | None) -> Iterator[Callable[[int], None]]:
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    columns = (TextColumn(title, markup=False), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    with Progress(*columns, console=console or Console()) as progress:
         task = progress.add_task("", total=num_images)
         yield lambda num_done: progress.advance(task, num_done)
 

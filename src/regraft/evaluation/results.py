@@ -1,6 +1,5 @@
 """The results of an evaluation, and the files that they are written to."""
 
-import csv
 import io
 import json
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from regraft.core.atomic import write_atomically
+from regraft.core.text import write_csv_of
 from regraft.evaluation.corruptions.errors import CorruptionErrors
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.runs.calibration import Calibration
@@ -82,9 +82,7 @@ def write(found: Evaluation, folder: Path) -> None:
     write_atomically(folder / RESULTS, ("{\n" + ",\n".join(lines) + "\n}\n").encode())
     rows = [_row(row, found.target_scores, index) for index, row in enumerate(found.scores.per_class)]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
+    write_csv_of(text, rows)
     write_atomically(folder / PER_CLASS, text.getvalue().encode())
 
 

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from regraft.core.atomic import write_atomically
+from regraft.core.console import Console
 from regraft.report.console import plain_cell, print_line
 from regraft.report.templates import number, template
 from regraft.runs.folder import Run

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from regraft.core.console import Console
 from regraft.data.findings import counted
 from regraft.features.store.catalog import EntryInfo
 from regraft.report.console import print_line

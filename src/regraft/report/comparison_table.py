@@ -1,8 +1,8 @@
 """The table of a run's metrics and those of its reproduction."""
 
-from rich.console import Console
 from rich.table import Table
 
+from regraft.core.console import Console
 from regraft.report.console import print_line
 from regraft.runs.folder import Run
 

@@ -1,7 +1,8 @@
 """What the tables on the terminal share; imports no torch."""
 
-from rich.console import Console
 from rich.text import Text
+
+from regraft.core.console import Console
 
 
 def wide_console(width: int) -> Console:
@@ -12,7 +13,7 @@ def wide_console(width: int) -> Console:
 
 def print_line(console: Console, line: str) -> None:
     """Prints a line without wrapping it, so that a path in it can be copied."""
-    console.print(line, soft_wrap=True, highlight=False, markup=False)
+    console.print(line, soft_wrap=True, highlight=False)
 
 
 def plain_cell(cell: str) -> Text:

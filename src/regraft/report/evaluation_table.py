@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from regraft.core.console import Console
+from regraft.data.findings import readable
 from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
-from regraft.report.console import print_line
+from regraft.report.console import plain_cell, print_line
 from regraft.tasks import classification
 from regraft.tasks.metrics import per_class_metrics
 
@@ -59,7 +60,7 @@ def _classes(found: Evaluation) -> Table:
     for row in worst:
         values = [getattr(row, each.name) for each in metrics]
         shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
-        table.add_row(Text(row.name), f"{row.num_images:,}", *shown)
+        table.add_row(plain_cell(readable(row.name)), f"{row.num_images:,}", *shown)
     return table
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from regraft.core.console import Console
 from regraft.deployment.export.sample_images import SampleImages
 from regraft.deployment.export.verify import OutputComparison
 from regraft.deployment.export.write import Exported

@@ -1,6 +1,5 @@
 """The table of the heads that a probe compared, on the terminal, and that of its grid as CSV."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from regraft.core.text import write_csv
 from regraft.report.console import plain_cell, print_line, wide_console
 from regraft.tasks import classification
 
@@ -66,8 +66,9 @@ def write_grid(path: Path, fits: Mapping[Any, Any]) -> None:
         fits: `HeadFit` by `GridPoint`.
     """
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow([*next(iter(fits))._fields, *_FIGURES])
-        for point, fit in fits.items():
-            figures = [fit.val_acc, fit.val_loss, fit.train_loss, fit.best_epoch]
-            writer.writerow([*point, *([""] * len(figures) if fit.is_diverged else figures)])
+        write_csv(file, [[*next(iter(fits))._fields, *_FIGURES], *(_grid_row(*each) for each in fits.items())])
+
+
+def _grid_row(point: Any, fit: Any) -> list[Any]:
+    figures = [fit.val_acc, fit.val_loss, fit.train_loss, fit.best_epoch]
+    return [*point, *([""] * len(figures) if fit.is_diverged else figures)]

@@ -1,9 +1,9 @@
 """A leaderboard on the terminal, as a table or, if it is too narrow, as two lines per configuration; and as HTML."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from regraft.core.console import Console
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.paired import Outcome
 from regraft.report.axes import shortened

@@ -1,12 +1,12 @@
 """The cells and sentences of a leaderboard, and its CSV and Markdown."""
 
-import csv
 import io
 import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from regraft.core.text import write_csv
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.paired import Comparison, Outcome
 from regraft.evaluation.compare.parameters import text_of
@@ -79,23 +79,23 @@ def reasons(board: Leaderboard) -> list[str]:
 def to_csv(board: Leaderboard) -> str:
     """Returns a row per configuration with unrounded numbers; differences are fractions, not points."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
     metrics = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
     costs = ["n", "seconds", "num_trained_parameters"]
     against = ["difference", "difference_low", "difference_high", "p_holm", "verdict", "method"]
-    writer.writerow(["rank", *board.parameters, *metrics, *costs, *against, "state", "runs"])
+    rows: list[list[Any]] = [["rank", *board.parameters, *metrics, *costs, *against, "state", "runs"]]
     for row in board.rows:
         found = row.metrics.get(board.metric)
         figures = [None if cost is None else cost.mean for cost in (row.seconds, row.num_trained)]
         names = " ".join(entry.name for entry in row.entries)
         spreads = [row.metrics.get(metric) for metric in board.metrics]
         pairs = [value for each in spreads for value in ((None, None) if each is None else (each.mean, each.std))]
-        writer.writerow(
+        rows.append(
             [
                 *(row.rank, *(text_of(value, is_exact=True) for value in row.values), *pairs),
                 *(0 if found is None else found.n, *figures, *_against_leader(row), row.state, names),
             ]
         )
+    write_csv(file, rows)
     return file.getvalue()
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from rich.console import Console
 from rich.table import Table
 
+from regraft.core.console import Console
 from regraft.data.findings import counted, readable
 from regraft.deployment.predict.results import Prediction, PredictionSummary
 from regraft.report.console import plain_cell, wide_console

@@ -1,12 +1,13 @@
 """The table of ranked candidates, on the terminal and as CSV."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from regraft.core.text import write_csv
 from regraft.report.console import plain_cell, print_line, wide_console
 from regraft.training.auto.ranking import Ranked
 
@@ -58,10 +59,11 @@ def _table(found: Sequence[Ranked], num_images: int) -> Table:
 def write(path: Path, found: Sequence[Ranked]) -> None:
     """Writes a row per candidate as CSV, the best first."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(_COLUMNS)
-        for each in found:
-            score = each.score
-            figures = [score.accuracy, score.accuracy_error, score.loss, score.loss_error, each.neighbours]
-            seconds = "" if each.seconds_per_image is None else each.seconds_per_image
-            writer.writerow([each.model, each.image_size, *figures, seconds, each.is_beaten])
+        write_csv(file, [_COLUMNS, *map(_row, found)])
+
+
+def _row(each: Ranked) -> list[Any]:
+    score = each.score
+    figures = [score.accuracy, score.accuracy_error, score.loss, score.loss_error, each.neighbours]
+    seconds = "" if each.seconds_per_image is None else each.seconds_per_image
+    return [each.model, each.image_size, *figures, seconds, each.is_beaten]

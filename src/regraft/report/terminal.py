@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from regraft.core.console import Console
+from regraft.data.findings import readable
 from regraft.report.console import print_line
 from regraft.runs.folder import Run
 from regraft.tasks import classification
@@ -26,7 +27,7 @@ def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: 
 def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
     """Returns the classes, and the images of each split, on one line."""
     images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
-    names = ", ".join(class_names[:_MAX_NAMES]) + (", ..." if len(class_names) > _MAX_NAMES else "")
+    names = ", ".join(map(readable, class_names[:_MAX_NAMES])) + (", ..." if len(class_names) > _MAX_NAMES else "")
     return f"{len(class_names)} classes ({names}); images: {images}"
 
 

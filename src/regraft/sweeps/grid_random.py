@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import Override
 
 from regraft.config.quoting import grid_jobs, listed_values
 from regraft.core.errors import ConfigError, require
+from regraft.core.text import say
 from regraft.runs import state as run_state
 from regraft.sweeps.manifest import Job, is_done
 from regraft.sweeps.outcomes import JobResult, result_in, skipped
@@ -51,7 +52,7 @@ class FixedSearch:
         self.num_jobs = len(self.jobs)
         if len(wanted) > self.num_jobs:
             num_repeated = len(wanted) - self.num_jobs
-            print(f"{num_repeated} of {len(wanted)} jobs repeat another one's config, which is run once.")
+            say(f"{num_repeated} of {len(wanted)} jobs repeat another one's config, which is run once.")
         done = [job for job in self.jobs if is_done(job.run(plan.folder), job.config_hash)]
         # Killed jobs come last: one that kills its process would keep the jobs behind it from running.
         self._waiting = sorted(set(self.jobs) - set(done), key=lambda job: (self._was_killed(job), job.number))

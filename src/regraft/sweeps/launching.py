@@ -11,6 +11,7 @@ from hydra.plugins.launcher import Launcher
 
 from regraft.config.hydra_internals import BASIC_LAUNCHER, is_basic_launcher
 from regraft.config.quoting import quoted
+from regraft.core.text import say
 from regraft.sweeps import locks
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import JobResult, result_in
@@ -56,7 +57,7 @@ class JobLauncher:
             part = [job for job in pending if tries[job.number] < _MAX_TRIES - 1][: self._at_once] or pending[:1]
             each = sum(self._seconds) / len(self._seconds) if self._seconds else None
             if self.is_sequential:
-                print(progress_line(search.num_jobs, self.results, each, search.varied(part[0])))
+                say(progress_line(search.num_jobs, self.results, each, search.varied(part[0])))
             started = time.monotonic()
             shown = print_progress(self.folder, search.jobs, search.num_jobs, each)
             with nullcontext() if self.is_sequential else shown:  # a job in this process shows its own progress

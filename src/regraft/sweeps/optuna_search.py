@@ -8,6 +8,7 @@ import optuna
 from hydra.core.override_parser.types import Override
 from optuna.trial import TrialState
 
+from regraft.core.text import say
 from regraft.runs import state as run_state
 from regraft.sweeps import locks
 from regraft.sweeps import optuna_storage as storages
@@ -66,7 +67,7 @@ class OptunaSearch:
             plan.keep(self.jobs)
         if settings.pruner is not None and not settings.is_pruning:
             metrics = ", ".join(settings.metrics)
-            print(f"Nothing is pruned: pruning needs a single validation metric; got {metrics}.")
+            say(f"Nothing is pruned: pruning needs a single validation metric; got {metrics}.")
         ended = self._stored.in_folder(ended=True)
         to_run = {*self._stored.in_folder(ended=False), *self._stored.failed()}
         return {number: self._stored.outcome(found[-1]) for number, found in ended.items() if number not in to_run}

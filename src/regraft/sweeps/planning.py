@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft.config import compose
 from regraft.core.atomic import write_atomically
+from regraft.core.text import say
 from regraft.sweeps import locks, manifest
 from regraft.sweeps.manifest import COMMAND, Job
 from regraft.sweeps.outcomes import varied_overrides
@@ -77,4 +78,4 @@ def _say_changes(jobs: Sequence[Job], earlier: Sequence[Job]) -> None:
         for job in group:
             if job.config_hash not in others:
                 what = " ".join(varied_overrides(job, [*jobs, *earlier])) or "the same overrides, another config"
-                print(f"{word}: job {job.number}, {what}")
+                say(f"{word}: job {job.number}, {what}")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from regraft.core.text import say
 from regraft.sweeps.manifest import Job
 from regraft.sweeps.outcomes import JobResult, counts_text, result_in, shortened
 
@@ -59,7 +60,7 @@ def print_progress(folder: Path, jobs: Sequence[Job], num_jobs: int, seconds_eac
             if num_ended > num_before:
                 each = (time.monotonic() - started) / (num_ended - num_before)
             left = _left(each, num_jobs - num_ended)
-            print(f"{line}{'; ' if left else ''}{left}", flush=True)
+            say(f"{line}{'; ' if left else ''}{left}")
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

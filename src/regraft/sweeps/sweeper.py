@@ -10,6 +10,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.core.processes import process_id
+from regraft.core.text import say
 from regraft.sweeps import locks
 from regraft.sweeps.grid_random import require_integer
 from regraft.sweeps.launching import JobLauncher
@@ -58,7 +59,7 @@ class SearchSweeper(Sweeper):
                 launching.results |= {job.number: self.search.tell(job, launching.results[job.number]) for job in jobs}
         except BaseException:
             self._report(launching)
-            print(f"To resume the sweep: regraft resume run={folder}")
+            say(f"To resume the sweep: regraft resume run={folder}")
             raise
         self._report(launching)
         self._require_success({number: found for number, found in launching.results.items() if number not in earlier})
@@ -69,8 +70,9 @@ class SearchSweeper(Sweeper):
             outcome = launching.results.get(job.number, RUNNING_ELSEWHERE)
             if outcome.is_running and (found := self.search.current_result(job)):
                 launching.results[job.number] = found
-        print(summary(self.search.jobs, launching.results, self.search.varied, str(launching.folder)))
-        print(self.search.report(), end="")
+        say(summary(self.search.jobs, launching.results, self.search.varied, str(launching.folder)))
+        if report := self.search.report():
+            say(report.removesuffix("\n"))
 
     def _require_success(self, outcomes: dict[int, JobResult]) -> None:
         failed = sum(outcome.status in ("failed", "stopped") for outcome in outcomes.values())

@@ -189,3 +189,15 @@ def test_a_folder_is_checked_without_torch(tmp_path):
     write(tmp_path / "photos" / "a" / "1.png", encoded(photo(1), "PNG"))
     code = "from regraft.cli.main import main\ntry: main(['data', 'check', 'photos'])\nexcept SystemExit: pass"
     assert not imported_by(code, ["torch", "pytorch_lightning"])
+
+
+def test_names_that_the_terminal_cannot_show_or_must_not_obey_are_escaped(tmp_path):
+    for name in ("\U0001f436", "\x1b[31mcat"):
+        write(tmp_path / "photos" / name / "0.png", encoded(photo(len(name)), "PNG"))
+    words = ["data", "check", str(tmp_path / "photos"), f"output_dir={tmp_path}"]
+    environment = {**os.environ, "REGRAFT_CACHE": str(tmp_path / "cache"), "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-m", "regraft", *words], capture_output=True, env=environment, timeout=60)
+
+    assert done.stderr == b""
+    assert rb"\U0001f436" in done.stdout
+    assert rb"\x1b[31mcat" in done.stdout

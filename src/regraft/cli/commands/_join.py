@@ -8,6 +8,7 @@ from regraft.cli.command import Command
 from regraft.config import safe_yaml
 from regraft.config.trust import look_beside
 from regraft.core.processes import exit_with_parent
+from regraft.core.text import LogFormatter
 from regraft.runs import state as run_state
 from regraft.runs.folder import Run
 from regraft.training.multi_process import HANDED_OVER, LAUNCHED_BY
@@ -24,7 +25,9 @@ def run(arguments: list[str]) -> None:
     from regraft.training.plan import TrainingJob
 
     exit_with_parent(os.environ[LAUNCHED_BY])
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LogFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     quiet_lightning()
     joined = Run(Path(arguments[0]))
     config, session = safe_yaml.load(joined.path / HANDED_OVER)

@@ -20,6 +20,7 @@ from regraft.core.startup import (
     seconds_since_start,
     start_clock,
 )
+from regraft.core.text import say
 from regraft.runs import provenance
 from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand
@@ -59,7 +60,7 @@ def search_again(search: SearchCommand) -> Run:
     """Continues a search where it was started, with a new limit of time; see `regraft resume`."""
     directory = Path(search.directory)
     if directory != Path.cwd() and directory.is_dir():
-        print(f"Continuing in {directory}, where the search was started.")
+        say(f"Continuing in {directory}, where the search was started.")
         with contextlib.chdir(directory):
             return _search(command_of(search.overrides, search.config_dir))
     return _search(command_of(search.overrides, search.config_dir))

@@ -10,6 +10,7 @@ from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, add_sweep_space, composed_jobs, parse, planned
 from regraft.config.fitting import explained
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
+from regraft.core.text import say
 
 if TYPE_CHECKING:
     from regraft.training.plan import TrainingJob
@@ -26,7 +27,7 @@ def run(arguments: Sequence[str]) -> None:
     require_sound(command, lines)
     why = [explained(command.asking)] if command.asking else []
     of_jobs = dict.fromkeys(line for number in sorted(lines) for line in lines[number])
-    print("\n".join(["Nothing is wrong.", *why, *of_jobs]))
+    say("\n".join(["Nothing is wrong.", *why, *of_jobs]))
 
 
 def require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None = None) -> None:

@@ -3,7 +3,6 @@
 Reads files only.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from regraft.cli.command import Command
 from regraft.cli.completion import run_references
 from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
+from regraft.core.text import say
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ def run(arguments: Sequence[str]) -> None:
 
         leaderboard.show(board)
     elif output is None:
-        sys.stdout.write(_text(board, form))
+        say(_text(board, form).removesuffix("\n"))
     else:
         _write(_text(board, form), output)
-        print(f"Wrote {output.resolve()}")
+        say(f"Wrote {output.resolve()}")
 
 
 def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
-from rich.console import Console
 
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
@@ -23,6 +22,7 @@ from regraft.config.groups import group_names
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
 from regraft.config.shipped import conf_dir
+from regraft.core.console import Console
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, unknown
 from regraft.runs.arguments import output_dir
 

@@ -3,6 +3,7 @@
 from regraft.cli.command import Command
 from regraft.config.groups import group_choices, group_names
 from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.core.text import say
 
 
 def run(arguments: list[str]) -> None:
@@ -22,9 +23,9 @@ def run(arguments: list[str]) -> None:
         if singular not in groups:
             raise UnknownNameError(None, "group", name, groups)
         if len(wanted) > 1:
-            print(f"{singular}:")
+            say(f"{singular}:")
         for choice, line in group_choices(singular, config_dir).items():
-            print(f"  {choice:<22} {line}")
+            say(f"  {choice:<22} {line}")
 
 
 COMMAND = Command(

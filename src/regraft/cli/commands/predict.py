@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.quoting import key_of, value_of
 from regraft.config.trust import named_in
+from regraft.core.console import Console
 from regraft.core.errors import ConfigError
 from regraft.core.startup import keep_freed_memory, quick_imports
+from regraft.core.text import say
 
 if TYPE_CHECKING:
     from regraft.deployment.predict.inputs import Inputs
@@ -93,7 +93,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         console.print(f"Features of {counted(lookup.num_found, 'image')} were read from {lookup.location}.")
     prediction_table.show_rest(summary, inputs.notes, console)
     if output not in (None, STDOUT):
-        print(f"Wrote {counted(summary.num, 'row')}: {Path(output).expanduser().resolve()}")
+        say(f"Wrote {counted(summary.num, 'row')}: {Path(output).expanduser().resolve()}")
     _require_any(summary)
 
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from regraft.cli.candidates import choices, compose_command, reasons
 from regraft.cli.command import Command
 from regraft.cli.training_command import parse
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.core.console import Console
 from regraft.core.errors import ConfigErrors, UnknownNameError
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -53,7 +53,7 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
     if config["output"] is not None:
         path = Path(config["output"]).expanduser()
         ranking_table.write(path, in_order)
-        print(f"Wrote {path.resolve()}")
+        say(f"Wrote {path.resolve()}")
 
 
 COMMAND = Command(

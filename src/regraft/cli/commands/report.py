@@ -7,6 +7,7 @@ from regraft.config.quoting import value_of
 from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 from regraft.report.run.mistakes import thorough
 from regraft.runs.arguments import output_dir, reference_in
 from regraft.runs.find import find_run
@@ -25,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
         page = write_report(findings_of(source), thorough(source, value_of("data.root", arguments), trust))
     except OSError as error:
         raise ConfigError("report", f"it can't be written into {source.path} ({error.strerror or error})") from error
-    print(f"Wrote {page}, and report.md beside it")
+    say(f"Wrote {page}, and report.md beside it")
 
 
 COMMAND = Command(

@@ -8,6 +8,7 @@ from regraft.cli import commands
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.cli.hydra_app import run_app
 from regraft.config.quoting import value_of
+from regraft.core.text import say
 from regraft.runs.arguments import output_dir, to_resume, without_reference
 from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand, command_of_search, find_search
@@ -27,7 +28,7 @@ def run(arguments: list[str]) -> None:
         commands.find("train").run(to_resume(arguments))
         return
     if sweep.directory != Path.cwd():
-        print(f"Resuming in {sweep.directory}, where the sweep was started.")
+        say(f"Resuming in {sweep.directory}, where the sweep was started.")
     with contextlib.chdir(sweep.directory):
         run_app(commands.find(sweep.command), sweep.arguments)
 

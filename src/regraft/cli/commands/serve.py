@@ -12,6 +12,7 @@ from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 from regraft.runs.folder import run_of
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
     # A browser can't open 0.0.0.0 or ::.
     host = dict(zip(_EVERYWHERE, ("127.0.0.1", "::1"), strict=True)).get(host, host)
     shown = f"[{host}]" if ":" in host else host
-    print(f"Serving {run} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.", flush=True)
+    say(f"Serving {run} at http://{shown}:{port} (the page; /docs for programs). Ctrl-C ends it.")
     server = uvicorn.Server(
         uvicorn.Config(
             app,
@@ -111,7 +112,7 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
         pass
     finally:
         app.state.worker.close()
-    print("Ended.")
+    say("Ended.")
 
 
 def _allow_many_files() -> None:

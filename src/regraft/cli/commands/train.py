@@ -21,6 +21,7 @@ from regraft.config.fitting import IN_STEPS, explained
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.arguments import in_its_folder
@@ -37,7 +38,7 @@ def run(arguments: Sequence[str]) -> None:
         if not command.other_flags:  # --help, --cfg and the like train nothing
             require_sound(command)
             if command.asking:
-                print(explained(command.asking))
+                say(explained(command.asking))
         run_app(COMMAND, [*([IN_STEPS] if command.asking else []), *in_its_folder(list(arguments))])
         return
     with _holding_back_logs() as held_back:

@@ -1,6 +1,5 @@
 """Writes predictions as CSV, JSON lines or Parquet, as they come, so that they are never all in memory."""
 
-import csv
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +10,7 @@ from typing import IO, Any
 
 from regraft.core.atomic import atomically
 from regraft.core.errors import ConfigError
+from regraft.core.text import write_csv
 from regraft.deployment.predict.results import Prediction
 
 STDOUT = "-"
@@ -50,9 +50,16 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
 
 def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:
     """Writes a JSON line for each prediction."""
-    lines = [json.dumps(_fields(prediction), ensure_ascii=False) + "\n" for prediction in predictions]
+    lines = [_json_line(_fields(prediction)) for prediction in predictions]
     file.write("".join(lines).encode())
     file.flush()
+
+
+def _json_line(fields: dict[str, Any]) -> str:
+    line = json.dumps(fields, ensure_ascii=False)
+    if not line.isprintable():  # characters from 0x7f on that control a terminal aren't escaped by JSON
+        line = "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
+    return line + "\n"
 
 
 def _fields(prediction: Prediction) -> dict[str, Any]:
@@ -69,9 +76,8 @@ def _json_lines(file: IO[bytes], top_k: int) -> Iterator[Write]:
 @contextmanager
 def _csv(file: IO[bytes], top_k: int) -> Iterator[Write]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_columns(top_k))
-    yield lambda predictions: writer.writerows(_row(prediction, top_k) for prediction in predictions)
+    write_csv(text, [_columns(top_k)])
+    yield lambda predictions: write_csv(text, [_row(prediction, top_k) for prediction in predictions])
     text.detach()
 
 
