@@ -32,13 +32,13 @@ def accuracy(head: ClosedFormHead, features: dict[str, Tensor], labels: Tensor) 
 @pytest.mark.parametrize(
     ("stages", "sets"),
     [
-        ("abcd", ["d", "cd", "abcd"]),
-        ("abc", ["c", "abc"]),
+        ("abcdefghi", ["i", "defghi", "abcdefghi"]),
+        ("abc", ["c", "bc", "abc"]),
         ("ab", ["b", "ab"]),
         ("a", ["a"]),
     ],
 )
-def test_nested_stages_are_the_last_the_upper_half_and_all(stages, sets):
+def test_nested_stages_are_the_last_the_upper_two_thirds_and_all(stages, sets):
     assert nested_stages(stages) == [tuple(each) for each in sets]
 
 
@@ -96,7 +96,7 @@ def test_with_one_image_of_each_class_nothing_is_chosen():
     assert not head.is_informative.any()
     assert [(pick.solver, pick.stages, pick.alpha, pick.share) for pick in head.picks] == [
         ("ridge", ("block2",), 1.0, 0.5),
-        ("ridge", ("block1", "block2"), 1.0, 0.5),
+        ("ridge", ("block0", "block1", "block2"), 1.0, 0.5),
     ]
     assert all(math.isnan(pick.log_loss) for pick in head.picks)
     assert accuracy(head, features, labels) == 1

@@ -26,7 +26,7 @@ class ClosedForm(torch.optim.Optimizer):
         params: named groups, see `parameter_groups`.
         solvers: keys of `SOLVERS`.
         stage_sets: `one` for heads on all stages that the head reads; `nested` for heads on the last one, on the upper
-            half and on all of them.
+            two thirds and on all of them.
 
     Attributes:
         picks: what the fitted head is the mean of, in plain types; empty before.
