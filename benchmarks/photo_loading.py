@@ -88,7 +88,7 @@ def our_epochs(data: Any) -> Callable[[], Iterable[Any]]:
 def photos(root: Path, augment: dict[str, Any] | None = None) -> Any:
     from regraft.data.sources.folder import FolderSource
 
-    return datamodule(FolderSource(root=str(root), on_error="raise"), IMAGE_SIZE, augment or {}, NUM_WORKERS)
+    return datamodule(FolderSource(root=str(root), on_error="raise", splits={}), IMAGE_SIZE, augment or {}, NUM_WORKERS)
 
 
 def store(data: Any, folder: Path) -> None:

@@ -77,7 +77,7 @@ def last_stage(scratch: Path) -> tuple[Any, Any, Any, Any, float]:
     if not kept.exists():
         started = process_time()
         backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
-        source = FolderSource(root=str(scratch / "set"), on_error="raise")
+        source = FolderSource(root=str(scratch / "set"), on_error="raise", splits={})
         data = regraft.DataModule(source, backbone.input_spec, val_fraction=0.0)
         data.prepare_data()
         data.setup()

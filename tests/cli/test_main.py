@@ -19,6 +19,19 @@ def test_help_names_commands_groups_and_choices(capsys):
     assert "freezing=    gradual, last_stages, layerwise, linear_probe, lp_ft, none, up_to" in out
 
 
+def test_choices_are_listed_by_a_part_of_their_names(capsys):
+    code, out, _ = run_main(["list", "resnet"], capsys)
+    assert (code, out.split()) == (0, ["model=cifar_resnet", "model=resnet18", "model=resnet50"])
+
+
+def test_a_deleted_current_folder_is_named(capsys, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = run_main(["list"], capsys)
+    assert (code, err) == (1, "regraft: the current folder has been deleted. Change to one that exists (cd).\n")
+
+
 def test_a_folder_of_configs_without_a_value_is_reported(capsys):
     code, _, err = run_main(["list", "--config-dir"], capsys)
     assert (code, err.startswith("regraft: --config-dir: it has no value")) == (1, True)
@@ -50,6 +63,12 @@ def test_cfg_job_prints_the_config_and_trains_nothing(capsys, tmp_path):
         (["trian"], "unknown command 'trian'. Did you mean 'train'?"),
         (["list", "modles"], "unknown group 'modles'. Did you mean 'model'?"),
         (["train", "model=resnet81"], "model: unknown choice 'resnet81'. Did you mean 'resnet18'?"),
+        (["train", "lr=0.1"], "lr: unknown key 'lr'. Did you mean 'optimizer.lr'?"),
+        (["train", "optimizer.learning_rate=1"], "unknown key 'learning_rate'. Did you mean 'optimizer.lr'?"),
+        (["train", "batch_size=32"], "batch_size: unknown key 'batch_size'. Did you mean 'data.batch_size'?"),
+        (["train", "--lr", "0.1"], "--lr: options are written KEY=VALUE, without dashes. Write optimizer.lr=0.1."),
+        (["train", "--epochs=3", "-m"], "Write trainer.max_epochs=3."),
+        (["train", "resnet18"], "resnet18: it has no value. Did you mean model=resnet18?"),
         (["train", "modle=resnet18"], "modle: unknown key 'modle'. Did you mean 'model'?"),
         (["train", "data=folder"], "data.root: it has no value yet"),
         (["train", "ckpt_path=nowhere"], "nowhere doesn't exist"),

@@ -22,6 +22,12 @@ def test_a_value_that_hydra_cant_read_is_quoted(word, expected):
     assert readable([word]) == [expected]
 
 
+def test_a_path_that_is_there_is_one_value_whatever_its_commas(tmp_path):
+    (tmp_path / "a,b").mkdir()
+    assert readable([f"data.root={tmp_path}/a,b"]) == [f"data.root='{tmp_path}/a,b'"]
+    assert readable(["-m", f"data.root={tmp_path}/a,b"]) == ["-m", f"data.root={tmp_path}/a,b"]
+
+
 def test_each_value_of_a_sweep_is_quoted_for_itself():
     assert readable(["-m", "data.root=~/a,b"]) == ["-m", "data.root='~/a',b"]
 

@@ -65,7 +65,8 @@ def test_with_refit_an_official_validation_split_is_trained_on(
         for name in ("ant", "bee"):
             write_photos(tmp_path / split / name, count)
     held_out, refitted = (
-        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"), refit=refit) for refit in (False, True)
+        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise", splits={}), refit=refit)
+        for refit in (False, True)
     )
     assert refitted.sizes == {"train": 10, "test": 2}
     assert refitted.fingerprint == held_out.fingerprint
@@ -149,7 +150,7 @@ def test_out_of_range_names_the_key(make_datamodule: Make, array_source: Any, ke
 def test_a_single_class_is_an_error(make_datamodule: Make, tmp_path: Path, write_photos: WritePhotos) -> None:
     write_photos(tmp_path / "cats and dogs" / "cat", 3)
     with pytest.raises(ValueError, match=r"^data: found a single class, 'cats and dogs'; .* Add images .*data\.root"):
-        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"))
+        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise", splits={}))
 
 
 def test_shots_and_fraction_exclude_each_other(make_datamodule: Make, array_source: Any) -> None:
@@ -182,7 +183,7 @@ def test_statistics_of_the_weights_are_kept(make_datamodule: Make, array_source:
 
 
 def test_statistics_of_files_are_those_of_their_evaluation_views(make_datamodule: Make, photo_folder: Path) -> None:
-    datamodule = make_datamodule(FolderSource(root=str(photo_folder), on_error="raise"), InputSpec(16))
+    datamodule = make_datamodule(FolderSource(root=str(photo_folder), on_error="raise", splits={}), InputSpec(16))
     pixels = torch.cat([batch["images"] for batch in datamodule.train_dataloader()]).double() / 255
 
     assert datamodule.input_spec.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-12)
@@ -226,7 +227,11 @@ def test_evaluation_view_of_files_is_resize_and_center_crop(photo_folder: Path) 
 def test_batches_do_not_depend_on_workers_or_on_earlier_epochs(
     make_datamodule: Make, array_source: Any, photo_folder: Path, kind: str
 ) -> None:
-    source = array_source((20, 19)) if kind == "arrays" else FolderSource(root=str(photo_folder), on_error="raise")
+    source = (
+        array_source((20, 19))
+        if kind == "arrays"
+        else FolderSource(root=str(photo_folder), on_error="raise", splits={})
+    )
     straight, workers = (
         make_datamodule(source, InputSpec(16), STRONG, num_workers=num_workers, batch_size=6, val_fraction=0.0)
         for num_workers in (0, 2)
@@ -276,7 +281,7 @@ def test_copies_of_an_image_in_one_epoch_are_augmented_differently(
     else:
         for name, count in (("cat", 40), ("dog", 2)):
             write_photos(tmp_path / name, count)
-        source = FolderSource(root=str(tmp_path), on_error="raise")
+        source = FolderSource(root=str(tmp_path), on_error="raise", splits={})
     options = {"sampler": "balanced", "val_fraction": 0.0, "test_fraction": 0.0, "batch_size": 42}
     batch = epoch_of(make_datamodule(source, InputSpec(16), augment, **options), 0)[0]
     copies = batch["images"][batch["indices"] == 41].flatten(1)
@@ -314,7 +319,7 @@ def test_balanced_sampler_is_used(make_datamodule: Make, array_source: Any) -> N
 
 
 def test_broken_photo_is_named_from_a_worker(make_datamodule: Make, photo_folder: Path) -> None:
-    source = FolderSource(root=str(photo_folder), on_error="raise")
+    source = FolderSource(root=str(photo_folder), on_error="raise", splits={})
     spec = InputSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
     datamodule = make_datamodule(source, spec, num_workers=1)
     (photo_folder / "val/dog/photo001.png").write_bytes(b"no picture")
@@ -330,7 +335,7 @@ def test_truncated_jpg_is_named_in_one_sentence_from_a_worker(
         write_photos(tmp_path / name, 12, "jpg")
     spec = InputSpec(16, mean=(0.5,) * 3, std=(0.2,) * 3)
     datamodule = make_datamodule(
-        FolderSource(root=str(tmp_path), on_error="raise"), spec, num_workers=2, val_fraction=0.0
+        FolderSource(root=str(tmp_path), on_error="raise", splits={}), spec, num_workers=2, val_fraction=0.0
     )
     for photo in tmp_path.rglob("*.jpg"):
         photo.write_bytes(photo.read_bytes()[:-200])
@@ -342,7 +347,7 @@ def test_truncated_jpg_is_named_in_one_sentence_from_a_worker(
 
 def test_fingerprint_is_of_the_content(make_datamodule: Make, photo_folder: Path, tmp_path: Path) -> None:
     def fingerprint(root: Path, **changes: Any) -> str:
-        return make_datamodule(FolderSource(root=str(root), on_error="raise"), **changes).fingerprint
+        return make_datamodule(FolderSource(root=str(root), on_error="raise", splits={}), **changes).fingerprint
 
     original = fingerprint(photo_folder)
     moved = photo_folder.rename(tmp_path / "moved")

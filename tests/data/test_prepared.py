@@ -19,7 +19,7 @@ def images(root, classes: dict[str, int]) -> None:
 
 
 def prepared(root, val_fraction: float = 0.0, test_fraction: float = 0.0) -> PreparedData:
-    source = FolderSource(root=str(root), on_error="raise")
+    source = FolderSource(root=str(root), on_error="raise", splits={})
     data = PreparedData(source, val_fraction, test_fraction, 1.0, None, 0, 0)
     data.read()
     return data
@@ -61,6 +61,6 @@ def test_two_hundred_thousand_files(tmp_path):
         for index in range(20_000):
             (tmp_path / "photos" / f"class{number}" / f"{index}.png").write_bytes(png.getvalue())
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    splits = FolderSource(root=str(tmp_path / "photos"), on_error="raise").splits()
+    splits = FolderSource(root=str(tmp_path / "photos"), on_error="raise", splits={}).splits()
     assert len(splits.train) == 200_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kilobytes

@@ -27,7 +27,7 @@ def test_photos_are_seen_as_in_the_final_test(tmp_path):
     data = ["data=folder", f"data.root={tmp_path / 'photos'}", "data.num_workers=0", "model.image_size=12"]
     run = regraft.train([*without("data", "model.image_size"), *data, "trainer.max_epochs=1"])
     kept = read(run.path, with_probabilities=True)
-    photos = FolderSource(root=str(tmp_path / "photos"), on_error="raise").splits().test
+    photos = FolderSource(root=str(tmp_path / "photos"), on_error="raise", splits={}).splits().test
 
     found = probabilities(run, [decode_image(photos.path(index), 3) for index in kept.indices])
 

@@ -59,7 +59,7 @@ def store(**settings: Any) -> ImageCache:
 
 def datamodule(augment: str = "none", spec: InputSpec = SPEC, num_workers: int = 0) -> DataModule:
     made = DataModule(
-        source=FolderSource(root="photos", on_error="raise"),
+        source=FolderSource(root="photos", on_error="raise", splits={}),
         input_spec=spec,
         augment=Augment(**AUGMENT | AUGMENTS[augment]),
         **{"batch_size": 3, "num_workers": num_workers, "val_fraction": 0.2, "test_fraction": 0.2, "fraction": 1.0},

@@ -34,6 +34,16 @@ def runs():
     }
 
 
+def test_linked_folders_are_looked_into_once(runs, tmp_path):
+    moved = Path("outputs", "flowers").rename(tmp_path / "disk")
+    Path("outputs", "flowers").symlink_to(moved)
+    Path("outputs", "again").symlink_to(moved)
+    (moved / "up").symlink_to(Path("outputs").resolve())
+    Path("outputs", "round").symlink_to("round")
+    found = [name_of(run, "outputs").partition("/")[2] for run in all_runs("outputs")]
+    assert sorted(found) == ["2030-01-01-aaa", "2030-01-02-aab", "2030-01-03-bbb", "sweep-2030/1", "sweep-2030/10"]
+
+
 def test_runs_are_those_of_sweeps_too_and_no_evaluations(runs):
     assert all_runs("outputs") == [runs[name] for name in ("continued", "job", "tenth", "resumed", "old")]
 

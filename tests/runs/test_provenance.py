@@ -87,6 +87,13 @@ def test_a_repository_without_a_commit_says_nothing(run, tmp_path, monkeypatch):
     assert "git" not in added(run)
 
 
+def test_a_repository_of_another_owner_leaves_the_reason(run, repository, monkeypatch, caplog):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    git = added(run)["git"]
+    assert "dubious ownership" in git["left_out"]
+    assert "safe.directory" in caplog.text
+
+
 def test_without_git_nothing_is_said(run, repository, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert "git" not in added(run)

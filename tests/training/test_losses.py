@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from regraft.training.losses import MSE, CrossEntropy, Focal, penalty, resolve_class_weights
+from regraft.training.losses import MSE, CrossEntropy, Focal, penalty, resolve_class_weights, weights_by_index
 
 COUNTS = [6, 3, 1]
 WEIGHTS = [1.0, 2.0, 5.0]
@@ -126,7 +126,7 @@ def test_balanced_weights_make_each_class_count_alike():
     ("class_weights", "counts", "message"),
     [
         ([1.0, 2.0], COUNTS, "got 2 numbers, but the data has 3 classes"),
-        ("inverse", COUNTS, "got 'inverse'; allowed: null, balanced, or a list of one number per class"),
+        ("inverse", COUNTS, "got 'inverse'; allowed: null, balanced, a list of one number per class"),
         ("balanced", [4, 0, 0], "without any: class 1, 2"),
         ([1.0, -1.0, 1.0], COUNTS, "numbers of at least 0"),
         ([0.0, 0.0, 0.0], COUNTS, "one of them above 0"),
@@ -176,3 +176,12 @@ def test_a_negative_penalty_is_refused():
 def test_class_weights_are_finite_in_the_precision_that_they_have(weights):
     with pytest.raises(ValueError, match=r"^loss\.class_weights: got .*finite numbers of at least 0"):
         resolve_class_weights(weights, COUNTS, 3)
+
+
+def test_weights_by_name_are_1_for_the_other_classes():
+    assert weights_by_index({"bee": 2, 7: 0.5}, ["ant", "bee", "7"]) == [1.0, 2, 0.5]
+
+
+def test_a_weight_of_no_class_is_refused():
+    with pytest.raises(ValueError, match=r"^loss\.class_weights: unknown class 'be'\. Did you mean 'bee'\?"):
+        weights_by_index({"be": 2}, ["ant", "bee"])

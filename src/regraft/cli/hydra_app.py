@@ -16,13 +16,19 @@ from regraft.cli.command import Command
 from regraft.config import sources
 from regraft.config.compose import register_resolvers
 from regraft.config.hydra_internals import run_in_its_folder
+from regraft.config.meant import keys_meant
 from regraft.config.shipped import conf_dir
+from regraft.config.top_level import chdir_error
 from regraft.config.trust import look_beside, named_in
-from regraft.core.errors import ConfigErrors
+from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.startup import Preempted
 from regraft.runs.folder import Run
 
 _TRACEBACK = "traceback.txt"
+_FLAGS = (
+    *("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m", "--info", "-i"),
+    *("--shell-completion", "-sc", "--experimental-rerun"),
+)
 _FLAGS_WITH_VALUE = (
     *("--cfg", "-c", "--config-dir", "-cd", "--config-name", "-cn"),
     *("--config-path", "-cp", "--package", "-p"),
@@ -53,6 +59,8 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
         run = Run(Path(HydraConfig.get().runtime.output_dir))
         try:
             assert job is not None, "a command with an app has a job"
+            if error := chdir_error(HydraConfig.get()):
+                raise ConfigErrors([error])
             with _keeping_traceback(run):
                 return job(config)
         except ConfigErrors:
@@ -60,6 +68,7 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
                 refused.append(run)
             raise
 
+    require_known_flags(arguments)
     look_beside(named_in(arguments))
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
@@ -69,6 +78,21 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
         run.remove_if_unused()
     if errors:
         raise errors[0]
+
+
+def require_known_flags(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for a flag such as `--lr 0.1`, with the key that sets what it means."""
+    for index, argument in enumerate(arguments):
+        flag, is_pair, value = argument.partition("=")
+        if not flag.startswith("-") or flag in (*_FLAGS, *_FLAGS_WITH_VALUE):
+            continue
+        following = arguments[index + 1] if index + 1 < len(arguments) else ""
+        if not is_pair and not following.startswith("-") and "=" not in following:
+            value = following
+        meant = keys_meant(flag.strip("-"))
+        written = [f"{key}={value or 'VALUE'}" if "=" not in key else key for key in meant]
+        fix = f"Write {' or '.join(written)}." if written else "`regraft train --help` lists the keys."
+        raise ConfigError(flag, "options are written KEY=VALUE, without dashes", fix=fix)
 
 
 def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], Any]) -> None:

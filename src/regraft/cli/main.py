@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import yaml
@@ -20,7 +21,7 @@ from regraft.cli.help import help_text
 from regraft.config.compose import is_debugging
 from regraft.config.hydra_messages import mistakes_in
 from regraft.config.quoting import readable
-from regraft.core.errors import ConfigErrors
+from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.processes import process_seconds
 from regraft.core.startup import start_clock, take_over_process
 from regraft.core.text import say
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a class name may have letters that the terminal hasn't
     try:
+        _require_current_folder()
         _dispatch(readable(arguments))
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         _fail(ConfigErrors(mistakes_in(error)), error)
@@ -54,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(f"{os.fsdecode(error.filename)}: {error.strerror}." if is_of_system else str(error), error)
     except ValueError as error:
         _fail(str(error), error)
+    except ModuleNotFoundError as error:
+        first_line = str(error).strip().splitlines()[0].rstrip(".")
+        _fail(f"{first_line}. Install what is missing with pip.", error)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -62,6 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         _fail(f"{type(error).__name__}: {first_line} (REGRAFT_DEBUG=1 shows where.)", error)
     sys.exit(0)
+
+
+def _require_current_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError as error:
+        fix = "Change to one that exists (cd)."
+        raise ConfigErrors([ConfigError(None, "the current folder has been deleted", fix=fix)]) from error
 
 
 def _fail(said: str | ConfigErrors, error: Exception) -> NoReturn:

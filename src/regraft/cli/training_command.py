@@ -118,8 +118,9 @@ def add_sweep_space(command: TrainingCommand) -> None:
 def composed_jobs(command: TrainingCommand) -> list[Composed]:
     """Returns each job's config, with the errors of its overrides and its folder."""
     found = []
+    reported = {error.key for error in command.errors if error.key is not None}
     for job in command.jobs:
-        composed = compose_sound(job, command.config_dir)
+        composed = compose_sound(job, command.config_dir, reported)
         if composed.config is not None:
             is_named = value_of("hydra.run.dir", job) is not None
             # With each job's own folder, the same error would be reported once per job.

@@ -5,7 +5,7 @@ What the values mean is checked in `training`; nothing heavy is imported here.
 
 import contextlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,9 @@ def _require_usable(override: Override, *, is_sweep: bool) -> None:
         key, _, values = text.partition("=")
         raise ConfigError(
             key,
-            f"got the values {values}, which are a job each; add -m for a sweep, or write {key}=[{values}] for a list",
+            "these values are a job each",
+            got=values,
+            fix=f"Add -m for a sweep, write {key}=[{values}] for a list, or '{key}=\"{values}\"' for one text.",
         )
     if override.is_discrete_sweep() and not isinstance(override.value(), Glob):
         listed_values(override)
@@ -112,14 +114,18 @@ def parsed_overrides(texts: Sequence[str]) -> list[Override] | None:
     return None if any(isinstance(override.value(), Glob) for override in found) else found
 
 
-def compose_sound(overrides: Sequence[str], config_dir: str | None) -> Composed:
-    """Composes the overrides of a training that can be used, and reports what is wrong with the others."""
+def compose_sound(overrides: Sequence[str], config_dir: str | None, reported: Collection[str] = ()) -> Composed:
+    """Composes the overrides of a training that can be used, and reports what is wrong with the others.
+
+    Args:
+        reported: keys that were given and left out, so that they don't lack a value.
+    """
     found = Composed(list(overrides))
     while True:
         try:
             found.node = compose_once("train", found.overrides, config_dir)
             with as_current(found.node):
-                _add_missing(found)
+                _add_missing(found, reported)
                 found.config = plain(found.node, found.overrides)
         except MISTAKES as error:
             errors = mistakes_in(error)
@@ -151,12 +157,12 @@ def _keys_at_fault(error: ConfigError, overrides: Sequence[str]) -> set[str]:
     return {"experiment"} & keys  # whose file can say anything
 
 
-def _add_missing(found: Composed) -> None:
+def _add_missing(found: Composed, reported: Collection[str]) -> None:
     """Reports each key that must be given and isn't, and sets it to null, so that the rest can be checked."""
     assert found.node is not None, "it has been composed"
     top = OmegaConf.masked_copy(found.node, [str(key) for key in found.node if key != "hydra"])
     for key in sorted(OmegaConf.missing_keys(top)):
-        if key not in {error.key for error in found.errors}:
+        if key not in {*reported, *(error.key for error in found.errors)}:
             found.errors.append(no_value(key))
         found.blocked.add(key.partition(".")[0])
         OmegaConf.update(found.node, key, None, force_add=True)

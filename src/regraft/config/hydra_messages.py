@@ -16,6 +16,7 @@ from omegaconf.errors import (
 )
 
 from regraft.config.groups import chosen_already, group_choices, group_names
+from regraft.config.meant import choices_meant, keys_meant
 from regraft.config.quoting import key_of
 from regraft.core.errors import ConfigError, UnknownNameError, errors_in
 
@@ -61,7 +62,8 @@ def _mistake(error: Exception) -> ConfigError:
             return ConfigError(group, got=choice, allowed=_LAUNCHERS)
     if found := _MISSING_KEY.search(cause):
         key, full_key = found.groups()
-        return UnknownNameError(full_key, "key", key, _keys_beside(error, is_top="." not in full_key))
+        beside = _keys_beside(error, is_top="." not in full_key)
+        return UnknownNameError(full_key, "key", key, beside, meant=keys_meant(full_key))
     if isinstance(error, MissingMandatoryValue) and error.full_key:
         return no_value(error.full_key)
     if isinstance(error, InterpolationKeyError) and error.full_key:
@@ -70,7 +72,11 @@ def _mistake(error: Exception) -> ConfigError:
     if found := _CHOSEN_TWICE.search(text):
         return chosen_already(found[1])
     if isinstance(error, OverrideParseException):
-        key, _, value = error.override.partition("=")
+        key, is_pair, value = error.override.partition("=")
+        if not is_pair:
+            choices = choices_meant(key) if key.isidentifier() else []
+            fix = f"Did you mean {' or '.join(choices[:3])}?" if choices else "Write KEY=VALUE."
+            return ConfigError(error.override, "it has no value", fix=fix)
         return ConfigError(
             error.override,
             f"this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, = or ~ is quoted "

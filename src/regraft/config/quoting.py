@@ -19,7 +19,7 @@ def readable(arguments: Sequence[str]) -> list[str]:
     """Returns a command's words, with quotes around values that Hydra's grammar can't read, such as `~/Photos`.
 
     What begins as a list, a mapping or a quoted text is left as it is. With `-m` the values between commas are quoted
-    one by one.
+    one by one; without it, a path that is there is one value, whatever commas it has.
     """
     is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
     return [_readable(argument, is_sweep=is_sweep) for argument in arguments]
@@ -27,7 +27,11 @@ def readable(arguments: Sequence[str]) -> list[str]:
 
 def _readable(argument: str, *, is_sweep: bool) -> str:
     key, _, value = argument.partition("=")
-    if not value or argument.startswith("-") or value.startswith(_BRACKETS) or _is_read(argument):
+    if not value or argument.startswith("-") or value.startswith(_BRACKETS):
+        return argument
+    if not is_sweep and "," in value and Path(value).expanduser().exists():
+        return f"{key}={_in_quotes(value)}"
+    if _is_read(argument):
         return argument
     parts = value.split(",") if is_sweep else [value]
     return f"{key}={','.join(part if _is_read(f'{key}={part}') else _in_quotes(part) for part in parts)}"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from regraft.config.annotations import described, fits
 from regraft.config.groups import chosen_groups, group_names, no_choice, shipped_train
+from regraft.config.meant import keys_meant
 from regraft.core.errors import ConfigError, UnknownNameError
 
 _TYPES = {"report": Literal["default", "off"], "output_dir": Path, "ckpt_path": Path | None, "head_from": Path | None}
@@ -38,7 +39,8 @@ def top_level_errors(
             )
         # A value that others refer to is in use.
         elif not re.search(rf"\$\{{{re.escape(key)}[.\[}}]", text):
-            errors.append(UnknownNameError(key, "key", key, sorted(known | set(group_names(config_dir))), inner))
+            allowed = sorted(known | set(group_names(config_dir)))
+            errors.append(UnknownNameError(key, "key", key, allowed, inner, keys_meant(key)))
     missing = {name for name in sections if not isinstance(config.get(name), Mapping)}
     errors += map(no_choice, sorted(missing))
     for name, value in own.items():
@@ -48,12 +50,21 @@ def top_level_errors(
         allowed = [*(each.name for each in fields(schema)), *(["env"] if place == "hydra" else [])]
         unread = [str(key) for key in OmegaConf.select(node, place) if key not in allowed]
         errors += [UnknownNameError(f"{place}.{key}", "key", key, allowed) for key in unread]
+    errors += filter(None, [chdir_error(node.hydra)])
     errors += [
         ConfigError(key, got=config.get(key), allowed=described(hint))
         for key, hint in _TYPES.items()
         if not fits(config.get(key), hint)
     ]
     return errors, missing
+
+
+def chdir_error(hydra: Any) -> ConfigError | None:
+    """Returns the error of a job that would run in its own folder, where relative paths mean something else."""
+    if not hydra.job.chdir:
+        return None
+    reason = "a relative path means the folder that the command was typed in"
+    return ConfigError("hydra.job.chdir", reason, got=True, fix="Leave it out.")
 
 
 def _plain_section_errors(name: str, own: dict[str, Any], got: Any) -> list[ConfigError]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Self
 
 _MAX_LISTED = 10
+_MAX_MEANT = 3
 _NOT_GIVEN: Any = ...  # Ellipsis stays the same object when it is pickled
 
 
@@ -72,16 +73,22 @@ class UnknownNameError(ConfigError):
     """A name that isn't one of those allowed in its place."""
 
     def __init__(
-        self, key: str | None, kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()
+        self,
+        key: str | None,
+        kind: str,
+        got: str,
+        allowed: Sequence[str],
+        elsewhere: Sequence[str] = (),
+        meant: Sequence[str] = (),
     ) -> None:
         super().__init__(key, f"unknown {kind}", got=got, allowed=list(allowed))
-        self.args = (key, kind, got, allowed, elsewhere)
+        self.args = (key, kind, got, allowed, elsewhere, meant)
 
     @property
     def text(self) -> str:
         """The message without the key."""
-        _, kind, got, allowed, elsewhere = self.args
-        return unknown(kind, got, allowed, elsewhere)
+        _, *rest = self.args
+        return unknown(*rest)
 
 
 class MissingFileError(ConfigError, FileNotFoundError):
@@ -143,15 +150,18 @@ def errors_in(error: Exception) -> list[ConfigError]:
     return [error if isinstance(error, ConfigError) else ConfigError(None, str(error) or type(error).__name__)]
 
 
-def unknown(kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = ()) -> str:
+def unknown(
+    kind: str, got: str, allowed: Sequence[str], elsewhere: Sequence[str] = (), meant: Sequence[str] = ()
+) -> str:
     """Returns a sentence about an unknown name: the name, the nearest allowed one, and all allowed ones.
 
     Args:
         elsewhere: dotted keys that may have been meant, if no allowed name is near.
+        meant: keys that were meant more likely than a near name.
     """
-    near = difflib.get_close_matches(got, allowed, n=1)
+    near = list(meant[:_MAX_MEANT]) or difflib.get_close_matches(got, allowed, n=1)
     if not near:
         by_name = {key.rpartition(".")[2]: key for key in reversed(elsewhere)}
         near = [by_name[name] for name in difflib.get_close_matches(got, by_name, n=1)]
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"unknown {kind} {got!r}.{hint} Allowed: {', '.join(allowed) or 'none'}."

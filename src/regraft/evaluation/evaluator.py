@@ -26,6 +26,7 @@ from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.tasks.class_scores import Scores, require_finite, scores
+from regraft.training.data_checks import require_batch_shares
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
 from regraft.training.trainer import build_trainer
@@ -70,8 +71,10 @@ class Evaluator:
         for split in splits:
             if split not in self._data.sizes:
                 raise self._no_split(split, is_evaluated=split == splits[0])
+        require_batch_shares(config, self._data.sizes)
         self._warn_of_partial_data(splits[0])
-        self._module = build_module(config, self._backbone, checkpoint.class_counts, record={})
+        classes = checkpoint.class_counts, checkpoint.class_names
+        self._module = build_module(config, self._backbone, *classes, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
         self._logits = CollectLogits()
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)

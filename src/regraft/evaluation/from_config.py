@@ -82,7 +82,7 @@ def target_domain(config: Config, trained: Checkpoint, folder: str) -> Any:
     # Options of training data, which doesn't exist here.
     options |= {"fraction": 1.0, "shots": None, "cache": "off", "val_fraction": 0, "test_fraction": 0}
     try:
-        source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"))
+        source = FolderSource(root=folder, on_error=config["data"].get("on_error", "raise"), splits={})
         module = DataModule(
             source=AnotherDomain(source, trained.class_names, str(trained.path)),
             input_spec=trained.input_spec,

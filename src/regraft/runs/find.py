@@ -120,22 +120,34 @@ def _overrides_of(run: Run) -> list[str]:
         return []
 
 
-def _run_folders(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yields the runs' folders below a folder; skips hidden folders and links."""
-    try:
-        with os.scandir(folder) as entries:
-            inner = [Path(entry.path) for entry in entries if _is_searched(entry)]
-    except OSError:
-        return
-    for path in inner:
-        if is_run(path):
-            yield path
-        elif depth + 1 < _MAX_DEPTH:
-            yield from _run_folders(path, depth + 1)
+def _run_folders(folder: Path) -> Iterator[Path]:
+    """Yields the runs' folders below a folder, each once; skips hidden folders, and follows links last."""
+    seen: set[tuple[int, int]] = set()
+    linked: list[tuple[Path, int]] = []
+    pending = [(folder, 0)]
+    while pending or linked:
+        path, depth = pending.pop() if pending else linked.pop()
+        try:
+            found = path.stat()
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            seen.add((found.st_dev, found.st_ino))
+            if depth and is_run(path):
+                yield path
+                continue
+            with os.scandir(path) as entries:
+                inner = [entry for entry in entries if depth < _MAX_DEPTH and _is_searched(entry)]
+        except OSError:
+            continue
+        for entry in inner:
+            (linked if entry.is_symlink() else pending).append((Path(entry.path), depth + 1))
 
 
 def _is_searched(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".") and entry.name != CHECKPOINTS
+    try:
+        return entry.is_dir() and not entry.name.startswith(".") and entry.name != CHECKPOINTS
+    except OSError:  # links that point to each other
+        return False
 
 
 def _best(runs: Sequence[Run]) -> Run:

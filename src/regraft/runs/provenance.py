@@ -123,8 +123,11 @@ def _keep_patch(run: Run, patch: bytes, number: int) -> str:
 
 
 def _git(folder: Path) -> dict[str, Any]:
-    """Returns commit, branch and the difference of tracked files from it; empty if there is no commit."""
+    """Returns commit, branch and the difference of tracked files, or why git refuses; empty without a commit."""
     status = _git_output(folder, "status", "--porcelain=v2", "--branch", "--untracked-files=no")
+    if isinstance(status, str):
+        log.warning("The commit isn't recorded: %s", status)
+        return {"git": {"left_out": status}}
     if status is None:
         return {}
     lines = status.decode(errors="replace").splitlines()
@@ -134,28 +137,37 @@ def _git(folder: Path) -> dict[str, Any]:
     is_dirty = any(not line.startswith("#") for line in lines)
     found: dict[str, Any] = {"git": {"commit": header["oid"], "branch": header.get("head"), "is_dirty": is_dirty}}
     others = _git_output(folder, "ls-files", "--others", "--exclude-standard", "-z", "--", "*.py", "*.yaml")
-    if others:
+    if isinstance(others, bytes) and others:
         found["git"]["untracked"] = others.decode(errors="replace").rstrip("\0").split("\0")[:_MAX_UNTRACKED]
     if is_dirty:
         patch = _git_output(folder, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv", "--no-color")
-        if patch is None:
-            found["git"]["patch"] = "left out: git didn't answer in time"
-        else:
+        if isinstance(patch, bytes):
             found["patch"] = patch
+        else:
+            found["git"]["patch"] = f"left out: {patch}"
     return found
 
 
-def _git_output(folder: Path, *arguments: str) -> bytes | None:
-    """Returns the output of a git command; None without git, outside of a repository, or if it takes too long."""
+def _git_output(folder: Path, *arguments: str) -> bytes | str | None:
+    """Returns the output of a git command, or why it fails; None without git and outside of a repository."""
     # Don't take the repository's lock, as somebody may work in it, and don't run a program that its config names.
     options = ["--no-optional-locks", "-c", "core.fsmonitor=false"]
     try:
         result = subprocess.run(
-            ["git", *options, *arguments], cwd=folder, capture_output=True, timeout=_GIT_SECONDS, check=True
+            ["git", *options, *arguments],
+            cwd=folder,
+            capture_output=True,
+            timeout=_GIT_SECONDS,
         )
-    except (OSError, subprocess.SubprocessError):
+    except subprocess.TimeoutExpired:
+        return f"git didn't answer within {_GIT_SECONDS:g} s"
+    except OSError:
         return None
-    return result.stdout
+    if result.returncode == 0:
+        return result.stdout
+    if not any((each / ".git").exists() for each in (folder, *folder.parents)):
+        return None
+    return " ".join(result.stderr.decode(errors="replace").split()) or f"git ended with {result.returncode}"
 
 
 def _hardware() -> dict[str, Any]:

@@ -62,7 +62,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
         else:
             log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
     record = _record(config, checked.architecture, data)
-    module = build_module(config, body, record["class_counts"], record)
+    module = build_module(config, body, record["class_counts"], data.class_names, record)
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)
     groups = optimizer_groups(config, module.backbone, module.head)

@@ -1,13 +1,17 @@
 """Whether a config fits its data: checked once the data's listing is read, before an image is decoded."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from regraft.config.collector import ErrorCollector
 from regraft.config.instantiate import Config
 from regraft.config.nested import at
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in, require
+from regraft.core.types import BATCH_NORMS
 from regraft.data.from_config import prepare
+from regraft.models.dry_run import dry_outputs
+from regraft.models.freezing import keeps_statistics
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
@@ -34,9 +38,11 @@ def require_suitable_data(checked: Preflight) -> None:
     config, data = checked.config, checked.data
     collector = ErrorCollector(config, None, set())
     check_watchers(collector, data.num_classes, has_val=data.has_val or is_closed_form(config))
-    collector.try_build("loss", lambda: build_loss(config, data.class_counts.tolist()))
+    collector.try_build("loss", lambda: build_loss(config, data.class_counts.tolist(), data.class_names))
     collector.try_build("data", lambda: _require_filled_batch(checked))
+    collector.try_build("data", lambda: _require_varied_batches(checked))
     collector.try_build("trainer", lambda: _require_reached_validation(config, data))
+    collector.try_build("trainer", lambda: require_batch_shares(config, data.sizes))
     collector.try_build("scheduler", lambda: _try_schedule(checked))
     if collector.errors:
         raise ConfigErrors(collector.errors)
@@ -73,6 +79,40 @@ def _require_reached_validation(config: Config, data: Any) -> None:
     num_batches = _batches_per_epoch(config, data.sizes["train"])
     allowed = f"at most {num_batches}, the batches of an epoch, or a share of it, such as 0.5"
     require(interval <= num_batches, "trainer.val_check_interval", interval, allowed)
+
+
+def require_batch_shares(config: Config, sizes: Mapping[str, int]) -> None:
+    """Raises ConfigError if a share of the batches to use, `trainer.limit_*_batches`, is less than one of them.
+
+    Args:
+        sizes: number of images of each split.
+    """
+    for split, num_images in sizes.items():
+        key = f"limit_{split}_batches"
+        share = config["trainer"].get(key)
+        num_batches = math.ceil(num_images / config["data"]["batch_size"])
+        if isinstance(share, float) and 0 < share * num_batches < 1:
+            allowed = f"a number of batches, or at least {1 / num_batches:.2g} of {num_batches}"
+            require(False, f"trainer.{key}", share, allowed)
+
+
+def _require_varied_batches(checked: Preflight) -> None:
+    """Raises ConfigError if a trained BatchNorm would see a single value of each channel, which has no variance."""
+    config, backbone = checked.config, checked.backbone
+    num_images = min(config["data"]["batch_size"], checked.data.sizes["train"])
+    if num_images > 1 or is_closed_form(config) or checked.strategy is None or keeps_statistics(checked.strategy):
+        return
+    assert checked.rows is not None, "the optimizer is built before data is checked"
+    assert backbone is not None, "the backbone is built before data is checked"
+    trained = {row.stage for row in checked.rows if row.lr_by_epoch} & set(backbone.stage_names)
+    norms = [each for name in trained for each in backbone.stages[name].modules() if isinstance(each, BATCH_NORMS)]
+    if any(output[0, 0].numel() == 1 for _, output in dry_outputs(backbone, norms, 1)):
+        raise ConfigError(
+            "data.batch_size",
+            "BatchNorm of a trained stage sees one value of each channel in a batch of one image",
+            got=config["data"]["batch_size"],
+            fix="Use a larger batch, or a larger model.image_size.",
+        )
 
 
 def _try_schedule(checked: Preflight) -> None:

@@ -10,10 +10,13 @@ from regraft.core.errors import require
 from regraft.core.types import Backbone
 from regraft.models.freezing import FreezingStrategy, phases
 from regraft.models.from_config import build_head
+from regraft.training.losses import weights_by_index
 from regraft.training.optim import parameter_groups
 
 
-def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int], record: Config) -> Any:
+def build_module(
+    config: Config, backbone: Backbone, class_counts: Sequence[int], class_names: Sequence[str], record: Config
+) -> Any:
     """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""
     from regraft.training.module import TransferModule
 
@@ -21,7 +24,7 @@ def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int]
     return TransferModule(
         backbone=backbone,
         head=build_head(config, backbone.num_features, num_classes),
-        loss=build_loss(config, class_counts),
+        loss=build_loss(config, class_counts, class_names),
         num_classes=num_classes,
         make_optimizer=lambda body, head: optimizer_factory(config)(params=optimizer_groups(config, body, head)),
         make_scheduler=factory(config["scheduler"], "scheduler"),
@@ -32,9 +35,12 @@ def build_module(config: Config, backbone: Backbone, class_counts: Sequence[int]
     )
 
 
-def build_loss(config: Config, class_counts: Sequence[int]) -> nn.Module:
-    """Returns the loss for data with these numbers of training images per class."""
-    return factory(config["loss"], "loss")(num_classes=len(class_counts), class_counts=class_counts)
+def build_loss(config: Config, class_counts: Sequence[int], class_names: Sequence[str]) -> nn.Module:
+    """Returns the loss for data with these classes and numbers of training images of each."""
+    node, weights = config["loss"], config["loss"].get("class_weights")
+    if isinstance(weights, dict):
+        node = node | {"class_weights": weights_by_index(weights, class_names)}
+    return factory(node, "loss")(num_classes=len(class_counts), class_counts=class_counts)
 
 
 def skips_nan(config: Config) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from regraft.core.errors import ConfigError, require
+from regraft.core.errors import ConfigError, UnknownNameError, require
 
 
 class ClassificationLoss(nn.Module):
@@ -31,7 +31,7 @@ class ClassificationLoss(nn.Module):
         *,
         num_classes: int,
         class_counts: Sequence[int],
-        class_weights: str | Sequence[float] | None,
+        class_weights: str | Sequence[float] | Mapping[str, float] | None,
         label_smoothing: float,
     ) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Focal(ClassificationLoss):
         *,
         num_classes: int,
         class_counts: Sequence[int],
-        class_weights: str | Sequence[float] | None,
+        class_weights: str | Sequence[float] | Mapping[str, float] | None,
         label_smoothing: float,
         gamma: float,
     ) -> None:
@@ -136,18 +136,20 @@ def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor
 
 
 def resolve_class_weights(
-    class_weights: str | Sequence[float] | None, class_counts: Sequence[int], num_classes: int
+    class_weights: str | Sequence[float] | Mapping[str, float] | None, class_counts: Sequence[int], num_classes: int
 ) -> Tensor | None:
     """Returns (num_classes,) float weights, or None for none.
 
     Args:
-        class_weights: None; `balanced`, which is n / (num_classes * n_c), n_c images of class c out of n; or a list.
+        class_weights: None; `balanced`, which is n / (num_classes * n_c), n_c images of class c out of n; or a list. By
+            name they are a config's only, see `weights_by_index`.
     """
+    assert not isinstance(class_weights, Mapping), "names are resolved where the loss is built from a config"
     assert len(class_counts) == num_classes, "class_counts comes from the same data as num_classes."
     if class_weights is None:
         return None
     if isinstance(class_weights, str):
-        allowed = "null, balanced, or a list of one number per class"
+        allowed = "null, balanced, a list of one number per class, or {CLASS: NUMBER} with 1 for the others"
         require(class_weights == "balanced", "loss.class_weights", class_weights, allowed)
         empty = [str(index) for index, count in enumerate(class_counts) if count == 0]
         if empty:
@@ -161,12 +163,21 @@ def resolve_class_weights(
         raise ConfigError(
             "loss.class_weights",
             f"got {len(class_weights)} numbers, but the data has {num_classes} classes",
-            fix="Give one per class, or balanced, or null.",
+            fix="Give one per class, those of some classes by name ({CLASS: NUMBER}), balanced, or null.",
         )
     weights = torch.tensor([float(weight) for weight in class_weights])
     is_valid = bool(weights.isfinite().all() and (weights >= 0).all() and (weights > 0).any())
     require(is_valid, "loss.class_weights", list(class_weights), "finite numbers of at least 0, one of them above 0")
     return weights
+
+
+def weights_by_index(class_weights: Mapping[str, float], class_names: Sequence[str]) -> list[float]:
+    """Returns the weight of each class of weights by name, 1 for those that aren't named."""
+    by_name = {str(name): weight for name, weight in class_weights.items()}
+    for name in by_name:
+        if name not in class_names:
+            raise UnknownNameError("loss.class_weights", "class", name, class_names)
+    return [by_name.get(name, 1.0) for name in class_names]
 
 
 def _as_rows(targets: Tensor, logits: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def preflight(
     found.trainer = _build_trainer(collector, run, strategy)
     num_features = _NUM_FEATURES if backbone is None else backbone.num_features
     head = build("head", lambda: _head_on_meta(usable, num_features))
-    build("loss", lambda: build_loss(usable, _class_counts(usable)))
+    build("loss", lambda: build_loss(usable, *_classes(usable)))
     if head is not None:
         _try_optimizer(collector, found, head)
     if backbone is not None and strategy is not None and augment is not None:
@@ -245,10 +245,13 @@ def _head_on_meta(config: Config, num_features: int) -> nn.Module:
         return build_head(config, num_features, _NUM_CLASSES)
 
 
-def _class_counts(config: Config) -> list[int]:
-    """Returns as many training images of each class as the loss has weights for."""
+def _classes(config: Config) -> tuple[list[int], list[str]]:
+    """Returns numbers of training images, and names, of classes that the weights of the loss fit."""
     weights = config["loss"].get("class_weights")
-    return [1] * (len(weights) if isinstance(weights, list) and len(weights) > 1 else _NUM_CLASSES)
+    names = [str(name) for name in weights] if isinstance(weights, dict) else []
+    num_classes = len(weights) if isinstance(weights, list) and len(weights) > 1 else _NUM_CLASSES
+    names += [f"class {index}" for index in range(num_classes - len(names))]
+    return [1] * len(names), names
 
 
 def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module) -> None:

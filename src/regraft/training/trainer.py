@@ -154,6 +154,10 @@ def _can_build(node: Config, *keys: str) -> bool:
     return True
 
 
+def _has_gpu() -> bool:
+    return torch.cuda.is_available() or torch.backends.mps.is_available()
+
+
 def lacking_keys(node: Config) -> list[str]:
     """Returns the required keys that a trainer's section lacks."""
     return [key for key in _NEEDED if key not in node]
@@ -173,6 +177,9 @@ def _require_supported(node: Config) -> None:
     names = devices if isinstance(devices, list) else str(devices).split(",")
     is_valid = str(devices) in ("auto", "-1") or (len(names) > 0 and all(str(name).strip().isdigit() for name in names))
     require(is_valid, "trainer.devices", devices, "a number, a list such as [0,1], or auto")
+    if isinstance(devices, list) and node["accelerator"] in ("cpu", "auto") and not _has_gpu():
+        fix = "Use trainer.devices=1."
+        raise ConfigError("trainer.devices", "the CPU has a number of processes, not a list", got=devices, fix=fix)
     for key, least in _LEAST.items():
         value = node.get(key)
         is_valid = value is None or (isinstance(value, int | float) and value >= least)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "trainer.max_epoch=3": "trainer.max_epoch: unknown key 'max_epoch'. Did you mean 'max_epochs'?",
         "callbacks.bst.monitor=x": "callbacks.bst: unknown key 'bst'. Did you mean 'best'?",
         "+lrr=3": "lrr: unknown key 'lrr'. Did you mean 'optimizer.lr",
+        "+epochs=3": "epochs: unknown key 'epochs'. Did you mean 'trainer.max_epochs'?",
         "+foo.bar=1": "foo: unknown key 'foo'.",
         "+optimizer.lrr=3": "optimizer.lrr: unknown key 'lrr'. Did you mean 'lr'?",
         "+trainer.foo=1": "trainer.foo: unknown key 'foo'. Allowed: accelerator,",
@@ -40,7 +41,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "~augment": "augment: nothing is chosen, but a run needs one; allowed: basic,",
         "+hydra.foo=1": "hydra.foo: unknown key 'foo'.",
         "head=null": "head: nothing is chosen, but a run needs one; allowed: cosine, linear,",
-        "optimizer.lr=1,2": "optimizer.lr: got the values 1,2, which are a job each; add -m for a sweep",
+        "optimizer.lr=1,2": "optimizer.lr: got '1,2'; these values are a job each. Add -m for a sweep, write",
         "optimizer.eps=${nowhere}": "optimizer.eps: it refers to 'nowhere', which the config doesn't have.",
         "+scheduler=step": "scheduler: it is chosen already, and +scheduler=... adds a second one",
     },
@@ -59,7 +60,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "head.dropout=1.5": "head.dropout: got 1.5; allowed: at least 0, below 1.",
         "head.init=foo": "head.init: got 'foo'; allowed: default,",
         "loss.label_smoothing=1": "loss.label_smoothing: got 1; allowed: at least 0, below 1.",
-        "loss.class_weights=foo": "loss.class_weights: got 'foo'; allowed: null, balanced, or a list",
+        "loss.class_weights=foo": "loss.class_weights: got 'foo'; allowed: null, balanced, a list",
         "scheduler.min_factor=2": "scheduler.min_factor: got 2; allowed: 0 to 1.",
         "scheduler.warmup_epochs=20": "scheduler.warmup_epochs: got 20; the run has 10 epochs.",
         "trainer.max_epochs=-5": "trainer.max_epochs: got -5; allowed: 1 or more, or -1 for no limit.",
@@ -294,6 +295,46 @@ def test_top5_of_three_classes_cant_be_watched(photos):
     assert said.startswith("scheduler.monitor: got 'val/top5'; it isn't measured with 3 classes;")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (
+            "trainer.limit_train_batches=0.1",
+            "trainer.limit_train_batches: got 0.1; allowed: a number of batches, or",
+        ),
+        ("trainer.limit_val_batches=0.4", "trainer.limit_val_batches: got 0.4; allowed: a number of batches, or at"),
+        ("loss.class_weights={a:2,d:1}", "loss.class_weights: unknown class 'd'. Allowed: a, b, c."),
+        ("trainer.devices=[0]", "trainer.devices: got [0]; the CPU has a number of processes, not a list."),
+        ("hydra.job.chdir=true", "hydra.job.chdir: got True; a relative path means the folder that"),
+    ],
+)
+def test_what_does_not_fit_few_images_or_the_cpu_is_refused(photos, wrong, said):
+    fitting = ["data.batch_size=8", "fitting=steps", "data.val_fraction=0.5"]
+    (found,) = errors_of(command([*photos, *fitting, wrong]))
+    assert found.startswith(said)
+
+
+def test_weights_of_classes_by_name_are_accepted(photos, capsys):
+    check(command([*photos, "loss.class_weights={a:2}"]))
+    assert "Nothing is wrong." in capsys.readouterr().out
+
+
+def test_a_batch_of_one_image_is_refused_where_batch_norm_would_see_single_values(photos, capsys):
+    small = [*photos, "freezing=none", "data.batch_size=1"]
+    (said,) = errors_of(["model=efficientnet_lite0", "model.image_size=32", *small])
+    assert said.startswith("data.batch_size: got 1; BatchNorm of a trained stage sees one value of each channel")
+    check(command(small))  # whose feature maps are larger
+    assert "Nothing is wrong." in capsys.readouterr().out
+
+
+def test_values_with_commas_get_one_error_with_the_quoting_that_works(photos):
+    (said,) = errors_of(command(["data=folder", "data.root=a,b"]))
+    assert said == (
+        "data.root: got 'a,b'; these values are a job each. Add -m for a sweep, write data.root=[a,b] for a list, or "
+        "'data.root=\"a,b\"' for one text."
+    )
+
+
 OF_LIGHTNING = "_target_=pytorch_lightning.callbacks"
 
 
@@ -365,7 +406,10 @@ def test_overrides_of_a_resumed_run_are_checked(run):
 
 
 def test_an_unknown_flag_is_refused():
-    with pytest.raises(ValueError, match=r"check: unknown flag .--foo."):
+    with pytest.raises(
+        ValueError,
+        match=r"--foo: options are written KEY=VALUE, without dashes",
+    ):
         check(["--foo"])
 
 

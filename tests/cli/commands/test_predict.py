@@ -52,7 +52,7 @@ def predict(capsys, run: Run, *arguments: str) -> tuple[object, str, str]:
 def test_photos_are_answered_as_in_the_final_test(photo_run, capsys):
     kept = read(photo_run.path, with_probabilities=True)
     root = Path(photo_run.config["data"]["root"])
-    source = FolderSource(root=str(root), on_error="raise").splits()
+    source = FolderSource(root=str(root), on_error="raise", splits={}).splits()
     paths = [str(source.test.path(index)) for index in kept.indices]
     Path("list.txt").write_text("\n".join(paths))
     code, _, _ = predict(capsys, photo_run, "input=list.txt", "output=o.csv", "batch_size=5")

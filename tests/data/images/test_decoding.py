@@ -202,7 +202,7 @@ def test_a_view_of_a_folder_shows_pillows_pixels(tmp_path, make_datamodule, name
         FORMATS[name](tmp_path / class_name / name)
     spec = InputSpec(SIDE, num_channels, mean=(0.0,) * num_channels, std=(1.0,) * num_channels)
     data = make_datamodule(
-        FolderSource(root=str(tmp_path), on_error="raise"), spec, val_fraction=0.0, test_fraction=0.0
+        FolderSource(root=str(tmp_path), on_error="raise", splits={}), spec, val_fraction=0.0, test_fraction=0.0
     )
     (view,) = data.inputs.views("train", 0)
     (shown,) = view.batches(torch.tensor([0, 1]), 2, torch.device("cpu"))

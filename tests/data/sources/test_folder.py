@@ -18,7 +18,7 @@ WritePhotos = Callable[..., None]
 
 
 def read(root: Path) -> Splits:
-    return FolderSource(root=str(root), on_error="raise").splits()
+    return FolderSource(root=str(root), on_error="raise", splits={}).splits()
 
 
 def names(images: object, root: Path) -> list[str]:
@@ -108,7 +108,7 @@ def test_root_without_classes_shows_the_layout(tmp_path: Path) -> None:
 
 def test_missing_root(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"data\.root: there is no folder .*nowhere\. Use data\.root=PATH"):
-        FolderSource(root=str(tmp_path / "nowhere"), on_error="raise").prepare()
+        FolderSource(root=str(tmp_path / "nowhere"), on_error="raise", splits={}).prepare()
 
 
 def test_root_that_is_a_file(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_root_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(
         FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Use data\.root=PATH of a folder"
     ):
-        FolderSource(root=str(tmp_path / "photos.zip"), on_error="raise").prepare()
+        FolderSource(root=str(tmp_path / "photos.zip"), on_error="raise", splits={}).prepare()
 
 
 def test_class_names_may_have_spaces_and_any_letters(tmp_path: Path, write_photos: WritePhotos) -> None:
@@ -279,7 +279,7 @@ def test_splits_are_found_in_whatever_case_they_are_written(tmp_path: Path, writ
         for name in ("ant", "bee"):
             write_photos(tmp_path / split / name, 2)
 
-    splits = FolderSource(root=str(tmp_path), on_error="raise").splits()
+    splits = FolderSource(root=str(tmp_path), on_error="raise", splits={}).splits()
 
     assert splits.class_names == ("ant", "bee")
     assert splits.test is not None
@@ -290,7 +290,7 @@ def test_a_folder_of_runs_is_no_class(tmp_path: Path, write_photos: WritePhotos)
         write_photos(tmp_path / name, 2)
     (tmp_path / "outputs" / "folder-resnet18" / "some-run" / ".hydra").mkdir(parents=True)
 
-    assert FolderSource(root=str(tmp_path), on_error="raise").splits().class_names == ("ant", "bee")
+    assert FolderSource(root=str(tmp_path), on_error="raise", splits={}).splits().class_names == ("ant", "bee")
 
 
 @pytest.fixture
@@ -322,9 +322,9 @@ def test_a_long_list_is_cut_short(tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_decoded_are_left_out_and_named(damaged: Path, caplog: pytest.LogCaptureFixture) -> None:
-    clean = fingerprint_of(FolderSource(root=str(damaged), on_error="skip"))
+    clean = fingerprint_of(FolderSource(root=str(damaged), on_error="skip", splits={}))
     with caplog.at_level(logging.WARNING, "regraft"):
-        splits = FolderSource(root=str(damaged), on_error="skip").splits()
+        splits = FolderSource(root=str(damaged), on_error="skip", splits={}).splits()
 
     assert names(splits.train, damaged) == [f"{name}/{number}.png" for name in ("ant", "bee") for number in range(3)]
     assert splits.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
@@ -332,20 +332,20 @@ def test_images_that_cannot_be_decoded_are_left_out_and_named(damaged: Path, cap
     assert "3 of 9 images" in caplog.text
     for path in splits.skipped:
         (damaged / path).unlink()
-    assert fingerprint_of(FolderSource(root=str(damaged), on_error="raise")) == clean
+    assert fingerprint_of(FolderSource(root=str(damaged), on_error="raise", splits={})) == clean
 
 
 def test_a_class_of_nothing_but_damaged_images_cannot_be_left_out(damaged: Path) -> None:
     for path in (damaged / "ant").iterdir():
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"no image of ant in train can be decoded: .*Replace"):
-        FolderSource(root=str(damaged), on_error="skip").splits()
+        FolderSource(root=str(damaged), on_error="skip", splits={}).splits()
 
 
 def test_what_was_just_read_is_not_read_again_for_its_digest(
     photo_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = FolderSource(root=str(photo_folder), on_error="raise")
+    source = FolderSource(root=str(photo_folder), on_error="raise", splits={})
     expected = fingerprint_of(source)
     monkeypatch.setattr("regraft.data.images.file_reading.read.load", lambda path: Index())
     monkeypatch.setattr("regraft.data.images.samples._hash_file", pytest.fail)
@@ -355,24 +355,24 @@ def test_what_was_just_read_is_not_read_again_for_its_digest(
 def test_a_digest_never_goes_by_a_files_time(photo_folder: Path) -> None:
     path = photo_folder / "train" / "cat" / "photo000.png"
     os.utime(path, (1_500_000_000, 1_500_000_000))
-    before = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise"))
+    before = fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise", splits={}))
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     with path.open("r+b") as file:  # the same inode, size and time
         file.write(content)
     os.utime(path, (1_500_000_000, 1_500_000_000))
-    assert fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise")) != before
+    assert fingerprint_of(FolderSource(root=str(photo_folder), on_error="raise", splits={})) != before
 
 
 @pytest.mark.parametrize("value", ["ignore", True, None])
 def test_on_error_is_checked(tmp_path: Path, value: object) -> None:
     with pytest.raises(ValueError, match=r"data\.on_error: got .*allowed: raise, skip"):
-        FolderSource(root=str(tmp_path), on_error=value)
+        FolderSource(root=str(tmp_path), on_error=value, splits={})
 
 
 def test_a_root_that_looks_like_a_number_is_asked_for_as_a_path() -> None:
     with pytest.raises(ValueError, match=r"data\.root: got 2024.*data\.root=\./2024"):
-        FolderSource(root=2024, on_error="raise")
+        FolderSource(root=2024, on_error="raise", splits={})
 
 
 def fingerprint_of(source: FolderSource) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
+from regraft.cli.hydra_app import require_known_flags
 from regraft.cli.training_command import TrainingCommand, add_sweep_space, composed_jobs, parse, planned
 from regraft.config.fitting import explained
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
@@ -21,6 +22,7 @@ _FLAGS = ("-m", "--multirun", "--config-dir")
 def run(arguments: Sequence[str]) -> None:
     """Prints what `regraft train` with the same arguments would train, or raises all errors of all jobs."""
     command = parse(arguments)
+    require_known_flags(arguments)
     if command.other_flags:
         raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
     lines: dict[int, list[str]] = {}

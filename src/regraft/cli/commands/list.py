@@ -2,12 +2,13 @@
 
 from regraft.cli.command import Command
 from regraft.config.groups import group_choices, group_names
+from regraft.config.meant import choices_meant
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.core.text import say
 
 
 def run(arguments: list[str]) -> None:
-    """Prints the choices of some groups, or of all; `--config-dir FOLDER` adds a user's own."""
+    """Prints the choices of some groups, or of all, or those with a word in their names."""
     config_dir = None
     if "--config-dir" in arguments:
         index = arguments.index("--config-dir")
@@ -20,6 +21,9 @@ def run(arguments: list[str]) -> None:
     for name in wanted:
         spellings = (name, name.removesuffix("s"), name.removesuffix("es"))
         singular = next((word for word in spellings if word in groups), "")
+        if singular not in groups and (choices := choices_meant(name)):
+            say("\n".join(choices))
+            continue
         if singular not in groups:
             raise UnknownNameError(None, "group", name, groups)
         if len(wanted) > 1:
@@ -31,7 +35,8 @@ def run(arguments: list[str]) -> None:
 COMMAND = Command(
     name="list",
     run=run,
-    usage="regraft list [GROUP]... [--config-dir FOLDER]",
-    details="Without a group the choices of all groups are printed.",
+    usage="regraft list [GROUP | WORD]... [--config-dir FOLDER]",
+    details="""Without a group the choices of all groups are printed; a WORD such as resnet finds the choices that have
+it. FOLDER has configs of your own.""",
     words=group_names,
 )

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from regraft.cli.command import Command
 from regraft.cli.commands.check import require_sound
-from regraft.cli.hydra_app import run_app, run_composed, write_traceback
+from regraft.cli.hydra_app import require_known_flags, run_app, run_composed, write_traceback
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 def run(arguments: Sequence[str]) -> None:
     """Trains one run, or a sweep of them, as the command line says."""
+    require_known_flags(arguments)
     command = parse(arguments)
     if not command.is_single_run:
         if not command.other_flags:  # --help, --cfg and the like train nothing

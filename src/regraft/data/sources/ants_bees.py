@@ -63,7 +63,7 @@ class AntsBeesSource:
     def _source(self) -> FolderSource:
         folder = self._folder()
         assert folder is not None, "prepare() comes first"
-        return FolderSource(root=str(folder), on_error="raise")
+        return FolderSource(root=str(folder), on_error="raise", splits={})
 
     def _folder(self) -> Path | None:
         folders = (self._root, self._root / FOLDER)
@@ -80,7 +80,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def check_content(folder: Path) -> None:
     """Raises ValueError if a downloaded folder doesn't have the tutorial's classes and numbers of images."""
-    splits = FolderSource(root=str(folder), on_error="raise").splits()
+    splits = FolderSource(root=str(folder), on_error="raise", splits={}).splits()
     num_test = 0 if splits.test is None else len(splits.test)
     if (splits.class_names, len(splits.train), num_test) != (("ants", "bees"), NUM_TRAIN, NUM_VAL):
         raise ConfigError(

@@ -45,13 +45,13 @@ class FolderSource:
             named, and if none is, splits are found by the names of folders.
     """
 
-    def __init__(self, *, root: str, on_error: str, splits: Mapping[str, str | None] | None = None) -> None:
+    def __init__(self, *, root: str, on_error: str, splits: Mapping[str, str | None]) -> None:
         require(on_error in ("raise", "skip"), "data.on_error", on_error, "raise, skip")
         if not isinstance(root, str):
             raise ConfigError("data.root", f"got {root!r}, which isn't text. Use data.root=./{root}, a folder's path.")
         self._root = Path(root).expanduser()
         self._on_error = on_error
-        self._splits = splits or {}
+        self._splits = splits
 
     def prepare(self) -> None:
         """Checks that the folder exists; raises FileNotFoundError otherwise."""

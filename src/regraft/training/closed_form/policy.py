@@ -29,6 +29,7 @@ def require_suitable_head(config: Config) -> None:
             )
         return
     weights = loss.get("class_weights")
+    weights = list(weights.values()) if isinstance(weights, dict) else weights
     wrong = [
         (head not in HEADS, "head", "it has to be one linear layer; use head=mix or head=linear"),
         (config.get("head_from") is not None, "head_from", "no other head is its start; leave head_from out"),

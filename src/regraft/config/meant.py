@@ -1,0 +1,77 @@
+"""Which keys people mean by other names, such as `lr`, `epochs` and `optimizer.learning_rate`; used after an error."""
+
+from functools import cache
+
+import yaml
+
+from regraft.config.groups import group_choices, group_names, shipped_train
+from regraft.config.shipped import conf_dir
+
+_SYNONYMS = {
+    "augment": "aug augmentation augmentations transform transforms",
+    "callbacks=early_stopping": "early_stop early_stopping earlystopping",
+    "ckpt_path": "checkpoint ckpt resume_from",
+    "data": "dataset datasets",
+    "data.batch_size": "batch batchsize bs train_batch_size",
+    "data.num_workers": "n_workers nw worker workers",
+    "data.root": "data_dir data_path data_root dataroot folder photos",
+    "data.test_fraction": "test_size test_split",
+    "data.val_fraction": "val_size val_split valid_pct validation_split",
+    "freezing": "freeze freeze_layers frozen",
+    "logger": "log loggers logging",
+    "logger=mlflow": "mlflow",
+    "logger=wandb": "wandb",
+    "loss": "criterion loss_fn",
+    "loss.class_weights": "class_weight weights_per_class",
+    "loss.label_smoothing": "smoothing",
+    "model": "arch architecture backbone model_name net network",
+    "model.image_size": "image_sz img_size imgsize imgsz input_size res resolution size",
+    "model.weights": "pretrained weight",
+    "optimizer": "opt optim",
+    "optimizer.lr": "base_lr eta learning_rate learningrate lr0",
+    "optimizer.weight_decay": "wd",
+    "output_dir": "log_dir logdir out outdir output output_folder save_dir savedir",
+    "scheduler": "lr_schedule lr_scheduler sched schedule",
+    "scheduler.warmup_epochs": "warmup warmup_steps",
+    "seed": "random_seed random_state rng",
+    "trainer.accelerator": "cpu cuda device gpu",
+    "trainer.accumulate_grad_batches": "accum accumulate gradient_accumulation gradient_accumulation_steps",
+    "trainer.devices": "gpus num_devices num_gpus",
+    "trainer.gradient_clip_val": "clip clip_grad grad_clip gradient_clip max_grad_norm",
+    "trainer.max_epochs": "ep epoch epochs n_epochs num_epochs num_train_epochs",
+    "trainer.max_steps": "iterations iters num_steps steps",
+    "trainer.precision": "amp bf16 fp16 half",
+}
+"""What other tools and papers call a key."""
+_BY_SYNONYM = {word: key for key, words in _SYNONYMS.items() for word in words.split()}
+
+
+def keys_meant(key: str) -> list[str]:
+    """Returns the keys that end in the name that a dotted key ends in, or that it is a usual word for."""
+    name = key.rpartition(".")[2].lower().replace("-", "_")
+    if name in _BY_SYNONYM:
+        return [_BY_SYNONYM[name]]
+    return [each for each in shipped_keys() if each.rpartition(".")[2] == name and each != key]
+
+
+def choices_meant(word: str) -> list[str]:
+    """Returns the choices of groups that have a word in their names, as `model=resnet18`."""
+    return [f"{group}={choice}" for group in group_names() for choice in group_choices(group) if word in choice]
+
+
+@cache
+def shipped_keys() -> list[str]:
+    """Returns all keys of the shipped configs of a training, sorted."""
+    found = {key for name, value in shipped_train().items() if name != "defaults" for key in _leaves(name, value)}
+    for group in group_names():
+        if group not in ("experiment", "fitting", "sweep"):
+            for path in (conf_dir() / group).glob("*.yaml"):
+                content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+                found |= {key for name, value in content.items() for key in _leaves(f"{group}.{name}", value)}
+    return sorted(key for key in found if not key.endswith((".defaults", "._target_")))
+
+
+def _leaves(key: str, value: object) -> list[str]:
+    if isinstance(value, dict) and value:
+        return [leaf for name, inner in value.items() for leaf in _leaves(f"{key}.{name}", inner)]
+    return [key]
