@@ -80,7 +80,15 @@ def _callers_process_kept(*modules: str) -> AbstractContextManager[None]:
 
 def _listed(overrides: str | Sequence[str]) -> list[str]:
     """Returns a list of overrides, of which one text may hold several, as on the command line."""
-    return shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+    from regraft.config.quoting import readable
+    from regraft.core.errors import ConfigError
+
+    if isinstance(overrides, str):
+        return readable(shlex.split(overrides))
+    if not isinstance(overrides, Sequence) or not all(isinstance(each, str) for each in overrides):
+        allowed = "a list of texts, such as ['data=digits'], or one text, as on the command line"
+        raise ConfigError("overrides", got=overrides, allowed=allowed)
+    return readable(overrides)
 
 
 def train(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":

@@ -89,3 +89,18 @@ def test_infinity_may_mean_something_to_a_class_of_the_users_own():
     own = ["+callbacks.own={_target_: own.Clip, norm_type: inf}"]
     config = compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
     assert config["callbacks"]["own"]["norm_type"] == math.inf
+
+
+def test_a_path_in_a_file_of_ones_own_may_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\ndata:\n  root: ~/photos\nseed: 3\n")
+    composed = compose.compose_once("train", ["experiment=mine", "data=folder"], str(tmp_path))
+    assert (composed.data.root, composed.seed) == ("/home/me/photos", 3)
+
+
+@pytest.mark.parametrize("key", ["output_dir", "ckpt_path", "head_from", "data.root", "features.dir"])
+def test_an_empty_path_is_not_the_current_folder(key):
+    composed = compose.compose_once("train", ["data=folder", "data.root=x", f"{key}="], None)
+    with pytest.raises(ValueError, match=rf"^{key}: it is empty\. Give a path with {key}=PATH"):
+        compose.plain(composed)

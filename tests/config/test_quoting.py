@@ -7,7 +7,14 @@ from regraft.config.trust import named_in
 @pytest.mark.parametrize(
     ("word", "expected"),
     [
-        ("data.root=~/Photos", "data.root='~/Photos'"),
+        ("data.root=~/Photos", "data.root=/home/me/Photos"),
+        ("output_dir='~/runs'", "output_dir='/home/me/runs'"),
+        ("models=[~/a,'~/b']", "models=[/home/me/a,'/home/me/b']"),
+        ("hydra.run.dir=~", "hydra.run.dir=/home/me"),
+        ("--config-dir=~/conf", "--config-dir=/home/me/conf"),
+        ("~/runs/a", "/home/me/runs/a"),
+        ("run=~b", "run='~b'"),
+        ("data.root=a~/b", "data.root='a~/b'"),
         ("data.root=/home/jörg/Fotos (2019), neu", "data.root='/home/jörg/Fotos (2019), neu'"),
         ("data.root=John's", 'data.root="John\'s"'),
         ("data.root=a b", "data.root=a b"),
@@ -18,7 +25,8 @@ from regraft.config.trust import named_in
         ("--config-dir", "--config-dir"),
     ],
 )
-def test_a_value_that_hydra_cant_read_is_quoted(word, expected):
+def test_a_value_that_hydra_cant_read_is_quoted(word, expected, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
     assert readable([word]) == [expected]
 
 
@@ -28,8 +36,17 @@ def test_a_path_that_is_there_is_one_value_whatever_its_commas(tmp_path):
     assert readable(["-m", f"data.root={tmp_path}/a,b"]) == ["-m", f"data.root={tmp_path}/a,b"]
 
 
-def test_each_value_of_a_sweep_is_quoted_for_itself():
-    assert readable(["-m", "data.root=~/a,b"]) == ["-m", "data.root='~/a',b"]
+def test_each_value_of_a_sweep_is_quoted_for_itself(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert readable(["-m", "data.root=~/a (1),b,~/c"]) == ["-m", "data.root='/home/me/a (1)',b,/home/me/c"]
+
+
+def test_a_home_folder_that_there_is_not_is_an_error(monkeypatch):
+    with pytest.raises(ValueError, match=r"^output_dir: got '~nobody_here/x'; there is no user 'nobody_here'"):
+        readable(["output_dir=~nobody_here/x"])
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(ValueError, match=r"^output_dir: got '~/x'; you have no home folder"):
+        readable(["output_dir=~/x"])
 
 
 def test_what_is_trusted_is_found_among_values_that_need_quotes():

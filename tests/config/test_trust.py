@@ -12,9 +12,11 @@ from regraft.config import compose
 from regraft.config.shipped import shipped_targets
 from regraft.config.sources import package_of, require_harmless
 from regraft.config.trust import _KINDS, named_in, require_known, require_known_resolvers, require_known_targets
+from regraft.config.written_paths import require_typed_paths
 from regraft.models import weights
 from regraft.models.backbones import from_run as grafted
 from regraft.runs.checkpoint import read
+from regraft.runs.folder import Run
 
 
 @pytest.fixture
@@ -163,8 +165,49 @@ def test_what_is_of_hydra_is_known_wherever_it_stands(name, header):
     require_harmless({"formatters": {"plain": {"format": "touch canary"}}}, ["hydra"], "mine.yaml", package)
 
 
-def test_a_file_may_say_where_runs_lie(tmp_path):
-    content = {"hydra": {"run": {"dir": "here/${now:%Y}"}, "job": {"chdir": False}}, "optimizer": {"lr": 0.5}}
+@pytest.mark.parametrize(
+    "content",
+    [
+        *({"hydra": {"run": {"dir": "x"}}}, {"hydra": {"sweep": {"dir": "x", "subdir": "y"}}}),
+        *({"hydra": {"job": {"name": "../x"}}}, {"hydra": {"output_subdir": "x"}}, {"output_dir": "x"}),
+        *({"features": {"dir": "${data.root}"}}, {"sweep": {"storage": "sqlite:///x"}}),
+        {"callbacks": {"x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "x"}}},
+        {"logger": {"x": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": "x"}}},
+    ],
+)
+def test_a_file_chooses_no_path_to_write_to(content, tmp_path):
+    folder = config_dir(tmp_path, "experiment/mine", "# @package _global_\n" + yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=r"on the command line only"):
+        compose.compose_once("train", ["experiment=mine"], folder)
+
+
+def test_a_path_by_another_name_is_found_once_it_is_resolved(tmp_path):
+    logger = {"_target_": "pytorch_lightning.loggers.CSVLogger", "name": "${elsewhere}"}
+    content = {"logger": {"x": logger}, "elsewhere": "../../x", "callbacks": {"best": {"monitor": "val/loss"}}}
+    folder = config_dir(tmp_path, "experiment/mine", "# @package _global_\n" + yaml.safe_dump(content))
+    config = compose.plain(compose.compose_once("train", ["experiment=mine"], folder))
+    with pytest.raises(ValueError, match=r"^logger\.x\.name: got '\.\./\.\./x'; a path to write to is given on the"):
+        require_typed_paths(config, ["experiment"])
+    for keys in (["logger.x.name"], ["logger.x"], ["logger"]):
+        require_typed_paths(config, keys)
+
+
+def test_a_path_in_a_strangers_run_is_not_written_to(small_run, tmp_path):
+    run = Run(shutil.copytree(small_run.path, tmp_path / "run"))
+    config = run.config
+    config["callbacks"]["x"] = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "/elsewhere"}
+    run.write_config(config)
+    with pytest.raises(ValueError, match=r"^callbacks\.x\.dirpath: got '/elsewhere'; a path to write to is given on"):
+        regraft.resume([f"run={run.path}", "trainer.max_epochs=3"])
+
+
+def test_an_experiments_name_stays_in_the_folder_of_all_runs():
+    composed = compose.compose_once("train", ["+at=${regraft.experiment:null,../../x,y}"], None)
+    assert composed.at == "x-y"
+
+
+def test_a_file_may_say_what_else_hydra_does(tmp_path):
+    content = {"hydra": {"job": {"chdir": False}}, "optimizer": {"lr": 0.5}}
     folder = config_dir(tmp_path, "experiment/mine", "# @package _global_\n" + yaml.safe_dump(content))
     assert compose.compose_once("train", ["experiment=mine"], folder).optimizer.lr == 0.5
 

@@ -6,7 +6,7 @@ from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, Unk
 
 ERRORS = [
     (ConfigError("seed", got=-1, allowed="0 or more"), "seed: got -1; allowed: 0 or more."),
-    (ConfigError("seed", got=None, allowed=["a", "b"], fix="Drop it."), "seed: got None; allowed: a, b. Drop it."),
+    (ConfigError("seed", got=None, allowed=["a", "b"], fix="Drop it."), "seed: got null; allowed: a, b. Drop it."),
     (ConfigError("run", "it hasn't finished"), "run: it hasn't finished."),
     (ConfigError(None, "nothing is here."), "nothing is here."),
     (MissingFileError("data.root", "there is no folder x"), "data.root: there is no folder x."),

@@ -145,7 +145,7 @@ def test_a_backbone_of_one_stage_gives_its_own_features():
         (["conv1", "conv9"], r"head\.stages: unknown stage 'conv9'"),
         ("alle", r"head\.stages: got 'alle'; allowed: auto, last, all, or a list of "),
         ([], r"head\.stages: got \[\]; allowed"),
-        (None, r"head\.stages: got None; allowed"),
+        (None, r"head\.stages: got null; allowed"),
         (5, r"head\.stages: got 5; allowed"),
     ],
 )

@@ -1,3 +1,4 @@
+import math
 import os
 import shutil
 
@@ -70,3 +71,11 @@ def test_a_checkpoint_of_another_layout_is_refused_in_one_sentence(small_run, tm
         read(path, [])
     with pytest.raises(ValueError, match=message):
         regraft.train(["data=digits", "model=checkpoint", f"model.path={path}"])
+
+
+def test_weights_that_are_nan_are_not_used(small_run, tmp_path):
+    content = torch.load(small_run.best_ckpt, weights_only=True)
+    next(iter(content["state_dict"].values())).fill_(math.nan)
+    torch.save(content, tmp_path / "nan.ckpt")
+    with pytest.raises(ValueError, match=r"^ckpt_path: .*nan\.ckpt: these weights are NaN: .* Use another checkpoint"):
+        read(tmp_path / "nan.ckpt", [])

@@ -112,10 +112,10 @@ def test_a_missing_checkpoint_is_an_error(runs):
         find_run("aab", "outputs")
 
 
-def test_last_is_one_that_can_be_used_where_a_checkpoint_is_needed(runs):
+@pytest.mark.parametrize("needs_checkpoint", [True, False])
+def test_last_is_the_last_with_a_checkpoint(needs_checkpoint, runs):
     runs["continued"].last_ckpt.unlink()
-    assert find_run("last", "outputs") == runs["job"]
-    assert find_run("last", "outputs", needs_checkpoint=False) == runs["continued"]
+    assert find_run("last", "outputs", needs_checkpoint=needs_checkpoint) == runs["job"]
 
 
 def test_a_checkpoints_file_is_no_run(runs):

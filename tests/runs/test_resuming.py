@@ -2,7 +2,7 @@ import pytest
 
 from regraft.config.quoting import key_of
 from regraft.runs import resuming
-from regraft.runs.resuming import reset_parts, without_state
+from regraft.runs.resuming import require_length, reset_parts, without_state
 
 RECORD = {
     "data": {"root": "/there", "batch_size": 32, "num_workers": 0},
@@ -144,9 +144,9 @@ def test_onecycle_is_made_longer_only_afresh():
 
 @pytest.mark.parametrize("had", [True, False])
 def test_averaged_weights_are_kept_or_left_out_throughout(had):
-    average = {"ema": {"decay": 0.9}}
+    average = {"mean": {"_target_": "pytorch_lightning.callbacks.EMAWeightAveraging", "decay": 0.9}}
     record = RECORD | {"callbacks": average if had else {}}
-    with pytest.raises(ValueError, match=r"callbacks\.ema: its checkpoints hold"):
+    with pytest.raises(ValueError, match=r"callbacks: its checkpoints hold"):
         continued(record, composed(callbacks={} if had else average), ["callbacks=other"])
 
 
@@ -171,3 +171,14 @@ def test_a_reset_scheduler_starts_at_the_optimizers_full_rate():
     (state,) = left["optimizer_states"]
     assert state == {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.5, "initial_lr": 0.5}]}
     assert without_state(CONTENT, []) == CONTENT
+
+
+def test_a_resumed_run_is_not_shorter_than_it_is():
+    content = {"epoch": 2, "global_step": 12}
+    require_length({"trainer": {"max_epochs": 3, "max_steps": -1}}, content)
+    for key, least in (("max_epochs", 3), ("max_steps", 12)):
+        trainer = {"max_epochs": -1, "max_steps": -1, key: least - 1}
+        with pytest.raises(
+            ValueError, match=rf"^trainer\.{key}: got {least - 1}; .*allowed: {least} or more, or -1\.$"
+        ):
+            require_length({"trainer": trainer}, content)

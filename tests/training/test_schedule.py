@@ -7,20 +7,45 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from regraft.training.schedule import RunSchedule
 
 
-def make(monitor: str) -> tuple[RunSchedule, ReduceLROnPlateau]:
-    """Returns a schedule that watches a metric, of a training of four epochs of one batch, and torch's part of it."""
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.0)
-    schedule = RunSchedule(lambda *_, **__: {"scheduler": scheduler, "interval": "epoch", "monitor": monitor})
-    trainer = SimpleNamespace(
+def _trainer() -> SimpleNamespace:
+    """Returns what a schedule reads of the trainer, of a training of four epochs of one batch."""
+    return SimpleNamespace(
         fit_loop=SimpleNamespace(setup_data=lambda: None),
         train_dataloader=None,
         estimated_stepping_batches=4,
         num_training_batches=1,
         accumulate_grad_batches=1,
+        max_epochs=4,
+        max_steps=-1,
     )
+
+
+def make(monitor: str) -> tuple[RunSchedule, ReduceLROnPlateau]:
+    """Returns a schedule that watches a metric, of a training of four epochs of one batch, and torch's part of it."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.0)
+    schedule = RunSchedule(lambda *_, **__: {"scheduler": scheduler, "interval": "epoch", "monitor": monitor})
+    trainer = _trainer()
     schedule.config(optimizer, trainer)
     return schedule, scheduler
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_a_schedule_of_steps_is_as_long_as_the_run_stays(interval):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    schedule = RunSchedule(lambda *_, **__: {"scheduler": scheduler, "interval": interval})
+    trainer = _trainer()
+    schedule.config(optimizer, trainer)
+    schedule.require_length(trainer)
+    trainer.accumulate_grad_batches = 2
+    if interval == "epoch":
+        schedule.require_length(trainer)
+    else:
+        with pytest.raises(
+            ValueError, match=r"^callbacks: one of them has changed .*batches from 1 to 2 during training"
+        ):
+            schedule.require_length(trainer)
 
 
 def test_it_steps_only_in_an_epoch_that_was_validated():

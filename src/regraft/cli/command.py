@@ -16,9 +16,9 @@ from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.runs.arguments import require_run, with_checkpoint
 
-RUN_REFERENCE = """RUN is a run's folder; last, the run that was started or resumed last; best, the finished run with
-the highest test/acc, else val/acc; or a unique part of a folder's name. The folder of a search by regraft auto is its
-best run. output_dir=PATH is the folder of all runs."""
+RUN_REFERENCE = """RUN is a run's folder; last, of the runs with a checkpoint the one started or resumed last; best,
+the finished run with the highest test/acc, else val/acc; or a unique part of a folder's name. The folder of a search by
+regraft auto is its best run. output_dir=PATH is the folder of all runs."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """The Hydra app of a command."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from regraft.cli.command import Command
 from regraft.config import sources
 from regraft.config.compose import register_resolvers
 from regraft.config.hydra_internals import run_in_its_folder
+from regraft.config.hydra_messages import MISTAKES
 from regraft.config.meant import keys_meant
+from regraft.config.quoting import value_of
 from regraft.config.shipped import conf_dir
 from regraft.config.top_level import chdir_error
 from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.startup import Preempted
-from regraft.runs.folder import Run
+from regraft.runs import state as run_state
+from regraft.runs.folder import Run, is_run
 
 _TRACEBACK = "traceback.txt"
 _FLAGS = (
@@ -61,21 +65,25 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
             assert job is not None, "a command with an app has a job"
             if error := chdir_error(HydraConfig.get()):
                 raise ConfigErrors([error])
-            with _keeping_traceback(run):
+            with keeping_traceback(run, is_job=HydraConfig.get().mode == RunMode.MULTIRUN):
                 return job(config)
-        except ConfigErrors:
+        except (ValueError, OSError):
             if HydraConfig.get().mode == RunMode.RUN:
                 refused.append(run)
             raise
 
     require_known_flags(arguments)
+    folder = value_of("hydra.run.dir", arguments)
+    # Hydra writes into it before anything is checked; a training is locked and checked first.
+    if folder is not None and command.name != "train" and is_run(Path(folder)):
+        raise ConfigError("hydra.run.dir", "it is a run's folder", got=folder, fix="Name another one.")
     look_beside(named_in(arguments))
     register_resolvers()
     sys.argv = [sys.argv[0], *_flags_first(arguments)]
     with sources.checked(arguments):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=command.config_name)(held)()
     for run in refused:
-        run.remove_if_unused()
+        run.remove_if_unused([run.path.parent])
     if errors:
         raise errors[0]
 
@@ -98,41 +106,44 @@ def require_known_flags(arguments: Sequence[str]) -> None:
 def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], Any]) -> None:
     """Runs a job as Hydra's run mode does, in a folder with `.hydra/` and a log; what `arguments` name is trusted."""
     errors: list[Exception] = []
-    folders: list[Run] = []
 
     def held(_config: DictConfig) -> None:
-        folders.append(Run(Path(HydraConfig.get().runtime.output_dir)))
         try:
-            with _keeping_traceback(folders[0]):
+            with keeping_traceback(Run(Path(HydraConfig.get().runtime.output_dir))):
                 job()
         except Exception as error:
             errors.append(error)
 
     with sources.checked(arguments):
         run_in_its_folder(node, held)
-    if errors and isinstance(errors[0], ConfigErrors):
-        folders[0].remove_if_unused()
     if errors:
         raise errors[0]
 
 
 @contextmanager
-def _keeping_traceback(run: Run) -> Iterator[None]:
-    """Writes the traceback of an error inside the block into the run's folder."""
-    (run.path / _TRACEBACK).unlink(missing_ok=True)  # of an earlier try in the same folder
+def keeping_traceback(run: Run, *, is_job: bool = False) -> Iterator[None]:
+    """Writes the traceback of an error inside the block into the run's folder.
+
+    A mistake of the user's that is found before this process has begun the run leaves nothing there, unless the run
+    `is_job` of a sweep, whose other jobs go their way.
+    """
     try:
         yield
-    except (ConfigErrors, Preempted):
+    except Preempted:
         raise
-    except (Exception, SystemExit):
-        write_traceback(run)
+    except (Exception, SystemExit) as error:
+        if is_job or not isinstance(error, MISTAKES) or _has_begun(run):
+            with suppress(OSError):  # the first error counts
+                run.path.mkdir(parents=True, exist_ok=True)
+                (run.path / _TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
         raise
+    else:
+        (run.path / _TRACEBACK).unlink(missing_ok=True)  # of an earlier try in the same folder
 
 
-def write_traceback(run: Run) -> None:
-    """Writes the traceback of the current exception into the run's folder."""
-    run.path.mkdir(parents=True, exist_ok=True)
-    (run.path / _TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8")
+def _has_begun(run: Run) -> bool:
+    """Whether this process has begun a run."""
+    return (run.path / "config.yaml").exists() and run_state.read(run).pid == os.getpid()
 
 
 def _flags_first(arguments: list[str]) -> list[str]:

@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         # Without the error number of the system's errors.
         is_of_system = error.filename is not None and error.strerror
-        _fail(f"{os.fsdecode(error.filename)}: {error.strerror}." if is_of_system else str(error), error)
+        is_in_the_way = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file is where a folder should be" if is_in_the_way else error.strerror
+        _fail(f"{os.fsdecode(error.filename)}: {reason}." if is_of_system else str(error), error)
     except ValueError as error:
         _fail(str(error), error)
     except ModuleNotFoundError as error:

@@ -15,11 +15,12 @@ from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.config.compose import as_current, compose_once, plain
-from regraft.config.groups import NO_SECTIONS, chosen_already, chosen_groups, group_names, no_choice
+from regraft.config.groups import NO_SECTIONS, chosen_already, chosen_groups, group_choices, group_names, no_choice
 from regraft.config.hydra_messages import MISTAKES, BrokenReferenceError, mistakes_in, no_value
 from regraft.config.quoting import grid_jobs, key_of, listed_values, parsed, quoted
 from regraft.config.top_level import top_level_errors
-from regraft.core.errors import ConfigError
+from regraft.config.written_paths import require_typed_paths
+from regraft.core.errors import ConfigError, UnknownNameError
 
 _OWN_SOURCES = ("command-line", "hydra.searchpath")  # --config-dir, on the command line and from Python
 
@@ -72,6 +73,14 @@ def jobs_of(overrides: Sequence[str], *, is_sweep: bool) -> tuple[list[list[str]
 
 def _require_usable(override: Override, *, is_sweep: bool) -> None:
     group, text = override.key_or_group, str(override.input_line)
+    value = override.value()
+    if not group:
+        raise ConfigError(text, "this can't be read as key=value")
+    if group in group_names() and (value == "" or isinstance(value, int | float)) and not override.is_delete():
+        got = text.partition("=")[2]
+        raise UnknownNameError(group, "choice", got, list(group_choices(group)))
+    if group in group_names() and isinstance(value, list):
+        raise ConfigError(group, got=text.partition("=")[2], allowed=f"one of {', '.join(group_choices(group))}")
     if group in group_names() and (override.is_delete() or override.value() is None):
         raise no_choice(group)
     if override.is_add() and group in chosen_groups():
@@ -127,6 +136,7 @@ def compose_sound(overrides: Sequence[str], config_dir: str | None, reported: Co
             with as_current(found.node):
                 _add_missing(found, reported)
                 found.config = plain(found.node, found.overrides)
+                require_typed_paths(found.config, [key_of(each) or each for each in found.overrides])
         except MISTAKES as error:
             errors = mistakes_in(error)
             found.errors += errors

@@ -22,12 +22,15 @@ from regraft.config import sources
 from regraft.config.fitting import CLOSED_FORM
 from regraft.config.groups import groups_text
 from regraft.config.hydra_messages import mistakes_in
+from regraft.config.interpolations import require_bounded_references
+from regraft.config.nested import at
 from regraft.config.quoting import quoted, readable
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import named_in, require_known_targets, values
 from regraft.core.errors import ConfigError, ConfigErrors, require
 
 _OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
+_PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "model.path", "features.dir")
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
 
@@ -40,12 +43,16 @@ def register_resolvers() -> None:
     `regraft.if_closed_form` the first where the optimizer finds the head in closed form.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
-    OmegaConf.register_new_resolver(
-        "regraft.experiment", lambda experiment, data, model: experiment or f"{data}-{model}", replace=True
-    )
+    OmegaConf.register_new_resolver("regraft.experiment", _experiment, replace=True)
     OmegaConf.register_new_resolver("regraft.if_head_alone", _if_head_alone, replace=True)
     OmegaConf.register_new_resolver("regraft.if_closed_form", _if_closed_form, replace=True)
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
+
+
+def _experiment(experiment: str | None, data: str, model: str) -> str:
+    name = experiment or f"{data}-{model}"
+    # A file can choose ../x, and this becomes a part of a path to write to.
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
 def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
@@ -71,11 +78,14 @@ def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | N
             sources.checked(overrides),
             initialize_config_dir(str(conf_dir()), version_base="1.3", job_name=config_name),
         ):
-            return compose(config_name, [*readable(overrides), *search_path], return_hydra_config=True)
+            composed = compose(config_name, [*readable(overrides), *search_path], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigErrors(mistakes_in(error)) from error
     finally:
         GlobalHydra.instance().hydra = outer_hydra
+    # Each file has been checked alone; they may refer to each other.
+    require_bounded_references(OmegaConf.to_container(composed, resolve=False), "config")
+    return composed
 
 
 def require_config_dir(config_dir: str) -> None:
@@ -116,9 +126,9 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     resolved["trust"] = named_in(overrides)
     require_known_targets(resolved, resolved["trust"], None)
     _require_finite(resolved)
-    for key, value in (("output_dir", resolved.get("output_dir")), ("data.root", resolved.get("data", {}).get("root"))):
-        if value == "":
-            raise ConfigError(key, f"it is empty; give a folder with {key}=PATH.")
+    for key in _PATHS:
+        if at(resolved, key) == "":
+            raise ConfigError(key, "it is empty", fix=f"Give a path with {key}=PATH, or leave it out.")
     for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.

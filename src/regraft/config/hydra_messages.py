@@ -28,6 +28,8 @@ _MISSING_KEY = re.compile(r"Key '([^']+)' is not in struct\s+full_key: (\S+)")
 _MISSING_REFERENCE = re.compile(r"Interpolation key '([^']+)'")
 _CHOSEN_TWICE = re.compile(r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)")
 _MERGED_OVERRIDE = re.compile(r"^Error merging override (\S+)")
+_NO_SUCH_KEY = re.compile(r"^Could not (?:override '([^']+)'|delete from config\. '([^']+)' does not exist)")
+_LAST_COMMA = re.compile(r",\s*[\]}]?\s*$")
 _LAUNCHERS = (
     "basic; joblib, submitit_local, submitit_slurm and ray once they are installed: pip install 'regraft[joblib]', "
     "'regraft[submitit]' or 'regraft[ray]'"
@@ -77,17 +79,25 @@ def _mistake(error: Exception) -> ConfigError:
             choices = choices_meant(key) if key.isidentifier() else []
             fix = f"Did you mean {' or '.join(choices[:3])}?" if choices else "Write KEY=VALUE."
             return ConfigError(error.override, "it has no value", fix=fix)
+        if _LAST_COMMA.search(value):
+            return ConfigError(key, "nothing follows its last comma", got=value, fix="Leave that comma out.")
         return ConfigError(
             error.override,
             f"this can't be read as key=value. A value that holds spaces, quotes, brackets, commas, = or ~ is quoted "
             f"twice: '{key}=\"{value}\"'.",
         )
+    if found := _NO_SUCH_KEY.search(text):
+        key = found[1] or found[2]
+        return ConfigError(key, "there is no such key here, or it is null already", fix="Leave it out.")
     found = _MERGED_OVERRIDE.search(text)
     if found and isinstance(error.__cause__, ConfigTypeError):
         section, _, value = found[1].partition("=")
         fix = f"Set its keys one by one: {section}.KEY=VALUE."
         return ConfigError(section, "a list can't take the place of a section", got=value, fix=fix)
-    return ConfigError(key_of(found[1]) if found else None, " ".join((text or cause).split()))
+    if found:
+        key, _, value = found[1].partition("=")
+        return ConfigError(key_of(found[1]), "a value of this kind can't stand there", got=value)
+    return ConfigError(None, " ".join((text or cause).split()))
 
 
 def no_value(key: str) -> ConfigError:

@@ -11,6 +11,7 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 
 from regraft.config.annotations import described, fits, hints_of
+from regraft.config.shipped import shipped_targets
 from regraft.core.errors import ConfigError, UnknownNameError, require, unknown
 from regraft.core.memory import is_out_of_memory
 
@@ -46,11 +47,15 @@ def target_of(node: Mapping[str, Any], section: str) -> Any:
 
     log.addFilter(nothing)
     try:
-        return get_object(path)
+        found = get_object(path)
     except Exception as error:  # a module may raise anything when it is imported
-        raise ConfigError(f"{section}._target_", f"got {path!r}; {_why_absent(path, error)}") from error
+        raise ConfigError(f"{section}._target_", _why_absent(path, error), got=path) from error
     finally:
         log.removeFilter(nothing)
+    is_function = not isinstance(found, type) and str(getattr(found, "__module__", "")).startswith("regraft")
+    if is_function and path not in shipped_targets():  # such as regraft.train, which would train to be looked at
+        raise ConfigError(f"{section}._target_", "it isn't a part of a run, but a function of Regraft's", got=path)
+    return found
 
 
 def targets_subclass(node: Mapping[str, Any], section: str, base: type | tuple[type, ...]) -> bool:

@@ -1,6 +1,7 @@
 """A command's values as Hydra's grammar reads them, without people having to quote them twice."""
 
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -13,16 +14,44 @@ from hydra.errors import HydraException
 from regraft.core.errors import ConfigError
 
 _BRACKETS = ("[", "{", "'", '"')
+_HOME = re.compile(r"""(?:^|(?<=[\[,'"]))~[\w.-]*(?=/|['"]|$)""")
+"""A `~` that begins a value, an element of a list or a quoted text."""
 
 
 def readable(arguments: Sequence[str]) -> list[str]:
-    """Returns a command's words, with quotes around values that Hydra's grammar can't read, such as `~/Photos`.
+    """Returns a command's words, with quotes around values that Hydra's grammar can't read, such as `/Photos (old)`.
 
     What begins as a list, a mapping or a quoted text is left as it is. With `-m` the values between commas are quoted
-    one by one; without it, a path that is there is one value, whatever commas it has.
+    one by one; without it, a path that is there is one value, whatever commas it has. A `~` at the start of a path is
+    replaced by the home folder.
     """
     is_sweep = not {"-m", "--multirun"}.isdisjoint(arguments)
-    return [_readable(argument, is_sweep=is_sweep) for argument in arguments]
+    return [_readable(_with_home(argument), is_sweep=is_sweep) for argument in arguments]
+
+
+def _with_home(argument: str) -> str:
+    key, separator, value = argument.partition("=")
+    if separator and (argument.startswith("-") or key_of(argument) is not None):
+        return f"{key}={from_home(value, key)}"
+    # Of words, those with a slash: ~key removes a key.
+    return from_home(argument, argument) if "/" in argument else argument
+
+
+def from_home(value: str, key: str) -> str:
+    """Returns a value with the home folder in place of a `~`, or of `~user`, at the start of each of its paths.
+
+    Raises:
+        ConfigError: there is no home folder, or no such user.
+    """
+
+    def expanded(found: re.Match[str]) -> str:
+        path = os.path.expanduser(found[0])  # noqa: PTH111  # unlike Path, it leaves what it doesn't know as it is
+        if path == found[0] and (path == "~" or value[found.end() :].startswith("/")):
+            whose = "you have no home folder (HOME isn't set)" if path == "~" else f"there is no user {path[1:]!r}"
+            raise ConfigError(key, f"{whose}, which a path with ~ needs", got=value, fix="Write ./~ for a file's name.")
+        return path
+
+    return _HOME.sub(expanded, value)
 
 
 def _readable(argument: str, *, is_sweep: bool) -> str:
@@ -94,7 +123,7 @@ def listed_values(override: Override) -> tuple[str, ...]:
     values = tuple(dict.fromkeys(override.sweep_string_iterator()))
     if not values:
         key, _, spelt = str(override.input_line).partition("=")
-        raise ConfigError(key, f"{spelt} has no value to choose from. Allowed: {_ALLOWED}.")
+        raise ConfigError(key, "there is no value to choose from", got=spelt, allowed=_ALLOWED)
     return values
 
 

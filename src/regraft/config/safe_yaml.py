@@ -10,10 +10,14 @@ from typing import Any
 
 import yaml
 
+from regraft.core.atomic import read_text
 from regraft.core.errors import ConfigError
 
 MAX_REPEATED = 10_000
 """Nodes that aliases may add."""
+
+MAX_DIGITS = 300
+"""Of a whole number; one of more is larger than any other number."""
 
 MAX_DEPTH = 50
 """Lists and mappings inside one another."""
@@ -34,7 +38,7 @@ class _Open:
 def load(path: Path) -> Any:
     """Returns the content of a YAML file in plain types; raises ConfigError if it isn't bounded YAML."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         require_bounded(text, path)
         return yaml.load(text, Loader=_LOADER)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -77,6 +81,8 @@ def require_bounded(text: str, source: str | Path) -> None:
                 found[ended.anchor] = (num_nodes - ended.start, ended.height + 1)
         elif isinstance(event, yaml.ScalarEvent):
             num_nodes += 1
+            if event.implicit[0] and len(event.value) > MAX_DIGITS and event.value.lstrip("+-").isdecimal():
+                raise ConfigError(str(source), f"it holds a whole number of {len(event.value)} digits. Shorten it.")
             if event.anchor is not None:
                 found[event.anchor] = (1, 0)
         if num_repeated > MAX_REPEATED:

@@ -13,15 +13,17 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from regraft.config.hydra_internals import FileConfigSource, files_read_by
-from regraft.config.quoting import key_of
+from regraft.config.interpolations import require_bounded_references
+from regraft.config.quoting import from_home, key_of
 from regraft.config.safe_yaml import require_bounded
 from regraft.config.shipped import conf_dir
 from regraft.config.trust import is_trusted, named_in, require_known, require_known_resolvers, values
+from regraft.config.written_paths import require_no_path
 from regraft.core.errors import ConfigError
 
-# What a file may say of Hydra. The rest has it import packages, set environment variables, or write a log of any words
-# into any file, before a check of ours could come.
-_OF_HYDRA = ("run.dir", "sweep.dir", "sweep.subdir", "job.name", "job.chdir", "output_subdir", "verbose", "mode")
+# What a file may say of Hydra. The rest has it import packages, set environment variables, or write into any folder or
+# file, before a check of ours could come.
+_OF_HYDRA = ("job.chdir", "verbose", "mode")
 
 _COMMAND_LINE_ONLY = "this can be given on the command line only; to let files say it, add trust=[hydra]."
 
@@ -38,15 +40,33 @@ class CheckedFiles(FileConfigSource):
             return super().load_config(config_path)
         group = config_path.rpartition("/")[0] or None
         try:
-            require_bounded(path.read_text(encoding="utf-8"), path)
+            text = path.read_text(encoding="utf-8")
+            require_bounded(text, path)
             result = super().load_config(config_path)
             content = OmegaConf.to_container(result.config, resolve=False)
-            require_harmless(content, self.trust, str(path), package_of(config_path, result.header.get("package")))
+            if "~" in text:
+                content = _from_home(content, str(path))
+                result.config = OmegaConf.create(content)
+            package = package_of(config_path, result.header.get("package"))
+            require_harmless(content, self.trust, str(path), package)
+            nested = content
+            for part in reversed(package.split(".") if package else []):
+                nested = {part: nested}
+            require_bounded_references(nested, str(path))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise ConfigError(group, f"{path}: can't be read as YAML ({' '.join(str(error).split())}).") from error
         except ConfigError as error:
             raise ConfigError(group, str(error)) from error
         return result
+
+
+def _from_home(content: Any, path: str) -> Any:
+    """Returns a file's content with the home folder in place of a `~` at the start of a path."""
+    if isinstance(content, dict):
+        return {key: _from_home(value, path) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_from_home(value, path) for value in content]
+    return from_home(content, path) if isinstance(content, str) and content.startswith("~") else content
 
 
 @contextmanager
@@ -104,3 +124,4 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
             require_known(value, trust, at)
         elif isinstance(value, str):
             require_known_resolvers(value, trust, at)
+        require_no_path(place, value, path)

@@ -6,13 +6,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from hydra.conf import HydraConf, JobConf, RunDir, SweepDir
 from omegaconf import DictConfig, OmegaConf
 
 from regraft.config.annotations import described, fits
 from regraft.config.groups import chosen_groups, group_names, no_choice, shipped_train
 from regraft.config.meant import keys_meant
-from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.config.shipped import conf_dir
+from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 
 _TYPES = {"report": Literal["default", "off"], "output_dir": Path, "ckpt_path": Path | None, "head_from": Path | None}
 _HYDRA = {"hydra": HydraConf, "hydra.run": RunDir, "hydra.sweep": SweepDir, "hydra.job": JobConf}
@@ -65,6 +67,21 @@ def chdir_error(hydra: Any) -> ConfigError | None:
         return None
     reason = "a relative path means the folder that the command was typed in"
     return ConfigError("hydra.job.chdir", reason, got=True, fix="Leave it out.")
+
+
+def require_known_keys(
+    config: Mapping[str, Any], node: DictConfig, config_name: str, config_dir: str | None = None
+) -> None:
+    """Raises ConfigErrors with what is wrong at the top of the config of a command that trains as a part of its work.
+
+    Args:
+        config: resolved.
+        config_name: the command's YAML, whose own keys aren't those of a training.
+    """
+    own = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))
+    errors, _ = top_level_errors({key: config[key] for key in config if key not in own}, node, config_dir)
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def _plain_section_errors(name: str, own: dict[str, Any], got: Any) -> list[ConfigError]:

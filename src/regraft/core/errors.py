@@ -46,7 +46,7 @@ class ConfigError(ValueError):
     @property
     def text(self) -> str:
         """The message without the key."""
-        clauses = [] if self.got is _NOT_GIVEN else [f"got {self.got!r}"]
+        clauses = [] if self.got is _NOT_GIVEN else [f"got {_shown(self.got)}"]
         clauses += [self.reason] if self.reason else []
         if self.allowed is not None:
             clauses.append(f"allowed: {self.allowed if isinstance(self.allowed, str) else ', '.join(self.allowed)}")
@@ -117,6 +117,14 @@ class ConfigErrors(ExceptionGroup[ConfigError], ValueError):  # noqa: N818
     def messages(self) -> tuple[str, ...]:
         """One line for each error."""
         return tuple(map(_line, self.exceptions))
+
+
+def _shown(value: Any) -> str:
+    """Returns a value as a command line has it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_shown, value))}]"
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
 
 
 def _line(error: Exception) -> str:

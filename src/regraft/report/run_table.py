@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from rich.box import HEAVY_HEAD
 from rich.table import Table
 
 from regraft.report.console import plain_cell, print_line, wide_console
@@ -17,6 +18,13 @@ from regraft.runs.metrics_csv import rows_of
 from regraft.runs.state import RunState
 
 _WIDTH = 200
+_LARGE = 1e6
+_HEADINGS = {
+    **{name: name for name in ("name", "state", "data", "model", "freezing")},
+    **{"metric": "best metric", "when": "when"},
+}
+_NARROW = 140
+_LEAST_STATE = 12
 # Names of files in conf that differ from the class's name in lower case.
 _NAMES = {"NoFreezing": "none", "LPFT": "lp_ft"}
 
@@ -44,7 +52,7 @@ def row_of(run: Run, output_dir: Path) -> RunRow:
     config = run.readable_config
     is_damaged = not config and (run.path / "config.yaml").exists()
     state = run_state.read(run)
-    metric = headline(run) if state.status == "finished" else None
+    metric = headline(run) if state.is_finished else None
     rows = rows_of(run) if metric is None else []
     if metric is None:
         accuracies = [row["val/acc"] for row in rows if "val/acc" in row]
@@ -56,9 +64,17 @@ def row_of(run: Run, output_dir: Path) -> RunRow:
         data=_name(config, "data"),
         model=_name(config, "model"),
         freezing=_name(config, "freezing"),
-        metric="" if metric is None else f"{metric[0]} {metric[1]:.4f}",
-        when=datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M") if started else "",
+        metric="" if metric is None else f"{metric[0]} {metric[1]:{'.4f' if abs(metric[1]) < _LARGE else '.3g'}}",
+        when=_when(started),
     )
+
+
+def _when(started: float) -> str:
+    """Returns a Unix time as text; nothing for 0, and for years that a calendar doesn't have."""
+    try:
+        return datetime.fromtimestamp(started).strftime("%Y-%m-%d %H:%M") if started else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def state_text(state: RunState, rows: Sequence[Mapping[str, float]] = ()) -> str:
@@ -69,7 +85,7 @@ def state_text(state: RunState, rows: Sequence[Mapping[str, float]] = ()) -> str
         return f"failed: {state.reason}"
     logged = [int(row["step"]) + 1 for row in rows if "step" in row]
     step = max([state.step or 0, *logged])
-    text = f"{state.status} at step {step}"
+    text = f"{'finished' if state.status == 'limited' else state.status} at step {step}"
     return text if state.status == "running" or not state.reason else f"{text}: {state.reason}"
 
 
@@ -77,14 +93,25 @@ def show(rows: Sequence[RunRow], num_all: int, folder: Path) -> None:
     """Prints some of all runs of a folder, and their number."""
     console = wide_console(_WIDTH)
     if rows:
-        table = Table(title="Runs", title_justify="left")
-        for heading in ("name", "state", "data", "model", "freezing", "best metric", "when"):
-            table.add_column(heading, overflow="fold")
-        for row in rows:
-            table.add_row(*map(plain_cell, astuple(row)))
-        console.print(table)
+        console.print(_table(rows, console.width))
     of_all = f"{len(rows)} of {num_all}" if len(rows) < num_all else str(num_all)
     print_line(console, f"{of_all} run{'' if num_all == 1 else 's'} in {folder}")
+
+
+def _table(rows: Sequence[RunRow], width: int) -> Table:
+    """Returns a table with a line for each run; on a narrow terminal with fewer columns."""
+    is_narrow = width < _NARROW
+    names = ["name", "state", "metric"] if is_narrow else list(_HEADINGS)
+    columns = {name: [_HEADINGS[name], *(getattr(row, name) for row in rows)] for name in names}
+    others = sum(max(map(len, column)) for name, column in columns.items() if name != "state")
+    room = max(_LEAST_STATE, width - others - (2 if is_narrow else 3) * len(names) - 1)
+    columns["state"] = [cell if len(cell) <= room else f"{cell[: room - 1]}…" for cell in columns["state"]]
+    table = Table(title="Runs", title_justify="left", box=None if is_narrow else HEAVY_HEAD)
+    for column in columns.values():
+        table.add_column(column[0], overflow="fold")
+    for row in zip(*(column[1:] for column in columns.values()), strict=True):
+        table.add_row(*map(plain_cell, row))
+    return table
 
 
 def _name(config: dict[str, Any], section: str) -> str:

@@ -42,6 +42,8 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     share = 100 * results["num_trained_parameters"] / results["num_parameters"]
     table.add_row("trained parameters", f"{results['num_trained_parameters']:,} ({share:.3g} %)")
     table.add_row("epochs, steps", f"{results['num_epochs']}, {results['num_steps']}")
+    if "limit" in results:
+        table.add_row("ended by", results["limit"])
     table.add_row("seconds", f"{results['seconds']:.1f}")
     console = Console()
     console.print(table)

@@ -44,8 +44,8 @@ def in_its_folder(arguments: list[str]) -> list[str]:
         ckpt_path = str(earlier.path)
         arguments = [*arguments, f"ckpt_path={quoted(earlier.path)}"]
     checkpoint = find_checkpoint(ckpt_path, prefer="last")
-    arguments = with_keys_of_the_run(arguments)
     run = run_of(checkpoint)
+    arguments = with_keys_of_the_run(arguments, run)
     given = value_of("fitting", arguments)
     own = "closed_form" if run is not None and was_fitted_in_closed_form(run.readable_config) else "steps"
     if run is not None and given not in (None, own):
@@ -133,12 +133,17 @@ def with_checkpoint(arguments: Sequence[str]) -> list[str]:
     return [f"ckpt_path={','.join(paths)}", *kept]
 
 
-def with_keys_of_the_run(arguments: Sequence[str]) -> list[str]:
+def with_keys_of_the_run(arguments: Sequence[str], run: Run | None) -> list[str]:
     """Returns the arguments with a `++` before keys that the defaults may lack, such as `data.root`.
 
-    `resuming` checks each of them against the run's config.
+    `resuming` checks each of them against the run's config. Of `trainer`, these are the keys that the run has.
     """
-    return [f"++{argument}" if _CHOSEN.match(argument) else argument for argument in arguments]
+    of_trainer = {} if run is None else run.readable_config.get("trainer")
+    own = {f"trainer.{key}" for key in of_trainer} if isinstance(of_trainer, dict) else set()
+    return [
+        f"++{argument}" if _CHOSEN.match(argument) or argument.partition("=")[0] in own else argument
+        for argument in arguments
+    ]
 
 
 def with_appended_sections(arguments: list[str]) -> list[str]:

@@ -4,14 +4,16 @@ A checkpoint may come from a stranger: it is read without running code, and `tru
 name.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from regraft.config.safe_yaml import require_bounded_tree
 from regraft.config.trust import require_known_targets
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, listed
 from regraft.core.safe_load import load_safely
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
@@ -80,6 +82,7 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         raise ConfigError(
             "ckpt_path", f"{path} is not a checkpoint of Regraft; its {', '.join(invalid or _PLAIN)} isn't valid."
         )
+    _require_numbers(content.get("state_dict"), path)
     require_bounded_tree(record, str(path))
     require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))
     return Checkpoint(
@@ -95,3 +98,13 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         features=record["features"],
         saved_ns=saved_ns,
     )
+
+
+def _require_numbers(weights: Any, path: Path) -> None:
+    """Checks that no weight is NaN, which would make every output NaN, and one class the most probable of all."""
+    tensors = weights.items() if isinstance(weights, Mapping) else ()
+    wrong = [
+        name for name, each in tensors if isinstance(each, Tensor) and each.is_floating_point() and each.isnan().any()
+    ]
+    if wrong:
+        raise ConfigError("ckpt_path", f"{path}: these weights are NaN: {listed(wrong)}", fix="Use another checkpoint.")

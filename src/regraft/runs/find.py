@@ -23,10 +23,10 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
     """Returns the run that a reference such as the value of `run=` refers to.
 
     Args:
-        reference: a run's folder; `last`, the run that was started or resumed last; `best`, the finished run with the
-            highest test/acc, or else val/acc; or a unique part of a folder's name. The folder of a search by
-            `regraft auto` means its best run.
-        needs_checkpoint: whether a run without a checkpoint is an error; `last` is one that has a checkpoint then.
+        reference: a run's folder; `last`, of the runs with a checkpoint the one that was started or resumed last;
+            `best`, the finished run with the highest test/acc, or else val/acc; or a unique part of a folder's name.
+            The folder of a search by `regraft auto` means its best run.
+        needs_checkpoint: whether a run without a checkpoint is an error.
 
     Raises:
         FileNotFoundError: there is no such run, or it has no checkpoint.
@@ -44,7 +44,7 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
         if not runs:
             raise MissingFileError("run", f"there is no run in {Path(output_dir).resolve()}", got=reference, fix=_ELSE)
         if reference == "last":
-            run = next(filter(_has_checkpoint, runs), runs[0]) if needs_checkpoint else runs[0]
+            run = next(filter(_has_checkpoint, runs), runs[0])
         else:
             run = _best(runs) if reference == "best" else _named(reference, runs, output_dir)
     if "layout" in run.state:  # otherwise it is damaged
@@ -78,7 +78,7 @@ def last_started(run: Run) -> float:
     """Returns the Unix time at which a run was last started or resumed, seconds; 0 if it isn't known."""
     try:
         return datetime.fromisoformat(run.state["started"]).timestamp()
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         pass  # state.json is damaged
     try:
         return (run.path / "config.yaml").stat().st_mtime
@@ -90,7 +90,7 @@ def headline(run: Run) -> tuple[str, float] | None:
     """Returns name and value of a finished run's headline metric; None if it has none that can be read."""
     try:
         return headline_of(run.metrics)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 

@@ -2,9 +2,9 @@
 
 import contextlib
 import csv
-import json
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +12,7 @@ from typing import Any, Literal
 import yaml
 
 from regraft.config import safe_yaml
-from regraft.core.atomic import read_json, write_atomically, write_json
+from regraft.core.atomic import load_json, read_json, read_text, write_atomically, write_json
 from regraft.core.errors import ConfigError, MissingFileError
 
 LAYOUT_VERSION = 1
@@ -25,6 +25,8 @@ PROBE = "heads.json"
 """The heads that a probe compared, of which the run is the best."""
 _WRITTEN_FIRST = {".hydra", ".running", STATE}
 Kind = Literal["best", "last"]
+FINISHED = ("finished", "limited")
+"""States of a run that has results and hasn't been resumed since."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ class Run:
         """The results of the finished run: metrics, seconds, numbers of parameters."""
         path = self.path / "results.json"
         try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            results = load_json(path)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError):
             results = None
         if not (isinstance(results, dict) and isinstance(results.get("metrics"), dict)):
             fix = "Copy it again, or write it again: regraft resume run=..."
@@ -94,14 +98,19 @@ class Run:
     @property
     def is_finished(self) -> bool:
         """Whether the run has results, and hasn't been resumed since."""
-        return self.has_results and self.state.get("status", "finished") == "finished"
+        return self.has_results and self.state.get("status", "finished") in FINISHED
 
-    def remove_if_unused(self) -> None:
-        """Removes the folder of a run that was rejected before it began, and the experiment's folder if it is empty."""
-        if self.path.is_dir() and {path.name for path in self.path.iterdir()} <= _WRITTEN_FIRST:
+    def remove_if_unused(self, around: Iterable[Path]) -> None:
+        """Removes the folder of a run that was rejected before it began.
+
+        Args:
+            around: folders that are removed with it if they are empty then, from the inside out.
+        """
+        if self.path.is_dir() and all(_is_written_first(path) for path in self.path.iterdir()):
             shutil.rmtree(self.path)
             with contextlib.suppress(OSError):  # it has other runs
-                self.path.parent.rmdir()
+                for folder in around:
+                    folder.rmdir()
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -119,10 +128,10 @@ class Run:
     def history(self, before_step: int) -> list[dict[str, Any]]:
         """Returns the rows of metrics.csv of the steps below `before_step`, without empty cells."""
         path = self.path / "metrics.csv"
-        if not path.exists():
+        if not path.is_file():
             return []
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        lines = read_text(path).splitlines()
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(lines)]
         kept = [row for row in rows if row["step"] < before_step]
         return [{key: int(value) if key in ("step", "epoch") else value for key, value in row.items()} for row in kept]
 
@@ -156,6 +165,11 @@ class Run:
         return self.path / CHECKPOINTS / PREVIOUS
 
 
+def _is_written_first(path: Path) -> bool:
+    """Whether a file or folder is there before a run begins; the log has the name of Hydra's job."""
+    return path.name in _WRITTEN_FIRST or path.suffix == ".log"
+
+
 def require_layout(layout: Any, path: Path) -> None:
     """Checks that the folder or checkpoint at `path` has the layout of this version of Regraft."""
     if layout != LAYOUT_VERSION:
@@ -176,7 +190,7 @@ def run_of(path: str | Path) -> Run | None:
 
 def is_run(path: Path) -> bool:
     """Whether a folder is a run's: it has a state.json or a config.yaml."""
-    return (path / STATE).is_file() or (path / "config.yaml").is_file()
+    return any(os.path.isfile(path / name) for name in (STATE, "config.yaml"))  # noqa: PTH113  # also where access is denied
 
 
 def find_checkpoint(path: str | Path, prefer: Kind, key: str = "ckpt_path") -> Path:

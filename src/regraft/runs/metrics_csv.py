@@ -5,13 +5,14 @@ import io
 import math
 from typing import Any
 
+from regraft.core.atomic import read_text
 from regraft.runs.folder import Run
 
 
 def rows_of(run: Run) -> list[dict[str, float]]:
     """Returns the finite numbers of each complete row of metrics.csv; empty if it can't be read."""
     try:
-        text = (run.path / "metrics.csv").read_text(encoding="utf-8", errors="replace")
+        text = read_text(run.path / "metrics.csv", errors="replace")
         return [numbers(row) for row in csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1]))]
     except (OSError, csv.Error):
         return []
@@ -27,6 +28,6 @@ def number(value: Any) -> float | None:
     """Returns a value as a finite number; None if it isn't one."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None

@@ -49,6 +49,8 @@ def read(folder: Path, *, with_probabilities: bool = False) -> Predictions | Non
 
     The probabilities of all classes are read only `with_probabilities`, which takes longer.
     """
+    if not (folder / PREDICTIONS).is_file():
+        return None
     try:
         with safe_open(folder / PREDICTIONS, "numpy") as file:
             columns = [file.get_tensor(name) for name in _COLUMNS]

@@ -132,7 +132,7 @@ def _refusal(refused: Sequence[_Change]) -> ConfigError:
     reasons = dict.fromkeys(f"{section}: {_REASONS[section]}" for section in sections if section in _REASONS)
     why = "".join(f"; {reason}" for reason in reasons)
     return ConfigError(
-        "ckpt_path",
+        refused[0][0] if len(refused) == 1 else None,
         f"a resumed run keeps its settings, but the command has {'; '.join(phrases)}{why}",
         fix="Leave that out, or start a new run; model=checkpoint model.path=RUN gives it this run's backbone.",
     )
@@ -170,14 +170,20 @@ def _require_consistent_reset(record: dict[str, Any], config: dict[str, Any], re
 
 
 def _require_same_weights(record: dict[str, Any], config: dict[str, Any]) -> None:
-    had, has = (bool((node.get("callbacks") or {}).get("ema")) for node in (record, config))
+    had, has = map(_averages, (record, config))
     if had != has:
         raise ConfigError(
-            "callbacks.ema",
+            "callbacks",
             f"its checkpoints hold {'averaged' if had else 'no averaged'} weights, so the run can't be resumed "
             f"{'without' if had else 'with'} them. Leave callbacks as they were; "
             f"model=checkpoint model.path=RUN starts a new run.",
         )
+
+
+def _averages(config: dict[str, Any]) -> bool:
+    """Whether a run's checkpoints hold an average of the weights, by whatever name its callback has."""
+    nodes = (config.get("callbacks") or {}).values()
+    return any(isinstance(each, dict) and str(each.get("_target_")).endswith("WeightAveraging") for each in nodes)
 
 
 def _log(applied: Sequence[_Change], reset: Sequence[str]) -> None:
@@ -202,7 +208,7 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
         else:
             node[last] = value
     elif section not in composed:
-        raise ConfigError("ckpt_path", f"~{section} removes a section that the run needs. Leave it out.")
+        raise ConfigError(section, f"~{section} removes a section that the run needs", fix="Leave it out.")
     elif section == "trainer":
         config[section] |= {key: composed[section][key] for key in _TRAINER_CHOICE}
     else:
@@ -224,7 +230,8 @@ def _shown(value: Any) -> str:
     return "nothing" if value is ABSENT else repr(value)
 
 
-_LIMITS = ("max_epochs", "max_steps")
+_LIMITS = {"max_epochs": "num_epochs", "max_steps": "num_steps"}
+"""Keys of `trainer`, and what they limit, in a run's results."""
 
 
 def newest_record(run: Run, of_checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -261,19 +268,30 @@ def is_done(config: dict[str, Any], run: Run) -> bool:
         log.warning("%s has finished, but its config or its results can't be read, so it is resumed.", run.path)
         return False
     limits = {key: config["trainer"][key] for key in _LIMITS}
-    is_longer = any(
-        limits[key] != earlier["trainer"][key] and _is_beyond(limits[key], results[counted])
-        for key, counted in zip(_LIMITS, ("num_epochs", "num_steps"), strict=True)
-    )
-    # Without early stopping there may be epochs left.
-    if is_longer or config["callbacks"] != earlier["callbacks"]:
+    reached = [key for key, counted in _LIMITS.items() if not _is_beyond(limits[key], results[counted])]
+    is_changed = limits != {key: earlier["trainer"][key] for key in _LIMITS}
+    # Without early stopping there may be epochs left; a limit of time starts again.
+    if not reached and (is_changed or config["callbacks"] != earlier["callbacks"] or run.state["status"] == "limited"):
         return False
-    longer = f" To lengthen it: regraft resume run={run.path} trainer.max_epochs={results['num_epochs'] + 10}"
+    lengthened = reached[-1] if reached else "max_epochs"
+    longer = results[_LIMITS[lengthened]] + (10 if lengthened == "max_epochs" else results["num_steps"])
+    fix = f" To lengthen it: regraft resume run={run.path} trainer.{lengthened}={longer}"
     log.info(
         "%s has finished, after %d epochs and %d steps; nothing is left to do.%s",
-        *(run.path, results["num_epochs"], results["num_steps"], "" if was_fitted_in_closed_form(config) else longer),
+        *(run.path, results["num_epochs"], results["num_steps"], "" if was_fitted_in_closed_form(config) else fix),
     )
     return True
+
+
+def require_length(config: dict[str, Any], content: dict[str, Any]) -> None:
+    """Checks that a resumed run isn't shorter than its checkpoint, Lightning's `content`."""
+    least = {"max_epochs": int(content["epoch"]) + 1, "max_steps": int(content["global_step"])}
+    for key, done in least.items():
+        limit = config["trainer"].get(key)
+        if isinstance(limit, int) and -1 < limit < done:
+            raise ConfigError(
+                f"trainer.{key}", "the run is longer already", got=limit, allowed=f"{done} or more, or -1"
+            )
 
 
 def _is_beyond(limit: Any, done: int) -> bool:

@@ -20,9 +20,9 @@ from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigError
 from regraft.core.processes import is_pid_alive, start_ticks
 from regraft.core.startup import Preempted
-from regraft.runs.folder import STATE, Run
+from regraft.runs.folder import FINISHED, STATE, Run
 
-RunStatus = Literal["running", "finished", "stopped", "failed", "pruned"]
+RunStatus = Literal["running", "finished", "limited", "stopped", "failed", "pruned"]
 _LOCK = ".running"
 _PATIENCE_SECONDS = 10
 """Loader workers of a killed process hold its lock until they notice; listing runs takes it for a moment."""
@@ -35,7 +35,8 @@ class RunState:
     """The content of state.json.
 
     Attributes:
-        status: `running`, `finished`, `stopped` (it can be resumed), `failed`, or `pruned` by a search.
+        status: `running`, `finished`, `limited` (finished and tested, but before its last epoch, by a limit of time or
+            steps), `stopped` (it can be resumed), `failed`, or `pruned` by a search.
         pid: of the run's last process.
         process: start time of that process in the kernel's ticks, to tell it from a later process of the same number;
             None if the system doesn't report it.
@@ -43,7 +44,7 @@ class RunState:
         started: when the run was last started or resumed, UTC, ISO 8601.
         ended: when that ended; None while it runs.
         step: optimizer steps done, as last known.
-        reason: why it was stopped, was pruned or failed, one sentence.
+        reason: why it was stopped, was pruned or failed, one sentence, or the limit that ended it.
         slurm_job: id of the Slurm job; None outside of one.
     """
 
@@ -58,11 +59,19 @@ class RunState:
     reason: str | None = None
     slurm_job: str | None = None
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run has results, and hasn't been resumed since."""
+        return self.status in FINISHED
+
 
 class StateRecorder:
-    """Writes the state of the run of this process, if it is the first of the run's processes (`is_writing`).
+    """Writes the state of the run of this process, if it is the first of the run's processes.
 
-    `progress` returns (step, epoch) whenever the state is written.
+    Attributes:
+        is_writing: whether it is the first.
+        progress: returns (step, epoch) whenever the state is written.
+        limit: what ended the run before its last epoch; None if nothing did.
     """
 
     def __init__(self, run: Run) -> None:
@@ -71,6 +80,7 @@ class StateRecorder:
         self._has_started = False
         self._before = _StateBefore(run)
         self.progress: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.limit: str | None = None
         self._state = RunState(
             "running", os.getpid(), start_ticks(os.getpid()), socket.gethostname(), _now(), slurm_job=slurm.job_id()
         )
@@ -125,13 +135,16 @@ class Pruned(BaseException):
 
 
 @contextmanager
-def recording_state(run: Run) -> Iterator[StateRecorder]:
+def recording_state(run: Run, *, is_locked: bool = False) -> Iterator[StateRecorder]:
     """Writes the run's state as the block starts and ends, and holds the run's lock inside it.
 
     A resumed run is marked as running only by `start()`: an error before that leaves its state as it was.
+
+    Args:
+        is_locked: whether this process, or the one that started it, holds the lock already.
     """
     recorder = StateRecorder(run)
-    with locked(run.path) if recorder.is_writing else nullcontext():
+    with locked(run.path) if recorder.is_writing and not is_locked else nullcontext():
         if not (run.path / "config.yaml").exists():
             recorder.start()
         try:
@@ -139,7 +152,7 @@ def recording_state(run: Run) -> Iterator[StateRecorder]:
         except BaseException as error:
             recorder.end(*_end_by(error))
             raise
-        recorder.end("finished", None)
+        recorder.end("finished" if recorder.limit is None else "limited", recorder.limit)
 
 
 def _end_by(error: BaseException) -> tuple[RunStatus, str]:

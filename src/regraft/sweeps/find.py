@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
+from regraft.config import safe_yaml
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
@@ -92,7 +91,7 @@ def _require_no_run(reference: str, sweep: Path, folder: str) -> None:
 
 def _command_of(sweep: Path) -> SweepCommand:
     try:
-        hydra = yaml.safe_load((sweep / COMMAND).read_text(encoding="utf-8"))["hydra"]
+        hydra = safe_yaml.load(sweep / COMMAND)["hydra"]
         overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
         sources = hydra["runtime"]["config_sources"]
         folders = [source["path"] for source in sources if source["provider"] == "command-line"]
@@ -102,7 +101,7 @@ def _command_of(sweep: Path) -> SweepCommand:
             raise ValueError(f"there is no config {command!r}")
         directory = Path(hydra["runtime"]["cwd"])
         return SweepCommand(command, [*flags, *map(str, overrides)], directory)
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "run",
             f"{sweep / COMMAND}, which holds the sweep's command, is damaged or missing. Give the sweep's "

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from regraft.core.atomic import write_atomically
+from regraft.core.atomic import load_json, write_atomically
 from regraft.runs.folder import Run
 
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ def wanted(folder: Path) -> list[Job]:
 
 def _read(folder: Path) -> tuple[list[Job], list[Job]] | None:
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        content = load_json(folder / MANIFEST)
         return _jobs(content["jobs"]), _jobs(content.get("removed", []))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

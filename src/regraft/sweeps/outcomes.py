@@ -61,7 +61,7 @@ def result_in(run: Run) -> JobResult | None:
     if not (run.path / "state.json").is_file():
         return None
     state = run_state.read(run)
-    if state.status == "finished":
+    if state.is_finished:
         try:
             return succeeded(run)
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from regraft.config import compose
 from regraft.core.atomic import write_atomically
 from regraft.core.text import say
+from regraft.runs.folder import Run
 from regraft.sweeps import locks, manifest
 from regraft.sweeps.manifest import COMMAND, Job
 from regraft.sweeps.outcomes import varied_overrides
@@ -62,7 +63,7 @@ class SweepPlan:
             jobs = manifest.numbered(wanted, known)
             self.keep(jobs, known)
         if earlier:
-            _say_changes(jobs, earlier)
+            self._say_changes(jobs, earlier)
         return jobs
 
     def keep(self, jobs: Sequence[Job], known: Sequence[Job] = ()) -> None:
@@ -71,11 +72,12 @@ class SweepPlan:
         manifest.write(self.folder, jobs, [job for job in known if job.number not in numbers])
         write_atomically(self.folder / COMMAND, OmegaConf.to_yaml(self.config).encode())
 
-
-def _say_changes(jobs: Sequence[Job], earlier: Sequence[Job]) -> None:
-    digests, earlier_digests = ({job.config_hash for job in group} for group in (jobs, earlier))
-    for word, group, others in (("added", jobs, earlier_digests), ("removed", earlier, digests)):
-        for job in group:
-            if job.config_hash not in others:
-                what = " ".join(varied_overrides(job, [*jobs, *earlier])) or "the same overrides, another config"
-                say(f"{word}: job {job.number}, {what}")
+    def _say_changes(self, jobs: Sequence[Job], earlier: Sequence[Job]) -> None:
+        digests, earlier_digests = ({job.config_hash for job in group} for group in (jobs, earlier))
+        for word, group, others in (("added", jobs, earlier_digests), ("removed", earlier, digests)):
+            for job in group:
+                if job.config_hash not in others:
+                    what = " ".join(varied_overrides(job, [*jobs, *earlier])) or "the same overrides, another config"
+                    is_left = word == "removed" and not Run(self.folder / str(job.number)).is_finished
+                    rest = ", which hasn't finished; the sweep's own command finishes it" if is_left else ""
+                    say(f"{word}: job {job.number}, {what}{rest}")

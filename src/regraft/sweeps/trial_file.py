@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from regraft.core.atomic import write_atomically
+from regraft.core.atomic import load_json, write_atomically
 from regraft.core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -82,8 +82,8 @@ def read(folder: Path) -> TrialFile | None:
     if not path.is_file():
         return None
     try:
-        found = TrialFile(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        found = TrialFile(**load_json(path))
+    except (OSError, ValueError, TypeError) as error:
         fix = "Remove it to continue the run outside of the search."
         raise ConfigError(None, f"{path} is damaged", fix=fix) from error
     if "://" not in found.storage and not Path(found.storage).is_file():

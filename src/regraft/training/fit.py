@@ -4,7 +4,6 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.trust import require_known_targets
@@ -18,8 +17,15 @@ from regraft.runs.provenance import Session
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training import multi_process
 from regraft.training.lightning import interruptible
-from regraft.training.plan import TrainingJob, checked_job, checkpoint_of
-from regraft.training.results import earlier_checkpoint, final_metrics, log_hyperparameters, results_of, write_tensors
+from regraft.training.plan import TrainingJob, checked_job, claimed, settled
+from regraft.training.results import (
+    earlier_checkpoint,
+    final_metrics,
+    limit_of,
+    log_hyperparameters,
+    results_of,
+    write_tensors,
+)
 
 if TYPE_CHECKING:
     from regraft.runs.checkpoint import Checkpoint
@@ -44,13 +50,16 @@ class Display(Protocol):
 
 def train(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains a run in this process, or in a process group of its own if it takes several; see `fit`."""
-    if not multi_process.needs_processes(job.config["trainer"]):
-        fit(job, session, display)
-        return
-    if job.checkpoint is not None:
-        # The group reads it itself; here it would fill memory as long as this process waits.
-        job.checkpoint.content.clear()
-    multi_process.launch(job.config, job.run, session)
+    with claimed(job) as mine:
+        if mine.is_done:
+            return
+        if not multi_process.needs_processes(mine.config["trainer"]):
+            fit(mine, session, display)
+            return
+        if mine.checkpoint is not None:
+            # The group reads it itself; here it would fill memory as long as this process waits.
+            mine.checkpoint.content.clear()
+        multi_process.launch(mine.config, mine.run, session)
 
 
 def fit(job: TrainingJob, session: Session, display: Display) -> None:
@@ -60,13 +69,12 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
     require_known_targets(config, config["trust"], str(run.path))
     started = time.perf_counter()
     try:
-        with recording_state(run) as recorder:
+        with recording_state(run, is_locked=job.is_locked) as recorder:
+            if not job.is_locked:
+                job = settled(job)
             if job.checked is None:
                 job = checked_job(config, run)
                 job.require_sound()
-            # Another process may have resumed the run before this one locked it.
-            elif job.checkpoint is not None and not job.checkpoint.is_current:
-                job = replace(job, checkpoint=checkpoint_of(config))
             _train_and_test(job, session, display, recorder)
     except BaseException as error:
         if is_first_process():
@@ -119,11 +127,15 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
     _run_lightning(trainer, parts.module, data, config["ckpt_path"], run)
     laps["training"] = time.perf_counter() - started - sum(laps.values())
+    recorder.limit = limit_of(trainer, config)
     metrics = final_metrics(trainer, parts, data, run)
     laps["final test"] = time.perf_counter() - started - sum(laps.values())
     if trainer.is_global_zero:
         seconds = {"seconds": time.perf_counter() - started, "seconds_of": laps}
         results = results_of(trainer, parts) | {"metrics": metrics} | seconds
+        if recorder.limit is not None:
+            results["limit"] = recorder.limit
+            log.warning("The run was ended by %s. To go on: regraft resume run=%s", recorder.limit, run.path)
         if summary is not None:
             results["features"] = summary
         _end(config, run, results, parts, trainer, loggers)

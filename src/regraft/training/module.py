@@ -245,6 +245,7 @@ class TransferModule(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Begins the epoch's metrics, with the learning rate of each stage as its first step uses it."""
+        self._schedule.require_length(self.trainer)
         self._head_loop.end()
         rates = effective_learning_rates(self.trainer.optimizers[0])
         self.train_metrics.start({f"lr/{name.rpartition('/')[0]}": rate for name, rate in rates.items()})

@@ -4,17 +4,20 @@
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from regraft.config.fitting import was_fitted_in_closed_form
 from regraft.config.trust import require_known_targets
+from regraft.config.written_paths import require_typed_paths
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.startup import quick_imports
-from regraft.runs.folder import Run, find_checkpoint, run_of
-from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, reset_parts
-from regraft.runs.state import require_not_running
+from regraft.runs.folder import STATE, Run, find_checkpoint, run_of
+from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, require_length, reset_parts
+from regraft.runs.state import locked, require_not_running
 from regraft.training.lightning import quiet_lightning
 
 if TYPE_CHECKING:
@@ -32,6 +35,9 @@ class TrainingJob:
     Attributes:
         checked: what checking the config has built; None if `is_done`, and for a run that another process has checked.
         is_done: whether the run has finished and nothing is left to train.
+        is_locked: whether this process, or the one that started it, holds the lock of the run's folder.
+        replan: plans the job again; None if it was planned from what never changes.
+        planned_for: the run's files as they were when the job was planned, see `_files_of`.
     """
 
     config: dict[str, Any]
@@ -39,6 +45,9 @@ class TrainingJob:
     checkpoint: "Checkpoint | None" = None
     checked: "Preflight | None" = None
     is_done: bool = False
+    is_locked: bool = False
+    replan: "Callable[[], TrainingJob] | None" = None
+    planned_for: tuple[int | None, ...] = ()
 
     @property
     def errors(self) -> list[ConfigError]:
@@ -52,9 +61,10 @@ class TrainingJob:
         return [] if self.checked is None else data_errors(self.checked)
 
     def require_sound(self) -> None:
-        """Raises the errors of the config, if any, with those of its data; `assemble` checks a sound config's data."""
-        if self.errors:
-            raise ConfigErrors([*self.errors, *self.data_errors()])
+        """Raises the errors of the config and of its data, if any."""
+        errors = [*self.errors, *self.data_errors()]
+        if errors:
+            raise ConfigErrors(errors)
 
 
 def plan(
@@ -71,14 +81,63 @@ def plan(
     Raises:
         ConfigError: the folder is another run's, or the command changes what a resumed run keeps.
     """
+    replan, planned_for = partial(plan, config, run, keys, reference=reference), _files_of(run)
     config, checkpoint = resolve_resume(config, keys, run)
     if checkpoint is not None and run_of(checkpoint.path) == run and is_done(config, run):
         return TrainingJob(config, run, checkpoint, is_done=True)
     if checkpoint is None:
         config = _with_source_head(config, keys)
         _warn_of_unused_fraction(config, keys)
+    else:
+        require_length(config, checkpoint.content)
     reference = reference if checkpoint is None else None
-    return checked_job(config, run, checkpoint, reference, blocked=blocked, backbones=backbones)
+    job = checked_job(config, run, checkpoint, reference, blocked=blocked, backbones=backbones)
+    return replace(job, replan=replan, planned_for=planned_for)
+
+
+@contextmanager
+def claimed(job: TrainingJob) -> Iterator[TrainingJob]:
+    """Holds the lock of a job's folder inside the block, and yields the job as it is with the lock.
+
+    It is planned again if another process has used the folder since it was planned. The folder is made here; if the
+    block raises an error before the run has begun, it is removed again.
+    """
+    if job.is_locked or job.is_done:
+        yield job
+        return
+    folder = job.run.path
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        try:
+            yield settled(job)
+        except (ValueError, OSError):
+            if folder in made:
+                job.run.remove_if_unused(made[1:])
+            raise
+
+
+def settled(job: TrainingJob) -> TrainingJob:
+    """Returns a job whose folder is locked, planned again if another process has used the folder since."""
+    if job.replan is not None and _files_of(job.run) != job.planned_for:
+        job = job.replan()
+        job.require_sound()
+    elif job.config["ckpt_path"] is None:
+        _require_unused(job.run)
+    return replace(job, is_locked=True)
+
+
+def _require_unused(run: Run) -> None:
+    if run.last_ckpt.exists() or run.has_results:
+        raise ConfigError(
+            None, f"{run.path} already holds a run", fix="Resume it with ckpt_path=..., or name another folder."
+        )
+
+
+def _files_of(run: Run) -> tuple[int | None, ...]:
+    """Returns when the files that decide about a run's resume were written, Unix time in ns; None if they aren't."""
+    paths = (run.path / STATE, run.path / "config.yaml", run.path / "results.json", run.last_ckpt)
+    return tuple(path.stat().st_mtime_ns if path.is_file() else None for path in paths)
 
 
 def _warn_of_unused_fraction(config: dict[str, Any], keys: Sequence[str]) -> None:
@@ -141,15 +200,15 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
             record = newest_record(run, checkpoint.config)
             require_known_targets(record, config["trust"], str(run.path / "config.yaml"))
         config = continued(record, config, keys) | {"ckpt_path": str(checkpoint.path)}
+        require_typed_paths(config, keys)
         if is_in_place:
             config["resume"] = pending_reset(run, config["resume"], checkpoint.config)
             require_not_running(run)
     elif reset_parts(config):
         raise ConfigError("resume.reset", "a new run has no state to reset. Leave it out, or resume a run: run=...")
-    if not is_in_place and (run.last_ckpt.exists() or run.has_results):
-        raise ConfigError(
-            None, f"{run.path} already holds a run", fix="Resume it with ckpt_path=..., or name another folder."
-        )
+    if not is_in_place:
+        _require_unused(run)
+        require_not_running(run)
     return config, checkpoint
 
 

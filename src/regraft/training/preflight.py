@@ -50,7 +50,14 @@ from regraft.training.from_config import (
 )
 from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
 from regraft.training.stage_table import StageRow, stage_rows
-from regraft.training.trainer import build_trainer, lacking_keys, require_watchable, run_callbacks, watchers
+from regraft.training.trainer import (
+    build_trainer,
+    lacking_keys,
+    require_compatible,
+    require_watchable,
+    run_callbacks,
+    watchers,
+)
 
 _SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
 _GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
@@ -218,6 +225,8 @@ def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]
         # Of a function, what it returns is checked.
         if isinstance(target, type) and not issubclass(target, kind):
             raise ConfigError(f"{section}._target_", got=node["_target_"], allowed=f"a subclass of {kind.__name__}")
+        if isinstance(target, type):
+            require_compatible(target, section)
         taken = inspect.signature(target).parameters
         built = factory(node, section)(**{key: value for key, value in given.items() if key in taken})
         if not isinstance(built, kind):

@@ -43,6 +43,24 @@ def earlier_checkpoint(run: Run, step: int) -> str:
     return "No checkpoint had been written before it."
 
 
+def limit_of(trainer: Any, config: dict[str, Any]) -> str | None:
+    """Returns what ended a training before its last epoch, if a limit of time or steps did; None if nothing did."""
+    from regraft.training.callbacks.resume import is_time_up
+
+    max_epochs, max_steps, node = trainer.max_epochs, trainer.max_steps, config["trainer"]
+    if 0 <= max_epochs <= trainer.current_epoch or trainer.fast_dev_run:
+        return None
+    of_all = "" if max_epochs == -1 else f" of {max_epochs}"
+    after = f"after {trainer.current_epoch}{of_all} epochs"
+    if is_time_up(trainer):
+        limit = f"trainer.max_time={node['max_time']}" if node.get("max_time") else "a Timer among its callbacks"
+        return f"{limit}, {after}"
+    # Without a number of epochs, the steps are the run's length.
+    return (
+        f"trainer.max_steps={max_steps}, {after}" if max_epochs >= 0 and 0 <= max_steps <= trainer.global_step else None
+    )
+
+
 def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     """Returns what was trained, for how long; phases planned beyond the last epoch don't count."""
     from regraft.training.closed_form.optimizer import ClosedForm
@@ -79,11 +97,11 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
 
 def write_tensors(module: Any, run: Run) -> None:
     """Writes the tested weights as safetensors, with what is needed to use them as another run's backbone."""
-    from safetensors.torch import save
+    from regraft.core.tensor_bytes import tensor_bytes
 
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     record = {key: module.hparams[key] for key in ("layout", "architecture", "input_spec", "eval_view", "class_names")}
-    write_atomically(run.tensors, save(tensors, {key: json.dumps(value) for key, value in record.items()}))
+    write_atomically(run.tensors, tensor_bytes(tensors, {key: json.dumps(value) for key, value in record.items()}))
 
 
 def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dict[str, Any]) -> None:

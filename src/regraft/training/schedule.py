@@ -10,6 +10,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import setup_training_data
 from regraft.training.schedulers import follow_schedules
 
@@ -28,6 +29,8 @@ class RunSchedule:
         self._make = make
         self.start_step = 0
         self._steps_per_epoch = 0
+        self._length: tuple[int, ...] = ()
+        self._is_in_steps = False
         self._plateau: ReduceLROnPlateau | None = None
         self._monitor = ""
         # Of the last validation; not every epoch has one.
@@ -50,10 +53,20 @@ class RunSchedule:
         self._steps_per_epoch = max(1, math.ceil(batches / trainer.accumulate_grad_batches))
         total_steps -= round(self.start_step * self._growth_of_epochs)
         config = self._make(optimizer, total_steps=total_steps, steps_per_epoch=self._steps_per_epoch)
+        self._length, self._is_in_steps = _length_of(trainer), config["interval"] == "step"
         if isinstance(config["scheduler"], ReduceLROnPlateau):
             self._plateau, self._monitor = config["scheduler"], config["monitor"]
             config = config | {"reduce_on_plateau": False}
         return config
+
+    def require_length(self, trainer: Any) -> None:
+        """Raises ConfigError if a callback has changed the length of a run that the schedule was made for."""
+        if self._is_in_steps and _length_of(trainer) != self._length:
+            names = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches")
+            pairs = zip(names, self._length, _length_of(trainer), strict=True)
+            changes = ", ".join(f"{name} from {then} to {now}" for name, then, now in pairs if then != now)
+            reason = f"one of them has changed {changes} during training, but the schedule is as long as before"
+            raise ConfigError("callbacks", reason, fix="Set it in the config, or use scheduler=constant.")
 
     def step_once(self, trainer: Any) -> None:
         """Steps a schedule that counts steps, as Lightning does after each batch."""
@@ -102,3 +115,7 @@ class RunSchedule:
         """Steps per epoch now, divided by those before the resume."""
         before = self._resumed.get("steps_per_epoch", 0)
         return self._steps_per_epoch / before if before else 1.0
+
+
+def _length_of(trainer: Any) -> tuple[int, ...]:
+    return trainer.max_epochs, trainer.max_steps, trainer.accumulate_grad_batches

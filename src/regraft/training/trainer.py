@@ -1,6 +1,5 @@
 """What runs a training: callbacks and the trainer."""
 
-import inspect
 import os
 import sys
 import warnings
@@ -9,9 +8,16 @@ from functools import partial
 from typing import Any
 
 import torch
+from pytorch_lightning.callbacks import (
+    BaseFinetuning,
+    BatchSizeFinder,
+    GradientAccumulationScheduler,
+    LearningRateFinder,
+    StochasticWeightAveraging,
+)
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from regraft.config.instantiate import Config, factory, target_of
+from regraft.config.instantiate import Config, factory, targets_subclass
 from regraft.core.errors import ConfigError, UnknownNameError, require
 from regraft.core.startup import keep_freed_memory, stop_looking_for_gpus
 from regraft.models.freezing import FreezingStrategy
@@ -20,7 +26,7 @@ from regraft.runs.folder import Run
 from regraft.runs.resuming import without_state
 from regraft.sweeps import trial_file
 from regraft.tasks.metrics import higher_is_better
-from regraft.training.callbacks.checkpoint import LastCheckpoint
+from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
 from regraft.training.callbacks.predictions import KeepPredictions
 from regraft.training.callbacks.pruning import PruneUnpromising
@@ -44,6 +50,17 @@ _OURS = {
     "enable_checkpointing": "what is kept is chosen with callbacks.checkpoint and callbacks.best",
     "overfit_batches": "which images there are is chosen with data.fraction and data.shots",
 }
+_INCOMPATIBLE: dict[type, str] = {
+    StochasticWeightAveraging: "its average is made after the last checkpoint, so that other weights would be tested. "
+    "callbacks=ema keeps an average that is validated, saved and tested",
+    GradientAccumulationScheduler: "it changes how many steps an epoch has, which the schedule is as long as. Use "
+    "trainer.accumulate_grad_batches=N",
+    BatchSizeFinder: "it changes how many steps an epoch has, which the schedule is as long as. Use data.batch_size=N",
+    LearningRateFinder: "the learning rate is that of the config, which the run records. Use a sweep: -m "
+    "optimizer.lr=1e-4,1e-3",
+    BaseFinetuning: "what trains is chosen with freezing=..., and every parameter is in the optimizer from the start",
+}
+"""Lightning's callbacks that change what a run has planned or recorded, and what there is instead."""
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
@@ -59,6 +76,13 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
     if config["ckpt_path"] is not None and (parts := config["resume"]["reset"]):
         callbacks.append(ResetState(partial(without_state, parts=parts)))
     return [*callbacks, StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None))]
+
+
+def require_compatible(kind: type, section: str) -> None:
+    """Raises ConfigError if a callback changes what a run has planned or recorded."""
+    for incompatible, reason in _INCOMPATIBLE.items():
+        if issubclass(kind, incompatible):
+            raise ConfigError(f"{section}._target_", f"{kind.__name__} can't be used here: {reason}")
 
 
 def watchers(config: Config) -> dict[str, Config]:
@@ -94,7 +118,7 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
         unvalidated = "there is no validation split", f"Give one ({key})."
     elif config["trainer"]["limit_val_batches"] == 0:
         unvalidated = "trainer.limit_val_batches=0 leaves nothing to validate on", "Leave that out."
-    keeps_checkpoints = "dirpath" in inspect.signature(target_of(node, section)).parameters
+    keeps_checkpoints = targets_subclass(node, section, BestCheckpoint)
     # What keeps checkpoints keeps none then, and the last epoch is tested.
     if monitor.startswith("val/") and unvalidated is not None and not keeps_checkpoints:
         reason, fix = unvalidated

@@ -43,6 +43,23 @@ COMMANDS: dict[str, dict[str, str]] = {
         "head=null": "head: nothing is chosen, but a run needs one; allowed: cosine, linear,",
         "optimizer.lr=1,2": "optimizer.lr: got '1,2'; these values are a job each. Add -m for a sweep, write",
         "optimizer.eps=${nowhere}": "optimizer.eps: it refers to 'nowhere', which the config doesn't have.",
+        "+callbacks.swa={_target_: pytorch_lightning.callbacks.StochasticWeightAveraging, swa_lrs: 0.1}": (
+            "callbacks.swa._target_: StochasticWeightAveraging can't be used here: its average is made after the last"
+        ),
+        "+callbacks.sum={_target_: pytorch_lightning.callbacks.GradientAccumulationScheduler, scheduling: {1: 4}}": (
+            "callbacks.sum._target_: GradientAccumulationScheduler can't be used here: it changes how many steps"
+        ),
+        "callbacks.checkpoint._target_=regraft.train": (
+            "callbacks.checkpoint._target_: got 'regraft.train'; it isn't a part of a run, but a function of Regraft's"
+        ),
+        "loss=5": "loss: unknown choice '5'.",
+        "augment=[flip,crop_flip]": "augment: got '[flip,crop_flip]'; allowed: one of basic,",
+        "features=": "features: unknown choice ''.",
+        "optimizer.amsgrad": "optimizer.amsgrad: it has no value. Write KEY=VALUE.",
+        "data.shots=1,": "data.shots: got '1,'; nothing follows its last comma.",
+        "~head_from": "head_from: there is no such key here, or it is null already. Leave it out.",
+        "hydra.launcher.n_jobs=x": "hydra.launcher.n_jobs: there is no such key here",
+        "hydra.sweep.subdir=null": "hydra.sweep.subdir: got 'null'; a value of this kind can't stand there.",
         "+scheduler=step": "scheduler: it is chosen already, and +scheduler=... adds a second one",
     },
     "ranges": {
@@ -161,7 +178,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "callbacks=early_stopping": "callbacks.early_stopping.monitor: got 'val/loss'; there is no validation",
         "trainer.val_check_interval=5000": "trainer.val_check_interval: got 5000; allowed: at most 1, the batches",
         "data.batch_size=5000": "data.batch_size: got 5000; there are 1438 training images;",
-        "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes.",
+        "loss.class_weights=[1,2]": "loss.class_weights: got 2 numbers, but the data has 10 classes",
     },
     "no such machine": {
         "trainer.accelerator=tpu": "trainer.accelerator: got 'tpu'; ",
@@ -305,7 +322,7 @@ def test_top5_of_three_classes_cant_be_watched(photos):
         ("trainer.limit_val_batches=0.4", "trainer.limit_val_batches: got 0.4; allowed: a number of batches, or at"),
         ("loss.class_weights={a:2,d:1}", "loss.class_weights: unknown class 'd'. Allowed: a, b, c."),
         ("trainer.devices=[0]", "trainer.devices: got [0]; the CPU has a number of processes, not a list."),
-        ("hydra.job.chdir=true", "hydra.job.chdir: got True; a relative path means the folder that"),
+        ("hydra.job.chdir=true", "hydra.job.chdir: got true; a relative path means the folder that"),
     ],
 )
 def test_what_does_not_fit_few_images_or_the_cpu_is_refused(photos, wrong, said):
@@ -451,4 +468,4 @@ def test_globs_are_left_to_hydra(capsys):
 
 def test_a_checkpoint_stays_in_its_folder():
     (said,) = errors_of(command(["callbacks.best.filename=../../x"]))
-    assert "a name without a folder" in said
+    assert "a checkpoint stays in its folder" in said

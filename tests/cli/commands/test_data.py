@@ -10,6 +10,7 @@ from PIL import Image
 
 from helpers.command_line import imported_by, run_main
 from helpers.planted import bomb, encoded, photo, write
+from regraft.cli.commands.data import to_check
 
 EVIL = '<img src=x onerror="alert(1)">&'
 
@@ -183,6 +184,12 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
     assert not list(Path("outputs").rglob("*"))
     assert sentence in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["data of mine", "sp ace=x", "model=x"])
+def test_a_folder_may_have_any_name(name, tmp_path):
+    (tmp_path / name).mkdir()
+    assert to_check(["check", name]) == ["data=folder", f"data.root='{name}'"]
 
 
 def test_a_folder_is_checked_without_torch(tmp_path):

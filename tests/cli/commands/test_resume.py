@@ -103,12 +103,50 @@ def test_a_new_run_has_nothing_to_reset():
         regraft.train([*SMALL, "resume.reset=[optimizer]"])
 
 
-def test_a_failed_run_says_why():
-    with pytest.raises(ValueError, match="shots"):
-        regraft.train([*without("data.fraction"), "data.shots=100000", "hydra.run.dir=failed"])
-    state = Run(Path("failed")).state
-    assert state["status"] == "failed"
-    assert "data.shots" in state["reason"]
+def test_a_run_that_a_limit_of_time_ended_resumes_with_as_much_time_again(capsys):
+    limited = [*without("trainer.max_epochs"), "trainer.max_epochs=500", "+trainer.max_time=00:00:00:01"]
+    code, out, _ = run_main(["train", *limited, "hydra.run.dir=limited"], capsys)
+    run = Run(Path("limited").resolve())
+    first = run.results["num_steps"]
+    assert (code, run.state["status"]) == (0, "limited")
+    assert run.is_finished
+    assert run.state["reason"].startswith("trainer.max_time=00:00:00:01, after ")
+    assert f"To go on: regraft resume run={run.path}" in out
+    code, out, _ = run_main(["runs", "output_dir=."], capsys)
+    assert f"finished at step {first}" in out.replace("\n", "")
+    code, out, _ = run_main(["resume", "run=limited"], capsys)
+    assert (code, run.state["status"]) == (0, "limited")
+    assert run.results["num_steps"] > first + 1
+    longer = regraft.resume(["run=limited", "trainer.max_time=null", f"trainer.max_epochs={run.state['epoch'] + 1}"])
+    assert longer.state["status"] == "finished"
+
+
+def test_a_run_that_a_limit_of_steps_ended_resumes_without_it(capsys):
+    run = regraft.train([*SMALL, "trainer.max_steps=3", "hydra.run.dir=limited"])
+    assert (run.state["status"], run.results["limit"]) == ("limited", "trainer.max_steps=3, after 1 of 2 epochs")
+    before = (run.path / "results.json").read_bytes()
+    for more in ([], ["trainer.max_epochs=3"]):
+        code, out, _ = run_main(["resume", "run=limited", *more], capsys)
+        assert code == 0
+        assert f"To lengthen it: regraft resume run={run.path} trainer.max_steps=6" in out
+    assert (run.path / "results.json").read_bytes() == before
+    assert regraft.resume(["run=limited", "trainer.max_steps=-1"]).results["num_epochs"] == 2
+
+
+@pytest.mark.parametrize("wrong", [["data.shots=100000"], ["data=folder", "data.root=nowhere"]])
+def test_a_refused_run_leaves_no_trace(wrong, capsys):
+    arguments = [*without("data.fraction"), *wrong]
+    code, _, err = run_main(["train", *arguments], capsys)
+    assert code == 1
+    assert err.startswith("regraft: data.")
+    with pytest.raises(ValueError, match=r"^data\."):
+        regraft.train(arguments)
+    assert not Path("outputs").exists()
+
+
+def test_a_refused_evaluation_leaves_no_trace(run, capsys):
+    assert run_main(["eval", "run=last", "data.root=nowhere"], capsys)[0] == 1
+    assert list(run.path.parent.parent.iterdir()) == [run.path.parent]
 
 
 def test_evaluation_takes_a_handle(run):

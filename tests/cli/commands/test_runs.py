@@ -2,6 +2,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from helpers.command_line import imported_by, run_main
 from regraft.runs.folder import Run
@@ -102,3 +103,14 @@ def test_it_answers_without_torch(runs):
 
 def test_the_folder_of_runs_may_be_quoted(runs, capsys):
     assert run_main(["runs", "output_dir='outputs'"], capsys)[1] == run_main(["runs"], capsys)[1]
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_long_reason_takes_no_further_line(width, runs, capsys, monkeypatch):
+    monkeypatch.setattr("regraft.report.run_table.wide_console", lambda _: Console(width=width))
+    runs["failed"].write_state({"status": "failed", "reason": f"loss: {'very ' * 100}large"})
+    out = run_main(["runs"], capsys)[1]
+    assert len([line for line in out.splitlines() if "digits/" in line]) == len(runs)
+    assert len(out.splitlines()) <= len(runs) + 6
+    assert "failed: loss: very" in row_with("digits/failed", out)
+    assert max(map(len, out.splitlines()[:-1])) <= width

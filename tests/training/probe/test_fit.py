@@ -260,7 +260,7 @@ def test_a_head_that_diverges_later_keeps_what_it_was():
     ],
 )
 def test_an_optimizer_that_cannot_serve_many_heads_is_refused(make_optimizer, name):
-    with pytest.raises(ValueError, match=rf"^optimizer: got {name}, .* Use Adagrad, Adam, AdamW, RMSprop, SGD\.$"):
+    with pytest.raises(ValueError, match=rf"^optimizer: got {name}; .* Use Adagrad, Adam, AdamW, RMSprop, SGD\.$"):
         fit(SPECS, make_optimizer)
 
 

@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> None:
     config, session = safe_yaml.load(joined.path / HANDED_OVER)
     look_beside(config["trust"])
     with suppress(run_state.Pruned):  # its state has been written
-        fit(TrainingJob(config, joined), session, RunDisplay())
+        fit(TrainingJob(config, joined, is_locked=True), session, RunDisplay())
 
 
 COMMAND = Command(name="_join", run=run, usage="regraft _join FOLDER")

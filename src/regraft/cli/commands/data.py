@@ -52,13 +52,15 @@ def to_check(arguments: Sequence[str]) -> list[str]:
         raise ConfigError("data", what, fix=_USE)
     if {"-m", "--multirun"} & set(arguments):
         raise ConfigError("data check", "it looks at one data set at a time", fix="Leave -m out.")
-    words = [word for word in arguments[1:] if "=" not in word and not word.startswith(("-", "~"))]
-    if len(words) > 1 or (words and any(argument.startswith("data") for argument in arguments[1:])):
+    # A folder's name may hold an equals sign.
+    others = [word for word in arguments[1:] if not word.startswith(("-", "~"))]
+    words = [word for word in others if "=" not in word or key_of(word) is None or Path(word).is_dir()]
+    keys = set(map(key_of, (word for word in arguments[1:] if word not in words)))
+    if len(words) > 1 or (words and any((key or "").startswith("data") for key in keys)):
         raise ConfigError("data check", f"{words[-1]!r} is one word too many", fix=_USE)
-    keys = set(map(key_of, arguments[1:]))
-    others = [group for group in group_names() if group in keys and group != "data"]
-    if others:
-        raise ConfigError(others[0], "a data check looks at data alone", fix=f"Leave it out. {_USE}")
+    groups = [group for group in group_names() if group in keys and group != "data"]
+    if groups:
+        raise ConfigError(groups[0], "a data check looks at data alone", fix=f"Leave it out. {_USE}")
     error = folder_error(Path(output_dir(arguments)).absolute(), "output_dir")
     if error is not None:
         raise error

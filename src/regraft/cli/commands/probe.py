@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from regraft.cli.command import Command
 from regraft.cli.commands.train import keep_overrides
@@ -17,6 +17,7 @@ from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.groups import own_keys
 from regraft.config.quoting import key_of
+from regraft.config.top_level import require_known_keys
 from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
@@ -62,6 +63,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     points = _points(composed)
     if points:
         _require_free_axes(overrides)
+    _require_known_keys(composed, overrides)
     started, session = time.perf_counter(), provenance.new_session(overrides)
     with quick_imports():
         import pytorch_lightning as pl
@@ -93,6 +95,13 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     job.require_sound()
     fit(job, session, RunDisplay())
     return run
+
+
+def _require_known_keys(composed: DictConfig, overrides: Sequence[str]) -> None:
+    with_hydra = composed.copy()
+    with open_dict(with_hydra):
+        with_hydra.hydra = HydraConfig.get()
+    require_known_keys(_config_of(composed, None, overrides), with_hydra, "probe")
 
 
 def _points(composed: DictConfig) -> "list[GridPoint]":

@@ -56,7 +56,7 @@ def to_reproduce(arguments: Sequence[str]) -> tuple[Run, list[str]]:
             fix=f"Resume it: regraft resume run={source.path}.",
         )
     kept = without_reference(arguments)
-    return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept)]
+    return source, [f"hydra.run.dir={quoted(_folder_beside(source))}", *with_keys_of_the_run(kept, source)]
 
 
 def reproduce_once(overrides: Sequence[str], config_dir: str | None) -> Run:

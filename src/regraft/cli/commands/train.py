@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from regraft.cli.command import Command
 from regraft.cli.commands.check import require_sound
-from regraft.cli.hydra_app import require_known_flags, run_app, run_composed, write_traceback
+from regraft.cli.hydra_app import keeping_traceback, require_known_flags, run_app, run_composed
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
@@ -26,7 +26,7 @@ from regraft.report.run.finish import RunDisplay
 from regraft.runs import provenance
 from regraft.runs.arguments import in_its_folder
 from regraft.runs.folder import Run
-from regraft.training.plan import TrainingJob, plan
+from regraft.training.plan import TrainingJob, claimed, plan
 
 log = logging.getLogger(__name__)
 
@@ -42,34 +42,27 @@ def run(arguments: Sequence[str]) -> None:
                 say(explained(command.asking))
         run_app(COMMAND, [*([IN_STEPS] if command.asking else []), *in_its_folder(list(arguments))])
         return
-    with _holding_back_logs() as held_back:
-        node, composed = _single_config(command)
-        try:
-            job = _planned(command, composed)
-        except ConfigErrors:
-            raise
-        except Exception:
-            with suppress(OSError):  # the first error counts
-                write_traceback(Run(composed.folder))
-            raise
+    with ExitStack() as stack:
+        with _holding_back_logs() as held_back:
+            node, composed = _single_config(command)
+            with keeping_traceback(Run(composed.folder)):
+                job = _planned(command, composed)
+            # Before Hydra writes into the folder, which may be another run's by now.
+            job = stack.enter_context(claimed(job))
 
-    def start() -> None:
-        _log(held_back)
-        _train(job, command.given)
+        def start() -> None:
+            _log(held_back)
+            _train(job, command.given)
 
-    run_composed(node, command.overrides, start)
+        run_composed(node, command.overrides, start)
 
 
 def train_once(overrides: Sequence[str], config_dir: str | None, *, is_printed: bool = True) -> Run:
     """Trains one run; see `regraft.train`."""
     command = command_of(overrides, config_dir)
     _, composed = _single_config(command)
-    job = _planned(command, composed)
-    try:
+    with claimed(_planned(command, composed)) as job:
         return _train(job, command.given, is_printed=is_printed)
-    except ConfigErrors:
-        job.run.remove_if_unused()
-        raise
 
 
 def train_job(composed: DictConfig) -> Run:
@@ -99,10 +92,8 @@ def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
 def _planned(command: TrainingCommand, composed: Composed) -> TrainingJob:
     """Returns the only job of a command; if it has errors, raises them all, with those of its data if that is here."""
     ((_, job),) = planned([composed])
-    errors = [*command.errors, *composed.errors]
+    errors = [*command.errors, *composed.errors, *([] if job is None else job.data_errors())]
     if errors or job is None:
-        if job is not None:
-            errors += job.data_errors()
         raise ConfigErrors(errors)
     return job
 

@@ -3,15 +3,16 @@
 import copy
 from collections.abc import Mapping
 
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import nn
 
+from regraft.core.tensor_bytes import tensor_bytes
 from regraft.deployment.export.program import Runner
 
 
 def to_bytes(network: nn.Module, metadata: Mapping[str, str]) -> bytes:
     """Returns the file's content, with the tensor names of a run's checkpoints."""
-    return save({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, dict(metadata))
+    return tensor_bytes({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, metadata)
 
 
 def runner(content: bytes, network: nn.Module) -> Runner:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from regraft.config import safe_yaml
 from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import key_of, value_of
+from regraft.core.atomic import read_text
 from regraft.evaluation.compare.parameters import ComparedConfig, configuration_of, is_seed, seeds_of
 from regraft.runs import provenance
 from regraft.runs import state as run_state
@@ -19,7 +19,6 @@ from regraft.sweeps import manifest
 from regraft.sweeps.manifest import is_experiment_key
 from regraft.sweeps.objectives import kept_row
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _VALIDATION = "val/"
 
 
@@ -113,7 +112,7 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
         return "damaged", "config.yaml is not a run's config"
     if not run.state and not run.has_results:
         try:
-            traceback = (run.path / "traceback.txt").read_text(encoding="utf-8", errors="replace").strip()
+            traceback = read_text(run.path / "traceback.txt", errors="replace").strip()
         except OSError:
             traceback = ""
         if traceback:
@@ -121,6 +120,8 @@ def _state(run: Run, config: Mapping[str, Any], rows: Sequence[Mapping[str, floa
         if not (run.path / "config.yaml").exists():
             return "waiting", ""
     state = run_state.read(run)
+    if state.is_finished:
+        return "finished", state.reason or ""
     if state.status != "running":
         return state.status, state.reason or ""
     trainer = config.get("trainer")
@@ -133,7 +134,7 @@ def _overrides(run: Run) -> tuple[str, ...]:
     """Returns the overrides of a run's command, or those that its sweep has planned."""
     try:
         return tuple(map(str, run.overrides))
-    except (OSError, ValueError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, TypeError):
         jobs = manifest.read(run.path.parent) or ()
     return next((job.overrides for job in jobs if str(job.number) == run.path.name), ())
 
@@ -141,10 +142,9 @@ def _overrides(run: Run) -> tuple[str, ...]:
 def _choices(run: Run) -> dict[str, str]:
     """Returns Hydra's choice in each config group; empty if it isn't known."""
     try:
-        text = (run.path / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
-        choices = yaml.load(text, Loader=_LOADER)["hydra"]["runtime"]["choices"]
+        choices = safe_yaml.load(run.path / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
         return {str(group): str(choice) for group, choice in choices.items()}
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

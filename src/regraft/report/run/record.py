@@ -29,6 +29,7 @@ class Record:
     """The data of a run's report.
 
     Attributes:
+        has_ended: whether the run has finished, possibly by a limit.
         config: the resolved config; empty if it can't be read.
         results: of the finished run; empty if it hasn't finished.
         epochs: the logged metrics of each epoch, without the final test.
@@ -39,6 +40,7 @@ class Record:
 
     run: Run
     state: str
+    has_ended: bool
     config: Mapping[str, Any]
     results: Mapping[str, Any]
     epochs: list[MetricsRow]
@@ -63,6 +65,7 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
     return Record(
         run=run,
         state="finished" if is_ending else state_text(run_state.read(run)),
+        has_ended=is_ending or run_state.read(run).is_finished,
         config=run.readable_config,
         results=results,
         epochs=_epochs(run),

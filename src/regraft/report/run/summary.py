@@ -84,7 +84,7 @@ _FALL = 0.95
 
 def conclusions(record: Record, errors: Errors | None) -> list[str]:
     """Returns a sentence on the result, and one on overfitting or unfinished learning if the curves show it."""
-    return [_result(record, errors), *_curves(record.epochs, has_ended=record.state == "finished")]
+    return [_result(record, errors), *_curves(record.epochs, has_ended=record.has_ended)]
 
 
 def _result(record: Record, errors: Errors | None) -> str:

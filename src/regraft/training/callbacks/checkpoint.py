@@ -216,7 +216,7 @@ def _is_last_epoch(trainer: pl.Trainer) -> bool:
 
 def _file(dirpath: str | Path, filename: str) -> Path:
     if not filename or Path(filename).name != filename:
-        raise ConfigError("callbacks", f"got filename={filename!r}; allowed: a name without a folder, such as best.")
+        raise ConfigError("callbacks", "a checkpoint stays in its folder", got=filename, allowed="a name such as best")
     return Path(dirpath, f"{filename}.ckpt")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.loggers import CSVLogger
 
 from regraft.core.lightning_internals import complete_resumed_epoch, is_epoch_ending, logged_step
@@ -27,22 +28,39 @@ class EpochEnd(pl.Callback):
 class EarlyStop(pl.Callback):
     """Remembers that a run was stopped early, which Lightning does not.
 
-    A run that is resumed with another number of epochs or other callbacks continues.
+    A run that is resumed with another number of epochs or other callbacks continues. So does one that a limit of time
+    ended, with as much time again.
     """
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Adds whether training is to stop."""
-        checkpoint[_SHOULD_STOP] = trainer.should_stop
+        checkpoint[_SHOULD_STOP] = trainer.should_stop and not is_time_up(trainer)
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Stops again, if neither the number of epochs nor the callbacks have changed."""
+        """Stops again, if neither the number of epochs nor the callbacks have changed; clears timers that are up."""
+        states = checkpoint["callbacks"]
+        for timer, duration in _timers(trainer):
+            elapsed = states.get(timer.state_key, {}).get("time_elapsed", {}).get("train", 0)
+            if elapsed >= duration:
+                states.pop(timer.state_key, None)
         configs = [hparams.get("config", {}) for hparams in (pl_module.hparams, checkpoint.get("hyper_parameters", {}))]
         now, then = ((config.get("trainer", {}).get("max_epochs"), config.get("callbacks")) for config in configs)
         trainer.should_stop = bool(checkpoint.get(_SHOULD_STOP)) and now == then
+
+
+def is_time_up(trainer: pl.Trainer) -> bool:
+    """Whether a limit of time ends a training."""
+    return any(remaining <= 0 for _, remaining in _timers(trainer))
+
+
+def _timers(trainer: pl.Trainer) -> list[tuple[Timer, float]]:
+    """Returns the callbacks with a limit of time, that of `trainer.max_time` among them, and the seconds left."""
+    timers = [each for each in trainer.callbacks if isinstance(each, Timer)]  # type: ignore[attr-defined]
+    return [(timer, left) for timer in timers if (left := timer.time_remaining()) is not None]
 
 
 class History(pl.Callback):

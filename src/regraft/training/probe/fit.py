@@ -246,8 +246,9 @@ def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
     if type(optimizer) not in _ALLOWED:
         raise ConfigError(
             "optimizer",
-            f"got {type(optimizer).__name__}, but heads that are fitted at once need one whose step is the "
-            f"learning rate times a direction for each weight alone. Use {_ALLOWED_NAMES}.",
+            f"got {type(optimizer).__name__}; heads that are fitted at once need one whose step is the learning rate "
+            "times a direction for each weight alone",
+            fix=f"Use {_ALLOWED_NAMES}.",
         )
     # Without it, torch passes over the parameters once per operation, which is 10 times as slow for Adam on the CPU.
     if isinstance(optimizer, _FUSED):

@@ -1,0 +1,68 @@
+"""Where files are written: the command line alone says so, never a config file, a checkpoint or a run's folder."""
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from regraft.config.trust import values
+from regraft.core.errors import ConfigError, ConfigErrors
+
+_PLACES = ("output_dir", "output", "features.dir", "sweep.storage")
+_NAMES = (
+    "dirpath",
+    "save_dir",
+    "root_dir",
+    "default_root_dir",
+    "log_dir",
+    "sub_dir",
+    "tracking_uri",
+    "artifact_location",
+)
+_SECTIONS = ("callbacks", "logger", "trainer")
+_NO_PATHS = ("_target_", "monitor", "project", "entity", "group", "notes")
+
+
+def require_no_path(place: str, value: Any, path: str) -> None:
+    """Raises ConfigError if a key of a config file says where to write.
+
+    Args:
+        place: the dotted key.
+        path: of the file.
+    """
+    if value is not None and (place in _PLACES or place.rpartition(".")[2] in _NAMES):
+        reason = "where files are written is chosen on the command line only"
+        raise ConfigError(f"{path}: {place}", reason, fix=f"Leave it out, and give {place}=... there.")
+
+
+def require_typed_paths(config: Mapping[str, Any], keys: Collection[str]) -> None:
+    """Raises ConfigErrors if callbacks, loggers or the trainer are given paths that the command line doesn't have.
+
+    Args:
+        config: resolved.
+        keys: of the command line. Paths in the folder of all runs may also be given elsewhere.
+    """
+    folder = os.path.realpath(str(config["output_dir"]))
+    errors = []
+    for section in _SECTIONS:
+        for place, value in values(config.get(section) or {}, section):
+            is_path = (
+                isinstance(value, str) and not _is_inside(value, folder) and place.rpartition(".")[2] not in _NO_PATHS
+            )
+            if is_path and not any(f"{place}.".startswith(f"{key}.") for key in keys):
+                fix = f"If you want it, add ++{place}=... to the command."
+                errors.append(
+                    ConfigError(place, "a path to write to is given on the command line only", got=value, fix=fix)
+                )
+    if errors:
+        raise ConfigErrors(errors)
+
+
+def _is_inside(value: str, folder: str) -> bool:
+    """Whether a text isn't a path, or one in a folder."""
+    if not {"/", os.sep}.intersection(value) and ".." not in Path(value).parts:
+        return True
+    if value.startswith(("http://", "https://")):
+        return True
+    path = value.removeprefix("sqlite:///").removeprefix("file://")
+    return Path(os.path.realpath(path)).is_relative_to(folder)
