@@ -62,6 +62,15 @@ def test_an_experiment_is_what_its_file_sets(tmp_path):
     assert not asking_for_steps(["experiment=nowhere"], str(tmp_path))
 
 
+def test_the_command_replaces_what_an_experiment_sets(tmp_path):
+    folder = tmp_path / "experiment"
+    folder.mkdir()
+    (folder / "own.yaml").write_text("defaults:\n  - override /optimizer: sgd\n  - override /freezing: lp_ft\n")
+    command = ["experiment=own", "freezing=linear_probe"]
+    assert asking_for_steps(command, str(tmp_path)) == ["optimizer=sgd"]
+    assert not asking_for_steps([*command, "optimizer=ridge"], str(tmp_path))
+
+
 def test_a_choice_of_both_is_steps_and_can_be_made_twice():
     once = with_fitting(["-m", "optimizer=ridge,sgd"])
     assert once == ["fitting=steps", "-m", "optimizer=ridge,sgd"]

@@ -76,14 +76,15 @@ def asking_for_steps(arguments: Sequence[str], config_dir: str | None = None) ->
         config_dir: folder of a user's own configs.
     """
     given = [each for each in arguments if not each.startswith("-")]
-    for name in _values(given).get("experiment", []):
-        given += overrides_of_experiment(name, config_dir)
+    experiments = _values(given).get("experiment", [])
+    # First, because the command line replaces what they set.
+    given = [*(each for name in experiments for each in overrides_of_experiment(name, config_dir)), *given]
     values = _values(given)
     is_chosen = any(set(values.get(group, [""])) <= set(names) for group, names in _CLOSED_FORMS.items())
     if is_chosen or "fitting" in values or value_of("ckpt_path", arguments) is not None:
         return []
-    keys = {each: key_of(each) or each for each in given}
-    return [each for each, key in keys.items() if _is_about_steps(key, values[key])]
+    last = {key_of(each) or each: each for each in given}
+    return [each for key, each in last.items() if _is_about_steps(key, values[key])]
 
 
 def explained(asking: Sequence[str]) -> str:
