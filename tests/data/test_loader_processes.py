@@ -32,6 +32,13 @@ class LocalError(Exception):
         self.unpicklable = lambda: None
 
 
+class TwoPartsError(Exception):
+    """Can be pickled, and not be read again: its message alone doesn't make it."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
 class Failing(Dataset):
     """Items of which number 3 can't be made or sent."""
 
@@ -60,6 +67,7 @@ FAILURES = [
     (signal.SIGKILL, r"data.num_workers: got 1; a loader process .*, most often because memory ran out.*num_workers=0"),
     (ConfigError("data.root", "can't decode a.jpg", fix="Remove it."), r"data.root: can't decode a.jpg. Remove it\."),
     (LocalError(), "LocalError: the message"),
+    (TwoPartsError("one", "two"), "TwoPartsError: one two"),
 ]
 
 

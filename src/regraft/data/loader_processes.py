@@ -5,6 +5,7 @@ torch alone prints a traceback and waits for ever if a process can't send a batc
 
 import errno
 import os
+import pickle
 import signal
 import threading
 import traceback
@@ -45,8 +46,18 @@ class GuardedDataset(Dataset[Any]):
         try:
             return self._dataset[key]
         except Exception as error:
-            error.add_note(traceback.format_exc())
-            return _Failure(error)
+            sent = _sendable(error)
+            sent.add_note(traceback.format_exc())
+            return _Failure(sent)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Returns an error that another process can read: itself, or one with its name and message."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # its class decides what it raises
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def raise_failure(item: _Item | _Failure) -> _Item:
@@ -60,13 +71,11 @@ def _send_failure(queue: Any, error: Exception, unsent: Any) -> None:
     """Sends the number of a batch with the reason why the batch itself couldn't be sent; runs in a loader process."""
     if not isinstance(unsent, tuple):  # pickled already: the pipe itself failed
         os._exit(1)
-    number, item = unsent
+    number, _ = unsent
     if "shared memory" in str(error) or getattr(error, "errno", None) == errno.ENOSPC:
         error = _no_shared_memory()
     elif getattr(error, "errno", None) == errno.EMFILE or "Too many open files" in str(error):
         error = _no_open_files()
-    elif isinstance(item, _Failure):  # of a class that can't be pickled
-        error = RuntimeError(f"{type(item.error).__name__}: {item.error}")
     else:
         error = ConfigError("data.num_workers", f"a loader process can't send a batch ({error})", fix=f"{_FEWER}.")
     queue.put((number, _Failure(error)))
