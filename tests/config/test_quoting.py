@@ -49,5 +49,10 @@ def test_a_home_folder_that_there_is_not_is_an_error(monkeypatch):
         readable(["output_dir=~/x"])
 
 
+def test_a_list_that_is_too_long_for_a_path_stays():
+    word = f"loss.class_weights={','.join(['1'] * 300)}"
+    assert readable([word]) == [word]
+
+
 def test_what_is_trusted_is_found_among_values_that_need_quotes():
     assert named_in(["data.root=~/trust", "trust=[my_heads]"]) == ["my_heads"]

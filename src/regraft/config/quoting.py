@@ -58,7 +58,8 @@ def _readable(argument: str, *, is_sweep: bool) -> str:
     key, _, value = argument.partition("=")
     if not value or argument.startswith("-") or value.startswith(_BRACKETS):
         return argument
-    if not is_sweep and "," in value and Path(value).expanduser().exists():
+    is_path = os.path.exists(value)  # noqa: PTH110  (Path raises for a text that is too long)
+    if not is_sweep and "," in value and is_path:
         return f"{key}={_in_quotes(value)}"
     if _is_read(argument):
         return argument
