@@ -48,6 +48,14 @@ def test_runs_are_those_of_sweeps_too_and_no_evaluations(runs):
     assert all_runs("outputs") == [runs[name] for name in ("continued", "job", "tenth", "resumed", "old")]
 
 
+def test_a_search_is_its_best_run_unless_its_name_may_mean_another_run(runs):
+    best = made("auto-digits-1a2b/0-simple_cnn-8", 2)
+    (best.path.parent / "auto.json").write_text('{"winner": "0-simple_cnn-8"}')
+    assert find_run("auto-digits", "outputs") == best
+    with pytest.raises(ValueError, match=r"'digits' matches a search, .*, and runs, such as digits/2030"):
+        find_run("digits", "outputs")
+
+
 def test_last_is_the_one_that_was_continued_last(runs):
     assert find_run("last", "outputs") == runs["continued"]
 

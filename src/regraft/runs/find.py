@@ -38,6 +38,7 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
     elif reference and path.is_file():
         raise ConfigError("run", f"{reference} is a file; give a run's folder, or the file with ckpt_path={reference}.")
     elif (search := find_search(reference, output_dir)) is not None:
+        require_no_other_run(reference, "a search", search, output_dir)
         run = winner_of(search)
     else:
         runs = all_runs(output_dir)
@@ -57,6 +58,21 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
 def all_runs(output_dir: str | Path) -> list[Run]:
     """Returns the runs below a folder, jobs of sweeps too, the one that was started or resumed last first."""
     return sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=last_started, reverse=True)
+
+
+def require_no_other_run(reference: str, kind: str, folder: Path, output_dir: str | Path) -> None:
+    """Raises ConfigError if the part of a name that refers to a folder of runs is a part of another run's name, too.
+
+    Args:
+        kind: of the folder, such as `a sweep`.
+    """
+    if Path(reference).expanduser().exists():
+        return
+    names = [name_of(run, output_dir) for run in all_runs(output_dir) if not run.path.is_relative_to(folder)]
+    meant = [name for name in names if reference.strip("/") in name]
+    if meant:
+        reason = f"{reference!r} matches {kind}, {folder}, and runs, such as {meant[0]}"
+        raise ConfigError("run", reason, fix="Give more of the name.")
 
 
 def run_of_job(job: str, overrides: Sequence[str], output_dir: str | Path) -> Run | None:

@@ -11,7 +11,7 @@ from regraft.config.quoting import key_of, quoted, value_of
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
 from regraft.runs.arguments import output_dir, reference_in, without_reference
-from regraft.runs.find import all_runs, name_of
+from regraft.runs.find import require_no_other_run
 from regraft.runs.folder import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
 
@@ -65,7 +65,7 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
     sweep = find_sweep(reference, output_dir(arguments))
     if sweep is None:
         return None
-    _require_no_run(reference, sweep, output_dir(arguments))
+    require_no_other_run(reference, "a sweep", sweep, output_dir(arguments))
     given = without_reference(arguments)
     command = _command_of(sweep)
     if not command.directory.is_dir():
@@ -76,17 +76,6 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
     keys = {key for argument in given if (key := key_of(argument)) is not None}
     kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
     return replace(command, arguments=["--multirun", *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])
-
-
-def _require_no_run(reference: str, sweep: Path, folder: str) -> None:
-    if is_sweep(Path(reference).expanduser()):
-        return
-    names = [name_of(run, folder) for run in all_runs(folder) if not run.path.is_relative_to(sweep)]
-    meant = [name for name in names if reference.strip("/") in name]
-    if meant:
-        raise ConfigError(
-            "run", f"{reference!r} matches a sweep, {sweep}, and runs, such as {meant[0]}. Give more of the name."
-        )
 
 
 def _command_of(sweep: Path) -> SweepCommand:

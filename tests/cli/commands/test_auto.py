@@ -12,6 +12,7 @@ from helpers.command_line import run_main
 from regraft.cli.commands import auto
 from regraft.data.datamodule import DataModule
 from regraft.runs.find import find_run
+from regraft.runs.searches import SearchCommand
 from regraft.training.auto.search import Search
 
 WORDS = ["auto", "data=digits", "data.fraction=0.2", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
@@ -109,3 +110,9 @@ def test_a_search_without_a_run_says_how_to_continue_it(capsys, monkeypatch):
     code, _, err = run_main(["predict", "run=auto-digits", "input=photo.jpg"], capsys)
     assert code == 1
     assert "has no run yet. To continue the search: regraft resume run=" in err
+
+
+def test_where_the_folder_of_a_searchs_command_is_gone_it_says_what_paths_are_relative_to(capsys, monkeypatch):
+    monkeypatch.setattr(auto, "_search", lambda command: command.given)
+    assert auto.search_again(SearchCommand(["data=digits"], None, "/gone")) == ["data=digits"]
+    assert f"/gone, where the search was started, is gone; paths are relative to {Path.cwd()}" in capsys.readouterr()[0]

@@ -58,12 +58,14 @@ def auto_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 def search_again(search: SearchCommand) -> Run:
     """Continues a search where it was started, with a new limit of time; see `regraft resume`."""
-    directory = Path(search.directory)
-    if directory != Path.cwd() and directory.is_dir():
+    directory, current = Path(search.directory), Path.cwd()
+    if not directory.is_dir():
+        say(f"{directory}, where the search was started, is gone; paths are relative to {current} now.")
+        directory = current
+    elif directory != current:
         say(f"Continuing in {directory}, where the search was started.")
-        with contextlib.chdir(directory):
-            return _search(command_of(search.overrides, search.config_dir))
-    return _search(command_of(search.overrides, search.config_dir))
+    with contextlib.chdir(directory):
+        return _search(command_of(search.overrides, search.config_dir))
 
 
 def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:

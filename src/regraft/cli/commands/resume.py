@@ -9,7 +9,8 @@ from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.cli.hydra_app import run_app
 from regraft.config.quoting import value_of
 from regraft.core.text import say
-from regraft.runs.arguments import output_dir, to_resume, without_reference
+from regraft.runs.arguments import output_dir, reference_in, to_resume, without_reference
+from regraft.runs.find import require_no_other_run
 from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand, command_of_search, find_search
 from regraft.sweeps.find import to_resume_sweep
@@ -44,9 +45,14 @@ def resume_once(overrides: Sequence[str], config_dir: str | None) -> Run:
 
 def _search_to_resume(arguments: Sequence[str]) -> SearchCommand | None:
     """Returns the command of the search that `run=` refers to, with the other arguments; None if it isn't a search."""
-    reference = value_of("run", arguments)
-    folder = None if reference is None else find_search(reference, output_dir(arguments))
-    return None if folder is None else command_of_search(folder).with_overrides(without_reference(arguments))
+    if value_of("run", arguments) is None:
+        return None
+    reference = reference_in(arguments)
+    folder = find_search(reference, output_dir(arguments))
+    if folder is None:
+        return None
+    require_no_other_run(reference, "a search", folder, output_dir(arguments))
+    return command_of_search(folder).with_overrides(without_reference(arguments))
 
 
 COMMAND = Command(
