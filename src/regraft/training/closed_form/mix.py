@@ -90,7 +90,7 @@ class ClosedFormHead:
 
 def nested_stages(stages: Sequence[str]) -> list[tuple[str, ...]]:
     """Returns the last stage, the upper two thirds of the stages and all of them, each once."""
-    return [tuple(stages[-count:]) for count in sorted({1, max(1, round(len(stages) * 2 / 3)), len(stages)})]
+    return [tuple(stages[-count:]) for count in sorted({1, round(len(stages) * 2 / 3), len(stages)})]
 
 
 def fit_closed_form(
