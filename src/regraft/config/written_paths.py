@@ -42,6 +42,8 @@ def require_typed_paths(config: Mapping[str, Any], keys: Collection[str]) -> Non
         config: resolved.
         keys: of the command line. Paths in the folder of all runs may also be given elsewhere.
     """
+    # logger=NAME chooses a file, which may be somebody else's.
+    typed = set(keys) - set(_SECTIONS)
     folder = os.path.realpath(str(config["output_dir"]))
     errors = []
     for section in _SECTIONS:
@@ -49,7 +51,7 @@ def require_typed_paths(config: Mapping[str, Any], keys: Collection[str]) -> Non
             is_path = (
                 isinstance(value, str) and not _is_inside(value, folder) and place.rpartition(".")[2] not in _NO_PATHS
             )
-            if is_path and not any(f"{place}.".startswith(f"{key}.") for key in keys):
+            if is_path and not any(f"{place}.".startswith(f"{key}.") for key in typed):
                 fix = f"If you want it, add ++{place}=... to the command."
                 errors.append(
                     ConfigError(place, "a path to write to is given on the command line only", got=value, fix=fix)
@@ -59,7 +61,7 @@ def require_typed_paths(config: Mapping[str, Any], keys: Collection[str]) -> Non
 
 
 def _is_inside(value: str, folder: str) -> bool:
-    """Whether a text isn't a path, or one in a folder."""
+    """Whether a text isn't a path, or is one in a folder."""
     if not {"/", os.sep}.intersection(value) and ".." not in Path(value).parts:
         return True
     if value.startswith(("http://", "https://")):
