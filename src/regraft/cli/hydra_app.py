@@ -124,8 +124,10 @@ def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], A
 def keeping_traceback(run: Run, *, is_job: bool = False) -> Iterator[None]:
     """Writes the traceback of an error inside the block into the run's folder.
 
-    A mistake of the user's that is found before this process has begun the run leaves nothing there, unless the run
-    `is_job` of a sweep, whose other jobs go their way.
+    A mistake of the user's that is found before this process has begun the run leaves nothing there.
+
+    Args:
+        is_job: whether the run is a job of a sweep, which keeps the traceback of a mistake, too.
     """
     try:
         yield

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     take_over_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a class name may have letters that the terminal hasn't
+            stream.reconfigure(errors="backslashreplace")  # a class name may have letters that the terminal lacks
     try:
         _require_current_folder()
         _dispatch(readable(arguments))

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, Any
 
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20\t\n")
-# Controls of a terminal but for the ends of lines and tabs; those that turn the direction of writing; and what stands
-# for bytes that aren't UTF-8.
+# Controls of a terminal but for the ends of lines and tabs; those that change the direction of writing; and what
+# stands for bytes that aren't UTF-8.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
@@ -46,7 +46,7 @@ def write_csv(file: IO[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def write_csv_of(file: IO[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Writes at least one mapping as rows below their keys, those of the first."""
+    """Writes mappings as rows below a header, the keys of the first; at least one."""
     columns = list(rows[0])
     write_csv(file, [columns, *([row[name] for name in columns] for row in rows)])
 

@@ -135,7 +135,7 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
         results = results_of(trainer, parts) | {"metrics": metrics} | seconds
         if recorder.limit is not None:
             results["limit"] = recorder.limit
-            log.warning("The run was ended by %s. To go on: regraft resume run=%s", recorder.limit, run.path)
+            log.warning("The run was ended by %s. To continue it: regraft resume run=%s", recorder.limit, run.path)
         if summary is not None:
             results["features"] = summary
         _end(config, run, results, parts, trainer, loggers)

@@ -111,7 +111,7 @@ def test_a_run_that_a_limit_of_time_ended_resumes_with_as_much_time_again(capsys
     assert (code, run.state["status"]) == (0, "limited")
     assert run.is_finished
     assert run.state["reason"].startswith("trainer.max_time=00:00:00:01, after ")
-    assert f"To go on: regraft resume run={run.path}" in out
+    assert f"To continue it: regraft resume run={run.path}" in out
     code, out, _ = run_main(["runs", "output_dir=."], capsys)
     assert f"finished at step {first}" in out.replace("\n", "")
     code, out, _ = run_main(["resume", "run=limited"], capsys)
