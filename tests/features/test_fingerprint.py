@@ -26,7 +26,7 @@ import torch
 from regraft.models.backbones import cifar_resnet
 from regraft.features.fingerprint import stage_fingerprints
 torch.manual_seed(0)
-backbone = cifar_resnet.build(depth=8, weights=None, image_size=32, num_channels=3)
+backbone = cifar_resnet.build(depth=8, shortcut_padding="both", weights=None, image_size=32, num_channels=3)
 digests = stage_fingerprints(dict(backbone.stages.items()))
 """
 
@@ -226,7 +226,7 @@ def test_another_process_gives_the_same(monkeypatch) -> None:
         [sys.executable, "-c", RESNET + "print(*digests)"], capture_output=True, text=True, check=True
     )
     torch.manual_seed(0)
-    backbone = cifar_resnet.build(depth=8, weights=None, image_size=32, num_channels=3)
+    backbone = cifar_resnet.build(depth=8, shortcut_padding="both", weights=None, image_size=32, num_channels=3)
     backbone = copy.deepcopy(backbone)
     assert answer.stdout.split() == stage_fingerprints(dict(backbone.stages.items()))
 

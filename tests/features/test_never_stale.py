@@ -91,7 +91,7 @@ def test_one_weight(source):
 def test_one_statistic_of_a_batch_norm_in_a_weights_file(tmp_path):
     from regraft.models.backbones import cifar_resnet
 
-    stages = cifar_resnet.build(depth=8, weights=None, image_size=16, num_channels=3).stages
+    stages = cifar_resnet.build(depth=8, shortcut_padding="both", weights=None, image_size=16, num_channels=3).stages
     tensors = {f"{stage}.{name}": value for stage in stages for name, value in stages[stage].state_dict().items()}
     path = tmp_path / "weights.safetensors"
     save_file(tensors, path)

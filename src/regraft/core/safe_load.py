@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import torch
 from regraft.core.errors import ConfigError
 
 
-def load_safely(path: Path) -> Any:
-    """Returns what `torch.save` wrote, on the CPU; ValueError if loading it would run code, or it is damaged."""
+def load_safely(path: Path, harmless: Sequence[Any] = ()) -> Any:
+    """Returns what `torch.save` wrote, on the CPU; ValueError if loading it would run code, or it is damaged.
+
+    Args:
+        harmless: further classes and functions that loading may call.
+    """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals(list(harmless)):
             # An unusual pickle protocol is no reason to refuse the file.
             warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,48 +1,121 @@
 """Reading of weight files, and strict loading of tensors into a module; the errors that backbones share."""
 
+import argparse
 import difflib
+import json
+import logging
 import urllib.error
 import urllib.request
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path, PosixPath
+from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.safe_load import load_safely
 from regraft.core.torch_internals import copy_root_version
+from regraft.models.state_dicts import common_prefix, find_state_dicts, is_usual
 
-_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+_LOGGER = logging.getLogger(__name__)
+
+_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".th")
+_IN_FOLDERS = (
+    *("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "pytorch_model.bin.index.json"),
+    *("pytorch_model.pth", "model.pth"),
+)
+_COUNTER = "num_batches_tracked"
+# What checkpoints hold beside tensors: the script's arguments, and scores as numbers of NumPy.
+_HARMLESS = (
+    argparse.Namespace,
+    PosixPath,
+    np.dtype,
+    np.float64(0).__reduce__()[0],
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
+)
 
 
 def is_path(weights: str) -> bool:
-    """Whether `weights` is the path of a file, not the name of weights that a library knows."""
-    return weights.endswith(_SUFFIXES) or "/" in weights or "\\" in weights
+    """Whether `weights` is the path of a file or folder, not the name of weights that a library knows."""
+    return weights.endswith(_SUFFIXES) or "/" in weights or "\\" in weights or Path(weights).is_dir()
 
 
-def read_file(path: str | Path) -> dict[str, Tensor]:
-    """Returns the tensors of a plain state dict, on the CPU.
+def read_weights(
+    path: str | Path, own: Iterable[str], classifier: Iterable[str] = (), rename: Callable[[str], str] = str
+) -> dict[str, Tensor]:
+    """Returns the tensors of a file or a folder under the names of a module; a message says what was left out.
+
+    Args:
+        own: the names of the module's tensors.
+        classifier: modules between features and logits, whose tensors are left out.
+        rename: maps names that published files have to the module's.
 
     Raises:
         FileNotFoundError: the file doesn't exist.
-        ValueError: the file would run code, is damaged, or isn't a plain state dict.
+        ValueError: the file would run code, is damaged, or holds no state dict.
     """
-    path = Path(path).expanduser()
+    file = _weights_file(Path(path).expanduser())
+    own, notes = list(own), []
+    found = find_state_dicts(_read(file))
+    key = _choose(file, list(found), found)
+    if key:
+        others = [f"`{other}`" for other in found if other != key]
+        notes.append(f"the weights under `{key}`" + (f", not those under {listed(others)}" if others else ""))
+    tensors = {rename(name): tensor for name, tensor in found[key].items()}
+    if prefix := common_prefix(tensors, own):
+        notes.append(f"names without `{prefix}`")
+    # Again, as some names are only published ones once the prefix is gone.
+    kept = {rename(name.removeprefix(prefix)): value for name, value in tensors.items() if name.startswith(prefix)}
+    kept = without(kept, classifier)
+    if num_left := len(tensors) - len(kept):
+        names = (name for name in tensors if rename(name.removeprefix(prefix)) not in kept)
+        notes.append(f"left out ({num_left}): {listed(names)}")
+    if notes:
+        _LOGGER.info("model.weights: of %s %s.", path, "; ".join(notes))
+    return kept
+
+
+def read_file(path: str | Path) -> dict[str, Tensor]:
+    """Returns the tensors of a file with a plain state dict, on the CPU; raises as `read_weights`."""
+    file = _weights_file(Path(path).expanduser())
+    found = find_state_dicts(_read(file))
+    return found[_choose(file, [key for key in found if not key], found)]
+
+
+def _weights_file(path: Path) -> Path:
+    """Returns the path of a file; of a folder in the layout of the Hugging Face hub that of its weights."""
+    if path.is_dir():
+        files = [path / name for name in _IN_FOLDERS if (path / name).is_file()]
+        if not files:
+            raise MissingFileError("model.weights", f"{path} has none of {', '.join(_IN_FOLDERS)}.")
+        return files[0]
     if not path.is_file():
         raise MissingFileError("model.weights", f"no file {path}. Give a {', '.join(_SUFFIXES)} file, or null.")
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)[0]
-    content = load_safely(path)
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
-        found = f"a mapping with {listed(map(str, content))}" if isinstance(content, Mapping) else type(content)
-        raise ConfigError(
-            "model.weights",
-            f"{path} holds {found}, not a plain state dict (name -> tensor). Save `model.state_dict()`; "
-            "for a run of Regraft use `model=checkpoint model.path=...`.",
-        )
-    return dict(content)
+    return path
+
+
+def _read(file: Path) -> Any:
+    if file.suffix == ".safetensors":
+        return read_safetensors(file)[0]
+    if file.suffix == ".json":
+        parts = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        return {name: tensor for part in parts for name, tensor in _read(file.with_name(Path(part).name)).items()}
+    return load_safely(file, _HARMLESS)
+
+
+def _choose(file: Path, keys: Sequence[str], found: Mapping[str, Any]) -> str:
+    """Returns the key of the state dict to take; ConfigError if there is none, or no usual one among several."""
+    if keys and (len(keys) == 1 or is_usual(keys[0])):
+        return keys[0]
+    holds = f"state dicts under {listed(found)}" if found else "no state dict (name -> tensor)"
+    raise ConfigError(
+        "model.weights",
+        f"{file} holds {holds}",
+        fix="Save `model.state_dict()`; for a run of Regraft use `model=checkpoint model.path=...`.",
+    )
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -63,6 +136,8 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str, 
         for name in own
         if name in tensors and tensors[name].shape != own[name].shape
     ]
+    if not any(name.endswith(_COUNTER) for name in tensors):  # as in files from before torch 0.4.1
+        tensors = {name: own[name] for name in own if name.endswith(_COUNTER)} | dict(tensors)
     missing = [name for name in own if name not in tensors]
     unexpected = [name for name in tensors if name not in own]
     state = OrderedDict(tensors)

@@ -142,7 +142,13 @@ CASES = [
         1280,
         224,
     ),
-    Case("cifar_resnet", partial(cifar_resnet.build, depth=20, weights=None), ["stem", *blocks(1, 3, "layer")], 64, 32),
+    Case(
+        "cifar_resnet",
+        partial(cifar_resnet.build, depth=20, shortcut_padding="both", weights=None),
+        ["stem", *blocks(1, 3, "layer")],
+        64,
+        32,
+    ),
     Case(
         "simple_cnn",
         partial(small.simple_cnn, widths=[8, 16, 24], batch_norm=True, weights=None),

@@ -8,9 +8,10 @@ from torch import nn
 
 from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone, InputSpec
-from regraft.models.weights import load_tensors, read_file
+from regraft.models.weights import load_tensors, read_weights
 
 _DEFAULT_IMAGE_SIZE = 32
+_HEADS = ("head", "classifier", "fc", "linear")
 
 
 def simple_cnn(
@@ -78,7 +79,7 @@ def _conv_stage(num_in: int, num_out: int, batch_norm: bool, is_last: bool) -> n
 
 def _finish(name: str, stages: nn.ModuleDict, num_features: int, spec: InputSpec, weights: str | None) -> Backbone:
     if weights is not None:
-        load_tensors(stages, read_file(weights), weights, name)
+        load_tensors(stages, read_weights(weights, stages.state_dict(), _HEADS), weights, name)
     return Backbone(dict(stages.items()), num_features, spec)
 
 

@@ -6,6 +6,7 @@ Nothing but `efficientnet_lite` imports this module, because importing timm take
 import logging
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import huggingface_hub
@@ -14,14 +15,23 @@ from timm.data import resolve_model_data_config
 from timm.models import PretrainedCfg, adapt_input_conv, group_parameters
 from torch import Tensor, nn
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones.hub_folder import (
+    HubModel,
+    fetched_folder,
+    is_hub_folder,
+    is_in_folder,
+    missing_url,
+    read_hub_folder,
+    require_same_pooling,
+)
 from regraft.models.backbones.stages import split
 from regraft.models.weights import (
     is_path,
     load_tensors,
     offline_error,
-    read_file,
+    read_weights,
     require_reachable,
     unknown_name_error,
     without,
@@ -42,9 +52,10 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     A model without groups, or whose forward can't be split between them, is the one stage `backbone`.
 
     Args:
-        name: timm's, with or without a tag: `resnet18`, `resnet18.a1_in1k`.
-        weights: DEFAULT for the pretrained weights of the tag; a file with a state dict of this architecture; null for
-            random.
+        name: timm's, with or without a tag: `resnet18`, `resnet18.a1_in1k`; or `local-dir:FOLDER` or
+            `hf-hub:OWNER/NAME` for a model in the hub's layout.
+        weights: DEFAULT for the pretrained weights of the tag or the folder; a file or folder with a state dict of this
+            architecture; null for random.
         image_size: pixels; null for that of the weights. timm resamples position embeddings.
         num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
 
@@ -54,9 +65,18 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         FileNotFoundError: the file `weights` doesn't exist.
         ConnectionError: the weights can't be downloaded.
     """
-    config = _pretrained_config(name)
+    hub = _hub_model(name, weights)
+    if hub is not None:
+        if is_in_folder(name):
+            weights = str(fetched_folder(name)) if weights == "DEFAULT" else weights
+        else:
+            require(hub.architecture == name.partition(".")[0], "model.name", name, f"{hub.architecture}, as {weights}")
+        name = hub.architecture
+    config = _pretrained_config(name) if hub is None else hub.config
     spec = InputSpec(config.input_size[-1] if image_size is None else image_size, num_channels)
-    model = _create(name, config, weights, spec)
+    model = _create(name, config, weights, spec, is_of_hub=hub is not None)
+    if hub is not None:
+        require_same_pooling(model, hub)
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
     return Backbone(split(model, stages_of(model), name), num_features(model), spec)
@@ -103,15 +123,31 @@ def _pretrained_config(name: str) -> PretrainedCfg:
     return config
 
 
-def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSpec) -> nn.Module:
+def architecture_name(name: str) -> str:
+    """Returns the name of a model without the folder that its weights come from."""
+    return read_hub_folder(fetched_folder(name)).architecture if is_in_folder(name) else name
+
+
+def _hub_model(name: str, weights: str | None) -> HubModel | None:
+    """Returns what the folder that a model or its weights come from describes; None if there is none."""
+    if is_in_folder(name):
+        return read_hub_folder(fetched_folder(name))
+    return read_hub_folder(Path(weights).expanduser()) if weights is not None and is_hub_folder(weights) else None
+
+
+def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSpec, *, is_of_hub: bool) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0, "in_chans": spec.num_channels}
+    if is_of_hub:
+        options["pretrained_cfg"] = config
     if spec.image_size != config.input_size[-1] and config.fixed_input_size:
         options["img_size"] = spec.image_size
     if weights is None:
         return _construct(name, options)
     if is_path(weights):
-        tensors = read_file(weights)
-        model = _construct(name, {key: value for key, value in options.items() if key != "img_size"})
+        own_size = {"img_size": config.input_size[-1]} if is_of_hub and config.fixed_input_size else {}
+        model = _construct(name, {key: value for key, value in options.items() if key != "img_size"} | own_size)
+        classifier = _as_tuple(config.classifier)
+        tensors = read_weights(weights, model.state_dict(), classifier)
         load_state_dict(model, tensors, weights, name)
         if "img_size" in options:
             resize: Any = getattr(model, "set_input_size", None)
@@ -126,10 +162,12 @@ def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSp
 
 def weights_url(*, name: str, weights: str | None) -> str | None:
     """Returns the host that the weights have to be downloaded from; None if they are on this machine."""
-    config = _pretrained_config(name)
     if weights is None or is_path(weights):
         return None
     _require_known(weights)
+    if is_in_folder(name):
+        return missing_url(name)
+    config = _pretrained_config(name)
     if _cached(name, config) is not None:
         return None
     return huggingface_hub.constants.ENDPOINT if config.hf_hub_id else str(config.url)

@@ -19,7 +19,7 @@ from regraft.models.weights import (
     is_path,
     load_tensors,
     offline_error,
-    read_file,
+    read_weights,
     unknown_name_error,
     without,
 )
@@ -55,7 +55,7 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         model = _construct(name, size)
         num_features = remove_head(name, model)
     elif is_path(weights):
-        model, num_features = _from_tensors(name, size, read_file(weights), weights)
+        model, num_features = _from_tensors(name, size, None, weights)
     else:
         model, num_features = _from_library(name, size, preset)
     if num_channels == 1:
@@ -100,12 +100,17 @@ def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, i
     return model, remove_head(name, model)
 
 
-def _from_tensors(name: str, image_size: int, tensors: Mapping[str, Tensor], source: str) -> tuple[nn.Module, int]:
-    """Returns the model with the given state dict, except for the classifier, and its number of features."""
+def _from_tensors(
+    name: str, image_size: int, tensors: Mapping[str, Tensor] | None, source: str
+) -> tuple[nn.Module, int]:
+    """Returns the model with a state dict, or that of a file, except for the classifier, and its number of features."""
     family = family_of(name)
     model = _construct(name, image_size)
     num_features = remove_head(name, model)
-    tensors = {family.rename(key): tensor for key, tensor in without(tensors, family.head + family.auxiliary).items()}
+    classifier = family.head + family.auxiliary
+    if tensors is None:
+        tensors = read_weights(source, model.state_dict(), classifier, family.rename)
+    tensors = without(tensors, classifier)
     if isinstance(model, vision_transformer.VisionTransformer) and "encoder.pos_embedding" in tensors:
         tensors = dict(vision_transformer.interpolate_embeddings(image_size, model.patch_size, tensors))
     load_tensors(model, tensors, source, name)
