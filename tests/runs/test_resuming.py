@@ -65,7 +65,7 @@ def test_repeating_what_the_run_has_is_no_change():
     [
         (["optimizer.lr=0.001"], r"optimizer\.lr=0\.001 \(the run has 0\.01\)"),
         (["seed=0", "data.batch_size=64"], r"seed=0 \(the run has 3\); data\.batch_size=64 \(the run has 32\)"),
-        (["data=folder"], r"data\.batch_size=64 \(the run has 32\); data: the rest of the training"),
+        (["data=folder"], r"data\.batch_size=64 \(the run has 32\); the rest of the training"),
         (["optimizer.lr=0.001"], r"resume\.reset=\[optimizer,scheduler\] resets both"),
         (["experiment=other"], r"optimizer\.lr=0\.001"),
     ],

@@ -129,7 +129,8 @@ def _compared(keys: Sequence[str], composed: dict[str, Any]) -> list[str]:
 def _refusal(refused: Sequence[_Change]) -> ConfigError:
     phrases = list(dict.fromkeys(f"{key}={_shown(new)} (the run has {_shown(old)})" for key, old, new in refused))
     sections = dict.fromkeys(key.partition(".")[0] for key, _, _ in refused)
-    reasons = dict.fromkeys(f"{section}: {_REASONS[section]}" for section in sections if section in _REASONS)
+    known = [section for section in sections if section in _REASONS]
+    reasons = dict.fromkeys(f"{f'{each}: ' if len(known) > 1 else ''}{_REASONS[each]}" for each in known)
     why = "".join(f"; {reason}" for reason in reasons)
     return ConfigError(
         refused[0][0] if len(refused) == 1 else None,

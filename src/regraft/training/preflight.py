@@ -269,7 +269,9 @@ def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module)
     groups = optimizer_groups(usable, backbone or Backbone({"stage": nn.Linear(1, 1)}, 1, InputSpec(1)), head)
     small = [group | {"params": [nn.Parameter(torch.zeros(1024))]} for group in groups]
     found.optimizer = collector.try_build("optimizer", lambda: optimizer_factory(usable)(params=small))
-    if found.optimizer is None:
+    trainer = usable["trainer"]
+    # Of a resumed run, what is wrong can't be reset; it has been reported.
+    if found.optimizer is None or not all(isinstance(trainer[key], int) for key in ("max_epochs", "max_steps")):
         return
     collector.try_build("scheduler", lambda: build_schedule(found, _STEPS_PER_EPOCH, _total_steps(usable["trainer"])))
     if backbone is not None and found.strategy is not None:

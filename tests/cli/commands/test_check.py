@@ -422,6 +422,11 @@ def test_overrides_of_a_resumed_run_are_checked(run):
     assert [sentence.partition(":")[0] for sentence in said] == ["trainer.precision"]
 
 
+def test_a_wrong_number_of_epochs_of_a_resumed_run_is_one_error(run):
+    (said,) = errors_of([f"ckpt_path={run.path}", "trainer.max_epochs=abc"])
+    assert said.startswith("trainer.max_epochs: got 'abc'; allowed: 1 or more")
+
+
 def test_an_unknown_flag_is_refused():
     with pytest.raises(
         ValueError,
