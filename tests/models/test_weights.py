@@ -160,6 +160,13 @@ def test_tells_a_path_from_a_name(weights: str, expected: bool) -> None:
     assert is_path(weights) is expected
 
 
+def test_a_folder_called_like_weights_is_not_taken_for_them(tmp_path, monkeypatch) -> None:
+    (tmp_path / "imagenet").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert not is_path("imagenet")
+    assert is_path("./imagenet")
+
+
 def test_a_host_that_cant_be_reached_is_said_with_the_choices_without_it(monkeypatch) -> None:
     def no_network(*_args, **_kwargs):
         raise urllib.error.URLError("Name or service not known")

@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import json
 import logging
 import urllib.error
 import urllib.request
@@ -15,6 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from regraft.core.atomic import read_json
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.safe_load import load_safely
 from regraft.core.torch_internals import copy_root_version
@@ -39,8 +39,11 @@ _HARMLESS = (
 
 
 def is_path(weights: str) -> bool:
-    """Whether `weights` is the path of a file or folder, not the name of weights that a library knows."""
-    return weights.endswith(_SUFFIXES) or "/" in weights or "\\" in weights or Path(weights).is_dir()
+    """Whether `weights` is the path of a file or folder, not the name of weights that a library knows.
+
+    A folder has a slash in it, as in `./imagenet`: there may be one of that name in the current folder.
+    """
+    return weights.endswith(_SUFFIXES) or "/" in weights or "\\" in weights
 
 
 def read_weights(
@@ -101,7 +104,10 @@ def _read(file: Path) -> Any:
     if file.suffix == ".safetensors":
         return read_safetensors(file)[0]
     if file.suffix == ".json":
-        parts = sorted(set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = read_json(file).get("weight_map")
+        if not isinstance(names, dict):
+            raise ConfigError("model.weights", f"{file} is damaged: it has no weight_map")
+        parts = sorted(set(names.values()))
         return {name: tensor for part in parts for name, tensor in _read(file.with_name(Path(part).name)).items()}
     return load_safely(file, _HARMLESS)
 
