@@ -71,6 +71,8 @@ FAILURES = [
 ]
 
 
+# torch opens files to see whether there are too many, and the signal of a death may come in between.
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 @pytest.mark.parametrize(("failure", "message"), FAILURES)
 @pytest.mark.parametrize("make", ["training and evaluation", "filling a store"])
 def test_a_failing_process_is_one_sentence(failure, message, make, monkeypatch):
