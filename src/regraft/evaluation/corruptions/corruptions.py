@@ -1,6 +1,7 @@
 """The corruptions and their five severities, from uint8 images to uint8 images; random draws depend on the image alone.
 
-They are those of ImageNet-C, with its strengths, except for frost, glass, zoom and elastic; and rotation.
+They are those of ImageNet-C (Hendrycks and Dietterich, ICLR 2019), with its strengths, except for frost, glass, zoom
+and elastic; and rotation, which isn't part of it.
 """
 
 import hashlib
@@ -16,7 +17,7 @@ NUM_SEVERITIES = 5
 
 
 class Corruption(NamedTuple):
-    """A corruption: a function of an image in [0, 1], a strength and a generator.
+    """A corruption: a function of an image, uint8, a strength and a generator, with values in [0, 255] or beyond.
 
     Attributes:
         kind: noise, blur, weather, digital or geometric.
@@ -66,5 +67,5 @@ def corrupted(pixels: np.ndarray, name: str, severity: int) -> np.ndarray:
     corruption = CORRUPTIONS[name]
     content = hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).hexdigest()
     generator = np.random.default_rng(derive_seed("corruption", name, severity, content))
-    found = corruption.apply(pixels / 255.0, corruption.strengths[severity - 1], generator)
-    return np.rint(found.clip(0, 1) * 255).astype(np.uint8)
+    found = corruption.apply(pixels, corruption.strengths[severity - 1], generator)
+    return found.clip(0, 255).astype(np.uint8)  # rounded down, as in the published code
