@@ -11,7 +11,9 @@ from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.deployment.serve.limits import Limits
 
-LIMITS = Limits(max_megabytes=0.2, max_photos=3, max_megapixels=0.01, max_waiting=2, upload_seconds=5)
+LIMITS = Limits(
+    max_megabytes=0.2, max_photos=3, max_megapixels=0.01, max_waiting=2, upload_seconds=5, decode_seconds=30
+)
 
 
 def colour_model() -> Classifier:

@@ -1,7 +1,7 @@
 """An application around a model that is made in no time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -12,11 +12,13 @@ from regraft.deployment.serve.app import make_app
 from regraft.deployment.serve.limits import Hosts
 
 
-@pytest.fixture
-def app() -> Any:
-    return make_app(
+@pytest.fixture(scope="module")
+def app() -> Iterator[Any]:
+    made = make_app(
         colour_model(), run="colours/1", version="1.2", limits=LIMITS, hosts=Hosts(["127.0.0.1"], takes_addresses=False)
     )
+    yield made
+    made.state.worker.close()
 
 
 @pytest.fixture

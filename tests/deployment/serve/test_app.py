@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import httpx
 import pytest
+from PIL import Image
 
+from helpers.planted import many_scans
 from helpers.serving_photos import LIMITS, colour_model, photo
 from regraft.deployment.serve.app import make_app
 from regraft.deployment.serve.limits import Hosts
@@ -109,21 +111,11 @@ def test_what_is_under_way_when_the_server_ends_is_told(app):
     assert b"The server is shutting down." in body["body"]
 
 
-@pytest.mark.parametrize(
-    ("place", "error"),
-    [
-        (
-            "regraft.deployment.classifier.Classifier.view",
-            RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes."),
-        ),
-        ("regraft.data.images.decoding.pixels_of", MemoryError()),
-    ],
-)
-def test_a_photo_without_memory_is_turned_away(ask, monkeypatch, place, error):
+def test_a_photo_without_memory_is_turned_away(ask, monkeypatch):
     def fail(*given):
-        raise error
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes.")
 
-    monkeypatch.setattr(place, fail)
+    monkeypatch.setattr("regraft.deployment.classifier.Classifier.view", fail)
     answer = ask("POST", "/predict", files={"photos": ("a.png", photo())})
     assert answer.status_code == 503
     assert "The server is out of memory" in answer.json()["detail"]
@@ -132,12 +124,30 @@ def test_a_photo_without_memory_is_turned_away(ask, monkeypatch, place, error):
 def test_a_strip_of_pixels_is_answered_by_its_middle():
     # Resized whole, its shorter side to that of the model, it would take gigabytes.
     strip = photo("blue", (6_000_000, 1))
-    (answer,) = asyncio.run(PredictionWorker(colour_model(), 6_000_000).predict([("strip.png", io.BytesIO(strip))]))
+    worker = PredictionWorker(colour_model(), 6_000_000, 30.0)
+    (answer,) = asyncio.run(worker.predict([("strip.png", io.BytesIO(strip))]))
+    worker.close()
     assert answer.class_name == "blue"
 
 
-def test_a_program_that_draws_is_not_run(ask, monkeypatch):
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **named: 1 / 0)
+def test_a_photo_that_costs_too_much_is_refused_and_the_next_one_is_not(ask):
+    answer = ask("POST", "/predict", files={"photos": ("a.jpg", many_scans(400))})
+    assert answer.status_code == 413
+    assert "too long to decode: it is a JPEG of 64 x 64 pixels in more than 100 scans" in answer.json()["detail"]
+    assert ask("POST", "/predict", files={"photos": ("a.png", photo())}).status_code == 200
+
+
+def test_a_transparent_photo_is_drawn_on_the_runs_background():
+    model = replace(colour_model(), input_spec=replace(colour_model().input_spec, background="blue"))
+    clear = io.BytesIO()
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(clear, "PNG")
+    worker = PredictionWorker(model, 10_000, 30.0)
+    (answer,) = asyncio.run(worker.predict([("clear.png", io.BytesIO(clear.getvalue()))]))
+    worker.close()
+    assert answer.class_name == "blue"
+
+
+def test_a_program_that_draws_is_not_run(ask):
     program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
     answer = ask("POST", "/predict", files={"photos": ("a.jpg", program)})
     assert answer.status_code == 415

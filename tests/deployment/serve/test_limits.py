@@ -2,7 +2,8 @@ import pytest
 
 from regraft.deployment.serve.limits import Hosts, Limits
 
-SOUND = {"max_megabytes": 32, "max_photos": 16, "max_megapixels": 64, "max_waiting": 64, "upload_seconds": 60}
+SOUND = {"max_megabytes": 32, "max_photos": 16, "max_megapixels": 64, "max_waiting": 64}
+SOUND |= {"upload_seconds": 60, "decode_seconds": 10}
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
         from regraft.deployment.serve.app import make_app
         from regraft.deployment.serve.limits import Hosts, Limits
 
-    bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds")
+    bounds = ("max_megabytes", "max_photos", "max_megapixels", "max_waiting", "upload_seconds", "decode_seconds")
     limits = Limits(**{key: config[key] for key in bounds})
     names = [*_LOCAL, socket.gethostname(), config.host, *config.allowed_hosts]
     hosts = Hosts([name.strip("[]") for name in names], takes_addresses=config.host in _EVERYWHERE)
@@ -90,6 +90,8 @@ def _app(config: DictConfig, trust: Sequence[str]) -> "tuple[FastAPI, str]":
 def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
     import uvicorn
 
+    from regraft.deployment.serve.connections import MAX_HEADER_BYTES, BoundedConnection
+
     _allow_many_files()
     host, port = listener.getsockname()[:2]
     # A browser can't open 0.0.0.0 or ::.
@@ -99,6 +101,9 @@ def _run(app: "FastAPI", listener: socket.socket, run: str) -> None:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
+            http=BoundedConnection,
+            ws="none",
+            h11_max_incomplete_event_size=MAX_HEADER_BYTES,
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -13,8 +13,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from regraft.deployment.classifier import Classifier
+from regraft.deployment.serve.decoder import RejectedPhotoError
 from regraft.deployment.serve.limits import Hosts, Limits, RequestLimits
-from regraft.deployment.serve.worker import PredictionWorker, PredictResponse, RejectedPhotoError
+from regraft.deployment.serve.worker import PredictionWorker, PredictResponse
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorResponse, "description": "No photo was sent, or it is empty"},
     403: {"model": ErrorResponse, "description": "The request came from a page of another site"},
     408: {"model": ErrorResponse, "description": "The upload took too long"},
-    413: {"model": ErrorResponse, "description": "Too many bytes, photos or pixels"},
+    413: {"model": ErrorResponse, "description": "Too many bytes, photos or pixels, or too long to decode"},
     415: {"model": ErrorResponse, "description": "Not a photo, or a damaged one"},
     503: {"model": ErrorResponse, "description": "Too many requests are waiting; try again"},
 }
@@ -65,7 +66,7 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 
 def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts: Hosts) -> FastAPI:
     """Returns the application, which shows the name of the run; close its `state.worker` at the end."""
-    worker = PredictionWorker(model, limits.max_pixels)
+    worker = PredictionWorker(model, limits.max_pixels, limits.decode_seconds)
     app = FastAPI(title="Regraft", version=version, docs_url=None, redoc_url=None)
     app.state.worker = worker
     app.add_middleware(RequestLimits, limits=limits, hosts=hosts)

@@ -25,6 +25,7 @@ class Limits:
         max_megapixels: of a photo.
         max_waiting: requests that are uploading, waiting or being computed; more are rejected.
         upload_seconds: the longest upload.
+        decode_seconds: for decoding all photos of a request.
     """
 
     max_megabytes: float
@@ -32,6 +33,7 @@ class Limits:
     max_megapixels: float
     max_waiting: int
     upload_seconds: float
+    decode_seconds: float
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -1,20 +1,29 @@
 """Predicts the photos of one request after the other, in one thread, so that memory is bounded."""
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import BinaryIO
+from queue import Queue
+from typing import BinaryIO, NamedTuple
 
 import torch
 from pydantic import BaseModel, Field
 
 from regraft.core.memory import is_out_of_memory
-from regraft.data.images.decoding import TooManyPixelsError, decode_stream
 from regraft.deployment.classifier import Classifier
+from regraft.deployment.serve.decoder import (
+    OUT_OF_MEMORY,
+    TOO_SLOW,
+    DecodeOptions,
+    DecoderProcess,
+    RejectedPhotoError,
+)
 
 TOP = 5
 _BATCH = 8
+_NUM_DECODERS = 2
 
 
 class TopClass(BaseModel):
@@ -40,64 +49,85 @@ class PredictResponse(BaseModel):
     predictions: list[PhotoPrediction]
 
 
-class RejectedPhotoError(Exception):
-    """A photo can't be predicted; `status` is the HTTP status of the response."""
+class DecodedPhoto(NamedTuple):
+    """A photo's view, or why it is rejected."""
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
+    name: str
+    view: torch.Tensor | None = None
+    rejection: RejectedPhotoError | None = None
 
 
 class PredictionWorker:
-    """Predicts photos of at most `max_pixels` in a thread of its own."""
+    """Predicts photos in one thread; others decode them, in processes of their own.
 
-    def __init__(self, model: Classifier, max_pixels: int) -> None:
+    Args:
+        max_pixels: of a photo.
+        decode_seconds: for all photos of a request.
+    """
+
+    def __init__(self, model: Classifier, max_pixels: int, decode_seconds: float) -> None:
         self._model = model
-        self._max_pixels = max_pixels
+        self._seconds = decode_seconds
+        options = DecodeOptions(model.input_spec.pixel_format, model.least_side, max_pixels, decode_seconds)
+        self._decoders = [DecoderProcess(options) for _ in range(_NUM_DECODERS)]
+        self._idle: Queue[DecoderProcess] = Queue()
+        for decoder in self._decoders:
+            self._idle.put(decoder)
+        self._decoding = ThreadPoolExecutor(_NUM_DECODERS, thread_name_prefix="decoding")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predictions")
 
     async def predict(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[PhotoPrediction]:
         """Returns a prediction for each photo, a pair of name and content."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._predict, photos)
+        loop = asyncio.get_running_loop()
+        decoded = await loop.run_in_executor(self._decoding, self._decode, photos)
+        return await loop.run_in_executor(self._thread, self._predict, decoded)
 
     def close(self) -> None:
-        """Ends the thread after its current request; waiting ones are dropped."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Ends whatever is being decoded, and the thread after its current request; waiting ones are dropped."""
+        for pool in (self._decoding, self._thread):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for decoder in self._decoders:
+            decoder.close()
 
-    def _predict(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[PhotoPrediction]:
-        views: list[torch.Tensor] = []
-        predictions: list[PhotoPrediction] = []
-        statuses: list[int] = []
-        for name, file in photos:
-            try:
-                views.append(self._view(file))
-                predictions.append(PhotoPrediction(name=name))
-            except RejectedPhotoError as error:
-                statuses.append(error.status)
-                predictions.append(PhotoPrediction(name=name, error=str(error)))
+    def _decode(self, photos: Sequence[tuple[str, BinaryIO]]) -> list[DecodedPhoto]:
+        decoder = self._idle.get()  # there is one for each thread
+        end = time.monotonic() + self._seconds
+        found = []
+        try:
+            for name, file in photos:
+                try:
+                    found.append(DecodedPhoto(name, self._view(decoder, file.read(), end - time.monotonic())))
+                except RejectedPhotoError as error:
+                    found.append(DecodedPhoto(name, rejection=error))
+        finally:
+            self._idle.put(decoder)
+        return found
+
+    def _view(self, decoder: DecoderProcess, content: bytes, seconds: float) -> torch.Tensor:
+        if not content:
+            raise RejectedPhotoError(400, "The file is empty.")
+        if seconds <= 0:
+            raise RejectedPhotoError(413, TOO_SLOW)
+        with _memory_errors_rejected():
+            pixels = torch.from_numpy(decoder.decode(content, seconds))
+            return self._model.view(pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1))
+
+    def _predict(self, photos: Sequence[DecodedPhoto]) -> list[PhotoPrediction]:
+        views = [photo.view for photo in photos if photo.view is not None]
         if not views:
-            reason = predictions[0].error or ""
-            raise RejectedPhotoError(
-                statuses[0], reason if len(photos) == 1 else f"No file could be read. The first one: {reason}"
-            )
+            first = photos[0].rejection
+            assert first is not None, "a photo without a view is rejected"
+            what = str(first) if len(photos) == 1 else f"No file could be read. The first one: {first}"
+            raise RejectedPhotoError(first.status, what)
         batches = [views[start : start + _BATCH] for start in range(0, len(views), _BATCH)]
         with _memory_errors_rejected():
             rows = iter([row for batch in batches for row in self._model.probabilities(torch.stack(batch))])
-        return [each if each.error else self._with_top(each, next(rows)) for each in predictions]
-
-    def _view(self, file: BinaryIO) -> torch.Tensor:
-        if not file.read(1):
-            raise RejectedPhotoError(400, "The file is empty.")
-        file.seek(0)
-        model = self._model
-        try:
-            with _memory_errors_rejected():
-                image = decode_stream(file, model.input_spec.num_channels, model.least_side, self._max_pixels)
-                return model.view(image)
-        except TooManyPixelsError as error:
-            raise RejectedPhotoError(413, f"The photo is too large: {error}.") from error
-        except ValueError as error:
-            raise RejectedPhotoError(415, f"The file can't be read as a photo: {error}.") from error
+        return [
+            PhotoPrediction(name=photo.name, error=str(photo.rejection))
+            if photo.rejection
+            else self._with_top(PhotoPrediction(name=photo.name), next(rows))
+            for photo in photos
+        ]
 
     def _with_top(self, photo: PhotoPrediction, probabilities: torch.Tensor) -> PhotoPrediction:
         if not probabilities.isfinite().all():
@@ -118,4 +148,4 @@ def _memory_errors_rejected() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise RejectedPhotoError(503, "The server is out of memory; send fewer photos, or smaller ones.") from error
+        raise RejectedPhotoError(503, OUT_OF_MEMORY) from error
