@@ -9,16 +9,21 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.errors import ConfigError
-from regraft.core.types import InputSpec
+from regraft.core.pixel_format import PixelFormat
+from regraft.core.types import BatchKey, InputSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.transforms.image import eval_view_of_file
+from regraft.data.sources.class_mapping import InOrderOf
 from regraft.data.sources.folder import FolderSource
+from regraft.features.fingerprint import image_fields
+from regraft.features.store.catalog import key_of
 
 Make = Callable[..., DataModule]
 WritePhotos = Callable[..., None]
@@ -216,7 +221,7 @@ def test_evaluation_view_of_arrays_is_torchvisions_resize(make_datamodule: Make,
 
 def test_evaluation_view_of_files_is_resize_and_center_crop(photo_folder: Path) -> None:
     path = photo_folder / "train/cat/photo005.png"
-    image = decode_image(path, 3)
+    image = decode_image(path, PixelFormat(3))
 
     view = eval_view_of_file(image, InputSpec(16, crop_fraction=0.8))
 
@@ -462,3 +467,36 @@ def test_flips_are_half_of_the_draws(make_datamodule: Make, array_source: Any) -
     is_flipped = (batch["images"] == pixels.flip(3)).flatten(1).all(1)
     assert (is_same ^ is_flipped).all()
     assert 50 < is_flipped.sum() < 110
+
+
+def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_path, make_datamodule, caplog):
+    """Of a folder of drawings on a transparent ground, and of 12-bit values in 16-bit files."""
+    drawing = np.zeros((12, 12, 4), np.uint8)
+    drawing[3:9, 3:9, 3] = 255
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(drawing).save(tmp_path / name / "1.png")
+        Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(tmp_path / name / "2.png")
+        Image.fromarray(np.full((12, 12), 4095, np.float32)).save(tmp_path / name / "3.tif")
+    spec, options = InputSpec(12), {"val_fraction": 0.0, "test_fraction": 0.0}
+    with pytest.raises(ValueError, match=r"range isn't known.*data\.value_range"):
+        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"), spec, **options)
+    assert "No gray image with 16 bits a channel (2) has a value above 4,095" in caplog.text
+    caplog.clear()
+    source = FolderSource(root=str(tmp_path), on_error="raise")
+    keys = set()
+    for background, corner in (("white", 255), ("black", 0)):
+        data = make_datamodule(
+            InOrderOf(source, ("a", "b"), "run"), spec, background=background, value_range=[0, 4095], **options
+        )
+        assert (data.input_spec.background, data.input_spec.value_range) == (background, (0, 4095))
+        assert InputSpec.from_dict(data.input_spec.to_dict()) == data.input_spec
+        images = data.inputs.dataset("train", is_training=False)[BatchKey(0, 0, np.arange(3), np.arange(3))]["images"]
+        assert images[:, 0, 0, 0].tolist() == [corner, 255, 255]
+        assert images[0, 0, 6, 6] == 0
+        (view,) = data.inputs.views("train", 0)
+        keys.add(key_of(image_fields(view.spec, str(view.transform))))
+        keys.add(str(data.inputs.decoded("train").transform))
+        assert data.with_input_spec(InputSpec(20)).input_spec.background == background
+    assert len(keys) == 4
+    assert not caplog.text

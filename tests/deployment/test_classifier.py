@@ -6,6 +6,7 @@ import torch
 
 import regraft
 from helpers.small import digits_folder, without
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.decoding import decode_image
 from regraft.data.sources.digits import DigitsSource
 from regraft.data.sources.folder import FolderSource
@@ -29,7 +30,7 @@ def test_photos_are_seen_as_in_the_final_test(tmp_path):
     kept = read(run.path, with_probabilities=True)
     photos = FolderSource(root=str(tmp_path / "photos"), on_error="raise", splits={}).splits().test
 
-    found = probabilities(run, [decode_image(photos.path(index), 3) for index in kept.indices])
+    found = probabilities(run, [decode_image(photos.path(index), PixelFormat(3)) for index in kept.indices])
 
     torch.testing.assert_close(found, torch.from_numpy(kept.probabilities))
 

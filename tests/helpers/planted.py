@@ -24,6 +24,13 @@ def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+def many_scans(num: int, side: int = 64) -> bytes:
+    """Returns a progressive JPEG whose last scan is there so many more times."""
+    content = encoded(Image.new("RGB", (side, side), (90, 100, 110)), "JPEG", progressive=True)
+    end = content.rindex(b"\xff\xd9")
+    return content[:end] + content[content.rindex(b"\xff\xda") : end] * num + content[end:]
+
+
 def bomb(width: int, height: int) -> bytes:
     """Returns a PNG that claims a size, with next to nothing in it."""
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from helpers.planted import encoded, photo, write
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.findings import Finding, Item
 from regraft.data.images.file_reading.facts import display_image
 from regraft.data.images.validation.check import Check
@@ -15,7 +16,9 @@ from regraft.report import data_check
 def page_of(path, num_items=1):
     items = tuple(Item((path.name,), "<i>") for _ in range(num_items))
     check = Check("<b>photos", {"train": {"a&b": 3}}, [Finding("x", "note", "So <it> is.", items, True)], 3, 3, 0.1)
-    return data_check.page(check, lambda name: display_image(path.parent / name, data_check.SIDE))
+    return data_check.page(
+        check, lambda name: display_image(path.parent / name, data_check.SIDE, PixelFormat(background="#646464"))
+    )
 
 
 @pytest.mark.parametrize(

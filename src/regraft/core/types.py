@@ -1,5 +1,6 @@
 """Types that all packages share: `Backbone`, `InputSpec`, `Batch`. Imports neither Hydra nor Lightning."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, NotRequired, Self, TypedDict, final
@@ -8,9 +9,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, require
+from regraft.core.pixel_format import PixelFormat
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """Every kind of BatchNorm; subclasses of them are BatchNorms too."""
+
+CROP_MODES = ("center", "squash", "border")
 
 EvalView = Literal["square", "center_crop"]
 """How evaluation resizes an image to `image_size`: all of it (square), or its central crop."""
@@ -26,6 +30,10 @@ class InputSpec:
         mean: per channel, of pixels scaled to [0, 1], as `std`; None until computed from the training data.
         interpolation: `bilinear`, `bicubic` or `nearest`.
         crop_fraction: side of the evaluation crop over the side that the image is resized to, in (0, 1].
+        crop_mode: how evaluation resizes a photo to that side, timm's `crop_mode`: `center` (its shorter side),
+            `squash` (both sides) or `border` (its longer side, filled up with the mean).
+        background: colour that transparent images are drawn on, as in `PixelFormat`.
+        value_range: the values that become 0 and 255 in images with more than 8 bits a channel, as in `PixelFormat`.
     """
 
     image_size: int
@@ -34,13 +42,27 @@ class InputSpec:
     std: tuple[float, ...] | None = None
     interpolation: str = "bilinear"
     crop_fraction: float = 1.0
+    crop_mode: str = "center"
+    background: str = "white"
+    value_range: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         require(self.image_size >= 1, "model.image_size", self.image_size, "1 pixel or more")
-        require(self.num_channels in (1, 3), "model.num_channels", self.num_channels, "1 (grayscale), 3 (RGB)")
         kinds = ("bilinear", "bicubic", "nearest")
         require(self.interpolation in kinds, "interpolation", self.interpolation, kinds)
         require(0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "above 0, at most 1")
+        require(self.crop_mode in CROP_MODES, "crop_mode", self.crop_mode, CROP_MODES)
+        assert self.pixel_format  # which checks the other fields
+
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """The format that images are decoded to."""
+        return PixelFormat(self.num_channels, self.background, self.value_range)
+
+    @property
+    def resized_side(self) -> int:
+        """Pixels that evaluation resizes a photo's side to before it crops `image_size`; rounded down, as in timm."""
+        return math.floor(self.image_size / self.crop_fraction)
 
     @property
     def is_normalised(self) -> bool:

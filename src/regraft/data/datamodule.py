@@ -1,9 +1,10 @@
 """The datamodule: train, val and test loaders of whole batches from any source."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import pytorch_lightning as pl
 import torch
@@ -41,6 +42,9 @@ class DataModule(pl.LightningDataModule):
         split_seed: for carving.
         subset_seed: for `fraction` and `shots`.
         refit: whether the validation samples are trained on, so that there is no validation split.
+        background: colour that transparent images are drawn on, a name or `#rrggbb`.
+        value_range: the values that become black and white in images with more than 8 bits a channel; None for all
+            that the file's format allows.
         cache: whether decoded images of files are kept between epochs and runs: `auto`, `on` or `off`; the store is
             connected with `inputs.use_stored`.
         seed: for order and augmentation.
@@ -65,6 +69,8 @@ class DataModule(pl.LightningDataModule):
         split_seed: int = 0,
         subset_seed: int = 0,
         refit: bool = False,
+        background: str = "white",
+        value_range: Sequence[float] | None = None,
         cache: str = "auto",
         seed: int = 0,
     ) -> None:
@@ -75,6 +81,8 @@ class DataModule(pl.LightningDataModule):
         allowed = f"0 to {_MAX_WORKERS} processes; a core each is plenty"
         require(is_number, "data.num_workers", num_workers, allowed)
         require(sampler in ("shuffle", "balanced"), "data.sampler", sampler, "shuffle, balanced")
+        if value_range is not None and hasattr(source, "has_value_range"):
+            source.has_value_range = True
         self._prepared = PreparedData(
             source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit
         )
@@ -83,7 +91,11 @@ class DataModule(pl.LightningDataModule):
         self._num_workers = num_workers
         self._sampler = sampler
         self._seed = seed
-        self.inputs = ImageInputs(self._prepared, input_spec, self.augment, num_workers, seed)
+        self._pixel_options: dict[str, Any] = {
+            "background": background,
+            "value_range": value_range and tuple(value_range),
+        }
+        self.inputs = self._inputs_of(input_spec)
 
     @property
     def is_here(self) -> bool:
@@ -101,8 +113,12 @@ class DataModule(pl.LightningDataModule):
     def with_input_spec(self, input_spec: InputSpec) -> Self:
         """Returns a datamodule of the same samples for another backbone; nothing is read again."""
         other = copy.copy(self)
-        other.inputs = ImageInputs(self._prepared, input_spec, self.augment, self._num_workers, self._seed)
+        other.inputs = self._inputs_of(input_spec)
         return other
+
+    def _inputs_of(self, input_spec: InputSpec) -> ImageInputs:
+        spec: InputSpec = replace(input_spec, **self._pixel_options)
+        return ImageInputs(self._prepared, spec, self.augment, self._num_workers, self._seed)
 
     @property
     def class_names(self) -> tuple[str, ...]:

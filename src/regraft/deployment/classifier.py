@@ -16,7 +16,7 @@ class Classifier(TrainedNetwork):
 
         Args:
             images: a path (a photo, a folder, a glob or a list.txt); a PIL image; a uint8 array (height, width, 3) or
-                tensor (3, height, width), grey ones with 1 channel; or several of these.
+                tensor (3, height, width), gray ones with 1 channel, transparent ones with 4; or several of these.
             top_k: the number of classes in a prediction, at most.
             tta: the views whose probabilities are averaged.
             batch_size: views in a forward pass.

@@ -59,7 +59,7 @@ class TrainedNetwork:
     @property
     def least_side(self) -> int | None:
         """Pixels that an image's shorter side must keep when it is decoded; None if it must keep all of them."""
-        return None if self.eval_view == "square" else round(self.input_spec.image_size / self.input_spec.crop_fraction)
+        return None if self.eval_view == "square" else self.input_spec.resized_side
 
     def view(self, image: Tensor) -> Tensor:
         """Returns an image resized and cropped as in evaluation, (num_channels, image_size, image_size), uint8.

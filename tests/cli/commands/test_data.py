@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from helpers.command_line import imported_by, run_main
-from helpers.planted import bomb, encoded, photo, write
+from helpers.planted import bomb, encoded, many_scans, photo, write
 from regraft.cli.commands.data import to_check
 
 EVIL = '<img src=x onerror="alert(1)">&'
@@ -35,7 +35,15 @@ def planted(tmp_path_factory):
     write(ant / "cmyk.jpg", encoded(photo(73).convert("CMYK"), "JPEG"))
     write(ant / "gray.png", encoded(photo(74).convert("L"), "PNG"))
     write(ant / "palette.png", encoded(photo(75).convert("P"), "PNG"))
-    write(ant / "transparent.png", encoded(photo(76).convert("RGBA"), "PNG"))
+    half = photo(76).convert("RGBA")
+    half.putalpha(128)
+    write(ant / "transparent.png", encoded(half, "PNG"))
+    drawing, ghost = Image.new("RGBA", (40, 40), (0, 0, 0, 0)), Image.new("RGBA", (40, 40), (255, 255, 255, 0))
+    drawing.paste((0, 0, 0, 255), (10, 10, 20, 30))
+    ghost.paste((255, 255, 255, 255), (10, 10, 25, 30))
+    write(ant / "drawing.png", encoded(drawing, "PNG"))
+    write(ant / "ghost.png", encoded(ghost, "PNG"))
+    write(ant / "slow.jpg", many_scans(200))
     exif = photo(77).getexif()
     exif[0x0112] = 6
     write(ant / "rotated.jpg", encoded(photo(77), "JPEG", exif=exif))
@@ -97,7 +105,10 @@ def test_every_fault_is_found(answer):
         "cmyk": [f"{ant}cmyk.jpg"],
         "gray": [f"{ant}gray.png"],
         "palette": [f"{ant}palette.png"],
-        "transparent": [f"{ant}transparent.png"],
+        "transparent": [f"{ant}drawing.png", f"{ant}ghost.png", f"{ant}transparent.png"],
+        "shape_only": [f"{ant}drawing.png"],
+        "vanishing": [f"{ant}ghost.png"],
+        "costly": [f"{ant}slow.jpg"],
         "rotated": [f"{ant}rotated.jpg"],
         "image_without_extension": [f"{ant}photo.jpeg_large"],
         "long_name": [f"{ant}{'long' * 40}.png"],

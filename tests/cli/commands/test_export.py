@@ -12,6 +12,7 @@ import torch
 import regraft
 from helpers.small import without
 from regraft.core.errors import ConfigError
+from regraft.data.images.transforms.batch import without_alpha
 from regraft.deployment.export import safetensors
 from regraft.runs.folder import Run
 from regraft.runs.state import StateRecorder
@@ -42,7 +43,7 @@ def test_safetensors_are_what_another_run_grafts(run):
 def test_onnx_takes_images_of_any_size_in_batches_without_torch(run, tmp_path):
     path = regraft.export([f"run={run.path}", "format=onnx", "preprocessing=true"])
     model = regraft.load(str(run.path))
-    images = torch.randint(0, 256, (3, 21, 34, 3), dtype=torch.uint8)
+    images = torch.randint(0, 256, (3, 21, 34, 4), dtype=torch.uint8)
     np.save(tmp_path / "images.npy", images.numpy())
     answer = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, path, tmp_path / "images.npy", tmp_path / "found.npy"],
@@ -51,7 +52,8 @@ def test_onnx_takes_images_of_any_size_in_batches_without_torch(run, tmp_path):
         check=True,
     )
     metadata, has_torch = json.loads(answer.stdout)
-    views = torch.stack([model.view(image.permute(2, 0, 1)) for image in images])
+    ground = model.input_spec.pixel_format.rgb
+    views = torch.stack([model.view(image) for image in without_alpha(images.permute(0, 3, 1, 2), ground)])
     torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "found.npy")), model.probabilities(views))
     assert not has_torch
     assert json.loads(metadata["class_names"]) == list(model.class_names)

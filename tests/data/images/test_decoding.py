@@ -13,9 +13,11 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from regraft.core.pixel_format import PixelFormat
 from regraft.core.types import InputSpec
-from regraft.data.images.decoding import decode_image, decoded_size, shrink_of
+from regraft.data.images.decoding import decode_image, decoded_size
 from regraft.data.images.file_reading.facts import read_facts
+from regraft.data.images.file_reading.opening import shrink_of
 from regraft.data.images.samples import FileImages
 from regraft.data.sources.folder import EXTENSIONS, FolderSource
 
@@ -26,7 +28,7 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     picture.save(tmp_path / "turned.png", exif=exif)
 
-    image = decode_image(tmp_path / "turned.png", num_channels=3)
+    image = decode_image(tmp_path / "turned.png", PixelFormat(3))
 
     assert image.shape == (3, 3, 2)
     assert image[0].tolist() == [[120, 0], [160, 40], [200, 80]]
@@ -38,32 +40,32 @@ def test_every_mode_gives_the_channels_asked_for(tmp_path: Path, mode: str, num_
     path = tmp_path / ("picture.tif" if mode == "CMYK" else "picture.png")
     Image.new("RGB", (5, 4), (255, 255, 255)).convert(mode).save(path)
 
-    image = decode_image(path, num_channels)
+    image = decode_image(path, PixelFormat(num_channels))
 
     assert image.dtype == torch.uint8
     assert image.shape == (num_channels, 4, 5)
     assert image.min() >= 250
 
 
-def test_palette_with_transparency_gives_no_warning(tmp_path: Path) -> None:
+def test_palette_with_transparency_is_drawn_on_white_without_a_warning(tmp_path: Path) -> None:
     picture = Image.new("P", (4, 4), 1)
     picture.putpalette([0, 0, 0, 10, 20, 30])
     picture.save(tmp_path / "clear.png", transparency=b"\x00\x80")
 
-    assert decode_image(tmp_path / "clear.png", 3)[:, 0, 0].tolist() == [10, 20, 30]
+    assert decode_image(tmp_path / "clear.png", PixelFormat(3))[:, 0, 0].tolist() == [132, 137, 142]
 
 
 def test_sixteen_bit_gray_is_scaled_not_clipped(tmp_path: Path) -> None:
     Image.fromarray(np.full((3, 3), 0x4000, dtype=np.uint16)).save(tmp_path / "deep.png")
 
-    assert decode_image(tmp_path / "deep.png", 1).unique().tolist() == [0x40]
+    assert decode_image(tmp_path / "deep.png", PixelFormat(1)).unique().tolist() == [0x40]
 
 
 def test_float_pixels_are_refused(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((3, 3), dtype=np.float32)).save(tmp_path / "float.tif")
 
     with pytest.raises(ValueError, match=r"float\.tif .*mode F"):
-        decode_image(tmp_path / "float.tif", 3)
+        decode_image(tmp_path / "float.tif", PixelFormat(3))
 
 
 @pytest.mark.parametrize("num_bytes", [0, 8, 60, 400])
@@ -74,7 +76,7 @@ def test_broken_file_is_named_with_the_fix(tmp_path: Path, num_bytes: int) -> No
     path.write_bytes(path.read_bytes()[:num_bytes])
 
     with pytest.raises(ValueError, match=r"can't decode .*photo\.jpg.*Remove"):
-        decode_image(path, 3)
+        decode_image(path, PixelFormat(3))
 
 
 def test_paths_survive_being_stored_compactly(tmp_path: Path) -> None:
@@ -90,7 +92,7 @@ def test_a_program_that_draws_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     with pytest.raises(ValueError, match=r"photo\.jpg \(it is a program that draws \(EPS\), which isn't run\)"):
-        decode_image(path, 3)
+        decode_image(path, PixelFormat(3))
     row, detail = read_facts(str(path))
     assert row["problem"] == b"undecodable"
     assert "isn't run" in detail
@@ -187,8 +189,9 @@ def reference(path: Path, mode: str) -> np.ndarray:
         picture = ImageOps.exif_transpose(file)
         if "16 bits gray" in path.name:
             picture = Image.fromarray((DEEP[:, :, 0] >> 8).astype(np.uint8))
-        if "transparency" in picture.info:
+        if picture.has_transparency_data:
             picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
         pixels = np.asarray(picture.convert(mode))
     return pixels.transpose(2, 0, 1) if mode == "RGB" else pixels[None]
 
@@ -219,12 +222,12 @@ def test_colors_are_those_that_people_see(tmp_path):
     Image.new("RGB", (SIDE, SIDE), (255, 0, 0)).save(tmp_path / "red.avif")
     pillow_heif.from_pillow(Image.new("RGB", (SIDE, SIDE), (255, 0, 0))).save(tmp_path / "red.heic")
     for path in sorted(tmp_path.iterdir()):
-        assert (decode_image(path, 3)[:, 8, 8].int() - torch.tensor([255, 0, 0])).abs().max() < 8, path
+        assert (decode_image(path, PixelFormat(3))[:, 8, 8].int() - torch.tensor([255, 0, 0])).abs().max() < 8, path
 
 
 def test_deep_rgb_keeps_its_high_bytes(tmp_path):
     deep_rgb(tmp_path / "deep.png")
-    np.testing.assert_array_equal(decode_image(tmp_path / "deep.png", 3), (DEEP >> 8).transpose(2, 0, 1))
+    np.testing.assert_array_equal(decode_image(tmp_path / "deep.png", PixelFormat(3)), (DEEP >> 8).transpose(2, 0, 1))
 
 
 def test_twelve_bits_are_scaled_as_twelve(tmp_path):
@@ -237,7 +240,7 @@ def test_twelve_bits_are_scaled_as_twelve(tmp_path):
     entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
     directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
     (tmp_path / "deep.tif").write_bytes(struct.pack("<2sHI", b"II", 42, 12) + pixels + b"\0" + directory)
-    assert decode_image(tmp_path / "deep.tif", 1).tolist() == [[[0x12, 0xFE]]]
+    assert decode_image(tmp_path / "deep.tif", PixelFormat(1)).tolist() == [[[0x12, 0xFE]]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -257,7 +260,7 @@ def test_a_turned_photo_stands_upright(tmp_path, orientation):
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     Image.fromarray(np.ascontiguousarray(stored(photo))).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(decode_image(tmp_path / "turned.png", 3), photo.transpose(2, 0, 1))
+    np.testing.assert_array_equal(decode_image(tmp_path / "turned.png", PixelFormat(3)), photo.transpose(2, 0, 1))
 
 
 def test_metadata_that_cannot_be_read_changes_nothing_and_says_nothing(tmp_path):
@@ -265,7 +268,9 @@ def test_metadata_that_cannot_be_read_changes_nothing_and_says_nothing(tmp_path)
     PICTURE.copy().save(tmp_path / "garbage.jpg", exif=b"Exif\0\0garbagegarbage")
     PICTURE.copy().save(tmp_path / "cut.jpg", exif=b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01\x03\0\x01\0\0\0\x09\0")
     for name in ("garbage.jpg", "cut.jpg"):
-        assert torch.equal(decode_image(tmp_path / name, 3), decode_image(tmp_path / "plain.jpg", 3))
+        assert torch.equal(
+            decode_image(tmp_path / name, PixelFormat(3)), decode_image(tmp_path / "plain.jpg", PixelFormat(3))
+        )
 
 
 def test_heic_without_its_plugin_names_the_extra(tmp_path, monkeypatch):
@@ -273,7 +278,7 @@ def test_heic_without_its_plugin_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     with pytest.raises(ValueError, match=r"photo\.jpg: it is a HEIC image.*Run pip install 'regraft\[heic\]'"):
-        decode_image(tmp_path / "photo.jpg", 3)
+        decode_image(tmp_path / "photo.jpg", PixelFormat(3))
 
 
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path):
@@ -287,7 +292,7 @@ def test_a_photo_of_100_megapixels_is_decoded_at_an_eighth(tmp_path):
     Image.new("L", (10_000, 10_001), 128).save(tmp_path / "large.jpg")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert decode_image(tmp_path / "large.jpg", 1, least_side=224).shape == (1, 1251, 1250)
+        assert decode_image(tmp_path / "large.jpg", PixelFormat(1), least_side=224).shape == (1, 1251, 1250)
     assert decoded_size(tmp_path / "large.jpg", 224) == (1250, 1251)
 
 
@@ -317,7 +322,7 @@ def test_shrinking_is_not_seen(tmp_path, make_datamodule):
     from regraft.data.images.transforms.image import eval_view_of_file
 
     views = [
-        eval_view_of_file(decode_image(tmp_path / "photo.jpg", 3, least_side=side), InputSpec(128)).int()
+        eval_view_of_file(decode_image(tmp_path / "photo.jpg", PixelFormat(3), least_side=side), InputSpec(128)).int()
         for side in (None, 128)
     ]
     difference = (views[0] - views[1]).abs()

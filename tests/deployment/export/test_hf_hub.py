@@ -5,7 +5,7 @@ import pytest
 import timm
 import torch
 
-from regraft.core.types import Backbone, InputSpec
+from regraft.core.types import CROP_MODES, Backbone, InputSpec
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export import hf_hub
 from regraft.deployment.export.metadata import ExportMetadata
@@ -56,7 +56,10 @@ def test_a_head_that_is_no_linear_layer_is_refused(tmp_path):
         hf_hub.write(model, described(model, TIMM | {"name": "test_resnet"}), tmp_path)
 
 
-def test_the_crop_is_the_runs_though_timm_rounds_down():
-    spec = InputSpec(150, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9)
-    assert round(150 / spec.crop_fraction) == 167 != int(150 / spec.crop_fraction)
-    assert int(150 / hf_hub._data_config(spec, "center_crop")["crop_pct"]) == 167
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
+def test_the_crop_is_the_runs(crop_mode):
+    spec = InputSpec(150, 3, (0.5,) * 3, (0.5,) * 3, "bilinear", 0.9, crop_mode)
+    config = hf_hub._data_config(spec, "center_crop")
+    assert (config["crop_pct"], config["crop_mode"]) == (0.9, crop_mode)
+    config = hf_hub._data_config(spec, "square")
+    assert (config["crop_pct"], config["crop_mode"]) == (1.0, "squash")

@@ -2,6 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.samples import ArrayImages
 from regraft.data.splits import Part
 from regraft.deployment.export import sample_images
@@ -9,7 +10,7 @@ from regraft.deployment.export import sample_images
 
 def test_a_few_of_many_are_spread_evenly():
     images = ArrayImages(torch.arange(100, dtype=torch.uint8)[:, None, None, None], torch.arange(100))
-    part = sample_images.of_split("test", Part(images, torch.arange(10, 100)), 3, None)
+    part = sample_images.of_split("test", Part(images, torch.arange(10, 100)), PixelFormat(), None)
     few = part.spread(3)
     assert [int(image) for image in few] == [10, 54, 99]
     assert few.labels.tolist() == [10, 54, 99]
@@ -21,14 +22,14 @@ def test_a_folder_is_labelled_if_all_its_folders_are_classes(tmp_path, second, l
     for name in ("ant", second):
         (tmp_path / name).mkdir()
         Image.new("RGB", (5, 4)).save(tmp_path / name / "1.png")
-    found = sample_images.of_folder(tmp_path, ["ant", "bee"], 3, None)
+    found = sample_images.of_folder(tmp_path, ["ant", "bee"], PixelFormat(), None)
     assert [tuple(image.shape) for image in found] == [(3, 4, 5)] * 2
     assert (found.labels if labels is None else found.labels.tolist()) == labels
 
 
 def test_a_folder_without_images_is_refused(tmp_path):
     with pytest.raises(ValueError, match="images: no image in folder"):
-        sample_images.of_folder(tmp_path, ["ant"], 3, None)
+        sample_images.of_folder(tmp_path, ["ant"], PixelFormat(), None)
 
 
 def test_made_images_are_of_several_sizes_and_always_the_same():

@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from regraft.core.pixel_format import PixelFormat
 from regraft.deployment.predict import decode
 from regraft.deployment.predict.decode import read_pixels, require_image
 
 
 def reason(path: str) -> str:
     with pytest.raises(ValueError, match=r"\w") as raised:
-        read_pixels(Path(path), 3, None)
+        read_pixels(Path(path), PixelFormat(), None)
     return str(raised.value)
 
 
@@ -69,9 +70,14 @@ def test_images_in_memory():
     array = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     expected = torch.from_numpy(array).permute(2, 0, 1)
     for image in (array, expected, Image.fromarray(array), array[::-1][::-1]):
-        assert torch.equal(read_pixels(require_image(image), 3, None), expected)
+        assert torch.equal(read_pixels(require_image(image), PixelFormat(), None), expected)
+    clear = np.dstack([array, np.array([[255, 0, 128, 255]] * 2, np.uint8)])
+    on_black = read_pixels(Image.fromarray(clear), PixelFormat(background="black"), None)
+    assert on_black[:, 0, 1].tolist() == [0, 0, 0]
+    for image in (clear, torch.from_numpy(clear).permute(2, 0, 1)):
+        assert torch.equal(read_pixels(require_image(image), PixelFormat(background="black"), None), on_black)
     gray = array[:, :, 0]
-    assert torch.equal(read_pixels(require_image(gray), 3, None), expected[:1])
+    assert torch.equal(read_pixels(require_image(gray), PixelFormat(), None), expected[:1])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +100,7 @@ def test_an_image_that_is_read_only_now_is_read_by_one_thread_at_a_time(tmp_path
     rows = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     Image.fromarray(rows).save(tmp_path / "lazy.png")
     with Image.open(tmp_path / "lazy.png") as image, ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: read_pixels(image, 3, None), range(4)))
+        found = list(pool.map(lambda _: read_pixels(image, PixelFormat(), None), range(4)))
     assert all(np.array_equal(pixels.permute(1, 2, 0).numpy(), rows) for pixels in found)
 
 
@@ -102,10 +108,11 @@ def test_a_truncated_image_in_memory_is_a_few_words(tmp_path):
     Image.effect_noise((300, 300), 90).save(tmp_path / "whole.jpg")
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:4000])
     with Image.open(tmp_path / "cut.jpg") as image, pytest.raises(ValueError, match="damaged"):
-        read_pixels(image, 3, None)
+        read_pixels(image, PixelFormat(), None)
 
 
 def test_an_image_of_16_bits_in_memory_is_what_it_is_in_a_file(tmp_path):
     (tmp_path / "deep.pgm").write_bytes(b"P5 2 1 65535\n" + struct.pack(">2H", 65535, 256))
     with Image.open(tmp_path / "deep.pgm") as image:
-        assert torch.equal(read_pixels(image, 1, None), read_pixels(tmp_path / "deep.pgm", 1, None))
+        in_file = read_pixels(tmp_path / "deep.pgm", PixelFormat(1), None)
+        assert torch.equal(read_pixels(image, PixelFormat(1), None), in_file)

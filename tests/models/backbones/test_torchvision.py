@@ -243,3 +243,13 @@ def test_every_model_is_cut_exactly(name: str) -> None:
             assert torch.equal(logits_from(model, name, features), model(images))
         else:
             assert torch.equal(features, nn.functional.adaptive_avg_pool2d(model.features(images), 1).flatten(1))
+
+
+def test_the_resized_side_is_torchvisions_for_all_weights():
+    """The side that `crop_fraction` gives, rounded down, whatever the rounding error of the fraction."""
+    for name in ALL:
+        for preset in torchvision.models.get_model_weights(name):
+            transforms = preset.transforms()
+            size = transforms.crop_size[0]
+            spec = source._input_spec(name, preset, size, 3)
+            assert spec.resized_side == max(size, transforms.resize_size[0]), preset

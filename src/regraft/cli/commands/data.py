@@ -89,6 +89,7 @@ def data_check_job(composed: DictConfig) -> ConfigError | None:
 def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
     """Returns the findings, and the function that opens an image of a finding."""
     from regraft.core.console import image_progress_bar
+    from regraft.core.pixel_format import PixelFormat
     from regraft.data.images.file_reading.facts import display_image
     from regraft.data.images.validation.check import check_samples, check_tree
     from regraft.report import data_check
@@ -99,7 +100,10 @@ def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
         source.prepare()
         tree: Tree = source.tree()
         progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
-        return check_tree(tree, progress, started), lambda path: display_image(tree.root / path, data_check.SIDE)
+        shown = PixelFormat(background=node["background"], value_range=node["value_range"])
+        return check_tree(tree, progress, started, shown), lambda path: display_image(
+            tree.root / path, data_check.SIDE, shown
+        )
     from regraft.data.images.validation.in_memory import image_of, samples_of, splits_of
 
     source.prepare()

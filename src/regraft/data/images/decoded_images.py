@@ -56,7 +56,7 @@ class DecodedFiles:
 
     def _decode(self, index: int) -> Tensor:
         expected_hash = None if self._hashes is None else self._hashes[index].tobytes()
-        return decode_image(self.images.path(index), self.spec.num_channels, expected_hash, self.least_side)
+        return decode_image(self.images.path(index), self.spec.pixel_format, expected_hash, self.least_side)
 
 
 def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:
@@ -69,7 +69,7 @@ def by_index(part: Part, content_hashes: np.ndarray) -> np.ndarray:
 def _least_side(spec: InputSpec, augment: Augment | None) -> int:
     """Returns the shorter side that an image needs, so that neither the input nor the smallest crop is upsampled."""
     if augment is None or augment.crop != "resized":
-        return round(spec.image_size / spec.crop_fraction)
+        return spec.resized_side
     # The crop of the least area and the most extreme aspect ratio of a square image.
     part = math.sqrt(augment.scale[0] * min(augment.ratio[0], 1 / augment.ratio[1]))
     return math.ceil(spec.image_size / part)

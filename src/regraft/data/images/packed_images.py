@@ -25,6 +25,7 @@ from regraft.data.splits import Part
 
 _CODE = (
     *("data/images/decoded_images.py", "data/images/decoding.py", "data/images/packed_images.py"),
+    *("data/images/file_reading/convert.py", "data/images/file_reading/opening.py", "core/pixel_format.py"),
     "data/images/transforms/image.py",
 )
 _HEADER_BYTES = 12
@@ -82,7 +83,8 @@ class DecodedView:
     def transform(self) -> dict[str, Any]:
         """Everything that packed pixels depend on except the file and the versions of Pillow and torchvision."""
         files = self._files
-        what = {"whole": files.is_whole, "least_side": files.least_side, "num_channels": files.spec.num_channels}
+        pixel_format = asdict(files.spec.pixel_format)
+        what = {"whole": files.is_whole, "least_side": files.least_side} | pixel_format
         # Normalising comes later; whole images are also resized later.
         square = {} if files.is_whole else asdict(replace(files.spec, mean=None, std=None))
         return {"kind": "decoded", "code": code_hash(*_CODE), "heif": heif_version()} | what | square

@@ -42,6 +42,15 @@ class InOrderOf:
         self._class_names = tuple(class_names)
         self._run = run
 
+    @property
+    def has_value_range(self) -> bool:
+        """As in `FolderSource`; False for other sources."""
+        return getattr(self._source, "has_value_range", False)
+
+    @has_value_range.setter
+    def has_value_range(self, value: bool) -> None:
+        vars(self._source)["has_value_range"] = value
+
     def prepare(self) -> None:
         """Prepares the data set."""
         self._source.prepare()

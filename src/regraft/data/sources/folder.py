@@ -12,6 +12,7 @@ from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, lis
 from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
+from regraft.data.images.validation.file_findings import low_ranges
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
 from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, refuse_file
@@ -43,6 +44,9 @@ class FolderSource:
         on_error: what to do about images that can't be decoded: `raise`, or `skip` to leave them out.
         splits: folders of `train`, `val` and `test` in the root, where `.` is the root itself; those of None aren't
             named, and if none is, splits are found by the names of folders.
+
+    Attributes:
+        has_value_range: whether a `value_range` is given, with which floats and 32-bit integers can be decoded.
     """
 
     def __init__(self, *, root: str, on_error: str, splits: Mapping[str, str | None]) -> None:
@@ -52,6 +56,7 @@ class FolderSource:
         self._root = Path(root).expanduser()
         self._on_error = on_error
         self._splits = splits
+        self.has_value_range = False
 
     def prepare(self) -> None:
         """Checks that the folder exists; raises FileNotFoundError otherwise."""
@@ -78,12 +83,14 @@ class FolderSource:
 
         tree = self.tree()
         paths = [path for split in tree.classes for path in tree.paths(split)]
-        read = read_all(self._root, paths, tree.closed, logged_progress)
+        read = read_all(self._root, paths, tree.closed, logged_progress, has_range=self.has_value_range)
         skipped, errors = self._unusable(tree, paths, read)
         errors = [*(ConfigError("data.root", error.sentence) for error in tree.errors), *errors]
         if errors:
             raise ConfigErrors(errors)
         _log_ignored(tree)
+        for sentence in () if self.has_value_range else low_ranges(read.facts):
+            _log.warning("%s", sentence)
         hashes = np.where(read.is_fresh[:, None], read.facts["content_hash"], 0)
         images, start = {}, 0
         for split in tree.folders:

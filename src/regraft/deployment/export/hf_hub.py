@@ -3,7 +3,6 @@
 `timm.create_model("local-dir:FOLDER", pretrained=True)` loads it, and so does `hf-hub:` after it has been pushed.
 """
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -88,17 +87,13 @@ def _timm_name(metadata: ExportMetadata) -> str:
 
 def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
     """Returns the preprocessing as timm's data config."""
-    shorter = round(spec.image_size / spec.crop_fraction)
-    fraction = spec.crop_fraction
-    if math.floor(spec.image_size / fraction) != shorter:  # timm rounds down
-        fraction = spec.image_size / (shorter + 0.5)
     return {
         "input_size": (spec.num_channels, spec.image_size, spec.image_size),
         "mean": spec.mean,
         "std": spec.std,
         "interpolation": spec.interpolation,
-        "crop_pct": 1.0 if eval_view == "square" else fraction,
-        "crop_mode": "squash" if eval_view == "square" else "center",
+        "crop_pct": 1.0 if eval_view == "square" else spec.crop_fraction,
+        "crop_mode": "squash" if eval_view == "square" else spec.crop_mode,
     }
 
 
@@ -116,7 +111,8 @@ def model_card(metadata: ExportMetadata) -> str:
     listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more
     metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metadata.metrics.items()))
     measured = f"## Metrics\n\n| metric | value |\n|---|---|\n{metrics}\n\n" if metrics else ""
-    view = "resized to a square" if metadata.eval_view == "square" else "resized, and its central square cut out"
+    is_square = metadata.eval_view == "square" or spec.crop_mode == "squash"
+    view = "resized to a square" if is_square else "resized, and its central square cut out"
     return f"""---
 {head}
 ---

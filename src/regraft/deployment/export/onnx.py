@@ -34,7 +34,7 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
     """Returns the content of the file of a model on the CPU; its outputs are `logits` and `probabilities`.
 
     Its input is `images`: (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing
-    (batch, height, width, 3), uint8, RGB, of any size.
+    (batch, height, width, 3 or 4), uint8, RGB or RGBA, of any size.
     """
     import onnx
 

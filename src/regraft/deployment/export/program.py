@@ -25,6 +25,9 @@ _LUMINANCE = (19595, 38470, 7471)  # of ITU-R 601-2 in 65,536ths, as in Pillow
 class Preprocessing(nn.Module):
     """Maps images of any size to the network's normalised input, resized as `eval_view` says."""
 
+    border: Tensor
+    ground: Tensor
+
     def __init__(self, spec: InputSpec, eval_view: EvalView) -> None:
         super().__init__()
         assert spec.mean is not None, "a trained model has statistics"
@@ -34,35 +37,57 @@ class Preprocessing(nn.Module):
         mean, std = (torch.tensor(values, dtype=torch.float64)[:, None, None] for values in (spec.mean, spec.std))
         self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
+        self.register_buffer("border", (255 * mean).round(), persistent=False)
+        self.register_buffer("ground", torch.tensor(spec.pixel_format.rgb, dtype=torch.int32), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Returns the network's input, (batch, num_channels, image_size, image_size), float32.
 
         Args:
-            images: (batch, height, width, 3), uint8, RGB.
+            images: (batch, height, width, 3 or 4), uint8, RGB or RGBA, which is drawn on the spec's background.
         """
+        images = self._without_alpha(images)
         sides = [torch.scalar_tensor(side, dtype=torch.float64) for side in (images.shape[1], images.shape[2])]
         images = images.permute(0, 3, 1, 2).to(torch.float64)
         if self._spec.num_channels == 1:
             red, green, blue = (images[:, index : index + 1] * part for index, part in enumerate(_LUMINANCE))
             images = torch.floor((red + green + blue + 2**15) / 2**16)
         # Width first, as torch does: the result of each pass is rounded.
+        new_sides = [self._resized_side(side, sides) for side in sides]
         for axis in (1, 0):
             images = images.transpose(2, 3) if axis == 0 else images
-            images = self._resized(images, sides[axis], self._resized_side(sides[axis], sides))
-        return torch.addcmul(self.shift, images.transpose(2, 3).to(torch.float32), self.scale)  # type: ignore[arg-type]
+            images = self._resized(images, sides[axis], new_sides[axis])
+        images = images.transpose(2, 3)
+        if self._spec.crop_mode == "border" and not self._is_square:
+            images = self._with_border(images, new_sides)
+        return torch.addcmul(self.shift, images.to(torch.float32), self.scale)  # type: ignore[arg-type]
+
+    def _without_alpha(self, images: Tensor) -> Tensor:
+        """Returns RGB, as `data.images.transforms.batch.without_alpha` does."""
+        opaque = torch.full((*images.shape[:3], 1), 255, dtype=torch.uint8)
+        images = torch.cat([images, opaque], 3).to(torch.int32)
+        # The number of channels isn't known when this is traced: of RGB, the fourth is now opaque.
+        colours, alpha = images[..., :3], images[..., 3:4]
+        return (colours * alpha + self.ground * (255 - alpha) + 127) // 255
 
     def _resized_side(self, side: Tensor, sides: list[Tensor]) -> Tensor:
         """Returns the length of a side after resizing, before the crop, 0-dimensional, float64."""
         if self._is_square:
             return torch.scalar_tensor(self._spec.image_size, dtype=torch.float64)
-        shorter = round(self._spec.image_size / self._spec.crop_fraction)
-        return torch.trunc(shorter * side / torch.minimum(*sides))
+        resized = torch.scalar_tensor(self._spec.resized_side, dtype=torch.float64)
+        if self._spec.crop_mode == "squash":
+            return resized
+        if self._spec.crop_mode == "border":
+            return torch.clamp(torch.round(side / (torch.maximum(*sides) / resized)), min=1.0)
+        return torch.trunc(resized * side / torch.minimum(*sides))
 
     def _resized(self, images: Tensor, size: Tensor, new_size: Tensor) -> Tensor:
-        """Returns images whose last axis, of `size`, was resized to `new_size` and cropped to the image size."""
-        start = torch.round((new_size - self._spec.image_size) / 2)
-        positions = start + torch.arange(self._spec.image_size, dtype=torch.float64)
+        """Returns images whose last axis, of `size`, was resized to `new_size` and cropped to the image size.
+
+        With a border, positions outside of the image have no defined value yet.
+        """
+        positions = self._positions(new_size).clamp(min=0.0)
+        positions = torch.minimum(positions, new_size - 1)
         if self._spec.interpolation == "nearest":
             scale = size.to(torch.float32) / new_size.to(torch.float32)
             nearest = torch.floor(positions.to(torch.float32) * scale).to(torch.int64)
@@ -72,6 +97,21 @@ class Preprocessing(nn.Module):
         exact = weights.of(positions, torch.arange(images.shape[-1], dtype=torch.float64)[:, None])
         whole = torch.trunc(exact * unit + torch.where(exact < 0, -0.5, 0.5))
         return torch.floor((images @ whole + unit / 2) / unit).clamp(0, 255)
+
+    def _positions(self, new_size: Tensor) -> Tensor:
+        """Returns the positions of the crop on a resized axis, (image_size,), float64; outside of it for a border."""
+        excess = (new_size - self._spec.image_size) / 2
+        # A crop starts at the rounded half, a border has the smaller half first.
+        start = torch.where(excess < 0, torch.ceil(excess), torch.round(excess))
+        return start + torch.arange(self._spec.image_size, dtype=torch.float64)
+
+    def _with_border(self, images: Tensor, new_sizes: list[Tensor]) -> Tensor:
+        """Returns images, (batch, channels, height, width), with the mean where the resized image doesn't reach."""
+        inside = []
+        for new_size in new_sizes:
+            positions = self._positions(new_size)
+            inside.append((positions >= 0) & (positions < new_size))
+        return torch.where(inside[0][:, None] & inside[1], images, self.border)
 
 
 class _Weights:
@@ -146,7 +186,7 @@ class DeployedModule(nn.Module):
 
         Args:
             images: (batch, num_channels, image_size, image_size), float32, normalised; with preprocessing (batch,
-                height, width, 3), uint8, RGB.
+                height, width, 3 or 4), uint8, RGB or RGBA.
         """
         logits: Tensor = self.network(images if self.preprocessing is None else self.preprocessing(images))
         return logits, classification.probabilities(logits / self.temperature)
@@ -160,7 +200,7 @@ def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgr
     # Sizes 0 and 1 would become constants, and equal sizes would become one dimension.
     if preprocessing:
         example = torch.zeros(2, spec.image_size + 3, spec.image_size + 8, 3, dtype=torch.uint8)
-        sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width")}
+        sizes = {0: Dim("batch"), 1: Dim("height"), 2: Dim("width"), 3: Dim("channels", min=3, max=4)}
     else:
         example = torch.zeros(2, spec.num_channels, spec.image_size, spec.image_size)
         sizes = {0: Dim("batch")}

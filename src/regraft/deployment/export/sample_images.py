@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
+from regraft.core.pixel_format import PixelFormat
 from regraft.core.seeding import derive_seed
 from regraft.data.from_config import build_unread_datamodule
 from regraft.data.images.decoding import decode_image
@@ -55,9 +56,9 @@ class SampleImages:
 
 def sample_images(checkpoint: Checkpoint, model: Classifier, folder: Path | None) -> SampleImages:
     """Returns a folder's images, or the run's test or validation images; else generated ones, which is logged."""
-    num_channels, side = model.input_spec.num_channels, model.least_side
+    pixel_format, side = model.input_spec.pixel_format, model.least_side
     if folder is not None:
-        return of_folder(folder, model.class_names, num_channels, side)
+        return of_folder(folder, model.class_names, pixel_format, side)
     try:
         data = build_unread_datamodule(checkpoint.config, checkpoint.input_spec, checkpoint)
         if not data.is_here:
@@ -73,24 +74,26 @@ def sample_images(checkpoint: Checkpoint, model: Classifier, folder: Path | None
             "photos; images=FOLDER checks it on yours.",
             str(error).rstrip("."),
         )
-        return generated(num_channels)
-    return of_split(split, data.part(split), num_channels, side)
+        return generated(pixel_format.num_channels)
+    return of_split(split, data.part(split), pixel_format, side)
 
 
-def of_split(split: str, part: Part, num_channels: int, least_side: int | None) -> SampleImages:
+def of_split(split: str, part: Part, pixel_format: PixelFormat, least_side: int | None) -> SampleImages:
     """Returns the images of a run's split."""
 
     def read(number: int) -> Tensor:
         index = int(part.indices[number])
         if isinstance(part.samples, FileImages):
-            return decode_image(part.samples.path(index), num_channels, least_side=least_side)
+            return decode_image(part.samples.path(index), pixel_format, least_side=least_side)
         assert isinstance(part.samples, ArrayImages)
-        return _with_channels(part.samples.pixels[index], num_channels)
+        return _with_channels(part.samples.pixels[index], pixel_format.num_channels)
 
     return SampleImages(f"{split} images", len(part), read, part.labels)
 
 
-def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least_side: int | None) -> SampleImages:
+def of_folder(
+    folder: Path, class_names: Sequence[str], pixel_format: PixelFormat, least_side: int | None
+) -> SampleImages:
     """Returns the images in a folder, at any depth; labelled if each lies in a folder named after a class."""
     paths = [folder / path for path in scan_images(folder, EXTENSIONS)[0] if (folder / path).is_file()]
     if not paths:
@@ -103,7 +106,7 @@ def of_folder(folder: Path, class_names: Sequence[str], num_channels: int, least
 
     def read(index: int) -> Tensor:
         try:
-            return decode_image(paths[index], num_channels, least_side=least_side)
+            return decode_image(paths[index], pixel_format, least_side=least_side)
         except ConfigError as error:
             raise error.about("images") from error
 

@@ -14,9 +14,12 @@ from torch import Tensor
 
 from regraft.core.content_hash import content_hash
 from regraft.core.errors import ConfigError
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.decoding import decode_image, decoded_size, pixels_of
+from regraft.data.images.file_reading.convert import StoredLayout
 from regraft.data.images.file_reading.facts import read_facts
 from regraft.data.images.file_reading.problems import described
+from regraft.data.images.transforms.batch import without_alpha
 from regraft.data.sources.folder_scan import why_closed
 from regraft.deployment.predict.inputs import expanded
 
@@ -32,12 +35,11 @@ _one_large = threading.Lock()
 _one_lazy = threading.Lock()
 
 
-def read_pixels(image: ImageLike, num_channels: int, least_side: int | None) -> Tensor:
+def read_pixels(image: ImageLike, pixel_format: PixelFormat, least_side: int | None) -> Tensor:
     """Returns an image's pixels, (channels, height, width), uint8.
 
     Args:
         image: a path, or an image in memory that `require_image` accepts.
-        num_channels: of a file's pixels, 1 or 3.
         least_side: pixels that the shorter side of a file's image must keep; None for all.
 
     Raises:
@@ -45,14 +47,14 @@ def read_pixels(image: ImageLike, num_channels: int, least_side: int | None) -> 
         MemoryError: there is no memory for it.
     """
     if isinstance(image, Path):
-        return _of_file(image, num_channels, least_side)
+        return _of_file(image, pixel_format, least_side)
     if isinstance(image, Image.Image):
-        return _of_pil(image, num_channels)
+        return _of_pil(image, pixel_format)
     if isinstance(image, np.ndarray):
         # A copy, as torch needs writable memory and no negative strides.
         pixels = torch.from_numpy(image.copy())
-        return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    return image.cpu()
+        image = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+    return without_alpha(image.cpu(), pixel_format.rgb)
 
 
 def hash_of_file(path: Path) -> bytes:
@@ -68,7 +70,8 @@ def require_image(image: object) -> ImageLike:
     """Returns the image, with a path as a Path.
 
     Raises:
-        ValueError: it isn't a path, PIL image, uint8 array (height, width, 3) or uint8 tensor (3, height, width).
+        ValueError: it isn't a path, PIL image, uint8 array (height, width, 3) or uint8 tensor (3, height, width);
+            gray ones have 1 channel, transparent ones 4.
     """
     if isinstance(image, str | os.PathLike):
         return Path(expanded(os.fsdecode(image)))
@@ -76,15 +79,16 @@ def require_image(image: object) -> ImageLike:
         return image
     what = repr(type(image).__name__)
     if isinstance(image, np.ndarray):
-        if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3))):
+        if image.dtype == np.uint8 and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))):
             return image
         what = f"an array of {image.dtype}, {image.shape}"
     elif isinstance(image, Tensor):
-        if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] in (1, 3):
+        if image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] in (1, 3, 4):
             return image
         what = f"a tensor of {image.dtype}, {tuple(image.shape)}"
     allowed = (
-        "a path, a PIL image, a uint8 array of shape (height, width, 3), a uint8 tensor of shape (3, height, width)"
+        "a path, a PIL image, a uint8 array of shape (height, width, 3), a uint8 tensor of shape (3, height, width), "
+        "each with 1 channel, 3, or 4 (RGBA)"
     )
     raise ConfigError("images", f"got {what}", allowed=f"{allowed}, or several of them")
 
@@ -110,21 +114,21 @@ def _num_pixels(image: ImageLike, least_side: int | None) -> int:
     return width * height
 
 
-def _of_pil(image: Image.Image, num_channels: int) -> Tensor:
+def _of_pil(image: Image.Image, pixel_format: PixelFormat) -> Tensor:
     try:
         with _one_lazy:
-            copy = image.copy()
-        copy.format = image.format  # it decides what 16-bit pixels mean
-        return pixels_of(copy, num_channels)
+            layout = StoredLayout.of(image)  # which a loaded image has no longer
+            image.load()
+        return pixels_of(image, pixel_format, layout)
     # Pillow's plugins raise nearly anything on broken bytes, which may be read only now.
     except Exception as error:
         raise ValueError(described("undecodable", " ".join(str(error).split()) or type(error).__name__)) from error
 
 
-def _of_file(path: Path, num_channels: int, least_side: int | None) -> Tensor:
+def _of_file(path: Path, pixel_format: PixelFormat, least_side: int | None) -> Tensor:
     _require_readable(path)
     try:
-        return decode_image(path, num_channels, least_side=least_side)
+        return decode_image(path, pixel_format, least_side=least_side)
     except ValueError as error:
         if isinstance(error.__cause__, MemoryError):  # not a fault of the image
             raise error.__cause__ from error

@@ -62,7 +62,7 @@ def predict_batches(
         lookup: stored features of the model's frozen stages, if all images are files and `tta` is none.
     """
     assert lookup is None or tta == "none", "stored features are those of evaluation's view"
-    num_channels, side = model.input_spec.num_channels, least_side(model, tta)
+    pixel_format, side = model.input_spec.pixel_format, least_side(model, tta)
 
     def prepare(named: tuple[str | None, ImageLike]) -> PreparedImage:
         name, image = named
@@ -75,7 +75,7 @@ def predict_batches(
                 if features is not None:
                     return PreparedImage(name, features=features)
             with alone_if_large(image, side):
-                views = views_of(read_pixels(image, num_channels, side), model, tta)
+                views = views_of(read_pixels(image, pixel_format, side), model, tta)
             if isinstance(image, Path) and hashed is not None and hash_of_file(image) != hashed:
                 hashed = None  # the file has changed in between, so the features may be those of either content
             return PreparedImage(name, views, content_hash=hashed)

@@ -9,7 +9,7 @@ from torchvision.transforms.v2 import functional as tv
 
 from regraft.core.types import InputSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
-from regraft.data.images.transforms.image import resized_to_crop
+from regraft.data.images.transforms.image import padded_to_square, resized_to_crop
 from regraft.deployment.network import TrainedNetwork
 
 Tta = Literal["none", "flip", "five_crop", "ten_crop"]
@@ -51,9 +51,10 @@ def _resized(image: Tensor, model: TrainedNetwork) -> Tensor:
     spec = model.input_spec
     if model.eval_view == "square":
         return eval_view_of_arrays(image[None], replace(spec, image_size=_wide_side(spec)))[0]
-    spec = replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION))
-    return resized_to_crop(match_channels(image, spec.num_channels), spec)
+    wide = replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION))
+    image = resized_to_crop(match_channels(image, spec.num_channels), wide)
+    return padded_to_square(image, wide.resized_side, spec) if spec.crop_mode == "border" else image
 
 
 def _wide_side(spec: InputSpec) -> int:
-    return round(spec.image_size / min(spec.crop_fraction, _CROP_FRACTION))
+    return replace(spec, crop_fraction=min(spec.crop_fraction, _CROP_FRACTION)).resized_side

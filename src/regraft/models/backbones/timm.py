@@ -93,7 +93,8 @@ def input_spec(model: nn.Module, image_size: int, num_channels: int) -> InputSpe
     mean, std = tuple(config["mean"]), tuple(config["std"])
     if num_channels == 1:
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    return InputSpec(image_size, num_channels, mean, std, config["interpolation"], config["crop_pct"])
+    view = (config["interpolation"], config["crop_pct"], config["crop_mode"])
+    return InputSpec(image_size, num_channels, mean, std, *view)
 
 
 def load_state_dict(model: nn.Module, tensors: Mapping[str, Tensor], source: str, target: str) -> None:

@@ -1,5 +1,6 @@
 """Backbones from torchvision: any of its classification models, without the classifier."""
 
+import math
 import urllib.error
 import urllib.parse
 from collections.abc import Mapping
@@ -153,5 +154,8 @@ def _input_spec(name: str, preset: Any, image_size: int, num_channels: int) -> I
         mean, std = _HALF, _HALF
     if num_channels == 1:
         mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    crop_fraction = min(1.0, transforms.crop_size[0] / transforms.resize_size[0])
+    crop_size, resize_size = transforms.crop_size[0], transforms.resize_size[0]
+    crop_fraction = min(1.0, crop_size / resize_size)
+    if math.floor(crop_size / crop_fraction) < resize_size:  # by a rounding error
+        crop_fraction = math.nextafter(crop_fraction, 0)
     return InputSpec(image_size, num_channels, mean, std, transforms.interpolation.value, crop_fraction)

@@ -8,6 +8,7 @@ from PIL import Image
 from helpers import planted
 from helpers.planted import encoded, photo
 from regraft.core.content_hash import content_hash
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.images.decoding import decode_image
 from regraft.data.images.file_reading.facts import FACTS, read_facts
 
@@ -44,7 +45,7 @@ def test_what_cannot_be_decoded_is_said(tmp_path: Path, content: bytes, problem:
     assert row["problem"] == problem.encode()
     assert detail in said
     with pytest.raises(ValueError, match="data"):
-        decode_image(tmp_path / "x.jpg", 3)
+        decode_image(tmp_path / "x.jpg", PixelFormat(3))
 
 
 def test_a_heic_file_without_the_plugin_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +68,7 @@ def test_a_heic_file_is_read_with_the_plugin(tmp_path: Path) -> None:
         (photo(1).convert("CMYK"), "JPEG", {"mode": b"CMYK", "bits": 8}),
         (photo(1).convert("L"), "PNG", {"mode": b"L"}),
         (photo(1).convert("P"), "PNG", {"mode": b"P"}),
-        (photo(1).convert("RGBA"), "PNG", {"mode": b"RGBA", "is_transparent": True}),
+        (photo(1).convert("RGBA"), "PNG", {"mode": b"RGBA", "clear": 0.0}),
         (photo(1).convert("1"), "PNG", {"mode": b"1", "bits": 1}),
         (Image.fromarray(np.full((4, 6), 40_000, np.uint16)), "PNG", {"bits": 16, "width": 6, "height": 4}),
         (Image.fromarray(np.full((4, 6), 40_000, np.uint16)), "TIFF", {"bits": 16}),
@@ -93,7 +94,7 @@ def test_the_small_picture_is_upright(tmp_path: Path, orientation: int) -> None:
     exif[0x0112] = orientation
     content = encoded(photo(3), "PNG", exif=exif)
     row, _ = facts(tmp_path, content)
-    upright = Image.fromarray(decode_image(tmp_path / "x.jpg", 3).permute(1, 2, 0).numpy())
+    upright = Image.fromarray(decode_image(tmp_path / "x.jpg", PixelFormat(3)).permute(1, 2, 0).numpy())
     expected, _ = facts(tmp_path, encoded(upright, "PNG"))
 
     assert row["orientation"] == orientation

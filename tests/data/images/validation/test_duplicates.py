@@ -7,7 +7,7 @@ from regraft.data.images.validation import duplicates
 
 
 def thumbs(*images: object) -> np.ndarray:
-    return np.stack([np.asarray(thumbnail(image, THUMB)) for image in images])
+    return np.stack([np.asarray(thumbnail(image)) for image in images])
 
 
 def test_same_bytes_are_groups() -> None:

@@ -4,22 +4,32 @@ Imports no torch.
 """
 
 import contextlib
-import io
 import os
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from regraft.core.content_hash import HASH_BYTES, content_hash
+from regraft.core.pixel_format import PixelFormat
+from regraft.data.images.file_reading.convert import (
+    ORIENTATION,
+    StoredLayout,
+    alpha_of,
+    converted,
+    drawn_on,
+    eight_bits,
+)
+from regraft.data.images.file_reading.opening import open_bounded
 from regraft.data.images.file_reading.problems import (
+    CostlyImageError,
     UnknownRangeError,
     can_read_heic,
     is_cut,
     is_heic,
     kind_of,
-    refuse_program,
 )
 
 THUMB = 16
@@ -40,18 +50,21 @@ FACTS = np.dtype(
         ("bits", "u1"),
         ("orientation", "u1"),
         ("is_animated", "?"),
-        ("is_transparent", "?"),
+        ("clear", "f4"),
+        ("shape", "i2", 3),
+        ("brightest", "u2"),
         ("plain", "f4"),
         ("thumb", "u1", (THUMB, THUMB)),
     ]
 )
 """One record per file. `problem` is a key of PROBLEMS, or empty for an image that can be decoded; `bits` are those of a
-channel; `orientation` is that of EXIF, 1 for upright; `plain` is the share of the area that is about as bright as the
-median; `thumb` is the luminance of the upright image."""
+channel; `orientation` is that of EXIF, 1 for upright; `clear` is the share of the area that isn't opaque; `shape` is
+the colour of what is visible if that has only one, so that the transparency is the picture; -2 if nothing is, else -1;
+`brightest` is the greatest value of an image with 16 bits a channel, else 0; `plain` is the share of the area that is
+about as bright as the median; `thumb` is the luminance of the upright image, on white."""
 
 _PLAIN_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr"})
 
-_ORIENTATION = 0x0112
 _TIFF_BITS = 258
 _UPRIGHT = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT,),
@@ -78,6 +91,7 @@ def read_facts(path: str) -> tuple[np.ndarray, str]:
     The path must be that of a regular file, or a link to one; reading anything else might never end.
     """
     row = np.zeros((), FACTS)
+    row["shape"] = -1
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123 (a Path a file is a fifth of a small one's time)
             found = os.fstat(file.fileno())
@@ -88,27 +102,28 @@ def read_facts(path: str) -> tuple[np.ndarray, str]:
     row["size"], row["inode"] = found.st_size, found.st_ino
     row["mtime_ns"], row["ctime_ns"] = found.st_mtime_ns % 2**64, found.st_ctime_ns % 2**64
     row["content_hash"] = np.frombuffer(content_hash(content), np.uint8)
-    problem, detail = _examine(path, content, row)
+    problem, detail = _examine(content, row)
     row["problem"] = problem
     return row, detail
 
 
-def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
+def _examine(content: bytes, row: np.ndarray) -> tuple[str, str]:
     """Fills in the facts from the bytes; returns the problem, empty if there is none, and its detail."""
     if not content:
         return "empty", ""
     if is_heic(content) and not can_read_heic():
         return "needs_plugin", ""
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            refuse_program(image.format)
+        with open_bounded(content) as image:
             row["width"], row["height"] = image.size
             row["format"], row["mode"] = (image.format or "").encode(), image.mode.encode()
             lock = _one_large if image.width * image.height > _LARGE_PIXELS else contextlib.nullcontext()
             with lock:
-                _look_at(path, image, content, row)
+                _look_at(image, content, row)
     except Image.DecompressionBombError:
         return "bomb", f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6:.0f} megapixels"
+    except CostlyImageError as costly:
+        return "costly", str(costly)
     except UnidentifiedImageError:
         kind = kind_of(content)
         return ("truncated", "") if is_cut(content) else ("not_image", f"looks like {kind}" if kind else "")
@@ -124,59 +139,75 @@ def _examine(path: str, content: bytes, row: np.ndarray) -> tuple[str, str]:
     return "", ""
 
 
-def _look_at(path: str, image: Image.Image, content: bytes, row: np.ndarray) -> None:
+def _look_at(image: Image.Image, content: bytes, row: np.ndarray) -> None:
     row["is_animated"] = getattr(image, "is_animated", False) and image.format != "MPO"
     row["bits"] = _bits(image, content)
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = image.getexif().get(ORIENTATION, 1)
     row["orientation"] = orientation if orientation in _UPRIGHT else 1
-    row["is_transparent"] = image.has_transparency_data
-    if image.mode in _PLAIN_MODES or image.mode.startswith("I;16"):
-        row["thumb"] = np.asarray(_upright_thumbnail(image, int(row["orientation"])))
-    else:
-        # Rare modes are left to the training's decoder. One at a time: it filters warnings, which all threads share.
-        with _one_rare:
-            row["thumb"] = np.asarray(thumbnail(_as_training_decodes(path), THUMB))
+    row["thumb"] = np.asarray(_upright_thumbnail(image, row))
     levels = np.sort(row["thumb"].astype(np.int16), axis=None)
     row["plain"] = (np.abs(levels - levels[len(levels) // 2]) <= _PLAIN_LEVELS).mean()
 
 
-def _upright_thumbnail(image: Image.Image, orientation: int) -> Image.Image:
+def _upright_thumbnail(image: Image.Image, row: np.ndarray) -> Image.Image:
+    """Returns the luminance of an image, small, upright and on white; fills in the facts that need all its pixels."""
+    if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
+        # Rare modes are left to the training's conversion. One at a time: it filters warnings, which threads share.
+        with _one_rare, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+            return thumbnail(converted(image, PixelFormat()))
     box = None
     if image.format in ("JPEG", "MPO"):
         # Reads every coefficient, so that missing ones are noticed, but computes far fewer pixels.
         _, box = image.draft("L", (4 * THUMB, 4 * THUMB)) or ("", None)
+    layout = StoredLayout.of(image)
     image.load()
-    thumb = thumbnail(image, THUMB, box)
-    for step in _UPRIGHT.get(orientation, ()):
+    if row["bits"] == 16:
+        row["brightest"] = _greatest_value(image)
+    alpha = alpha_of(image, layout)
+    image = eight_bits(image, layout, image.format)
+    if alpha is not None:
+        opacity = np.asarray(alpha)
+        row["clear"] = (opacity < 255).mean()
+        row["shape"] = _only_colour(np.asarray(image.convert("RGB"))[opacity > 0]) if row["clear"] else -1
+        image = drawn_on(PixelFormat().rgb, image, alpha)
+    thumb = thumbnail(image, box)
+    for step in _UPRIGHT.get(int(row["orientation"]), ()):
         thumb = thumb.transpose(step)
     return thumb
 
 
-def display_image(path: str | Path, side: int) -> Image.Image:
-    """Returns an image for display; a large photo is shrunk to no less than twice `side`."""
-    can_read_heic()
-    image: Image.Image = Image.open(path)
-    if image.mode not in _PLAIN_MODES and not image.mode.startswith("I;16"):
-        return _as_training_decodes(path)
-    image.draft("RGB", (2 * side, 2 * side))
-    return _eight_bits(image)
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Returns the upper 8 bits of 16-bit gray, which Pillow would clip at 255."""
+def _greatest_value(image: Image.Image) -> int:
+    """Returns the greatest value of an image with 16 bits a channel, at most: of colours, Pillow keeps the upper 8."""
     if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image
+        return int(np.asarray(image).max())
+    return int(np.asarray(image.convert("RGB")).max()) << 8 | 255
 
 
-def thumbnail(image: Image.Image, side: int, box: tuple[float, float, float, float] | None = None) -> Image.Image:
-    """Returns the luminance of an image, or of a box in it, resized to a square of `side` pixels."""
-    image = _eight_bits(image)
+def _only_colour(pixels: np.ndarray) -> np.ndarray | int:
+    """Returns the colour of pixels, (num_pixels, 3), that have next to the same one; -1 otherwise, -2 without any."""
+    if not len(pixels):
+        return -2
+    if np.ptp(pixels, axis=0).max() > _PLAIN_LEVELS:
+        return -1
+    return np.rint(pixels.mean(0)).astype(np.int16)
+
+
+def thumbnail(image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Image.Image:
+    """Returns the luminance of an image, or of a box in it, resized to a small square."""
     if image.mode in ("P", "PA"):
         image = image.convert("RGBA")
     if image.mode in ("1", "RGBA", "CMYK", "LA"):
         image = image.convert("L")
-    return image.resize((side, side), Image.Resampling.BILINEAR, box, reducing_gap=3).convert("L")
+    return image.resize((THUMB, THUMB), Image.Resampling.BILINEAR, box, reducing_gap=3).convert("L")
+
+
+def display_image(path: str | Path, side: int, pixel_format: PixelFormat) -> Image.Image:
+    """Returns an image for display; a large photo is shrunk to no less than twice `side`."""
+    can_read_heic()
+    image = open_bounded(Path(path).read_bytes())
+    image.draft("RGB", (2 * side, 2 * side))
+    return converted(image, pixel_format)
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
@@ -188,9 +219,3 @@ def _bits(image: Image.Image, content: bytes) -> int:
         return min(int(max(found) if isinstance(found, tuple) else found), 255)
     is_16 = image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I")
     return 16 if is_16 else 32 if image.mode in ("I", "F") else 8
-
-
-def _as_training_decodes(path: str | Path) -> Image.Image:
-    from regraft.data.images.decoding import decode_image
-
-    return Image.fromarray(decode_image(Path(path), 3).permute(1, 2, 0).numpy())

@@ -109,6 +109,10 @@ class ProgramError(ValueError):
     """The file is a program that would have to be run to draw the image."""
 
 
+class CostlyImageError(ValueError):
+    """Decoding the image takes far more work than its size explains."""
+
+
 def refuse_program(kind: str | None) -> None:
     """Raises ProgramError for a format (Pillow's name) that Pillow would run with Ghostscript."""
     if kind == "EPS":
@@ -120,10 +124,12 @@ PROBLEMS = {
     "truncated": Problem("truncated", _REPLACE),
     "undecodable": Problem("damaged", _REPLACE),
     "unknown_range": Problem(
-        "of numbers whose range isn't known", "Convert them to 8 or 16 bits a channel, or remove them"
+        "of numbers whose range isn't known",
+        "Give the range with data.value_range=[LOW,HIGH], or convert them to 8 bits a channel",
     ),
     "not_image": Problem("not an image", "Replace them by images, or remove them"),
     "needs_plugin": Problem("HEIC without its plugin", "Run pip install 'regraft[heic]', or convert them to JPEG"),
+    "costly": Problem("too slow to decode", "Save them again, or remove them; a file like that may be an attack"),
     "bomb": Problem(
         "too many pixels", "Shrink them, or remove them; a small file that claims so many may be an attack"
     ),

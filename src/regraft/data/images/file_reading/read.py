@@ -69,12 +69,15 @@ class Read:
     is_fresh: np.ndarray
 
 
-def read_all(root: Path, paths: Sequence[str], closed: Mapping[str, str], progress: ProgressBar) -> Read:
+def read_all(
+    root: Path, paths: Sequence[str], closed: Mapping[str, str], progress: ProgressBar, *, has_range: bool = False
+) -> Read:
     """Returns the facts of files; takes those of unchanged files from the index.
 
     Args:
         paths: relative to `root`.
         closed: reasons for those that mustn't be opened, by path.
+        has_range: whether a `value_range` is given, so that an unknown range isn't a problem.
     """
     started_ns = time.time_ns()
     with index_of(root) as index_path:
@@ -93,6 +96,8 @@ def read_all(root: Path, paths: Sequence[str], closed: Mapping[str, str], progre
                 # Also after Ctrl-C.
                 if index_path is not None:
                     _keep(index_path, names, read, is_known, started_ns)
+    if has_range:
+        read.facts["problem"][read.facts["problem"] == b"unknown_range"] = b""
     return read
 
 

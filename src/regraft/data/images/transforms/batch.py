@@ -165,6 +165,19 @@ def match_channels(images: Tensor, num_channels: int) -> Tensor:
     return images.expand(*images.shape[:-3], num_channels, *images.shape[-2:])
 
 
+def without_alpha(images: Tensor, ground: tuple[int, int, int]) -> Tensor:
+    """Returns images of 4 channels (RGBA) drawn on a ground of one colour, as Pillow does; others as they are.
+
+    Args:
+        images: (..., channels, height, width), uint8.
+    """
+    if images.shape[-3] != 4:
+        return images
+    colours, alpha = images.int().split((3, 1), dim=-3)
+    behind = torch.tensor(ground, dtype=torch.int32, device=images.device)[:, None, None]
+    return ((colours * alpha + behind * (255 - alpha) + 127) // 255).to(torch.uint8)
+
+
 def _resize_to_square(images: Tensor, spec: InputSpec) -> Tensor:
     size = (spec.image_size, spec.image_size)
     if images.shape[-2:] == size:

@@ -12,20 +12,41 @@ _MAX_RATIO = 64
 
 
 def eval_view_of_file(image: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the central square, after the shorter side was resized to image_size / crop_fraction."""
-    return tv.center_crop(resized_to_crop(image, spec), [spec.image_size, spec.image_size])
+    """Returns the central square of the resized image, filled up with the mean if the image is smaller."""
+    return _central_square(resized_to_crop(image, spec), spec.image_size, spec)
 
 
 def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
-    """Returns the resized image of which `eval_view_of_file` is the central square.
+    """Returns the resized image of which `eval_view_of_file` is the central square, with timm's `crop_mode`.
 
     Of an image longer and thinner than any photo only the middle is used: the whole strip would fill memory.
     """
-    longest = _MAX_RATIO * min(image.shape[-2:])
-    if max(image.shape[-2:]) > longest:
-        image = tv.center_crop(image, [min(side, longest) for side in image.shape[-2:]])
-    shorter_side = round(spec.image_size / spec.crop_fraction)
-    return tv.resize(image, [shorter_side], interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
+    side = spec.resized_side
+    if spec.crop_mode == "squash":
+        size = [side, side]
+    elif spec.crop_mode == "border":
+        size = [round(each / (max(image.shape[-2:]) / side)) or 1 for each in image.shape[-2:]]
+    else:
+        longest = _MAX_RATIO * min(image.shape[-2:])
+        if max(image.shape[-2:]) > longest:
+            image = tv.center_crop(image, [min(each, longest) for each in image.shape[-2:]])
+        size = [side]
+    return tv.resize(image, size, interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
+
+
+def padded_to_square(image: Tensor, side: int, spec: InputSpec) -> Tensor:
+    """Returns an image at least `side` pixels high and wide, with a border of the mean if it was smaller."""
+    lacking = [max(side - each, 0) for each in image.shape[-2:]]
+    if not any(lacking):
+        return image
+    (top, left), (bottom, right) = ([(each + rest) // 2 for each in lacking] for rest in (0, 1))
+    assert spec.mean is not None, "timm's border has the mean of the weights"
+    return tv.pad(image, [left, top, right, bottom], fill=[float(round(255 * mean)) for mean in spec.mean])
+
+
+def _central_square(image: Tensor, side: int, spec: InputSpec) -> Tensor:
+    image = padded_to_square(image, side, spec) if spec.crop_mode == "border" else image
+    return tv.center_crop(image, [side, side])
 
 
 def crop_steps(spec: InputSpec, augment: Augment) -> nn.Sequential:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from regraft.core.console import ProgressBar
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.findings import SEVERITIES, Finding, Severity
 from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
 from regraft.data.images.validation.class_findings import Counts, class_findings, tree_findings
@@ -39,15 +40,15 @@ class Check:
         return sum(finding.severity == severity for finding in self.findings)
 
 
-def check_tree(tree: Tree, progress: ProgressBar, started: float) -> Check:
+def check_tree(tree: Tree, progress: ProgressBar, started: float, pixel_format: PixelFormat) -> Check:
     """Returns the check of a scanned folder; `started` is `time.perf_counter()` before the scan."""
     paths = [path for split in tree.classes for path in tree.paths(split)]
-    read = read_all(tree.root, paths, tree.closed, progress)
+    read = read_all(tree.root, paths, tree.closed, progress, has_range=pixel_format.value_range is not None)
     samples = _samples(tree, paths, read)
     counts = counts_of(samples)
     findings = [
         *tree_findings(tree),
-        *file_findings(paths, read.facts, read.details),
+        *file_findings(paths, read.facts, read.details, pixel_format),
         *class_findings(counts),
         *likeness_findings(samples, partial(near_pairs_of, tree.root)),
     ]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from PIL import Image
 
+from regraft.core.pixel_format import PixelFormat
 from regraft.data.findings import Finding, Item, Wording, counted
 from regraft.data.images.file_reading.problems import PROBLEMS
 
@@ -21,11 +22,17 @@ _WORDINGS = {
     "large": Wording("warning", "More than 50 megapixels", "They are slow to decode. Shrink them."),
     "plain": Wording("note", "Nearly all one colour, unlike the others", "Blanks and placeholders look so."),
     "cmyk": Wording("note", "CMYK", "They are converted to RGB; their colours are approximate."),
-    "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used."),
+    "bits_16": Wording("note", "16 bits a channel", "The upper 8 are used, unless data.value_range is given."),
     "bits_32": Wording("note", "32 bits a channel"),
     "gray": Wording("note", "Gray", "For a model of colour images the channel is repeated."),
     "palette": Wording("note", "Palette", "They are converted to RGB."),
-    "transparent": Wording("note", "Transparency", "It is dropped."),
+    "vanishing": Wording(
+        "warning",
+        "Transparency, and nothing to be seen on the ground that it is drawn on",
+        "Give another one, such as data.background=black.",
+    ),
+    "shape_only": Wording("note", "One colour on a transparent ground, so that the transparency is the picture"),
+    "transparent": Wording("note", "Transparency", "They are drawn on data.background, which is white by default."),
     "rotated": Wording("note", "Stored rotated or mirrored", "They are turned upright, as EXIF says."),
     "heic_avif": Wording("note", "HEIC or AVIF", "Not every machine can read them."),
 }
@@ -34,6 +41,10 @@ _PLAIN = 0.85
 """Least share of an image's area as bright as its median for which the image is called plain."""
 _FEW = 0.05
 """Greatest share of plain images to be reported: if more are plain, the data is like that, as digits on paper are."""
+_LEVELS = 8
+"""Greatest difference of a colour from the ground, in any channel, for which nothing can be seen."""
+_LOW = 2**15 - 1
+_RESCALE = "Divide their values, and save them with 8 bits a channel"
 _PLACEHOLDER = re.compile(r"not.?found|unavailable|no.?(image|photo|picture)|placeholder|missing", re.IGNORECASE)
 _PLACEHOLDER_PLAIN = 0.5
 
@@ -41,7 +52,9 @@ _ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 """Variants that share the extension of a format."""
 
 
-def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str]) -> list[Finding]:
+def file_findings(
+    paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str], pixel_format: PixelFormat
+) -> list[Finding]:
     """Returns the findings about image files, from their FACTS, (num_files,), and the details of problems by index."""
     found = []
     for code, problem in PROBLEMS.items():
@@ -53,12 +66,31 @@ def file_findings(paths: Sequence[str], facts: np.ndarray, details: Mapping[int,
                 "data.on_error=skip leaves them out."
             )
             found.append(Finding(code, "error", sentence, items))
-    return [*found, *_kind_findings(paths, facts)]
+    sentences = [] if pixel_format.value_range is not None else low_ranges(facts)
+    found += [Finding("low_range", "warning", sentence) for sentence in sentences]
+    return [*found, *_kind_findings(paths, facts, pixel_format.rgb)]
 
 
-def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]:
+def low_ranges(facts: np.ndarray) -> Iterator[str]:
+    """Yields a sentence about gray images and one about colours, of 16 bits a channel, if none uses the upper bits."""
+    is_deep = (facts["problem"] == b"") & (facts["bits"] == 16)
+    is_gray = facts["mode"].astype("S4") == b"I;16"
+    for what, kind, fix in (
+        ("gray", is_gray, "Give the range: data.value_range=[0,{}]"),
+        ("colour", ~is_gray, _RESCALE),
+    ):
+        values = facts["brightest"][is_deep & kind]
+        greatest = 2 ** int(values.max(initial=0)).bit_length() - 1
+        if len(values) and greatest < _LOW:
+            yield (
+                f"No {what} image with 16 bits a channel ({len(values):,}) has a value above {greatest:,}, so they are "
+                f"at most {100 * greatest / 65_535:.0f} % as bright as they could be. {fix.format(greatest)}."
+            )
+
+
+def _kind_findings(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int]) -> Iterator[Finding]:
     is_right = facts["problem"] == b""
-    for code, holds in _kinds(paths, facts).items():
+    for code, holds in _kinds(paths, facts, ground).items():
         indices = np.flatnonzero(holds & is_right).tolist()
         if indices:
             items = [Item((paths[index],), _detail(code, facts[index])) for index in indices]
@@ -66,10 +98,12 @@ def _kind_findings(paths: Sequence[str], facts: np.ndarray) -> Iterator[Finding]
             yield _WORDINGS[code].finding(code, share + counted(len(paths), "image"), items, is_pictured=True)
 
 
-def _kinds(paths: Sequence[str], facts: np.ndarray) -> dict[str, np.ndarray]:
+def _kinds(paths: Sequence[str], facts: np.ndarray, ground: Sequence[int]) -> dict[str, np.ndarray]:
     """Returns which images are of each kind, (num_files,), bool."""
     mode, shares = facts["mode"], facts["plain"]
     is_plain = shares >= _PLAIN
+    has_one_colour = (facts["shape"] >= 0).all(1)
+    is_like_ground = has_one_colour & (np.abs(facts["shape"] - np.array(ground)).max(1) <= _LEVELS)
     return {
         "wrong_extension": _is_misnamed(paths, facts["format"]),
         "animated": facts["is_animated"],
@@ -81,7 +115,9 @@ def _kinds(paths: Sequence[str], facts: np.ndarray) -> dict[str, np.ndarray]:
         "bits_32": facts["bits"] == 32,
         "gray": np.isin(mode, [b"1", b"L", b"LA", b"La", b"I", b"F"]) | (mode.astype("S4") == b"I;16"),
         "palette": np.isin(mode, [b"P", b"PA"]),
-        "transparent": facts["is_transparent"],
+        "vanishing": (facts["shape"] == -2).all(1) | is_like_ground,
+        "shape_only": has_one_colour & ~is_like_ground,
+        "transparent": facts["clear"] > 0,
         "rotated": facts["orientation"] > 1,
         "heic_avif": np.isin(facts["format"], [b"HEIF", b"AVIF"]),
     }

@@ -1,0 +1,85 @@
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from helpers.planted import encoded, many_scans, photo
+from regraft.core.pixel_format import PixelFormat
+from regraft.data.images.decoding import decode_image
+from regraft.data.images.file_reading import opening
+from regraft.data.images.file_reading.facts import display_image, read_facts
+from regraft.data.images.file_reading.opening import count_scans, open_bounded
+from regraft.data.images.file_reading.problems import CostlyImageError
+
+
+def chunks(num: int) -> bytes:
+    """Returns a PNG with so many chunks before its pixels."""
+    content = encoded(photo(0), "PNG")
+    text = struct.pack(">I", 3) + b"tEXta\0b" + struct.pack(">I", zlib.crc32(b"tEXta\0b"))
+    return content[:33] + text * num + content[33:]
+
+
+def test_scans_are_counted_as_a_decoder_would() -> None:
+    plain = encoded(photo(0), "JPEG")
+    assert count_scans(plain) == 1
+    assert count_scans(plain + plain * 200) == 1, "what follows the image isn't decoded"
+    assert count_scans(encoded(photo(0), "JPEG", comment=b"\xff\xda" * 500)) == 1
+    own = encoded(Image.new("RGB", (64, 64)), "JPEG", progressive=True).count(b"\xff\xda")
+    assert count_scans(many_scans(50)) == own + 50
+    hidden = b"\xff\xfe\x00\x04\xff\xd9"  # a comment that holds the mark of the end
+    end = many_scans(0).rindex(b"\xff\xd9")
+    scan = many_scans(0)[many_scans(0).rindex(b"\xff\xda") : end]
+    assert count_scans(many_scans(0)[:end] + (hidden + scan) * 50 + b"\xff\xd9") == own + 50
+
+
+def test_a_usual_progressive_jpeg_is_decoded() -> None:
+    open_bounded(encoded(photo(0, 800, 600), "JPEG", progressive=True)).load()
+    open_bounded(many_scans(80)).load()
+
+
+def test_an_image_that_costs_too_much_is_refused_everywhere(tmp_path: Path) -> None:
+    path = tmp_path / "slow.jpg"
+    path.write_bytes(many_scans(400))
+    with pytest.raises(ValueError, match=r"slow\.jpg .*too long to decode: .* more than 100 scans"):
+        decode_image(path, PixelFormat())
+    with pytest.raises(CostlyImageError):
+        display_image(path, 64, PixelFormat())
+    facts, detail = read_facts(str(path))
+    assert (facts["problem"], "more than 100 scans" in detail) == (b"costly", True)
+
+
+def test_a_few_scans_of_a_vast_image_are_as_many_pixels() -> None:
+    content = bytearray(many_scans(60))
+    start = content.index(b"\xff\xc2")  # the header of the frame: length, precision, height, width
+    content[start + 5 : start + 9] = struct.pack(">HH", 9_000, 9_000)
+    with pytest.raises(CostlyImageError, match="9000 x 9000 pixels in 70 scans"):
+        open_bounded(bytes(content))
+
+
+def test_the_time_and_the_number_of_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_bounded(chunks(500)).load()
+    monkeypatch.setattr(opening, "_MAX_READS", 1_000)
+    with pytest.raises(CostlyImageError, match="chunks"):
+        open_bounded(chunks(500))
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP"):
+        with pytest.raises(CostlyImageError, match="seconds"):
+            open_bounded(encoded(photo(0), kind), seconds=-1.0).load()
+
+
+def test_time_is_measured_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(Image.effect_noise((500, 500), 90), "JPEG", quality=95)
+    assert len(content) > 3 * opening._BLOCK
+    image = open_bounded(content, seconds=60.0)
+    monkeypatch.setattr(opening.time, "thread_time", lambda: 1e9)
+    with pytest.raises(CostlyImageError, match="seconds"):
+        image.load()
+
+
+def test_bounds_change_no_pixel() -> None:
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "PPM", "TGA"):
+        content = encoded(photo(1, 300, 200), kind)
+        plain = Image.open(io.BytesIO(content)).convert("RGB")
+        assert open_bounded(content).convert("RGB").tobytes() == plain.tobytes()
