@@ -481,6 +481,7 @@ def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_pa
     spec, options = InputSpec(12), {"val_fraction": 0.0, "test_fraction": 0.0}
     with pytest.raises(ValueError, match=r"range isn't known.*data\.value_range"):
         make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"), spec, **options)
+    make_datamodule(FolderSource(root=str(tmp_path), on_error="skip"), spec, **options)
     assert "No gray image with 16 bits a channel (2) has a value above 4,095" in caplog.text
     caplog.clear()
     source = FolderSource(root=str(tmp_path), on_error="raise")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.planted import encoded, photo, write
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.tree import Tree
 
@@ -227,3 +228,13 @@ def test_a_test_folder_with_other_classes_is_an_error(tmp_path: Path, test: str)
     tree = made(tmp_path, f"train/cat train/dog {test}")
 
     assert [error.code for error in tree.errors] == ["class_sets"]
+
+
+def test_images_without_an_extension_and_with_the_query_of_a_url_are_images(tmp_path):
+    image = encoded(photo(0), "JPEG")
+    for name in ("photo", "b.jpg?w=300", "c.PNG?x=1.y", "README", "d.txt?w=300"):
+        write(tmp_path / "ant" / name, b"read me" if name == "README" else image)
+    (tmp_path / "ant" / "dead").symlink_to(tmp_path / "nowhere")
+    tree = scan(tmp_path, EXTENSIONS)
+    assert tree.classes["train"]["ant"] == ["ant/b.jpg?w=300", "ant/c.PNG?x=1.y", "ant/photo"]
+    assert (tree.apart["other"], tree.apart["special"]) == (["ant/README", "ant/d.txt?w=300"], ["ant/dead"])

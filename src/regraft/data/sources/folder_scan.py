@@ -1,4 +1,4 @@
-"""Scan of a folder of classes, without opening its files.
+"""Scan of a folder of classes, without opening its files, except for those whose names have no extension.
 
 Problems are collected, not raised: a training refuses the folder, a check lists them. No torch.
 """
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from regraft.core.errors import listed
 from regraft.data.findings import Finding, items_of
+from regraft.data.images.file_reading.problems import NUM_BYTES, is_image
 from regraft.data.sources import layout
 from regraft.data.sources.tree import ALL_ARE_CLASSES, EXPECTED_FOLDERS, NAME_THE_SPLITS, Tree, class_errors
 
@@ -213,15 +214,29 @@ class _Scanner:
         if layout.is_of_a_program(entry.name):
             tree.apart["hidden"].append(path)
             return False
-        is_image = entry.name.rpartition(".")[2].lower() in self._extensions
         if entry.is_symlink():
             tree.links.append(path)
         reason = "" if _safely(entry.is_file) else why_closed(tree.root / path)
-        if reason and is_image:
+        is_one = self._is_named_as_image(entry.name) or (
+            "." not in entry.name and not reason and self._holds_image(path)
+        )
+        if reason and is_one:
             tree.closed[path] = reason
-        elif not is_image:
+        elif not is_one:
             tree.apart["special" if reason else "other"].append(path)
-        return is_image
+        return is_one
+
+    def _is_named_as_image(self, name: str) -> bool:
+        """Whether a name has an image's extension, perhaps followed by the query of a URL, as `?w=300`."""
+        return name.partition("?")[0].rpartition(".")[2].lower() in self._extensions
+
+    def _holds_image(self, path: str) -> bool:
+        """Whether a file is an image by its first bytes; False if it can't be read."""
+        try:
+            with (self._tree.root / path).open("rb") as file:
+                return is_image(file.read(NUM_BYTES))
+        except OSError:
+            return False
 
     def _subfolders(self, folder: str, *, is_noted: bool = True) -> list[str]:
         """Returns the names of subfolders that may be splits or classes; notes the rest if `is_noted`."""
@@ -251,7 +266,7 @@ class _Scanner:
             self._tree.apart["hidden"].append(path)
         elif not _safely(entry.is_file):
             self._tree.apart["special"].append(path)
-        elif entry.name.rpartition(".")[2].lower() in self._extensions:
+        elif self._is_named_as_image(entry.name):
             self._tree.apart["stray"].append(path)
 
     def _entries(self, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -27,7 +27,7 @@ def test_the_view_of_a_photo_is_timms(crop_mode, interpolation, image_size, crop
         found = eval_view_of_file(torch.from_numpy(np.array(photo)).permute(2, 0, 1), spec)
         difference = (found.int() - transform(photo).int()).abs()
         assert difference.max() <= 2, (height, width)
-        assert difference.float().mean() < 0.2, (height, width)
+        assert difference.float().mean() < 0.1, (height, width)
 
 
 def test_the_border_of_a_gray_view_is_the_mean():
