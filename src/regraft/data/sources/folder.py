@@ -86,6 +86,7 @@ class FolderSource:
         read = read_all(self._root, paths, tree.closed, logged_progress, has_range=self.has_value_range)
         skipped, errors = self._unusable(tree, paths, read)
         errors = [*(ConfigError("data.root", error.sentence) for error in tree.errors), *errors]
+        errors += [] if not self.has_value_range else self._without_low_bits(paths, read)
         if errors:
             raise ConfigErrors(errors)
         _log_ignored(tree)
@@ -106,6 +107,19 @@ class FolderSource:
             )
             images["test"] = images.pop("val")
         return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
+
+    def _without_low_bits(self, paths: list[str], read: Read) -> list[ConfigError]:
+        """Returns the error of 16-bit colours, of which only the upper 8 bits are read."""
+        facts = read.facts
+        is_gray = np.isin(facts["mode"], [b"I"]) | (facts["mode"].astype("S4") == b"I;16")
+        deep = np.flatnonzero((facts["bits"] == 16) & ~is_gray & (facts["problem"] == b"")).tolist()
+        if not deep:
+            return []
+        reason = (
+            f"only the upper 8 of 16 bits are read of colours, so that it can't be applied to {len(deep):,} images: "
+            f"{listed(readable(paths[number]) for number in deep)}"
+        )
+        return [ConfigError("data.value_range", reason, fix="Save them with 8 bits a channel, or in gray.")]
 
     def _unusable(self, tree: Tree, paths: list[str], read: Read) -> tuple[dict[str, str], list[ConfigError]]:
         """Returns why images are left out, by their paths, and the errors of those that can't be."""

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 import threading
 import warnings
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -82,6 +83,7 @@ class DecoderProcess:
                 context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
                 self._connection, theirs = context.Pipe()
                 self._process = context.Process(target=_decode_photos, args=(theirs, self._options), daemon=True)
+                resource_tracker.ensure_running()  # whose own start would end the block below
                 with _interrupts_blocked():
                     self._process.start()
                 theirs.close()
@@ -114,6 +116,7 @@ def _interrupts_blocked() -> Any:
 
 def _decode_photos(connection: Connection, options: DecodeOptions) -> None:
     """Decodes what comes through a connection until it is closed: the main function of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     warnings.filterwarnings("ignore", module=r"PIL\.")
     connection.send_bytes(b"ready")
     with contextlib.suppress(EOFError, OSError):

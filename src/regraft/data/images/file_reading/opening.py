@@ -20,8 +20,8 @@ _MARGIN = 2
 of the full-size photo by 0.1 to 0.4 gray levels on average and by 5 at most; at 1 by up to 65."""
 MAX_SECONDS = 60.0
 """Of a thread's CPU time, for decoding one image."""
-_MAX_READS = 1_000_000
-"""Reads of a file, of which each chunk takes a few."""
+_MAX_READS = 500_000
+"""Reads of more than 4 bytes, of which each chunk of a PNG takes one; some decoders read pixel by pixel."""
 _MAX_SCANS = 100
 """Scans of a JPEG. A progressive one has about ten; each is decoded at the full size, however few bytes it has."""
 _MAX_SCANNED_PIXELS = 2**32
@@ -83,7 +83,7 @@ class _BoundedFile:
 
     def read(self, size: int = -1) -> bytes:
         """Returns the next bytes."""
-        self._num_reads += 1
+        self._num_reads += not 0 <= size <= 4
         if self._num_reads > _MAX_READS:
             raise CostlyImageError("a file of too many chunks")
         if time.thread_time() > self._end:
