@@ -4,7 +4,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from helpers.planted import encoded, many_scans, photo
 from regraft.core.pixel_format import PixelFormat
@@ -71,7 +71,7 @@ def test_the_time_and_the_number_of_chunks_are_bounded(monkeypatch: pytest.Monke
 
 def test_time_is_measured_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded(Image.effect_noise((500, 500), 90), "JPEG", quality=95)
-    assert len(content) > 3 * opening._BLOCK
+    assert len(content) > 3 * ImageFile.MAXBLOCK
     image = open_bounded(content, seconds=60.0)
     monkeypatch.setattr(opening.time, "thread_time", lambda: 1e9)
     with pytest.raises(CostlyImageError, match="seconds"):
