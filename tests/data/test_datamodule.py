@@ -480,11 +480,11 @@ def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_pa
         Image.fromarray(np.full((12, 12), 4095, np.float32)).save(tmp_path / name / "3.tif")
     spec, options = InputSpec(12), {"val_fraction": 0.0, "test_fraction": 0.0}
     with pytest.raises(ValueError, match=r"range isn't known.*data\.value_range"):
-        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise"), spec, **options)
-    make_datamodule(FolderSource(root=str(tmp_path), on_error="skip"), spec, **options)
+        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise", splits={}), spec, **options)
+    make_datamodule(FolderSource(root=str(tmp_path), on_error="skip", splits={}), spec, **options)
     assert "No gray image with 16 bits a channel (2) has a value above 4,095" in caplog.text
     caplog.clear()
-    source = FolderSource(root=str(tmp_path), on_error="raise")
+    source = FolderSource(root=str(tmp_path), on_error="raise", splits={})
     keys = set()
     for background, corner in (("white", 255), ("black", 0)):
         data = make_datamodule(
