@@ -1,13 +1,14 @@
 """The candidates of `regraft rank` and `regraft auto`: each model of a command at each image size."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from regraft.config import compose
 from regraft.config.fitting import asking_for_steps
 from regraft.config.groups import group_choices
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
-from regraft.config.quoting import key_of
+from regraft.config.quoting import key_of, quoted
 from regraft.config.top_level import require_known_keys
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 from regraft.training.auto.choice import Choice
@@ -19,6 +20,8 @@ _CHOSEN = {
     **dict.fromkeys(("head", "optimizer", "fitting", "freezing"), "Leave it out: heads are fitted in closed form."),
     "augment": "Leave it out: images are seen as in evaluation.",
 }
+UNTESTED = ("+trainer.limit_test_batches=0", "report=off")
+"""Overrides of a training whose run isn't tested."""
 OWN_KEYS = ("models", "sizes", "output", "time", "trials")
 
 
@@ -83,6 +86,8 @@ def _model_overrides(model: str, known: Sequence[str]) -> list[str]:
     library, _, name = model.partition("/")
     if name and library in _LIBRARIES:
         return [f"model={library}", f"model.name={name}"]
+    if name and Path(model).expanduser().exists():
+        return ["model=checkpoint", f"model.path={quoted(Path(model).expanduser().resolve())}"]
     if model not in known:
         raise UnknownNameError("models", "model", model, known)
     return [f"model={model}"]

@@ -140,6 +140,10 @@ class DataModule(pl.LightningDataModule):
         """Number of samples of each split, after carving and subsetting."""
         return {name: len(part) for name, part in self._prepared.parts.items()}
 
+    def has_own_split(self, name: str) -> bool:
+        """Whether the source itself has a split, such as `test`, so that none is carved."""
+        return name in self._prepared.splits.present
+
     @property
     def has_val(self) -> bool:
         """Whether there is a validation split."""

@@ -50,7 +50,13 @@ def _freeze_first(num_frozen: int, stages: Sequence[str]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class NoFreezing:
-    """Trains everything from the first step."""
+    """Trains everything from the first step.
+
+    Attributes:
+        keeps_statistics: whether BatchNorm keeps its pretrained statistics meanwhile.
+    """
+
+    keeps_statistics: bool = False
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for all."""

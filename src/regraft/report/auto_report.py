@@ -43,6 +43,7 @@ def show(
         sentence=sentence,
         metrics=metrics,
         lines=record.lines,
+        tuning=record.tuning,
         run=run.path.name,
         command=again,
         seconds=seconds,
@@ -82,9 +83,10 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     assert score is not None, "it has been scored"
     num_compared = sum(each.score is not None for each in tried)
     figures = f"log loss {score.loss:.3f}, accuracy {100 * score.accuracy:.1f} %, on {best.num_images:,} images"
+    tuned = "" if best.tuned_with is None else " Fine-tuning it gained more than chance on images that were held out."
     if num_compared == 1:
-        return f"Best: {best.choice.name} (leave-one-out {figures}), the only one that there was time for."
-    return f"Best of {num_compared}: {best.choice.name} (leave-one-out {figures})."
+        return f"Best: {best.choice.name} (leave-one-out {figures}), the only one that there was time for.{tuned}"
+    return f"Best of {num_compared}: {best.choice.name} (leave-one-out {figures}).{tuned}"
 
 
 def _table(tried: Sequence[Tried]) -> Table:

@@ -3,9 +3,11 @@
 import itertools
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import regraft
 from helpers.command_line import run_main
@@ -13,6 +15,7 @@ from regraft.cli.commands import auto
 from regraft.data.datamodule import DataModule
 from regraft.runs.find import find_run
 from regraft.runs.searches import SearchCommand
+from regraft.training.auto import tuning
 from regraft.training.auto.search import Search
 
 WORDS = ["auto", "data=digits", "data.fraction=0.2", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
@@ -66,6 +69,26 @@ def test_images_that_change_during_a_search_are_noticed(capsys, monkeypatch):
     code, _, err = run_main([*WORDS, "trials=1"], capsys)
     assert code == 1
     assert "data: the images have changed since the search began" in err
+    assert "regraft resume run=" in err
+
+
+def test_images_that_are_deleted_during_a_search_are_noticed_and_a_run_is_left(capsys, monkeypatch):
+    for number in range(24):
+        path = Path("photos", "cat" if number % 2 else "dog", f"{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((20, 20), 10 + number).save(path)
+    words = ["auto", "data=folder", "data.root=photos", "trainer=cpu", "models=[simple_cnn]", "sizes=[8,16]"]
+    usual = Search._try
+
+    def deleting(self: Search, *words: object) -> None:
+        shutil.rmtree("photos")
+        usual(self, *words)
+
+    monkeypatch.setattr(Search, "_try", deleting)
+    code, _, err = run_main([*words, "trials=2"], capsys)
+    assert code == 1
+    assert err.startswith("regraft: data: the images have changed since the search began. To search again, without")
+    assert find_run("auto-folder", "outputs").last_ckpt.is_file()
 
 
 @pytest.mark.parametrize(
@@ -116,3 +139,53 @@ def test_where_the_folder_of_a_searchs_command_is_gone_it_says_what_paths_are_re
     monkeypatch.setattr(auto, "_search", lambda command: command.given)
     assert auto.search_again(SearchCommand(["data=digits"], None, "/gone")) == ["data=digits"]
     assert f"/gone, where the search was started, is gone; paths are relative to {Path.cwd()}" in capsys.readouterr()[0]
+
+
+@pytest.fixture
+def few_epochs(monkeypatch):
+    monkeypatch.setattr(tuning, "MOST_EPOCHS", 2)
+    monkeypatch.setattr(tuning, "FEWEST_EPOCHS", 2)
+
+
+def test_fine_tuning_that_gains_more_than_chance_is_kept_and_a_command_repeats_it(few_epochs, monkeypatch):
+    monkeypatch.setattr(tuning.Verdict, "is_better", property(lambda _: True))
+    words = [*WORDS[1:], "sizes=[8]", "time=2000"]
+    best = regraft.auto(words)
+    record = record_of(best.path.parent)
+    (trials,) = record["tuning"]
+    assert (trials["num_epochs"], trials["num_images"]) == (2, 287)  # a fifth of all, as many as a fifth are trained on
+    assert best.path.name == record["winner"] == "1-simple_cnn-8-tuned"
+    assert sorted(path.name for path in best.path.parent.glob("[!.]*-*")) == ["0-simple_cnn-8", best.path.name]
+    assert not list(best.path.parent.glob(".trials"))
+    assert find_run("last", "outputs") == best  # and no trial
+    again = regraft.train([*record["again"], "trainer.enable_progress_bar=false"])
+    assert again.metrics == best.metrics
+    assert "Fine-tuning" in (best.path.parent / "report.html").read_text()
+    assert regraft.auto(words) == best
+    assert record_of(best.path.parent)["runs"] == record["runs"]
+
+
+def test_fine_tuning_that_gains_nothing_is_not_kept(few_epochs, capsys, monkeypatch):
+    monkeypatch.setattr(tuning.Verdict, "is_better", property(lambda _: False))
+    monkeypatch.setattr(tuning.Verdict, "is_open", property(lambda _: False))
+    code, out, _ = run_main([*WORDS, "sizes=[8]", "time=2000"], capsys)
+    assert code == 0
+    assert "Fine-tuning isn't kept: its gain of log loss, " in out
+    best = find_run("last", "outputs")
+    assert "test/acc" in best.metrics
+    assert "closed_form" in best.results
+    _, out, _ = run_main([*WORDS, "sizes=[8]", "time=2000"], capsys)
+    assert "an earlier search found that 2 epochs gain nothing" in out
+
+
+def test_the_backbone_of_a_run_is_a_candidate_unless_it_was_trained_on_these_images(capsys):
+    small = [*WORDS[1:4], "model=simple_cnn", "model.image_size=8"]
+    own = regraft.train([*small, "freezing=none", "trainer.max_epochs=1"])
+    words = ["auto", *WORDS[2:4], f"models=[simple_cnn,'{own.path}']", "sizes=[8]", "trials=2"]
+    code, out, _ = run_main([*words, "data=digits"], capsys)
+    assert code == 0
+    assert "it was trained on these images" in " ".join(out.split())
+    other = regraft.train(small)
+    code, out, _ = run_main(["auto", *WORDS[1:4], f"models=['{other.path}']", "sizes=[8]", "trials=1"], capsys)
+    assert code == 0
+    assert find_run("last", "outputs").config["model"]["path"] == str(other.path)

@@ -1,6 +1,6 @@
 """A search on made-up candidates and a clock of its own: what it chooses, and that it keeps to its time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from regraft.training.auto import search as module
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.search import Search
 from regraft.training.auto.tried import Tried
+from regraft.training.auto.tuning import Leader, TuningPlan
 
 NUM_IMAGES, NUM_TEST = 300, 100
 BUILD_SECONDS, RUN_SECONDS = 1.0, 4.0
@@ -76,6 +77,21 @@ class Made:
         pass
 
 
+@dataclass
+class Tuned:
+    """Fine-tuning that takes no time."""
+
+    found: list[str] | None
+    leaders: list[Leader] = field(default_factory=list)
+
+    def plan(self, leader: Leader) -> TuningPlan | None:
+        self.leaders.append(leader)
+        return TuningPlan(4, 1.0, 1.0)
+
+    def run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
+        return self.found
+
+
 class Bench:
     """A search over candidates given by name, signal and seconds an image."""
 
@@ -85,6 +101,7 @@ class Bench:
         monkeypatch: pytest.MonkeyPatch,
         *,
         has_run: bool = False,
+        tuning: "Tuned | None" = None,
         num_images: int = NUM_IMAGES,
         **candidates: tuple[float, float],
     ) -> None:
@@ -103,6 +120,7 @@ class Bench:
             subset_seed=0,
             has_fraction=False,
             has_run=has_run,
+            tuning=tuning,
         )
 
     def make(self, choice: Choice) -> Made:
@@ -154,6 +172,17 @@ def test_where_an_earlier_search_has_left_a_run_there_is_no_other_first_one(monk
     bench = Bench(200, monkeypatch, has_run=True, a=(0.5, 0.01), b=(3.0, 0.02))
     bench.run()
     assert bench.runs == [("b", True)]
+
+
+@pytest.mark.parametrize("found", [["freezing=none"], None])
+def test_fine_tuning_starts_from_a_run_that_is_tested_only_if_it_stays_the_best(monkeypatch, found):
+    tuning = Tuned(found)
+    bench = Bench(200, monkeypatch, tuning=tuning, a=(0.5, 0.01), b=(3.0, 0.02))
+    assert bench.run().tuned_with == found
+    assert bench.runs == [("a", False), ("b", False), *([] if found else [("b", True)])]
+    (leader,) = tuning.leaders
+    assert (leader.choice.model, leader.num_images, leader.num_test) == ("b", NUM_IMAGES, NUM_TEST)
+    assert leader.run_seconds == RUN_SECONDS
 
 
 def test_candidates_that_are_beaten_early_cost_few_images(monkeypatch):

@@ -10,9 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.cli.candidates import OWN_KEYS, choices, compose_command
+from regraft.cli.candidates import OWN_KEYS, UNTESTED, choices, compose_command
 from regraft.cli.command import Command
 from regraft.cli.training_command import TrainingCommand, command_of, parse
+from regraft.config.hydra_messages import MISTAKES
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, require
 from regraft.core.startup import (
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 _NOT_OF_RESULTS = ("models", "sizes", "time", "trials", "output_dir", "trainer", "features", "model", "trust", "report")
 _LEAST_SECONDS = 5
-_UNTESTED = ("fitting=closed_form", "+trainer.limit_test_batches=0", "report=off")
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,7 @@ def _search(command: TrainingCommand) -> Run:
     config = compose_command("auto", overrides, config_dir)
     _require_limit(config, overrides)
     with quick_imports():
+        from regraft.cli.tuning import Tuner
         from regraft.core.console import image_progress_bar
         from regraft.core.types import InputSpec
         from regraft.data.from_config import build_datamodule
@@ -132,12 +133,20 @@ def _search(command: TrainingCommand) -> Run:
             subset_seed=config["data"]["subset_seed"],
             has_fraction=given,
             has_run=record.has_run(data.fingerprint),
+            tuning=None
+            if config["trials"]
+            else Tuner(record, shared, config_dir, data, tell, lambda: clock.budget - clock.passed()),
         )
         auto_report.show_line(console, clock.passed(), f"folder: {folder}")
-        best = search.run()
+        try:
+            best = search.run()
+        except MISTAKES as error:
+            if not _is_same(config, data.fingerprint):
+                raise _changed(folder) from error
+            raise
         tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
-        words = [*shared, *best.choice.overrides, *share]
+        words = best.tuned_with or [*shared, *best.choice.overrides, *share]
         record.write(search.tried, again=words, seconds=clock.passed(), time=config["time"])
         auto_report.show(record, search.tried, best, words, clock.passed(), console)
         assert record.winner is not None, "a run has been trained"
@@ -174,16 +183,32 @@ def _trained(
     if found is not None:
         record.winner = found.path.name
         return found
-    number = 1 + max((int(path.name.partition("-")[0]) for path in record.folder.glob("[0-9]*-*")), default=-1)
-    name = choice.name.replace(" at ", "-").replace(" px", "").replace("/", "-")
-    folder = record.folder / f"{number}-{name}"
-    own = [f"hydra.run.dir={quoted(folder)}", "trainer.enable_progress_bar=false", *([] if is_tested else _UNTESTED)]
-    made = train_once([*words, *own], config_dir, is_printed=False)
+    folder = quoted(record.new_folder(choice.name))
+    own = [f"hydra.run.dir={folder}", "trainer.enable_progress_bar=false", "fitting=closed_form"]
+    made = train_once([*words, *own, *([] if is_tested else UNTESTED)], config_dir, is_printed=False)
     if provenance.sessions(made)[-1]["data"]["fingerprint"] != fingerprint:
-        reason = f"the images have changed since the search began; {made.path} is trained on the new ones"
-        raise ConfigError("data", reason, fix="Run the command again: what is the same isn't computed again.")
+        raise _changed(record.folder)
     record.add(made, choice.name, fraction, fingerprint, is_tested=is_tested)
     return made
+
+
+def _is_same(config: dict[str, Any], fingerprint: str) -> bool:
+    """Whether the images are still those of a fingerprint."""
+    from regraft.core.types import InputSpec
+    from regraft.data.from_config import build_datamodule
+
+    try:
+        return bool(build_datamodule(config, InputSpec(1)).fingerprint == fingerprint)
+    except MISTAKES:
+        return False
+
+
+def _changed(folder: Path) -> ConfigError:
+    return ConfigError(
+        "data",
+        "the images have changed since the search began",
+        fix=f"To search again, without computing again what is the same: regraft resume run={folder}",
+    )
 
 
 COMMAND = Command(

@@ -59,7 +59,9 @@ COMMAND = Command(
     name="resume",
     run=run,
     usage="regraft resume run=RUN [trainer.max_epochs=N | key=value]... [resume.reset=[optimizer,scheduler]]",
-    details=RUN_REFERENCE,
+    details=RUN_REFERENCE
+    + """
+Here the folder of a search means the search, which is continued; time=SECONDS sets another limit.""",
     config_name="train",
     takes_run=True,
 )

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from regraft.config.instantiate import Config, factory
+from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.data.datamodule import DataModule
@@ -17,7 +17,10 @@ from regraft.data.splits import Part
 from regraft.features.cache import FeatureCache
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoRoomError, memory_limit
+from regraft.models.freezing import LinearProbe
 from regraft.models.from_config import build_backbone, weights_url
+from regraft.runs.checkpoint import read
+from regraft.runs.folder import find_checkpoint
 from regraft.training.feature_plan import model_name
 
 _ENOUGH = 32
@@ -48,6 +51,7 @@ class Candidate:
     def __init__(self, config: Config, data: DataModule, device: torch.device, progress: ProgressBar) -> None:
         if weights_url(config) is not None:
             raise ConfigError("model", f"the weights of {model_name(config)} aren't on this machine")
+        _require_other_images(config, data)
         pl.seed_everything(config["seed"], workers=True, verbose=False)  # random weights are those of a run
         backbone, _ = build_backbone(config)
         data = data.with_input_spec(backbone.input_spec)
@@ -147,6 +151,17 @@ class Candidate:
                 found.append(_subset(view, inside))
             start += len(view)
         return found
+
+
+def _require_other_images(config: Config, data: DataModule) -> None:
+    """Checks that the backbone of an earlier run hasn't been trained on the images that heads are to be compared on."""
+    path = config["model"].get("path")
+    if path is None:
+        return
+    source = read(find_checkpoint(path, prefer="best", key="model.path"), config["trust"])
+    is_frozen = target_of(source.config["freezing"], "freezing") is LinearProbe
+    if not is_frozen and source.fingerprint == data.fingerprint:
+        raise ConfigError("model", "it was trained on these images, so that leaving one out of the head says nothing")
 
 
 def _subset(view: ImageView, positions: Tensor) -> ImageView:

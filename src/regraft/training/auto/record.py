@@ -24,6 +24,7 @@ class Record:
             fingerprint of the data, and the folder.
         lines: what was done, with the seconds since the start.
         winner: the folder of the best run so far.
+        tuning: what trials of fine-tuning have given, of this search and earlier ones.
     """
 
     folder: Path
@@ -31,6 +32,7 @@ class Record:
     runs: list[dict[str, Any]] = field(default_factory=list)
     lines: list[tuple[float, str]] = field(default_factory=list)
     winner: str | None = None
+    tuning: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
     @classmethod
@@ -39,7 +41,9 @@ class Record:
         known = read_json(folder / RECORD)
         runs = [each for each in known.get("runs", []) if Run(folder / each["folder"]).is_finished]
         winner = known.get("winner")
-        return cls(folder, command, runs, winner=winner if winner in [each["folder"] for each in runs] else None)
+        if winner not in [each["folder"] for each in runs]:
+            winner = None
+        return cls(folder, command, runs, winner=winner, tuning=known.get("tuning", []))
 
     def has_run(self, fingerprint: str) -> bool:
         """Whether the best run so far is of the same data."""
@@ -53,8 +57,32 @@ class Record:
                 return Run(self.folder / each["folder"])
         return None
 
-    def add(self, run: Run, candidate: str, fraction: float, fingerprint: str, *, is_tested: bool) -> None:
-        """Adds a run, which is the best one so far."""
+    def new_folder(self, name: str) -> Path:
+        """Returns the folder of the next run, of a candidate's name; none has had its number."""
+        number = 1 + max((int(path.name.partition("-")[0]) for path in self.folder.glob("[0-9]*-*")), default=-1)
+        return self.folder / f"{number}-{Path(name).name.replace(' at ', '-').replace(' px', '')}"
+
+    def tuning_of(self, candidate: str, fraction: float, fingerprint: str) -> dict[str, Any] | None:
+        """Returns what the last trials of fine-tuning a candidate on the same data have given; None without any."""
+        wanted = (candidate, fraction, fingerprint)
+        found = [each for each in self.tuning if (each["candidate"], each["fraction"], each["fingerprint"]) == wanted]
+        return found[-1] if found else None
+
+    def add(
+        self,
+        run: Run,
+        candidate: str,
+        fraction: float,
+        fingerprint: str,
+        *,
+        is_tested: bool,
+        head_from: str | None = None,
+    ) -> None:
+        """Adds a run, which is the best one so far.
+
+        Args:
+            head_from: the folder of the run whose head it started with, which is kept.
+        """
         self.winner = run.path.name
         self.runs.append(
             {
@@ -63,12 +91,14 @@ class Record:
                 "is_tested": is_tested,
                 "fingerprint": fingerprint,
                 "folder": run.path.name,
+                "head_from": head_from,
             }
         )
 
     def remove_replaced(self) -> None:
         """Removes the runs that weren't tested and that a better one has replaced; call `write` before."""
-        replaced = [each for each in self.runs if not each["is_tested"] and each["folder"] != self.winner]
+        kept = [self.winner, *(each["head_from"] for each in self.runs)]
+        replaced = [each for each in self.runs if not each["is_tested"] and each["folder"] not in kept]
         for each in replaced:
             shutil.rmtree(self.folder / each["folder"], ignore_errors=True)
         self.runs = [each for each in self.runs if each not in replaced]
@@ -85,6 +115,7 @@ class Record:
             "runs": self.runs,
             "candidates": [_facts(each) for each in tried],
             "lines": self.lines,
+            "tuning": self.tuning,
         }
         write_json(self.folder / RECORD, content | more)
 

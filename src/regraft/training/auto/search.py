@@ -30,6 +30,7 @@ from regraft.training.auto.decisions import (
 )
 from regraft.training.auto.scores import score
 from regraft.training.auto.tried import Tried
+from regraft.training.auto.tuning import Leader, TuningPlan
 
 _FIRST_IMAGES = (16, 64)
 """The first ones take longer, and don't count."""
@@ -50,6 +51,16 @@ class Clock(Protocol):
         """Returns the seconds since the start."""
 
 
+class Tuning(Protocol):
+    """Fine-tunes the backbone of the best candidate."""
+
+    def plan(self, leader: Leader) -> TuningPlan | None:
+        """Returns what is planned; None if there isn't the time for it, or nothing to gain."""
+
+    def run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
+        """Makes a tested, fine-tuned run, and returns its overrides; None if it isn't better."""
+
+
 class Search:
     """Candidates, scored on more and more images.
 
@@ -61,6 +72,7 @@ class Search:
         tell: takes a line about what has been done.
         has_fraction: whether that share was given.
         has_run: whether there is a run of the same data already, of an earlier search.
+        tuning: None for no fine-tuning.
 
     Attributes:
         tried: all candidates that were looked at, in this order.
@@ -78,13 +90,15 @@ class Search:
         subset_seed: int,
         has_fraction: bool,
         has_run: bool,
+        tuning: Tuning | None,
     ) -> None:
         self._waiting: Iterator[Choice] = iter(choices)
         self._clock, self._make, self._train, self._tell = clock, make, train, tell
         self._subset_seed, self._has_fraction, self._has_run = subset_seed, has_fraction, has_run
+        self._tuning = tuning
         self.tried: list[Tried] = []
         self.fraction = 1.0
-        self._build_seconds = self._run_seconds = 0.0
+        self._build_seconds = self._run_seconds = self._fit_seconds_per_image = 0.0
         self._all = self._order = torch.empty(0, dtype=torch.int64)
         self._with_run: Tried | None = None
         self._share_of_run = self._last_run = 0.0
@@ -237,7 +251,8 @@ class Search:
     def _climb(self, sizes: Sequence[int], leader: Tried) -> None:
         """Scores the leader and those that can't be told from it on the first of some numbers of images."""
         others = [each for each in self._alive() if each is not leader]
-        available = self._left() - self._cost(leader).reserve
+        fits = 2 * len(self._order) * self._fit_seconds_per_image  # of the best candidate, on these and on all images
+        available = self._left() - self._cost(leader).reserve - SAFETY * fits
         chosen = affordable([self._seconds_of_steps(each, sizes) for each in others], available)
         for index, each in enumerate(others):
             if index not in chosen:
@@ -249,7 +264,8 @@ class Search:
     def _seconds_of_steps(self, tried: Tried, sizes: Sequence[int]) -> list[float]:
         """Returns what a candidate takes from each of some numbers of images to the next."""
         up_to = [0.0, *(self._cost(tried, self._start(size)).image_seconds for size in sizes)]
-        return [after - before for before, after in pairwise(up_to)]
+        fits = [size * self._fit_seconds_per_image for size in sizes]
+        return [after - before + fit for (before, after), fit in zip(pairwise(up_to), fits, strict=True)]
 
     def _compare(self, size: int) -> Tried:
         """Leaves out those that are beaten on a number of images; returns the best."""
@@ -272,7 +288,8 @@ class Search:
         if self.fraction < 1:
             cost = self._cost(leader)
             self._take(larger_fraction(self.fraction, len(self._all), cost, self._left()))
-        if not self._score(leader, len(self._order), is_last=True) and self._with_run is not None:
+        is_scored = leader.num_images == len(self._order) or self._score(leader, len(self._order), is_last=True)
+        if not is_scored and self._with_run is not None:
             self._tell("The time was over before a run of the best candidate; the last run is what there is.")
             if leader is not self._with_run:
                 leader.stop("there was no time for a run of it")
@@ -280,6 +297,8 @@ class Search:
             return self._with_run
         candidate = leader.candidate
         assert candidate is not None, "the leader is never left out"
+        if self._is_tuned(leader, candidate):
+            return leader
         is_tested = self._compute_test(leader, candidate)
         if not is_tested:
             self._tell("There was no time for a test.")
@@ -288,9 +307,36 @@ class Search:
         self._make_run(leader, self.fraction, is_tested=is_tested)
         return leader
 
+    def _is_tuned(self, leader: Tried, candidate: Candidate) -> bool:
+        """Fine-tunes the best candidate if there is the time for it; returns whether that has given the best run."""
+        if self._tuning is None or leader.score is None:
+            return False
+        cost = self._cost(leader)
+        found = Leader(
+            leader.choice,
+            self.fraction,
+            leader.score,
+            len(self._order),
+            candidate.num_test,
+            cost.seconds_per_image,
+            self._run_seconds,
+        )
+        plan = self._tuning.plan(found)
+        if plan is None:
+            return False
+        candidate.release()
+        self._make_run(leader, self.fraction)
+        started = time.perf_counter()
+        leader.tuned_with = self._tuning.run(found, plan)
+        leader.seconds += time.perf_counter() - started
+        return leader.tuned_with is not None
+
     def _alive(self) -> list[Tried]:
         """Returns the candidates that may still be the best, the best first."""
         return sorted((each for each in self.tried if each.candidate is not None), key=lambda each: each.loss)
+
+    def _is_only_one(self) -> bool:
+        return sum(each.candidate is not None for each in self.tried) == 1
 
     def _score(self, tried: Tried, size: int, *, is_last: bool = False) -> bool:
         """Scores a candidate on the first images; returns whether there was time for it and it could be scored.
@@ -303,14 +349,22 @@ class Search:
         try:
             if not self._compute(tried, positions):
                 return False
-            started = time.perf_counter()
+        except ConfigError as error:
+            if is_last or error.key != "features" or self._is_only_one():
+                raise  # an image that can't be read isn't the candidate's fault
+            tried.stop(error.text)
+            return False
+        started = time.perf_counter()
+        try:
             found = score(candidate.features(positions), candidate.labels[positions], candidate.num_classes)
         except MISTAKES as error:
-            if is_last or len(self.tried) == 1:
+            if is_last or self._is_only_one():
                 raise
             tried.stop(" ".join(each.text for each in errors_in(error)))
             return False
-        tried.seconds += time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        tried.seconds += seconds
+        self._fit_seconds_per_image = max(self._fit_seconds_per_image, seconds / size)
         tried.score, tried.num_images = found, size
         self._tell(
             f"{tried.choice.name}: on {size:,} images log loss {found.loss:.3f} ± {found.loss_error:.3f}, "

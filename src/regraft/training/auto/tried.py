@@ -17,6 +17,7 @@ class Tried:
         seconds: spent on it.
         reason: why it isn't taken along; None for the best one.
         is_too_slow: whether that is because there isn't the time for a run of it.
+        tuned_with: what `regraft train` takes for its fine-tuned run; None if that isn't the best.
     """
 
     choice: Choice
@@ -27,6 +28,7 @@ class Tried:
     seconds: float = 0.0
     reason: str | None = None
     is_too_slow: bool = False
+    tuned_with: list[str] | None = None
 
     @property
     def loss(self) -> float:

@@ -1,0 +1,206 @@
+"""Whether `regraft auto` keeps to its time, survives being killed, and finds what trying everything finds.
+
+    python benchmarks/auto.py wall --sets FOLDER [--only SET,SET] [--times 30,120] [--runs 1] [--busy 0]
+    python benchmarks/auto.py kills --sets FOLDER [--only SET,SET] [--times 60] [--runs 1]
+    python benchmarks/auto.py grid --sets FOLDER [--only SET,SET]
+    python benchmarks/auto.py table
+
+FOLDER holds data sets, each with `train` and `test` folders of class folders. `wall` measures whole processes, start-up
+included, beside as many busy ones as `--busy` says. `kills` sends SIGKILL at a random moment after the first 20
+seconds, then looks for a usable run, and resumes the search. `grid` trains every model at every size, against which the
+regret of `wall` is measured. Each case starts with an empty store of features and appends a row to a file, so that the
+command continues where it was interrupted; `table` prints what all rows come to.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MODELS = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+SIZES = (96, 128, 224)
+FIRST_SECONDS = 20
+Row = dict[str, Any]
+
+
+@contextmanager
+def busy(number: int) -> Iterator[None]:
+    """Keeps cores busy with processes that compute inside the block."""
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def command(name: str, data: Path, scratch: Path, *overrides: str) -> list[str]:
+    """Returns a command on a data set that keeps everything in a scratch folder."""
+    shared = ["data=folder", f"data.root={data}", "trainer=cpu", "trainer.enable_progress_bar=false"]
+    kept = [f"output_dir={scratch / 'outputs'}", f"features.dir={scratch / 'store'}"]
+    return [sys.executable, "-m", "regraft", name, *shared, *kept, *overrides]
+
+
+def result(scratch: Path) -> Row:
+    """Returns what a search has in its folder: its best run's test metrics and what was chosen."""
+    (folder,) = (scratch / "outputs").glob("auto-*")
+    record = json.loads((folder / "auto.json").read_text())
+    run = folder / record["winner"]
+    metrics = json.loads((run / "results.json").read_text())["metrics"]
+    return {
+        "accuracy": metrics.get("test/acc"),
+        "loss": metrics.get("test/loss"),
+        "chosen": run.name,
+        "num_candidates": sum("loo_loss" in each for each in record["candidates"]),
+        "tuning": record["tuning"],
+        "folder": str(folder),
+    }
+
+
+def finished(words: Sequence[str]) -> float:
+    """Runs a command; returns its seconds."""
+    started = time.perf_counter()
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words)} failed:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
+    return time.perf_counter() - started
+
+
+def wall(data: Path, seconds: int, num_busy: int) -> Row:
+    """Measures a search."""
+    with tempfile.TemporaryDirectory() as folder, busy(num_busy):
+        scratch = Path(folder)
+        took = finished(command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]"))
+        return {"seconds": took, "load": os.getloadavg()[0], **result(scratch)}
+
+
+def killed(data: Path, seconds: int, moment: float) -> Row:
+    """Kills a search at a moment, predicts with what it has left, and resumes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        scratch = Path(folder)
+        words = command("auto", data, scratch, f"time={seconds}", f"models=[{','.join(MODELS)}]")
+        search = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        try:
+            search.wait(timeout=moment)
+        except subprocess.TimeoutExpired:
+            os.killpg(search.pid, signal.SIGKILL)
+        was_killed = search.wait() == -signal.SIGKILL
+        (found,) = (scratch / "outputs").glob("auto-*")
+        image = next(path for path in sorted((data / "test").rglob("*")) if path.is_file())
+        predicted = subprocess.run(
+            [sys.executable, "-m", "regraft", "predict", f"run={found}", f"input={image}"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=scratch,
+        )
+        row = {"moment": moment, "was_killed": was_killed, "is_usable": predicted.returncode == 0}
+        if not row["is_usable"]:
+            row["error"] = predicted.stderr[-500:]
+        took = finished([sys.executable, "-m", "regraft", "resume", f"run={found}"])
+        return row | {"seconds": took, **result(scratch)}
+
+
+def grid(data: Path) -> Row:
+    """Trains every model at every size with the head in closed form."""
+    cells = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for model in MODELS:
+            for size in SIZES:
+                place = Path(folder, f"{model}-{size}")
+                words = [f"model={model}", f"model.image_size={size}", "report=off", f"hydra.run.dir={place / 'run'}"]
+                took = finished(command("train", data, place, *words))
+                metrics = json.loads((place / "run" / "results.json").read_text())["metrics"]
+                cells[f"{model} {size}"] = {
+                    "accuracy": metrics["test/acc"],
+                    "loss": metrics["test/loss"],
+                    "seconds": took,
+                }
+    return {"cells": cells}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Returns what the rows come to: wall time by budget, kills, and regret by data set and budget."""
+    lines = ["| time, s | busy | runs | wall / time, median | worst | within 1.05 | tested |", "|---" * 7 + "|"]
+    by_budget: dict[tuple[int, int], list[Row]] = defaultdict(list)
+    for row in rows:
+        if row["kind"] == "wall":
+            by_budget[row["time"], row["busy"]].append(row)
+    for (seconds, num_busy), found in sorted(by_budget.items()):
+        shares = [row["seconds"] / seconds for row in found]
+        tested = sum(row["accuracy"] is not None for row in found)
+        lines.append(
+            f"| {seconds} | {num_busy} | {len(found)} | {statistics.median(shares):.2f} | {max(shares):.2f} | "
+            f"{sum(share <= 1.05 for share in shares)} | {tested} |"
+        )
+    kills = [row for row in rows if row["kind"] == "kills" and row["was_killed"]]
+    lines += ["", f"Killed {len(kills)} times: a usable run {sum(row['is_usable'] for row in kills)} times.", ""]
+    grids = {row["set"]: row["cells"] for row in rows if row["kind"] == "grid"}
+    lines += [
+        "| set | time, s | grid's best, % | auto, % | regret | chosen | share of the grid's time |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows:
+        if row["kind"] == "wall" and row["set"] in grids and row["accuracy"] is not None:
+            cells = grids[row["set"]]
+            name, best = max(cells.items(), key=lambda item: item[1]["accuracy"])
+            share = row["seconds"] / sum(cell["seconds"] for cell in cells.values())
+            most, found = 100 * best["accuracy"], 100 * row["accuracy"]
+            lines.append(
+                f"| {row['set']} | {row['time']} | {most:.1f} ({name}) | {found:.1f} | {most - found:+.1f} | "
+                f"{row['chosen']} | {share:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("wall", "kills", "grid", "table"))
+    parser.add_argument("--sets", type=Path)
+    parser.add_argument("--only", default="", help="data sets, by commas; all without")
+    parser.add_argument("--times", default="30,120", help="budgets in seconds, by commas")
+    parser.add_argument("--runs", type=int, default=1)
+    parser.add_argument("--busy", type=int, default=0, help="processes that keep cores busy meanwhile")
+    parser.add_argument("--rows", type=Path, default=Path("auto.jsonl"))
+    words = parser.parse_args()
+    rows = [json.loads(line) for line in words.rows.read_text().splitlines()] if words.rows.exists() else []
+    if words.kind == "table":
+        print(table(rows))
+        return
+    names = words.only.split(",") if words.only else sorted(path.parent.name for path in words.sets.glob("*/train"))
+    times = [0] if words.kind == "grid" else [int(each) for each in words.times.split(",")]
+    for number in range(words.runs):
+        for seconds in times:
+            for name in names:
+                key = {"kind": words.kind, "set": name, "time": seconds, "number": number, "busy": words.busy}
+                if any(key.items() <= row.items() for row in rows):
+                    continue
+                data = (words.sets / name).resolve()
+                if words.kind == "wall":
+                    found = wall(data, seconds, words.busy)
+                elif words.kind == "kills":
+                    moment = random.Random(f"{name} {seconds} {number}").uniform(FIRST_SECONDS, seconds)
+                    found = killed(data, seconds, moment)
+                else:
+                    found = grid(data)
+                rows.append(key | found)
+                with words.rows.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+                print(rows[-1], flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Fine-tuning in a search: trials on images that are held out, and the run that comes of them."""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from regraft.cli.candidates import UNTESTED
+from regraft.cli.commands.train import train_once
+from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.config.quoting import key_of, quoted
+from regraft.core.types import InputSpec
+from regraft.data.from_config import build_datamodule
+from regraft.evaluation.evaluator import Evaluator
+from regraft.runs.checkpoint import read
+from regraft.runs.folder import Run
+from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
+from regraft.training.auto.record import Record
+from regraft.training.auto.scores import Score, score_of
+from regraft.training.auto.tuning import (
+    BATCH_SIZE,
+    HELD_OUT,
+    MAX_TRIALS,
+    Leader,
+    Trial,
+    TuningPlan,
+    plan_tuning,
+    tuning_overrides,
+    verdict,
+)
+
+_OF_SPLITS = ("data.refit", "data.val_fraction")
+
+
+@dataclass
+class Tuner:
+    """Fine-tunes the backbone of a search's best candidate, if trials say that it is worth it.
+
+    Args:
+        shared: overrides of the search that a training takes.
+        data: its datamodule.
+        left: returns the seconds that are left.
+    """
+
+    record: Record
+    shared: Sequence[str]
+    config_dir: str | None
+    data: Any
+    tell: Callable[[str], None]
+    left: Callable[[], float]
+
+    def plan(self, leader: Leader) -> TuningPlan | None:
+        """Returns what is planned, None if there isn't the time for it or nothing to gain; says so."""
+        found = plan_tuning(leader, self.left())
+        if isinstance(found, str):
+            self.tell(f"No fine-tuning: {found}.")
+            return None
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint)
+        if known is not None and known["num_epochs"] >= found.num_epochs and not known["is_better"]:
+            self.tell(f"No fine-tuning: an earlier search found that {known['num_epochs']} epochs gain nothing.")
+            return None
+        return found
+
+    def run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
+        """Makes a fine-tuned run, and returns its overrides; None if that isn't better, or the time is over."""
+        try:
+            return self._run(leader, plan)
+        except MISTAKES as error:
+            self.tell(f"Fine-tuning isn't kept: {' '.join(each.text for each in mistakes_in(error))}")
+            return None
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def _run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint)
+        made = self.record.find(_name(leader), leader.fraction, self.data.fingerprint, is_tested=True)
+        if made is not None and known is not None and known["num_epochs"] >= plan.num_epochs:
+            self.tell(f"{_name(leader)}, of an earlier search")
+            self.record.winner = made.path.name
+            return list(known["overrides"])
+        trials = self._trials(leader, plan)
+        if not trials:
+            self.tell("No fine-tuning: a trial took longer than expected.")
+            return None
+        found = verdict(trials)
+        self.record.tuning.append(
+            {
+                "candidate": leader.choice.name,
+                "fraction": leader.fraction,
+                "fingerprint": self.data.fingerprint,
+                "num_epochs": plan.num_epochs,
+                "num_trials": len(trials),
+                "num_images": len({*(image for trial in trials for image in trial.images.tolist())}),
+                "gain": found.gain,
+                "error": found.error,
+                "is_better": found.is_better,
+                "accuracies": [sum(each.accuracies[index] for each in trials) / len(trials) for index in (0, 1)],
+                "seconds": sum(trial.seconds for trial in trials),
+            }
+        )
+        if not found.is_better:
+            self.tell(f"Fine-tuning isn't kept: its gain of log loss, {found}, isn't more than chance.")
+            return None
+        self.tell(f"Fine-tuning gains {found} of log loss, more than chance; now on all images.")
+        return self._final(leader, plan)
+
+    def _trials(self, leader: Leader, plan: TuningPlan) -> list[Trial]:
+        """Returns trials on different images, until they tell, or another one and the final training take too long."""
+        trials: list[Trial] = []
+        has_own_splits = self.data.has_own_split("test") and not self.data.has_own_split("val")
+        for number in range(MAX_TRIALS if has_own_splits else 1):
+            needed = SAFETY * (plan.seconds if not trials else trials[-1].seconds + plan.final_seconds)
+            if trials and needed + CLOSING_SECONDS > self.left():
+                break
+            self.tell(f"Fine-tuning: trial {number + 1}, {plan.num_epochs} epochs on {1 - HELD_OUT:.0%} of the images")
+            trial = self._trial(leader, plan, number)
+            if trial is None:
+                break
+            trials.append(trial)
+            if not verdict(trials).is_open:
+                break
+        return trials
+
+    def _trial(self, leader: Leader, plan: TuningPlan, number: int) -> Trial | None:
+        started = time.perf_counter()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        kept = [each for each in self.shared if key_of(each) not in _OF_SPLITS]
+        words = [*kept, *leader.overrides, "data.refit=false", f"data.val_fraction={HELD_OUT}"]
+        if number:
+            words.append(f"data.split_seed={leader.choice.composed()['data']['split_seed'] + number}")
+        head = self._trained([*words, "fitting=closed_form", *UNTESTED], "head")
+        num_train = sum(head.results["class_counts"]["train"])
+        words += tuning_overrides(plan, num_train, quoted(head.path))
+        available = self.left() - SAFETY * plan.final_seconds - CLOSING_SECONDS
+        tuned = self._trained([*words, *UNTESTED, *_at_most(available)], "tuned")
+        if not _is_whole(tuned, plan):
+            return None
+        trust = leader.choice.composed()["trust"]
+        (images, before), (_, after) = _held_out(head, trust), _held_out(tuned, trust)
+        accuracies = before.accuracy, after.accuracy
+        return Trial(images, before.losses - after.losses, accuracies, time.perf_counter() - started)
+
+    def _final(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
+        head = self.record.winner
+        assert head is not None, "the run of the head in closed form has been made"
+        start = quoted(self.record.folder / head)
+        words = [*self.shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start)]
+        if "data.refit" not in map(key_of, words):
+            words.append("data.refit=true")
+        available = self.left() - leader.num_test * leader.seconds_per_image - CLOSING_SECONDS
+        # In a hidden folder until it is whole, so that run=last isn't half of a fine-tuning.
+        tuned = self._trained([*words, *_at_most(available)], "final")
+        if not _is_whole(tuned, plan):
+            self.tell("Fine-tuning isn't kept: on all images it took longer than expected.")
+            return None
+        made = Run(self.record.new_folder(f"{leader.choice.name}-tuned"))
+        tuned.path.rename(made.path)
+        self.record.add(made, _name(leader), leader.fraction, self.data.fingerprint, is_tested=True, head_from=head)
+        self.record.tuning[-1]["overrides"] = words
+        return words
+
+    @property
+    def _scratch(self) -> Path:
+        return self.record.folder / ".trials"
+
+    def _trained(self, words: Sequence[str], name: str) -> Run:
+        own = [f"hydra.run.dir={quoted(self._scratch / name)}", "trainer.enable_progress_bar=false"]
+        return train_once([*words, *own], self.config_dir, is_printed=False)
+
+
+def _name(leader: Leader) -> str:
+    return f"{leader.choice.name}, fine-tuned"
+
+
+def _held_out(run: Run, trust: Sequence[str]) -> tuple[Tensor, Score]:
+    """Returns the images that a run has held out, by their indices in the source, and their score."""
+    checkpoint = read(run.last_ckpt, trust)
+    _, logits = Evaluator(checkpoint.config, checkpoint, ["val"], needs_features=False).split("val")
+    images = build_datamodule(checkpoint.config, InputSpec(1), checkpoint).indices("val")
+    return images, score_of(torch.from_numpy(logits.values), torch.from_numpy(logits.targets), [])
+
+
+def _at_most(seconds: float) -> list[str]:
+    """Returns the override that stops a training after some time; it isn't kept then."""
+    if math.isinf(seconds):
+        return []
+    whole = max(1, int(seconds))
+    days, rest = divmod(whole, 86400)
+    return [f"+trainer.max_time='{days:02}:{rest // 3600:02}:{rest // 60 % 60:02}:{rest % 60:02}'"]
+
+
+def _is_whole(run: Run, plan: TuningPlan) -> bool:
+    """Whether no limit of time has ended a training early."""
+    num_images = sum(run.results["class_counts"]["train"])
+    return bool(run.results["num_steps"] >= plan.num_epochs * math.ceil(num_images / BATCH_SIZE))

@@ -1,0 +1,157 @@
+"""Whether a search fine-tunes the backbone of its best candidate: what that takes, and whether it has been worth it."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from regraft.training.auto.choice import Choice
+from regraft.training.auto.decisions import CLOSING_SECONDS, SAFETY
+from regraft.training.auto.scores import NUM_ERRORS, Score
+
+HELD_OUT = 0.2
+"""Share of the images on which a trial is measured, and which neither head has seen."""
+FEWEST_EPOCHS, MOST_EPOCHS = 4, 12
+BATCH_SIZE = 32
+MAX_TRIALS = 5
+_FORWARD_PASSES = 4.5
+"""A training step takes as long as so many passes that compute features, measured on EfficientNet-Lite."""
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best candidate of a search.
+
+    Attributes:
+        fraction: share of the training images on which its head is fitted.
+        score: of the head in closed form on all of them.
+        num_images: on which the head is fitted.
+        seconds_per_image: for its features.
+        run_seconds: of a run whose features are stored.
+    """
+
+    choice: Choice
+    fraction: float
+    score: Score
+    num_images: int
+    num_test: int
+    seconds_per_image: float
+    run_seconds: float
+
+    @property
+    def overrides(self) -> list[str]:
+        """What `regraft train` takes for it, beside the overrides of the search."""
+        return [*self.choice.overrides, *([f"data.fraction={self.fraction:g}"] if self.fraction < 1 else [])]
+
+
+@dataclass(frozen=True)
+class TuningPlan:
+    """What a fine-tuning takes.
+
+    Attributes:
+        trial_seconds: of one on the images that aren't held out, measured on those that are.
+        final_seconds: of one on all images, with its test.
+    """
+
+    num_epochs: int
+    trial_seconds: float
+    final_seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """What one trial and the final training take."""
+        return self.trial_seconds + self.final_seconds
+
+
+def plan_tuning(leader: Leader, seconds_left: float) -> TuningPlan | str:
+    """Returns what is planned, or why nothing is."""
+    if leader.score.loss < NUM_ERRORS * leader.score.loss_error:
+        return "its log loss is within its own noise, so that no gain could be told from chance"
+    available = (seconds_left - CLOSING_SECONDS) / SAFETY
+
+    def planned(num_epochs: int) -> TuningPlan:
+        images = leader.num_images * leader.seconds_per_image
+        epoch, held_out = _FORWARD_PASSES * images, HELD_OUT * images
+        trial = num_epochs * ((1 - HELD_OUT) * epoch + held_out) + held_out + 3 * leader.run_seconds
+        test = leader.num_test * leader.seconds_per_image
+        return TuningPlan(num_epochs, trial, num_epochs * epoch + test + 2 * leader.run_seconds)
+
+    fewest = planned(FEWEST_EPOCHS)
+    if fewest.seconds > available:
+        return f"a trial of {FEWEST_EPOCHS} epochs and the training would take about {fewest.seconds:.0f} s"
+    return max(
+        (plan for plan in map(planned, range(FEWEST_EPOCHS, MOST_EPOCHS + 1)) if plan.seconds <= available),
+        key=lambda plan: plan.num_epochs,
+    )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What fine-tuning gained on images that neither head has seen.
+
+    Attributes:
+        images: (num_held_out,), int64, their indices in the source.
+        gains: (num_held_out,), float64, of each the log loss of the head in closed form less that after fine-tuning.
+        accuracies: on these images, of the head and after fine-tuning.
+        seconds: what the trial took.
+    """
+
+    images: Tensor
+    gains: Tensor
+    accuracies: tuple[float, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What trials say together.
+
+    Attributes:
+        gain: mean of the log loss.
+        error: its standard error; images of several trials count once.
+    """
+
+    gain: float
+    error: float
+
+    @property
+    def is_better(self) -> bool:
+        """Whether the gain is more than chance."""
+        return self.gain > NUM_ERRORS * self.error
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another trial may tell."""
+        return self.gain > 0 and not self.is_better
+
+    def __str__(self) -> str:
+        return f"{self.gain:+.3f} ± {self.error:.3f}"
+
+
+def verdict(trials: list[Trial]) -> Verdict:
+    """Returns what one or more trials, which may have images in common, say together."""
+    images, index = torch.cat([trial.images for trial in trials]).unique(return_inverse=True)
+    gains = torch.cat([trial.gains for trial in trials])
+    sums = torch.zeros(len(images), dtype=torch.float64).index_add(0, index, gains)
+    means = sums / torch.bincount(index, minlength=len(images))
+    error = float(means.std() / len(means) ** 0.5) if len(means) > 1 else math.inf
+    return Verdict(float(means.mean()), error)
+
+
+def tuning_overrides(plan: TuningPlan, num_images: int, head_from: str) -> list[str]:
+    """Returns what `regraft train` takes to fine-tune everything, from a head in closed form on.
+
+    What is kept is the moving average of the weights, in which those at the start have a share of about a third: it is
+    as good as averaging the probabilities of both models, and a single model.
+
+    Args:
+        num_images: that are trained on.
+        head_from: quoted folder of the head's run.
+    """
+    num_steps = plan.num_epochs * math.ceil(num_images / BATCH_SIZE)
+    return [
+        *("fitting=steps", "head=mix", f"head_from={head_from}", "freezing=none", "freezing.keeps_statistics=true"),
+        *("optimizer.lr=1e-4", "scheduler.warmup_epochs=0.5", "augment=flip", f"data.batch_size={BATCH_SIZE}"),
+        *("callbacks=ema", f"callbacks.ema.decay={1 - 1 / num_steps:.5f}", f"trainer.max_epochs={plan.num_epochs}"),
+    ]

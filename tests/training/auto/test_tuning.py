@@ -1,0 +1,63 @@
+"""Whether fine-tuning is tried, by numbers alone, and whether trials say that it was worth it."""
+
+import pytest
+import torch
+
+from regraft.training.auto.choice import Choice
+from regraft.training.auto.scores import Score
+from regraft.training.auto.tuning import (
+    FEWEST_EPOCHS,
+    MOST_EPOCHS,
+    Leader,
+    Trial,
+    TuningPlan,
+    plan_tuning,
+    tuning_overrides,
+    verdict,
+)
+
+
+def leader(losses: list[float], num_images: int = 400) -> Leader:
+    values = torch.tensor(losses, dtype=torch.float64)
+    score = Score(values, values < 0.7, ("block1",))
+    return Leader(Choice("a", 96, ("model=a",), {}), 0.5, score, num_images, 100, 0.01, 2.0)
+
+
+def trial(images: list[int], gains: list[float]) -> Trial:
+    return Trial(torch.tensor(images), torch.tensor(gains, dtype=torch.float64), (0.7, 0.8), 10.0)
+
+
+def test_as_many_epochs_are_planned_as_there_is_time_for():
+    losses = [0.5, 1.0, 0.4, 0.6]
+    assert "would take about" in plan_tuning(leader(losses), 20)
+    few, many = plan_tuning(leader(losses), 250), plan_tuning(leader(losses), 10_000)
+    assert FEWEST_EPOCHS <= few.num_epochs < many.num_epochs == MOST_EPOCHS
+    assert few.seconds < 250
+
+
+def test_a_head_that_makes_no_mistakes_leaves_nothing_to_gain():
+    assert "within its own noise" in plan_tuning(leader([0.0, 0.0, 0.3, 0.0]), 10_000)
+
+
+def test_a_gain_counts_if_it_is_more_than_chance():
+    assert verdict([trial([0, 1, 2, 3], [0.2, 0.3, 0.2, 0.3])]).is_better
+    unclear = verdict([trial([0, 1, 2, 3], [0.2, -0.3, 0.9, -0.1])])
+    assert unclear.is_open
+    assert not unclear.is_better
+    worse = verdict([trial([0, 1, 2, 3], [-0.2, -0.3, -0.2, -0.3])])
+    assert not worse.is_open
+    assert not worse.is_better
+
+
+def test_an_image_of_several_trials_counts_once():
+    one = verdict([trial([0, 1, 2], [0.1, 0.4, 0.2])])
+    twice = verdict([trial([0, 1, 2], [0.1, 0.4, 0.2]), trial([0, 1, 2], [0.1, 0.4, 0.2])])
+    assert (twice.gain, twice.error) == pytest.approx((one.gain, one.error))
+    more = verdict([trial([0, 1, 2], [0.1, 0.4, 0.2]), trial([3, 1, 4], [0.1, 0.4, 0.2])])
+    assert more.error < one.error
+
+
+def test_the_average_of_the_weights_goes_back_to_the_start():
+    words = tuning_overrides(TuningPlan(4, 10.0, 10.0), 320, "head")
+    assert "callbacks.ema.decay=0.97500" in words  # 40 steps, after which the start has a share of 0.36
+    assert "head_from=head" in words
