@@ -153,7 +153,7 @@ class Tuner:
         words = [*self.shared, *leader.overrides, *tuning_overrides(plan, leader.num_images, start)]
         if "data.refit" not in map(key_of, words):
             words.append("data.refit=true")
-        available = self.left() - leader.num_test * leader.seconds_per_image - CLOSING_SECONDS
+        available = self.left() - SAFETY * plan.test_seconds - leader.run_seconds - CLOSING_SECONDS
         # In a hidden folder until it is whole, so that run=last isn't half of a fine-tuning.
         tuned = self._trained([*words, *_at_most(available)], "final")
         if not _is_whole(tuned, plan):

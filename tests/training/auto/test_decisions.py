@@ -6,6 +6,7 @@ from regraft.training.auto.decisions import (
     CLOSING_SECONDS,
     SAFETY,
     Cost,
+    FitSeconds,
     affordable,
     early_share,
     fraction_that_fits,
@@ -15,7 +16,11 @@ from regraft.training.auto.decisions import (
     seconds_at,
 )
 
-COST = Cost(0, 0.01, 2.0)
+COST, FIT = Cost(0, 0.01, 2.0), FitSeconds(64, 0.1)
+
+
+def cost_of(num_images: int) -> Cost:
+    return Cost(num_images, 0.01, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -29,21 +34,39 @@ def test_candidates_are_compared_on_twice_as_many_images_each_time_and_on_all_in
 
 
 def test_all_images_are_taken_if_there_is_time_for_them():
-    assert fraction_that_fits(1000, 200, 10, COST, seconds_left=60) == 1
+    assert fraction_that_fits(1000, 200, 10, cost_of(1000), FIT, seconds_left=60) == 1
+    assert fraction_that_fits(5000, 200, 10, cost_of(0), FitSeconds(64, 0.0), seconds_left=10) == 1  # all are stored
 
 
 def test_fewer_images_are_taken_if_there_is_no_time_for_all_and_none_if_those_are_too_few():
-    share = fraction_that_fits(100_000, 1000, 10, COST, seconds_left=60)
+    many = cost_of(100_000)
+    share = fraction_that_fits(100_000, 1000, 10, many, FIT, seconds_left=60)
     assert 0.01 < share < 0.03
     assert share * 100_000 * COST.seconds_per_image < 0.5 * 60
-    assert fraction_that_fits(100_000, 1000, 10, COST, seconds_left=10) > 0  # without the time for a test
-    assert fraction_that_fits(100_000, 1000, 10, COST, seconds_left=4) == 0
-    assert fraction_that_fits(1000, 200, 10, COST, seconds_left=1) == 0
+    assert fraction_that_fits(100_000, 1000, 10, many, FIT, seconds_left=10) > 0  # without the time for a test
+    assert fraction_that_fits(100_000, 1000, 10, many, FIT, seconds_left=4) == 0
+    assert fraction_that_fits(1000, 200, 10, cost_of(1000), FIT, seconds_left=1) == 0
+
+
+def test_fits_that_take_long_limit_the_images_too():
+    slow = FitSeconds(1000, 2.0)
+    share = fraction_that_fits(20_000, 0, 10, cost_of(0), slow, seconds_left=100)
+    assert 0.2 < share < 0.3
+    assert 2 * slow(round(share * 20_000)) < 100
+
+
+def test_the_time_of_a_fit_grows_with_the_square_of_the_images():
+    seconds = FitSeconds().with_fit(64, 0.2)
+    assert seconds(100) == 0.2
+    assert seconds(1024) == pytest.approx(0.2 * 16)
+    assert seconds.with_fit(512, 0.5)(1024) == pytest.approx(2.0)
+    assert seconds.with_fit(512, 0.5).with_fit(128, 9.0)(512) == 0.5
 
 
 def test_the_least_budget_is_one_that_works():
-    least = least_seconds(10, 100_000, 10, COST)
-    assert fraction_that_fits(100_000, 1000, 10, COST, seconds_left=least - 10) > 0
+    many = cost_of(100_000)
+    least = least_seconds(10, 100_000, 10, many, FIT)
+    assert fraction_that_fits(100_000, 1000, 10, many, FIT, seconds_left=least - 10) > 0
     assert least > 10 + CLOSING_SECONDS + COST.run_seconds + 64 * COST.seconds_per_image
 
 
@@ -74,7 +97,10 @@ def test_the_time_for_a_test_is_left_without_a_margin():
 
 
 def test_in_the_end_as_many_images_are_taken_as_there_is_time_for():
-    cost = Cost(1000, 0.01, 2.0)
-    assert larger_fraction(0.1, 10_000, cost, seconds_left=cost.reserve + 23) == pytest.approx(0.2, abs=0.002)
-    assert larger_fraction(0.1, 10_000, cost, seconds_left=1) == 0.1
-    assert larger_fraction(0.1, 10_000, cost, seconds_left=1000) == 1
+    cost, fit = Cost(1000, 0.01, 2.0), FitSeconds(1000, 0.0)
+    assert larger_fraction(0.1, 10_000, cost, fit, seconds_left=SAFETY * 42 + CLOSING_SECONDS) == pytest.approx(
+        0.2, abs=0.002
+    )
+    assert larger_fraction(0.1, 10_000, cost, fit, seconds_left=1) == 0.1
+    assert larger_fraction(0.1, 10_000, cost, fit, seconds_left=1000) == 1
+    assert larger_fraction(0.1, 10_000, cost, FitSeconds(1000, 5.0), seconds_left=1000) < 0.9

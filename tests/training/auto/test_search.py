@@ -86,7 +86,7 @@ class Tuned:
 
     def plan(self, leader: Leader) -> TuningPlan | None:
         self.leaders.append(leader)
-        return TuningPlan(4, 1.0, 1.0)
+        return TuningPlan(4, 1.0, 1.0, 0.1)
 
     def run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
         return self.found

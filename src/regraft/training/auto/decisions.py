@@ -1,7 +1,8 @@
 """What a search does next, by what it has measured: functions of numbers alone."""
 
+import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FIRST_RUNG = 64
@@ -14,18 +15,20 @@ EARLY_SECONDS = 20.0
 """Since the start of the command: until then a first run is there, if the machine allows it."""
 RUNS_APART = 10.0
 """Times the seconds that a run takes, between two runs of the best candidate so far."""
+_FEW_IMAGES = 256
+"""Up to so many a fit takes about as long."""
 MAX_SHARE_OF_FIRST = 0.4
 """Share of the time left at the start that the first candidate takes if there isn't the time for all images."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left to compute for a candidate's run.
+    """What is left to do for a candidate's run.
 
     Attributes:
         num_missing: images without features that the head is fitted on.
         seconds_per_image: for each of them.
-        run_seconds: of a run whose features are all stored.
+        run_seconds: of a run whose features are all stored, the fits of its head included.
         num_missing_test: test images without features, which a run can do without.
     """
 
@@ -60,44 +63,81 @@ def rungs(num_images: int, num_classes: int) -> list[int]:
     return [*sizes, num_images]
 
 
-def fraction_that_fits(num_images: int, num_test: int, num_classes: int, cost: Cost, seconds_left: float) -> float:
+@dataclass(frozen=True)
+class FitSeconds:
+    """What it takes to fit a head in closed form, by what it has taken on the most images so far.
+
+    Time grows with the square of their number, once there are some hundreds.
+    """
+
+    num_images: int = 1
+    seconds: float = 0.0
+
+    def __call__(self, size: int) -> float:
+        """Returns the seconds that are expected on a number of images."""
+        growth = max(size, _FEW_IMAGES) / max(self.num_images, _FEW_IMAGES)
+        return self.seconds * max(1.0, growth) ** 2
+
+    def with_fit(self, num_images: int, seconds: float) -> "FitSeconds":
+        """Returns what is expected after another fit."""
+        return FitSeconds(num_images, seconds) if num_images >= self.num_images else self
+
+
+def fraction_that_fits(
+    num_images: int, num_test: int, num_classes: int, cost: Cost, fit: FitSeconds, seconds_left: float
+) -> float:
     """Returns the share of the training images that the first candidate has the time for, 0 if that is too few.
 
     Args:
-        cost: of a run of the first candidate; its missing images don't count.
+        cost: of a run of the first candidate on all of them, without the fits of its head.
         seconds_left: of the budget.
     """
     least = min(num_images, rungs(num_images, num_classes)[0])
+    rate = cost.seconds_per_image * cost.num_missing / num_images
     for safety, tested in ((SAFETY, num_test), (1.0, num_test), (1.0, 0)):  # rather a run without a test than none
-        rate = safety * cost.seconds_per_image
-        available = seconds_left - CLOSING_SECONDS - safety * cost.run_seconds - tested * rate
-        if num_images * rate <= available:
-            return 1.0
-        fitting = math.floor(max(min(available, MAX_SHARE_OF_FIRST * seconds_left), 0.0) / rate)
-        if fitting >= least:
-            return min(1.0, math.floor(1000 * fitting / num_images) / 1000)
+        tests = tested * cost.seconds_per_image
+        seconds = _growing(rate, cost.run_seconds + tests, fit)
+        size = _largest(num_images, seconds, (seconds_left - CLOSING_SECONDS) / safety)
+        if size < num_images and rate:
+            size = min(size, math.floor(MAX_SHARE_OF_FIRST * max(seconds_left, 0.0) / (safety * rate)))
+        if size >= least:
+            return share_of(size, num_images)
     return 0.0
 
 
-def larger_fraction(fraction: float, num_images: int, cost: Cost, seconds_left: float) -> float:
+def larger_fraction(fraction: float, num_images: int, cost: Cost, fit: FitSeconds, seconds_left: float) -> float:
     """Returns the share of the training images that there is time for in the end, at least the one before.
 
     Args:
         fraction: the share before.
-        cost: of the run on that share.
+        cost: of the run on that share, without the fits of its head.
     """
-    more = math.floor((seconds_left - cost.reserve) / (2 * SAFETY * cost.seconds_per_image))
-    return min(1.0, max(fraction, math.floor(1000 * (fraction + more / num_images)) / 1000))
+    num_done = round(fraction * num_images) - cost.num_missing
+    seconds = _growing(2 * cost.seconds_per_image, cost.run_seconds - 2 * num_done * cost.seconds_per_image, fit)
+    tests = cost.num_missing_test * cost.seconds_per_image
+    size = _largest(num_images, seconds, (seconds_left - tests - CLOSING_SECONDS) / SAFETY)
+    return max(fraction, share_of(size, num_images))
 
 
-def least_seconds(passed: float, num_images: int, num_classes: int, cost: Cost) -> int:
+def _growing(rate: float, constant: float, fit: FitSeconds) -> Callable[[int], float]:
+    """Returns the seconds of a number of images: their features, and a head that is fitted to choose and in the run."""
+    return lambda size: size * rate + constant + 2 * fit(size)
+
+
+def _largest(num_images: int, seconds: Callable[[int], float], available: float) -> int:
+    """Returns the largest number of images whose seconds are available, 0 if even one takes longer."""
+    return bisect.bisect_right(range(1, num_images + 1), available, key=seconds)
+
+
+def least_seconds(passed: float, num_images: int, num_classes: int, cost: Cost, fit: FitSeconds) -> int:
     """Returns the least budget with which a run of the first candidate, without a test, ends in time, whole seconds.
 
     Args:
         passed: since the start.
     """
-    needed = min(num_images, rungs(num_images, num_classes)[0]) / MAX_SHARE_OF_FIRST
-    return math.ceil(passed + needed * cost.seconds_per_image + SAFETY * cost.run_seconds + CLOSING_SECONDS)
+    least = min(num_images, rungs(num_images, num_classes)[0])
+    features = least / MAX_SHARE_OF_FIRST * cost.seconds_per_image
+    return math.ceil(passed + features + SAFETY * (cost.run_seconds + 2 * fit(least)) + CLOSING_SECONDS)
 
 
 def affordable(seconds: Sequence[Sequence[float]], available: float) -> list[int]:
@@ -126,7 +166,7 @@ def early_share(num_images: int, num_classes: int, cost: Cost, passed: float) ->
     """Returns the share of the training images for a first run that is there early, with a least number of images.
 
     Args:
-        cost: of a run of the first candidate; its missing images don't count.
+        cost: of a run of the first candidate on few images; how many are missing doesn't count.
         passed: seconds since the start.
     """
     available = EARLY_SECONDS - passed - SAFETY * cost.run_seconds

@@ -19,6 +19,7 @@ from regraft.training.auto.decisions import (
     RUNS_APART,
     SAFETY,
     Cost,
+    FitSeconds,
     affordable,
     early_share,
     fraction_that_fits,
@@ -36,8 +37,8 @@ _FIRST_IMAGES = (16, 64)
 """The first ones take longer, and don't count."""
 _SHARE_OF_A_CHUNK = 0.02
 """Of the budget: how long features are computed between two looks at the clock."""
-_RUNS_IN_BUILDS = 3.0
-"""A run without features to compute takes about as long as building three candidates."""
+_RUNS_IN_BUILDS = 2.0
+"""The first run, without features to compute, takes about twice as long as building the first candidate."""
 
 
 class Clock(Protocol):
@@ -98,7 +99,8 @@ class Search:
         self._tuning = tuning
         self.tried: list[Tried] = []
         self.fraction = 1.0
-        self._build_seconds = self._run_seconds = self._fit_seconds_per_image = 0.0
+        self._build_seconds = self._run_seconds = 0.0
+        self._fit_seconds = FitSeconds()
         self._all = self._order = torch.empty(0, dtype=torch.int64)
         self._with_run: Tried | None = None
         self._share_of_run = self._last_run = 0.0
@@ -111,7 +113,8 @@ class Search:
         """
         leader = self._first()
         sizes = rungs(len(self._order), self._num_classes)
-        self._score(leader, sizes[0])
+        if leader.num_images < sizes[0]:
+            self._score(leader, sizes[0])
         for choice in self._waiting:
             self._try(choice, sizes[0], leader)
         leader = self._compare(sizes[0])
@@ -138,6 +141,7 @@ class Search:
         for number in _FIRST_IMAGES:
             candidate.compute(self._start(number))
         first.seconds_per_image = candidate.seconds_per_image
+        self._score(first, rungs(len(self._all), self._num_classes)[0])
         self._fit_to_time(first, candidate)
         cost = self._cost(first)
         self._tell(
@@ -151,13 +155,15 @@ class Search:
 
     def _run_early(self, first: Tried, cost: Cost) -> None:
         """Makes a first run within the first seconds, of few images if need be, if there is the time for two runs."""
-        share = early_share(len(self._all), self._num_classes, cost, self._clock.passed())
+        few_seconds = replace(cost, run_seconds=self._run_seconds + self._fit_seconds(1))
+        share = early_share(len(self._all), self._num_classes, few_seconds, self._clock.passed())
         share = self.fraction if self._has_fraction else min(share, self.fraction)
         few = self._all[: max(1, round(share * len(self._all)))]
         assert first.candidate is not None, "it is open"
         num_missing = first.candidate.num_missing(few.sort().values)
-        early = Cost(num_missing, cost.seconds_per_image, cost.run_seconds)
-        later = replace(cost, num_missing=max(0, cost.num_missing - num_missing))
+        early = Cost(num_missing, cost.seconds_per_image, self._run_seconds + self._fit_seconds(len(few)))
+        # Not with the time for a test: to have a run early is worth more.
+        later = replace(cost, num_missing=max(0, cost.num_missing - num_missing), num_missing_test=0)
         if SAFETY * early.seconds + later.reserve < self._left():
             self._compute(first, few)
             self._make_run(first, share)
@@ -179,6 +185,7 @@ class Search:
         started = time.perf_counter()
         self._train(tried.choice, share, is_tested)
         seconds = time.perf_counter() - started
+        seconds = max(seconds - self._fit_seconds(round(share * len(self._all))), seconds / 2)
         # The first one imports what the others find imported, and one that was there takes no time.
         self._run_seconds = seconds if self._with_run is None else max(self._run_seconds, seconds)
         self._with_run, self._share_of_run = tried, share
@@ -186,12 +193,13 @@ class Search:
 
     def _fit_to_time(self, first: Tried, candidate: Candidate) -> None:
         """Takes as many of the training images as the first candidate has the time for."""
-        cost, num_images, num_test = self._cost(first), len(self._all), candidate.num_test
-        if self._left() == torch.inf or not cost.num_missing:
+        cost, num_images, num_test = self._cost_without_fits(first), len(self._all), candidate.num_test
+        if self._left() == torch.inf:
             return
-        share = fraction_that_fits(num_images, num_test, self._num_classes, cost, self._left())
+        fit = self._fit_seconds
+        share = fraction_that_fits(num_images, num_test, self._num_classes, cost, fit, self._left())
         if share == 0 or (share < 1 and self._has_fraction):
-            least = least_seconds(self._clock.passed(), num_images, self._num_classes, cost)
+            least = least_seconds(self._clock.passed(), num_images, self._num_classes, cost, fit)
             raise ConfigError(
                 "time",
                 f"{self._clock.passed():.0f} s have passed, and {first.choice.name} takes "
@@ -251,8 +259,8 @@ class Search:
     def _climb(self, sizes: Sequence[int], leader: Tried) -> None:
         """Scores the leader and those that can't be told from it on the first of some numbers of images."""
         others = [each for each in self._alive() if each is not leader]
-        fits = 2 * len(self._order) * self._fit_seconds_per_image  # of the best candidate, on these and on all images
-        available = self._left() - self._cost(leader).reserve - SAFETY * fits
+        of_leader = self._fit_seconds(sizes[0]) if sizes[0] < len(self._order) else 0.0
+        available = self._left() - self._cost(leader).reserve - SAFETY * of_leader
         chosen = affordable([self._seconds_of_steps(each, sizes) for each in others], available)
         for index, each in enumerate(others):
             if index not in chosen:
@@ -264,7 +272,7 @@ class Search:
     def _seconds_of_steps(self, tried: Tried, sizes: Sequence[int]) -> list[float]:
         """Returns what a candidate takes from each of some numbers of images to the next."""
         up_to = [0.0, *(self._cost(tried, self._start(size)).image_seconds for size in sizes)]
-        fits = [size * self._fit_seconds_per_image for size in sizes]
+        fits = map(self._fit_seconds, sizes)
         return [after - before + fit for (before, after), fit in zip(pairwise(up_to), fits, strict=True)]
 
     def _compare(self, size: int) -> Tried:
@@ -286,8 +294,8 @@ class Search:
             if each is not leader:
                 each.stop(f"{leader.choice.name} has a lower log loss, though not by more than chance")
         if self.fraction < 1:
-            cost = self._cost(leader)
-            self._take(larger_fraction(self.fraction, len(self._all), cost, self._left()))
+            cost = self._cost_without_fits(leader)
+            self._take(larger_fraction(self.fraction, len(self._all), cost, self._fit_seconds, self._left()))
         is_scored = leader.num_images == len(self._order) or self._score(leader, len(self._order), is_last=True)
         if not is_scored and self._with_run is not None:
             self._tell("The time was over before a run of the best candidate; the last run is what there is.")
@@ -319,7 +327,7 @@ class Search:
             len(self._order),
             candidate.num_test,
             cost.seconds_per_image,
-            self._run_seconds,
+            cost.run_seconds,
         )
         plan = self._tuning.plan(found)
         if plan is None:
@@ -364,7 +372,7 @@ class Search:
             return False
         seconds = time.perf_counter() - started
         tried.seconds += seconds
-        self._fit_seconds_per_image = max(self._fit_seconds_per_image, seconds / size)
+        self._fit_seconds = self._fit_seconds.with_fit(size, seconds)
         tried.score, tried.num_images = found, size
         self._tell(
             f"{tried.choice.name}: on {size:,} images log loss {found.loss:.3f} ± {found.loss_error:.3f}, "
@@ -385,13 +393,14 @@ class Search:
         """Computes features in chunks, between which it looks at the clock; returns whether it did all of them."""
         assert tried.candidate is not None, "it is open"
         started, is_done = time.perf_counter(), True
+        run_seconds = self._run_seconds + self._seconds_of_fits(tried)
         rate = tried.seconds_per_image or tried.candidate.seconds_per_image
         seconds = max(1.0, _SHARE_OF_A_CHUNK * self._clock.budget)
         size = len(positions)
         if rate and seconds < torch.inf:
             size = max(_FIRST_IMAGES[0], int(seconds / rate))
         for part in positions.split(size):
-            if self._clock.passed() + self._run_seconds + CLOSING_SECONDS > self._clock.budget:
+            if self._clock.passed() + run_seconds + CLOSING_SECONDS > self._clock.budget:
                 is_done = False
                 break
             compute(part.sort().values)
@@ -399,8 +408,17 @@ class Search:
         tried.seconds += time.perf_counter() - started
         return is_done
 
+    def _seconds_of_fits(self, tried: Tried) -> float:
+        """Returns what the head on all images takes in a candidate's run, and before it unless that has been done."""
+        is_scored = tried.num_images == len(self._order)
+        return (1 if is_scored else 2) * self._fit_seconds(len(self._order))
+
     def _cost(self, tried: Tried, positions: Tensor | None = None) -> Cost:
-        """Returns what is left to compute for some images, or for a candidate's run."""
+        """Returns what is left to do for some images, or for a candidate's run."""
+        cost = self._cost_without_fits(tried, positions)
+        return replace(cost, run_seconds=cost.run_seconds + self._seconds_of_fits(tried))
+
+    def _cost_without_fits(self, tried: Tried, positions: Tensor | None = None) -> Cost:
         candidate = tried.candidate
         assert candidate is not None, "it is open"
         rate = tried.seconds_per_image or candidate.seconds_per_image
