@@ -185,6 +185,14 @@ def test_fine_tuning_starts_from_a_run_that_is_tested_only_if_it_stays_the_best(
     assert leader.run_seconds == RUN_SECONDS
 
 
+def test_a_size_that_is_too_slow_by_what_another_one_takes_is_not_built(monkeypatch):
+    bench = Bench(60, monkeypatch, a=(0.5, 0.02), b=(3.0, 0.3))
+    bench.search._waiting = iter([Choice("a", 96, (), {}), Choice("a", 384, (), {}), Choice("b", 96, (), {})])
+    bench.run()
+    assert [each.reason for each in bench.search.tried if each.choice.size == 384] == ["a run would take 132 s or more"]
+    assert all(each.seconds == 0 for each in bench.search.tried if each.choice.size == 384)
+
+
 def test_candidates_that_are_beaten_early_cost_few_images(monkeypatch):
     bench = Bench(500, monkeypatch, a=(3.0, 0.01), b=(0.2, 0.01), c=(3.0, 0.01))
     bench.run()

@@ -239,10 +239,12 @@ class Search:
         if smaller is not None:
             self.tried.append(Tried(choice, reason=smaller.reason, is_too_slow=True))
             return
-        # A guess from another size of the model is enough for those that are far too slow, and saves building them.
-        guess = self._run_seconds + len(self._order) * self._seconds_by_size(choice)
-        if guess > self._left():
-            self.tried.append(Tried(choice, reason=f"a run would take about {guess:.0f} s", is_too_slow=True))
+        # A guess from another size of the model saves building those that are too slow. It doesn't know what is stored.
+        guess = replace(
+            self._cost(leader), num_missing=len(self._order), seconds_per_image=self._seconds_by_size(choice)
+        )
+        if guess.seconds > self._left() and not self._has_run:
+            self.tried.append(Tried(choice, reason=f"a run would take {guess.seconds:.0f} s or more", is_too_slow=True))
             return
         tried = self._open(choice)
         if tried is None or tried.candidate is None:
