@@ -85,7 +85,8 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     figures = f"log loss {score.loss:.3f}, accuracy {100 * score.accuracy:.1f} %, on {best.num_images:,} images"
     tuned = "" if best.tuned_with is None else " Fine-tuning it gained more than chance on images that were held out."
     if num_compared == 1:
-        return f"Best: {best.choice.name} (leave-one-out {figures}), the only one that there was time for.{tuned}"
+        only = "the only one that there was time for" if len(tried) > 1 else "the only candidate"
+        return f"Best: {best.choice.name} (leave-one-out {figures}), {only}.{tuned}"
     return f"Best of {num_compared}: {best.choice.name} (leave-one-out {figures}).{tuned}"
 
 
