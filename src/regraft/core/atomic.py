@@ -4,47 +4,115 @@ Imports no torch.
 """
 
 import errno
+import fcntl
 import json
 import os
+import re
+import shutil
 import stat
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from io import BufferedRandom
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-TEMPORARY_SUFFIX = ".tmp"
 MAX_TEXT_BYTES = 64 * 2**20
 _MAX_DIGITS = 18
+Made = TypeVar("Made", BufferedRandom, int)
+_TEMPORARY = re.compile(r"\.regraft-[0-9a-f]{32}\.tmp")
+_OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors that a write raises without the name of its file."""
 
 
 @contextmanager
 def atomically(path: Path) -> Iterator[BufferedRandom]:
     """Opens a temporary file that replaces the one at `path` once it is whole and on the disk.
 
+    What killed writers have left in the same folder is removed.
+
     Raises:
         OSError: it can't be written; nothing of it is left, and what was at `path` stays.
     """
-    # In the same folder: a rename from another file system would be a copy.
-    temporary = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
-    try:
-        with temporary.open("w+b") as file:
+    with _naming(path), _held(path, lambda temporary: temporary.open("x+b")) as (temporary, file):
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename == str(temporary):
-            error.filename = str(path)  # the name that the caller knows
-        raise
+            # While it is held, so that nobody removes it before.
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     # The rename changes the folder, which has to be flushed separately.
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
+    with _opened_folder(path.parent) as descriptor:
         os.fsync(descriptor)
+
+
+@contextmanager
+def temporary_folder(path: Path) -> Iterator[Path]:
+    """Makes an empty folder beside `path` that is removed at the end, or later if this process is killed."""
+
+    def make(temporary: Path) -> AbstractContextManager[int]:
+        temporary.mkdir()
+        return _opened_folder(temporary)
+
+    with _naming(path), _held(path, make) as (temporary, _):
+        try:
+            yield temporary
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes temporary files and folders of killed writers, whose locks the kernel has released."""
+    with suppress(OSError):  # reported by what is written there
+        for path in [path for path in folder.iterdir() if _TEMPORARY.fullmatch(path.name)]:
+            with suppress(OSError):  # another one writes it, or it isn't ours to remove
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                finally:
+                    os.close(descriptor)
+
+
+@contextmanager
+def _held(path: Path, make: Callable[[Path], AbstractContextManager[Made]]) -> Iterator[tuple[Path, Made]]:
+    """Makes a temporary file or folder beside `path` and locks it, so that others know that its writer lives."""
+    remove_leftovers(path.parent)
+    with ExitStack() as stack:
+        while True:
+            # In the same folder: a rename from another file system would be a copy.
+            temporary = path.with_name(f".regraft-{uuid.uuid4().hex}.tmp")
+            made = stack.enter_context(make(temporary))
+            with suppress(OSError):  # a file system without locks, where leftovers stay
+                fcntl.flock(made, fcntl.LOCK_EX)
+            if temporary.exists():  # not removed before it was locked
+                break
+        yield temporary, made
+
+
+@contextmanager
+def _opened_folder(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Gives errors of writing the name that the caller knows, in the place of none or of a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        named = error.filename
+        is_temporary = isinstance(named, str | os.PathLike) and any(map(_TEMPORARY.fullmatch, Path(named).parts))
+        if is_temporary or (named is None and error.errno in _OF_WRITING):
+            error.filename = str(path)
+            del error.filename2
+        raise
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -103,9 +171,3 @@ def _bounded_int(digits: str) -> int:
     if len(digits.lstrip("-")) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Removes temporary files of killed writers; only for a folder that no other process writes into."""
-    for path in folder.glob(f"*{TEMPORARY_SUFFIX}"):
-        path.unlink(missing_ok=True)

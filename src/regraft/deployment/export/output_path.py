@@ -1,13 +1,11 @@
 """The path of an export: written as a whole or not at all, and never silently over another file or folder."""
 
-import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from regraft.core.atomic import TEMPORARY_SUFFIX
+from regraft.core.atomic import temporary_folder
 from regraft.core.errors import ConfigError
 
 HUB_FILES = {"README.md", "config.json", "model.safetensors"}
@@ -37,27 +35,16 @@ def make_folder(path: Path) -> None:
 @contextmanager
 def whole_folder(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """Gives a temporary folder, which replaces `path` at the end of the block; after an error it is removed."""
-    temporary = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
-    temporary.mkdir()
-    try:
-        yield temporary
+    with temporary_folder(path) as temporary:
+        new, replaced = temporary / "new", temporary / "replaced"
+        new.mkdir()
+        yield new
         require_free(path, overwrite=overwrite, is_folder=True)
-        _take_place(temporary, path)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def _take_place(temporary: Path, path: Path) -> None:
-    """Moves a folder to a path, replacing another one, which is restored if that fails."""
-    if not path.exists():
-        temporary.rename(path)
-        return
-    replaced = path.with_name(uuid.uuid4().hex + TEMPORARY_SUFFIX)
-    path.rename(replaced)
-    try:
-        temporary.rename(path)
-    except BaseException:
-        replaced.rename(path)
-        raise
-    shutil.rmtree(replaced)
+        if path.exists():
+            path.rename(replaced)
+        try:
+            new.rename(path)
+        except BaseException:
+            if replaced.exists():
+                replaced.rename(path)
+            raise
