@@ -10,7 +10,7 @@ from regraft.deployment.attribution import attention
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
 from regraft.models.backbones import timm
-from regraft.models.stage_outputs import tapped, untapped_stages
+from regraft.models.stage_outputs import tapped
 
 SPEC = InputSpec(32, mean=(0.5,) * 3, std=(0.5,) * 3)
 
@@ -64,7 +64,7 @@ def test_what_is_bright_speaks_for_the_bright_class(layout, stages):
     assert heat[10:14, 22:26].min() > 0.7
     assert heat[24:, :8].max() < 0.1
     assert backbone.stage_names == ("places", "pool")
-    assert isinstance(untapped_stages(backbone)["places"], Laid)
+    assert isinstance(backbone.untapped_stages["places"], Laid)
 
 
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 96), ("test_convnext", 64)])

@@ -8,6 +8,7 @@ import torch
 from regraft.features.cut import CutPhase
 from regraft.features.datamodule import FeatureDataModule
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
+from regraft.features.record import RecordLayout, StoredFeatures
 from regraft.features.store.memory import InMemoryEntry
 from regraft.features.table import FeatureTable
 
@@ -25,7 +26,8 @@ class Images:
 
 
 def data(**options) -> FeatureDataModule:
-    table = FeatureTable(2, [InMemoryEntry((4,), torch.float32)], [torch.arange(5)], torch.arange(5), torch.zeros(5))
+    features = StoredFeatures(InMemoryEntry((4,), torch.float32), RecordLayout(2, (4,), {}), [slice(0, 4)], (4,))
+    table = FeatureTable(2, [features], [torch.arange(5)], torch.arange(5), torch.zeros(5))
     plan = [CutPhase(0, 2, 2, 2), CutPhase(2, 2, 0, 0)]
     made = FeatureDataModule(
         Images(),

@@ -9,21 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from regraft.core.pooling import MAX_CORRELATED, layout_of, num_other_tokens, pool
 from regraft.core.types import Backbone, InputSpec
 from regraft.features.extractor import FeatureExtractor, measure
-from regraft.features.fingerprint import stage_fingerprints
 from regraft.models.backbones import small, timm, torchvision
-from regraft.models.stage_outputs import (
-    MAX_CORRELATED,
-    TappedBackbone,
-    TappedStage,
-    layout_of,
-    num_other_tokens,
-    output_shapes,
-    pool,
-    tapped,
-    untapped_stages,
-)
+from regraft.models.stage_outputs import TappedBackbone, output_shapes, tapped
 
 IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 OPTIONS = {"weights": None, "image_size": 64, "num_channels": 3}
@@ -124,7 +114,7 @@ def test_other_stages_can_be_read_of_a_backbone_that_is_read_already(plain):
     made = tapped(tapped(plain, "all"), "last").eval()
     with torch.no_grad():
         torch.testing.assert_close(made(IMAGES), pooled(again(IMAGES)))
-    assert list(untapped_stages(made)) == list(again.stage_names)
+    assert list(made.untapped_stages) == list(again.stage_names)
 
 
 def test_it_is_rebuilt_from_its_widths():
@@ -180,9 +170,9 @@ def test_auto_reads_all_that_can_be_pooled():
 
 def test_auto_reads_every_other_stage_of_a_wide_backbone(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 20)
+    monkeypatch.setattr("regraft.core.pooling.MAX_WIDTH", 20)
     assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv3"]
-    monkeypatch.setattr("regraft.models.stage_outputs.MAX_WIDTH", 30)
+    monkeypatch.setattr("regraft.core.pooling.MAX_WIDTH", 30)
     assert list(tapped(BUILDERS["cnn"](), "auto").feature_widths) == ["conv1", "conv3"]
     assert "The head reads 2 of 3 stages (head.stages=auto): conv1, conv3." in caplog.text
 
@@ -251,12 +241,3 @@ def test_the_layout_follows_from_the_shape(shape, layout):
 @pytest.mark.parametrize(("num_tokens", "num_others"), [(49, 0), (50, 1), (54, 5)])
 def test_tokens_that_are_not_patches_are_counted(num_tokens, num_others):
     assert num_other_tokens((2, num_tokens, 16)) == num_others
-
-
-def test_what_is_pooled_is_part_of_the_fingerprint():
-    backbone = BUILDERS["cnn"]()
-    names = backbone.stage_names
-    read = ([names[0], names[-1]], [names[1], names[-1]], "all")
-    assert len({tuple(stage_fingerprints(dict(tapped(backbone, stages).stages))) for stages in read}) == 3
-    # Its file is what a fingerprint covers.
-    assert layout_of.__module__ == TappedStage.__module__

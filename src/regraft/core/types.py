@@ -108,6 +108,11 @@ class Backbone(nn.Module):
         """How many of the features each stage gives, in their order; by default the last one gives all."""
         return {self.stage_names[-1]: self.num_features}
 
+    @property
+    def untapped_stages(self) -> dict[str, nn.Module]:
+        """The stages, without what pools their outputs where the features are those of several stages."""
+        return dict(self.stages.items())
+
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns features (batch, num_features).
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from regraft.core.pooling import Layout, layout_of, num_other_tokens
 from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.network import Network
-from regraft.models.stage_outputs import Layout, TappedStage, layout_of, num_other_tokens, output_shapes
+from regraft.models.stage_outputs import TappedStage, output_shapes
 
 
 def attention(model: Classifier, view: Tensor, class_index: int) -> Tensor:

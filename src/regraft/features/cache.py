@@ -14,6 +14,7 @@ from regraft.features.cut import Costs
 from regraft.features.extract import ExtractionStats, InputView, extract_missing, missing_positions
 from regraft.features.extractor import FeatureExtractor, measure
 from regraft.features.fingerprint import image_fields, stage_fingerprints
+from regraft.features.record import FeatureLayout, RecordLayout, StoredFeatures
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.memory import FeatureEntry, InMemoryEntry
 from regraft.features.store.store import FeatureStore, NoRoomError
@@ -21,16 +22,25 @@ from regraft.features.table import FeatureTable
 
 log = logging.getLogger(__name__)
 
+_CODE = (
+    *("core/pooling.py", "features/batchnorm_folding.py"),
+    *("features/extractor.py", "features/record.py"),
+)
+_SHARE_OF_STORE = 0.1
+"""Most of the store that pooled outputs may take that a run doesn't read."""
+
 
 class FeatureCache:
     """The features of a data set's splits at each depth of a backbone: computes missing ones, and makes tables of them.
 
     A depth is the number of stages, from the input up, whose output is stored; a view is a split's images under one
-    transform. The store has an entry for each transform and depth.
+    transform. The store has an entry for each transform and depth, which also holds pooled outputs of the stages below,
+    so that heads on other stages need no pass of their own.
 
     Args:
         backbone: with the weights that the run starts with, mean and std included.
         name: the model's, for people.
+        num_images: in all splits; 0 if they come a few at a time.
         precisions: acceptable ones (`FeatureSettings.precisions`), the preferred one first.
 
     Attributes:
@@ -45,22 +55,29 @@ class FeatureCache:
         precisions: Sequence[str],
         device: torch.device,
         progress: ProgressBar,
+        num_images: int = 0,
     ) -> None:
-        self._stages: dict[str, nn.Module] = dict(backbone.stages)
+        self._stages: dict[str, nn.Module] = backbone.untapped_stages
         self._spec = backbone.input_spec
         self._name = name
         self.settings = settings
-        self._precisions = precisions
-        self.precision = precisions[0]
         self.device = device
         self._fingerprints = stage_fingerprints(self._stages)
-        self._code = code_hash("features/extractor.py", "features/batchnorm_folding.py")
+        self._code = code_hash(*_CODE)
         self.store = FeatureStore(settings)
         self._extractors: dict[int, FeatureExtractor] = {}
         self._progress = progress
         size = self._spec.image_size
         shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
-        self.costs = Costs(flops, shapes)
+        self._layout = FeatureLayout(backbone, shapes)
+        self.costs = Costs(flops, self._layout.feature_shapes)
+        # The pooled outputs of all stages come nearly free with a pass, unless they would fill the store.
+        record_bytes = self._layout.widest * settings.torch_dtype.itemsize
+        is_small = num_images * record_bytes <= _SHARE_OF_STORE * settings.max_bytes
+        # Values that aren't used must not be out of a narrower type's range.
+        has_all_stages = (True, False) if is_small and settings.dtype == "float32" else (False, True)
+        self._variants = [(precision, each) for precision in precisions for each in has_all_stages]
+        self.precision, self._has_all_stages = self._variants[0]
 
     @property
     def stage_names(self) -> list[str]:
@@ -68,12 +85,12 @@ class FeatureCache:
         return list(self._stages)
 
     def prefer(self, is_stored: Callable[[], bool]) -> bool:
-        """Chooses the first acceptable precision for which `is_stored()`; returns whether there is one."""
-        for precision in self._precisions:
-            self.precision = precision
+        """Chooses the first acceptable variant for which `is_stored()`; returns whether there is one."""
+        for variant in self._variants:
+            self.precision, self._has_all_stages = variant
             if is_stored():
                 return True
-        self.precision = self._precisions[0]
+        self.precision, self._has_all_stages = self._variants[0]
         return False
 
     def extractor(self, depth: int) -> FeatureExtractor:
@@ -88,10 +105,11 @@ class FeatureCache:
             self._extractors[depth] = FeatureExtractor(stages, example, precision, self.device, bitwise=bitwise)
         return self._extractors[depth]
 
-    def entry(self, view: Any, depth: int) -> FeatureEntry:
-        """Returns the entry of a depth under a view's transform."""
-        shape = self.costs.feature_shapes[depth]
-        return self.store.entry(view, self._fields(view, depth), self._label(view, depth), shape)
+    def stored(self, view: Any, depth: int) -> StoredFeatures:
+        """Returns the features of a depth under a view's transform, as far as they are stored."""
+        layout = self._record_layout(depth)
+        entry = self.store.entry(view, self._fields(view, depth), self._label(view, depth), (layout.width,))
+        return StoredFeatures(entry, layout, self._layout.features(layout), self.costs.feature_shapes[depth])
 
     def has_entry(self, view: Any, depth: int) -> bool:
         """Whether the store has an entry of a depth under a view's transform."""
@@ -99,7 +117,7 @@ class FeatureCache:
 
     def location(self, views: Sequence[Any], depth: int) -> str:
         """Returns where the features of some views are kept, for people."""
-        entries = [self.entry(view, depth) for view in views]
+        entries = [self.stored(view, depth).entry for view in views]
         locations = ["memory" if isinstance(entry, InMemoryEntry) else str(self.store.folder) for entry in entries]
         return " and ".join(dict.fromkeys(locations))
 
@@ -113,17 +131,17 @@ class FeatureCache:
         self._extractors.clear()
 
     def prefer_stored(self, views: Sequence[InputView], depth: int) -> None:
-        """Chooses the first acceptable precision in which all features of a depth are stored, if there is one."""
+        """Chooses the first acceptable variant in which all features of a depth are stored, if there is one."""
         self.prefer(lambda: self.has_all(views, depth))
 
     def num_missing(self, views: Sequence[InputView], depths: Sequence[int]) -> int:
         """Returns the number of images, counted once per view, that aren't stored at all of the depths."""
 
-        def entries(view: InputView) -> dict[int, FeatureEntry]:
+        def entries(view: InputView) -> list[FeatureEntry]:
             if all(self.has_entry(view, depth) for depth in depths):
                 return self._entries(view, depths)
             # An empty entry, because opening one in the store makes its folder.
-            return {0: InMemoryEntry((), self.settings.torch_dtype)}
+            return [InMemoryEntry((), self.settings.torch_dtype)]
 
         return sum(len(missing_positions(view, entries(view))) for view in views)
 
@@ -137,18 +155,18 @@ class FeatureCache:
         # All entries are opened first, because an open entry isn't evicted.
         wanted = [(view, self._entries(view, depths)) for views, depths in splits for view in views]
         for view, entries in wanted:
-            missing = sum(len(missing_positions(view, {0: entry})) * entry.feature_bytes for entry in entries.values())
+            missing = sum(len(missing_positions(view, [entry])) * entry.feature_bytes for entry in entries)
             if not missing:
                 continue
             try:
-                self.store.make_room(reserved + missing, entries.values())
+                self.store.make_room(reserved + missing, entries)
                 reserved += missing
             except NoRoomError:
                 raise
             except OSError as error:
                 if not self.store.is_any_in_memory:
                     log.warning("features: %s They are kept in memory for this run.", error)
-                self.store.move_to_memory(view, entries.values())
+                self.store.move_to_memory(view, entries)
 
     def ensure(self, views: Sequence[InputView], depths: Sequence[int]) -> ExtractionStats:
         """Computes and stores the missing features of a split; NoRoomError if they fit neither the disk nor memory."""
@@ -161,7 +179,7 @@ class FeatureCache:
             except OSError as error:
                 # The disk filled up, or the folder was removed, since there was room.
                 log.warning("features: %s They are kept in memory for this run.", error)
-                self.store.move_to_memory(view, self._entries(view, depths).values())
+                self.store.move_to_memory(view, self._entries(view, depths))
                 stats.append(self._extract(view, depths))
         return ExtractionStats(
             sum(each.num_images for each in stats),
@@ -171,38 +189,40 @@ class FeatureCache:
 
     def table(self, views: Sequence[InputView], depth: int, indices: Tensor, targets: Tensor) -> FeatureTable:
         """Returns the features of a split, by `indices` in the source, (num_images,), int64; call `ensure` first."""
-        entries = [self.entry(view, depth) for view in views]
-        slots = [entry.find(view.content_hashes) for entry, view in zip(entries, views, strict=True)]
+        stored = [self.stored(view, depth) for view in views]
+        slots = [each.find(view.content_hashes) for each, view in zip(stored, views, strict=True)]
         assert all((found >= 0).all() for found in slots), "ensure() has computed all features"
-        return FeatureTable(depth, entries, slots, indices, targets)
+        return FeatureTable(depth, stored, slots, indices, targets)
 
     def seconds_per_flop(self, views: Sequence[InputView], depths: Sequence[int]) -> float | None:
         """Returns the time per operation of the slowest depth; None if it isn't known.
 
         Features computed from shallower ones took less time than from pixels.
         """
-        entries = [(depth, self.entry(views[0], depth)) for depth in depths]
+        entries = [(depth, self.stored(views[0], depth).entry) for depth in depths]
         known = [(entry.seconds_per_input, self.costs.up_to(depth)) for depth, entry in entries]
         return max((seconds / flops for seconds, flops in known if seconds is not None and flops), default=None)
 
-    def _entries(self, view: InputView, depths: Sequence[int]) -> dict[int, FeatureEntry]:
-        return {depth: self.entry(view, depth) for depth in depths}
+    def _entries(self, view: InputView, depths: Sequence[int]) -> list[FeatureEntry]:
+        return [self.stored(view, depth).entry for depth in depths]
 
     def _extract(self, view: InputView, depths: Sequence[int]) -> ExtractionStats:
-        entries = self._entries(view, depths)
+        stored = {depth: self.stored(view, depth) for depth in depths}
         # Only features that are stored as they were computed are as good as pixels to continue from.
         is_lossless = self.settings.dtype in ("float32", self.precision)
         below = [depth for depth in self.costs.feature_shapes if depth < max(depths) and self.has_entry(view, depth)]
-        sources = self._entries(view, below) | entries if is_lossless else {}
         return extract_missing(
             view,
-            entries,
-            sources,
+            stored,
+            {depth: self.stored(view, depth) for depth in below} | stored if is_lossless else {},
             lambda: self.extractor(max(depths)),
-            lambda num_bytes: self.store.make_room(num_bytes, entries.values()),
+            lambda num_bytes: self.store.make_room(num_bytes, [each.entry for each in stored.values()]),
             self.device,
             self._progress,
         )
+
+    def _record_layout(self, depth: int) -> RecordLayout:
+        return self._layout.of(depth, has_all_stages=self._has_all_stages)
 
     def _fields(self, view: Any, depth: int) -> dict[str, Any]:
         """Returns everything that features depend on, except for the content of the image."""
@@ -212,7 +232,7 @@ class FeatureCache:
             "precision": self.precision,
             "device": self.device.type,
             "code": self._code,
-            "feature_shape": list(self.costs.feature_shapes[depth]),
+            "pooled": list(self._record_layout(depth).pooled),
             "dtype": self.settings.dtype,
         }
 

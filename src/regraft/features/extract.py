@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from regraft.core.console import ProgressBar
 from regraft.features.extractor import FeatureExtractor
+from regraft.features.record import StoredFeatures
 from regraft.features.store.memory import FeatureEntry
 
 log = logging.getLogger(__name__)
@@ -51,9 +52,9 @@ class ExtractionStats:
     seconds: float
 
 
-def missing_positions(view: InputView, entries: Mapping[int, FeatureEntry]) -> Tensor:
+def missing_positions(view: InputView, entries: Iterable[FeatureEntry]) -> Tensor:
     """Returns the positions of inputs that any entry lacks, (num_missing,), int64, ascending, without copies."""
-    missing = torch.stack([entry.find(view.content_hashes) < 0 for entry in entries.values()]).any(0).nonzero()[:, 0]
+    missing = torch.stack([entry.find(view.content_hashes) < 0 for entry in entries]).any(0).nonzero()[:, 0]
     return without_copies(view.content_hashes, missing)
 
 
@@ -66,23 +67,24 @@ def without_copies(content_hashes: np.ndarray, positions: Tensor) -> Tensor:
 
 def extract_missing(
     view: InputView,
-    entries: Mapping[int, FeatureEntry],
-    sources: Mapping[int, FeatureEntry],
+    stored: Mapping[int, StoredFeatures],
+    sources: Mapping[int, StoredFeatures],
     make_extractor: Callable[[], FeatureExtractor],
     make_room: Callable[[int], None],
     device: torch.device,
     progress: ProgressBar,
 ) -> ExtractionStats:
-    """Computes and stores the features that the entries lack; of several processes one computes, the others wait.
+    """Computes and stores the features that are missing; of several processes one computes, the others wait.
 
     Args:
-        entries: by the depth of their features.
-        sources: further entries by depth, of features that are exact enough to continue from.
+        stored: by the depth of their features.
+        sources: further ones by depth, exact enough to continue from.
         make_extractor: called only if features are missing.
         make_room: makes room for a number of bytes in the entries, or raises an OSError; the locks are held.
     """
     num_images = len(view.content_hashes)
-    if len(missing_positions(view, entries)) == 0:
+    entries = {depth: each.entry for depth, each in stored.items()}
+    if len(missing_positions(view, entries.values())) == 0:
         return ExtractionStats(num_images, 0, 0.0)
     started = time.perf_counter()
     with ExitStack() as stack:
@@ -91,21 +93,23 @@ def extract_missing(
             stack.enter_context(
                 entry.lock(lambda: log.info("features: another process computes them; waiting for it."))
             )
-        positions = missing_positions(view, entries)
+        positions = missing_positions(view, entries.values())
         if len(positions) == 0:
             return ExtractionStats(num_images, 0, 0.0)
-        start, num_missing = _plan(view, positions, entries, sources)
+        start, num_missing = _plan(view, positions, stored, sources)
         make_room(sum(number * entries[depth].feature_bytes for depth, number in num_missing.items()))
         writers = {depth: Writer(entries[depth]) for depth in num_missing}
+        wanted = {depth for cut in writers for depth in stored[cut].layout.pooled}
         extractor = make_extractor()
         report = stack.enter_context(progress(len(positions)))
         # What was computed before an error or Ctrl-C is kept.
         stack.enter_context(flushing(writers))
-        batches = _inputs(view, positions, {**sources, **entries}.get(start), device)
-        for batch_positions, inputs in zip(positions.split(BATCH_SIZE), batches, strict=True):
-            features = extractor(inputs, start, list(writers))
+        batches = _inputs(view, positions, {**sources, **stored}.get(start), wanted, device)
+        for batch_positions, (inputs, below) in zip(positions.split(BATCH_SIZE), batches, strict=True):
+            outputs, pooled = extractor.with_pooled(inputs, start, list(writers), wanted)
             for depth, writer in writers.items():
-                writer.add(view.content_hashes[batch_positions.numpy()], features[depth])
+                records = stored[depth].layout.record(outputs, below | pooled)
+                writer.add(view.content_hashes[batch_positions.numpy()], records)
             report(len(batch_positions))
     return ExtractionStats(num_images, len(positions), time.perf_counter() - started)
 
@@ -129,26 +133,36 @@ def _flush(writers: Mapping[Any, "Writer"]) -> None:
 
 
 def _plan(
-    view: InputView, positions: Tensor, entries: Mapping[int, FeatureEntry], sources: Mapping[int, FeatureEntry]
+    view: InputView, positions: Tensor, stored: Mapping[int, StoredFeatures], sources: Mapping[int, StoredFeatures]
 ) -> tuple[int, dict[int, int]]:
     """Returns the depth to start from, and the number of missing inputs of each depth to compute.
 
     The start is the deepest one below that has all of the inputs, or 0, the inputs themselves.
     """
     hashes = view.content_hashes[positions.numpy()]
-    numbers = {depth: int((entry.find(hashes) < 0).sum()) for depth, entry in entries.items()}
+    numbers = {depth: int((each.find(hashes) < 0).sum()) for depth, each in stored.items()}
     num_missing = {depth: number for depth, number in numbers.items() if number}
     below = [depth for depth in sources if depth < min(num_missing)]
     return max((depth for depth in below if (sources[depth].find(hashes) >= 0).all()), default=0), num_missing
 
 
-def _inputs(view: InputView, positions: Tensor, source: FeatureEntry | None, device: torch.device) -> Iterator[Tensor]:
+def _inputs(
+    view: InputView,
+    positions: Tensor,
+    source: StoredFeatures | None,
+    pooled_depths: Iterable[int],
+    device: torch.device,
+) -> Iterator[tuple[Tensor, dict[int, Tensor]]]:
+    """Yields the inputs of the stages to compute, and the pooled outputs of those below."""
     if source is None:
-        yield from view.batches(positions, BATCH_SIZE, device)
+        for images in view.batches(positions, BATCH_SIZE, device):
+            yield images, {}
         return
-    slots = source.find(view.content_hashes[positions.numpy()])
-    for chunk in slots.split(BATCH_SIZE):
-        yield source.gather(chunk).to(device)
+    layout = source.layout
+    for slots in source.find(view.content_hashes[positions.numpy()]).split(BATCH_SIZE):
+        records = source.entry.gather(slots).to(device)
+        below = {depth: records[:, layout.pooled_output(depth)] for depth in pooled_depths if depth <= layout.depth}
+        yield records[:, layout.output].reshape(len(records), *layout.shape), below
 
 
 class Writer:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from regraft.core.pooling import pool
 from regraft.core.types import BATCH_NORMS
 from regraft.features.batchnorm_folding import fold_batch_norms
 
@@ -53,17 +54,24 @@ class FeatureExtractor:
         self._precision = precision
         self._device = device
 
-    @torch.inference_mode()
     def __call__(self, inputs: Tensor, num_stages_done: int, return_depths: Collection[int]) -> dict[int, Tensor]:
-        """Returns the features at some depths, where a depth is a number of stages.
+        """Returns the outputs at some depths, as `with_pooled` does."""
+        return self.with_pooled(inputs, num_stages_done, return_depths, ())[0]
+
+    @torch.inference_mode()
+    def with_pooled(
+        self, inputs: Tensor, num_stages_done: int, return_depths: Collection[int], pooled_depths: Collection[int]
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Returns the outputs at some depths, and the pooled outputs at others; a depth is a number of stages.
 
         They are (batch, ...), in `precision`, contiguous, without shared memory, and inference tensors: for autograd,
         `clone()` them outside of inference mode.
 
         Args:
             inputs: (batch, channels, height, width), images normalised by the input spec; or, with `num_stages_done`,
-                the features at that depth. They stay unchanged.
+                the output at that depth. They stay unchanged.
             return_depths: depths above `num_stages_done` at which a single tensor crosses.
+            pooled_depths: the same, not above the last of these.
         """
         last = max(return_depths)
         assert num_stages_done < min(return_depths), (num_stages_done, return_depths)
@@ -75,12 +83,16 @@ class FeatureExtractor:
         # Always a copy: a stage may begin with an in-place operation.
         layout = self._layout if inputs.dim() == 4 else torch.preserve_format
         values = inputs.to(self._device, self._precision, copy=True, memory_format=layout)
-        features = {}
+        outputs, pooled = {}, {}
         for depth, stage in enumerate(self._stages[num_stages_done:last], num_stages_done + 1):
             values = stage(values)
             if depth in return_depths:
-                features[depth] = _unshared(values, is_last=depth == last)
-        return {depth: each[:1] for depth, each in features.items()} if is_single else features
+                outputs[depth] = _unshared(values, is_last=depth == last)
+            if depth in pooled_depths:
+                pooled[depth] = pool(values).clone()  # without positions it is the output itself
+        if is_single:
+            outputs, pooled = ({depth: each[:1] for depth, each in found.items()} for found in (outputs, pooled))
+        return outputs, pooled
 
 
 def measure(stages: Mapping[str, nn.Module], example: Tensor) -> tuple[dict[int, tuple[int, ...]], list[int]]:

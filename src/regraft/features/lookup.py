@@ -33,7 +33,8 @@ class FeatureLookup:
     def __init__(self, frozen: FeatureCache, transform: LookupTransform, depth: int) -> None:
         self.depth = depth
         self._frozen = frozen
-        entry = frozen.entry(transform, depth)
+        self._stored = frozen.stored(transform, depth)
+        entry = self._stored.entry
         if not isinstance(entry, StoreEntry):
             raise NoFolderError(
                 f"nothing can be kept in {frozen.store.folder}; give another folder with features.dir=PATH."
@@ -57,7 +58,7 @@ class FeatureLookup:
             if int(slot) < 0:
                 return None
             self.num_found += 1
-            return self._entry.gather(slot)[0].float()
+            return self._stored.gather(slot)[0].float()
 
     def compute(self, images: Tensor, content_hashes: list[bytes | None]) -> Tensor:
         """Returns the features of images, (batch, *feature_shape), float32, and keeps them for `flush`.
@@ -67,18 +68,20 @@ class FeatureLookup:
             content_hashes: hashes of their files; None for images whose features aren't kept.
         """
         started = time.perf_counter()
-        features = self._frozen.extractor(self.depth)(images, 0, [self.depth])[self.depth]
+        layout = self._stored.layout
+        extractor = self._frozen.extractor(self.depth)
+        records = layout.record(*extractor.with_pooled(images, 0, [self.depth], layout.pooled))
         self._seconds += time.perf_counter() - started
         kept = [
             (np.frombuffer(content_hash, np.uint8), each)
-            for content_hash, each in zip(content_hashes, features.cpu(), strict=True)
+            for content_hash, each in zip(content_hashes, records.cpu(), strict=True)
             if content_hash
         ]
         if kept:
             self._new.append((np.stack([hashed for hashed, _ in kept]), torch.stack([each for _, each in kept])))
         if sum(len(hashes) for hashes, _ in self._new) * self._entry.feature_bytes > _FLUSH_BYTES:
             self.flush()
-        return features.float()
+        return self._stored.of(records).float()
 
     def flush(self) -> None:
         """Adds the new features to the store; if it can't hold them, logs a warning and drops them."""

@@ -7,26 +7,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regraft.features.store.memory import FeatureEntry
+from regraft.features.record import StoredFeatures
 
 
 class FeatureTable:
     """The features of each image and view of a split.
 
     Args:
-        slots: for each view, (num_images,), int64: slots of the images in that view's entry.
+        features: of each view.
+        slots: for each view, (num_images,), int64: slots of the images there.
         indices: (num_images,), int64, ascending: of the images in their source.
         targets: (num_images,), int64 class indices.
     """
 
     def __init__(
-        self, depth: int, entries: Sequence[FeatureEntry], slots: Sequence[Tensor], indices: Tensor, targets: Tensor
+        self, depth: int, features: Sequence[StoredFeatures], slots: Sequence[Tensor], indices: Tensor, targets: Tensor
     ) -> None:
         self.depth = depth
-        self.num_views = len(entries)
+        self.num_views = len(features)
         self.targets = targets
         self.indices = indices
-        self._entries = entries
+        self._features = features
         self._slots = slots
         self._position_of = torch.full((int(indices.max()) + 1,), -1)
         self._position_of[indices] = torch.arange(len(indices))
@@ -47,9 +48,9 @@ class FeatureTable:
             views: (batch,), int64; None if there is one.
         """
         if views is None or self.num_views == 1:
-            return self._entries[0].gather(self._slots[0][positions]).float()
+            return self._features[0].gather(self._slots[0][positions]).float()
         features = [
-            self._entries[view].gather(self._slots[view][positions[views == view]]).float()
+            self._features[view].gather(self._slots[view][positions[views == view]]).float()
             for view in range(self.num_views)
         ]
         # They are grouped by view; sorting the sorting order restores the order of the batch.
@@ -71,4 +72,4 @@ class FeatureTable:
     @property
     def matrix_bytes(self) -> int:
         """Size of `matrix`."""
-        return math.prod(self._entries[0].feature_shape) * torch.float32.itemsize * self.num_views * len(self)
+        return math.prod(self._features[0].shape) * torch.float32.itemsize * self.num_views * len(self)

@@ -115,7 +115,10 @@ def feature_plan(
         if earlier is not None and earlier["precision"] in precisions:
             precisions = (earlier["precision"],)
         try:
-            frozen = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
+            num_images = sum(data.sizes.values())
+            frozen = FeatureCache(
+                backbone, model_name(config), settings, precisions, device, progress, num_images=num_images
+            )
         except (UnreadableSourceError, NoFolderError) as error:
             reason = str(error)
         else:

@@ -98,18 +98,27 @@ class FeatureEntry(ABC):
             found = np.where(keys[nearest] == wanted, slots[nearest], found)
         return torch.from_numpy(found)
 
-    def gather(self, slots: Tensor) -> Tensor:
-        """Returns a copy of the features at slots given by `find`, none of them -1: (num_slots, *feature_shape)."""
+    def gather(self, slots: Tensor, part: slice | None = None) -> Tensor:
+        """Returns a copy of the features at slots given by `find`, none of them -1: (num_slots, *feature_shape).
+
+        Args:
+            part: which of them to return, if their shape has one axis; None for all.
+        """
+
+        def found(segment: Segment) -> Tensor:
+            return segment.features if part is None else segment.features[:, part]
+
         if len(self._segments) == 1:
-            return self._segments[0].features.index_select(0, slots)
-        gathered = torch.empty((len(slots), *self.feature_shape), dtype=self.dtype)
+            return found(self._segments[0]).index_select(0, slots)
+        shape = self.feature_shape if part is None else (part.stop - part.start,)
+        gathered = torch.empty((len(slots), *shape), dtype=self.dtype)
         segment_of = torch.bucketize(slots, torch.tensor(self._starts[1:]), right=True)
         counts = segment_of.bincount(minlength=len(self._segments)).tolist()
         for segment, start, members in zip(
             self._segments, self._starts[:-1], segment_of.argsort().split(counts), strict=True
         ):
             if len(members):
-                gathered.index_copy_(0, members, segment.features.index_select(0, slots[members] - start))
+                gathered.index_copy_(0, members, found(segment).index_select(0, slots[members] - start))
         return gathered
 
     def _new_segment(self, content_hashes: np.ndarray, features: Tensor, seconds: float) -> Segment | None:

@@ -83,7 +83,7 @@ class FeatureStore:
     def move_to_memory(self, view: InputView, entries: Iterable[FeatureEntry]) -> None:
         """Moves a partially stored view into memory, copying what is on disk; raises NoRoomError if it doesn't fit."""
         stored = [entry for entry in entries if isinstance(entry, StoreEntry)]
-        moved = [entry for entry in stored if len(missing_positions(view, {0: entry}))]
+        moved = [entry for entry in stored if len(missing_positions(view, [entry]))]
         num_bytes = len(view.content_hashes) * sum(entry.feature_bytes for entry in moved)
         self._require_memory(num_bytes)
         self._promised_bytes += num_bytes

@@ -58,7 +58,9 @@ class Candidate:
         backbone.input_spec = data.input_spec
         settings: FeatureSettings = factory(config["features"], "features")()
         precisions = settings.precisions(is_head_only=True)
-        self._cache = FeatureCache(backbone, model_name(config), settings, precisions, device, progress)
+        self._cache = FeatureCache(
+            backbone, model_name(config), settings, precisions, device, progress, num_images=sum(data.sizes.values())
+        )
         self._depth = len(backbone.stages)
         if self._depth not in self._cache.costs.feature_shapes:
             raise ConfigError("model", f"the features of {model_name(config)} can't be stored")
@@ -83,7 +85,7 @@ class Candidate:
         num_computed, seconds = self._computed
         if num_computed < _ENOUGH:  # the store knows it from more of them
             begun = [view for view in self._views if self._cache.has_entry(view, self._depth)]
-            known = [self._cache.entry(view, self._depth).seconds_per_input for view in begun]
+            known = [self._cache.stored(view, self._depth).entry.seconds_per_input for view in begun]
             stored = max((each for each in known if each is not None), default=None)
             if stored is not None or not num_computed:
                 return stored
@@ -134,8 +136,8 @@ class Candidate:
             raise ConfigError("data.fraction", reason, fix="Use a smaller one.")
         rows = []
         for view in self._subsets(positions):
-            entry = self._cache.entry(view, self._depth)
-            rows.append(entry.gather(entry.find(view.content_hashes)).float())
+            stored = self._cache.stored(view, self._depth)
+            rows.append(stored.gather(stored.find(view.content_hashes)).float())
         return dict(zip(self.widths, torch.cat(rows).split(list(self.widths.values()), dim=1), strict=True))
 
     def release(self) -> None:

@@ -1,0 +1,91 @@
+"""Pooling of the outputs of a backbone's stages, for heads that read several of them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+Stage = TypeVar("Stage", str, int)
+Layout = Literal["channels first", "channels last", "tokens"]
+_MAX_OTHER_TOKENS = 8
+"""Class, distillation and register tokens come before the patches and have no position."""
+MAX_WIDTH = 10240
+"""Features that a head reads by default, at most: the closed form solves equations of that size, in minutes."""
+MAX_CORRELATED = 80
+"""Channels of a map whose correlations are features, too, at most: n channels have n * (n - 1) / 2 of them."""
+_MIN_VARIANCE = 1e-12
+"""Of a map that is constant, whose standard deviation would have an infinite gradient."""
+_EPSILON = 1e-5
+"""Added to variances before correlations are divided by them, as BatchNorm does."""
+
+
+def layout_of(shape: Sequence[int]) -> Layout | None:
+    """Returns the layout of an output of square images, (batch, ...); None if it has no positions."""
+    if len(shape) == 4:
+        return "channels last" if shape[1] == shape[2] != shape[3] else "channels first"
+    return "tokens" if len(shape) == 3 and num_other_tokens(shape) <= _MAX_OTHER_TOKENS else None
+
+
+def num_other_tokens(shape: Sequence[int]) -> int:
+    """Returns how many tokens of an output (batch, num_tokens, width) are not patches of a square image."""
+    return int(shape[1]) - math.isqrt(int(shape[1])) ** 2
+
+
+def pool(output: Tensor) -> Tensor:
+    """Returns the means and standard deviations of the channels over positions, and their correlations, (batch, width).
+
+    Correlations of up to `MAX_CORRELATED` channels are among them: they tell textures apart that have the same means.
+    Of tokens, positions are the patches, after the first token if there are others, such as a class token.
+
+    Args:
+        output: (batch, channels, height, width), (batch, height, width, channels), (batch, tokens, channels) or
+            (batch, channels), which is returned as it is.
+    """
+    match layout_of(output.shape):
+        case "channels first":
+            return _moments(output.flatten(2))
+        case "channels last":
+            return _moments(output.flatten(1, 2).mT)
+        case "tokens" if others := num_other_tokens(output.shape):
+            return torch.cat([output[:, 0], _moments(output[:, others:].mT)], dim=1)
+    return _moments(output.mT) if output.dim() == 3 else output.flatten(1)
+
+
+def pooled_width(shape: Sequence[int]) -> int:
+    """Returns the width of the pooled output of a stage, whose output has this shape, (batch, ...)."""
+    return pool(torch.empty(*shape, device="meta")).shape[1]
+
+
+def thinned(widths: Mapping[Stage, int]) -> dict[Stage, int]:
+    """Returns the widths of every k-th stage from the last one down, with the least k for `MAX_WIDTH`."""
+    stages = list(widths)
+    kept = stages
+    for step in range(1, len(stages) + 1):
+        kept = stages[::-1][::step][::-1]
+        if sum(widths[stage] for stage in kept) <= MAX_WIDTH:
+            break
+    return {stage: widths[stage] for stage in kept}
+
+
+def _moments(output: Tensor) -> Tensor:
+    """Returns means, standard deviations and correlations of (batch, channels, positions), in single precision."""
+    values = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
+    mean = values.mean(2)
+    num_channels, num_positions = values.shape[1:]
+    if num_channels > MAX_CORRELATED or num_positions == 1:
+        # Takes half as long as torch's own variance, which takes a fifth of a small backbone's forward pass.
+        variance = values.square().mean(2) - mean.square()
+        return torch.cat([mean, _root(variance)], dim=1).to(output.dtype)
+    centred = values - mean[:, :, None]
+    covariance = centred @ centred.mT / num_positions
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    scale = (variance + _EPSILON).rsqrt()
+    rows, columns = torch.triu_indices(num_channels, num_channels, offset=1, device=values.device)
+    correlations = (covariance * scale[:, :, None] * scale[:, None])[:, rows, columns]
+    return torch.cat([mean, _root(variance), correlations], dim=1).to(output.dtype)
+
+
+def _root(variance: Tensor) -> Tensor:
+    return variance.clamp_min(_MIN_VARIANCE).sqrt()
