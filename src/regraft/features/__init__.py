@@ -5,6 +5,7 @@ fingerprint   hash of what frozen stages compute
 extractor     the frozen stages, made fast; batchnorm_folding: their BatchNorms
 cut           where a backbone is cut in each phase, and whether that pays
 cache         features of a data set's splits: start reading here
+record        what is stored for each input, and which of it a head reads
 extract       computes missing features, once for all processes
 table         features of one split; loaders, datamodule: what Lightning is given
 lookup        features of images that come a few at a time; image_cache: decoded images in the same store

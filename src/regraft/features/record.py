@@ -46,7 +46,8 @@ class RecordLayout:
 
     def record(self, outputs: Mapping[int, Tensor], pooled: Mapping[int, Tensor]) -> Tensor:
         """Returns records, (batch, width), from outputs and pooled outputs by depth, (batch, ...)."""
-        return torch.cat([*(pooled[depth] for depth in self.pooled), outputs[self.depth].flatten(1)], dim=1)
+        output = outputs[self.depth]
+        return torch.cat([*(pooled[depth] for depth in self.pooled), output.reshape(len(output), -1)], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class FeatureLayout:
         own = backbone.untapped_stages
         self._shapes = shapes
         self._num_stages = len(own)
-        widths = {depth: pooled_width((2, *shape)) for depth, shape in shapes.items()}
+        widths = {depth: pooled_width((2, *shape)) for depth, shape in shapes.items() if shape}
         is_tapped = any(stage is not backbone.stages[name] for name, stage in own.items())
         depths = {name: depth for depth, name in enumerate(own, start=1)}
         self._read = {depths[name]: width for name, width in backbone.feature_widths.items()} if is_tapped else {}
