@@ -1,11 +1,11 @@
 """The ants and bees photos of PyTorch's transfer-learning tutorial: a folder data set, downloaded from a URL."""
 
-import tempfile
 import zipfile
 from pathlib import Path
 
 from torchvision.datasets.utils import download_url
 
+from regraft.core.atomic import temporary_folder
 from regraft.core.errors import ConfigError
 from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import FolderSource
@@ -46,11 +46,11 @@ class AntsBeesSource:
         )
         self._root.mkdir(parents=True, exist_ok=True)
         # Moved into place only when complete, so that an interrupted download is never mistaken for the data set.
-        with tempfile.TemporaryDirectory(dir=self._root, prefix=f".{FOLDER}-") as folder:
+        with temporary_folder(self._root / FOLDER) as folder:
             download_url(self._url, folder, "archive.zip", self._md5)
-            unpack(Path(folder, "archive.zip"), Path(folder))
-            check_content(Path(folder, FOLDER))
-            Path(folder, FOLDER).replace(self._root / FOLDER)
+            unpack(folder / "archive.zip", folder)
+            check_content(folder / FOLDER)
+            (folder / FOLDER).replace(self._root / FOLDER)
 
     def splits(self) -> Splits:
         """Returns the splits of the folder."""
