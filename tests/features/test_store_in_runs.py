@@ -288,19 +288,6 @@ def test_a_store_that_is_a_link_to_itself_is_no_store(caplog):
     assert "loop" in caplog.text
 
 
-# Lightning notes that optimizer_step is ours.
-@pytest.mark.filterwarnings("ignore:When using `Trainer.accumulate_grad_batches")
-def test_steps_that_are_changed_during_training_are_seen():
-    accumulated = [
-        "+callbacks.mine._target_=pytorch_lightning.callbacks.GradientAccumulationScheduler",
-        "+callbacks.mine.scheduling={0:2}",
-        "data.batch_size=4",
-    ]
-    stored, fresh = (train(f"features.cache={cache}", *accumulated) for cache in ("on", "off"))
-    assert stored.results["num_steps"] == fresh.results["num_steps"]
-    assert stored.metrics["test/loss"] == pytest.approx(fresh.metrics["test/loss"], abs=1e-4)
-
-
 def test_another_precision_of_the_trainer_is_an_obstacle(caplog):
     caplog.set_level(logging.INFO)
     assert "features" not in train("trainer.precision=bf16-mixed", "trainer.max_epochs=3").results
