@@ -78,9 +78,10 @@ class Tuner:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
     def _run(self, leader: Leader, plan: TuningPlan) -> list[str] | None:
-        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint)
+        known = self.record.tuning_of(leader.choice.name, leader.fraction, self.data.fingerprint) or {}
         made = self.record.find(_name(leader), leader.fraction, self.data.fingerprint, is_tested=True)
-        if made is not None and known is not None and known["num_epochs"] >= plan.num_epochs:
+        # Trials that were better have no overrides if there was no time for the training that followed them.
+        if made is not None and "overrides" in known and known["num_epochs"] >= plan.num_epochs:
             self.tell(f"{_name(leader)}, of an earlier search")
             self.record.winner = made.path.name
             return list(known["overrides"])

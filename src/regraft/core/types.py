@@ -52,7 +52,7 @@ class InputSpec:
         require(self.interpolation in kinds, "interpolation", self.interpolation, kinds)
         require(0 < self.crop_fraction <= 1, "crop_fraction", self.crop_fraction, "above 0, at most 1")
         require(self.crop_mode in CROP_MODES, "crop_mode", self.crop_mode, CROP_MODES)
-        assert self.pixel_format  # which checks the other fields
+        _ = self.pixel_format  # which checks the other fields
 
     @property
     def pixel_format(self) -> PixelFormat:

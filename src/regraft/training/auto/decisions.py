@@ -12,7 +12,7 @@ SAFETY = 1.15
 CLOSING_SECONDS = 1.5
 """What the report and the end of the process take."""
 EARLY_SECONDS = 20.0
-"""Since the start of the command: until then a first run is there, if the machine allows it."""
+"""Since the start of the command; by then there is a first run, if the machine allows it."""
 RUNS_APART = 10.0
 """Times the seconds that a run takes, between two runs of the best candidate so far."""
 _FEW_IMAGES = 256

@@ -1,5 +1,6 @@
 """The record of a search in its folder: its runs, and what was found out about each candidate."""
 
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -11,6 +12,9 @@ from regraft.core.atomic import read_json, write_json
 from regraft.runs.folder import Run
 from regraft.runs.searches import RECORD, SearchCommand
 from regraft.training.auto.tried import Tried
+
+_FOLDER = re.compile(r"\d+-[^/]+")
+"""The name of a run's folder, as `new_folder` makes it."""
 
 
 @dataclass
@@ -39,7 +43,9 @@ class Record:
     def of(cls, folder: Path, command: SearchCommand) -> "Record":
         """Returns the record in a folder, with the runs of earlier searches that are still there."""
         known = read_json(folder / RECORD)
-        runs = [each for each in known.get("runs", []) if Run(folder / each["folder"]).is_finished]
+        # It may be a stranger's, and runs that are replaced are removed.
+        runs = [each for each in known.get("runs", []) if _FOLDER.fullmatch(each["folder"])]
+        runs = [each for each in runs if Run(folder / each["folder"]).is_finished]
         winner = known.get("winner")
         if winner not in [each["folder"] for each in runs]:
             winner = None

@@ -28,10 +28,10 @@ _WORDINGS = {
     "palette": Wording("note", "Palette", "They are converted to RGB."),
     "vanishing": Wording(
         "warning",
-        "Transparency, and nothing to be seen on the ground that it is drawn on",
+        "Transparency, and nothing to be seen on data.background",
         "Give another one, such as data.background=black.",
     ),
-    "shape_only": Wording("note", "One colour on a transparent ground, so that the transparency is the picture"),
+    "shape_only": Wording("note", "One colour on a transparent background, so that the transparency is the picture"),
     "transparent": Wording("note", "Transparency", "They are drawn on data.background, which is white by default."),
     "rotated": Wording("note", "Stored rotated or mirrored", "They are turned upright, as EXIF says."),
     "heic_avif": Wording("note", "HEIC or AVIF", "Not every machine can read them."),
