@@ -1,3 +1,4 @@
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,17 @@ def test_help_names_commands_groups_and_choices(capsys):
     assert code == 0
     assert all(command in out for command in ("train", "eval", "list"))
     assert "freezing=    gradual, last_stages, layerwise, linear_probe, lp_ft, none, up_to" in out
+
+
+def test_the_keys_of_a_section_are_described(capsys):
+    code, out, _ = run_main(["train", "--help", "data", "data=folder"], capsys)
+    assert (code, "data.on_error=raise" in out, "raise | skip (leave them out" in out) == (0, True, True)
+    code, _, err = run_main(["train", "--help", "optimzer"], capsys)
+    assert (code, "Did you mean 'optimizer'?" in err) == (1, True)
+
+
+def test_the_schema_for_editors_is_printed(capsys):
+    assert "properties" in json.loads(run_main(["schema"], capsys)[1])
 
 
 def test_choices_are_listed_by_a_part_of_their_names(capsys):

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from regraft.core.errors import ConfigError, UnknownNameError
 
 NO_SECTIONS = ("hydra", "experiment", "fitting")
 """What the defaults choose that makes no section of a config."""
+_BASE = re.compile(r"  - (_(?!self_)\w+)$")
 _KEY = re.compile(r"(?P<indent> *)(?P<name>\w+):(?: (?P<default>[^#]*?))?(?: +# (?P<beside>.*))?$")
 
 
@@ -42,24 +44,78 @@ def groups_text(config_name: str = "train") -> str:
     return "\n".join(f"  {group + '=':<12} {', '.join(group_choices(group))}" for group in groups)
 
 
+@dataclass(frozen=True)
+class Key:
+    """A key of a YAML file: its dotted name, its default as text, and its comment."""
+
+    name: str
+    default: str
+    comment: str
+
+
+def keys_of(file: str) -> dict[str, Key]:
+    """Returns the keys of a shipped YAML such as `train` or `data/folder` by their names in it, with their comments.
+
+    Those of the files in its defaults list that share its group come first.
+    """
+    found: dict[str, Key] = {}
+    comments: list[str] = []
+    sections: list[tuple[int, str]] = []
+    is_header = "/" in file  # whose first comment is about the choice
+    for line in (conf_dir() / f"{file}.yaml").read_text(encoding="utf-8").splitlines():
+        key, base = _KEY.match(line), _BASE.match(line)
+        if base is not None and "/" in file:
+            found |= keys_of(f"{file.rpartition('/')[0]}/{base[1]}")
+        elif line.lstrip().startswith("#"):
+            comments.append(line.lstrip("# "))
+        elif key is not None:
+            sections = [each for each in sections if each[0] < len(key["indent"])]
+            name = "".join([*(f"{each}." for _, each in sections), key["name"]])
+            if key["default"]:
+                comment = key["beside"] or ("" if is_header else " ".join(comments))
+                found[name] = Key(name, key["default"], comment)
+            else:
+                sections.append((len(key["indent"]), key["name"]))
+            comments, is_header = [], False
+    return {name: key for name, key in found.items() if "_target_" not in name}
+
+
 def commented_keys(config_name: str) -> list[str]:
     """Returns the keys of a command's YAML as lines of text, with their defaults and comments."""
-    lines: list[str] = []
-    comments: list[str] = []
-    section = ""
-    for line in (conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8").splitlines():
-        key = _KEY.match(line)
-        if line.startswith("#"):
-            comments.append(line.lstrip("# "))
-        elif key is not None and key["default"]:
-            default = "" if key["default"] in ("???", "null") else key["default"]
-            name = f"{section if key['indent'] else ''}{key['name']}={default}"
-            text = f"{name:<22} {key['beside'] or ' '.join(comments)}"
-            lines += textwrap.wrap(text, 118, initial_indent="  ", subsequent_indent=" " * 25, break_on_hyphens=False)
-            comments = []
-        elif key is not None:
-            section, comments = f"{key['name']}.", []
-    return lines
+    return [line for key in keys_of(config_name).values() for line in _lines_of(key)]
+
+
+def section_text(section: str, choice: str | None) -> str:
+    """Returns the choices of a group, and the keys of one of them; or the keys of a section without choices.
+
+    Args:
+        choice: by default that of a training.
+    """
+    if section not in group_names():
+        inner = [key for name, key in keys_of("train").items() if name.partition(".")[0] == section]
+        if not inner:
+            known = sorted({*group_names(), *(name.partition(".")[0] for name in keys_of("train"))})
+            raise UnknownNameError("--help", "section", section, known)
+        return "\n".join(line for key in inner for line in _lines_of(key))
+    choices, defaults = group_choices(section), shipped_train()["defaults"]
+    by_default = next((entry[section] for entry in defaults if isinstance(entry, dict) and section in entry), None)
+    chosen = choice or by_default or next(iter(choices))
+    if chosen not in choices:
+        raise UnknownNameError(section, "choice", chosen, list(choices))
+    keys = [Key(f"{section}.{key.name}", key.default, key.comment) for key in keys_of(f"{section}/{chosen}").values()]
+    return "\n".join(
+        [
+            *(f"  {f'{section}={name}':<28} {line}" for name, line in choices.items()),
+            f"keys of {section}={chosen}",
+            *(line for key in keys for line in _lines_of(key)),
+        ]
+    )
+
+
+def _lines_of(key: Key) -> list[str]:
+    default = "" if key.default in ("???", "null") else key.default
+    text = f"{f'{key.name}={default}':<22} {key.comment}".rstrip()
+    return textwrap.wrap(text, 118, initial_indent="  ", subsequent_indent=" " * 25, break_on_hyphens=False)
 
 
 def shipped_train() -> dict[str, Any]:

@@ -7,6 +7,8 @@ import yaml
 from regraft.config.groups import group_choices, group_names, shipped_train
 from regraft.config.shipped import conf_dir
 
+UNCONFIGURED = ("experiment", "fitting", "sweep")
+"""Groups whose choices set keys of other sections, or of a sweep."""
 _SYNONYMS = {
     "augment": "aug augmentation augmentations transform transforms",
     "callbacks=early_stopping": "early_stop early_stopping earlystopping",
@@ -64,7 +66,7 @@ def shipped_keys() -> list[str]:
     """Returns all keys of the shipped configs of a training, sorted."""
     found = {key for name, value in shipped_train().items() if name != "defaults" for key in _leaves(name, value)}
     for group in group_names():
-        if group not in ("experiment", "fitting", "sweep"):
+        if group not in UNCONFIGURED:
             for path in (conf_dir() / group).glob("*.yaml"):
                 content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
                 found |= {key for name, value in content.items() for key in _leaves(f"{group}.{name}", value)}

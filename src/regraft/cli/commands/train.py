@@ -18,7 +18,8 @@ from regraft.cli.training_command import TrainingCommand, command_of, composed_j
 from regraft.config import compose
 from regraft.config.check import Composed, reference
 from regraft.config.fitting import IN_STEPS, explained
-from regraft.config.quoting import key_of
+from regraft.config.groups import section_text
+from regraft.config.quoting import key_of, value_of
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
 from regraft.core.text import say
@@ -34,6 +35,10 @@ log = logging.getLogger(__name__)
 def run(arguments: Sequence[str]) -> None:
     """Trains one run, or a sweep of them, as the command line says."""
     require_known_flags(arguments)
+    words = [word for word in arguments if not word.startswith("-") and "=" not in word]
+    if words and {"-h", "--help"} & set(arguments):
+        say("\n".join(section_text(word, value_of(word, arguments)) for word in words))
+        return
     command = parse(arguments)
     if not command.is_single_run:
         if not command.other_flags:  # --help, --cfg and the like train nothing

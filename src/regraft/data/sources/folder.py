@@ -12,7 +12,7 @@ from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, lis
 from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
-from regraft.data.images.validation.file_findings import low_ranges
+from regraft.data.images.validation.check import warnings_of
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
 from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, refuse_file
@@ -90,8 +90,9 @@ class FolderSource:
         if errors:
             raise ConfigErrors(errors)
         _log_ignored(tree)
-        for sentence in () if self.has_value_range else low_ranges(read.facts):
-            _log.warning("%s", sentence)
+        if warnings := warnings_of(tree, paths, read, has_range=self.has_value_range):
+            details = f"regraft data check data=folder data.root={self._root}"
+            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), details)
         hashes = np.where(read.is_fresh[:, None], read.facts["content_hash"], 0)
         images, start = {}, 0
         for split in tree.folders:
@@ -154,10 +155,6 @@ def _log_ignored(tree: Tree) -> None:
         _log.info("%s contains runs and is ignored.", tree.root / folder)
     if tree.unlabelled:
         _log.info("%d images of the test folder have no labels and aren't a test split.", len(tree.unlabelled))
-    for split in tree.classes:
-        lacking = tree.lacking(split)  # none in train, where it would have been an error
-        if lacking:
-            _log.warning("%s has no image of %s; they count for nothing in its metrics.", split, listed(lacking))
     for folder in tree.folders.values():
         prefix = folder + os.sep if folder else ""
         num_others = sum(path.startswith(prefix) for path in (*tree.apart["other"], *tree.apart["special"]))

@@ -12,8 +12,8 @@ from regraft.core.pixel_format import PixelFormat
 from regraft.data.findings import SEVERITIES, Finding, Severity
 from regraft.data.images.file_reading.read import Read, near_pairs_of, read_all
 from regraft.data.images.validation.class_findings import Counts, class_findings, tree_findings
-from regraft.data.images.validation.duplicates import CheckedImages, likeness_findings
-from regraft.data.images.validation.file_findings import file_findings
+from regraft.data.images.validation.duplicates import CheckedImages, duplicate_findings, likeness_findings
+from regraft.data.images.validation.file_findings import OF_BACKGROUND, file_findings
 from regraft.data.sources.tree import Tree
 
 
@@ -56,6 +56,26 @@ def check_tree(tree: Tree, progress: ProgressBar, started: float, pixel_format: 
     return _check(str(tree.root), counts, findings, len(paths), num_read, started)
 
 
+def warnings_of(tree: Tree, paths: Sequence[str], read: Read, *, has_range: bool) -> list[str]:
+    """Returns the sentence of each error or warning of a check, but for those that depend on what isn't known here.
+
+    Images that only look alike aren't compared, and the background of transparent ones is the model's.
+
+    Args:
+        paths: of the tree's images.
+        read: those images.
+        has_range: whether their range of values is given.
+    """
+    samples = _samples(tree, paths, read, with_thumbs=False)
+    findings = [
+        *tree_findings(tree),
+        *file_findings(paths, read.facts, read.details, PixelFormat(value_range=(0, 1) if has_range else None)),
+        *class_findings(counts_of(samples)),
+        *duplicate_findings(samples),
+    ]
+    return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]
+
+
 def check_samples(name: str, samples: CheckedImages, started: float) -> Check:
     """Returns the check of images in memory."""
     counts, num_images = counts_of(samples), len(samples.names)
@@ -79,7 +99,7 @@ def counts_of(samples: CheckedImages) -> dict[str, dict[str, int]]:
     return counts
 
 
-def _samples(tree: Tree, paths: Sequence[str], read: Read) -> CheckedImages:
+def _samples(tree: Tree, paths: Sequence[str], read: Read, *, with_thumbs: bool = True) -> CheckedImages:
     class_names = sorted({name for classes in tree.classes.values() for name in classes})
     numbers = {name: number for number, name in enumerate(class_names)}
     cells = [
@@ -96,5 +116,5 @@ def _samples(tree: Tree, paths: Sequence[str], read: Read) -> CheckedImages:
         class_names,
         np.repeat(labels, sizes)[kept],
         read.facts["content_hash"][kept],
-        read.facts["thumb"][kept],
+        read.facts["thumb"][kept if with_thumbs else kept[:0]],
     )

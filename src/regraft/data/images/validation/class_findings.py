@@ -31,9 +31,7 @@ _WORDINGS = {
         "note", "Images of the test folder, which has no class folders", "Training sets labelled ones aside instead."
     ),
     "class_lacking": Wording(
-        "warning",
-        "Classes without an image in a split",
-        "They count for nothing in its metrics.",
+        "warning", "Classes without an image in a split, in whose metrics they count for nothing", "Add images."
     ),
     "nested_class": Wording(
         "warning",

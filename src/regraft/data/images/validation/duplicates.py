@@ -114,6 +114,11 @@ def _candidates(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                     yield first[is_near], second[is_near]
 
 
+def duplicate_findings(samples: CheckedImages) -> list[Finding]:
+    """Returns the findings about identical images; thumbnails aren't looked at."""
+    return list(_same_findings(samples, same(samples.content_hashes)))
+
+
 def likeness_findings(samples: CheckedImages, near_pairs: NearPairs = near_pairs) -> list[Finding]:
     """Returns the findings about images that are identical or look alike."""
     groups = same(samples.content_hashes)

@@ -52,6 +52,10 @@ _ONE_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}
 """Variants that share the extension of a format."""
 
 
+OF_BACKGROUND = ("vanishing", "shape_only")
+"""Findings that depend on the colour that transparent images are drawn on."""
+
+
 def file_findings(
     paths: Sequence[str], facts: np.ndarray, details: Mapping[int, str], pixel_format: PixelFormat
 ) -> list[Finding]:
