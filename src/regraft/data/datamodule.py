@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Self
 
 import pytorch_lightning as pl
@@ -168,6 +169,11 @@ class DataModule(pl.LightningDataModule):
     def skipped(self) -> Mapping[str, str]:
         """The reason for each file that was left out, by its path in the source."""
         return self._prepared.splits.skipped
+
+    @property
+    def unlabelled(self) -> Path | None:
+        """A folder of test images without labels; None if there is none, or the data hasn't been read."""
+        return self._prepared.unlabelled
 
     @property
     def eval_view(self) -> EvalView:

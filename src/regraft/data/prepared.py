@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -74,6 +75,11 @@ class PreparedData:
         """The splits of the source."""
         assert self._read is not None, "read() comes first"
         return self._read[0]
+
+    @property
+    def unlabelled(self) -> Path | None:
+        """The source's folder of test images without labels; None if it has none, or hasn't been read."""
+        return None if self._read is None else self._read[0].unlabelled
 
     @property
     def parts(self) -> dict[str, Part]:

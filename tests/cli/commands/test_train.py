@@ -404,3 +404,18 @@ def test_damaged_images_are_left_out_of_the_run_and_of_all_that_follows_from_it(
     regraft.resume([f"run={run.path}", "trainer.max_epochs=2"])  # the same fingerprint, or it would be refused
     with pytest.raises(ValueError, match=r"data\.on_error='raise' \(the run has 'skip'\)"):
         regraft.resume([f"run={run.path}", "trainer.max_epochs=3", "data.on_error=raise"])
+
+
+def test_unlabelled_test_images_are_predicted_when_a_run_ends(tmp_path, capsys):
+    for index, folder in enumerate(("train/ant", "train/bee", "test")):
+        for shade in range(6):
+            content = planted.encoded(planted.photo(10 * index + shade), "PNG")
+            planted.write(tmp_path / "photos" / folder / f"{shade}.png", content)
+    small = ["model=simple_cnn", "model.image_size=16", "data.num_workers=0", "report=off", "logger=csv"]
+    code, out, _ = run_main(["train", "data=folder", "data.root=photos", "hydra.run.dir=run", *small], capsys)
+
+    assert code == 0
+    assert "Wrote 6 rows: " in out
+    rows = (tmp_path / "run" / "predictions.csv").read_text().splitlines()
+    assert rows[0] == "path,class,probability,class_2,probability_2,error"
+    assert [row.split(",")[0] for row in rows[1:]] == [str(tmp_path / "photos" / "test" / f"{n}.png") for n in range(6)]

@@ -19,7 +19,7 @@ from regraft.config import compose
 from regraft.config.check import Composed, reference
 from regraft.config.fitting import IN_STEPS, explained
 from regraft.config.groups import section_text
-from regraft.config.quoting import key_of, value_of
+from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
 from regraft.core.text import say
@@ -30,6 +30,9 @@ from regraft.runs.folder import Run
 from regraft.training.plan import TrainingJob, claimed, plan
 
 log = logging.getLogger(__name__)
+
+PREDICTED = "predictions.csv"
+"""The predictions of test images without labels, in the run's folder."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -148,7 +151,23 @@ def _train(job: TrainingJob, overrides: Sequence[str], *, is_printed: bool = Tru
         session = provenance.new_session(overrides)
         keep_overrides(job.run, overrides)
         train(job, session, RunDisplay(is_printed=is_printed))
+        if is_printed and job.checked is not None and job.checked.data.unlabelled is not None:
+            _predict(job, job.checked.data.unlabelled)
     return job.run
+
+
+def _predict(job: TrainingJob, folder: Path) -> None:
+    """Predicts the unlabelled images of a folder into the run's folder; an error is a warning, as the run has ended."""
+    run, config = job.run, job.config
+    if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
+        return
+    from regraft.cli.commands import predict
+
+    trust = [f"trust=[{','.join(config['trust'])}]"] if config["trust"] else []
+    try:
+        predict.run([f"run={quoted(run.path)}", f"input={folder}", f"output={run.path / PREDICTED}", *trust])
+    except (ValueError, OSError) as error:
+        log.warning("The images in %s aren't predicted: %s", folder, error)
 
 
 def keep_overrides(run: Run, overrides: Sequence[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, Self
 
 import numpy as np
@@ -31,7 +32,8 @@ class Samples(Protocol):
 class Splits:
     """The splits of a data set. A split that the source doesn't define is None and is carved from `train`.
 
-    `skipped` has the reason for each file that was left out, by its path in the source.
+    `skipped` has the reason for each file that was left out, by its path in the source, and `unlabelled` is a folder of
+    test images without labels.
     """
 
     class_names: tuple[str, ...]
@@ -39,6 +41,7 @@ class Splits:
     val: Samples | None = None
     test: Samples | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
+    unlabelled: Path | None = None
 
     @property
     def present(self) -> dict[str, Samples]:

@@ -107,7 +107,9 @@ class FolderSource:
                 self._root / tree.folders["train"],
             )
             images["test"] = images.pop("val")
-        return Splits(tuple(tree.classes["train"]), images["train"], images.get("val"), images.get("test"), skipped)
+        unlabelled = self._root / tree.unlabelled_folder if tree.unlabelled else None
+        parts = images["train"], images.get("val"), images.get("test")
+        return Splits(tuple(tree.classes["train"]), *parts, skipped, unlabelled)
 
     def _without_low_bits(self, paths: list[str], read: Read) -> list[ConfigError]:
         """Returns the error of 16-bit colours, of which only the upper 8 bits are read."""

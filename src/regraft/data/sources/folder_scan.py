@@ -137,7 +137,7 @@ class _Scanner:
         images = sorted(self.images_of(folder))
         if images and "train" in tree.folders:
             tree.unlabelled.extend(images)
-            del tree.folders["test"]
+            tree.unlabelled_folder = tree.folders.pop("test")
         return bool(images)
 
     def add_classes(self, split: str) -> None:

@@ -16,7 +16,7 @@ NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.
 ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Tree:
     """The result of a scan. Paths are relative to the root, in the spelling of the file system.
 
@@ -24,7 +24,7 @@ class Tree:
         folders: folder of each split; empty for the train split of a flat tree.
         classes: sorted images of each class, by split; val and test may lack some.
         class_folders: folder of each class, by split.
-        unlabelled: sorted images of a test folder without class folders.
+        unlabelled: sorted images of a test folder without class folders, which is `unlabelled_folder`.
         errors: findings that prevent a training.
         closed: images that mustn't be opened (FIFOs, devices, broken links), with the reason.
         links: symbolic links to files and folders.
@@ -37,6 +37,7 @@ class Tree:
     classes: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     class_folders: dict[str, dict[str, str]] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
+    unlabelled_folder: str = ""
     errors: list[Finding] = field(default_factory=list)
     closed: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)

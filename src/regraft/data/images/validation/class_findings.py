@@ -28,7 +28,9 @@ _WORDINGS = {
     "beside": Wording("warning", "Folders beside the splits, which are ignored", "Move them into a split, or away."),
     "runs": Wording("note", "Folders of runs, which aren't classes"),
     "unlabelled": Wording(
-        "note", "Images of the test folder, which has no class folders", "Training sets labelled ones aside instead."
+        "note",
+        "Images of the test folder, which has no class folders",
+        "A training sets labelled ones aside, and predicts these when it ends.",
     ),
     "class_lacking": Wording(
         "warning", "Classes without an image in a split, in whose metrics they count for nothing", "Add images."
