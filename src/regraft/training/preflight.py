@@ -9,10 +9,12 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
+from importlib.util import find_spec
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import DeviceStatsMonitor
 from pytorch_lightning.loggers import Logger
 from torch import nn
 
@@ -231,6 +233,13 @@ def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]
         built = factory(node, section)(**{key: value for key, value in given.items() if key in taken})
         if not isinstance(built, kind):
             raise ConfigError(f"{section}._target_", f"it does not return a {kind.__name__}", got=node["_target_"])
+        # Which Lightning looks for when the run has begun.
+        if isinstance(built, DeviceStatsMonitor) and node.get("cpu_stats") is None and find_spec("psutil") is None:
+            raise ConfigError(
+                section,
+                "it needs psutil, which isn't installed",
+                fix=f"pip install psutil, or {section}.cpu_stats=false.",
+            )
         return built
 
     sections = [f"{group}.{name}" for name, node in collector.config[group].items() if _is_node(node)]
