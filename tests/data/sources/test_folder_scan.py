@@ -184,6 +184,7 @@ def test_classes_may_have_a_splits_word_in_their_names(tmp_path: Path, names: st
         ("bottle/train/good bottle/test/good nut/train/good nut/test/good", "splits_in_classes"),
         ("fold1/cat fold1/dog fold2/cat fold2/dog", "classes_in_doubt"),
         ("color/a color/b color/c gray/a gray/b gray/c", "classes_in_doubt"),
+        ("fold1/img/mug fold1/img/pen fold2/img/mug fold2/img/pen", "classes_in_doubt"),
         ("test bus car", "no_train"),
         ("train/cat training_set/cat", "split_twice"),
     ],
@@ -205,12 +206,24 @@ def test_both_readings_are_named(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("inner", ["indoor outdoor", "0.jpg"])
+def test_an_unlabelled_test_folder_may_be_there_twice(tmp_path: Path) -> None:
+    assert made(tmp_path, "abc_train/abc_train/A abc_train/abc_train/B abc_test/abc_test").unlabelled == [
+        "abc_test/abc_test/0.jpg"
+    ]
+
+
+@pytest.mark.parametrize("inner", ["indoor outdoor", "0.jpg", "images", "a/b a/c"])
 def test_subfolders_of_a_class_are_no_reason_for_doubt(tmp_path: Path, inner: str) -> None:
     tree = made(tmp_path, " ".join(f"{name}/{folder}" for name in ("cat", "dog") for folder in inner.split()))
 
     assert list(tree.classes["train"]) == ["cat", "dog"]
     assert tree.errors == []
+
+
+def test_the_folder_that_holds_the_splits_is_named(tmp_path: Path) -> None:
+    (error,) = made(tmp_path, "flowers/train/cat flowers/test/cat").errors
+
+    assert error.sentence.endswith(f"in which there are test, train. Use data.root={tmp_path}/flowers.")
 
 
 @pytest.mark.parametrize("test", ["test", "test/unknown", "test/test", "Test_images/images"])

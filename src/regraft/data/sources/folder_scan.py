@@ -132,7 +132,7 @@ class _Scanner:
     def take_unlabelled(self) -> bool:
         """Whether the test folder has images but no classes; they are noted, and there is no test split then."""
         tree, folder = self._tree, self._tree.folders["test"]
-        if not layout.hides_labels(self._subfolders(folder, is_noted=False), tree.classes.get("train", {})):
+        if not layout.hides_labels(folder, self._subfolders(folder, is_noted=False), tree.classes.get("train", {})):
             return False
         images = sorted(self.images_of(folder))
         if images and "train" in tree.folders:
@@ -170,11 +170,14 @@ class _Scanner:
             folder: {path.removeprefix(folder + os.sep).rpartition(os.sep)[0] for path in tree.classes["train"][name]}
             for name, folder in tree.class_folders["train"].items()
         }
-        inner = {name: {path.partition(os.sep)[0] for path in paths} for name, paths in below.items() if paths}
-        if not inner or any("" in names for names in inner.values()):
+        inner = layout.subfolders_of({name: paths for name, paths in below.items() if paths})
+        if not inner:
             return
         names, subfolders = list(inner), sorted(next(iter(inner.values())))
-        if all(len(layout.layout_of(each).folders) > 1 for each in inner.values()):
+        if len(names) == 1 and len(layout.layout_of(subfolders).folders) > 1:
+            sentence = f"{tree.root} holds nothing but {names[0]}, in which there are {listed(subfolders)}. "
+            self._refuse("splits_below", f"{sentence}Use data.root={tree.root / names[0]}.", names)
+        elif all(len(layout.layout_of(each).folders) > 1 for each in inner.values()):
             sentence = (
                 f"{tree.root} has {listed(subfolders)} in each class ({listed(names)}); {EXPECTED_FOLDERS}. Move them, "
                 "or take all as one split with data.splits.train=."

@@ -3,6 +3,7 @@
 Nothing but names and the files that mark a program's folder is looked at. No torch.
 """
 
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -110,12 +111,30 @@ def is_a_part(name: str) -> bool:
     return not _PARTS.isdisjoint(words) or any(_split_in(word) for word in words) or "set" in words
 
 
-def hides_labels(names: Sequence[str], classes: Collection[str]) -> bool:
-    """Whether the subfolders of a test folder aren't classes: there is none, or one such as `unknown` or `images`."""
-    if len(names) != 1 or names[0] in classes:
-        return not names
+def hides_labels(folder: str, names: Sequence[str], classes: Collection[str]) -> bool:
+    """Whether the subfolders of a test folder aren't classes: there is none, or one such as `unknown` or `images`.
+
+    Some archives have the folder twice, one in the other.
+    """
+    if len(names) != 1 or names[0] in (*classes, folder):
+        return not names or names[0] == folder
     words = _words(names[0])
     return bool(words) and all(word in _CONTENT | _UNKNOWN or _split_in(word) for word in words)
+
+
+def subfolders_of(paths: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
+    """Returns the outermost subfolders of each class that aren't the same single one in all; empty if there are none.
+
+    Args:
+        paths: of the folders that hold a class's images, relative to the class's; empty for the class's folder itself.
+    """
+    inner = {name: {path.partition(os.sep)[0] for path in each} for name, each in paths.items()}
+    if not inner or any("" in names for names in inner.values()):
+        return {}
+    common = set.union(*inner.values())
+    if len(common) == 1 and len(inner) > 1:  # such as CLASS/images
+        return subfolders_of({name: [path.partition(os.sep)[2] for path in each] for name, each in paths.items()})
+    return inner
 
 
 def is_ambiguous(subfolders: Mapping[str, Collection[str]]) -> bool:

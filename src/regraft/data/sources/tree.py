@@ -56,7 +56,7 @@ def class_errors(tree: Tree, extensions: Collection[str]) -> Iterator[Finding]:
     """Yields the findings about classes that prevent a training."""
     for split, classes in tree.classes.items():
         folder, folders = tree.root / tree.folders[split], tree.class_folders[split]
-        if not classes:
+        if not classes and not (split == "train" and tree.errors):  # which say what to do
             fix = "" if split == "train" else " Add them, or remove the folder."
             sentence = f"{folder} has no class folders; {EXPECTED_FOLDERS}.{fix}"
             yield Finding("no_classes", "error", sentence, items_of([tree.folders[split] or "."]))
@@ -86,7 +86,8 @@ def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:
     only_train = sorted(tree.classes["train"].keys() - tree.classes[split].keys())
     sentence = (
         f"{split} has classes that train doesn't have. Only in {split}: {listed(unknown)}. Only in train: "
-        f"{listed(only_train)}. Rename them, or add them to train."
+        f"{listed(only_train)}. Rename them, add them to train, or name the other splits alone, as in "
+        f"data.splits.train={tree.folders['train']}."
     )
     return Finding("class_sets", "error", sentence, tuple(Item((name,), "missing from train") for name in unknown))
 
