@@ -1,4 +1,5 @@
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from helpers.small import without
 from regraft import __version__
 from regraft.cli import commands
 from regraft.cli.main import main
+from regraft.core.text import LogFormatter
 
 
 def test_help_names_commands_groups_and_choices(capsys):
@@ -34,6 +36,12 @@ def test_the_schema_for_editors_is_printed(capsys):
 def test_choices_are_listed_by_a_part_of_their_names(capsys):
     code, out, _ = run_main(["list", "resnet"], capsys)
     assert (code, out.split()) == (0, ["model=cifar_resnet", "model=resnet18", "model=resnet50"])
+
+
+def test_warnings_of_a_command_without_a_log_are_escaped(capsys, monkeypatch):
+    monkeypatch.setattr(logging.lastResort, "formatter", None)
+    run_main(["--version"], capsys)
+    assert isinstance(logging.lastResort.formatter, LogFormatter)
 
 
 def test_a_deleted_current_folder_is_named(capsys, tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ Nothing heavy is imported before a config is composed, so that help, completion 
 """
 
 import io
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -24,7 +25,7 @@ from regraft.config.quoting import readable
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.processes import process_seconds
 from regraft.core.startup import start_clock, take_over_process
-from regraft.core.text import say
+from regraft.core.text import LogFormatter, say
 
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 
@@ -40,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a class name may have letters that the terminal lacks
+    if logging.lastResort is not None:  # what shows warnings of commands without a log
+        logging.lastResort.setFormatter(LogFormatter())
     try:
         _require_current_folder()
         _dispatch(readable(arguments))
