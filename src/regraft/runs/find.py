@@ -57,7 +57,9 @@ def find_run(reference: str, output_dir: str | Path, *, needs_checkpoint: bool =
 
 def all_runs(output_dir: str | Path) -> list[Run]:
     """Returns the runs below a folder, jobs of sweeps too, the one that was started or resumed last first."""
-    return sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=last_started, reverse=True)
+    # Those of the same moment by name, as a file system lists them in any order.
+    found = sorted(map(Run, _run_folders(Path(output_dir).expanduser().resolve())), key=lambda run: run.path)
+    return sorted(found, key=last_started, reverse=True)
 
 
 def require_no_other_run(reference: str, kind: str, folder: Path, output_dir: str | Path) -> None:
