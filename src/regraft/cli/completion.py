@@ -43,7 +43,7 @@ def _hydra_words(command: Command, program: str, typed: str, arguments: list[str
     """Returns Hydra's completions of what was typed, without the words that Hydra doesn't know."""
     known = [word for word in typed.split(" ") if not word.startswith("run=") and word not in command.words()]
     found = _answer(command, [program, *known], arguments)
-    if command.config_name == "train":  # whose keys are others where a head is trained in steps
+    if command.config_name == "train":  # which has other keys where a head is trained in steps
         found += _answer(command, [program, IN_STEPS, *known], arguments)
     return list(dict.fromkeys(found))
 

@@ -89,7 +89,7 @@ def run_app(command: Command, arguments: list[str], job: Callable[[DictConfig], 
 
 
 def require_known_flags(arguments: Sequence[str]) -> None:
-    """Raises ConfigError for a flag such as `--lr 0.1`, with the key that sets what it means."""
+    """Raises ConfigError for a flag such as `--lr 0.1`, with the key to set instead."""
     for index, argument in enumerate(arguments):
         flag, is_pair, value = argument.partition("=")
         if not flag.startswith("-") or flag in (*_FLAGS, *_FLAGS_WITH_VALUE):

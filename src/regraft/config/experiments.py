@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from regraft.config.nested import leaves
 from regraft.config.safe_yaml import load
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
@@ -37,16 +38,7 @@ def _overrides(name: str, config_dir: str | None, read: set[str]) -> Iterator[st
                 yield from _overrides(str(choice), config_dir, read)
             else:
                 yield f"{group}={choice}"
-    for key, value in content.items():
-        if key != "defaults":
-            yield from _leaves(str(key), value)
-
-
-def _leaves(key: str, value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping) and value:
-        for name, inner in value.items():
-            yield from _leaves(f"{key}.{name}", inner)
-    else:
+    for key, value in leaves({key: value for key, value in content.items() if key != "defaults"}).items():
         yield f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
 
 

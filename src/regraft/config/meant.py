@@ -5,6 +5,7 @@ from functools import cache
 import yaml
 
 from regraft.config.groups import group_choices, group_names, shipped_train
+from regraft.config.nested import leaves
 from regraft.config.shipped import conf_dir
 
 UNCONFIGURED = ("experiment", "fitting", "sweep")
@@ -64,16 +65,10 @@ def choices_meant(word: str) -> list[str]:
 @cache
 def shipped_keys() -> list[str]:
     """Returns all keys of the shipped configs of a training, sorted."""
-    found = {key for name, value in shipped_train().items() if name != "defaults" for key in _leaves(name, value)}
+    found = {*leaves({name: value for name, value in shipped_train().items() if name != "defaults"})}
     for group in group_names():
         if group not in UNCONFIGURED:
             for path in (conf_dir() / group).glob("*.yaml"):
                 content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-                found |= {key for name, value in content.items() for key in _leaves(f"{group}.{name}", value)}
+                found |= {*leaves(content, f"{group}.")}
     return sorted(key for key in found if not key.endswith((".defaults", "._target_")))
-
-
-def _leaves(key: str, value: object) -> list[str]:
-    if isinstance(value, dict) and value:
-        return [leaf for name, inner in value.items() for leaf in _leaves(f"{key}.{name}", inner)]
-    return [key]

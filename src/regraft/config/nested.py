@@ -1,4 +1,4 @@
-"""Lookup of a dotted key, such as `optimizer.lr`, in nested mappings."""
+"""Dotted keys, such as `optimizer.lr`, of nested mappings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,3 +15,11 @@ def at(config: Mapping[str, Any], key: str) -> Any:
             return ABSENT
         node = node[part]
     return node
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the values by their dotted keys; a list and an empty mapping are values."""
+    found: dict[str, Any] = {}
+    for key, value in config.items():
+        found |= leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return found

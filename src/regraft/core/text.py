@@ -41,7 +41,7 @@ class LogFormatter(logging.Formatter):
 
 
 def write_csv(file: IO[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Writes rows whose texts no terminal and no spreadsheet takes for a command."""
+    """Writes rows, with texts escaped that a terminal or a spreadsheet would run."""
     csv.writer(file, lineterminator="\n").writerows([_cell(value) for value in row] for row in rows)
 
 

@@ -84,7 +84,7 @@ def _send_failure(queue: Any, error: Exception, unsent: Any) -> None:
 class FailureNoter:
     """A handler of SIGCHLD that notes why a loader process died, and raises it only while a batch is waited for.
 
-    torch's raises wherever Python is.
+    torch's own raises wherever the main process happens to be.
     """
 
     noted = ""

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from regraft.config.nested import ABSENT
+from regraft.config.nested import ABSENT, leaves
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def is_seed(key: str) -> bool:
 
 def seeds_of(config: Mapping[str, Any]) -> tuple[tuple[str, Hashable], ...]:
     """Returns the seeds of a config, by key."""
-    return tuple((key, comparable(value)) for key, value in sorted(_leaves(config).items()) if is_seed(key))
+    return tuple((key, comparable(value)) for key, value in sorted(leaves(config).items()) if is_seed(key))
 
 
 def configuration_of(config: Mapping[str, Any]) -> Hashable:
@@ -44,20 +44,20 @@ def varied(runs: Sequence[ComparedConfig]) -> dict[str, list[Any]]:
     A section that was chosen as a whole (`freezing=lp_ft`) is one parameter. Its keys are further parameters only if
     they differ between runs of the same choice, or if a command gave them.
     """
-    leaves = [_compared(run.config) for run in runs]
-    keys = list(dict.fromkeys(key for each in leaves for key in each))
+    compared = [_compared(run.config) for run in runs]
+    keys = list(dict.fromkeys(key for each in compared for key in each))
     sections: dict[str, list[str]] = {}
     for key in keys:
         sections.setdefault(key.partition(".")[0], []).append(key)
     found: dict[str, list[Any]] = {}
     for section, of_section in sections.items():
         labels = _labels(section, runs)
-        distinct = {tuple(comparable(each.get(key, ABSENT)) for key in of_section) for each in leaves}
+        distinct = {tuple(comparable(each.get(key, ABSENT)) for key in of_section) for each in compared}
         is_chosen = len(set(labels)) > 1 and len(distinct) > 1
         if is_chosen:
             found[section] = labels
         for key in of_section:
-            values = [each.get(key, ABSENT) for each in leaves]
+            values = [each.get(key, ABSENT) for each in compared]
             if is_chosen and (key == f"{section}._target_" or not _is_own(key, values, labels, runs)):
                 continue
             if len(set(map(comparable, values))) > 1:
@@ -89,18 +89,7 @@ def text_of(value: Any, *, is_exact: bool = False) -> str:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in _leaves(config).items() if not is_seed(key)}
-
-
-def _leaves(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Returns the leaves of nested mappings by dotted key; a list is one value."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            found |= _leaves(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
+    return {key: value for key, value in leaves(config).items() if value != {} and not is_seed(key)}
 
 
 def _labels(section: str, runs: Sequence[ComparedConfig]) -> list[str]:
