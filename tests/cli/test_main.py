@@ -11,6 +11,7 @@ from helpers.command_line import HEAVY, imported_by, run_main
 from helpers.small import without
 from regraft import __version__
 from regraft.cli import commands
+from regraft.cli.hydra_app import bare_words
 from regraft.cli.main import main
 from regraft.core.text import LogFormatter
 
@@ -27,6 +28,10 @@ def test_the_keys_of_a_section_are_described(capsys):
     assert (code, "data.on_error=raise" in out, "raise | skip (leave them out" in out) == (0, True, True)
     code, _, err = run_main(["train", "--help", "optimzer"], capsys)
     assert (code, "Did you mean 'optimizer'?" in err) == (1, True)
+
+
+def test_the_value_of_a_flag_is_no_section_to_explain(tmp_path):
+    assert bare_words(["--config-dir", str(tmp_path), "--help", "data=folder", "~head", "optimizer"]) == ["optimizer"]
 
 
 def test_the_schema_for_editors_is_printed(capsys):

@@ -103,6 +103,13 @@ def require_known_flags(arguments: Sequence[str]) -> None:
         raise ConfigError(flag, "options are written KEY=VALUE, without dashes", fix=fix)
 
 
+def bare_words(arguments: Sequence[str]) -> list[str]:
+    """Returns the words that are neither flags nor their values nor overrides."""
+    after_flags = {index + 1 for index, argument in enumerate(arguments) if argument in _FLAGS_WITH_VALUE}
+    words = [argument for index, argument in enumerate(arguments) if index not in after_flags]
+    return [word for word in words if "=" not in word and not word.startswith(("-", "~"))]
+
+
 def run_composed(node: DictConfig, arguments: Sequence[str], job: Callable[[], Any]) -> None:
     """Runs a job as Hydra's run mode does, in a folder with `.hydra/` and a log; what `arguments` name is trusted."""
     errors: list[Exception] = []

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from regraft.cli.command import Command
 from regraft.cli.commands.check import require_sound
-from regraft.cli.hydra_app import keeping_traceback, require_known_flags, run_app, run_composed
+from regraft.cli.hydra_app import bare_words, keeping_traceback, require_known_flags, run_app, run_composed
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
@@ -38,8 +38,7 @@ PREDICTED = "predictions.csv"
 def run(arguments: Sequence[str]) -> None:
     """Trains one run, or a sweep of them, as the command line says."""
     require_known_flags(arguments)
-    words = [word for word in arguments if not word.startswith("-") and "=" not in word]
-    if words and {"-h", "--help"} & set(arguments):
+    if {"-h", "--help"} & set(arguments) and (words := bare_words(arguments)):
         say("\n".join(section_text(word, value_of(word, arguments)) for word in words))
         return
     command = parse(arguments)

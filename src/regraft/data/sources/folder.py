@@ -95,7 +95,7 @@ class FolderSource:
             _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), details)
         hashes = np.where(read.is_fresh[:, None], read.facts["content_hash"], 0)
         images, start = {}, 0
-        for split in tree.folders:
+        for split in tree.classes:  # in the order of `paths`
             stop = start + len(tree.paths(split))
             images[split] = _file_images(tree, split, skipped, hashes[start:stop])
             start = stop

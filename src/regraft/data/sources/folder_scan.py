@@ -33,7 +33,7 @@ def scan(root: Path, extensions: Collection[str], splits: dict[str, str] | None 
     tree = Tree(root)
     scanner = _Scanner(tree, extensions)
     scanner.find_splits(splits)
-    for split in ("train", "val", "test"):
+    for split in layout.SPLITS:
         if split in tree.folders and not (splits is None and split == "test" and scanner.take_unlabelled()):
             scanner.add_classes(split)
     if splits is None:
@@ -162,7 +162,7 @@ class _Scanner:
         tree.classes[split] = dict(sorted(classes.items()))
 
     def require_classes(self) -> None:
-        """Notes an error if what are taken for the classes of a root without splits may be something else."""
+        """Notes an error if the folders that are read as classes, of a root without splits, may be something else."""
         tree = self._tree
         if tree.folders != {"train": ""}:
             return

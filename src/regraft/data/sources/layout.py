@@ -22,21 +22,9 @@ _WORDS = {
 }
 _CONTENT = frozenset(
     {
-        *(
-            "data",
-            "dataset",
-            "datasets",
-            "file",
-            "files",
-            "folder",
-            "image",
-            "images",
-            "img",
-            "imgs",
-            "photo",
-            "photos",
-        ),
-        *("pic", "pics", "picture", "pictures", "sample", "samples", "set", "split", "jpg", "jpeg", "png"),
+        *("data", "dataset", "datasets", "file", "files", "folder", "image", "images", "img", "imgs"),
+        *("jpeg", "jpg", "photo", "photos", "pic", "pics", "picture", "pictures", "png"),
+        *("sample", "samples", "set", "split"),
     }
 )
 """Words that say nothing about what is in a folder of images."""
@@ -138,7 +126,7 @@ def subfolders_of(paths: Mapping[str, Collection[str]]) -> dict[str, set[str]]:
 
 
 def is_ambiguous(subfolders: Mapping[str, Collection[str]]) -> bool:
-    """Whether what are taken for classes may be splits, because all of them have the same subfolders with images.
+    """Whether folders that are read as classes may be splits, because all have the same subfolders with images.
 
     Args:
         subfolders: by class; those that hold all of its images.

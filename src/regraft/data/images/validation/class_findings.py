@@ -30,10 +30,10 @@ _WORDINGS = {
     "unlabelled": Wording(
         "note",
         "Images of the test folder, which has no class folders",
-        "A training sets labelled ones aside, and predicts these when it ends.",
+        "regraft train sets labelled images aside for the test, and predicts these when it ends.",
     ),
     "class_lacking": Wording(
-        "warning", "Classes without an image in a split, in whose metrics they count for nothing", "Add images."
+        "warning", "Classes without an image in a split, whose metrics leave them out", "Add images."
     ),
     "nested_class": Wording(
         "warning",
