@@ -471,20 +471,21 @@ def test_flips_are_half_of_the_draws(make_datamodule: Make, array_source: Any) -
 
 def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_path, make_datamodule, caplog):
     """Of a folder of drawings on a transparent ground, and of 12-bit values in 16-bit files."""
+    root = tmp_path / "photos"
     drawing = np.zeros((12, 12, 4), np.uint8)
     drawing[3:9, 3:9, 3] = 255
     for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        Image.fromarray(drawing).save(tmp_path / name / "1.png")
-        Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(tmp_path / name / "2.png")
-        Image.fromarray(np.full((12, 12), 4095, np.float32)).save(tmp_path / name / "3.tif")
+        (root / name).mkdir(parents=True)
+        Image.fromarray(drawing).save(root / name / "1.png")
+        Image.fromarray(np.full((12, 12), 4095, np.uint16)).save(root / name / "2.png")
+        Image.fromarray(np.full((12, 12), 4095, np.float32)).save(root / name / "3.tif")
     spec, options = InputSpec(12), {"val_fraction": 0.0, "test_fraction": 0.0}
     with pytest.raises(ValueError, match=r"range isn't known.*data\.value_range"):
-        make_datamodule(FolderSource(root=str(tmp_path), on_error="raise", splits={}), spec, **options)
-    make_datamodule(FolderSource(root=str(tmp_path), on_error="skip", splits={}), spec, **options)
+        make_datamodule(FolderSource(root=str(root), on_error="raise", splits={}), spec, **options)
+    make_datamodule(FolderSource(root=str(root), on_error="skip", splits={}), spec, **options)
     assert "No gray image with 16 bits a channel (2) has a value above 4,095" in caplog.text
     caplog.clear()
-    source = FolderSource(root=str(tmp_path), on_error="raise", splits={})
+    source = FolderSource(root=str(root), on_error="raise", splits={})
     keys = set()
     for background, corner in (("white", 255), ("black", 0)):
         data = make_datamodule(

@@ -31,10 +31,7 @@ def resized_to_crop(image: Tensor, spec: InputSpec) -> Tensor:
         if max(image.shape[-2:]) > longest:
             image = tv.center_crop(image, [min(each, longest) for each in image.shape[-2:]])
         size = [side]
-    mode = v2.InterpolationMode(spec.interpolation)
-    if len(size) == 2:  # one axis after the other, each rounded, as Pillow does
-        image = tv.resize(image, [image.shape[-2], size[1]], interpolation=mode, antialias=True)
-    return tv.resize(image, size, interpolation=mode, antialias=True)
+    return tv.resize(image, size, interpolation=v2.InterpolationMode(spec.interpolation), antialias=True)
 
 
 def padded_to_square(image: Tensor, side: int, spec: InputSpec) -> Tensor:
