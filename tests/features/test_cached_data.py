@@ -67,9 +67,9 @@ def test_a_phase_without_a_cut_is_given_images():
 
 
 def test_features_that_memory_cant_hold_are_read_batch_by_batch(monkeypatch):
-    monkeypatch.setattr("regraft.features.datamodule.memory_limit", lambda: 79.0)
+    monkeypatch.setattr("regraft.features.datamodule.matrix_limit", lambda device: 79.0)
     assert isinstance(data().train_dataloader(), FeatureBatches)
     with pytest.raises(ValueError, match="optimizer: it works on all training features at once"):
         data(is_full_batch=True).train_dataloader()
-    monkeypatch.setattr("regraft.features.datamodule.memory_limit", lambda: 80.0)
+    monkeypatch.setattr("regraft.features.datamodule.matrix_limit", lambda device: 80.0)
     assert isinstance(data().train_dataloader(), FeatureEpochs)

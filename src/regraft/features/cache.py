@@ -67,8 +67,8 @@ class FeatureCache:
         self.store = FeatureStore(settings)
         self._extractors: dict[int, FeatureExtractor] = {}
         self._progress = progress
-        size = self._spec.image_size
-        shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size))
+        size, own = self._spec.image_size, next(backbone.parameters(), torch.zeros(())).device
+        shapes, flops = measure(self._stages, torch.zeros(2, self._spec.num_channels, size, size, device=own))
         self._layout = FeatureLayout(backbone, shapes)
         self.costs = Costs(flops, self._layout.feature_shapes)
         # The pooled outputs of all stages come nearly free with a pass, unless they would fill the store.
@@ -230,7 +230,7 @@ class FeatureCache:
             "stages": self._fingerprints[:depth],
             "image": image_fields(self._spec, view.transform),
             "precision": self.precision,
-            "device": self.device.type,
+            "device": _numerics(self.device),
             "code": self._code,
             "pooled": list(self._record_layout(depth).pooled),
             "dtype": self.settings.dtype,
@@ -242,3 +242,14 @@ class FeatureCache:
         stage = list(self._stages)[depth - 1]
         note = "" if self.precision == "float32" else f" ({self.precision})"
         return f"{self._name}, {stage}, {self._spec.image_size} px, {self.settings.dtype}{note}{drawn}{flipped}"
+
+
+def _numerics(device: torch.device) -> str:
+    """Returns the kind of device, and the settings by which its kernels compute other last bits."""
+    kernels = torch.backends.cudnn
+    settings: dict[str, Any] = {"matmul": torch.get_float32_matmul_precision()}
+    if device.type == "cuda":
+        settings |= {"tf32": kernels.allow_tf32, "benchmark": kernels.benchmark, "deterministic": kernels.deterministic}
+    usual = {"matmul": "highest", "tf32": True, "benchmark": False, "deterministic": False}
+    changed = [f" {key}={value}" for key, value in settings.items() if value != usual[key]]
+    return device.type + "".join(changed)

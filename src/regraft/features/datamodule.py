@@ -9,8 +9,7 @@ import pytorch_lightning as pl
 from regraft.core.errors import ConfigError
 from regraft.features.cut import CutPhase
 from regraft.features.loaders import FeatureBatches, FeatureEpochs
-from regraft.features.store.store import memory_limit
-from regraft.features.table import FeatureTable
+from regraft.features.table import FeatureTable, matrix_limit
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ class FeatureDataModule(pl.LightningDataModule):
         # With several processes Lightning's wrapper averages gradients, step by step.
         is_one_batch = self._one_batch_per_epoch and depth == self._num_stages and self.trainer.world_size == 1
         draw_seed, device = self._images.draw_seed, self.trainer.strategy.root_device
-        if is_one_batch and self._fits(table):
+        if is_one_batch and self._fits(table, device):
             is_full = self._is_full_batch
             return FeatureEpochs(table, sampler, choose, draw_seed, device, is_full_batch=is_full, bitwise=bitwise)
         return FeatureBatches(table, sampler, choose, draw_seed, bitwise=bitwise)
@@ -101,8 +100,8 @@ class FeatureDataModule(pl.LightningDataModule):
             self._loaders[split] = getattr(self._images, f"{split}_dataloader")()
         return self._loaders[split]
 
-    def _fits(self, table: FeatureTable) -> bool:
-        needed, limit = table.matrix_bytes / 1e9, memory_limit() / 1e9
+    def _fits(self, table: FeatureTable, device: Any) -> bool:
+        needed, limit = table.matrix_bytes / 1e9, matrix_limit(device) / 1e9
         if needed <= limit:
             return True
         if self._is_full_batch:

@@ -7,7 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.core.memory import memory_bytes
 from regraft.features.record import StoredFeatures
+
+
+def matrix_limit(device: torch.device) -> float:
+    """Returns the bytes of features that may be one matrix: a quarter of the memory, the CPU's and the device's."""
+    return min(memory_bytes(torch.device("cpu")), memory_bytes(device)) / 4
 
 
 class FeatureTable:

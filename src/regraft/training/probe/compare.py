@@ -135,7 +135,7 @@ def compare_heads(
     for shots, each in closed_forms.items() if reason is None else ():
         rows += _rows_in_closed_form(each, shots, features, notes)
     started = time.perf_counter()
-    fits = fit_grid(grid, features, device) if grid else {}
+    fits = fit_grid(grid, features, features.matrix_device) if grid else {}
     trained = _trained_rows(grid, fits, time.perf_counter() - started)
     if grid and not fits:
         if reason is not None:

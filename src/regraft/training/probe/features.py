@@ -11,8 +11,7 @@ from regraft.config.instantiate import Config
 from regraft.core.console import ProgressBar
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone
-from regraft.features.store.store import memory_limit
-from regraft.features.table import FeatureTable
+from regraft.features.table import FeatureTable, matrix_limit
 from regraft.models.freezing import HEAD, phases
 from regraft.models.from_config import build_backbone
 from regraft.models.stage_outputs import output_shapes, tapped
@@ -42,6 +41,8 @@ class ProbeFeatures:
 
     def __init__(self, config: Config, device: torch.device, progress: ProgressBar) -> None:
         self._device, self._progress, self._is_logged = device, progress, False
+        # Apple's GPUs have no float64, which the grid of heads takes for the decay.
+        self.matrix_device = torch.device("cpu") if device.type == "mps" else device
         body, _ = build_backbone(config | {"head": config["head"] | {"stages": "last"}})
         self._strategy = build_freezing(config, body.stage_names)
         run_phases = phases(self._strategy, body.stage_names, config["trainer"]["max_epochs"])
@@ -77,7 +78,10 @@ class ProbeFeatures:
         assert stored is not None, "features.cache=on stores or raises"
         depth = len(self.body.stages)
         found = {split: stored[0].tables[split, depth] for split in ("train", "val") if split in data.sizes}
-        needed, limit = sum(table.matrix_bytes for table in found.values()) / 1e9, memory_limit() / 1e9
+        needed, limit = (
+            sum(table.matrix_bytes for table in found.values()) / 1e9,
+            matrix_limit(self.matrix_device) / 1e9,
+        )
         if needed > limit:
             raise ConfigError(
                 "probe",
@@ -88,11 +92,11 @@ class ProbeFeatures:
 
     def of_last(self, table: FeatureTable) -> Tensor:
         """Returns the features of the last stage, view after view, (num_views * num_images, num_features)."""
-        return table.matrix(self._device)[:, -[*self.widths.values()][-1] :].contiguous()
+        return table.matrix(self.matrix_device)[:, -[*self.widths.values()][-1] :].contiguous()
 
     def images(self, table: FeatureTable) -> Images:
         """Returns the features of the first view."""
-        rows = table.matrix(self._device)[: len(table)].cpu()
+        rows = table.matrix(self.matrix_device)[: len(table)].cpu()
         return Images(
             dict(zip(self.widths, rows.split([*self.widths.values()], dim=1), strict=True)), table.targets.cpu()
         )
