@@ -8,7 +8,9 @@ from regraft.core.torch_internals import (
     TorchDispatchMode,
     copy_root_version,
     forward_hooks,
+    fused_attention_on_meta,
     require_positive,
+    storage_id,
     tree_leaves,
 )
 
@@ -68,3 +70,20 @@ def test_copy_root_version_gives_the_root_a_version_and_nothing_else():
     module.register_load_state_dict_pre_hook(lambda own, state, prefix, metadata, *rest: versions.append(metadata))
     module.load_state_dict(state)
     assert versions == [{"version": 1}]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_storage_id_is_that_of_a_tensors_views(device):
+    tensor = torch.zeros(4, device=device)
+    assert storage_id(tensor) == storage_id(tensor[1:]) == storage_id(tensor.view(2, 2))
+    assert storage_id(tensor) != storage_id(torch.zeros(4, device=device))
+
+
+def test_fused_attention_on_meta_keeps_no_weights():
+    saved = []
+    query, key, value = (torch.zeros(1, 2, 9, 4, device="meta", requires_grad=True) for _ in range(3))
+    attend = torch.nn.functional.scaled_dot_product_attention
+    with fused_attention_on_meta(), torch.autograd.graph.saved_tensors_hooks(saved.append, lambda tensor: tensor):
+        torch.nn.functional.scaled_dot_product_attention(query, key, value, dropout_p=0.1)
+    assert [tuple(tensor.shape) for tensor in saved] == [(1, 2, 9, 4)] * 4
+    assert torch.nn.functional.scaled_dot_product_attention is attend

@@ -3,15 +3,25 @@
 `tests/core/test_torch_internals.py` has a test for each name.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["TorchDispatchMode", "copy_root_version", "forward_hooks", "require_positive", "tree_leaves"]
+__all__ = [
+    "TorchDispatchMode",
+    "copy_root_version",
+    "forward_hooks",
+    "fused_attention_on_meta",
+    "require_positive",
+    "storage_id",
+    "tree_leaves",
+]
 
 
 def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
@@ -22,6 +32,41 @@ def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
 def require_positive(number: float) -> None:
     """Lets tracing assume that a length, which depends on an input's shape, is at least 1."""
     torch._check(number >= 1)
+
+
+def storage_id(tensor: Tensor) -> int:
+    """Returns a number that tensors share if they share memory; it's another's once they are all gone."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+@contextmanager
+def fused_attention_on_meta() -> Iterator[None]:
+    """Makes attention on the meta device keep for the backward pass what fused kernels keep on other devices.
+
+    There torch takes the formula, which keeps the attention weights too.
+    """
+
+    def attention(query: Tensor, key: Tensor, value: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        if not query.is_meta:
+            return usual(query, key, value, *arguments, **options)
+        return _FusedAttention.apply(query, key, value)
+
+    usual = functional.scaled_dot_product_attention
+    functional.scaled_dot_product_attention = attention
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = usual
+
+
+class _FusedAttention(torch.autograd.Function):
+    """The shape of attention's output, and what is kept for its backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, output)
+        return output
 
 
 def copy_root_version(state: dict[str, Tensor], module_state: dict[str, Tensor]) -> None:

@@ -1,11 +1,13 @@
-"""A forward pass for its shapes alone."""
+"""A forward pass for its shapes alone, and for the memory that training takes."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
+from regraft.core.torch_internals import fused_attention_on_meta, storage_id
 from regraft.core.types import Backbone
 
 
@@ -38,3 +40,49 @@ def dry_outputs(backbone: Backbone, modules: Iterable[nn.Module], num_images: in
         for hook in hooks:
             hook.remove()
     return found
+
+
+def saved_bytes(backbone: Backbone, trained: Collection[str]) -> int:
+    """Returns the bytes that a forward pass keeps of one image for the backward pass through some stages, in float32.
+
+    Those of weights and of the image itself don't count. Nothing is computed, unless the backbone reads values.
+    """
+    modes = {module: module.training for module in backbone.modules()}
+    backbone.eval()
+    for name in trained:
+        backbone.stages[name].train()
+    try:
+        # BatchNorm needs two, and they are computed on copies, as it changes its statistics.
+        with fused_attention_on_meta(), torch.random.fork_rng(devices=[]):
+            try:
+                return _saved(backbone, trained, "meta") // 2
+            except (NotImplementedError, RuntimeError):
+                return _saved(backbone, trained, None) // 2
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _saved(backbone: Backbone, trained: Collection[str], device: str | None) -> int:
+    """Returns the bytes that two images keep; `device` None for the backbone's own."""
+    spec, states = backbone.input_spec, {}
+    for name, parameter in backbone.named_parameters():
+        copied = parameter.detach().to(device or parameter.device, copy=True)
+        states[name] = copied.requires_grad_(name.split(".")[1] in trained)
+    states |= {
+        name: tensor.detach().to(device or tensor.device, copy=True) for name, tensor in backbone.named_buffers()
+    }
+    like = next(iter(states.values()), torch.zeros(()))
+    images = like.new_zeros((2, spec.num_channels, spec.image_size, spec.image_size))
+    own = {storage_id(tensor) for tensor in (*states.values(), images)}
+    kept: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if storage_id(tensor) not in own:
+            kept[storage_id(tensor)] = tensor
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        output = torch.func.functional_call(backbone, states, (images,))
+    del output
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

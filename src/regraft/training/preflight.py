@@ -26,7 +26,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.datamodule import DataModule
 from regraft.data.from_config import build_unread_datamodule
-from regraft.models.freezing import HEAD, FreezingStrategy
+from regraft.models.freezing import HEAD, FreezingStrategy, phases
 from regraft.models.from_config import (
     BackboneAndArchitecture,
     LastBackbone,
@@ -311,8 +311,15 @@ def _check_resources(collector: ErrorCollector, found: Preflight, run: Run) -> N
     if backbone is None or rows is None or size is None or trainer is None:
         return
     collector.try_build("output_dir", lambda: check_disk(run.path, size))
-    trained, device = [row.stage for row in rows if row.lr_by_epoch and row.stage != HEAD], trainer.strategy.root_device
-    num_processes = trainer.num_devices if device.type == "cpu" else 1
+    strategy, device, settings = found.strategy, trainer.strategy.root_device, found.config["trainer"]
+    if strategy is None:
+        return
+    trained = [
+        [stage for stage, factor in phase.factors.items() if factor and stage != HEAD]
+        for phase in phases(strategy, backbone.stage_names, settings["max_epochs"])
+    ]
+    num_processes, batch_size = trainer.num_devices if device.type == "cpu" else 1, found.config["data"]["batch_size"]
+    precision = str(settings["precision"])
     collector.try_build(
-        "data", lambda: check_memory(size, backbone, trained, found.config["data"]["batch_size"], num_processes, device)
+        "data", lambda: check_memory(size, backbone, trained, batch_size, num_processes, device, precision)
     )

@@ -1,7 +1,7 @@
 """Lower bounds of what a run takes of disk and memory: what they refuse can't work."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 from regraft.core.errors import ConfigError
 from regraft.core.memory import memory_bytes
 from regraft.core.types import Backbone
-from regraft.models.dry_run import dry_outputs
+from regraft.models.dry_run import saved_bytes
 
 _CHECKPOINTS = 3
 """Best, last and previous, each with weights and the optimizer's state."""
@@ -58,13 +58,15 @@ def states_per_parameter(optimizer: Any) -> float:
     return sum(value.numel() for value in states) / sum(parameter.numel() for parameter in parameters)
 
 
-def activation_bytes(backbone: Backbone, trained: Sequence[str]) -> int:
-    """Returns the bytes of one image's activations that training these stages keeps for the backward pass, float32.
+def activation_bytes(backbone: Backbone, phases: Iterable[Collection[str]]) -> int:
+    """Returns the bytes of one image that training keeps for the backward pass in the largest of some phases, float32.
 
-    The outputs of modules without submodules are counted.
+    Args:
+        phases: the stages that train in each.
     """
-    modules = {module for name in trained for module in backbone.stages[name].modules() if not list(module.children())}
-    return 4 * sum(output.numel() for _, output in dry_outputs(backbone, modules, num_images=1))
+    found = [frozenset(trained) for trained in phases]
+    largest = {trained for trained in found if not any(trained < other for other in found)}
+    return max((saved_bytes(backbone, trained) for trained in largest if trained), default=0)
 
 
 def check_disk(folder: Path, size: ModelSize) -> None:
@@ -83,17 +85,19 @@ def check_disk(folder: Path, size: ModelSize) -> None:
 def check_memory(
     size: ModelSize,
     backbone: Backbone,
-    trained: Sequence[str],
+    phases: Sequence[Collection[str]],
     batch_size: int,
     num_processes: int,
     device: torch.device,
+    precision: str,
 ) -> None:
     """Raises ConfigError if the memory that some processes share can't hold a training step of each.
 
     Args:
-        trained: names of the stages that ever train, from the input up.
+        phases: the stages that train in each phase of the run.
+        precision: the trainer's; half of the bytes are assumed for one of 16 bits, as some values keep 32.
     """
-    spec, names = backbone.input_spec, list(backbone.stage_names)
+    spec, is_half = backbone.input_spec, "16" in precision
     available, image = memory_bytes(device), 4 * spec.num_channels * spec.image_size**2
     if image > available:
         raise ConfigError(
@@ -102,17 +106,18 @@ def check_memory(
             got=spec.image_size,
             fix="Use a smaller one; 224 pixels are usual.",
         )
-    # Stages below the first one that trains keep nothing for the backward pass; a head alone may read stored features.
-    kept = activation_bytes(backbone, names[names.index(trained[0]) :]) if trained else 0
-    each = image + kept if trained else 4 * backbone.num_features
-    needed = num_processes * (size.resident_bytes + batch_size * each)
+    # A head alone may read stored features.
+    each = image + activation_bytes(backbone, phases) if any(phases) else 4 * backbone.num_features
+    each = each // 2 if is_half else each
+    resident = size.resident_bytes // 2 if is_half and precision.endswith("true") else size.resident_bytes
+    needed = num_processes * (resident + batch_size * each)
     if needed <= available:
         return
-    fitting = int((available / num_processes - size.resident_bytes) // each)
+    fitting = int((available / num_processes - resident) // each)
     fix = f"Use data.batch_size={fitting} or less" if fitting >= 1 else "Use a smaller model"
     raise ConfigError(
         "data.batch_size",
-        f"a step takes about {bytes_text(needed)} ({bytes_text(each)} an image, {bytes_text(size.resident_bytes)} of "
+        f"a step takes at least {bytes_text(needed)} ({bytes_text(each)} an image, {bytes_text(resident)} of "
         f"parameters, gradients and the optimizer's state), but there are {bytes_text(available)} of memory",
         got=batch_size,
         fix=f"{fix}, or freeze more stages.",

@@ -186,7 +186,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "memory": {
         "freezing=none": "",
-        "data.batch_size=100000000": "data.batch_size: got 100000000; a step takes about",
+        "data.batch_size=100000000": "data.batch_size: got 100000000; a step takes at least",
     },
     "a stage": {
         "freezing=up_to": "",
