@@ -19,7 +19,7 @@ IMAGES = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 OPTIONS = {"weights": None, "image_size": 64, "num_channels": 3}
 BUILDERS: dict[str, Callable[[], Backbone]] = {
     "cnn": partial(small.simple_cnn, widths=[4, 6, 8], batch_norm=True, **OPTIONS),
-    "resnet18": partial(torchvision.build, name="resnet18", **OPTIONS),
+    "resnet18": partial(torchvision.build, name="resnet18", pool=True, **OPTIONS),
     "timm-vit": partial(timm.build, name="vit_tiny_patch16_224", **OPTIONS),
     "timm-mambaout": partial(timm.build, name="mambaout_femto", **OPTIONS),  # channels last
 }

@@ -15,8 +15,8 @@ from regraft.models.backbones.torchvision_families import family_of, remove_head
 ALL = torchvision.models.list_models(module=torchvision.models)
 
 
-def build(name: str, weights: str | None = None, image_size: int | None = 64, num_channels: int = 3):
-    return source.build(name=name, weights=weights, image_size=image_size, num_channels=num_channels)
+def build(name: str, weights: str | None = None, image_size: int | None = 64, num_channels: int = 3, pool: bool = True):
+    return source.build(name=name, weights=weights, image_size=image_size, num_channels=num_channels, pool=pool)
 
 
 def library(name: str, image_size: int) -> nn.Module:
@@ -61,7 +61,7 @@ def logits_from(model: nn.Module, name: str, features: Tensor) -> Tensor:
 def test_other_families_have_the_names_that_their_users_know(name: str, stages: str) -> None:
     with torch.device("meta"):
         model = library(name, 224)
-    remove_head(name, model)
+    remove_head(name, model, pool=True)
     assert list(stages_of(name, model)) == stages.split()
 
 
@@ -149,6 +149,22 @@ def test_a_vits_position_embeddings_are_interpolated(tmp_path) -> None:
     assert backbone.input_spec.image_size == 96
 
 
+def test_without_pooling_alexnet_gives_what_its_classifier_reads(tmp_path) -> None:
+    model = library("alexnet", 64)
+    torch.save(model.state_dict(), tmp_path / "a.pth")
+    backbone = build("alexnet", str(tmp_path / "a.pth"), pool=False).eval()
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(model.classifier(backbone(images)), model(images))
+    assert backbone.num_features == 9216
+
+
+def test_without_pooling_vgg_has_25088_features() -> None:
+    with torch.device("meta"):
+        model = library("vgg16", 224)
+    assert remove_head("vgg16", model, pool=False) == 25088
+
+
 def test_from_scratch_the_data_gives_mean_and_std() -> None:
     spec = build("shufflenet_v2_x0_5", image_size=None).input_spec
     assert (spec.mean, spec.std, spec.image_size) == (None, None, 224)
@@ -162,6 +178,7 @@ def test_from_scratch_the_data_gives_mean_and_std() -> None:
         ({"name": "inception_v3"}, "got 64; inception_v3 needs at least 75 px"),
         ({"name": "vit_b_32", "image_size": 100}, "vit_b_32 does not accept 100 px"),
         ({"name": "maxvit_t"}, "maxvit_t does not accept 64 px"),
+        ({"name": "resnet18", "pool": False}, "model.pool: got False; resnet18 pools its features itself"),
     ],
 )
 def test_mistakes_are_named(arguments, message: str) -> None:

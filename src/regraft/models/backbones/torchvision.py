@@ -30,12 +30,12 @@ from regraft.models.weights import (
 _HALF = (0.5, 0.5, 0.5)
 
 
-def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
+def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int, pool: bool) -> Backbone:
     """Returns a torchvision model, split into its usual stages such as stem, layer1..layer4.
 
     Features are the pooled input of the classifier (`fc`, `classifier`, `head`, `heads`); the LayerNorm in the
-    classifiers of ConvNeXt and MaxViT stays in the last stage. VGG and AlexNet are pooled to one value a channel (512,
-    256), not to the 7 x 7 of their classifiers. Auxiliary classifiers (googlenet, inception_v3) are left out.
+    classifiers of ConvNeXt and MaxViT stays in the last stage. Auxiliary classifiers (googlenet, inception_v3) are left
+    out.
 
     Args:
         name: one of `torchvision.models.list_models(module=torchvision.models)`.
@@ -43,6 +43,8 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
             random.
         image_size: pixels; null for that of the weights. The position embeddings of a ViT are interpolated.
         num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
+        pool: whether VGG and AlexNet are pooled to one value a channel (512, 256), or give the flattened maps that
+            their own classifiers read (25,088 and 9,216 features).
 
     Raises:
         ValueError: unknown name or weights, an image size that the model doesn't accept, or tensors that don't fit.
@@ -54,11 +56,11 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
     spec = InputSpec(size, num_channels)
     if weights is None:
         model = _construct(name, size)
-        num_features = remove_head(name, model)
+        num_features = remove_head(name, model, pool=pool)
     elif is_path(weights):
-        model, num_features = _from_tensors(name, size, None, weights)
+        model, num_features = _from_tensors(name, size, None, weights, pool=pool)
     else:
-        model, num_features = _from_library(name, size, preset)
+        model, num_features = _from_library(name, size, preset, pool=pool)
     if num_channels == 1:
         _sum_colours(model)
     if weights is not None:
@@ -88,7 +90,7 @@ def _preset(name: str, weights: str | None) -> Any:
     return presets[weights]
 
 
-def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, int]:
+def _from_library(name: str, image_size: int, preset: Any, *, pool: bool) -> tuple[nn.Module, int]:
     """Returns the model with weights downloaded by torchvision, and its number of features."""
     own_size = preset.transforms().crop_size[0]
     try:
@@ -96,18 +98,18 @@ def _from_library(name: str, image_size: int, preset: Any) -> tuple[nn.Module, i
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         raise offline_error(f"torchvision's {preset}", error) from error
     if family_of(name).size_argument and image_size != own_size:
-        return _from_tensors(name, image_size, model.state_dict(), str(preset))
+        return _from_tensors(name, image_size, model.state_dict(), str(preset), pool=pool)
     _check_size(name, image_size)
-    return model, remove_head(name, model)
+    return model, remove_head(name, model, pool=pool)
 
 
 def _from_tensors(
-    name: str, image_size: int, tensors: Mapping[str, Tensor] | None, source: str
+    name: str, image_size: int, tensors: Mapping[str, Tensor] | None, source: str, *, pool: bool
 ) -> tuple[nn.Module, int]:
     """Returns the model with a state dict, or that of a file, except for the classifier, and its number of features."""
     family = family_of(name)
     model = _construct(name, image_size)
-    num_features = remove_head(name, model)
+    num_features = remove_head(name, model, pool=pool)
     classifier = family.head + family.auxiliary
     if tensors is None:
         tensors = read_weights(source, model.state_dict(), classifier, family.rename)

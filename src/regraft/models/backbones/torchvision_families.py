@@ -7,6 +7,8 @@ from typing import Any, cast
 
 from torch import nn
 
+from regraft.core.errors import ConfigError
+
 _Patterns = Sequence[tuple[str, str]]
 
 
@@ -54,15 +56,26 @@ def stages_of(name: str, model: nn.Module) -> dict[str, list[str]]:
     return named
 
 
-def remove_head(name: str, model: nn.Module) -> int:
-    """Makes the model return features instead of logits; returns their number."""
+_FLATTENING = ("vgg", "alexnet")
+
+
+def remove_head(name: str, model: nn.Module, *, pool: bool) -> int:
+    """Makes the model return features instead of logits; returns their number.
+
+    Args:
+        pool: whether the maps of VGG and AlexNet are pooled, instead of flattened as for their classifiers; all other
+            models pool themselves.
+    """
+    if not pool and not name.startswith(_FLATTENING):
+        reason = f"{name} pools its features itself; VGG and AlexNet flatten theirs"
+        raise ConfigError("model.pool", reason, got=pool, allowed="true")
     head = family_of(name).head
     layers = (layer for path in head for layer in model.get_submodule(path).modules())
     first = next(layer for layer in layers if isinstance(layer, (nn.Linear, nn.Conv2d)))
     num_features = first.in_features if isinstance(first, nn.Linear) else first.in_channels
     for path in head:
         model.set_submodule(path, nn.Identity())
-    if name.startswith(("vgg", "alexnet")):
+    if pool and name.startswith(_FLATTENING):
         height, width = cast(tuple[int, int], cast(nn.AdaptiveAvgPool2d, model.avgpool).output_size)
         model.avgpool = nn.AdaptiveAvgPool2d(1)
         num_features //= height * width
