@@ -83,12 +83,28 @@ _torch_tensor = torch.tensor
 def register() -> None:
     """Adds the device to torch, and lets Lightning's trainer use it in the place of the CPU."""
     torch.tensor = _tensor  # type: ignore[assignment]
+    StandinTensor.new_tensor = lambda like, data, **options: _tensor(  # type: ignore[assignment, method-assign]
+        data, device=like.device, **{"dtype": like.dtype} | options
+    )
     backend_registration._setup_privateuseone_for_python_backend(NAME)
     library = torch.library.Library("_", "IMPL")
     library.fallback(lambda func, *args, **kwargs: _call(func, args, kwargs), "PrivateUse1")
     register.library = library  # type: ignore[attr-defined]  # it ends with the object
     SingleDeviceStrategy.root_device = property(lambda strategy: torch.device(DEVICE), lambda strategy, device: None)  # type: ignore[assignment, method-assign]
     CPUAccelerator.setup_device = lambda accelerator, device: None  # type: ignore[assignment, method-assign]
+
+
+def require_refusal() -> None:
+    """Raises an error if tensors of both devices can be mixed."""
+    layer = torch.nn.Linear(2, 1).to(DEVICE)
+    layer(torch.ones(1, 2, device=DEVICE)).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.device.type == NAME
+    try:
+        layer(torch.ones(1, 2))
+    except RuntimeError:
+        return
+    raise AssertionError("a tensor of the CPU went through a layer on the device")
 
 
 def run(commands: list[list[str]]) -> None:
@@ -106,4 +122,5 @@ def run(commands: list[list[str]]) -> None:
 
 if __name__ == "__main__":
     register()
+    require_refusal()
     run(json.loads(sys.argv[1]))

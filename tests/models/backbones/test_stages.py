@@ -74,6 +74,35 @@ def test_what_features_do_not_touch_is_left_out_and_logged(caplog) -> None:
     assert "plain: features don't depend on unused.bias, unused.weight; left out." in caplog.text
 
 
+class Functional(nn.Module):
+    """Drops out by a function, which gets the mode, and calls one that can't be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.dropout(self.first(x), 0.5, training=self.training)
+        return self.second(halve_if_large(x))
+
+
+def halve_if_large(x: Tensor) -> Tensor:
+    return x / 2 if x.numel() > 2 else x
+
+
+def test_functional_dropout_follows_its_stages_mode_and_functions_can_be_left_whole() -> None:
+    model = Functional().train()
+    stages = {name: [f"{name}.weight", f"{name}.bias"] for name in ("first", "second")}
+    parts = split(model, stages, "functional", [halve_if_large])
+    assert list(parts) == ["first", "second"]
+    x = torch.randn(3, 4)
+    assert not torch.equal(parts["first"](x), parts["first"](x))
+    model.eval()
+    for part in parts.values():
+        part.eval()
+    assert torch.equal(compose(parts, x), model(x))
+
+
 def test_the_model_keeps_its_mode_and_its_modules() -> None:
     model = Plain().eval()
     parts = split(model, STAGES, "plain")

@@ -74,7 +74,44 @@ def test_a_model_without_groups_is_one_stage_and_says_so(caplog) -> None:
     assert "has no group_matcher" in caplog.text
 
 
-def test_a_model_whose_forward_cannot_be_traced_is_one_stage_and_says_so(caplog) -> None:
+@pytest.mark.parametrize(
+    ("name", "size", "stages"),
+    [
+        ("vit_small_patch16_dinov3", 64, ["patch_embed", *(f"block{index}" for index in range(12)), "norm"]),
+        (
+            "cait_xxs24_224",
+            64,
+            [
+                "patch_embed",
+                *(f"block{index}" for index in range(24)),
+                "blocks_token_only0",
+                "blocks_token_only1",
+                "norm",
+            ],
+        ),
+        ("ghostnet_050", 64, ["stem", *(f"block{index}" for index in range(10)), "conv_head"]),
+        ("poolformer_s12", 64, ["stem", "stage0", "stage1", "stage2", "stage3", "norm"]),
+        ("crossvit_tiny_240", None, ["patch_embed", "block0", "block1", "block2", "norm"]),
+    ],
+)
+def test_models_that_need_help_with_tracing_are_split_exactly(name: str, size: int | None, stages: list[str]) -> None:
+    backbone = build(name, image_size=size).eval()
+    assert list(backbone.stage_names) == stages
+    size = backbone.input_spec.image_size
+    library = timm.create_model(name, num_classes=0, **({"img_size": size} if "cait" in name or "vit" in name else {}))
+    own = {key.split(".", 2)[2]: value for key, value in backbone.state_dict().items()}
+    library.load_state_dict(own)
+    images = torch.randn(2, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images), library.eval()(images))
+    if name == "ghostnet_050":
+        last = backbone.stages["conv_head"].train()
+        features = torch.rand(2, *last.get_parameter("conv_head.weight").shape[1:]) + 1
+        assert not torch.equal(last(features), last(features))  # its dropout follows the stage's mode
+
+
+def test_a_model_whose_forward_cannot_be_traced_is_one_stage_and_says_so(caplog, monkeypatch) -> None:
+    monkeypatch.setattr(source, "get_notrace_functions", list)
     with caplog.at_level(logging.WARNING):
         backbone = build("crossvit_tiny_240")
     assert backbone.stage_names == ("backbone",)

@@ -8,10 +8,11 @@ import copy
 import itertools
 import logging
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from torch import Tensor, fx, nn
+from torch.nn import functional
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ class _ImagesOnly(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        return cast(Tensor, cast(Any, self.model).forward(images))
+        return cast(Tensor, self.model(images))
 
 
 class _StageTracer(fx.Tracer):
@@ -37,15 +38,22 @@ class _StageTracer(fx.Tracer):
     # A buffer must be a node of the graph; otherwise arithmetic on it would become a constant.
     proxy_buffer_attributes = True
 
-    def __init__(self, stage_of: Mapping[int, int]) -> None:
-        super().__init__()
+    def __init__(self, stage_of: Mapping[int, int], leaf_functions: Iterable[Callable[..., Any]]) -> None:
+        super().__init__(autowrap_functions=tuple(leaf_functions))
         self._stage_of = stage_of
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if module_qualified_name == "model":
+            return False
         return len({self._stage_of[id(tensor)] for tensor in _tensors(m) if id(tensor) in self._stage_of}) <= 1
 
 
-def split(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> dict[str, nn.Module]:
+def split(
+    model: nn.Module,
+    stages: Mapping[str, Sequence[str]],
+    name: str,
+    leaf_functions: Iterable[Callable[..., Any]] = (),
+) -> dict[str, nn.Module]:
     """Returns the model's forward as modules to be called one after the other, by stage name.
 
     A stage ends where the first parameter of the next one is used; operations without parameters (a final pooling, the
@@ -58,12 +66,13 @@ def split(model: nn.Module, stages: Mapping[str, Sequence[str]], name: str) -> d
         stages: from the input up, the names of each stage's parameters and buffers. A buffer that belongs to no stage
             joins the stage that uses it.
         name: the model's, for the log.
+        leaf_functions: functions that the model's forward calls and that can't be traced.
     """
     tensors = dict(_named_tensors(model))
     order = list(stages)
     stage_of = {id(tensors[key]): order.index(stage) for stage, keys in stages.items() for key in keys}
     try:
-        graph = _trace(model, stage_of)
+        graph = _trace(model, stage_of, leaf_functions)
         parts = _split(model, graph, _assign(model, graph, stage_of))
     # What tracing unknown code can raise is open-ended (TraceError, TypeError, AttributeError, ...).
     except Exception as error:
@@ -84,18 +93,33 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
     return itertools.chain(module.parameters(), module.buffers())
 
 
-def _trace(model: nn.Module, stage_of: Mapping[int, int]) -> fx.Graph:
+def _trace(model: nn.Module, stage_of: Mapping[int, int], leaf_functions: Iterable[Callable[..., Any]]) -> fx.Graph:
     """Returns the graph of the top-level forward, which must be the same in training and in evaluation mode."""
     was_training = model.training
     entry = _ImagesOnly(model)
     try:
-        training_graph = _StageTracer(stage_of).trace(entry.train())
-        graph = _StageTracer(stage_of).trace(entry.eval())
+        training_graph, graph = (
+            _StageTracer(stage_of, leaf_functions).trace(entry.train(mode)) for mode in (True, False)
+        )
     finally:
         model.train(was_training)
+    for traced in (training_graph, graph):
+        _use_dropout_modules(model, traced)
     if training_graph.python_code("self").src != graph.python_code("self").src:
         raise _SplitError("its forward differs between training and evaluation")
     return graph
+
+
+def _use_dropout_modules(model: nn.Module, graph: fx.Graph) -> None:
+    """Puts modules, which follow their stage's mode, in the place of calls that got the mode of the tracing."""
+    calls = [node for node in graph.nodes if node.op == "call_function" and node.target is functional.dropout]
+    for number, node in enumerate(calls):
+        probability = node.kwargs.get("p", node.args[1] if len(node.args) > 1 else 0.5)
+        name = f"functional_dropout{number}"
+        model.add_module(name, nn.Dropout(float(cast(float, probability))).train(model.training))
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(graph.call_module(f"model.{name}", (node.args[0],)))
+        graph.erase_node(node)
 
 
 def _assign(model: nn.Module, graph: fx.Graph, stage_of: Mapping[int, int]) -> dict[fx.Node, int]:

@@ -6,13 +6,14 @@ Nothing but `efficientnet_lite` imports this module, because importing timm take
 import logging
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import timm
 from timm.data import resolve_model_data_config
-from timm.models import PretrainedCfg, adapt_input_conv, group_parameters
+from timm.models import PretrainedCfg, adapt_input_conv, get_notrace_functions, group_parameters
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, require
@@ -41,6 +42,16 @@ _LOGGER = logging.getLogger(__name__)
 
 # timm's mark for "belongs to the group before": a trailing norm or convolution, which is a stage of its own here.
 _MERGE_WITH_PREVIOUS = 99999
+# Of models that have none, or one by which a layer belongs to a stage before it.
+_MATCHERS = {
+    "Cait": {
+        "stem": r"^cls_token|pos_embed|patch_embed",
+        "blocks": r"^blocks\.(\d+)",
+        "blocks_token_only": r"^blocks_token_only\.(\d+)",
+        "norm": r"^norm",
+    },
+    "MetaFormer": {"stem": r"^stem", "stages": r"^stages\.(\d+)", "head": r"^head"},
+}
 _CONTAINERS = ("blocks", "stages", "layers", "levels", "cells")
 # Not enough for a stage's name without the rest of the path; `head` is the name of Regraft's own head.
 _VAGUE = (*_CONTAINERS, "head")
@@ -79,7 +90,33 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         require_same_pooling(model, hub)
     if weights is not None:
         spec = input_spec(model, spec.image_size, num_channels)
-    return Backbone(split(model, stages_of(model), name), num_features(model), spec)
+    stages = split(_traceable(model), stages_of(model), name, get_notrace_functions())
+    return Backbone(stages, num_features(model), spec)
+
+
+def _traceable(model: nn.Module) -> nn.Module:
+    """Makes a model call its rotary embedding as a module, of which tracing leaves the inside alone."""
+    rope: Any = getattr(model, "rope", None)
+    if isinstance(rope, nn.Module) and hasattr(rope, "get_embed"):
+        kind: Any = type(rope)
+        rope.__class__ = _called_as_module(kind)
+    return model
+
+
+@cache
+def _called_as_module(rotary: Any) -> Any:
+    """Returns a class of rotary embeddings whose `get_embed` goes through the call of a module."""
+
+    class Rotary(rotary):
+        """Calls `get_embed` of its base in `forward`."""
+
+        def forward(self, *arguments: Any, **options: Any) -> Any:
+            return super().get_embed(*arguments, **options)
+
+        def get_embed(self, *arguments: Any, **options: Any) -> Any:
+            return self(*arguments, **options)
+
+    return Rotary
 
 
 def num_features(model: nn.Module) -> int:
@@ -223,7 +260,7 @@ def _as_tuple(names: str | tuple[str, ...] | list[str] | None) -> tuple[str, ...
 def stages_of(model: nn.Module) -> dict[str, list[str]]:
     """Returns stage name to parameter names, from the input up, by the model's `group_matcher`."""
     try:
-        matcher = model.group_matcher(coarse=True)  # type: ignore[operator]
+        matcher = _MATCHERS.get(type(model).__name__) or model.group_matcher(coarse=True)  # type: ignore[operator]
     # Some models lack the method, or signal "not implemented" by an assertion (rdnet).
     except (AttributeError, AssertionError, NotImplementedError) as error:
         _LOGGER.warning("%s has no group_matcher (%r); it is one stage, `backbone`.", type(model).__name__, error)
