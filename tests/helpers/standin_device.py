@@ -48,9 +48,10 @@ def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     name = func._schema.name
     tensors = [leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     ours = [tensor for tensor in tensors if isinstance(tensor, StandinTensor)]
-    # A scalar of the CPU may meet any tensor, and so may indices and what is copied.
+    # A scalar of the CPU may meet any tensor; what is copied may, and indices into a tensor of the device.
     others = [tensor for tensor in tensors if not isinstance(tensor, StandinTensor) and tensor.dim()]
-    may_mix = name in ("aten::copy_", "aten::_copy_from", "aten::index.Tensor")
+    is_indexed = func in (torch.ops.aten.index.Tensor, torch.ops.aten.index_put_.default)
+    may_mix = name in ("aten::copy_", "aten::_copy_from") or (is_indexed and isinstance(args[0], StandinTensor))
     if ours and others and not may_mix:
         shapes = [tuple(tensor.shape) for tensor in others]
         raise RuntimeError(f"{name}: Expected all tensors to be on {DEVICE}, but these are on the CPU: {shapes}")
