@@ -74,6 +74,8 @@ def _wrapped(tensor: Tensor, by_raw: dict[int, StandinTensor]) -> StandinTensor:
 
 def _tensor(data: Any, *, device: Any = None, **options: Any) -> Tensor:
     """Returns what torch.tensor does, which can't make a tensor of such a device itself."""
+    if isinstance(data, list | tuple):  # perhaps of tensors
+        data = pytree.tree_map_only(Tensor, Tensor.item, data)
     made = _torch_tensor(data, **options)
     return made if device is None else made.to(device)
 

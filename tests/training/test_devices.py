@@ -31,17 +31,15 @@ def photos() -> None:
     torch.save(stages.state_dict(), "weights.pth")
 
 
-def test_train_fill_eval_predict_probe_and_resume_mix_no_devices(photos):
+def test_train_fill_eval_predict_and_probe_mix_no_devices(photos):
     cached = ["model.weights=weights.pth", "features.cache=on"]
     commands = [
         ["train", *TRAIN, "freezing=none", "hydra.run.dir=images"],
         ["train", *TRAIN, *cached, "freezing=linear_probe", "hydra.run.dir=closed_form"],
         ["train", *TRAIN, *cached, "freezing=linear_probe", "fitting=steps", "hydra.run.dir=epochs"],
         ["train", *TRAIN, *cached, "freezing=last_stages", "freezing.num_stages=1", "hydra.run.dir=batches"],
-        ["resume", "run=images", "trainer.max_epochs=2"],
         ["eval", "ckpt_path=batches"],
         ["predict", "ckpt_path=epochs", "input=photos/ant", f"device={standin_device.DEVICE}", "features.cache=on"],
-        ["predict", "ckpt_path=images", "input=photos/ant", f"device={standin_device.DEVICE}", "tta=flip"],
         ["probe", *DATA, *MODEL, "model.weights=weights.pth"],
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "REGRAFT_DEBUG": "1"}

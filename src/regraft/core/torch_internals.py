@@ -49,7 +49,7 @@ def fused_attention_on_meta() -> Iterator[None]:
     def attention(query: Tensor, key: Tensor, value: Tensor, *arguments: Any, **options: Any) -> Tensor:
         if not query.is_meta:
             return usual(query, key, value, *arguments, **options)
-        return _FusedAttention.apply(query, key, value)
+        return FusedAttention.apply(query, key, value)
 
     usual = functional.scaled_dot_product_attention
     functional.scaled_dot_product_attention = attention
@@ -59,7 +59,7 @@ def fused_attention_on_meta() -> Iterator[None]:
         functional.scaled_dot_product_attention = usual
 
 
-class _FusedAttention(torch.autograd.Function):
+class FusedAttention(torch.autograd.Function):
     """The shape of attention's output, and what is kept for its backward pass."""
 
     @staticmethod

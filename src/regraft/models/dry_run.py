@@ -52,19 +52,19 @@ def saved_bytes(backbone: Backbone, trained: Collection[str]) -> int:
     for name in trained:
         backbone.stages[name].train()
     try:
-        # BatchNorm needs two, and they are computed on copies, as it changes its statistics.
+        # A difference, because some of what is kept doesn't grow with the batch; BatchNorm needs two images.
         with fused_attention_on_meta(), torch.random.fork_rng(devices=[]):
             try:
-                return _saved(backbone, trained, "meta") // 2
+                return _saved(backbone, trained, "meta", 3) - _saved(backbone, trained, "meta", 2)
             except (NotImplementedError, RuntimeError):
-                return _saved(backbone, trained, None) // 2
+                return _saved(backbone, trained, None, 3) - _saved(backbone, trained, None, 2)
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
-def _saved(backbone: Backbone, trained: Collection[str], device: str | None) -> int:
-    """Returns the bytes that two images keep; `device` None for the backbone's own."""
+def _saved(backbone: Backbone, trained: Collection[str], device: str | None, num_images: int) -> int:
+    """Returns the bytes that some images keep; `device` None for the backbone's own."""
     spec, states = backbone.input_spec, {}
     for name, parameter in backbone.named_parameters():
         copied = parameter.detach().to(device or parameter.device, copy=True)
@@ -73,7 +73,7 @@ def _saved(backbone: Backbone, trained: Collection[str], device: str | None) -> 
         name: tensor.detach().to(device or tensor.device, copy=True) for name, tensor in backbone.named_buffers()
     }
     like = next(iter(states.values()), torch.zeros(()))
-    images = like.new_zeros((2, spec.num_channels, spec.image_size, spec.image_size))
+    images = like.new_zeros((num_images, spec.num_channels, spec.image_size, spec.image_size))
     own = {storage_id(tensor) for tensor in (*states.values(), images)}
     kept: dict[int, Tensor] = {}
 
