@@ -64,7 +64,10 @@ class FusedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        output = query.new_empty(*query.shape[:-1], value.shape[-1])
+        # In memory heads come after positions, so that those who join them don't copy.
+        *batch, num_heads, length, _ = query.shape if query.dim() > 3 else (1, *query.shape)
+        output = query.new_empty(*batch, length, num_heads, value.shape[-1]).transpose(-3, -2)
+        output = output if query.dim() > 3 else output[0]
         ctx.save_for_backward(query, key, value, output)
         return output
 

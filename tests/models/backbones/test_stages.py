@@ -135,7 +135,7 @@ class Branching(Backwards):
 
 class ByMode(Backwards):
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(F.dropout(self.first(x), 0.5, self.training))
+        return self.second(self.first(x) if self.training else 2 * self.first(x))
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,7 @@ def test_from_scratch_the_data_gives_mean_and_std() -> None:
         ({"name": "inception_v3"}, "got 64; inception_v3 needs at least 75 px"),
         ({"name": "vit_b_32", "image_size": 100}, "vit_b_32 does not accept 100 px"),
         ({"name": "maxvit_t"}, "maxvit_t does not accept 64 px"),
-        ({"name": "resnet18", "pool": False}, "model.pool: got False; resnet18 pools its features itself"),
+        ({"name": "resnet18", "pool": False}, "model.pool: got false; resnet18 pools its features itself"),
     ],
 )
 def test_mistakes_are_named(arguments, message: str) -> None:
