@@ -60,7 +60,7 @@ def fused_attention_on_meta() -> Iterator[None]:
 
 
 class FusedAttention(torch.autograd.Function):
-    """The shape of attention's output, and what is kept for its backward pass."""
+    """The shape of attention's output, and the least of what is kept for its backward pass."""
 
     @staticmethod
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -68,7 +68,7 @@ class FusedAttention(torch.autograd.Function):
         *batch, num_heads, length, _ = query.shape if query.dim() > 3 else (1, *query.shape)
         output = query.new_empty(*batch, length, num_heads, value.shape[-1]).transpose(-3, -2)
         output = output if query.dim() > 3 else output[0]
-        ctx.save_for_backward(query, key, value, output)
+        ctx.save_for_backward(query, key, value)
         return output
 
 
