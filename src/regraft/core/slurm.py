@@ -17,6 +17,12 @@ def job_id() -> str | None:
     return number if re.fullmatch(r"[0-9_]+", number) else None
 
 
+def num_tasks() -> int:
+    """Returns how many tasks the job step of this process has, which all run the same command; 1 outside Slurm."""
+    tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "")
+    return int(tasks) if job_id() is not None and tasks.isdigit() else 1
+
+
 def was_requeued() -> bool:
     """Whether Slurm has started the job of this process before."""
     restarts = os.environ.get("SLURM_RESTART_COUNT", "")

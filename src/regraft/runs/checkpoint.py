@@ -17,7 +17,7 @@ from regraft.core.errors import ConfigError, listed
 from regraft.core.safe_load import load_safely
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
-from regraft.runs.folder import require_layout, run_of
+from regraft.runs.folder import Run, require_layout, run_of
 
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
 _NEEDED = (*_PLAIN, "eval_view", "fingerprint", "features")
@@ -48,6 +48,16 @@ class Checkpoint:
     saved_ns: int
 
     @property
+    def num_processes(self) -> int:
+        """How many processes trained when it was written."""
+        return len(self.content.get("train_metrics", {}).get("metrics", [None]))
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether it was written at the end of an epoch."""
+        return bool(self.content.get("train_metrics", {}).get("ends_epoch"))
+
+    @property
     def is_current(self) -> bool:
         """Whether the file hasn't changed since it was read."""
         return self.path.is_file() and self.path.stat().st_mtime_ns == self.saved_ns
@@ -69,6 +79,16 @@ def read(path: Path, trust: Sequence[str]) -> Checkpoint:
         path = whole_or_previous(run.last_ckpt, run.previous_ckpt)
     else:
         path = whole_or_previous(path, path)
+    return _read(path, trust)
+
+
+def read_previous(run: Run, trust: Sequence[str]) -> Checkpoint | None:
+    """Reads the checkpoint before a run's last one; None if there is none, raises as `read`."""
+    path = run.previous_ckpt
+    return _read(whole_or_previous(path, path), trust) if path.is_file() else None
+
+
+def _read(path: Path, trust: Sequence[str]) -> Checkpoint:
     saved_ns = path.stat().st_mtime_ns
     content = load_safely(path)
     record = content.get("hyper_parameters", {}) if isinstance(content, dict) else {}

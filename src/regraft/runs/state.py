@@ -181,6 +181,13 @@ def was_killed(run: Run) -> bool:
     return state is not None and _has_lost_its_process(state, run)
 
 
+def end_killed(run: Run, reason: str) -> None:
+    """Writes that a run whose process has been killed is stopped."""
+    state = _parsed(run.state)
+    if state is not None and state.status == "running":
+        run.write_state(asdict(replace(state, status="stopped", reason=reason, ended=_now())))
+
+
 def require_not_running(run: Run) -> None:
     """Checks that no other process runs this run."""
     state = read(run)

@@ -50,6 +50,7 @@ class Display(Protocol):
 
 def train(job: TrainingJob, session: Session, display: Display) -> None:
     """Trains a run in this process, or in a process group of its own if it takes several; see `fit`."""
+    multi_process.require_single_task()
     with claimed(job) as mine:
         if mine.is_done:
             return
@@ -125,7 +126,8 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
     data, summary = (parts.data, None) if stored is None else stored
     laps["images and features"] = time.perf_counter() - started - sum(laps.values())
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
-    _run_lightning(trainer, parts.module, data, config["ckpt_path"], run)
+    ckpt_path = None if checkpoint is None else str(checkpoint.path)
+    _run_lightning(trainer, parts.module, data, ckpt_path, run)
     laps["training"] = time.perf_counter() - started - sum(laps.values())
     recorder.limit = limit_of(trainer, config)
     metrics = final_metrics(trainer, parts, data, run)

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
 from regraft.core.errors import ConfigError, listed
+from regraft.core.lightning_internals import is_epoch_ending
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
@@ -294,7 +295,8 @@ class TransferModule(pl.LightningModule):
         """
         self._require_finite_weights(checkpoint["state_dict"])
         states = self.train_metrics.epoch_states(self.trainer)
-        checkpoint["train_metrics"] = {"metrics": states} | self._schedule.state_dict()
+        ends_epoch = is_epoch_ending(self.trainer)
+        checkpoint["train_metrics"] = {"metrics": states, "ends_epoch": ends_epoch} | self._schedule.state_dict()
         checkpoint["cross_validation"] = self.cross_validation
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

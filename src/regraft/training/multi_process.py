@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
+from regraft.core import slurm
+from regraft.core.errors import ConfigError
 from regraft.core.processes import process_id
 from regraft.core.startup import Preempted
 from regraft.runs import state as run_state
@@ -22,23 +25,37 @@ HANDED_OVER = ".processes.yaml"
 LAUNCHED_BY = "REGRAFT_LAUNCHED_BY"
 _OF_A_GROUP = ("LOCAL_RANK", "NODE_RANK", "MASTER_PORT")
 """Variables that Lightning leaves in the environment of a process that has trained as part of a group."""
-_PATIENCE_SECONDS = 30
+_PATIENCE_SECONDS = 25
+"""More than a process takes to save and end (`callbacks.signals.DEADLINE_SECONDS`), less than schedulers wait: 30 s."""
 _STOPPED = (130, 143)  # by Ctrl-C, by preemption
+
+
+def num_processes(trainer: dict[str, Any]) -> int:
+    """Returns how many processes the trainer config asks for."""
+    devices, num_nodes = trainer["devices"], trainer["num_nodes"]
+    if isinstance(devices, list) or "," in str(devices):
+        return num_nodes * len(devices if isinstance(devices, list) else devices.replace(",", " ").split())
+    if str(devices) in ("auto", "-1"):
+        import torch
+
+        return num_nodes * (1 if trainer["accelerator"] == "cpu" else max(torch.cuda.device_count(), 1))
+    # Other values are refused where the trainer is built.
+    return num_nodes * (int(devices) if str(devices).isdigit() else 1)
 
 
 def needs_processes(trainer: dict[str, Any]) -> bool:
     """Whether the trainer config asks for more than one process."""
-    devices = trainer["devices"]
-    if trainer["num_nodes"] > 1:
-        return True
-    if isinstance(devices, list) or "," in str(devices):
-        return len(devices if isinstance(devices, list) else devices.replace(",", " ").split()) > 1
-    if str(devices) in ("auto", "-1"):
-        import torch
+    return num_processes(trainer) > 1
 
-        return bool(trainer["accelerator"] != "cpu" and torch.cuda.device_count() > 1)
-    # Other values are refused where the trainer is built.
-    return str(devices).isdigit() and int(devices) > 1
+
+def require_single_task() -> None:
+    """Raises ConfigError if Slurm runs this command several times at once, each of which would be a run of its own."""
+    if (num_tasks := slurm.num_tasks()) > 1:
+        raise ConfigError(
+            "trainer.devices",
+            f"Slurm has started this command {num_tasks} times, as that many tasks, each of which would train",
+            fix="Use --ntasks=1; trainer=ddp starts a process for each of the task's GPUs.",
+        )
 
 
 def launch(config: dict[str, Any], run: Run, session: Session) -> None:
@@ -55,18 +72,25 @@ def launch(config: dict[str, Any], run: Run, session: Session) -> None:
     inherited = {name: value for name, value in os.environ.items() if name not in _OF_A_GROUP}
     # -m would look for modules in the current folder first, whatever lies there.
     environment = inherited | {"PYTHONSAFEPATH": "1", LAUNCHED_BY: process_id()}
-    group = subprocess.Popen([sys.executable, "-m", "regraft", "_join", str(run.path)], env=environment)
+    command = [sys.executable, "-m", "regraft", "_join", str(run.path)]
+    # A group of their own, so that all of them can be ended, also those that were stopped and don't react to SIGTERM.
+    group = subprocess.Popen(command, env=environment, start_new_session=True)
+    exit_code = None
     try:
         exit_code = group.wait()
     except BaseException as error:
-        # A signal to this process alone; the group saves the run before it ends, and may want to know which it was.
-        group.send_signal(error.signum if isinstance(error, Preempted) else signal.SIGTERM)
-        try:
-            group.wait(timeout=_PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            group.kill()
+        # The group saves the run before it ends, and may want to know which signal it was.
+        interrupt = signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM
+        group.send_signal(error.signum if isinstance(error, Preempted) else interrupt)
+        with suppress(subprocess.TimeoutExpired):
+            exit_code = group.wait(timeout=_PATIENCE_SECONDS)
         raise
     finally:
+        if exit_code != 0:
+            with suppress(ProcessLookupError):
+                os.killpg(group.pid, signal.SIGKILL)
+        if exit_code is None:
+            run_state.end_killed(run, "its processes didn't end, and were killed")
         handed_over.unlink()
     if exit_code in _STOPPED:
         raise SystemExit(exit_code)

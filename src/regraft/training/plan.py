@@ -19,6 +19,7 @@ from regraft.runs.folder import STATE, Run, find_checkpoint, run_of
 from regraft.runs.resuming import continued, is_done, newest_record, pending_reset, require_length, reset_parts
 from regraft.runs.state import locked, require_not_running
 from regraft.training.lightning import quiet_lightning
+from regraft.training.multi_process import num_processes
 
 if TYPE_CHECKING:
     from regraft.models.from_config import LastBackbone
@@ -183,7 +184,7 @@ def checked_job(
 
     quiet_lightning()
     if checkpoint is None and config["ckpt_path"] is not None:
-        checkpoint = checkpoint_of(config)
+        checkpoint = resumable_checkpoint(config)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     checked = preflight(config, run, checkpoint=checkpoint, reference=reference, blocked=blocked, backbones=backbones)
     return TrainingJob(config, run, checkpoint, checked)
@@ -199,7 +200,9 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
         if is_in_place:
             record = newest_record(run, checkpoint.config)
             require_known_targets(record, config["trust"], str(run.path / "config.yaml"))
-        config = continued(record, config, keys) | {"ckpt_path": str(checkpoint.path)}
+        config = continued(record, config, keys)
+        checkpoint = _at_epoch_end(checkpoint, config)
+        config["ckpt_path"] = str(checkpoint.path)
         require_typed_paths(config, keys)
         if is_in_place:
             config["resume"] = pending_reset(run, config["resume"], checkpoint.config)
@@ -210,6 +213,39 @@ def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tup
         _require_unused(run)
         require_not_running(run)
     return config, checkpoint
+
+
+def resumable_checkpoint(config: dict[str, Any]) -> "Checkpoint":
+    """Returns the checkpoint that a resolved config resumes from; see `_at_epoch_end`."""
+    return _at_epoch_end(checkpoint_of(config), config)
+
+
+def _at_epoch_end(checkpoint: "Checkpoint", config: dict[str, Any]) -> "Checkpoint":
+    """Returns the checkpoint, or that of the last epoch's end if another number of processes can't resume within one.
+
+    Raises:
+        ConfigError: no epoch had ended.
+    """
+    from regraft.runs.checkpoint import read_previous
+
+    run, number = run_of(checkpoint.path), num_processes(config["trainer"])
+    if checkpoint.num_processes == number or checkpoint.ends_epoch:
+        return checkpoint
+    previous = None if run is None else read_previous(run, config["trust"])
+    if previous is None or not previous.ends_epoch:
+        raise ConfigError(
+            "trainer.devices",
+            f"{checkpoint.path} was written in the middle of an epoch by {checkpoint.num_processes} processes, and "
+            "there is none from an epoch's end",
+            got=config["trainer"]["devices"],
+            fix=f"Use trainer.devices={checkpoint.num_processes} until an epoch has ended.",
+        )
+    log.warning(
+        "The run was stopped in the middle of an epoch with %d processes; with %d it resumes from the end of the epoch "
+        "before, step %d (%s).",
+        *(checkpoint.num_processes, number, previous.content["global_step"], previous.path.name),
+    )
+    return previous
 
 
 def checkpoint_of(config: dict[str, Any]) -> "Checkpoint":

@@ -4,6 +4,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from pytorch_lightning.callbacks import (
     LearningRateFinder,
     StochasticWeightAveraging,
 )
+from pytorch_lightning.strategies import DDPStrategy
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.instantiate import Config, factory, targets_subclass
@@ -39,7 +41,13 @@ _NEEDED = (
     *("gradient_clip_val", "fast_dev_run", "limit_train_batches", "limit_val_batches", "enable_progress_bar"),
 )
 # Lightning accepts less than these, and fails in the middle of a run, or ignores them.
-_LEAST = {"accumulate_grad_batches": 1, "check_val_every_n_epoch": 1, "log_every_n_steps": 0, "gradient_clip_val": 0}
+_LEAST = {
+    "process_timeout": 1,
+    "accumulate_grad_batches": 1,
+    "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 0,
+    "gradient_clip_val": 0,
+}
 _OURS = {
     "callbacks": "callbacks are chosen with callbacks=... and +callbacks.NAME._target_=...",
     "logger": "loggers are chosen with logger=...",
@@ -135,6 +143,8 @@ def build_trainer(config: Config, **given: Any) -> Any:
     """Returns Lightning's Trainer; ConfigError if it refuses the combination, or the machine lacks the accelerator."""
     node = config["trainer"]
     _require_supported(node)
+    node, strategy = _with_timeout(node)
+    given |= strategy
     node = {key: value for key, value in node.items() if key not in given}
     make = factory(node, "trainer")
     try:
@@ -156,6 +166,15 @@ def build_trainer(config: Config, **given: Any) -> Any:
     if made.strategy.root_device.type == "cpu":
         _require_fit_for_cpu(node, made.num_devices)
     return made
+
+
+def _with_timeout(node: Config) -> tuple[Config, dict[str, Any]]:
+    """Returns the node without the time that processes wait for each other, and the strategy that has it, if any."""
+    seconds = node.get("process_timeout")
+    node = {key: value for key, value in node.items() if key != "process_timeout"}
+    if seconds is None or node.get("strategy") != "ddp":
+        return node, {}
+    return node, {"strategy": DDPStrategy(timeout=timedelta(seconds=seconds))}
 
 
 def prepared_device(config: Config) -> Any:
