@@ -52,6 +52,17 @@ def count_occurrences(order: np.ndarray) -> np.ndarray:
     return occurrences
 
 
+def num_train_batches(num_samples: int, batch_size: int, num_replicas: int) -> int:
+    """Returns the training batches of an epoch, for each rank.
+
+    BatchNorm can't train on a batch of one sample: its variance is zero, and torch rejects 1x1 feature maps. So the
+    last batch is dropped if it leaves a rank without a sample, or with a single one after larger batches.
+    """
+    num_full, num_left = divmod(num_samples, batch_size * num_replicas)
+    smallest_share = num_left // num_replicas
+    return num_full + (smallest_share > 1 or (smallest_share == 1 and num_full == 0))
+
+
 class TrainBatches(Sampler[BatchKey]):
     """Distributes each global batch of `batch_size * num_replicas` samples over the ranks, with as many steps for each.
 
@@ -69,11 +80,7 @@ class TrainBatches(Sampler[BatchKey]):
         self._batch_size = batch_size
         self._rank = rank
         self._num_replicas = num_replicas
-        num_full, num_left = divmod(num_samples, batch_size * num_replicas)
-        smallest_share = num_left // num_replicas
-        # BatchNorm can't train on a batch of one sample: its variance is zero, and torch rejects 1x1 feature maps. So
-        # the last batch is dropped if it leaves a rank without a sample, or with a single one after larger batches.
-        self._num_steps = num_full + (smallest_share > 1 or (smallest_share == 1 and num_full == 0))
+        self._num_steps = num_train_batches(num_samples, batch_size, num_replicas)
         self._epoch = 0
         self._first_step: Callable[[], int] = lambda: 0
 

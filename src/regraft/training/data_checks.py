@@ -10,12 +10,13 @@ from regraft.config.nested import at
 from regraft.core.errors import ConfigError, ConfigErrors, errors_in, require
 from regraft.core.types import BATCH_NORMS
 from regraft.data.from_config import prepare
+from regraft.data.sampler import num_train_batches
 from regraft.models.dry_run import dry_outputs
 from regraft.models.freezing import keeps_statistics
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
-from regraft.training.multi_process import needs_processes
+from regraft.training.multi_process import needs_processes, num_processes
 from regraft.training.preflight import Preflight, build_schedule, check_watchers
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
@@ -49,12 +50,29 @@ def require_suitable_data(checked: Preflight) -> None:
 
 
 def steps_per_epoch(config: Config, num_images: int) -> int:
-    """Returns the number of optimizer steps in an epoch of one process, without limits."""
+    """Returns the number of optimizer steps in an epoch, without limits."""
     return math.ceil(_batches_per_epoch(config, num_images) / config["trainer"]["accumulate_grad_batches"])
 
 
+def left_out(config: Config, num_images: int) -> str | None:
+    """Returns a sentence on the training images that each epoch leaves out; None if there are none."""
+    if full_batch_optimizer(config) is not None:
+        return None
+    number = num_processes(config["trainer"])
+    used = _batches_per_epoch(config, num_images) * config["data"]["batch_size"] * number
+    if used >= num_images:
+        return None
+    images = "image is" if num_images - used == 1 else "images are"
+    return (
+        f"{num_images - used} training {images} left out of each epoch, other ones each time: the last batch would "
+        "have a single image for a process or none, on which BatchNorm can't train."
+    )
+
+
 def _batches_per_epoch(config: Config, num_images: int) -> int:
-    return 1 if full_batch_optimizer(config) is not None else math.ceil(num_images / config["data"]["batch_size"])
+    if full_batch_optimizer(config) is not None:
+        return 1
+    return max(1, num_train_batches(num_images, config["data"]["batch_size"], num_processes(config["trainer"])))
 
 
 def _require_filled_batch(checked: Preflight) -> None:

@@ -99,6 +99,7 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
         from regraft.training.assemble import assemble
         from regraft.training.callbacks.checkpoint import LastCheckpoint
         from regraft.training.callbacks.resume import continue_history
+        from regraft.training.data_checks import left_out
         from regraft.training.feature_plan import store_features
         from regraft.training.image_cache import store_pixels
 
@@ -117,6 +118,8 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
         # Not earlier: if anything above is refused, the run that is resumed must be left unchanged.
         _begin(config, run, session, recorder, parts, trainer)
         display.show_start(run, parts.rows, parts.data)
+        if note := left_out(config, parts.data.sizes["train"]):
+            log.info("%s", note)
         if checkpoint is not None:
             log.info("Resuming from %s.", checkpoint.path)
             continue_history(loggers, run, checkpoint.content)

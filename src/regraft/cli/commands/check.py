@@ -65,7 +65,7 @@ def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequ
 def _summary(job: "TrainingJob") -> list[str]:
     """Returns lines on the model and the data that would be trained."""
     from regraft.report import terminal
-    from regraft.training.data_checks import steps_per_epoch
+    from regraft.training.data_checks import left_out, steps_per_epoch
     from regraft.training.feature_plan import model_name
     from regraft.training.resources import bytes_text
 
@@ -83,7 +83,9 @@ def _summary(job: "TrainingJob") -> list[str]:
     if data is None or not data.is_here:
         return [*lines, "The data isn't here, so it hasn't been checked; it is downloaded when training starts."]
     steps = steps_per_epoch(checked.config, data.sizes["train"])
-    return [*lines, f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}"]
+    note = left_out(checked.config, data.sizes["train"])
+    lines.append(f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}")
+    return [*lines, *([note] if note else [])]
 
 
 COMMAND = Command(
