@@ -122,6 +122,7 @@ def test_another_number_of_processes_resumes_at_an_epochs_end(
 ):
     previous = a_checkpoint("previous.ckpt", num_processes=2, ends_epoch=previous_ends)
     monkeypatch.setattr("regraft.runs.checkpoint.read_previous", lambda run, trust: previous)
+    monkeypatch.setattr(plan, "run_of", lambda path: Run(Path("run")))
     monkeypatch.setattr(plan, "checkpoint_of", lambda config: a_checkpoint("last.ckpt", **last))
     config = {"trainer": ONE | {"devices": devices}, "trust": []}
     if expected is None:
