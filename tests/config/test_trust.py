@@ -97,12 +97,11 @@ def test_no_key_lets_an_evil_checkpoint_in(name, checkpoints, small_run, canary,
         (regraft.resume, [f"run={run}"]),
         (regraft.train, [*small, f"ckpt_path={path}"]),
         (regraft.train, [*small, f"head_from={path}"]),
-        (regraft.train, [*small, f"model.weights={path}"]),
         (regraft.train, ["data=digits", "model=checkpoint", f"model.path={path}"]),
+        # Of a checkpoint's weights, the config isn't read.
+        *([(regraft.train, [*small, f"model.weights={path}"])] if name == "pickle" else []),
     ]:
-        with pytest.raises(
-            ValueError, match=r"refused|names 'os\.system'|not a plain state dict|no file that torch\.save"
-        ):
+        with pytest.raises(ValueError, match=r"refused|names 'os\.system'|no file that torch\.save"):
             call(overrides)
     assert not canary.exists()
 
