@@ -7,7 +7,8 @@ FOLDER holds data sets, each with `train` and `test` folders of class folders. S
 same numbers of images of each class again, from both. `--shots` trains on that many images of each class. Each case is
 a process of its own and appends a row to a file, so that the command continues where it was interrupted; the table is
 that of all rows of this number of shots. CPU seconds are those of the process without imports, decoding and the forward
-pass included. The fastai case needs fastai.
+pass included. The fastai case needs fastai. The cases `steps_...` and `lp_ft_...`, which are measured only if they are
+named, share the stored features and decoded images of a data set, which the first of them computes.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -34,21 +36,26 @@ def case(function: Callable[[Path], dict[str, float]]) -> Callable[[Path], dict[
     return function
 
 
-def train(scratch: Path, *overrides: str) -> dict[str, float]:
-    """Returns the test figures of `regraft train`."""
+def train(scratch: Path, *overrides: str, store: Path | None = None) -> dict[str, float]:
+    """Returns the test figures of `regraft train`; without a `store`, nothing has been computed before."""
     import regraft
     from regraft.training import fit  # noqa: F401  what takes seconds to import
 
-    store = tempfile.mkdtemp(dir=scratch)
+    folder = tempfile.mkdtemp(dir=scratch) if store is None else store
     started = process_time()
     run = regraft.train([
         *("data=folder", f"data.root={scratch / 'set'}", f"model.image_size={IMAGE_SIZE}", "trainer=cpu", "report=off"),
-        *("trainer.enable_progress_bar=false", f"output_dir={scratch / 'outputs'}", f"features.dir={store}"),
+        *("trainer.enable_progress_bar=false", f"output_dir={scratch / 'outputs'}", f"features.dir={folder}"),
         *overrides,
     ])  # fmt: skip
     seconds = process_time() - started
     found = regraft.evaluate([f"ckpt_path={run.path}", f"output_dir={scratch / 'outputs'}"])
-    return {"accuracy": found["test/acc"], "log_loss": found["test/loss"], "ece": found["test/ece"], "seconds": seconds}
+    return {
+        "accuracy": found["test/acc"],
+        "log_loss": found["test/log_loss"],
+        "ece": found["test/ece"],
+        "seconds": seconds,
+    }
 
 
 @case
@@ -59,6 +66,30 @@ def default(scratch: Path) -> dict[str, float]:
 @case
 def steps(scratch: Path) -> dict[str, float]:
     return train(scratch, "fitting=steps")
+
+
+IN_STEPS: dict[str, list[str]] = {
+    "steps_as_before": ["data.batch_size=64", "trainer.max_epochs=10", "callbacks.best.tolerance=0"],
+    "steps_now": [],
+    "steps_highest_accuracy": ["callbacks.best.tolerance=0"],
+    "steps_lowest_loss": ["callbacks.best.monitor=val/loss", "callbacks.best.mode=min"],
+    "steps_refit": ["data.refit=true"],
+    "steps_label_smoothing": ["loss.label_smoothing=0.1"],
+    "lp_ft_as_before": [
+        *("freezing=lp_ft", "head=linear", "freezing.probe_epochs=null", "data.batch_size=64"),
+        "callbacks.best.tolerance=0",
+    ],
+    "lp_ft_now": ["freezing=lp_ft"],
+    "lp_ft_last_stage": ["freezing=lp_ft", "head=linear"],
+}
+
+
+def in_steps(overrides: list[str], scratch: Path) -> dict[str, float]:
+    """Returns the test figures of a training in steps, on what earlier ones have stored."""
+    return train(scratch, "fitting=steps", *overrides, store=scratch / "features")
+
+
+CASES |= {name: partial(in_steps, overrides) for name, overrides in IN_STEPS.items()}
 
 
 def last_stage(scratch: Path) -> tuple[Any, Any, Any, Any, float]:
@@ -257,7 +288,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--only", default="", help="data sets, by commas; all without")
-    parser.add_argument("--cases", default="", help=f"of {', '.join(CASES)}, by commas; all without")
+    parser.add_argument(
+        "--cases", default="", help=f"of {', '.join(CASES)}, by commas; without, all but those in steps"
+    )
     parser.add_argument("--splits", type=int, default=1)
     parser.add_argument("--shots", type=int, default=0, help="training images of each class; 0 for all")
     parser.add_argument("--rows", type=Path, default=Path("quality.jsonl"))
@@ -270,7 +303,7 @@ def main() -> None:
     known = [json.loads(line) for line in words.rows.read_text().splitlines()] if words.rows.exists() else []
     rows = [row for row in known if row["shots"] == words.shots]
     names = words.only.split(",") if words.only else sorted(path.parent.name for path in words.sets.glob("*/train"))
-    cases = words.cases.split(",") if words.cases else list(CASES)
+    cases = words.cases.split(",") if words.cases else [name for name in CASES if name not in IN_STEPS]
     for split in range(words.splits):
         for name in names:
             done = {row["case"] for row in rows if (row["set"], row["split"]) == (name, split)}

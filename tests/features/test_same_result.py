@@ -94,7 +94,7 @@ def test_a_linear_probe(model):
         pytest.param(
             [LITE, "freezing=last_stages", "freezing.num_stages=1", "head.dropout=0.3"], 1, marks=pytest.mark.slow
         ),
-        ([*RESNET, "freezing=lp_ft", "freezing.probe_epochs=2"], 1),
+        ([*RESNET, "freezing=lp_ft", "freezing.probe_epochs=2", "head=linear"], 1),
         pytest.param(
             [LITE, "freezing=gradual", "freezing.epochs_per_stage=1", "trainer.max_epochs=5", "optimizer.lr=1e-3"],
             4,

@@ -195,7 +195,7 @@ def test_two_processes_compute_once():
     "freezing",
     [
         pytest.param(["freezing=linear_probe"], marks=pytest.mark.slow),
-        ["freezing=lp_ft"],
+        ["freezing=lp_ft", "freezing.probe_epochs=null", "head=linear"],
         pytest.param(["freezing=gradual"], marks=pytest.mark.slow),
     ],
 )
@@ -297,7 +297,9 @@ def test_another_precision_of_the_trainer_is_an_obstacle(caplog):
 
 
 def test_an_evaluation_of_a_run_that_insisted_on_the_store_may_do_without():
-    run = train("freezing=lp_ft", "features.cache=on", "trainer.max_epochs=2")
+    run = train(
+        "freezing=lp_ft", "freezing.probe_epochs=null", "head=linear", "features.cache=on", "trainer.max_epochs=2"
+    )
     found = regraft.evaluate([f"ckpt_path={run.path}"])
     assert {name: found[name] for name in run.metrics} == pytest.approx(run.metrics)
     with pytest.raises(ValueError, match="the run trained every stage"):

@@ -105,7 +105,7 @@ def test_layerwise_decays_by_depth_from_the_head():
         (lambda: Layerwise(decay=1.1), "decay"),
         (lambda: Layerwise(decay=float("nan")), "decay"),
         (lambda: Gradual(epochs_per_stage=0), "epochs_per_stage"),
-        (lambda: LPFT(0, finetune_factor=0.1, keeps_statistics=False), "probe_epochs"),
+        (lambda: LPFT(-1, finetune_factor=0.1, keeps_statistics=False), "probe_epochs"),
         (lambda: LPFT(1, finetune_factor=0.0, keeps_statistics=False), "finetune_factor"),
         (lambda: LPFT(1, finetune_factor=-1, keeps_statistics=False), "finetune_factor"),
     ],

@@ -40,8 +40,10 @@ def test_a_runs_value_is_that_of_the_epoch_that_it_kept(tmp_path):
 
 def test_of_equal_epochs_the_one_with_the_lowest_loss_is_kept():
     config = {"callbacks": {"best": {"monitor": "val/acc", "mode": "max"}}}
-    rows = [{"val/acc": acc, "val/loss": loss} for acc, loss in ((0.5, 0.1), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3))]
-    assert kept_row(rows, config) is rows[2]
+    values = ((0.5, 0.1), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3))
+    rows = [{"step": 4 + 5 * epoch, "val/acc": acc, "val/loss": loss} for epoch, (acc, loss) in enumerate(values)]
+    assert kept_row(rows, config, {}) is rows[2]
+    assert kept_row(rows, config, {"kept": {"epoch": 1, "step": 10}}) is rows[1]
 
 
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_sessions(tmp_path):

@@ -26,9 +26,17 @@ KEPT = [
 EMA = ["callbacks=ema", "callbacks.ema.decay=0.9", "callbacks.checkpoint.every_n_steps=2"]
 CASES = {
     "onecycle": ["freezing=none", "scheduler=onecycle", "augment.mixup_alpha=0.3"],
-    "ema": [*EMA, "freezing=lp_ft", "scheduler=cosine"],
+    "ema": [*EMA, "freezing=lp_ft", "head=linear", "freezing.probe_epochs=null", "scheduler=cosine"],
     "plateau": ["freezing=gradual", "freezing.epochs_per_stage=1", "scheduler=plateau", "scheduler.patience=0"],
-    "stored": ["freezing=lp_ft", "augment=none", "features.cache=on", "scheduler=cosine"],
+    "stored": [
+        "freezing=lp_ft",
+        "head=linear",
+        "freezing.probe_epochs=null",
+        "augment=none",
+        "features.cache=on",
+        "scheduler=cosine",
+    ],
+    "closed form": ["freezing=lp_ft", "head=linear", "augment=none"],
     "views": ["freezing=up_to", "freezing.until=conv2", "features.views=2", "features.cache=on"],
 }
 
@@ -77,7 +85,14 @@ def test_files_that_are_killed_over_and_over(num_workers, tmp_path):
     overrides = [
         *without("data", "freezing", "trainer.max_epochs"),
         *("data=folder", f"data.root={tmp_path / 'photos'}", f"data.num_workers={num_workers}", "data.batch_size=4"),
-        *("data.fraction=1.0", "trainer.max_epochs=3", "head.dropout=0.3", "augment=basic", "freezing=lp_ft"),
+        *(
+            "data.fraction=1.0",
+            "trainer.max_epochs=3",
+            "head.dropout=0.3",
+            "augment=basic",
+            "freezing=lp_ft",
+            "head=linear",
+        ),
         *("callbacks.checkpoint.every_n_steps=1", "trainer.enable_progress_bar=false"),
     ]
     straight = regraft.train(overrides)

@@ -52,6 +52,8 @@ def test_each_step_uses_schedule_times_factor_across_phases(monkeypatch):
             *without("freezing", "trainer.max_epochs"),
             "trainer.max_epochs=4",
             "freezing=lp_ft",
+            "freezing.probe_epochs=null",
+            "head=linear",
             "freezing.finetune_factor=0.25",
             "optimizer=sgd",
             "optimizer.lr=0.1",

@@ -72,6 +72,8 @@ def test_two_processes_train_as_one_with_the_doubled_batch_across_a_phase_change
         "data.fraction=0.1",
         "model.batch_norm=false",
         "freezing=lp_ft",
+        "freezing.probe_epochs=null",
+        "head=linear",
         "optimizer=sgd",
         "trainer.max_epochs=2",
         "trainer.enable_progress_bar=false",

@@ -31,6 +31,8 @@ from regraft.core.errors import ConfigError, ConfigErrors, require
 
 _OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
 _PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "model.path", "features.dir")
+_LINEAR_HEADS = ("regraft.models.heads.Linear", "regraft.models.heads.Standardised")
+_LOSSES_OF_LOGITS = ("regraft.training.losses.CrossEntropy", "regraft.training.losses.Focal")
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
 
 
@@ -40,12 +42,14 @@ def register_resolvers() -> None:
     `regraft.id` is drawn once per composed config (and once per sweep), so that no two runs share a folder, even if
     they start within the same second. `regraft.experiment` is the experiment's name, or `<data>-<model>` without one.
     `regraft.if_head_alone` is the first of two values where freezing is linear_probe, else the other, and
-    `regraft.if_closed_form` the first where the optimizer finds the head in closed form.
+    `regraft.if_closed_form` the first where the optimizer finds the head in closed form; `regraft.if_linear` is the
+    first where head and loss are such that it could.
     """
     OmegaConf.register_new_resolver("regraft.id", lambda: secrets.token_hex(3), use_cache=True, replace=True)
     OmegaConf.register_new_resolver("regraft.experiment", _experiment, replace=True)
     OmegaConf.register_new_resolver("regraft.if_head_alone", _if_head_alone, replace=True)
     OmegaConf.register_new_resolver("regraft.if_closed_form", _if_closed_form, replace=True)
+    OmegaConf.register_new_resolver("regraft.if_linear", _if_linear, replace=True)
     OmegaConf.register_new_resolver("regraft.groups", groups_text, replace=True)
 
 
@@ -61,6 +65,11 @@ def _if_head_alone(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
 
 def _if_closed_form(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
     return yes if OmegaConf.select(_root_, "optimizer._target_") == CLOSED_FORM else no
+
+
+def _if_linear(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
+    is_linear = OmegaConf.select(_root_, "head._target_") in _LINEAR_HEADS
+    return yes if is_linear and OmegaConf.select(_root_, "loss._target_") in _LOSSES_OF_LOGITS else no
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:

@@ -27,6 +27,7 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "callbacks.best.max_share": _ANY,
     "callbacks.best.mode": _ANY,
     "callbacks.best.monitor": _ANY,
+    "callbacks.best.tolerance": _ANY,
     "callbacks.checkpoint.every_minutes": _ANY,
     "callbacks.checkpoint.max_share": _ANY,
     "data.sampler": ("shuffle",),

@@ -45,6 +45,7 @@ _RESOLVERS = frozenset(
     {
         *("now", "hydra", "python_version"),
         *("regraft.id", "regraft.experiment", "regraft.groups", "regraft.if_closed_form", "regraft.if_head_alone"),
+        "regraft.if_linear",
         *("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated"),
     }
 )

@@ -117,6 +117,12 @@ class DataModule(pl.LightningDataModule):
         other.inputs = self._inputs_of(input_spec)
         return other
 
+    def with_batch_size(self, batch_size: int) -> Self:
+        """Returns a datamodule of the same samples in batches of another size; nothing is read again."""
+        other = copy.copy(self)
+        other._batch_size = batch_size
+        return other
+
     def _inputs_of(self, input_spec: InputSpec) -> ImageInputs:
         spec: InputSpec = replace(input_spec, **self._pixel_options)
         return ImageInputs(self._prepared, spec, self.augment, self._num_workers, self._seed)
@@ -220,13 +226,17 @@ class DataModule(pl.LightningDataModule):
 
         Lightning warns about an empty list, so a trainer for data without validation needs `limit_val_batches=0`.
         """
-        return self._eval_loader("val") if self.has_val else []
+        return self.eval_dataloader("val") if self.has_val else []
 
     def test_dataloader(self) -> DataLoader:
         """Returns the loader of the test batches; raises ValueError if there is no test split."""
         if not self.has_test:
             raise ConfigError("data.test_fraction", "got 0, and the data set has no test split. Use a value above 0.")
-        return self._eval_loader("test")
+        return self.eval_dataloader("test")
+
+    def eval_dataloader(self, split: str) -> DataLoader:
+        """Returns the loader of a split's images as evaluation sees them, each once, in order."""
+        return self._loader(self.inputs.dataset(split, is_training=False), self.eval_batches(split))
 
     def on_after_batch_transfer(self, batch: RawBatch, dataloader_idx: int) -> Batch:
         """Returns the batch as the model takes it."""
@@ -234,9 +244,6 @@ class DataModule(pl.LightningDataModule):
 
     def _rank(self) -> tuple[int, int]:  # and the number of processes
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-
-    def _eval_loader(self, split: str) -> DataLoader:
-        return self._loader(self.inputs.dataset(split, is_training=False), self.eval_batches(split))
 
     def _loader(self, dataset: BatchDataset, sampler: Sampler[BatchKey]) -> DataLoader:
         is_cuda = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

@@ -39,7 +39,10 @@ def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Chec
     source = factory({key: value for key, value in node.items() if key not in ours}, "data", own)()
     if trained is not None:
         source = InOrderOf(source, trained.class_names, str(trained.path))
-    make = checked_call(DataModule, "data", {key: node[key] for key in own})
+    # The number of images decides on an open batch size, which isn't known before they are listed.
+    is_open = node["batch_size"] == "auto"
+    given = {key: node[key] for key in own if not (is_open and key == "batch_size")}
+    make = checked_call(DataModule, "data", given)
     augment = factory(config["augment"], "augment")()
     return make(source=source, input_spec=input_spec, augment=augment, seed=config["seed"])
 

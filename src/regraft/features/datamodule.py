@@ -50,6 +50,11 @@ class FeatureDataModule(pl.LightningDataModule):
         """Gives the trainer to the datamodule of the images."""
         self._images.trainer = self.trainer
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of samples of each split."""
+        return dict(self._images.sizes)
+
     def train_dataloader(self) -> Any:
         """Returns the loader for the phase of the current epoch."""
         depth = self._depth()

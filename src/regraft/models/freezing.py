@@ -44,6 +44,11 @@ def keeps_statistics(strategy: FreezingStrategy) -> bool:
     return bool(getattr(strategy, "keeps_statistics", False))
 
 
+def starts_from_closed_form(strategy: FreezingStrategy) -> bool:
+    """Whether the run starts from a head in closed form, on the backbone as it is; an optional strategy attribute."""
+    return bool(getattr(strategy, "starts_from_closed_form", False))
+
+
 def _freeze_first(num_frozen: int, stages: Sequence[str]) -> dict[str, float]:
     return {stage: float(index >= num_frozen) for index, stage in enumerate(stages)} | {HEAD: 1.0}
 
@@ -117,7 +122,8 @@ class LPFT:
     """Trains the head only, then everything (Kumar et al., "Fine-tuning can distort pretrained features", ICLR 2022).
 
     Attributes:
-        probe_epochs: epochs of the head alone; None is half of the run, at least 1 if the run has more than one.
+        probe_epochs: epochs of the head alone; 0 for a head in closed form, so that everything trains from the first
+            epoch; None is half of the run, at least 1 if the run has more than one.
         finetune_factor: factor of the base learning rate, for everything, once the backbone trains.
         keeps_statistics: whether BatchNorm keeps its pretrained statistics while it trains.
 
@@ -131,12 +137,17 @@ class LPFT:
     keeps_statistics: bool
 
     def __post_init__(self) -> None:
-        is_valid, allowed = self.probe_epochs is None or self.probe_epochs >= 1, "1 or more, or null (half of the run)"
-        fix = "To start without a probe use freezing=none."
-        require(is_valid, "freezing.probe_epochs", self.probe_epochs, allowed, fix)
+        is_valid = self.probe_epochs is None or self.probe_epochs >= 0
+        allowed = "1 or more, 0 (a head in closed form), or null (half of the run)"
+        require(is_valid, "freezing.probe_epochs", self.probe_epochs, allowed)
         is_valid = 0 < self.finetune_factor < math.inf
         fix = "To train the head only use freezing=linear_probe."
         require(is_valid, "freezing.finetune_factor", self.finetune_factor, "above 0", fix)
+
+    @property
+    def starts_from_closed_form(self) -> bool:
+        """Whether the head is found in closed form before the first step."""
+        return self.probe_epochs == 0
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns the linear probe's factors, then `finetune_factor` for all."""

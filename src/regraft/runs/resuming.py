@@ -39,6 +39,8 @@ _REASONS = {
     "head_from": "a head is loaded at a run's start only",
     **dict.fromkeys(_RESETTABLE, "its state is restored; resume.reset=[optimizer,scheduler] resets both"),
 }
+# A run's config has the number that its data gave.
+_SETTLED_BY_DATA = ("data.batch_size", "trainer.max_epochs")
 _Change = tuple[str, Any, Any]
 
 
@@ -218,7 +220,7 @@ def _apply(config: dict[str, Any], composed: dict[str, Any], section: str, rest:
 
 def _changes(key: str, old: Any, new: Any) -> list[_Change]:
     """Returns (key, old, new) of each leaf that differs; ABSENT for one that only the other side has."""
-    if old == new:
+    if old == new or (key in _SETTLED_BY_DATA and new == "auto"):
         return []
     if isinstance(old, dict) and isinstance(new, dict):
         names = [*old, *(name for name in new if name not in old)]

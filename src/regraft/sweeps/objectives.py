@@ -57,16 +57,23 @@ def values_of(run: Run, metrics: Sequence[str]) -> list[float]:
     return [_value_of(run, name) for name in metrics]
 
 
-def kept_row(rows: Sequence[Row], config: Mapping[str, Any]) -> Row:
-    """Returns the row of metrics.csv of the epoch whose weights a run kept: the last one, if none was best."""
+def kept_row(rows: Sequence[Row], config: Mapping[str, Any], results: Mapping[str, Any]) -> Row:
+    """Returns the row of metrics.csv of the epoch whose weights a run kept: the last one, if none was best.
+
+    Args:
+        results: of the run; empty as long as it hasn't finished, for the best row so far.
+    """
     callbacks = config.get("callbacks")
     best = callbacks.get("best") if isinstance(callbacks, Mapping) else None
     monitor, mode = (best.get("monitor"), best.get("mode")) if isinstance(best, Mapping) else (None, None)
     watched = [row for row in rows if math.isfinite(row.get(str(monitor), math.nan))]
     if not watched:
         return rows[-1]
+    kept = results.get("kept")
+    if isinstance(kept, Mapping) and isinstance(kept.get("step"), int):
+        return min(watched, key=lambda row: abs(row.get("step", math.inf) + 1 - kept["step"]))
     sign = 1 if mode == "min" else -1
-    # As `BestCheckpoint` decides; of equal ones the first is kept, which is what min returns.
+    # Of equal ones the first is kept, which is what min returns.
     return min(watched, key=lambda row: (sign * row[str(monitor)], row.get("val/loss", math.inf)))
 
 
@@ -80,7 +87,7 @@ def _value_of(run: Run, name: str) -> float:
     if not rows:
         logged = sorted({key for row in history for key in row if key.startswith("val/")})
         raise UnknownNameError("sweep.metrics", "metric", name, logged or list(COSTS))
-    row = kept_row(rows, run.config)
+    row = kept_row(rows, run.config, results)
     if not math.isfinite(row[name]):
         raise ConfigError("sweep.metrics", f"{name} is {row[name]}, which a search can't optimise.")
     return float(row[name])

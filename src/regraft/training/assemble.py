@@ -17,6 +17,7 @@ from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.data_checks import require_suitable_data
 from regraft.training.from_config import build_module, optimizer_groups
 from regraft.training.preflight import Preflight
+from regraft.training.refit import REFIT
 from regraft.training.stage_table import StageRow, stage_rows
 
 log = logging.getLogger(__name__)
@@ -57,11 +58,15 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     body.input_spec = data.input_spec
     if not data.has_val:
         checked.trainer.limit_val_batches = 0
-        if is_closed_form(config):
+        if checked.refit is not None:
+            log.info("Fitting again on all images, validation included: %d epochs.", checked.refit["num_epochs"])
+        elif is_closed_form(config):
             log.info("No images are held out for validation: the head is cross-validated on the training images.")
         else:
             log.info("There is no validation split, so no best checkpoint is kept; the last epoch is tested.")
-    record = _record(config, checked.architecture, data)
+    record = _record(checked.recorded or config, checked.architecture, data)
+    if checked.refit is not None:
+        record[REFIT] = checked.refit
     module = build_module(config, body, record["class_counts"], data.class_names, record)
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)

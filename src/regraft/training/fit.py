@@ -3,7 +3,8 @@
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from regraft.config.trust import require_known_targets
@@ -76,6 +77,13 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             if job.checked is None:
                 job = checked_job(config, run)
                 job.require_sound()
+            assert job.checked is not None, "something is left to train"
+            if job.checked.is_provisional:
+                from regraft.data.from_config import prepare
+
+                prepare(job.checked.data)  # downloads it
+                job = checked_job(config, run)
+                job.require_sound()
             _train_and_test(job, session, display, recorder)
     except BaseException as error:
         if is_first_process():
@@ -89,8 +97,87 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
             provenance.end_session(run, session, time.perf_counter() - started)
 
 
+@dataclass(frozen=True)
+class _Fitted:
+    """A trained job: its parts, the data that its loaders read, and a summary of its stored features."""
+
+    parts: "Parts"
+    data: Any
+    features: dict[str, Any] | None
+
+
+class _Laps:
+    """Seconds of the parts of a run, one after the other, by name."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @property
+    def total(self) -> float:
+        return time.perf_counter() - self._started
+
+    def end(self, name: str) -> None:
+        passed = self.total - sum(self.seconds.values())
+        self.seconds[name] = self.seconds.get(name, 0.0) + passed
+
+
 def _train_and_test(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
-    started = time.perf_counter()
+    from regraft.training.refit import REFIT, chosen, fits_twice, keep_as_best, refit_of, results_of_refit
+
+    config, run, laps = job.config, job.run, _Laps()
+    loggers: list[Any] = []
+
+    def begin(parts: "Parts") -> None:
+        loggers.extend(parts.trainer.loggers)
+        _begin(config, run, session, recorder, parts, parts.trainer)
+        display.show_start(run, parts.rows, parts.data)
+
+    fitted = _fitted(job, session, recorder, laps, begin)
+    recorder.limit = limit_of(fitted.parts.trainer, config)
+    is_whole = recorder.limit is None and not fitted.parts.trainer.fast_dev_run
+    if is_whole and fits_twice(config) and refit_of(job.checkpoint) is None and fitted.parts.data.has_val:
+        found, features = chosen(fitted.parts.trainer), fitted.parts.module.hparams["features"]
+        del fitted  # so that no two backbones are in memory at once
+        job = checked_job(config, run, refit=found)
+        job.require_sound()
+        fitted = _fitted(job, session, recorder, laps, lambda _: None, features)
+    parts, trainer = fitted.parts, fitted.parts.trainer
+    recorder.limit = limit_of(trainer, config)
+    refit = parts.module.hparams.get(REFIT) if recorder.limit is None else None
+    if refit is not None:
+        keep_as_best(run)
+        trainer.loggers = loggers
+    metrics = final_metrics(trainer, parts, fitted.data, run)
+    laps.end("final test")
+    if trainer.is_global_zero:
+        results = results_of(trainer, parts) | ({} if refit is None else results_of_refit(refit))
+        results |= {"metrics": metrics, "seconds": laps.total, "seconds_of": laps.seconds}
+        if recorder.limit is not None:
+            results["limit"] = recorder.limit
+            log.warning("The run was ended by %s. To continue it: regraft resume run=%s", recorder.limit, run.path)
+        if fitted.features is not None:
+            results["features"] = fitted.features
+        _end(config, run, results, parts, trainer, loggers)
+        with_report = config["report"] == "default" and not trainer.fast_dev_run
+        display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
+
+
+def _fitted(
+    job: TrainingJob,
+    session: Session,
+    recorder: StateRecorder,
+    laps: _Laps,
+    begin: Callable[["Parts"], None],
+    features: dict[str, Any] | None = None,
+) -> _Fitted:
+    """Trains a job to its end.
+
+    Args:
+        begin: called by the first process once nothing can be refused any more: until then, the run that is resumed
+            must be left unchanged.
+        features: how the first fit of the run stored features, for the second one; see `FeaturePlan.record`.
+    """
     config, run, checkpoint, checked = job.config, job.run, job.checkpoint, job.checked
     assert checked is not None, "something is left to train"
     with quick_imports():
@@ -102,50 +189,43 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
         from regraft.training.data_checks import left_out
         from regraft.training.feature_plan import store_features
         from regraft.training.image_cache import store_pixels
+        from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
 
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     parts = assemble(checked, checkpoint)
     provenance.require_same_data(session, config["data"], parts.data.fingerprint)
-    trainer, loggers = parts.trainer, parts.trainer.loggers
+    trainer = parts.trainer
     for callback in trainer.callbacks:
         if isinstance(callback, LastCheckpoint):
             callback.on_saved = recorder.update
+    recorder.progress = lambda: (trainer.global_step, trainer.current_epoch)
     is_shown = config["trainer"]["enable_progress_bar"] and trainer.is_global_zero
     start_epoch = 0 if checkpoint is None else int(checkpoint.content["epoch"])
-    plan = _feature_plan(config, parts, checkpoint, start_epoch, image_progress_bar(is_shown=is_shown))
+    earlier = features if checkpoint is None else checkpoint.features
+    plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, image_progress_bar(is_shown=is_shown))
     _settle_process(trainer)
     if trainer.is_global_zero:
-        # Not earlier: if anything above is refused, the run that is resumed must be left unchanged.
-        _begin(config, run, session, recorder, parts, trainer)
-        display.show_start(run, parts.rows, parts.data)
-        if note := left_out(config, parts.data.sizes["train"]):
+        begin(parts)
+        note = left_out(config, parts.data.sizes["train"])
+        if note and checked.refit is None:
             log.info("%s", note)
         if checkpoint is not None:
             log.info("Resuming from %s.", checkpoint.path)
-            continue_history(loggers, run, checkpoint.content)
-    laps = {"start": time.perf_counter() - started}
+            continue_history(trainer.loggers, run, checkpoint.content)
+    if checked.refit is not None:
+        trainer.loggers = []  # metrics.csv and the like show the first fit, which has been validated
+    laps.end("start")
     store_pixels(config, parts.data, plan, start_epoch, image_progress_bar(is_shown=is_shown, title="Images"))
+    if is_found_in_closed_form(config, parts.strategy):
+        record = None if checkpoint is None else checkpoint.content["hyper_parameters"]
+        start_from_closed_form(config, parts.module, parts.data, trainer.strategy.root_device, record)
     stored = None if plan is None else store_features(plan)
     data, summary = (parts.data, None) if stored is None else stored
-    laps["images and features"] = time.perf_counter() - started - sum(laps.values())
+    laps.end("images and features")
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
-    ckpt_path = None if checkpoint is None else str(checkpoint.path)
-    _run_lightning(trainer, parts.module, data, ckpt_path, run)
-    laps["training"] = time.perf_counter() - started - sum(laps.values())
-    recorder.limit = limit_of(trainer, config)
-    metrics = final_metrics(trainer, parts, data, run)
-    laps["final test"] = time.perf_counter() - started - sum(laps.values())
-    if trainer.is_global_zero:
-        seconds = {"seconds": time.perf_counter() - started, "seconds_of": laps}
-        results = results_of(trainer, parts) | {"metrics": metrics} | seconds
-        if recorder.limit is not None:
-            results["limit"] = recorder.limit
-            log.warning("The run was ended by %s. To continue it: regraft resume run=%s", recorder.limit, run.path)
-        if summary is not None:
-            results["features"] = summary
-        _end(config, run, results, parts, trainer, loggers)
-        with_report = config["report"] == "default" and not trainer.fast_dev_run
-        display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
+    _run_lightning(trainer, parts.module, data, None if checkpoint is None else str(checkpoint.path), run)
+    laps.end("training")
+    return _Fitted(parts, data, summary)
 
 
 def _settle_process(trainer: Any) -> None:
@@ -161,7 +241,6 @@ def _begin(
     config: dict[str, Any], run: Run, session: Session, recorder: StateRecorder, parts: "Parts", trainer: Any
 ) -> None:
     """Records what the run is, and that it is under way."""
-    recorder.progress = lambda: (trainer.global_step, trainer.current_epoch)
     recorder.start()
     run.write_config(config)
     provenance.add_session(run, session, config["data"], parts.data.fingerprint, config["seed"])
@@ -183,7 +262,12 @@ def _end(
 
 
 def _feature_plan(
-    config: dict[str, Any], parts: "Parts", checkpoint: "Checkpoint | None", start_epoch: int, progress: ProgressBar
+    config: dict[str, Any],
+    parts: "Parts",
+    checkpoint: "Checkpoint | None",
+    start_epoch: int,
+    earlier: Mapping[str, Any] | None,
+    progress: ProgressBar,
 ) -> "FeaturePlan | None":
     """Returns what is stored of the run; Lightning reloads the loaders at each epoch if phases have different cuts."""
     from regraft.training.feature_plan import feature_plan
@@ -199,7 +283,7 @@ def _feature_plan(
         parts.trainer.strategy.root_device,
         start_epoch=start_epoch,
         progress=progress,
-        earlier=None if checkpoint is None else checkpoint.features,
+        earlier=earlier,
     )
     if plan is not None and len({phase.depth for phase in plan.cuts}) > 1:
         parts.trainer.reload_dataloaders_every_n_epochs = 1

@@ -90,7 +90,10 @@ def plan(
         config = _with_source_head(config, keys)
         _warn_of_unused_fraction(config, keys)
     else:
+        from regraft.training.refit import require_same_length
+
         require_length(config, checkpoint.content)
+        require_same_length(config, checkpoint)
     reference = reference if checkpoint is None else None
     job = checked_job(config, run, checkpoint, reference, blocked=blocked, backbones=backbones)
     return replace(job, replan=replan, planned_for=planned_for)
@@ -173,21 +176,53 @@ def checked_job(
     checkpoint: "Checkpoint | None" = None,
     reference: Callable[[], dict[str, Any]] | None = None,
     *,
+    refit: dict[str, Any] | None = None,
     blocked: Collection[str] = (),
     backbones: "LastBackbone | None" = None,
 ) -> TrainingJob:
-    """Returns the job of a resolved config; without a `checkpoint`, that of the config's `ckpt_path` is read."""
+    """Returns the job of a resolved config.
+
+    Args:
+        checkpoint: what it resumes from; without it, that of the config's `ckpt_path` is read, unless it is a refit.
+        refit: what the first fit of the run has chosen, for the job of the second one.
+    """
     with quick_imports():
         import pytorch_lightning as pl
 
         from regraft.training.preflight import preflight
+        from regraft.training.refit import StopAfter, config_of_fit, refit_errors, refit_of
+        from regraft.training.run_length import open_keys
 
     quiet_lightning()
-    if checkpoint is None and config["ckpt_path"] is not None:
+    if checkpoint is None and config["ckpt_path"] is not None and refit is None:
         checkpoint = resumable_checkpoint(config)
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    checked = preflight(config, run, checkpoint=checkpoint, reference=reference, blocked=blocked, backbones=backbones)
+    refit = refit_of(checkpoint) if refit is None else refit
+    check = partial(preflight, checkpoint=checkpoint, reference=reference, blocked=blocked, backbones=backbones)
+    if _may_fit_twice(config):
+        checked = check(config_of_fit(config, refit), run)
+        checked.errors += refit_errors(config)
+        checked.refit = refit
+        if refit is not None and checked.trainer is not None:
+            checked.trainer.callbacks.insert(1, StopAfter(refit["num_epochs"]))
+    else:
+        checked = check(config, run)
+    if not checked.is_provisional:
+        # The run's own config has the numbers, so that it is resumed with them.
+        for section, key in open_keys(config):
+            config = config | {section: config[section] | {key: checked.config[section][key]}}
+    if config["data"].get("refit"):
+        checked.recorded = config
     return TrainingJob(config, run, checkpoint, checked)
+
+
+def _may_fit_twice(config: dict[str, Any]) -> bool:
+    from regraft.training.refit import fits_twice
+
+    try:
+        return fits_twice(config)
+    except ValueError:
+        return False  # which is reported where the optimizer is built
 
 
 def resolve_resume(config: dict[str, Any], keys: Sequence[str], run: Run) -> tuple[dict[str, Any], "Checkpoint | None"]:

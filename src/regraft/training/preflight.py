@@ -6,7 +6,7 @@ Each section is built as a run builds it, and the run takes over what was built.
 import inspect
 import math
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
 from regraft.data.datamodule import DataModule
-from regraft.data.from_config import build_unread_datamodule
+from regraft.data.from_config import build_unread_datamodule, prepare
 from regraft.models.freezing import HEAD, FreezingStrategy, phases
 from regraft.models.from_config import (
     BackboneAndArchitecture,
@@ -40,7 +40,8 @@ from regraft.models.from_config import (
 from regraft.models.weights import require_reachable
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import CHECKPOINTS, Run
-from regraft.training.closed_form.policy import require_suitable_head
+from regraft.training import run_length
+from regraft.training.closed_form.policy import is_closed_form, require_suitable_head
 from regraft.training.feature_plan import require_storable_if_wanted
 from regraft.training.from_config import (
     build_freezing,
@@ -50,6 +51,7 @@ from regraft.training.from_config import (
     require_length,
     skips_nan,
 )
+from regraft.training.initial_head import require_possible
 from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
 from regraft.training.stage_table import StageRow, stage_rows
 from regraft.training.trainer import (
@@ -81,6 +83,9 @@ class Preflight:
         trainer: with the run's callbacks and loggers.
         optimizer: on small parameters instead of the run's, to try schedules on.
         reference: returns the config of the same choices without any other override; None for a resumed run.
+        is_provisional: whether numbers in the config depend on data that has yet to be downloaded.
+        recorded: the config of the run, where that of one of its two fits differs; see `refit`.
+        refit: what a run's first fit has chosen, if this is the second one.
     """
 
     errors: list[ConfigError]
@@ -95,6 +100,9 @@ class Preflight:
     rows: list[StageRow] | None = None
     size: ModelSize | None = None
     reference: Callable[[], Config] | None = None
+    is_provisional: bool = False
+    recorded: Config | None = None
+    refit: dict[str, Any] | None = None
 
 
 def preflight(
@@ -114,11 +122,13 @@ def preflight(
         blocked: sections that aren't built, because their errors have been reported.
         backbones: shared by the checks of a sweep's jobs, which don't train with the backbone that is built here.
     """
-    reference = None if reference is None else cache(reference)
+    reference = None if reference is None else cache(partial(_settled_reference, reference))
     collector = ErrorCollector(config, reference, set(blocked))
     found = Preflight(collector.errors, collector.config, reference=reference)
     if not _reset_sections(collector, blocked):
         return found
+    open_keys = run_length.open_keys(found.config)
+    found.config |= run_length.settled(found.config, None)
     # `config` may have wrong keys, which are reset in `usable`.
     usable, build = found.config, collector.try_build
     collector.add_types("optimizer", {"decay_norm_and_bias": bool})
@@ -140,9 +150,12 @@ def preflight(
     spec = InputSpec(1) if backbone is None else backbone.input_spec
     collector.add_types("data", hints_of(DataModule))
     found.data = build("data", lambda: build_unread_datamodule(usable, spec, checkpoint or found.head_source))
+    build("data", lambda: _settle_by_data(found, open_keys))
     strategy = build("freezing", lambda: build_freezing(usable, None))
     if backbone is not None and strategy is not None:  # its types are right
         strategy = build("freezing", lambda: build_freezing(usable, backbone.stage_names))
+    if strategy is not None:
+        build("freezing", partial(require_possible, usable, strategy))
     found.strategy = strategy
     found.trainer = _build_trainer(collector, run, strategy)
     num_features = _NUM_FEATURES if backbone is None else backbone.num_features
@@ -154,6 +167,28 @@ def preflight(
         build("features", lambda: require_storable_if_wanted(usable, backbone, augment, strategy))
     _check_resources(collector, found, run)
     return found
+
+
+def _settled_reference(reference: Callable[[], Config]) -> Config:
+    return run_length.settled(reference(), None)
+
+
+def _settle_by_data(found: Preflight, open_keys: Sequence[tuple[str, str]]) -> None:
+    """Sets the keys that the number of training images decides, if that is known; no image is decoded."""
+    data = found.data
+    if data is None or not open_keys or is_closed_form(found.config):
+        return
+    found.is_provisional = not data.is_here
+    if found.is_provisional:
+        return
+    try:
+        prepare(data)
+    except (ValueError, OSError):
+        return  # which is reported with the other errors of the data
+    for section, key in open_keys:
+        found.config[section][key] = run_length.OPEN
+    found.config |= run_length.settled(found.config, data.sizes["train"])
+    found.data = data.with_batch_size(found.config["data"]["batch_size"])
 
 
 def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> bool:

@@ -63,7 +63,9 @@ def limit_of(trainer: Any, config: dict[str, Any]) -> str | None:
 
 def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
     """Returns what was trained, for how long; phases planned beyond the last epoch don't count."""
+    from regraft.training.callbacks.checkpoint import BestCheckpoint
     from regraft.training.closed_form.optimizer import ClosedForm
+    from regraft.training.initial_head import INITIAL_HEAD
 
     starts = {row.stage: row.trains_from_epoch for row in parts.rows if row.trains_from_epoch is not None}
     trained = [row for row in parts.rows if starts.get(row.stage, trainer.current_epoch) < trainer.current_epoch]
@@ -82,6 +84,11 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
             "validation": "hold-out" if parts.data.has_val else optimizer.validation,
         }
         fitted["cross_validation"] = parts.module.cross_validation
+    best = next((each for each in trainer.callbacks if isinstance(each, BestCheckpoint)), None)
+    if best is not None and best.kept is not None:
+        fitted["kept"] = dict(zip(("epoch", "step"), best.kept, strict=True))
+    if INITIAL_HEAD in parts.module.hparams:
+        fitted[INITIAL_HEAD] = parts.module.hparams[INITIAL_HEAD]
     return fitted | {
         "num_trained_parameters": sum(row.num_parameters for row in trained),
         "num_parameters": sum(parameter.numel() for parameter in parts.module.parameters()),

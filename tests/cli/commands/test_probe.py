@@ -43,7 +43,7 @@ def test_each_trained_head_is_that_of_a_run_of_its_own(probed, options):
     assert len(rows) == 8
     for row in (rows[place] for place in (3, 4)):  # each value of each axis
         point = [f"optimizer.lr={row['lr']}", f"optimizer.weight_decay={row['weight_decay']}", f"seed={row['seed']}"]
-        best = best_epoch(regraft.train([*options, *point]))
+        best = best_epoch(regraft.train([*options, *point, "data.batch_size=64"]))
         assert float(row["val/acc"]) == pytest.approx(best["val/acc"], abs=1e-6)
         assert float(row["val/loss"]) == pytest.approx(best["val/loss"], abs=1e-4)
         assert int(row["best_epoch"]) == best["epoch"]

@@ -91,6 +91,7 @@ def test_a_resumed_run_ends_as_a_straight_one(monkeypatch, freezing, scheduler):
     overrides = [
         *without("freezing"),
         f"freezing={freezing}",
+        "head=linear",
         f"scheduler={scheduler}",
         *{"step": ["scheduler.step_epochs=1"], "plateau": ["scheduler.patience=0"]}.get(scheduler, []),
         "optimizer=sgd",
@@ -272,7 +273,9 @@ def test_without_any_split_set_aside_the_training_metrics_are_the_results():
 def test_what_never_came_to_train_is_not_counted(caplog):
     early = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
     kept = without("freezing", "trainer.max_epochs")
-    run = regraft.train([*kept, "freezing=lp_ft", "trainer.max_epochs=20", *early])
+    run = regraft.train(
+        [*kept, "freezing=lp_ft", "freezing.probe_epochs=null", "head=linear", "trainer.max_epochs=20", *early]
+    )
     assert run.results["num_epochs"] < 10
     assert run.results["num_trained_parameters"] == 1290
     assert "before these stages were to train: conv1, conv2, conv3" in caplog.text

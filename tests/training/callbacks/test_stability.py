@@ -10,7 +10,13 @@ from helpers.small import without
 from helpers.stopping import stopped_run
 from regraft.runs.folder import Run
 
-PHASES = [*without("freezing", "trainer.max_epochs"), "freezing=lp_ft", "trainer.max_epochs=2"]
+PHASES = [
+    *without("freezing", "trainer.max_epochs"),
+    "freezing=lp_ft",
+    "freezing.probe_epochs=null",
+    "head=linear",
+    "trainer.max_epochs=2",
+]
 STAGES = ("conv1", "conv2", "conv3", "head")
 
 

@@ -191,6 +191,8 @@ def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequ
         given = OmegaConf.to_container(node)
         assert isinstance(given, dict)
         is_whole = "_target_" in given and section == "data"
+        if is_whole and given.get("batch_size") == "auto":
+            given["batch_size"] = config["data"]["batch_size"]
         config[section] = given if is_whole else _merged(config.get(section, {}), given, section)
     if any(config["trainer"][key] != _ONE_DEVICE[key] for key in ("devices", "num_nodes", "strategy")):
         raise ConfigError("trainer.devices", "an evaluation runs on one device, so that each image counts once")

@@ -86,7 +86,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
     planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
     compared = manifest.experiment_config(config, run.path)
     validated = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
-    kept = kept_row(validated, config) if validated else {}
+    kept = kept_row(validated, config, results) if validated else {}
     planned = tuple(override for override in overrides if _is_of_configuration(override))
     return RunEntry(
         run=run,

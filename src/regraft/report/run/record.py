@@ -126,7 +126,7 @@ def _sound(item: tuple[str, Any]) -> tuple[str, Any]:
         return name, {k: v for k, v in value.items() if is_sound(v)} if isinstance(value, dict) else None
     if name == "stages":
         return name, value if isinstance(value, list) and all(isinstance(each, str) for each in value) else None
-    if name == "closed_form":
+    if name in ("closed_form", "initial_head"):
         return name, value if isinstance(value, list) and all(map(_is_pick, value)) else None
     if name == "heads":
         return name, value if _are_heads(value) else None

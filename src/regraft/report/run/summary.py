@@ -25,6 +25,7 @@ def what_ran(record: Record) -> list[tuple[str, str]]:
     results = record.results
     validated = [f"{name} {value:.4f}" for name, value in results.get("cross_validation", {}).items()]
     found.append(("fitted head", "; ".join(map(_pick, results.get("closed_form", ())))))
+    found.append(("head at the start", "; ".join(map(_pick, results.get("initial_head", ())))))
     found.append(("cross-validation", ", ".join([str(results.get("validation")), *validated]) if validated else ""))
     if {"num_trained_parameters", "num_parameters"} <= results.keys():
         trained, num = results["num_trained_parameters"], results["num_parameters"]

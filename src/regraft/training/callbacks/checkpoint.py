@@ -16,7 +16,14 @@ from regraft.core.lightning_internals import is_epoch_ending, is_resumed_mid_epo
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
 
-_NONE_YET = {"score": math.nan, "loss": math.nan, "epoch": -1, "step": -1}
+_NONE_YET: dict[str, Any] = {
+    "score": math.nan,
+    "loss": math.nan,
+    "epoch": -1,
+    "step": -1,
+    "highest": -math.inf,
+    "figures": {},
+}
 
 
 class _Share:
@@ -40,22 +47,31 @@ class _Share:
 
 
 class BestCheckpoint(Checkpoint):
-    """Keeps the best epoch by a metric, as `<filename>.ckpt`; of equal epochs that with the lowest `val/loss`.
+    """Keeps the best epoch by a metric, as `<filename>.ckpt`.
+
+    Of a metric that is better if it is higher, the last epoch is kept that is within `tolerance` standard errors of the
+    highest value: on few images the highest one is luck, and a schedule brings the weights to rest at its end. Without
+    tolerance, and of other metrics, it is the best value, of equal ones that with the lowest `val/loss`.
 
     Where epochs are shorter than a write, the best checkpoint stays in memory until a write is due, another checkpoint
     is written, or training ends.
 
     Args:
         monitor: a logged metric, such as `val/acc`.
+        tolerance: standard errors of a share of the validation images, at least 0.
         max_share: largest share of the time to spend on writing, in (0, 1]; 1 writes at once.
     """
 
-    def __init__(self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, max_share: float) -> None:
+    def __init__(
+        self, *, dirpath: str | Path, filename: str, monitor: str, mode: str, tolerance: float, max_share: float
+    ) -> None:
         _check_share("best", max_share)
+        require(0 <= tolerance < math.inf, "callbacks.best.tolerance", tolerance, "0 or more standard errors")
         require(mode in ("min", "max"), "callbacks.best.mode", mode, "min (less is better), max (more is better)")
         self._path = _file(dirpath, filename)
         self._monitor = monitor
         self._mode = mode
+        self._tolerance = tolerance
         self._share = _Share(max_share)
         self._best = dict(_NONE_YET)
 
@@ -87,6 +103,16 @@ class BestCheckpoint(Checkpoint):
         """Writes a checkpoint that is held in memory."""
         _flush(trainer)
 
+    @property
+    def kept(self) -> tuple[int, int] | None:
+        """The epoch and the number of steps of the weights that are kept; None if there are none."""
+        return None if self._best["epoch"] < 0 else (int(self._best["epoch"]), int(self._best["step"]))
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """The validation figures of the weights that are kept."""
+        return dict(self._best["figures"])
+
     def state_dict(self) -> dict[str, Any]:
         """Returns the best score with its epoch and step."""
         return dict(self._best)
@@ -100,18 +126,37 @@ class BestCheckpoint(Checkpoint):
         if score is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         value, best = float(score), self._best["score"]
-        loss = float(trainer.callback_metrics.get("val/loss", math.nan))
-        is_better = value < best if self._mode == "min" else value > best
-        is_better |= value == best and loss < self._best["loss"]
-        if not math.isfinite(value) or not (is_better or math.isnan(best)):
+        if not math.isfinite(value):
             return
-        self._best = {"score": value, "loss": loss, "epoch": trainer.current_epoch, "step": trainer.global_step}
+        loss = float(trainer.callback_metrics.get("val/loss", math.nan))
+        highest = max(value, self._best["highest"])
+        margin = self._margin(highest, trainer)
+        if margin > 0:
+            is_better = value >= highest - margin
+        else:
+            is_better = value < best if self._mode == "min" else value > best
+            is_better |= value == best and loss < self._best["loss"]
+        if not (is_better or math.isnan(best)):
+            return
+        logged = trainer.callback_metrics.items()
+        figures = {name: float(number) for name, number in logged if name.startswith("val/")}
+        place = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        self._best = {"score": value, "loss": loss, "highest": highest, "figures": figures, **place}
         started = time.monotonic()
         if self._share.is_due():
             trainer.save_checkpoint(self._path)
             self._share.note(started)
         else:
             trainer.save_checkpoint(self._path, storage_options=CheckpointFiles.HOLD)
+
+    def _margin(self, highest: float, trainer: pl.Trainer) -> float:
+        """Returns by how much a value may be below the highest one for its epoch to be kept."""
+        num_images = getattr(getattr(trainer, "datamodule", None), "sizes", {}).get("val", 0)
+        if self._mode == "min" or not num_images or not 0 <= highest <= 1:
+            return 0.0
+        # With one image more right and one more wrong, so that a share of 1 has an error, too.
+        share = (highest * num_images + 1) / (num_images + 2)
+        return self._tolerance * math.sqrt(share * (1 - share) / num_images)
 
 
 class LastCheckpoint(Checkpoint):

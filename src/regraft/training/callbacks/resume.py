@@ -1,5 +1,6 @@
 """State that checkpoints hold besides Lightning's own, and that a resumed run restores."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from pytorch_lightning.loggers import CSVLogger
 
 from regraft.core.lightning_internals import complete_resumed_epoch, is_epoch_ending, logged_step
 from regraft.runs.folder import Run
+from regraft.training.refit import REFIT
 
 _HISTORY = "history"
 _SHOULD_STOP = "should_stop"
@@ -94,6 +96,8 @@ class History(pl.Callback):
 def continue_history(loggers: Sequence[Any], run: Run, content: dict[str, Any]) -> None:
     """Passes the rows before a checkpoint to the CSV logger, which would otherwise start metrics.csv from scratch."""
     rows = content.get(_HISTORY)  # None if the run had no CSV logger
+    if REFIT in content.get("hyper_parameters", {}):
+        rows = [row for row in run.history(sys.maxsize) if not any(name.startswith("test/") for name in row)]
     for logger in loggers:
         if isinstance(logger, CSVLogger):
             logger.experiment.metrics.extend(run.history(content["global_step"]) if rows is None else map(dict, rows))

@@ -2,6 +2,7 @@
 
 from regraft.config.instantiate import Config, target_of, targets_subclass
 from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.models.freezing import LPFT
 from regraft.models.heads import Standardised
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm
 from regraft.training.losses import CrossEntropy
@@ -21,11 +22,12 @@ def require_suitable_head(config: Config) -> None:
     """
     head, loss = target_of(config["head"], "head"), config["loss"]
     if not is_closed_form(config):
-        if head is Standardised and config.get("head_from") is None:
+        is_found = target_of(config["freezing"], "freezing") is LPFT
+        if head is Standardised and config.get("head_from") is None and not is_found:
             raise ConfigError(
                 "optimizer",
                 "only optimizer=mix, ridge and logistic find the standardisation that this head needs",
-                fix="Use one of them, or start from a head that they have fitted with head_from=RUN.",
+                fix="Use one of them or freezing=lp_ft, or start from a head that they have fitted: head_from=RUN.",
             )
         return
     weights = loss.get("class_weights")
