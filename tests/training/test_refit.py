@@ -104,5 +104,5 @@ def test_it_is_not_lengthened(twice):
     ],
 )
 def test_what_cant_be_fitted_twice_is_one_sentence(override, reason):
-    with pytest.raises(ValueError, match=rf"data\.refit: got True; .*{reason}"):
+    with pytest.raises(ValueError, match=rf"data\.refit: got true; .*{reason}"):
         train(override)
