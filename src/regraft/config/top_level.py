@@ -78,7 +78,7 @@ def require_known_keys(
         config: resolved.
         config_name: the command's YAML, whose own keys aren't those of a training.
     """
-    own = yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))
+    own = set(yaml.safe_load((conf_dir() / f"{config_name}.yaml").read_text(encoding="utf-8"))) - chosen_groups()
     errors, _ = top_level_errors({key: config[key] for key in config if key not in own}, node, config_dir)
     if errors:
         raise ConfigErrors(errors)
