@@ -148,7 +148,7 @@ def test_a_grid_of_one_head_with_the_datas_shots(options):
     [
         (["head=mlp"], "its heads are linear; use head=linear"),
         (["freezing=none"], "use freezing=linear_probe"),
-        (["freezing=lp_ft"], "use freezing=linear_probe"),
+        (["freezing=lp_ft", "head=linear"], "use freezing=linear_probe"),
         (["data.val_fraction=0", "loss=focal"], "trained heads are picked by validation"),
         (["grid=null", "loss=focal"], "the grid is empty, and a closed form isn't possible: loss: "),
         (["grid=null", "head=mlp"], "its heads are linear; use head=linear"),
