@@ -3,6 +3,7 @@
 import math
 
 from regraft.config.instantiate import Config, target_of
+from regraft.data.sampler import num_train_batches
 from regraft.models.freezing import LinearProbe
 from regraft.training.closed_form.policy import is_closed_form
 
@@ -33,9 +34,7 @@ def settled(config: Config, num_images: int | None) -> Config:
     if found["trainer"].get("max_epochs") == OPEN:
         found["trainer"]["max_epochs"] = _NUM_EPOCHS
         if is_known and _is_head_alone(config):
-            # A last batch of one image is left out, see `TrainBatches`.
-            num_full, num_left = divmod(num_images or 1, found["data"]["batch_size"])
-            batches = max(1, num_full + (num_left > 1))
+            batches = max(1, num_train_batches(num_images or 1, found["data"]["batch_size"], num_replicas=1))
             accumulated = found["trainer"].get("accumulate_grad_batches")
             steps = math.ceil(batches / accumulated) if isinstance(accumulated, int) and accumulated > 1 else batches
             found["trainer"]["max_epochs"] = max(_NUM_EPOCHS, math.ceil(_STEPS_OF_A_HEAD / steps))
