@@ -63,11 +63,6 @@ def default(scratch: Path) -> dict[str, float]:
     return train(scratch)
 
 
-@case
-def steps(scratch: Path) -> dict[str, float]:
-    return train(scratch, "fitting=steps")
-
-
 IN_STEPS: dict[str, list[str]] = {
     "steps_as_before": ["data.batch_size=64", "trainer.max_epochs=10", "callbacks.best.tolerance=0"],
     "steps_now": [],
