@@ -1,6 +1,7 @@
 """A model that is made in no time, and photos for it."""
 
 import io
+import time
 from pathlib import Path
 
 import torch
@@ -34,3 +35,8 @@ def photo(colour: str = "red", size: tuple[int, int] = (20, 10), kind: str = "PN
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, kind)
     return buffer.getvalue()
+
+
+def hang(*_: object) -> None:
+    """Runs for ever, in the place of what a process is started for."""
+    time.sleep(600)

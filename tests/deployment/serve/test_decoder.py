@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from helpers.command_line import imported_by
-from helpers.serving_photos import photo
+from helpers.serving_photos import hang, photo
 from regraft.core.pixel_format import PixelFormat
 from regraft.deployment.serve import decoder
 from regraft.deployment.serve.decoder import DecodeOptions, DecoderProcess, RejectedPhotoError
@@ -39,6 +39,46 @@ def test_it_is_started_again_after_it_was_ended_or_crashed(process):
         process.decode(photo("red"), 30.0)
     assert rejected.value.status == 415
     assert process.decode(photo("red"), 30.0).shape == (10, 20, 3)
+
+
+def test_one_that_was_killed_while_idle_is_started_again(process):
+    process._started()
+    os.kill(process._process.pid, signal.SIGKILL)
+    assert process._connection.poll(30)
+    assert process.decode(photo("red"), 30.0).shape == (10, 20, 3)
+
+
+def test_one_that_ends_while_it_starts_is_the_servers_fault(process, monkeypatch):
+    monkeypatch.setattr(decoder, "_decode_photos", len)
+    with pytest.raises(RejectedPhotoError, match="can't decode photos now") as rejected:
+        process.decode(photo(), 30.0)
+    assert rejected.value.status == 503
+
+
+def test_closing_ends_one_that_hangs_while_it_starts(process, monkeypatch):
+    monkeypatch.setattr(decoder, "_decode_photos", hang)
+    started = threading.Event()
+    ensure_running = decoder.resource_tracker.ensure_running
+    monkeypatch.setattr(decoder.resource_tracker, "ensure_running", lambda: (ensure_running(), started.set()))
+    answers = []
+
+    def decode():
+        try:
+            process.decode(photo(), 600.0)
+        except RejectedPhotoError as error:
+            answers.append(error.status)
+
+    thread = threading.Thread(target=decode)
+    thread.start()
+    assert started.wait(timeout=30)
+    closing = threading.Thread(target=process.close)
+    closing.start()
+    closing.join(timeout=10)
+    is_closed = not closing.is_alive()
+    if not is_closed:
+        process._process.kill()
+    thread.join(timeout=30)
+    assert (is_closed, answers) == (True, [503])
 
 
 def test_closing_ends_what_is_being_decoded(process):

@@ -19,6 +19,8 @@ from regraft.data.images.file_reading.opening import drafted, open_bounded, why_
 from regraft.data.images.file_reading.problems import CostlyImageError, can_read_heic, is_heic
 
 TOO_SLOW = "The photo takes too long to decode."
+_START_SECONDS = 60.0
+"""For a process to start, which takes less than a second on an idle machine."""
 
 
 class RejectedPhotoError(Exception):
@@ -52,7 +54,7 @@ class DecoderProcess:
         """Returns a photo's pixels, (height, width) or (height, width, 3), uint8.
 
         Raises:
-            RejectedPhotoError: it isn't a photo, is too large, or takes longer than `seconds`.
+            RejectedPhotoError: it isn't a photo, is too large, or takes longer than `seconds`; or no process starts.
         """
         connection = self._started()
         try:
@@ -79,26 +81,41 @@ class DecoderProcess:
         with self._lock:
             if self._is_closed:
                 raise RejectedPhotoError(503, "The server is shutting down.")
-            if self._process is None:
-                context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
-                self._connection, theirs = context.Pipe()
-                self._process = context.Process(target=_decode_photos, args=(theirs, self._options), daemon=True)
-                resource_tracker.ensure_running()  # whose own start would end the block below
-                with _interrupts_blocked():
-                    self._process.start()
-                theirs.close()
-                with contextlib.suppress(EOFError):
-                    self._connection.recv_bytes()  # it is ready
-            return self._connection
+            # One that waits for a photo sends nothing: what can be read is the end of its process, perhaps for want of
+            # memory.
+            if self._process is not None and not self._connection.poll():
+                return self._connection
+            self._discard()
+            context = multiprocessing.get_context("spawn")  # a fork would copy the locks of other threads
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(target=_decode_photos, args=(theirs, self._options), daemon=True)
+            resource_tracker.ensure_running()  # whose own start would end the block below
+            with _interrupts_blocked():
+                self._process.start()
+            theirs.close()
+            connection = self._connection
+        # Without the lock, so that `close` can end a process that hangs.
+        try:
+            if not connection.poll(_START_SECONDS):
+                raise TimeoutError
+            connection.recv_bytes()  # it is ready
+        except (EOFError, OSError) as error:
+            self._end()
+            sentence = "The server is shutting down." if self._is_closed else "The server can't decode photos now."
+            raise RejectedPhotoError(503, sentence) from error
+        return connection
 
     def _end(self) -> None:
         with self._lock:
-            if self._process is not None:
-                self._process.kill()
-                self._process.join()
-                self._process.close()
-                self._connection.close()
-                self._process = None
+            self._discard()
+
+    def _discard(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process.close()
+            self._connection.close()
+            self._process = None
 
 
 @contextlib.contextmanager
