@@ -1,4 +1,5 @@
 import pytest
+from omegaconf import OmegaConf
 
 from regraft.config import compose
 from regraft.config.interpolations import require_bounded_references
@@ -23,6 +24,17 @@ def bomb(first: str, name: str) -> dict[str, str]:
 def test_what_would_fill_memory_is_refused_before_it_does(content):
     with pytest.raises(ValueError, match=r"^file: its interpolations make \S+ longer than 1,000,000 characters"):
         require_bounded_references(content, "file")
+
+
+@pytest.mark.parametrize("step", [1, -1])
+@pytest.mark.parametrize("name", ["${{x{}}}", "a ${{oc.select:x{},none}}"])
+def test_a_chain_that_is_too_long_to_resolve_is_refused(step, name):
+    content = {"x0": 1} | {f"x{number}": name.format(number - 1) for number in range(1, 2000)}
+    with pytest.raises(ValueError, match=r"^file: x21 refers to .* more than 20 times\. Refer to the last"):
+        require_bounded_references(dict(list(content.items())[::step]), "file")
+    shorter = {key: content[key] for key in list(content)[:21]}
+    require_bounded_references(shorter, "file")
+    assert OmegaConf.to_container(OmegaConf.create(shorter), resolve=True)["x20"]
 
 
 def test_a_name_that_is_an_interpolation_is_refused():

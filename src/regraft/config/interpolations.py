@@ -9,6 +9,8 @@ from regraft.core.errors import ConfigError
 
 MAX_RESOLVED = 1_000_000
 """Characters that all values may have together."""
+MAX_CHAIN = 20
+"""References that may follow one another; OmegaConf, which resolves them in a recursion, takes about 40."""
 _INNERMOST = re.compile(r"\$\{([^${}]*)\}")
 _HIDDEN_NAME = re.compile(r"\$\{[^:{}]*\$\{")
 _NAME = re.compile(r"\.*[\w-]+(?:\.[\w-]+|\[[\w-]+\])*")
@@ -21,29 +23,41 @@ def require_bounded_references(content: Any, source: str) -> None:
         content: plain types, with interpolations as text; keys are absolute.
 
     Raises:
-        ConfigError: it becomes larger than MAX_RESOLVED, or refers to a key whose name is an interpolation.
+        ConfigError: it becomes larger than MAX_RESOLVED, has a chain of more than MAX_CHAIN references, or refers to a
+            key whose name is an interpolation.
     """
     nested = {"": _by_key(content)}
     sizes: dict[str, int] = {}
-    open_keys: set[str] = set()
+    chains: dict[str, int] = {}  # the longest below each key
+    parts: dict[str, list[tuple[str, Any]]] = {}
+    pending = [("", nested[""])]
+    while pending:  # in place of a recursion, which a long chain would exhaust
+        key, node = pending[-1]
+        if key in sizes:
+            pending.pop()
+        elif key not in parts:
+            parts[key] = (
+                [(f"{key}.{name}", child) for name, child in node.items()]
+                if isinstance(node, Mapping)
+                else [(name, at(nested, name)) for name in _referred(node, key, nested)]
+            )
+            pending += [part for part in parts[key] if part[0] not in parts]
+        else:
+            # Parts without a size are in a circle, which resolving it reports.
+            names = [name for name, _ in parts[key] if name in sizes]
+            is_reference = bool(names) and not isinstance(node, Mapping)
+            sizes[key] = (1 if isinstance(node, Mapping) else len(str(node))) + sum(sizes[name] for name in names)
+            chains[key] = max((chains[name] for name in names), default=0) + is_reference
+            _require_bounded(key.lstrip("."), sizes[key], chains[key], source)
 
-    def size_of(key: str, node: Any) -> int:
-        if key in open_keys:  # in a circle, which resolving it reports
-            return 0
-        if key not in sizes:
-            open_keys.add(key)
-            if isinstance(node, Mapping):
-                sizes[key] = 1 + sum(size_of(f"{key}.{name}", child) for name, child in node.items())
-            else:
-                referred = _referred(node, key, nested)
-                sizes[key] = len(str(node)) + sum(size_of(name, at(nested, name)) for name in referred)
-            open_keys.remove(key)
-            if sizes[key] > MAX_RESOLVED:
-                reason = f"its interpolations make {key.lstrip('.')} longer than {MAX_RESOLVED:,} characters"
-                raise ConfigError(source, reason, fix="Write out what they stand for.")
-        return sizes[key]
 
-    size_of("", nested[""])
+def _require_bounded(key: str, size: int, chain: int, source: str) -> None:
+    if size > MAX_RESOLVED:
+        reason = f"its interpolations make {key} longer than {MAX_RESOLVED:,} characters"
+        raise ConfigError(source, reason, fix="Write out what they stand for.")
+    if chain > MAX_CHAIN:
+        reason = f"{key} refers to a key that refers to another, and so on, more than {MAX_CHAIN} times"
+        raise ConfigError(source, reason, fix="Refer to the last key itself.")
 
 
 def _by_key(node: Any) -> Any:
