@@ -170,6 +170,7 @@ def test_what_is_of_hydra_is_known_wherever_it_stands(name, header):
         *({"hydra": {"run": {"dir": "x"}}}, {"hydra": {"sweep": {"dir": "x", "subdir": "y"}}}),
         *({"hydra": {"job": {"name": "../x"}}}, {"hydra": {"output_subdir": "x"}}, {"output_dir": "x"}),
         *({"features": {"dir": "${data.root}"}}, {"sweep": {"storage": "sqlite:///x"}}),
+        *({"sweep": {"space": {"trust": ["a"]}}}, {"sweep": {"space": {"++features.dir": ["a", "b"]}}}),
         {"callbacks": {"x": {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "x"}}},
         {"logger": {"x": {"_target_": "pytorch_lightning.loggers.CSVLogger", "save_dir": "x"}}},
     ],

@@ -85,3 +85,24 @@ def test_a_sweep_that_lost_its_command_says_so(sweep, content):
     (sweep / COMMAND).write_text(content)
     with pytest.raises(ValueError, match="damaged or missing"):
         to_resume_sweep([f"run={sweep}"])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("trust=[evil]", "head._target_=evil.Head", "head={_target_: evil.Head}", "features.dir=/elsewhere"),
+        *("features={dir: /elsewhere}", "++logger.csv.save_dir=a,b", "callbacks.x.name=../../x", "output=x"),
+        *("sweep.storage=sqlite:///x.db", "+sweep.space={trust: [a]}", "--experimental-rerun=x", "+a@hydra.job=b"),
+        *("hydra.job.env_set.X=y", "hydra.sweep.subdir=../x", "logger.x.name=${data.root}"),
+    ],
+)
+def test_a_sweeps_file_decides_neither_what_is_trusted_nor_where_files_are_written(sweep, override):
+    record = yaml.safe_load((sweep / COMMAND).read_text())
+    record["hydra"]["overrides"]["task"] += [override, "output_dir=/elsewhere"]
+    (sweep / COMMAND).write_text(yaml.safe_dump(record))
+    with pytest.raises(ValueError, match=r"this is given on the command line only\. If you want it, add "):
+        to_resume_sweep([f"run={sweep}"])
+    if not override.startswith("-") and "@" not in override:
+        arguments = to_resume_sweep([f"run={sweep}", override]).arguments
+        assert arguments.count(override) == 1
+        assert f"output_dir='{sweep.parent.parent}'" in arguments

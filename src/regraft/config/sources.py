@@ -3,6 +3,7 @@
 The shipped ones are read as they are.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,10 @@ from regraft.core.errors import ConfigError
 
 # What a file may say of Hydra. The rest has it import packages, set environment variables, or write into any folder or
 # file, before a check of ours could come.
-_OF_HYDRA = ("job.chdir", "verbose", "mode")
+_OF_HYDRA = ("job.chdir", "verbose", "mode", "launcher.n_jobs")
 
+_MAPPING = re.compile(r"(?<!\$)\{")
+_INDEX = re.compile(r"(\.\d+)+$")
 _COMMAND_LINE_ONLY = "this can be given on the command line only; to let files say it, add trust=[hydra]."
 
 
@@ -114,6 +117,8 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
             raise ConfigError(f"{path}: defaults", f"they hold {entry!r}; {_COMMAND_LINE_ONLY}")
     for place, value in values(content, package):
         at = f"{path}: {place}"
+        if place.startswith("sweep.space."):
+            place = _of_jobs(place, value, at)
         _, is_of_hydra, of_hydra = f".{place}".partition(".hydra.")
         if (is_of_hydra and of_hydra not in _OF_HYDRA) or place.rpartition(".")[2] == "hydra":
             if value is not None and not is_trusted("hydra", trust):
@@ -125,3 +130,10 @@ def require_harmless(content: Any, trust: Sequence[str], path: str, package: str
         elif isinstance(value, str):
             require_known_resolvers(value, trust, at)
         require_no_path(place, value, path)
+
+
+def _of_jobs(place: str, value: Any, at: str) -> str:
+    """Returns the jobs' key that a key in `sweep.space` gives; raises ConfigError for a mapping as text."""
+    if isinstance(value, str) and _MAPPING.search(value):
+        raise ConfigError(at, "a mapping can't be a value of sweep.space in a file", got=value)
+    return _INDEX.sub("", place.removeprefix("sweep.space.").lstrip("+"))

@@ -20,6 +20,7 @@ _NAMES = (
     "artifact_location",
 )
 _SECTIONS = ("callbacks", "logger", "trainer")
+_HOLDERS = ("features", "sweep")
 _NO_PATHS = ("_target_", "monitor", "project", "entity", "group", "notes")
 
 
@@ -30,7 +31,9 @@ def require_no_path(place: str, value: Any, path: str) -> None:
         place: the dotted key.
         path: of the file.
     """
-    if value is not None and (place in _PLACES or place.rpartition(".")[2] in _NAMES):
+    # An interpolation for a whole section could name another place.
+    is_hidden = isinstance(value, str) and "${" in value and place in _HOLDERS
+    if value is not None and (place in _PLACES or is_hidden or place.rpartition(".")[2] in _NAMES):
         reason = "where files are written is chosen on the command line only"
         raise ConfigError(f"{path}: {place}", reason, fix=f"Leave it out, and give {place}=... there.")
 
@@ -48,16 +51,21 @@ def require_typed_paths(config: Mapping[str, Any], keys: Collection[str]) -> Non
     errors = []
     for section in _SECTIONS:
         for place, value in values(config.get(section) or {}, section):
-            is_path = (
-                isinstance(value, str) and not _is_inside(value, folder) and place.rpartition(".")[2] not in _NO_PATHS
-            )
-            if is_path and not any(f"{place}.".startswith(f"{key}.") for key in typed):
+            if leads_out(place, value, folder) and not any(f"{place}.".startswith(f"{key}.") for key in typed):
                 fix = f"If you want it, add ++{place}=... to the command."
                 errors.append(
                     ConfigError(place, "a path to write to is given on the command line only", got=value, fix=fix)
                 )
     if errors:
         raise ConfigErrors(errors)
+
+
+def leads_out(place: str, value: Any, folder: str) -> bool:
+    """Whether a value of callbacks, loggers or the trainer is a path outside of a folder, or may become one."""
+    section, _, key = place.partition(".")
+    if section not in _SECTIONS or not isinstance(value, str) or key.rpartition(".")[2] in _NO_PATHS:
+        return False
+    return "${" in value or not _is_inside(value, os.path.realpath(folder))
 
 
 def _is_inside(value: str, folder: str) -> bool:

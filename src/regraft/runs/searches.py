@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config.quoting import key_of, quoted
+from regraft.config.recorded import require_harmless_command
 from regraft.core.atomic import read_json
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.runs.folder import Run
@@ -61,11 +62,21 @@ def winner_of(folder: Path) -> Run:
     return Run(folder / name)
 
 
-def command_of_search(folder: Path) -> SearchCommand:
-    """Returns the command that started or continued a search last, in the folder where it is now."""
+def command_of_search(folder: Path, given: Sequence[str] = ()) -> SearchCommand:
+    """Returns the command that started or continued a search last, in the folder where it is now.
+
+    Args:
+        given: overrides that are typed now, which replace the command's.
+
+    Raises:
+        ConfigError: the record is damaged, or holds what only a command line may.
+    """
     command: Any = read_json(folder / RECORD).get("command")
     try:
         found = SearchCommand([*map(str, command["overrides"])], command["config_dir"], str(command["directory"]))
     except (KeyError, TypeError) as error:
         raise ConfigError("run", f"{folder / RECORD} is damaged. Give the command of the search again.") from error
-    return found.with_overrides([f"output_dir={quoted(folder.parent)}"])
+    here = [*given, f"output_dir={quoted(folder.parent)}"]
+    completed = found.with_overrides(here)
+    require_harmless_command(completed.overrides[: -len(here)], given, folder / RECORD)
+    return completed

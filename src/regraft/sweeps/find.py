@@ -8,6 +8,7 @@ from pathlib import Path
 
 from regraft.config import safe_yaml
 from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.recorded import require_harmless_command
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
 from regraft.runs.arguments import output_dir, reference_in, without_reference
@@ -57,7 +58,8 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
     """Returns the command that resumes the sweep of `run=`, plus the other arguments; None if that isn't a sweep.
 
     Raises:
-        ValueError: the sweep's command can't be read, the reference matches a run too, or `run=` is given twice.
+        ValueError: the sweep's command can't be read or holds what only a command line may, the reference matches a
+            run too, or `run=` is given twice.
     """
     if value_of("run", arguments) is None:
         return None
@@ -67,7 +69,7 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
         return None
     require_no_other_run(reference, "a sweep", sweep, output_dir(arguments))
     given = without_reference(arguments)
-    command = _command_of(sweep)
+    command, flags = _command_of(sweep)
     if not command.directory.is_dir():
         current = Path.cwd()
         gone = "%s, where the sweep was started, is gone; paths are relative to %s now."
@@ -75,10 +77,17 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
         command = replace(command, directory=current)
     keys = {key for argument in given if (key := key_of(argument)) is not None}
     kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
-    return replace(command, arguments=["--multirun", *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])
+    if "output_dir" in map(key_of, kept):
+        # The sweep may have been moved, and a stranger's command may name any folder.
+        above = sweep.parent.parent if sweep.name.startswith("sweep-") else sweep.parent
+        kept = [each for each in kept if key_of(each) != "output_dir"]
+        given = [f"output_dir={quoted(above)}", *given]
+    require_harmless_command(kept, given, sweep / COMMAND)
+    return replace(command, arguments=["--multirun", *flags, *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])
 
 
-def _command_of(sweep: Path) -> SweepCommand:
+def _command_of(sweep: Path) -> tuple[SweepCommand, list[str]]:
+    """Returns the command in a sweep's folder with its overrides, and its flags."""
     try:
         hydra = safe_yaml.load(sweep / COMMAND)["hydra"]
         overrides = [*hydra["overrides"]["hydra"], *hydra["overrides"]["task"]]
@@ -89,7 +98,7 @@ def _command_of(sweep: Path) -> SweepCommand:
         if not (conf_dir() / f"{command}.yaml").is_file():
             raise ValueError(f"there is no config {command!r}")
         directory = Path(hydra["runtime"]["cwd"])
-        return SweepCommand(command, [*flags, *map(str, overrides)], directory)
+        return SweepCommand(command, [*map(str, overrides)], directory), flags
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             "run",

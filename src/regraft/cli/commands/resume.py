@@ -52,7 +52,7 @@ def _search_to_resume(arguments: Sequence[str]) -> SearchCommand | None:
     if folder is None:
         return None
     require_no_other_run(reference, "a search", folder, output_dir(arguments))
-    return command_of_search(folder).with_overrides(without_reference(arguments))
+    return command_of_search(folder, without_reference(arguments))
 
 
 COMMAND = Command(
