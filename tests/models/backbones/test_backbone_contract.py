@@ -75,7 +75,7 @@ def tv(
         sized = {size_argument: size} if size_argument else {}
         return torchvision.models.get_model(name, weights=None, **options, **sized)
 
-    build = partial(torchvision_source.build, name=name, weights=None)
+    build = partial(torchvision_source.build, name=name, weights=None, pool=True)
     features = features or partial(input_of, head)
     return Case(f"torchvision-{name}", build, stages, num_features, default_size, original, features, (head,))
 
