@@ -142,7 +142,9 @@ class Bench:
         return {each.choice.model: each.reason for each in self.search.tried}
 
     def run(self) -> Tried:
-        return self.search.run()
+        best = self.search.run()
+        assert best is not None
+        return best
 
 
 def test_the_best_candidate_is_trained_and_tested_once(monkeypatch):
@@ -172,6 +174,19 @@ def test_where_an_earlier_search_has_left_a_run_there_is_no_other_first_one(monk
     bench = Bench(200, monkeypatch, has_run=True, a=(0.5, 0.01), b=(3.0, 0.02))
     bench.run()
     assert bench.runs == [("b", True)]
+
+
+def test_where_the_time_is_over_the_run_of_an_earlier_search_is_kept(monkeypatch):
+    bench = Bench(60, monkeypatch, has_run=True, a=(1.0, 0.05))
+
+    def slower(line: str) -> None:
+        if line.startswith("Plan"):
+            bench.made["a"].slowdown = 8
+
+    bench.search._tell = slower
+    assert bench.search.run() is None
+    assert bench.runs == []
+    assert bench.clock.now <= 1.2 * 60
 
 
 @pytest.mark.parametrize("found", [["freezing=none"], None])

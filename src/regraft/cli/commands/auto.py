@@ -144,13 +144,18 @@ def _search(command: TrainingCommand) -> Run:
             if not _is_same(config, data.fingerprint):
                 raise _changed(folder) from error
             raise
+        assert record.winner is not None, "a run has been trained"
+        run = Run(folder / record.winner)
+        if best is None:
+            record.write(search.tried, seconds=clock.passed(), time=config["time"])
+            auto_report.show_line(console, clock.passed(), f"run: {run.path}")
+            return run
         tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
         words = best.tuned_with or [*shared, *best.choice.overrides, *share]
         record.write(search.tried, again=words, seconds=clock.passed(), time=config["time"])
         auto_report.show(record, search.tried, best, words, clock.passed(), console)
-        assert record.winner is not None, "a run has been trained"
-        return Run(folder / record.winner)
+        return run
 
 
 def _shared(overrides: Sequence[str]) -> list[str]:

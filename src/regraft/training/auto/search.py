@@ -105,8 +105,10 @@ class Search:
         self._with_run: Tried | None = None
         self._share_of_run = self._last_run = 0.0
 
-    def run(self) -> Tried:
-        """Returns the best candidate, whose run has been trained and tested if there was time for it.
+    def run(self) -> Tried | None:
+        """Returns the best candidate, whose run has been trained, and tested if there was time for that.
+
+        None if there wasn't the time for a run, so that the one of an earlier search is the best so far.
 
         Raises:
             ConfigError: the budget is too small, or no candidate can be used.
@@ -290,8 +292,8 @@ class Search:
                 each.stop(f"{best.choice.name} is better by more than chance on {size:,} images")
         return best
 
-    def _finish(self, leader: Tried) -> Tried:
-        """Trains and tests a run of the best candidate, if there is still time for it."""
+    def _finish(self, leader: Tried) -> Tried | None:
+        """Trains and tests a run of the best candidate, if there is still time for it; see `run`."""
         for each in self._alive():
             if each is not leader:
                 each.stop(f"{leader.choice.name} has a lower log loss, though not by more than chance")
@@ -305,6 +307,10 @@ class Search:
                 leader.stop("there was no time for a run of it")
             self._with_run.reason, self.fraction = None, self._share_of_run
             return self._with_run
+        if not is_scored and self._has_run:
+            self._tell("The time was over before a run of the best candidate; the run of an earlier search is kept.")
+            leader.stop("there was no time for a run of it")
+            return None
         candidate = leader.candidate
         assert candidate is not None, "the leader is never left out"
         if self._is_tuned(leader, candidate):
