@@ -1,3 +1,4 @@
+import itertools
 import logging
 import os
 from collections.abc import Callable
@@ -356,6 +357,35 @@ def test_a_class_of_nothing_but_damaged_images_cannot_be_left_out(damaged: Path)
         path.write_bytes(b"")
     with pytest.raises(ValueError, match=r"no image of ant in train can be decoded: .*Replace"):
         FolderSource(root=str(damaged), on_error="skip", splits={}).splits()
+
+
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_other_splits_may_lack_a_class_whose_images_are_damaged(
+    tmp_path: Path, write_photos: WritePhotos, *, is_empty: bool
+) -> None:
+    for split, name in itertools.product(("train", "val", "test"), ("ant", "bee")):
+        write_photos(tmp_path / split / name, 2)
+    for path in (tmp_path / "test").glob("*/*.png" if is_empty else "ant/*.png"):
+        path.write_bytes(b"")
+    source = FolderSource(root=str(tmp_path), on_error="skip", splits={})
+    if is_empty:
+        with pytest.raises(ValueError, match=r"no image of ant, bee in test can be decoded: "):
+            source.splits()
+    else:
+        splits = source.splits()
+        assert splits.class_names == ("ant", "bee")
+        assert splits.test is not None
+        assert splits.test.labels.tolist() == [1, 1]
+
+
+def test_no_image_is_decoded_if_the_layout_is_refused(
+    tmp_path: Path, write_photos: WritePhotos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, name in itertools.product(("test", "val"), ("ant", "bee")):
+        write_photos(tmp_path / split / name, 1)
+    monkeypatch.setattr("regraft.data.sources.folder.read_all", pytest.fail)
+    with pytest.raises(ValueError, match="but no train"):
+        read(tmp_path)
 
 
 def test_what_was_just_read_is_not_read_again_for_its_digest(

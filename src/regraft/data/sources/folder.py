@@ -74,6 +74,8 @@ class FolderSource:
     def splits(self) -> "Splits":
         """Returns the splits that the folders define. New images are decoded once, to check them.
 
+        If the folders don't say what the splits and classes are, no image is decoded.
+
         Raises:
             ConfigErrors: folders that don't say what the splits and classes are, no class, an empty class, a class name
                 that isn't UTF-8, a class that train doesn't have, and images that can't be decoded, unless they are
@@ -82,10 +84,13 @@ class FolderSource:
         from regraft.data.sources.base import Splits
 
         tree = self.tree()
+        of_folders = [ConfigError("data.root", error.sentence) for error in tree.errors]
+        if tree.is_in_doubt:  # decoding may take minutes
+            raise ConfigErrors(of_folders)
         paths = [path for split in tree.classes for path in tree.paths(split)]
         read = read_all(self._root, paths, tree.closed, logged_progress, has_range=self.has_value_range)
-        skipped, errors = self._unusable(tree, paths, read)
-        errors = [*(ConfigError("data.root", error.sentence) for error in tree.errors), *errors]
+        skipped, of_images = self._unusable(tree, paths, read)
+        errors = [*of_folders, *of_images]
         errors += [] if not self.has_value_range else self._without_low_bits(paths, read)
         if errors:
             raise ConfigErrors(errors)
@@ -142,7 +147,8 @@ class FolderSource:
         errors = []
         for split, classes in tree.classes.items():
             lost = [name for name, images in classes.items() if images and found.keys() >= set(images)]
-            if lost:
+            # The other splits may lack classes, but not all.
+            if lost and (split == "train" or found.keys() >= set(tree.paths(split))):
                 reason = f"no image of {listed(lost)} in {split} can be decoded: {reasons}"
                 errors.append(ConfigError("data.root", reason, fix="Replace them, or remove the class folder."))
         _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, reasons)

@@ -14,6 +14,13 @@ from regraft.data.findings import Finding, Item, items_of
 EXPECTED_FOLDERS = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
 ALL_ARE_CLASSES = "data.splits.train=. if all folders are classes"
+_OF_LAYOUT = frozenset(
+    {
+        *("no_train", "no_classes", "split_twice", "split_and_class", "split_or_class", "split_in_doubt"),
+        *("splits_below", "splits_in_classes", "classes_in_doubt"),
+    }
+)
+"""Codes of errors with which the classes and splits that were found may be something else."""
 
 
 @dataclass
@@ -46,6 +53,11 @@ class Tree:
     def paths(self, split: str) -> list[str]:
         """Returns the images of a split, ordered by class."""
         return [path for paths in self.classes[split].values() for path in paths]
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether an error says that the folders may not be the splits or classes that they are read as."""
+        return any(error.code in _OF_LAYOUT for error in self.errors)
 
     def lacking(self, split: str) -> list[str]:
         """Returns the classes without an image in a split, of those that train has."""
