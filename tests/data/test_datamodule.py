@@ -502,3 +502,5 @@ def test_the_background_and_the_range_are_part_of_the_spec_and_of_the_key(tmp_pa
         assert data.with_input_spec(InputSpec(20)).input_spec.background == background
     assert len(keys) == 4
     assert "16 bits" not in caplog.text
+    with pytest.raises(ValueError, match=r"range isn't known"):  # the source is as it was
+        make_datamodule(source, spec, **options)

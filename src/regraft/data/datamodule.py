@@ -21,7 +21,7 @@ from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import late_loader
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import EvalBatches, TrainBatches, make_order
-from regraft.data.sources.base import Source
+from regraft.data.sources.base import Source, with_value_range
 from regraft.data.splits import Part
 
 _MAX_WORKERS = 256
@@ -82,8 +82,7 @@ class DataModule(pl.LightningDataModule):
         allowed = f"0 to {_MAX_WORKERS} processes; a core each is plenty"
         require(is_number, "data.num_workers", num_workers, allowed)
         require(sampler in ("shuffle", "balanced"), "data.sampler", sampler, "shuffle, balanced")
-        if value_range is not None and hasattr(source, "has_value_range"):
-            source.has_value_range = True
+        source = source if value_range is None else with_value_range(source)
         self._prepared = PreparedData(
             source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit
         )

@@ -58,3 +58,12 @@ class Source(Protocol):
 
     def splits(self) -> Splits:
         """Returns the official splits of the data set."""
+
+
+def with_value_range(source: Source) -> Source:
+    """Returns a source for images whose values are brought to a `value_range`; the same one if it makes no difference.
+
+    It does for sources with a method `with_value_range`, as that of `FolderSource`.
+    """
+    make = getattr(source, "with_value_range", None)
+    return source if make is None else make()

@@ -1,11 +1,12 @@
 """Sources with the class indices of a trained run: classes are matched by their exact names."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 
 from regraft.core.errors import ConfigError, listed
-from regraft.data.sources.base import Samples, Source, Splits
+from regraft.data.sources.base import Samples, Source, Splits, with_value_range
 
 
 def indices_by_name(trained: Sequence[str], found: Sequence[str], run: str) -> list[int]:
@@ -42,14 +43,9 @@ class InOrderOf:
         self._class_names = tuple(class_names)
         self._run = run
 
-    @property
-    def has_value_range(self) -> bool:
-        """As in `FolderSource`; False for other sources."""
-        return getattr(self._source, "has_value_range", False)
-
-    @has_value_range.setter
-    def has_value_range(self, value: bool) -> None:
-        vars(self._source)["has_value_range"] = value
+    def with_value_range(self) -> Self:
+        """Returns the same for a `value_range`, as `FolderSource.with_value_range` does."""
+        return type(self)(with_value_range(self._source), self._class_names, self._run)
 
     def prepare(self) -> None:
         """Prepares the data set."""

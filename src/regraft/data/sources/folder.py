@@ -1,10 +1,11 @@
 """A folder of photos: one subfolder per class, with or without folders for the splits."""
 
+import copy
 import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -44,9 +45,6 @@ class FolderSource:
         on_error: what to do about images that can't be decoded: `raise`, or `skip` to leave them out.
         splits: folders of `train`, `val` and `test` in the root, where `.` is the root itself; those of None aren't
             named, and if none is, splits are found by the names of folders.
-
-    Attributes:
-        has_value_range: whether a `value_range` is given, with which floats and 32-bit integers can be decoded.
     """
 
     def __init__(self, *, root: str, on_error: str, splits: Mapping[str, str | None]) -> None:
@@ -56,7 +54,13 @@ class FolderSource:
         self._root = Path(root).expanduser()
         self._on_error = on_error
         self._splits = splits
-        self.has_value_range = False
+        self._has_value_range = False
+
+    def with_value_range(self) -> Self:
+        """Returns the same source for a `value_range`, with which floats and 32-bit integers can be decoded."""
+        other = copy.copy(self)
+        other._has_value_range = True
+        return other
 
     def prepare(self) -> None:
         """Checks that the folder exists; raises FileNotFoundError otherwise."""
@@ -88,14 +92,14 @@ class FolderSource:
         if tree.is_in_doubt:  # decoding may take minutes
             raise ConfigErrors(of_folders)
         paths = [path for split in tree.classes for path in tree.paths(split)]
-        read = read_all(self._root, paths, tree.closed, logged_progress, has_range=self.has_value_range)
+        read = read_all(self._root, paths, tree.closed, logged_progress, has_range=self._has_value_range)
         skipped, of_images = self._unusable(tree, paths, read)
         errors = [*of_folders, *of_images]
-        errors += [] if not self.has_value_range else self._without_low_bits(paths, read)
+        errors += [] if not self._has_value_range else self._without_low_bits(paths, read)
         if errors:
             raise ConfigErrors(errors)
         _log_ignored(tree)
-        if warnings := warnings_of(tree, paths, read, has_range=self.has_value_range):
+        if warnings := warnings_of(tree, paths, read, has_range=self._has_value_range):
             details = f"regraft data check data=folder data.root={self._root}"
             _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), details)
         hashes = np.where(read.is_fresh[:, None], read.facts["content_hash"], 0)
