@@ -86,9 +86,15 @@ def test_a_number_that_is_not_finite_is_refused(key, value):
 
 
 def test_infinity_may_mean_something_to_a_class_of_the_users_own():
-    own = ["+callbacks.own={_target_: own.Clip, norm_type: inf}"]
+    own = ["+callbacks.own={_target_: own.Clip, norm_type: inf, parts: [{_target_: own.Part, most: [inf]}]}"]
     config = compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
     assert config["callbacks"]["own"]["norm_type"] == math.inf
+    own = ["+callbacks.own=[{_target_: own.Clip, norm_type: inf}]"]
+    config = compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
+    assert config["callbacks"]["own"] == [{"_target_": "own.Clip", "norm_type": math.inf}]
+    own = ["+callbacks.own={_target_: own.Clip, parts: [{_target_: regraft.training.losses.Focal, gamma: inf}]}"]
+    with pytest.raises(ValueError, match=r"^callbacks\.own\.parts: got .* neither nan nor inf"):
+        compose.plain(compose.compose_once("train", own, None), ["trust=[own]"])
 
 
 def test_a_path_in_a_file_of_ones_own_may_begin_at_home(tmp_path, monkeypatch):

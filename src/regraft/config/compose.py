@@ -26,7 +26,7 @@ from regraft.config.interpolations import require_bounded_references
 from regraft.config.nested import at
 from regraft.config.quoting import quoted, readable
 from regraft.config.shipped import conf_dir
-from regraft.config.trust import named_in, require_known_targets, values
+from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors, require
 
 _OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
@@ -158,12 +158,11 @@ def _require_finite(config: Mapping[str, Any]) -> None:
     """
 
     def errors_in(node: Mapping[str, Any], place: str, *, is_ours: bool) -> Iterator[ConfigError]:
-        target = node.get("_target_")
-        is_ours = is_ours if target is None else str(target).startswith(_OURS_AND_LIBRARIES)
+        is_ours = _is_ours(node, is_ours=is_ours)
         for key, value in node.items():
             if isinstance(value, Mapping):
                 yield from errors_in(value, f"{place}{key}.", is_ours=is_ours)
-            elif not all(_is_allowed(number, is_ours=is_ours) for _, number in values(value, "")):
+            elif not _is_allowed(value, is_ours=is_ours):
                 yield ConfigError(f"{place}{key}", got=value, allowed="finite numbers, neither nan nor inf")
 
     errors = list(errors_in(config, "", is_ours=True))
@@ -171,10 +170,21 @@ def _require_finite(config: Mapping[str, Any]) -> None:
         raise ConfigErrors(errors)
 
 
-def _is_allowed(number: Any, *, is_ours: bool) -> bool:
-    if not isinstance(number, int | float):
+def _is_ours(node: Mapping[str, Any], *, is_ours: bool) -> bool:
+    """Whether a mapping's class is ours or a library's; `is_ours` says it of the one around it."""
+    target = node.get("_target_")
+    return is_ours if target is None else str(target).startswith(_OURS_AND_LIBRARIES)
+
+
+def _is_allowed(value: Any, *, is_ours: bool) -> bool:
+    if isinstance(value, Mapping):
+        is_ours = _is_ours(value, is_ours=is_ours)
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_allowed(each, is_ours=is_ours) for each in value)
+    if not isinstance(value, int | float):
         return True
-    return abs(number) <= sys.float_info.max or (not is_ours and number == number)
+    return abs(value) <= sys.float_info.max or (not is_ours and value == value)
 
 
 def is_debugging() -> bool:
