@@ -54,15 +54,20 @@ class TrainingCommand:
 
 def parse(arguments: Sequence[str]) -> TrainingCommand:
     """Returns the command of a command line."""
+    known, rest = split_flags(arguments)
+    overrides = [word for word in rest if not word.startswith("-")]
+    return command_of(overrides, known.config_dir, is_sweep=known.multirun, flags=rest)
+
+
+def split_flags(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Returns a command line's `multirun` and `config_dir`, and its other words."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-m", "--multirun", action="store_true")
     parser.add_argument("--config-dir", "-cd")
     try:
-        known, rest = parser.parse_known_args(list(arguments))
+        return parser.parse_known_args(list(arguments))
     except argparse.ArgumentError as error:
         raise ConfigError(error.argument_name, f"{error.message}; it is followed by a folder") from error
-    overrides = [word for word in rest if not word.startswith("-")]
-    return command_of(overrides, known.config_dir, is_sweep=known.multirun, flags=rest)
 
 
 def command_of(

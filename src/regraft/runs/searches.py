@@ -1,7 +1,7 @@
 """Finds the folders of searches by `regraft auto`: the best run in one, and its command. Imports no torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from regraft.runs.folder import Run
 RECORD = "auto.json"
 _RUNS_ONLY = ("last", "best")
 _LIMITS = ("time", "trials")
+_MAY_CHANGE = (*_LIMITS, "trust", "features.dir")
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,28 @@ def winner_of(folder: Path) -> Run:
     return Run(folder / name)
 
 
-def command_of_search(folder: Path, given: Sequence[str] = ()) -> SearchCommand:
+def command_of_search(folder: Path, given: Sequence[str] = (), config_dir: str | None = None) -> SearchCommand:
     """Returns the command that started or continued a search last, in the folder where it is now.
 
     Args:
         given: overrides that are typed now, which replace the command's.
+        config_dir: the folder of the user's own configs now; None for the command's.
 
     Raises:
-        ConfigError: the record is damaged, or holds what only a command line may.
+        ConfigError: the record is damaged, or holds what only a command line may, or `given` would change the search.
     """
     command: Any = read_json(folder / RECORD).get("command")
     try:
         found = SearchCommand([*map(str, command["overrides"])], command["config_dir"], str(command["directory"]))
     except (KeyError, TypeError) as error:
         raise ConfigError("run", f"{folder / RECORD} is damaged. Give the command of the search again.") from error
+    changes = [each for each in given if key_of(each) not in _MAY_CHANGE and each not in found.overrides]
+    if changes:
+        reason = "a search is continued with its own options"
+        fix = "Leave it out; for another search, give all options to regraft auto."
+        raise ConfigError(key_of(changes[0]) or "resume", reason, got=changes[0], allowed=_MAY_CHANGE, fix=fix)
+    if config_dir is not None:
+        found = replace(found, config_dir=str(Path(config_dir).resolve()))
     here = [*given, f"output_dir={quoted(folder.parent)}"]
     completed = found.with_overrides(here)
     require_harmless_command(completed.overrides[: -len(here)], given, folder / RECORD)

@@ -135,9 +135,25 @@ def test_a_search_without_a_run_says_how_to_continue_it(capsys, monkeypatch):
     assert "has no run yet. To continue the search: regraft resume run=" in err
 
 
+def test_a_search_is_continued_with_its_own_options_and_in_its_own_folder(capsys):
+    command = {"overrides": WORDS[1:], "config_dir": None, "directory": str(Path.cwd())}
+    folder = Path("outputs", "auto-digits-0").resolve()
+    folder.mkdir(parents=True)
+    (folder / "auto.json").write_text(json.dumps({"command": command}))
+    code, _, err = run_main(["resume", "run=auto-digits", "seed=2"], capsys)
+    assert code == 1
+    assert "seed: got 'seed=2'; a search is continued with its own options" in err
+    assert "unknown flag '-m'" in run_main(["resume", "run=auto-digits", "-m"], capsys)[2]
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere; give one with your own configs"):
+        regraft.resume(["run=auto-digits"], config_dir="nowhere")
+    with pytest.raises(ValueError, match="holds a search with other options, as its configs have changed"):
+        regraft.resume(["run=auto-digits", "time=60"])
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+
+
 def test_where_the_folder_of_a_searchs_command_is_gone_it_says_what_paths_are_relative_to(capsys, monkeypatch):
-    monkeypatch.setattr(auto, "_search", lambda command: command.given)
-    assert auto.search_again(SearchCommand(["data=digits"], None, "/gone")) == ["data=digits"]
+    monkeypatch.setattr(auto, "_search", lambda command, _: command.given)
+    assert auto.search_again(SearchCommand(["data=digits"], None, "/gone"), Path("auto-digits-0")) == ["data=digits"]
     assert f"/gone, where the search was started, is gone; paths are relative to {Path.cwd()}" in capsys.readouterr()[0]
 
 

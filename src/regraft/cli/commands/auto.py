@@ -56,8 +56,8 @@ def auto_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     return _search(command_of(overrides, config_dir))
 
 
-def search_again(search: SearchCommand) -> Run:
-    """Continues a search where it was started, with a new limit of time; see `regraft resume`."""
+def search_again(search: SearchCommand, folder: Path) -> Run:
+    """Continues the search in a folder, where it was started, with a new limit of time; see `regraft resume`."""
     directory, current = Path(search.directory), Path.cwd()
     if not directory.is_dir():
         say(f"{directory}, where the search was started, is gone; paths are relative to {current} now.")
@@ -65,7 +65,7 @@ def search_again(search: SearchCommand) -> Run:
     elif directory != current:
         say(f"Continuing in {directory}, where the search was started.")
     with contextlib.chdir(directory):
-        return _search(command_of(search.overrides, search.config_dir))
+        return _search(command_of(search.overrides, search.config_dir), folder)
 
 
 def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -78,7 +78,12 @@ def _require_limit(config: dict[str, Any], overrides: Sequence[str]) -> None:
     require(is_time and seconds >= _LEAST_SECONDS, "time", seconds, f"seconds, {_LEAST_SECONDS} or more")
 
 
-def _search(command: TrainingCommand) -> Run:
+def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
+    """Searches.
+
+    Args:
+        continued: the folder of the search that is continued.
+    """
     if command.errors:
         raise ConfigErrors(command.errors)
     overrides, config_dir = command.given, command.config_dir
@@ -101,8 +106,15 @@ def _search(command: TrainingCommand) -> Run:
     quiet_lightning()
     device = prepared_device(config)
     clock = _Clock(math.inf if config["trials"] else config["time"])
-    folder, data = _folder(config, overrides), build_datamodule(config, InputSpec(1))
-    console, shared = wide_console(auto_report.WIDTH), _shared(overrides)
+    folder = _folder(config, overrides)
+    if continued not in (None, folder):
+        raise ConfigError(
+            "run",
+            f"{continued} holds a search with other options, as its configs have changed or it was renamed",
+            fix="To search with the options of now, give them to regraft auto.",
+        )
+    data, shared = build_datamodule(config, InputSpec(1)), _shared(overrides)
+    console = wide_console(auto_report.WIDTH)
 
     def tell(line: str) -> None:
         record.lines.append((clock.passed(), line))

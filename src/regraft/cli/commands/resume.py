@@ -8,6 +8,7 @@ from regraft.cli import commands
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.cli.hydra_app import run_app
 from regraft.config.quoting import value_of
+from regraft.core.errors import UnknownNameError
 from regraft.core.text import say
 from regraft.runs.arguments import output_dir, reference_in, to_resume, without_reference
 from regraft.runs.find import require_no_other_run
@@ -22,7 +23,7 @@ def run(arguments: list[str]) -> None:
     if search is not None:
         from regraft.cli.commands.auto import search_again
 
-        search_again(search)
+        search_again(*search)
         return
     sweep = to_resume_sweep(arguments)
     if sweep is None:
@@ -39,12 +40,15 @@ def resume_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     from regraft.cli.commands.auto import search_again
     from regraft.cli.commands.train import train_once
 
-    search = _search_to_resume(overrides)
-    return train_once(to_resume(overrides), config_dir) if search is None else search_again(search)
+    search = _search_to_resume(overrides, config_dir)
+    return train_once(to_resume(overrides), config_dir) if search is None else search_again(*search)
 
 
-def _search_to_resume(arguments: Sequence[str]) -> SearchCommand | None:
-    """Returns the command of the search that `run=` refers to, with the other arguments; None if it isn't a search."""
+def _search_to_resume(arguments: Sequence[str], config_dir: str | None = None) -> tuple[SearchCommand, Path] | None:
+    """Returns the command of the search that `run=` refers to, with the other arguments, and its folder.
+
+    None if it isn't a search.
+    """
     if value_of("run", arguments) is None:
         return None
     reference = reference_in(arguments)
@@ -52,7 +56,13 @@ def _search_to_resume(arguments: Sequence[str]) -> SearchCommand | None:
     if folder is None:
         return None
     require_no_other_run(reference, "a search", folder, output_dir(arguments))
-    return command_of_search(folder, without_reference(arguments))
+    from regraft.cli.training_command import split_flags
+
+    flags, words = split_flags(arguments)
+    others = [*(word for word in words if word.startswith("-")), *(["-m"] if flags.multirun else [])]
+    if others:
+        raise UnknownNameError("resume", "flag", others[0], ["--config-dir"])
+    return command_of_search(folder, without_reference(words), flags.config_dir or config_dir), folder
 
 
 COMMAND = Command(
