@@ -83,6 +83,7 @@ def test_a_repository_that_cant_be_reached_names_the_offline_choices(monkeypatch
     [
         (None, "has no config.json"),
         ("{", "is not valid JSON"),
+        (f'{{"num_classes": {10**30}}}', r"is not valid JSON \(a number of 31 digits\)"),
         ({"model_type": "vit"}, "is not the config of a timm model but of a 'vit' of transformers"),
         ({"architecture": "test_vit", "model_args": {"depth": 2}}, r"has model_args \(depth\), which aren't supported"),
     ],

@@ -1,6 +1,5 @@
 """Folders in the layout of the Hugging Face hub's timm models: config.json beside the weights, on disk or online."""
 
-import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import huggingface_hub
 from timm.models import PretrainedCfg, get_pretrained_cfg, is_model
 
+from regraft.core.atomic import load_json
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.models.weights import offline_error, require_reachable
 
@@ -115,8 +115,8 @@ def require_same_pooling(model: Any, described: HubModel) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        content = load_json(file)
+    except ValueError as error:
         raise ConfigError("model.name", f"{file} is not valid JSON ({error}).") from error
     return content if isinstance(content, dict) else {}
 
