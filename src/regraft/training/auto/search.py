@@ -3,53 +3,32 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
-from regraft.config.hydra_messages import MISTAKES
-from regraft.core.errors import ConfigError, ConfigErrors, errors_in
+from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.data.splits import stratified_order
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.choice import Choice
 from regraft.training.auto.decisions import (
-    CLOSING_SECONDS,
     RUNS_APART,
     SAFETY,
     Cost,
-    FitSeconds,
     affordable,
     early_share,
     fraction_that_fits,
     larger_fraction,
     least_seconds,
     rungs,
-    seconds_at,
     share_of,
 )
-from regraft.training.auto.scores import score
+from regraft.training.auto.measure import FIRST_IMAGES, Clock, Measurement
 from regraft.training.auto.tried import Tried
 from regraft.training.auto.tuning import Leader, TuningPlan
 
-_FIRST_IMAGES = (16, 64)
-"""The first ones take longer, and don't count."""
-_SHARE_OF_A_CHUNK = 0.02
-"""Of the budget: how long features are computed between two looks at the clock."""
 _RUNS_IN_BUILDS = 2.0
 """The first run, without features to compute, takes about twice as long as building the first candidate."""
-
-
-class Clock(Protocol):
-    """The time of a search."""
-
-    @property
-    def budget(self) -> float:
-        """The seconds that it may take; infinite for no limit."""
-
-    def passed(self) -> float:
-        """Returns the seconds since the start."""
 
 
 class Tuning(Protocol):
@@ -62,7 +41,7 @@ class Tuning(Protocol):
         """Makes a tested, fine-tuned run, and returns its overrides; None if it isn't better."""
 
 
-class Search:
+class Search(Measurement):
     """Candidates, scored on more and more images.
 
     Args:
@@ -76,7 +55,6 @@ class Search:
         tuning: None for no fine-tuning.
 
     Attributes:
-        tried: all candidates that were looked at, in this order.
         fraction: share of the training images that the last run is trained on.
     """
 
@@ -93,15 +71,13 @@ class Search:
         has_run: bool,
         tuning: Tuning | None,
     ) -> None:
+        super().__init__(clock, make, tell)
         self._waiting: Iterator[Choice] = iter(choices)
-        self._clock, self._make, self._train, self._tell = clock, make, train, tell
+        self._train = train
         self._subset_seed, self._has_fraction, self._has_run = subset_seed, has_fraction, has_run
         self._tuning = tuning
-        self.tried: list[Tried] = []
         self.fraction = 1.0
-        self._build_seconds = self._run_seconds = 0.0
-        self._fit_seconds = FitSeconds()
-        self._all = self._order = torch.empty(0, dtype=torch.int64)
+        self._all = self._order
         self._with_run: Tried | None = None
         self._share_of_run = self._last_run = 0.0
 
@@ -140,7 +116,7 @@ class Search:
         self._run_seconds = _RUNS_IN_BUILDS * self._build_seconds
         self._num_classes = candidate.num_classes
         self._all = self._order = stratified_order(candidate.labels, self._subset_seed)
-        for number in _FIRST_IMAGES:
+        for number in FIRST_IMAGES:
             candidate.compute(self._start(number))
         first.seconds_per_image = candidate.seconds_per_image
         self._score(first, rungs(len(self._all), self._num_classes)[0])
@@ -216,21 +192,6 @@ class Search:
         self.fraction = share
         self._order = self._all[: max(1, round(share * len(self._all)))]
 
-    def _open(self, choice: Choice) -> Tried | None:
-        """Returns a candidate, None if it can't be used."""
-        tried = Tried(choice)
-        self.tried.append(tried)
-        started = time.perf_counter()
-        try:
-            tried.candidate = self._make(choice)
-        except MISTAKES as error:
-            tried.stop(" ".join(each.text for each in errors_in(error)))
-            return None
-        tried.seconds = time.perf_counter() - started
-        # The first one imports what the others find imported.
-        self._build_seconds = min(tried.seconds, self._build_seconds or tried.seconds)
-        return tried
-
     def _try(self, choice: Choice, size: int, leader: Tried) -> None:
         """Scores a candidate on the first images, if there is time for that and for its run."""
         available = self._left() - self._cost(leader).reserve
@@ -272,12 +233,6 @@ class Search:
         for each in [leader, *(each for each in others if each.candidate is not None)]:
             if not self._score(each, sizes[0]) and each is not leader:
                 each.stop(f"there was no time to compare it on {sizes[0]:,} images")
-
-    def _seconds_of_steps(self, tried: Tried, sizes: Sequence[int]) -> list[float]:
-        """Returns what a candidate takes from each of some numbers of images to the next."""
-        up_to = [0.0, *(self._cost(tried, self._start(size)).image_seconds for size in sizes)]
-        fits = map(self._fit_seconds, sizes)
-        return [after - before + fit for (before, after), fit in zip(pairwise(up_to), fits, strict=True)]
 
     def _compare(self, size: int) -> Tried:
         """Leaves out those that are beaten on a number of images; returns the best."""
@@ -346,116 +301,6 @@ class Search:
         leader.tuned_with = self._tuning.run(found, plan)
         leader.seconds += time.perf_counter() - started
         return leader.tuned_with is not None
-
-    def _alive(self) -> list[Tried]:
-        """Returns the candidates that may still be the best, the best first."""
-        return sorted((each for each in self.tried if each.candidate is not None), key=lambda each: each.loss)
-
-    def _is_only_one(self) -> bool:
-        return sum(each.candidate is not None for each in self.tried) == 1
-
-    def _score(self, tried: Tried, size: int, *, is_last: bool = False) -> bool:
-        """Scores a candidate on the first images; returns whether there was time for it and it could be scored.
-
-        Args:
-            is_last: whether there is no other candidate, so that an error is raised.
-        """
-        candidate, positions = tried.candidate, self._start(size)
-        assert candidate is not None, "it is open"
-        try:
-            if not self._compute(tried, positions):
-                return False
-        except ConfigError as error:
-            if is_last or error.key != "features" or self._is_only_one():
-                raise  # an image that can't be read isn't the candidate's fault
-            tried.stop(error.text)
-            return False
-        started = time.perf_counter()
-        try:
-            found = score(candidate.features(positions), candidate.labels[positions], candidate.num_classes)
-        except MISTAKES as error:
-            if is_last or self._is_only_one():
-                raise
-            tried.stop(" ".join(each.text for each in errors_in(error)))
-            return False
-        seconds = time.perf_counter() - started
-        tried.seconds += seconds
-        self._fit_seconds = self._fit_seconds.with_fit(size, seconds)
-        tried.score, tried.num_images = found, size
-        self._tell(
-            f"{tried.choice.name}: on {size:,} images log loss {found.loss:.3f} ± {found.loss_error:.3f}, "
-            f"accuracy {100 * found.accuracy:.1f} ± {100 * found.accuracy_error:.1f} %"
-        )
-        return True
-
-    def _compute(self, tried: Tried, positions: Tensor) -> bool:
-        """Computes features of images as long as there is time for the run; returns whether all were."""
-        candidate = tried.candidate
-        assert candidate is not None, "it is open"
-        return self._in_chunks(tried, candidate.compute, positions)
-
-    def _compute_test(self, tried: Tried, candidate: Candidate) -> bool:
-        return self._in_chunks(tried, candidate.compute_test, torch.arange(candidate.num_test))
-
-    def _in_chunks(self, tried: Tried, compute: Callable[[Tensor], None], positions: Tensor) -> bool:
-        """Computes features in chunks, between which it looks at the clock; returns whether it did all of them."""
-        assert tried.candidate is not None, "it is open"
-        started, is_done = time.perf_counter(), True
-        run_seconds = self._run_seconds + self._seconds_of_fits(tried)
-        rate = tried.seconds_per_image or tried.candidate.seconds_per_image
-        seconds = max(1.0, _SHARE_OF_A_CHUNK * self._clock.budget)
-        size = len(positions)
-        if rate and seconds < torch.inf:
-            size = max(_FIRST_IMAGES[0], int(seconds / rate))
-        for part in positions.split(size):
-            if self._clock.passed() + run_seconds + CLOSING_SECONDS > self._clock.budget:
-                is_done = False
-                break
-            compute(part.sort().values)
-        tried.seconds_per_image = tried.candidate.seconds_per_image
-        tried.seconds += time.perf_counter() - started
-        return is_done
-
-    def _seconds_of_fits(self, tried: Tried) -> float:
-        """Returns what the head on all images takes in a candidate's run, and before it unless that has been done."""
-        is_scored = tried.num_images == len(self._order)
-        return (1 if is_scored else 2) * self._fit_seconds(len(self._order))
-
-    def _cost(self, tried: Tried, positions: Tensor | None = None) -> Cost:
-        """Returns what is left to do for some images, or for a candidate's run."""
-        cost = self._cost_without_fits(tried, positions)
-        return replace(cost, run_seconds=cost.run_seconds + self._seconds_of_fits(tried))
-
-    def _cost_without_fits(self, tried: Tried, positions: Tensor | None = None) -> Cost:
-        candidate = tried.candidate
-        assert candidate is not None, "it is open"
-        rate = tried.seconds_per_image or candidate.seconds_per_image
-        if rate is None:  # by its operations, as the slowest of those that were measured
-            known = [
-                each.seconds_per_image / each.candidate.flops
-                for each in self.tried
-                if each.candidate is not None and each.seconds_per_image is not None
-            ]
-            rate = max(known, default=0.0) * candidate.flops
-        wanted = (self._order if positions is None else positions).sort().values
-        num_missing = candidate.num_missing(wanted)
-        num_missing_test = candidate.num_missing(wanted, with_test=True) - num_missing if positions is None else 0
-        return Cost(num_missing, rate, self._run_seconds, num_missing_test)
-
-    def _seconds_by_size(self, choice: Choice) -> float:
-        """Returns what an image is expected to take, by the same model at another size; 0 if that isn't known."""
-        known = {
-            each.choice.size: each.seconds_per_image
-            for each in self.tried
-            if each.choice.model == choice.model and each.choice.size and each.seconds_per_image is not None
-        }
-        return 0.0 if choice.size is None else seconds_at(choice.size, max(known.items(), default=None))
-
-    def _start(self, size: int) -> Tensor:
-        return self._order[:size].sort().values
-
-    def _left(self) -> float:
-        return self._clock.budget - self._clock.passed()
 
     def _tell_plan(self, sizes: Sequence[int], leader: Tried) -> None:
         alive = self._alive()
