@@ -294,7 +294,7 @@ def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, 
     """Fits; a signal ends this as an interrupt or an exit."""
     from regraft.core.lightning_internals import complete_stopped_epoch
     from regraft.training.callbacks.signals import StoppedBySignal
-    from regraft.training.module import DivergedError
+    from regraft.training.divergence import DivergedError
 
     try:
         with interruptible(trainer):

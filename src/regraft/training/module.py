@@ -1,7 +1,7 @@
 """TransferModule: backbone + head + loss + metrics, as Lightning runs them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MetricCollection
 
-from regraft.core.errors import ConfigError, listed
+from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import is_epoch_ending
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
 from regraft.tasks import classification
 from regraft.training.closed_form.optimizer import ClosedForm
+from regraft.training.divergence import diverged_in_batch, require_finite_loss, require_finite_weights
 from regraft.training.epoch_metrics import TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
 from regraft.training.losses import CrossEntropy, penalty
@@ -25,19 +26,6 @@ from regraft.training.metrics import MeanLoss, classification_metrics
 from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
 from regraft.training.schedule import RunSchedule
 from regraft.training.schedulers import constant
-
-_NUM_SHOWN = 16
-_LOWER = "Lower optimizer.lr, add scheduler.warmup_epochs, or clip (trainer.gradient_clip_val=1.0)"
-_SKIP = ", or leave such batches out with callbacks.nan=skip"
-_OF_FEATURES = "The head is found in closed form, so look at the weights of the backbone and at loss.class_weights."
-
-
-class DivergedError(ValueError):
-    """A loss or a weight isn't finite; `step` is the number of optimizer steps before that was seen."""
-
-    def __init__(self, message: str, step: int) -> None:
-        super().__init__(message)
-        self.step = step
 
 
 def _adamw(backbone: Backbone, head: nn.Module, *, lr: float) -> Optimizer:
@@ -144,7 +132,7 @@ class TransferModule(pl.LightningModule):
             loss, logits = self._loss_of(self(batch["images"], batch.get("num_stages_done", 0)), targets)
         if not torch.isfinite(loss):
             if not self._skips_nan:
-                raise self._divergence(loss.detach(), indices, self.global_step)
+                raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
             self.train_metrics.num_skipped += 1
             return None
         true = classification.labels(targets)
@@ -158,37 +146,7 @@ class TransferModule(pl.LightningModule):
         if len(bad):
             place = int(bad[0])
             step = self.global_step - len(steps.losses) + place
-            raise self._divergence(steps.losses[place], batch["indices"][batch["steps"][place]], step)
-
-    def _divergence(self, loss: Tensor, indices: Tensor, step: int) -> DivergedError:
-        shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
-        where = f"in epoch {self.current_epoch}, step {step}, on the images {shown} (indices in the training data)"
-        return self._diverged(step, f"train/loss: got {float(loss)} {where}", or_else=_SKIP)
-
-    def _diverged(self, step: int, what: str, *, or_else: str = "") -> DivergedError:
-        known = {name: float(value) for name, value in self.trainer.callback_metrics.items()}
-        earlier = ", ".join(f"{name} {value:.4g}" for name, value in known.items() if math.isfinite(value))
-        is_fitted = any(isinstance(optimizer, ClosedForm) for optimizer in self.trainer.optimizers)
-        advice = _OF_FEATURES if is_fitted else f"{_LOWER}{or_else}."
-        return DivergedError(f"{what}; training has diverged. Last metrics: {earlier or 'none yet'}. {advice}", step)
-
-    def _require_finite_loss(self, name: str, loss: Tensor) -> None:
-        """Checks the mean loss of a split."""
-        if not loss.isfinite():
-            raise self._diverged(self.global_step, f"{name}: got {float(loss)} after {self.global_step} steps")
-
-    def _require_finite_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Checks weights that are about to be kept."""
-        # A buffer may be infinite, as a limit that isn't one.
-        names = {name for name, _ in self.named_parameters()}
-        wrong = [
-            name
-            for name, tensor in state.items()
-            if tensor.is_floating_point() and not (tensor.isfinite() if name in names else ~tensor.isnan()).all()
-        ]
-        if wrong:
-            what = f"the weights {listed(wrong)} are NaN or infinite after {self.global_step} steps"
-            raise self._diverged(self.global_step, what)
+            raise diverged_in_batch(self, steps.losses[place], batch["indices"][batch["steps"][place]], step)
 
     def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         return self._loss_of(self.head(features), targets)
@@ -227,11 +185,11 @@ class TransferModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Checks the validation loss: weights that are NaN have an accuracy like any others."""
-        self._require_finite_loss("val/loss", self.val_loss.compute())
+        require_finite_loss(self, "val/loss", self.val_loss.compute())
 
     def on_test_epoch_end(self) -> None:
         """Checks the test loss."""
-        self._require_finite_loss("test/loss", self.test_loss.compute())
+        require_finite_loss(self, "test/loss", self.test_loss.compute())
 
     def on_train_start(self) -> None:
         """Restores the metrics of an epoch in whose middle the checkpoint was written."""
@@ -274,7 +232,7 @@ class TransferModule(pl.LightningModule):
         logits, labels = (tensor.to(self.device) for tensor in optimizer.left_out)
         total, normaliser = self.loss.total(logits, labels)
         loss = total / normaliser
-        self._require_finite_loss("val/loss", loss)
+        require_finite_loss(self, "val/loss", loss)
         found = {"val/loss": loss, **self.val_metrics.clone()(logits, labels)}
         self.log_dict(found)
         self.cross_validation = {name: float(value) for name, value in found.items()}
@@ -285,7 +243,7 @@ class TransferModule(pl.LightningModule):
 
     def on_train_end(self) -> None:
         """Checks the weights that the run ends with."""
-        self._require_finite_weights(self.state_dict())
+        require_finite_weights(self, self.state_dict())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the metrics of the epoch so far, of each process, the schedule's state and cross-validation.
@@ -293,7 +251,7 @@ class TransferModule(pl.LightningModule):
         Raises:
             DivergedError: the weights aren't finite; the checkpoint before stays.
         """
-        self._require_finite_weights(checkpoint["state_dict"])
+        require_finite_weights(self, checkpoint["state_dict"])
         states = self.train_metrics.epoch_states(self.trainer)
         ends_epoch = is_epoch_ending(self.trainer)
         checkpoint["train_metrics"] = {"metrics": states, "ends_epoch": ends_epoch} | self._schedule.state_dict()
