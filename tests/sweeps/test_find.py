@@ -12,7 +12,10 @@ def sweep(tmp_path):
     folder.mkdir(parents=True)
     (folder / MANIFEST).write_text("{}")
     hydra = {
-        "overrides": {"hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=joblib"], "task": ["a=1,2", "seed=0"]},
+        "overrides": {
+            "hydra": ["hydra.mode=MULTIRUN", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+            "task": ["a=1,2", "seed=0"],
+        },
         "runtime": {
             "cwd": str(tmp_path),
             "config_sources": [{"path": "/mine", "provider": "command-line"}, {"path": "x", "provider": "main"}],
@@ -49,7 +52,7 @@ def test_a_resumed_sweep_is_its_command_with_what_is_given_now(sweep):
     command = to_resume_sweep([f"run={sweep}", "seed=3", "sweep.fail_fast=true"])
     assert command.command == "train"
     assert command.arguments == [
-        *("--multirun", "--config-dir", "/mine", "hydra/launcher=joblib", "a=1,2"),
+        *("--multirun", "--config-dir", "/mine", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "a=1,2"),
         *("seed=3", "sweep.fail_fast=true", f"hydra.sweep.dir='{sweep}'"),
     ]
 
@@ -93,7 +96,7 @@ def test_a_sweep_that_lost_its_command_says_so(sweep, content):
         *("trust=[evil]", "head._target_=evil.Head", "head={_target_: evil.Head}", "features.dir=/elsewhere"),
         *("features={dir: /elsewhere}", "++logger.csv.save_dir=a,b", "callbacks.x.name=../../x", "output=x"),
         *("sweep.storage=sqlite:///x.db", "+sweep.space={trust: [a]}", "--experimental-rerun=x", "+a@hydra.job=b"),
-        *("hydra.job.env_set.X=y", "hydra.sweep.subdir=../x", "logger.x.name=${data.root}"),
+        *("hydra.job.env_set.X=y", "hydra.launcher.setup=[x]", "hydra.sweep.subdir=../x", "logger.x.name=${data.root}"),
     ],
 )
 def test_a_sweeps_file_decides_neither_what_is_trusted_nor_where_files_are_written(sweep, override):

@@ -46,7 +46,9 @@ def _is_harmless(override: str, trust: Sequence[str], file: Path) -> bool:
             return False
         for part in _single(found):
             group, content = part.key_or_group, part.value()
-            if "/" not in group:
+            # Numbers of jobs, devices or minutes.
+            is_of_launcher = group.startswith("hydra.launcher.") and isinstance(content, int | float)
+            if "/" not in group and not is_of_launcher:
                 require_harmless(content, trust, str(file), group)
             if any(leads_out(place, value, str(file.parent)) for place, value in values(content, group)):
                 return False

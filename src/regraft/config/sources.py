@@ -24,7 +24,7 @@ from regraft.core.errors import ConfigError
 
 # What a file may say of Hydra. The rest has it import packages, set environment variables, or write into any folder or
 # file, before a check of ours could come.
-_OF_HYDRA = ("job.chdir", "verbose", "mode", "launcher.n_jobs")
+_OF_HYDRA = ("job.chdir", "verbose", "mode")
 
 _MAPPING = re.compile(r"(?<!\$)\{")
 _INDEX = re.compile(r"(\.\d+)+$")
