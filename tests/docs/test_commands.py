@@ -16,6 +16,10 @@ NOT_RUN = {
         "make quickstart    # sets everything up, then trains on handwritten digits, offline",
         "python3 -m venv .venv",
     ],
+    "docs/how-to/auto.md": [
+        "regraft auto data=folder data.root=photos time=60 "
+        "'models=[efficientnet_lite0,outputs/birds/2026-11-29_18-05-54-90057d]'"
+    ],
     "docs/how-to/export.md": ["pip install 'regraft[onnx]'"],
     "docs/how-to/install.md": ["python3 -m venv .venv", 'eval "$(regraft -sc install=bash)"'],
     "docs/how-to/search.md": ["pip install 'regraft[optuna]'"],
@@ -32,6 +36,7 @@ NOT_RUN = {
         "pip install 'regraft[ray]'",
         "regraft train -m seed=1,2,3 hydra/launcher=ray hydra.launcher.ray.init.address=auto",
     ],
+    "docs/how-to/use_a_gpu.md": ["regraft train data=folder data.root=photos model=resnet18 trainer=gpu"],
     "docs/tutorials/first_run.md": ["python3 -m venv .venv"],
 }
 """Of each page the first lines of the blocks that the tests don't run; the reason stands above each block."""

@@ -17,7 +17,7 @@ Stages = dict[str, nn.Module]
 
 
 def from_torchvision(name: str, image_size: int = 64) -> Stages:
-    backbone = torchvision_backbones.build(name=name, weights=None, image_size=image_size, num_channels=3)
+    backbone = torchvision_backbones.build(name=name, weights=None, image_size=image_size, num_channels=3, pool=True)
     return dict(backbone.stages.items())
 
 

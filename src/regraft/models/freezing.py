@@ -61,7 +61,7 @@ class NoFreezing:
         keeps_statistics: whether BatchNorm keeps its pretrained statistics meanwhile.
     """
 
-    keeps_statistics: bool = False
+    keeps_statistics: bool
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for all."""

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from regraft.config import safe_yaml
+from regraft.config.fitting import was_fitted_in_closed_form
 from regraft.core.atomic import load_json, write_atomically
 from regraft.runs.folder import Run
 
@@ -16,6 +18,8 @@ COMMAND = "multirun.yaml"
 _NO_PART = ("output_dir", "resume", "sweep", "logger", "report", "trust")
 _NO_LEAF = {"trainer": ("enable_progress_bar",), "features": ("dir", "max_gb")}
 """Sections and keys of a config that don't change a run's results: folders, resuming, logging, caching."""
+_BY_DATA = (("data", "batch_size"), ("trainer", "max_epochs"))
+"""Keys that may be `auto`; a run's own config has the number."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,19 @@ def _jobs(records: Sequence[Mapping[str, Any]]) -> list[Job]:
     return [Job(int(each["number"]), tuple(map(str, each["overrides"])), str(each["config_hash"])) for each in records]
 
 
+def _composed(run: Run) -> dict[str, Any]:
+    """Returns a run's config with `auto` for the numbers that its data has decided, as the config of its job has it."""
+    config = run.config
+    composed = run.path / ".hydra" / "config.yaml"
+    written = safe_yaml.load(composed) if composed.exists() else {}
+    for section, key in _BY_DATA:
+        value = written.get(section, {}).get(key)
+        # An interpolation gives `auto` in steps only.
+        if value == "auto" or (isinstance(value, str) and not was_fitted_in_closed_form(config)):
+            config[section][key] = "auto"
+    return config
+
+
 def jobs_in(folder: Path) -> list[Job]:
     """Returns the jobs that have been started, from the configs in their folders, by number."""
     found = []
@@ -96,7 +113,7 @@ def jobs_in(folder: Path) -> list[Job]:
         if path.name.isdecimal() and path.is_dir():
             try:
                 run = Run(path)
-                found.append(Job(int(path.name), tuple(run.overrides), config_hash(run.config, path)))
+                found.append(Job(int(path.name), tuple(run.overrides), config_hash(_composed(run), path)))
             except (OSError, ValueError, TypeError, AttributeError):
                 continue  # without a config yet, or damaged
     return sorted(found, key=lambda job: job.number)
@@ -106,7 +123,7 @@ def is_done(run: Run, wanted_hash: str) -> bool:
     """Whether a run is the job of this config hash, finished, with results that can be read."""
     try:
         has_all = run.is_finished and {"metrics", "seconds"} <= run.results.keys()
-        return has_all and config_hash(run.config, run.path) == wanted_hash
+        return has_all and config_hash(_composed(run), run.path) == wanted_hash
     except (OSError, ValueError, TypeError, AttributeError):
         return False
 

@@ -137,7 +137,7 @@ def test_nothing_predicted_is_an_error_whose_rows_are_kept(photo_run, capsys):
         (["ckpt_path=RUN", "input=.", "batch_size=1.5"], "batch_size: got 1.5"),
         (["ckpt_path=RUN", "input=.", "device=gpux"], "device: got 'gpux'"),
         (["ckpt_path=RUN", "input=.", "device=meta"], "device: got 'meta'"),
-        (["ckpt_path=~no.such.user/run", "input=."], "a path begins with ~ and a name that no user has"),
+        (["ckpt_path=~no.such.user/run", "input=."], "ckpt_path: got '~no.such.user/run'; there is no user"),
         (["ckpt_path=RUN", "input=-"], "input: no path came on stdin"),
     ],
 )
@@ -239,10 +239,8 @@ def test_a_changed_picture_or_a_damaged_store_is_computed_anew(photo_run, capsys
     another_photo("one.png", seed=3)
     predict(capsys, photo_run, *store, "output=two.csv")
     assert rows_of("one.csv")[0]["probability"] != rows_of("two.csv")[0]["probability"]
-    (*_, segment) = segments = sorted(Path("store").glob("*/*.safetensors"))
-    assert len(segments) == 2
-    for segment in segments:
-        segment.write_bytes(segment.read_bytes()[:-4])
+    (segment,) = Path("store").glob("*/*.safetensors")  # small ones are merged
+    segment.write_bytes(segment.read_bytes()[:-4])
     _, out, _ = predict(capsys, photo_run, *store, "output=three.csv")
     assert "Features of" not in out
     assert_alike("two.csv", "three.csv")

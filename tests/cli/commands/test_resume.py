@@ -83,8 +83,8 @@ def test_a_run_that_is_running_is_left_alone(run, capsys):
     ("overrides", "sentence"),
     [
         (["optimizer.lr=0.5"], "resume.reset=[optimizer,scheduler] resets both"),
-        (["freezing=lp_ft"], "freezing: which stages have trained depends on it"),
-        (["seed=7"], "seed: order, augmentation and dropout depend on it"),
+        (["freezing=lp_ft"], "which stages have trained depends on it"),
+        (["seed=7"], "seed: a resumed run keeps its settings"),
         (["resume.reset=[model]"], "resume.reset: got ['model']; allowed: a list of optimizer, scheduler"),
         (["--multirun"], "one run at a time"),
     ],

@@ -45,7 +45,7 @@ VALIDATIONS = [{"num_sanity_val_steps": 0}, {"num_sanity_val_steps": 2}, {"val_c
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
-        (NoFreezing(), {"stem", "mid", "top", "head"}),
+        (NoFreezing(keeps_statistics=False), {"stem", "mid", "top", "head"}),
         (UpTo("mid"), {"top", "head"}),
         (LinearProbe(), {"head"}),
     ],
@@ -112,7 +112,7 @@ def test_a_second_fit_starts_from_training_mode(make_module, make_trainer, loade
     module = make_module()
     make_trainer(FreezingCallback(LinearProbe())).fit(module, loader, loader)
     recorder = Recorder()
-    make_trainer(FreezingCallback(NoFreezing()), recorder).fit(module, loader, loader)
+    make_trainer(FreezingCallback(NoFreezing(keeps_statistics=False)), recorder).fit(module, loader, loader)
     assert all(modes == {"stem": {True}, "mid": {True}, "top": {True}} for _, modes in recorder.modes)
 
 
