@@ -3,12 +3,14 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from regraft.core.torch_internals import (
     TorchDispatchMode,
     copy_root_version,
     forward_hooks,
     fused_attention_on_meta,
+    raise_if_a_loader_process_failed,
     require_positive,
     storage_id,
     tree_leaves,
@@ -70,6 +72,12 @@ def test_copy_root_version_gives_the_root_a_version_and_nothing_else():
     module.register_load_state_dict_pre_hook(lambda own, state, prefix, metadata, *rest: versions.append(metadata))
     module.load_state_dict(state)
     assert versions == [{"version": 1}]
+
+
+def test_raise_if_a_loader_process_failed_is_silent_while_they_work():
+    loader = DataLoader(range(3), num_workers=1)
+    for _ in loader:
+        raise_if_a_loader_process_failed()
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

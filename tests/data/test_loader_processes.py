@@ -101,6 +101,13 @@ def test_a_death_is_noted_while_the_main_process_does_something_else(number, mes
         next(items)
 
 
+def test_a_death_is_noted_after_an_earlier_training_put_the_handler_back():
+    list(late_loader(Failing(None), range(3), num_workers=1, pin_memory=False))
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with pytest.raises(ConfigError, match=r"a loader process was killed \(Killed\)"):
+        next(iter(late_loader(Failing(signal.SIGKILL), range(3, 6), num_workers=1, pin_memory=False)))
+
+
 def test_processes_that_cant_be_started_are_one_sentence(monkeypatch):
     def no_process(*_args, **_kwargs):
         raise BlockingIOError(11, "Resource temporarily unavailable")

@@ -18,6 +18,7 @@ __all__ = [
     "copy_root_version",
     "forward_hooks",
     "fused_attention_on_meta",
+    "raise_if_a_loader_process_failed",
     "require_positive",
     "storage_id",
     "tree_leaves",
@@ -27,6 +28,11 @@ __all__ = [
 def forward_hooks(module: nn.Module) -> list[Callable[..., Any]]:
     """Returns the hooks that run before and after a module's forward, in the order of their registration."""
     return [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
+
+
+def raise_if_a_loader_process_failed() -> None:
+    """Raises RuntimeError if a process of a `DataLoader` was killed or has failed."""
+    torch._C._error_if_any_worker_fails()
 
 
 def require_positive(number: float) -> None:

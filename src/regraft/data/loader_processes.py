@@ -9,7 +9,7 @@ import pickle
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -19,6 +19,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from regraft.core.errors import ConfigError
 from regraft.core.multiprocessing_internals import call_when_unsent
+from regraft.core.torch_internals import raise_if_a_loader_process_failed
 
 _SHARED_MEMORY = "/dev/shm"
 _FEWER = "or use data.num_workers=0"
@@ -84,19 +85,25 @@ def _send_failure(queue: Any, error: Exception, unsent: Any) -> None:
 class FailureNoter:
     """A handler of SIGCHLD that notes why a loader process died, and raises it only while a batch is waited for.
 
-    torch's own raises wherever the main process happens to be.
+    torch's own raises wherever the main process happens to be, and isn't there any more where what a training has
+    changed in the process was put back.
+
+    Args:
+        earlier: the handler whose place it takes; it is called, too.
     """
 
     noted = ""
     is_waiting = False
 
-    def __init__(self, torch_handler: Callable[[int, FrameType | None], Any]) -> None:
-        self._torch_handler = torch_handler
+    def __init__(self, earlier: Any) -> None:
+        self._earlier = earlier
 
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         """Notes torch's error."""
         try:
-            self._torch_handler(signum, frame)
+            raise_if_a_loader_process_failed()
+            if callable(self._earlier):
+                self._earlier(signum, frame)
         except RuntimeError as error:
             FailureNoter.noted = str(error)
             if FailureNoter.is_waiting:
@@ -104,11 +111,11 @@ class FailureNoter:
 
     @classmethod
     def install(cls) -> None:
-        """Takes the place of torch's handler, which is there once loader processes have been started."""
+        """Takes the place of the handler that is there once loader processes have been started."""
         FailureNoter.noted = ""
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
             handler = signal.getsignal(signal.SIGCHLD)
-            if callable(handler) and not isinstance(handler, cls):
+            if not isinstance(handler, cls):
                 signal.signal(signal.SIGCHLD, cls(handler))
 
 
