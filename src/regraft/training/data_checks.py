@@ -17,7 +17,8 @@ from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
 from regraft.training.multi_process import needs_processes, num_processes
-from regraft.training.preflight import Preflight, build_schedule, check_watchers
+from regraft.training.preflight import Preflight, build_schedule
+from regraft.training.trainer_check import check_watchers
 
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
 

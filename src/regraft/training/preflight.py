@@ -3,24 +3,19 @@
 Each section is built as a run builds it, and the run takes over what was built.
 """
 
-import inspect
 import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
-from importlib.util import find_spec
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import DeviceStatsMonitor
-from pytorch_lightning.loggers import Logger
 from torch import nn
 
 from regraft.config.annotations import hints_of
 from regraft.config.collector import ErrorCollector
-from regraft.config.instantiate import Config, factory, require_optimizer_numbers, target_of
+from regraft.config.instantiate import Config, factory, require_optimizer_numbers
 from regraft.config.nested import ABSENT, at
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
@@ -39,7 +34,7 @@ from regraft.models.from_config import (
 )
 from regraft.models.weights import require_reachable
 from regraft.runs.checkpoint import Checkpoint
-from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.runs.folder import Run
 from regraft.training import run_length
 from regraft.training.closed_form.policy import is_closed_form, require_suitable_head
 from regraft.training.feature_plan import require_storable_if_wanted
@@ -49,22 +44,14 @@ from regraft.training.from_config import (
     optimizer_factory,
     optimizer_groups,
     require_length,
-    skips_nan,
 )
 from regraft.training.initial_head import require_possible
 from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
 from regraft.training.stage_table import StageRow, stage_rows
-from regraft.training.trainer import (
-    build_trainer,
-    lacking_keys,
-    require_compatible,
-    require_watchable,
-    run_callbacks,
-    watchers,
-)
+from regraft.training.trainer import lacking_keys
+from regraft.training.trainer_check import GROUPS, build_trainer_if_possible
 
 _SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
-_GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
 # What is tried before the data is read, or where the backbone can't be built.
 _STEPS_PER_EPOCH = 1000
 _NUM_CLASSES = 2
@@ -138,7 +125,7 @@ def preflight(
     build("trainer", lambda: require_length(usable))
     build("optimizer", lambda: require_suitable_head(usable))
     if lacking_keys(usable["trainer"]):
-        _build_trainer(collector, run, None)
+        build_trainer_if_possible(collector, run, None)
         return found
     make = partial(_backbone, usable, checkpoint)
     if backbones is not None and checkpoint is None:
@@ -157,7 +144,7 @@ def preflight(
     if strategy is not None:
         build("freezing", partial(require_possible, usable, strategy))
     found.strategy = strategy
-    found.trainer = _build_trainer(collector, run, strategy)
+    found.trainer = build_trainer_if_possible(collector, run, strategy)
     num_features = _NUM_FEATURES if backbone is None else backbone.num_features
     head = build("head", lambda: _head_on_meta(usable, num_features))
     build("loss", lambda: build_loss(usable, *_classes(usable)))
@@ -198,7 +185,7 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
     def is_sound(name: str) -> bool:
         return _is_node(usable.get(name)) if name in _SECTIONS else isinstance(usable.get(name), Mapping)
 
-    for name in filter(lambda name: not is_sound(name), (*_SECTIONS, *_GROUPS)):
+    for name in filter(lambda name: not is_sound(name), (*_SECTIONS, *GROUPS)):
         if name not in reported:
             reason = (
                 "it has no `_target_`, so nothing can be built from it; a config of your own names a class or a "
@@ -206,7 +193,7 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
             )
             collector.errors.append(ConfigError(name, reason, fix=f"Choose one: {name}=NAME."))
         collector.reset_to_default(name)
-    for group in filter(is_sound, _GROUPS):
+    for group in filter(is_sound, GROUPS):
         for name, node in usable[group].items():
             if not (node is None or _is_node(node) or (group, name) == ("callbacks", "nan")):
                 reason = "it is a section with a `_target_`, or null to leave it out"
@@ -217,7 +204,7 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
     for key in ("penalty.l1", "penalty.l2"):
         if at(usable, key) is ABSENT:
             collector.reset_to_default(key)
-    return all(map(is_sound, (*_SECTIONS, *_GROUPS, "penalty")))
+    return all(map(is_sound, (*_SECTIONS, *GROUPS, "penalty")))
 
 
 def _is_node(node: Any) -> bool:
@@ -234,59 +221,6 @@ def _backbone(config: Config, checkpoint: Checkpoint | None) -> BackboneAndArchi
         return build_backbone(config)
     require_reachable(url, f"the weights of {model.get('name')}")
     return build_placeholder_backbone(config), None
-
-
-def _build_trainer(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
-    """Returns the trainer, with those callbacks and loggers that can be built; ours write nothing yet."""
-    usable = collector.config
-    collector.try_build("callbacks", lambda: skips_nan(usable))
-    callbacks = _build_group(collector, "callbacks", {"dirpath": str(run.path / CHECKPOINTS)})
-    loggers = _build_group(collector, "logger", {"save_dir": str(run.path)})
-    check_watchers(collector, None, has_val=True)
-    given = {
-        "callbacks": run_callbacks(usable, run, strategy, callbacks),
-        "logger": loggers,
-        "default_root_dir": run.path,
-    }
-    return collector.try_build("trainer", lambda: build_trainer(usable, **given))
-
-
-def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]) -> list[Any]:
-    """Returns the objects of a group's nodes, each called with those of `given` that it takes."""
-
-    def build(section: str) -> Any:
-        node = at(collector.config, section)
-        if node is ABSENT:  # its wrong target has been removed
-            return None
-        target, kind = target_of(node, section), _GROUPS[group]
-        # Of a function, what it returns is checked.
-        if isinstance(target, type) and not issubclass(target, kind):
-            raise ConfigError(f"{section}._target_", got=node["_target_"], allowed=f"a subclass of {kind.__name__}")
-        if isinstance(target, type):
-            require_compatible(target, section)
-        taken = inspect.signature(target).parameters
-        built = factory(node, section)(**{key: value for key, value in given.items() if key in taken})
-        if not isinstance(built, kind):
-            raise ConfigError(f"{section}._target_", f"it does not return a {kind.__name__}", got=node["_target_"])
-        # Which Lightning looks for when the run has begun.
-        if isinstance(built, DeviceStatsMonitor) and node.get("cpu_stats") is None and find_spec("psutil") is None:
-            raise ConfigError(
-                section,
-                "it needs psutil, which isn't installed",
-                fix=f"pip install psutil, or {section}.cpu_stats=false.",
-            )
-        return built
-
-    sections = [f"{group}.{name}" for name, node in collector.config[group].items() if _is_node(node)]
-    built = [collector.try_build(section, partial(build, section)) for section in sections]
-    return [each for each in built if each is not None]
-
-
-def check_watchers(collector: ErrorCollector, num_classes: int | None, *, has_val: bool) -> None:
-    """Checks what the scheduler and the callbacks monitor."""
-    usable = collector.config
-    for section in watchers(usable):
-        collector.try_build(section, partial(require_watchable, usable, section, num_classes, has_val=has_val))
 
 
 def _head_on_meta(config: Config, num_features: int) -> nn.Module:
