@@ -353,7 +353,7 @@ def test_values_with_commas_get_one_error_with_the_quoting_that_works(photos):
 
 
 def test_a_callback_whose_package_is_missing_is_refused(monkeypatch):
-    monkeypatch.setattr("regraft.training.preflight.find_spec", lambda name: None)
+    monkeypatch.setattr("regraft.training.trainer_check.find_spec", lambda name: None)
     target = "pytorch_lightning.callbacks.DeviceStatsMonitor"
     (said,) = errors_of(command(["data=digits", f"+callbacks.stats._target_={target}"]))
     assert said.startswith("callbacks.stats: it needs psutil, which isn't installed.")
