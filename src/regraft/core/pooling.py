@@ -55,7 +55,14 @@ def pool(output: Tensor) -> Tensor:
 
 def pooled_width(shape: Sequence[int]) -> int:
     """Returns the width of the pooled output of a stage, whose output has this shape, (batch, ...)."""
-    return pool(torch.empty(*shape, device="meta")).shape[1]
+    match layout_of(shape):
+        case "channels first":
+            return _num_moments(shape[1], shape[2] * shape[3])
+        case "channels last":
+            return _num_moments(shape[3], shape[1] * shape[2])
+        case "tokens" if others := num_other_tokens(shape):
+            return shape[2] + _num_moments(shape[2], shape[1] - others)
+    return _num_moments(shape[2], shape[1]) if len(shape) == 3 else math.prod(shape[1:])
 
 
 def thinned(widths: Mapping[Stage, int]) -> dict[Stage, int]:
@@ -74,7 +81,7 @@ def _moments(output: Tensor) -> Tensor:
     values = output.float() if output.dtype in (torch.bfloat16, torch.float16) else output
     mean = values.mean(2)
     num_channels, num_positions = values.shape[1:]
-    if num_channels > MAX_CORRELATED or num_positions == 1:
+    if not _has_correlations(num_channels, num_positions):
         # Takes half as long as torch's own variance, which takes a fifth of a small backbone's forward pass.
         variance = values.square().mean(2) - mean.square()
         return torch.cat([mean, _root(variance)], dim=1).to(output.dtype)
@@ -85,6 +92,15 @@ def _moments(output: Tensor) -> Tensor:
     rows, columns = torch.triu_indices(num_channels, num_channels, offset=1, device=values.device)
     correlations = (covariance * scale[:, :, None] * scale[:, None])[:, rows, columns]
     return torch.cat([mean, _root(variance), correlations], dim=1).to(output.dtype)
+
+
+def _has_correlations(num_channels: int, num_positions: int) -> bool:
+    return num_channels <= MAX_CORRELATED and num_positions > 1
+
+
+def _num_moments(num_channels: int, num_positions: int) -> int:
+    pairs = num_channels * (num_channels - 1) // 2
+    return 2 * num_channels + (pairs if _has_correlations(num_channels, num_positions) else 0)
 
 
 def _root(variance: Tensor) -> Tensor:

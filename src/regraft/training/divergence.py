@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import pytorch_lightning as pl
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from regraft.core.errors import listed
 from regraft.training.closed_form.optimizer import ClosedForm
@@ -45,14 +46,17 @@ def require_finite_weights(module: pl.LightningModule, state: Mapping[str, Tenso
     """Checks weights that are about to be kept."""
     # A buffer may be infinite, as a limit that isn't one.
     names = {name for name, _ in module.named_parameters()}
+    parameters = [tensor for name, tensor in state.items() if name in names]
+    buffers = [tensor for name, tensor in state.items() if name not in names and tensor.is_floating_point()]
+    if get_total_norm(parameters, math.inf).isfinite() and not get_total_norm(buffers, math.inf).isnan():
+        return
     wrong = [
         name
         for name, tensor in state.items()
         if tensor.is_floating_point() and not (tensor.isfinite() if name in names else ~tensor.isnan()).all()
     ]
-    if wrong:
-        what = f"the weights {listed(wrong)} are NaN or infinite after {module.global_step} steps"
-        raise _diverged(module, module.global_step, what)
+    what = f"the weights {listed(wrong)} are NaN or infinite after {module.global_step} steps"
+    raise _diverged(module, module.global_step, what)
 
 
 def _diverged(module: pl.LightningModule, step: int, what: str, *, or_else: str = "") -> DivergedError:

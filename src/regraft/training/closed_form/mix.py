@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from regraft.training.closed_form.logistic import Logistic
 from regraft.training.closed_form.scaling import CLIP, StageScaling, fit_scaling
-from regraft.training.closed_form.solvers import Solution, discriminant, ridge
+from regraft.training.closed_form.solvers import Solution, discriminant, ridge, weighted_sum
 from regraft.training.closed_form.spectrum import Spectrum, TrainingImages
 from regraft.training.closed_form.temperature import fit_scale, image_losses, log_loss
 
@@ -260,10 +261,13 @@ def _joined(
     width = sum(scaling.widths(stages))
     weight = torch.zeros(logits.shape[1], width, dtype=torch.float64)
     bias = torch.zeros(logits.shape[1], dtype=torch.float64)
-    for each, share in picked:
-        of_each, bias_of_each = each.solution.linear()
-        weight[:, scaling.columns(each.stages, stages)] += scale * share * each.scale * of_each
-        bias += scale * share * each.scale * bias_of_each
+    # A pass over the features for each set of stages, not for each candidate.
+    for of_set, group in groupby(picked, key=lambda pick: pick[0].stages):
+        parts = list(group)
+        factors = [scale * share * each.scale for each, share in parts]
+        of_stages, bias_of_stages = weighted_sum([each.solution for each, _ in parts], factors).linear()
+        weight[:, scaling.columns(of_set, stages)] += of_stages
+        bias += bias_of_stages
     return ClosedFormHead(
         scaling=scaling.of(stages),
         stages=stages,

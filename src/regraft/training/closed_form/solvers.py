@@ -1,5 +1,6 @@
 """Ridge regression and regularised discriminant analysis, with exact leave-one-out scores for any regularisation."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,20 @@ class Solution:
         """Returns weight (num_classes, width) and bias (num_classes,) of the scaled features."""
         weight = self.spectrum.to_features(self.coefficients).T
         return weight, self.constant - weight @ self.spectrum.mean
+
+
+def weighted_sum(solutions: Sequence[Solution], factors: Sequence[float]) -> Solution:
+    """Returns the head whose scores are the weighted sum of those of heads on the same spectrum."""
+
+    def summed(tensors: Iterable[Tensor]) -> Tensor:
+        return torch.stack([factor * each for each, factor in zip(tensors, factors, strict=True)]).sum(0)
+
+    return Solution(
+        solutions[0].spectrum,
+        summed(each.coefficients for each in solutions),
+        summed(each.constant for each in solutions),
+        summed(each.loo_scores for each in solutions),
+    )
 
 
 def ridge(spectrum: Spectrum, alpha: float) -> Solution:

@@ -100,6 +100,8 @@ class TrainingImages:
             self.scored = order[:max_scored].sort().values
         self._features, self._scaling = features, scaling
         self._class_sums: dict[str, Tensor] = {}
+        self._means: dict[str, Tensor] = {}
+        self._rows: dict[str, Tensor] = {}
         self._grams: dict[str, Tensor] = {}
         self._blocks: dict[tuple[str, str], Tensor] = {}
 
@@ -117,8 +119,7 @@ class TrainingImages:
 
         def to_features(coefficients: Tensor) -> Tensor:
             dual = vectors @ (coefficients / values.sqrt()[:, None])
-            parts = zip(self._weighted(stages), dual.split(BATCH), strict=True)
-            return sum((x.T @ y for x, y in parts), torch.zeros(width, dual.shape[1], dtype=torch.float64))
+            return torch.cat([self._rows[stage].T @ dual for stage in stages])
 
         return self._spectrum(stages, values, coordinates[self.scored], sums, to_features)
 
@@ -161,7 +162,10 @@ class TrainingImages:
         return self._class_sums[stage]
 
     def _mean(self, stage: str) -> Tensor:
-        return self._sums(stage).sum(0) / self.weight.sum()
+        """Returns the weighted mean of the scaled features, (width,)."""
+        if stage not in self._means:
+            self._means[stage] = self._sums(stage).sum(0) / self.weight.sum()
+        return self._means[stage]
 
     def _centred(self, stages: Sequence[str], images: Tensor | None = None) -> Iterator[Tensor]:
         """Yields the centred scaled features of batches of images, (batch, width); None for all images."""
@@ -175,8 +179,11 @@ class TrainingImages:
             yield x * w.sqrt()[:, None]
 
     def _gram(self, stage: str) -> Tensor:
+        """Returns the products of the images, (num_images, num_images), and keeps the rows that they are of."""
         if stage not in self._grams:
-            rows = torch.cat(list(self._weighted([stage])))
+            rows = self._scaling(stage, self._features[stage])
+            self._means[stage] = self.weight @ rows / self.weight.sum()
+            self._rows[stage] = rows.sub_(self._means[stage]).mul_(self.weight.sqrt()[:, None])
             self._grams[stage] = rows @ rows.T
         return self._grams[stage]
 
