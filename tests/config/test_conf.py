@@ -24,7 +24,7 @@ GIVEN = {
     "head": {"num_features", "num_classes"},
     "logger": {"save_dir"},
     "model": {"construct"},
-    "loss": {"num_classes", "class_counts"},
+    "loss": {"num_classes", "class_counts", "label_counts", "num_samples", "scale"},
     "optimizer": {"params"},
     "scheduler": {"optimizer", "total_steps", "steps_per_epoch"},
 }

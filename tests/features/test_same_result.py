@@ -46,7 +46,7 @@ def logits_of(run: Run, images: torch.Tensor) -> torch.Tensor:
     """Returns what the run's last weights make of images, computed without any store."""
     checkpoint = read(run.last_ckpt, [])
     backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
-    module = build_module(checkpoint.config, backbone, checkpoint.class_counts, checkpoint.class_names, record={})
+    module = build_module(checkpoint.config, backbone, checkpoint.targets, record={})
     module.load_state_dict(checkpoint.content["state_dict"])
     with torch.no_grad():
         logits: torch.Tensor = module.eval()(images)

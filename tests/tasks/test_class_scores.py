@@ -3,8 +3,9 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from regraft.tasks import TASKS
 from regraft.tasks.class_scores import scores
-from regraft.training.metrics import classification_metrics
+from regraft.training.metrics import logged_metrics
 
 NAMES = tuple("abcdefg")
 
@@ -20,7 +21,7 @@ def drawn():
 
 def test_they_are_those_that_training_logs(drawn):
     probabilities, targets = drawn
-    logged = classification_metrics(7)
+    logged = logged_metrics(TASKS["classification"], 7)
     logged.update(torch.from_numpy(probabilities), torch.from_numpy(targets))
     expected = {name: float(value) for name, value in logged.compute().items()}
     found = scores(probabilities, targets, NAMES).metrics
@@ -30,7 +31,7 @@ def test_they_are_those_that_training_logs(drawn):
 def test_a_class_that_is_predicted_but_absent_weighs_as_it_does_in_training(drawn):
     probabilities, targets = drawn
     kept = targets != 3
-    logged = classification_metrics(7)
+    logged = logged_metrics(TASKS["classification"], 7)
     logged.update(torch.from_numpy(probabilities[kept]), torch.from_numpy(targets[kept]))
     found = scores(probabilities[kept], targets[kept], NAMES)
     for name in ("precision", "recall", "f1"):

@@ -11,7 +11,7 @@ import regraft
 from helpers.command_line import HEAVY, imported_by, run_main
 from helpers.small import SMALL
 from regraft.sweeps.objectives import checked_directions, checked_metrics
-from regraft.tasks import classification
+from regraft.tasks import TASKS
 from regraft.tasks.class_scores import scores
 from regraft.tasks.metrics import REGISTRY, Metric, higher_is_better, known, logged_names, register
 
@@ -61,7 +61,7 @@ def test_a_direction_comes_from_the_registry(wrong):
 
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="'acc' is registered already"):
-        register(REGISTRY["acc"])
+        register(REGISTRY["classification", "acc"])
 
 
 def test_names_and_directions():
@@ -86,14 +86,15 @@ def test_metrics_of_an_evaluation_stand_in_the_order_of_the_registry():
 
 
 def test_rows_of_targets_have_labels():
-    assert classification.labels(torch.tensor([2, 0])).tolist() == [2, 0]
-    assert classification.labels(torch.tensor([[0.2, 0.8], [0.9, 0.1]])).tolist() == [1, 0]
-    assert classification.probabilities(torch.zeros(1, 4)).tolist() == [[0.25] * 4]
+    task = TASKS["classification"]
+    assert task.true(torch.tensor([2, 0])).tolist() == [2, 0]
+    assert task.true(torch.tensor([[0.2, 0.8], [0.9, 0.1]])).tolist() == [1, 0]
+    assert task.outputs(torch.zeros(1, 4)).tolist() == [[0.25] * 4]
 
 
-def test_the_losses_of_classification_are_the_choices_of_loss():
+def test_the_losses_of_the_tasks_are_the_choices_of_loss():
     choices = {path.stem for path in Path(regraft.__file__).parents[2].glob("conf/loss/[!_]*.yaml")}
-    assert choices == set(classification.LOSSES)
+    assert choices == {name for task in TASKS.values() for name in task.losses}
 
 
 def test_the_registry_is_light():

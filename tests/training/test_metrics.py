@@ -1,11 +1,12 @@
 import pytest
 import torch
 
-from regraft.training.metrics import classification_metrics
+from regraft.tasks import TASKS
+from regraft.training.metrics import logged_metrics
 
 
 def test_values_match_the_definitions_by_hand():
-    metrics = classification_metrics(3)
+    metrics = logged_metrics(TASKS["classification"], 3)
     predicted = torch.tensor([0, 0, 1, 1, 0, 1])
     targets = torch.tensor([0, 0, 0, 1, 1, 2])
     for batch in (slice(0, 2), slice(2, 6)):
@@ -20,13 +21,13 @@ def test_values_match_the_definitions_by_hand():
 
 
 def test_a_class_that_never_turns_up_is_left_out_of_macro_means():
-    metrics = classification_metrics(4)
+    metrics = logged_metrics(TASKS["classification"], 4)
     metrics.update(torch.eye(4)[[0, 1]], torch.tensor([0, 1]))
     assert metrics.compute()["f1"].item() == 1.0
 
 
 def test_two_classes_count_as_multi_class():
-    metrics = classification_metrics(2)
+    metrics = logged_metrics(TASKS["classification"], 2)
     metrics.update(torch.tensor([[2.0, 1.0], [2.0, 1.0]]), torch.tensor([0, 1]))
     assert set(metrics.keys()) == {"acc", "precision", "recall", "f1"}
     assert metrics.compute()["recall"].item() == 0.5
@@ -34,11 +35,11 @@ def test_two_classes_count_as_multi_class():
 
 @pytest.mark.parametrize(("num_classes", "has_top5"), [(5, False), (6, True)])
 def test_top5_needs_more_than_five_classes(num_classes, has_top5):
-    assert ("top5" in classification_metrics(num_classes)) is has_top5
+    assert ("top5" in logged_metrics(TASKS["classification"], num_classes)) is has_top5
 
 
 def test_acc_and_top5_part_after_a_first_batch_in_which_they_agree():
-    metrics = classification_metrics(7).clone(prefix="val/")
+    metrics = logged_metrics(TASKS["classification"], 7).clone(prefix="val/")
     metrics.update(torch.eye(7), torch.arange(7))
     ranked = torch.tensor([[6.0, 5.0, 4.0, 3.0, 2.0, 1.0, 0.0]]).repeat(7, 1)
     metrics.update(ranked, torch.arange(7))
@@ -48,7 +49,7 @@ def test_acc_and_top5_part_after_a_first_batch_in_which_they_agree():
 
 
 def test_reset_starts_over():
-    metrics = classification_metrics(6)
+    metrics = logged_metrics(TASKS["classification"], 6)
     metrics.update(torch.eye(6), torch.zeros(6, dtype=torch.int64))
     metrics.reset()
     metrics.update(torch.eye(6), torch.arange(6))

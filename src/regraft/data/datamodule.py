@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytorch_lightning as pl
-import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
@@ -21,8 +20,9 @@ from regraft.data.images.transforms.augment import Augment
 from regraft.data.loader import late_loader
 from regraft.data.prepared import PreparedData
 from regraft.data.sampler import EvalBatches, TrainBatches, make_order
-from regraft.data.sources.base import Source, with_value_range
+from regraft.data.sources.base import Columns, Source, with_value_range
 from regraft.data.splits import Part
+from regraft.tasks import TargetSummary, Task
 
 _MAX_WORKERS = 256
 
@@ -127,19 +127,48 @@ class DataModule(pl.LightningDataModule):
         return ImageInputs(self._prepared, spec, self.augment, self._num_workers, self._seed)
 
     @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self._prepared.task
+
+    @property
+    def unit(self) -> str:
+        """The unit of a regression's targets; empty if it isn't known."""
+        return self._prepared.splits.unit
+
+    @property
+    def positive(self) -> str | None:
+        """The positive class of two, if one is named."""
+        return self._prepared.splits.positive
+
+    @property
     def class_names(self) -> tuple[str, ...]:
-        """Names by class index."""
+        """What the model's outputs are, by index: classes, labels or targets."""
         return self._prepared.splits.class_names
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of the model's outputs: classes, labels or targets."""
         return len(self.class_names)
 
     @property
     def class_counts(self) -> Tensor:
-        """Training samples of each class, (num_classes,), int64."""
-        return torch.bincount(self.labels("train"), minlength=self.num_classes)
+        """Training samples of each class, or with each label or target, (num_classes,), int64."""
+        return self.task.counts(self.labels("train"), self.num_classes)
+
+    @property
+    def sample_weights(self) -> Tensor | None:
+        """The weights of the source's training samples, by their index there; None for equal weights."""
+        return self.part("train").samples.columns.weights
+
+    def columns(self, split: str) -> Columns:
+        """Returns the weights, groups and slices of a split's samples."""
+        return self.part(split).columns
+
+    @property
+    def target_summary(self) -> TargetSummary:
+        """What losses and heads need to know about the training targets."""
+        return self.task.summary(self.labels("train"), self.class_names)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -212,7 +241,7 @@ class DataModule(pl.LightningDataModule):
         return self.part(split).indices
 
     def labels(self, split: str) -> Tensor:
-        """Returns the class indices of a split's samples, (num_samples,), int64."""
+        """Returns what the task predicts of a split's samples, see `Samples`."""
         return self.part(split).labels
 
     def train_dataloader(self) -> DataLoader:

@@ -12,6 +12,7 @@ from regraft.core.content_hash import HASH_BYTES
 from regraft.core.errors import ConfigError, require
 from regraft.data.sources.base import Samples, Source, Splits
 from regraft.data.splits import Part, carve_splits, subset_of_train, train_with_val
+from regraft.tasks import Task, task_of
 
 
 @dataclass(eq=False)
@@ -57,7 +58,8 @@ class PreparedData:
         if self._read is not None:
             return
         splits = self.source.splits()
-        if len(splits.class_names) < 2:
+        task = splits.checked()
+        if len(splits.class_names) < task.min_names:
             raise ConfigError(
                 "data",
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Add "
@@ -69,6 +71,11 @@ class PreparedData:
             train = train_with_val(train, parts.pop("val"))
         parts["train"] = subset_of_train(train, names, self.fraction, self.shots, self.subset_seed)
         self._read = splits, parts
+
+    @property
+    def task(self) -> Task:
+        """The task of the source."""
+        return task_of(self.splits.task)
 
     @property
     def splits(self) -> Splits:

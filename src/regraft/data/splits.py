@@ -9,7 +9,7 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
-from regraft.data.sources.base import Samples, Splits
+from regraft.data.sources.base import Columns, Samples, Splits
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,8 +24,13 @@ class Part:
 
     @property
     def labels(self) -> Tensor:
-        """Class index of each sample, (num_samples,), int64."""
+        """What the task predicts of each sample, see `Samples`."""
         return self.samples.labels[self.indices]
+
+    @property
+    def columns(self) -> Columns:
+        """Weights, groups and slices of the samples."""
+        return self.samples.columns[self.indices]
 
 
 def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Part]:

@@ -32,7 +32,7 @@ def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
     """Returns the classifier of a checkpoint that has been read."""
     backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
-    network = Network(backbone, build_head(checkpoint.config, backbone.num_features, len(checkpoint.class_names)))
+    network = Network(backbone, build_head(checkpoint.config, backbone.num_features, checkpoint.targets))
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
     tensors = checkpoint.content["state_dict"]
     network.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)})
@@ -43,6 +43,8 @@ def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Clas
         eval_view=checkpoint.eval_view,
         temperature=temperature_of(run_of(checkpoint.path), checkpoint.path),
         checkpoint=checkpoint.path,
+        task=checkpoint.task,
+        unit=checkpoint.unit,
     )
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from regraft.core.types import Backbone, EvalView, InputSpec
 from regraft.data.images.transforms.batch import eval_view_of_arrays, match_channels
 from regraft.data.images.transforms.mixing import normalise
-from regraft.tasks import classification
+from regraft.tasks import TASKS, Task
 
 
 class Network(nn.Module):
@@ -37,6 +37,8 @@ class TrainedNetwork:
     Attributes:
         temperature: divisor of the logits before the softmax (Guo et al., 2017); 1 if it wasn't fitted.
         checkpoint: the file that the weights were read from.
+        task: what is predicted; of a regression, "probabilities" are values in the targets' units.
+        unit: of a regression's targets; empty if it isn't known.
     """
 
     network: Network
@@ -45,6 +47,8 @@ class TrainedNetwork:
     eval_view: EvalView
     temperature: float
     checkpoint: Path
+    task: Task = TASKS["classification"]
+    unit: str = ""
 
     @property
     def device(self) -> torch.device:
@@ -82,10 +86,10 @@ class TrainedNetwork:
 
     def probabilities(self, views: Tensor) -> Tensor:
         """Returns probabilities, (batch, num_classes), float32, on the CPU, from the same input as `logits`."""
-        return classification.probabilities(self.logits(views) / self.temperature)
+        return self.task.outputs(self.logits(views), self.temperature)
 
     @torch.inference_mode()
     def probabilities_from(self, activations: Tensor, num_stages_done: int) -> Tensor:
         """Returns probabilities from the output of the first stages, (batch, num_classes), float32, on the CPU."""
         logits: Tensor = self.network(activations.to(self.device, self.dtype), num_stages_done)
-        return classification.probabilities(logits.float().cpu() / self.temperature)
+        return self.task.outputs(logits.float().cpu(), self.temperature)

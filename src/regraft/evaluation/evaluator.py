@@ -73,8 +73,7 @@ class Evaluator:
                 raise self._no_split(split, is_evaluated=split == splits[0])
         require_batch_shares(config, self._data.sizes)
         self._warn_of_partial_data(splits[0])
-        classes = checkpoint.class_counts, checkpoint.class_names
-        self._module = build_module(config, self._backbone, *classes, record={})
+        self._module = build_module(config, self._backbone, checkpoint.targets, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
         self._logits = CollectLogits()
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)

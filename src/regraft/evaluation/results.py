@@ -53,7 +53,6 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types for JSON."""
-        true, predicted = self.scores.confusion.nonzero()  # with many classes most are 0
         found: dict[str, Any] = {
             "metrics": self.metrics,
             "undefined": self.undefined,
@@ -62,9 +61,12 @@ class Evaluation:
             "checkpoint": str(self.checkpoint),
             "temperature": self.temperature,
             "per_class": [row._asdict() for row in self.scores.per_class],
-            "confusion": np.stack([true, predicted, self.scores.confusion[true, predicted]], axis=1).tolist(),
-            "reliability": {name: values.tolist() for name, values in asdict(self.scores.bins).items()},
         }
+        if (confusion := self.scores.confusion) is not None:
+            true, predicted = confusion.nonzero()  # with many classes most are 0
+            found["confusion"] = np.stack([true, predicted, confusion[true, predicted]], axis=1).tolist()
+        if self.scores.bins is not None:
+            found["reliability"] = {name: values.tolist() for name, values in asdict(self.scores.bins).items()}
         if self.calibration is not None:
             found["calibration"] = asdict(self.calibration)
         if self.robustness is not None:

@@ -19,6 +19,7 @@ from regraft.models.stage_outputs import TappedBackbone, tapped
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
 from regraft.runs.folder import find_checkpoint
+from regraft.tasks import TargetSummary, task_of
 
 BackboneAndArchitecture = tuple[Backbone, Config | None]
 """A backbone and its architecture; (a backbone without weights, None) where the weights have to be downloaded first."""
@@ -99,12 +100,13 @@ def _untapped(architecture: Config) -> Config:
     return {key: value for key, value in architecture.items() if key != _TAPS}
 
 
-def build_head(config: Config, num_features: int, num_classes: int) -> nn.Module:
+def build_head(config: Config, num_features: int, targets: TargetSummary) -> nn.Module:
     """Returns the head; its initial weights depend on the run's seed alone, not on what the backbone drew before."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
         node = {key: value for key, value in config["head"].items() if key != "stages"}
-        return factory(node, "head")(num_features=num_features, num_classes=num_classes)
+        head = factory(node, "head")(num_features=num_features, num_classes=len(targets.names))
+    return task_of(config["task"]["name"]).finished_head(head, targets)
 
 
 def head_source(config: Config) -> Checkpoint | None:

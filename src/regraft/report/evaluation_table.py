@@ -12,7 +12,6 @@ from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.report.console import plain_cell, print_line
-from regraft.tasks import classification
 from regraft.tasks.metrics import per_class_metrics
 
 _MAX_CLASSES = 20
@@ -53,7 +52,7 @@ def _metrics(found: Evaluation) -> Table:
 
 
 def _classes(found: Evaluation) -> Table:
-    metrics = per_class_metrics(classification.NAME, with_probabilities=True)
+    metrics = per_class_metrics("classification", with_probabilities=True)
     table = Table("class", "images", *(each.title for each in metrics), title="Classes", title_justify="left")
     rows = found.scores.per_class
     worst = sorted(rows, key=lambda row: row.f1)[:_MAX_CLASSES] if len(rows) > _MAX_CLASSES else rows

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from regraft.core.text import write_csv
 from regraft.report.console import plain_cell, print_line, wide_console
-from regraft.tasks import classification
 
 HEADINGS = ("head", "stages", "estimate", "images", "accuracy, %", "log loss", "seconds", "test, %")
 _NUM_TEXTS = 3
@@ -37,7 +36,7 @@ def show(results: Mapping[str, Any]) -> None:
 
 def cells(row: Mapping[str, Any], results: Mapping[str, Any]) -> list[str]:
     """Returns the text of a row under `HEADINGS`; the chosen head alone has been tested."""
-    tested = results.get("metrics", {}).get(f"test/{classification.HEADLINE}") if row["is_chosen"] else None
+    tested = results.get("metrics", {}).get("test/acc") if row["is_chosen"] else None
     shots = "" if row["shots"] is None else f"{row['shots']} shots"
     name = ", ".join(filter(None, [row["name"], row["settings"], shots]))
     if row["estimate"] is None:

@@ -9,11 +9,11 @@ from regraft.core.console import Console
 from regraft.data.findings import readable
 from regraft.report.console import print_line
 from regraft.runs.folder import Run
-from regraft.tasks import classification
+from regraft.tasks import TASKS
 from regraft.training.stage_table import StageRow, render
 
 _MAX_NAMES = 10
-_VALIDATED = ("val/loss", f"val/{classification.HEADLINE}")
+_VALIDATED = ("val/loss", *(f"val/{task.headline}" for task in TASKS.values()))
 
 
 def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:
@@ -35,7 +35,7 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     """Prints the results of a finished run, and its folder."""
     table = Table("result", "", title="Done", title_justify="left")
     cross_validation = results.get("cross_validation", {})
-    for name in _VALIDATED if cross_validation else ():
+    for name in filter(cross_validation.__contains__, _VALIDATED):
         table.add_row(f"{name}, {results['validation']}", f"{cross_validation[name]:.4f}")
     for name, value in results["metrics"].items():
         table.add_row(name, f"{value:.4f}")

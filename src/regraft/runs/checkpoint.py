@@ -18,8 +18,10 @@ from regraft.core.safe_load import load_safely
 from regraft.core.types import EvalView, InputSpec
 from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import Run, require_layout, run_of
+from regraft.tasks import TargetSummary, Task, task_of
 
 _PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
+_PLAIN["task"] = dict
 _NEEDED = (*_PLAIN, "eval_view", "fingerprint", "features")
 
 
@@ -30,7 +32,9 @@ class Checkpoint:
     Attributes:
         content: Lightning's content: `state_dict`, `global_step` and the rest.
         architecture: the config that builds the backbone without weights.
-        class_counts: number of training images of each class.
+        class_counts: number of training images of each class, or with each label or target.
+        unit: of a regression's targets; empty if it isn't known.
+        positive: the positive class of two, if one is named.
         features: how the run stores frozen features, from `FeaturePlan.record`.
         saved_ns: Unix time of the file, nanoseconds.
     """
@@ -43,6 +47,10 @@ class Checkpoint:
     eval_view: EvalView
     class_names: list[str]
     class_counts: list[int]
+    task: Task
+    unit: str
+    positive: str | None
+    targets: TargetSummary
     fingerprint: str
     features: dict[str, Any]
     saved_ns: int
@@ -105,6 +113,8 @@ def _read(path: Path, trust: Sequence[str]) -> Checkpoint:
     _require_numbers(content.get("state_dict"), path)
     require_bounded_tree(record, str(path))
     require_known_targets({key: record[key] for key in ("config", "architecture")}, trust, str(path))
+    task, names = record["task"], [str(name) for name in record["class_names"]]
+    counts = [int(count) for count in record["class_counts"]]
     return Checkpoint(
         path=path,
         content=content,
@@ -112,8 +122,17 @@ def _read(path: Path, trust: Sequence[str]) -> Checkpoint:
         architecture=record["architecture"],
         input_spec=InputSpec.from_dict(record["input_spec"]),
         eval_view="square" if record["eval_view"] == "square" else "center_crop",
-        class_names=[str(name) for name in record["class_names"]],
-        class_counts=[int(count) for count in record["class_counts"]],
+        class_names=names,
+        class_counts=counts,
+        task=task_of(task.get("name")),
+        unit=str(task.get("unit", "")),
+        positive=None if task.get("positive") is None else str(task["positive"]),
+        targets=TargetSummary(
+            tuple(names),
+            tuple(counts),
+            int(task.get("num_samples", sum(counts))),
+            *(tuple(float(number) for number in task.get(key, ())) for key in ("mean", "std")),
+        ),
         fingerprint=str(record["fingerprint"]),
         features=record["features"],
         saved_ns=saved_ns,

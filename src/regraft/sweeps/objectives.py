@@ -8,7 +8,6 @@ from typing import Any, Literal
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.runs import provenance
 from regraft.runs.folder import Run
-from regraft.tasks import classification
 from regraft.tasks.metrics import higher_is_better, logged_names
 
 Direction = Literal["maximize", "minimize"]
@@ -23,7 +22,7 @@ def checked_metrics(metrics: Any) -> list[str]:
     names = [metrics] if isinstance(metrics, str) else metrics
     if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
         raise ConfigError("sweep.metrics", got=metrics, allowed="a list of different metrics, such as [val/acc]")
-    validated = [f"val/{name}" for name in logged_names(classification.NAME)]
+    validated = [f"val/{name}" for name in logged_names(None)]
     for name in names:
         if str(name).startswith("test/"):
             raise ConfigError(

@@ -12,9 +12,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from sklearn.metrics import roc_auc_score
 
-from regraft.core.errors import ConfigError, listed
-from regraft.tasks.metrics import metrics_of
+from regraft.core.errors import listed
 from regraft.tasks.reliability import Bins, reliability, wilson
+from regraft.tasks.scores import Scores, computed, require_finite
 
 
 class ClassScores(NamedTuple):
@@ -39,22 +39,6 @@ class ClassScores(NamedTuple):
         """Whether a metric is defined; without images or predictions its 0 is not a score."""
         counts = {"precision": self.num_predicted, "recall": self.num_images}
         return counts.get(metric, self.num_images + self.num_predicted) > 0
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """The figures of a split.
-
-    Attributes:
-        undefined: by a metric's name, why it is missing, or which classes it leaves out.
-        confusion: (num_classes, num_classes), int64: images by true class (row) and predicted class (column).
-    """
-
-    metrics: dict[str, float]
-    undefined: dict[str, str]
-    per_class: list[ClassScores]
-    confusion: np.ndarray
-    bins: Bins
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,30 +135,9 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
     assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
     require_finite(probabilities)
     outputs = Outputs(probabilities, targets, class_names)
-    metrics: dict[str, float] = {}
-    undefined: dict[str, str] = {}
-    for metric in metrics_of("classification", len(class_names)):
-        value = None if metric.evaluated is None else metric.evaluated(outputs)
-        if value is not None:
-            metrics[metric.name] = value
-        if value is not None and metric.interval is not None:
-            metrics[f"{metric.name}_low"], metrics[f"{metric.name}_high"] = metric.interval(outputs)
-        if metric.note is not None and (reason := metric.note(outputs)):
-            undefined[metric.name] = reason
+    metrics, undefined = computed("classification", outputs, len(class_names))
     confusion = confusion_counts(targets, outputs.predicted, len(class_names)).toarray()
     return Scores(metrics, undefined, outputs.per_class, confusion, outputs.bins)
-
-
-def require_finite(outputs: np.ndarray) -> None:
-    """Raises ValueError if logits or probabilities, (num_images, num_classes), aren't all finite."""
-    bad = np.flatnonzero(~np.isfinite(outputs).all(1))
-    if len(bad):
-        raise ConfigError(
-            "eval",
-            f"the model's output is not a number for {len(bad):,} of {len(outputs):,} images (the first is number "
-            f"{bad[0]}): its weights or its precision are broken",
-            fix="Try trainer.precision=32-true, or another checkpoint.",
-        )
 
 
 def confusion_counts(targets: np.ndarray, predicted: np.ndarray, num_classes: int) -> coo_array:

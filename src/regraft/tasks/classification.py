@@ -4,37 +4,77 @@ Targets are class indices (batch,), int64, or rows that sum to 1, (batch, num_cl
 are logits (batch, num_classes).
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from regraft.core.errors import ConfigError
+from regraft.tasks.base import TASKS, TargetSummary, Task
 from regraft.tasks.metrics import Metric, register
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from regraft.tasks.class_scores import Outputs
+    from regraft.tasks.scores import Scores
 
-NAME = "classification"
-HEADLINE = "acc"
-"""The metric that runs are ranked by; training also logs it for the training split."""
-LOSSES = ("cross_entropy", "focal", "mse")
-"""The choices of `loss=` that fit the task."""
 _TOP = 5
 
 
-def labels(targets: "Tensor") -> "Tensor":
-    """Returns class indices, (batch,); for rows those of the largest share."""
-    return targets if targets.ndim == 1 else targets.argmax(1)
+class Classification(Task):
+    """One class an image."""
+
+    name = "classification"
+    headline = train_metric = "acc"
+    losses = ("cross_entropy", "focal", "mse")
+    has_classes = True
+    min_names = 2
+
+    def check_labels(self, labels: "Tensor", names: Sequence[str], split: str) -> None:
+        """Raises ConfigError unless labels are class indices, (num_samples,), int64."""
+        import torch
+
+        if labels.dtype != torch.int64 or labels.ndim != 1:
+            reason = f"the targets of {split} have the shape {tuple(labels.shape)} and type {labels.dtype}"
+            raise ConfigError("data", reason, allowed="class indices, (num_images,), int64")
+
+    def counts(self, labels: "Tensor", num_outputs: int) -> "Tensor":
+        """Returns the number of samples of each class."""
+        return labels.bincount(minlength=num_outputs)
+
+    def strata(self, labels: "Tensor") -> "Tensor":
+        """Returns the classes."""
+        return labels
+
+    def reordered(self, labels: "Tensor", indices: "Tensor", num_outputs: int) -> "Tensor":
+        """Returns the new class indices."""
+        return indices[labels]
+
+    def true(self, targets: "Tensor") -> "Tensor":
+        """Returns class indices, (batch,); for rows those of the largest share."""
+        return targets if targets.ndim == 1 else targets.argmax(1)
+
+    def predicted(self, logits: "Tensor") -> "Tensor":
+        """Returns the indices of the most probable classes, (batch,)."""
+        return logits.argmax(1)
+
+    def outputs(self, logits: "Tensor", temperature: float = 1.0) -> "Tensor":
+        """Returns rows that sum to 1, (batch, num_classes)."""
+        return (logits / temperature).softmax(1)
+
+    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+        """Returns the figures of a split; see `class_scores.scores`."""
+        from regraft.tasks.class_scores import scores
+
+        return scores(outputs, targets, names)
+
+    def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
+        """Returns the number of classes and the training images of each."""
+        return {"num_classes": len(summary.names), "class_counts": list(summary.counts)}
 
 
-def predicted_classes(logits: "Tensor") -> "Tensor":
-    """Returns the indices of the most probable classes, (batch,)."""
-    return logits.argmax(1)
-
-
-def probabilities(logits: "Tensor") -> "Tensor":
-    """Returns rows that sum to 1, (batch, num_classes)."""
-    return logits.softmax(1)
+TASKS[Classification.name] = Classification()
 
 
 def _torchmetric(name: str, num_classes: int, **options: Any) -> Any:
@@ -80,6 +120,7 @@ for _metric in (
         "Accuracy",
         higher_is_better=True,
         logged=partial(_torchmetric, "MulticlassAccuracy", average="micro"),
+        trained=partial(_torchmetric, "MulticlassAccuracy", average="micro"),
         evaluated=lambda outputs: float(outputs.is_right.mean()),
         interval=lambda outputs: outputs.accuracy_interval,
     ),

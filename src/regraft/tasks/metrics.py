@@ -16,12 +16,14 @@ class Metric:
     """One entry of the registry.
 
     Attributes:
-        name: as in `val/acc`.
+        name: as in `val/acc`; tasks may have metrics of the same name.
         title: in tables and charts.
-        min_classes: the fewest classes that it is defined for.
-        logged: returns the torchmetrics object for a number of classes, which is updated with logits
-            (batch, num_classes) and targets (batch,) and logged once an epoch; None for what only `regraft eval`
-            computes.
+        task: whose metric it is.
+        min_classes: the fewest classes, labels or targets that it is defined for.
+        logged: returns the torchmetrics object for a number of outputs, which is updated with logits
+            (batch, num_outputs) and targets and logged once an epoch; None for what only `regraft eval` computes.
+        trained: returns the torchmetrics object that is updated with predicted and true targets in training, and keeps
+            no lists.
         group: logged metrics of one group share their state; a group of its own by default.
         evaluated: computes it from a split's outputs (see the task); None for an undefined value.
         interval: computes the ends of its 95 % interval from a split's outputs.
@@ -33,9 +35,10 @@ class Metric:
     name: str
     title: str
     higher_is_better: bool
-    tasks: tuple[str, ...] = ("classification",)
-    min_classes: int = 2
+    task: str = "classification"
+    min_classes: int = 1
     logged: Callable[[int], Any] | None = None
+    trained: Callable[[int], Any] | None = None
     group: str = ""
     evaluated: Callable[[Any], float | None] | None = None
     interval: Callable[[Any], tuple[float, float]] | None = None
@@ -44,26 +47,28 @@ class Metric:
     needs_probabilities: bool = False
 
 
-REGISTRY: dict[str, Metric] = {}
-"""By name, in the order in which they are logged and shown."""
+REGISTRY: dict[tuple[str, str], Metric] = {}
+"""By task and name, in the order in which they are logged and shown."""
 
 
 def register(metric: Metric) -> None:
     """Adds a metric; raises ValueError if its name is taken."""
-    if metric.name in REGISTRY:
+    key = metric.task, metric.name
+    if key in REGISTRY:
         raise ConfigError("metric", f"{metric.name!r} is registered already")
-    REGISTRY[metric.name] = metric
+    REGISTRY[key] = metric
 
 
-def metrics_of(task: str, num_classes: int | None = None) -> list[Metric]:
-    """Returns the metrics of a task that are defined for a number of classes; None: for any number."""
-    found = [metric for metric in REGISTRY.values() if task in metric.tasks]
+def metrics_of(task: str | None, num_classes: int | None = None) -> list[Metric]:
+    """Returns the metrics of a task, or of all, that are defined for a number of classes; None: for any number."""
+    found = [metric for metric in REGISTRY.values() if task in (None, metric.task)]
     return [metric for metric in found if num_classes is None or num_classes >= metric.min_classes]
 
 
-def logged_names(task: str, num_classes: int | None = None) -> list[str]:
+def logged_names(task: str | None, num_classes: int | None = None) -> list[str]:
     """Returns the names logged for a split once an epoch, the loss first."""
-    return [metric.name for metric in metrics_of(task, num_classes) if metric.logged or metric.name == "loss"]
+    found = [metric.name for metric in metrics_of(task, num_classes) if metric.logged or metric.name == "loss"]
+    return list(dict.fromkeys(found))
 
 
 def per_class_metrics(task: str, *, with_probabilities: bool) -> list[Metric]:
@@ -72,13 +77,14 @@ def per_class_metrics(task: str, *, with_probabilities: bool) -> list[Metric]:
     return [metric for metric in found if with_probabilities or not metric.needs_probabilities]
 
 
-def find(key: str) -> Metric | None:
-    """Returns the metric of a name such as `val/acc`; None if there is none."""
-    return REGISTRY.get(key.rpartition("/")[2])
+def find(key: str, task: str | None = None) -> Metric | None:
+    """Returns the metric of a name such as `val/acc`, of a task or of the first that has one; None if there is none."""
+    name = key.rpartition("/")[2]
+    return next((metric for metric in metrics_of(task) if metric.name == name), None)
 
 
 def higher_is_better(key: str) -> bool:
-    """Returns whether a larger value of a metric such as `val/acc` is better."""
+    """Returns whether a larger value of a metric such as `val/acc` is better, in every task that has it."""
     metric = find(key)
     assert metric is not None, f"{key} isn't registered"
     return metric.higher_is_better

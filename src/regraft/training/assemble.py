@@ -67,7 +67,8 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
     record = _record(checked.recorded or config, checked.architecture, data)
     if checked.refit is not None:
         record[REFIT] = checked.refit
-    module = build_module(config, body, record["class_counts"], data.class_names, record)
+    module = build_module(config, body, data.target_summary, record)
+    module.sample_weights = data.sample_weights
     if checked.head_source is not None:
         load_head(module.head, checked.head_source)
     groups = optimizer_groups(config, module.backbone, module.head)
@@ -81,6 +82,7 @@ def assemble(checked: Preflight, checkpoint: Checkpoint | None) -> Parts:
 
 def _record(config: Config, architecture: Config, data: Any) -> Config:
     """Returns the record from which each checkpoint of a run can be used on its own."""
+    targets = data.target_summary
     return {
         "config": config,
         "layout": LAYOUT_VERSION,
@@ -88,7 +90,15 @@ def _record(config: Config, architecture: Config, data: Any) -> Config:
         "input_spec": data.input_spec.to_dict(),
         "eval_view": data.eval_view,
         "class_names": list(data.class_names),
-        "class_counts": data.class_counts.tolist(),
+        "class_counts": list(targets.counts),
+        "task": {
+            "name": data.task.name,
+            "unit": data.unit,
+            "positive": data.positive,
+            "num_samples": targets.num_samples,
+            "mean": list(targets.mean),
+            "std": list(targets.std),
+        },
         "fingerprint": data.fingerprint,
     }
 

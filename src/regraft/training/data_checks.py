@@ -39,8 +39,10 @@ def require_suitable_data(checked: Preflight) -> None:
     """Raises ConfigErrors if a config doesn't fit its data, which has been prepared."""
     config, data = checked.config, checked.data
     collector = ErrorCollector(config, None, set())
+    if data.task.name != config["task"]["name"]:
+        raise ConfigError("task", f"the data is of task={data.task.name}", got=config["task"]["name"])
     check_watchers(collector, data.num_classes, has_val=data.has_val or is_closed_form(config))
-    collector.try_build("loss", lambda: build_loss(config, data.class_counts.tolist(), data.class_names))
+    collector.try_build("loss", lambda: build_loss(config, data.target_summary))
     collector.try_build("data", lambda: _require_filled_batch(checked))
     collector.try_build("data", lambda: _require_varied_batches(checked))
     collector.try_build("trainer", lambda: _require_reached_validation(config, data))

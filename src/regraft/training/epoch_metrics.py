@@ -12,17 +12,18 @@ from torchmetrics import Metric
 
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import is_resumed_mid_epoch
-from regraft.tasks import classification
-from regraft.training.metrics import MeanLoss, classification_metrics
+from regraft.tasks import Task
+from regraft.training.metrics import MeanLoss, train_metric
 
 
 class TrainMetrics(nn.Module):
-    """Loss and accuracy of an epoch, its first learning rates, and the number of skipped batches."""
+    """Loss and one metric of an epoch, its first learning rates, and the number of skipped batches."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, task: Task, num_classes: int) -> None:
         super().__init__()
         self.loss = MeanLoss()
-        self.acc = classification_metrics(num_classes)[classification.HEADLINE]
+        self.metric = train_metric(task, num_classes)
+        self._blank = task.true(torch.zeros(1, num_classes))
         self.rates: dict[str, float] = {}
         self.num_skipped = 0
 
@@ -41,7 +42,7 @@ class TrainMetrics(nn.Module):
     def update(self, loss_sum: Tensor, predictions: Tensor, targets: Tensor) -> None:
         """Adds samples; see `StepLog`."""
         self.loss.update(loss_sum, torch.tensor(float(len(targets)), device=loss_sum.device))
-        self.acc.update(predictions, targets)
+        self.metric.update(predictions, targets)
 
     def epoch_states(self, trainer: Any) -> list[dict[str, Any]]:
         """Returns the state of each process as plain types and tensors on the CPU; a collective call."""
@@ -73,14 +74,14 @@ class TrainMetrics(nn.Module):
         state = states[trainer.global_rank]
         self.rates, self.num_skipped = dict(state["rates"]), state["num_skipped"]
         # torchmetrics warns about a metric that is computed without an update; this sample is overwritten.
-        some_class = torch.zeros(1, dtype=torch.int64, device=self.loss.total.device)
-        self.update(self.loss.total.new_zeros(()), some_class, some_class)
+        blank = self._blank.to(self.loss.total.device)
+        self.update(self.loss.total.new_zeros(()), blank, blank)
         for name, metric in self._metrics().items():
             for key, value in _tensors(metric).items():
                 setattr(metric, key, state["metrics"][name][key].to(value.device))
 
     def _metrics(self) -> dict[str, Metric]:
-        return {"loss": self.loss, "acc": self.acc}
+        return {"loss": self.loss, "metric": self.metric}
 
 
 def _tensors(metric: Metric) -> dict[str, Tensor]:

@@ -1,31 +1,31 @@
 """The module, loss, optimizer and freezing strategy built from a config."""
 
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import nn
 
-from regraft.config.instantiate import Config, factory
-from regraft.core.errors import require
+from regraft.config.instantiate import Config, factory, target_of
+from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone
 from regraft.models.freezing import FreezingStrategy, phases
 from regraft.models.from_config import build_head
+from regraft.tasks import TargetSummary, task_of
 from regraft.training.losses import weights_by_index
 from regraft.training.optim import parameter_groups
 
 
-def build_module(
-    config: Config, backbone: Backbone, class_counts: Sequence[int], class_names: Sequence[str], record: Config
-) -> Any:
+def build_module(config: Config, backbone: Backbone, targets: TargetSummary, record: Config) -> Any:
     """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""
     from regraft.training.module import TransferModule
 
-    num_classes = len(class_counts)
     return TransferModule(
         backbone=backbone,
-        head=build_head(config, backbone.num_features, num_classes),
-        loss=build_loss(config, class_counts, class_names),
-        num_classes=num_classes,
+        head=build_head(config, backbone.num_features, targets),
+        loss=build_loss(config, targets),
+        num_classes=len(targets.names),
+        task=config["task"]["name"],
         make_optimizer=lambda body, head: optimizer_factory(config)(params=optimizer_groups(config, body, head)),
         make_scheduler=factory(config["scheduler"], "scheduler"),
         l1=config["penalty"]["l1"],
@@ -35,12 +35,18 @@ def build_module(
     )
 
 
-def build_loss(config: Config, class_counts: Sequence[int], class_names: Sequence[str]) -> nn.Module:
-    """Returns the loss for data with these classes and numbers of training images of each."""
-    node, weights = config["loss"], config["loss"].get("class_weights")
+def build_loss(config: Config, targets: TargetSummary) -> nn.Module:
+    """Returns the loss for data with these training targets; raises ConfigError if it doesn't fit the task."""
+    node, weights, task = config["loss"], config["loss"].get("class_weights"), task_of(config["task"]["name"])
+    target = target_of(node, "loss")
+    if task.name not in getattr(target, "tasks", (task.name,)):
+        allowed = " or ".join(f"loss={name}" for name in task.losses)
+        raise ConfigError("loss", f"it doesn't fit task={task.name}", got=node["_target_"], fix=f"Use {allowed}.")
     if isinstance(weights, dict):
-        node = node | {"class_weights": weights_by_index(weights, class_names)}
-    return factory(node, "loss")(num_classes=len(class_counts), class_counts=class_counts)
+        node = node | {"class_weights": weights_by_index(weights, targets.names)}
+    given, taken = task.loss_arguments(targets), inspect.signature(target).parameters
+    takes_all = any(each.kind is inspect.Parameter.VAR_KEYWORD for each in taken.values())
+    return factory(node, "loss")(**{key: value for key, value in given.items() if takes_all or key in taken})
 
 
 def skips_nan(config: Config) -> bool:

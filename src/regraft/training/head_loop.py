@@ -14,7 +14,6 @@ from torch.optim import Optimizer
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import add_steps
 from regraft.core.types import EpochBatch
-from regraft.tasks import classification
 from regraft.training.optim import scaled_learning_rates
 
 _WORTH_A_THREAD = 2**25
@@ -22,8 +21,8 @@ _WORTH_A_THREAD = 2**25
 _DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 
 
-LossOf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""From features (batch, num_features) and targets (batch,) to the mean loss and the logits."""
+LossOf = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+"""From features (batch, num_features), targets and indices (batch,) to the mean loss and the logits."""
 
 
 class StepLog(NamedTuple):
@@ -31,8 +30,8 @@ class StepLog(NamedTuple):
 
     Attributes:
         loss: sum over samples of their batch's mean loss, a scalar.
-        predictions: (num_samples,), int64.
-        targets: (num_samples,), int64.
+        predictions: of each sample, see `Task.predicted`.
+        targets: of each sample, see `Task.true`.
         losses: (num_steps,), each step's mean loss.
     """
 
@@ -46,6 +45,7 @@ def train_steps(
     batch: EpochBatch,
     num_steps: int,
     loss_of: LossOf,
+    predict: Callable[[Tensor], Tensor],
     optimizer: Optimizer,
     after_step: Callable[[], None],
     seed_draws: Callable[[int], None],
@@ -53,6 +53,7 @@ def train_steps(
     """Takes the epoch's first steps.
 
     Args:
+        predict: from logits to predicted targets.
         optimizer: over named groups; not wrapped by Lightning.
         after_step: called after each step, for schedules that count steps.
         seed_draws: seeds the random draws of a step with its draw seed.
@@ -61,7 +62,7 @@ def train_steps(
     losses, sizes, predictions = [], [], []
     for rows, draw_seed in zip(batch["steps"][:num_steps], batch["draw_seeds"][:num_steps], strict=True):
         seed_draws(draw_seed)
-        loss, logits = loss_of(batch["features"][rows], batch["targets"][rows])
+        loss, logits = loss_of(batch["features"][rows], batch["targets"][rows], batch["indices"][rows])
         for parameter in parameters:
             parameter.grad = None
         loss.backward()
@@ -70,7 +71,7 @@ def train_steps(
         after_step()
         losses.append(loss.detach())
         sizes.append(len(rows))
-        predictions.append(classification.predicted_classes(logits.detach()))
+        predictions.append(predict(logits.detach()))
     taken = torch.cat(batch["steps"][:num_steps]) if num_steps else batch["steps"][0][:0]
     zero = batch["features"].new_zeros(())
     each = torch.stack(losses) if losses else zero.new_zeros(0)
@@ -113,8 +114,9 @@ def uses_rng(module: nn.Module) -> bool:
 class HeadLoop:
     """Takes the steps of epochs that are a single batch, and limits the threads of other head-only epochs."""
 
-    def __init__(self, loss_of: LossOf) -> None:
+    def __init__(self, loss_of: LossOf, predict: Callable[[Tensor], Tensor]) -> None:
         self._loss_of = loss_of
+        self._predict = predict
         self._num_threads: int | None = None
         self._batch: EpochBatch | None = None
 
@@ -145,23 +147,23 @@ class HeadLoop:
         optimizer: Optimizer = trainer.optimizers[0]
         if not batch["bitwise"]:
             self.use_single_thread(len(batch["steps"][0]), optimizer)
-        taken = train_steps(batch, num_steps, self._loss_of, optimizer, after_step, seed_draws)
+        taken = train_steps(batch, num_steps, self._loss_of, self._predict, optimizer, after_step, seed_draws)
         add_steps(trainer, num_steps)
         seed_draws(batch["draw_seeds"][-1])
         return taken
 
-    def full_batch(self) -> tuple[Tensor, Tensor]:
-        """Returns all features (num_rows, num_features) and targets (num_rows,) of the epoch."""
+    def full_batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns all features (num_rows, num_features), targets and indices (num_rows,) of the epoch."""
         assert self._batch is not None, "begin() comes first"
-        return self._batch["features"], self._batch["targets"]
+        return self._batch["features"], self._batch["targets"], self._batch["indices"]
 
     def last_step(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns loss, logits (batch, num_classes), targets and indices (batch,) of the step that Lightning takes."""
         assert self._batch is not None, "begin() comes first"
         rows = self._batch["steps"][-1]
-        targets = self._batch["targets"][rows]
-        loss, logits = self._loss_of(self._batch["features"][rows], targets)
-        return loss, logits, targets, self._batch["indices"][rows]
+        targets, indices = self._batch["targets"][rows], self._batch["indices"][rows]
+        loss, logits = self._loss_of(self._batch["features"][rows], targets, indices)
+        return loss, logits, targets, indices
 
     def end(self) -> None:
         """Restores the number of threads and releases the features."""

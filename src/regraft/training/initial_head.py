@@ -12,7 +12,7 @@ from regraft.features.store.store import memory_limit
 from regraft.models.freezing import FreezingStrategy, starts_from_closed_form
 from regraft.models.heads import Standardised
 from regraft.training.closed_form.mix import MIXED
-from regraft.training.closed_form.optimizer import HEADS, ClosedForm
+from regraft.training.closed_form.optimizer import HEADS, ClosedForm, fitting_weights
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.from_config import optimizer_groups
 from regraft.training.losses import CrossEntropy, Focal
@@ -68,8 +68,9 @@ def start_from_closed_form(
         reason = f"the features of all images take {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB)"
         raise ConfigError(_KEY, reason, got=0, fix=_IN_STEPS)
     features, labels = _features(module, data, device)
+    weights = fitting_weights(module.loss, labels, None)
     fitting = ClosedForm(optimizer_groups(config, module.backbone, module.head), MIXED, "nested")
-    fitting.fit(module.head, features, labels, module.backbone.feature_widths, module.loss.class_weights)
+    fitting.fit(module.head, features, labels, module.backbone.feature_widths, weights)
     module.hparams[INITIAL_HEAD] = fitting.picks
 
 

@@ -8,7 +8,7 @@ then divided, they give the mean of all samples whatever the batch size.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,13 +17,46 @@ from torch.nn import functional
 from regraft.core.errors import ConfigError, UnknownNameError, require
 
 
-class ClassificationLoss(nn.Module):
-    """Base class of the losses: class weights, label smoothing and the mean over the samples of a batch.
+class Loss(nn.Module):
+    """Base class of all losses: the weighted mean over the samples of a batch.
+
+    Attributes:
+        tasks: names of the tasks that it fits.
+    """
+
+    tasks: ClassVar[tuple[str, ...]]
+
+    def forward(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the mean loss, a scalar, 0 if each sample of the batch weighs 0.
+
+        Args:
+            logits: (batch, num_outputs).
+            targets: as the task has them.
+            weights: of the samples, (batch,), at least 0; None for equal ones.
+        """
+        return _mean(*self.total(logits, targets, weights))
+
+    def total(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
+        losses, normalisers = self.of_samples(logits, targets)
+        if weights is None:
+            return losses.sum(), normalisers.sum(dtype=torch.float32)
+        losses = losses if losses.ndim == 1 else losses.sum(1)
+        return (losses * weights).sum(), (normalisers * weights).sum(dtype=torch.float32)
+
+    def of_samples(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of each sample, (batch,) or by class, and what each adds to the divisor, (batch,)."""
+        raise NotImplementedError
+
+
+class ClassificationLoss(Loss):
+    """Base class of the losses of one class an image: class weights and label smoothing.
 
     Args:
         label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
     """
 
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
     class_weights: Tensor | None
 
     def __init__(
@@ -41,45 +74,81 @@ class ClassificationLoss(nn.Module):
         require(0 <= label_smoothing < 1, "loss.label_smoothing", label_smoothing, "at least 0, below 1")
         self.label_smoothing = label_smoothing
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss, a scalar, 0 if each class of the batch weighs 0; logits: (batch, num_classes)."""
-        return _mean(*self.total(logits, targets))
-
-    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss and what to divide it by, scalars to add up over batches."""
-        raise NotImplementedError
+    def _normalisers(self, targets: Tensor) -> Tensor:
+        """Returns what each sample adds to torch's divisor, (batch,), float32; half precision couldn't count many."""
+        if self.class_weights is None or targets.ndim == 2:
+            return torch.ones(len(targets), dtype=torch.float32, device=targets.device)
+        return self.class_weights[targets].float()
 
 
 class CrossEntropy(ClassificationLoss):
     """Softmax cross-entropy, torch's own."""
 
-    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Returns the mean loss; see `ClassificationLoss.forward`."""
-        if self.class_weights is None:  # one operation for five; a small head's step takes no longer than forty
+    def forward(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Returns the mean loss; see `Loss.forward`."""
+        if (
+            self.class_weights is None and weights is None
+        ):  # one operation for five; a small head's step takes no longer than forty
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
-        return super().forward(logits, targets)
+        return super().forward(logits, targets, weights)
 
-    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def total(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Returns the summed loss and what to divide it by."""
+        if weights is not None:
+            return super().total(logits, targets, weights)
         summed = functional.cross_entropy(
             logits, targets, self.class_weights, reduction="sum", label_smoothing=self.label_smoothing
         )
-        return summed, _normaliser(targets, self.class_weights)
+        return summed, self._normalisers(targets).sum(dtype=torch.float32)
+
+    def of_samples(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of each sample and what it adds to the divisor."""
+        losses = functional.cross_entropy(
+            logits, targets, self.class_weights, reduction="none", label_smoothing=self.label_smoothing
+        )
+        return losses, self._normalisers(targets)
 
 
 class MSE(ClassificationLoss):
-    """Squared error of raw outputs against one-hot targets, mean over classes (Hui and Belkin, ICLR 2021).
+    """Squared error, mean over outputs: of standardised numbers, or of raw outputs against one-hot targets.
 
-    A sample's class weight multiplies its whole error.
+    For the latter see Hui and Belkin, ICLR 2021. A sample's class weight multiplies its whole error.
+
+    Args:
+        scale: standard deviation of each target, by which its errors are divided; None for classes.
     """
 
-    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss and what to divide it by."""
+    tasks = ("classification", "regression")
+    scale: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        class_counts: Sequence[int],
+        class_weights: str | Sequence[float] | Mapping[str, float] | None,
+        label_smoothing: float,
+        scale: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(
+            num_classes=num_classes,
+            class_counts=class_counts,
+            class_weights=class_weights,
+            label_smoothing=label_smoothing,
+        )
+        self.register_buffer("scale", None if scale is None else torch.tensor(scale), persistent=False)
+        for key, value, none in (("class_weights", class_weights, None), ("label_smoothing", label_smoothing, 0)):
+            require(scale is None or value == none, f"loss.{key}", value, "none, as there are no classes")
+
+    def of_samples(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of each sample and what it adds to the divisor."""
+        if self.scale is not None:
+            return ((logits - targets) / self.scale).square().mean(1), self._normalisers(targets)
         rows = _as_rows(targets, logits)
         errors = (logits - _smoothed(rows, self.label_smoothing)).square().mean(dim=1)
         if self.class_weights is not None:
             errors = errors * (rows @ self.class_weights)
-        return errors.sum(), _normaliser(targets, self.class_weights)
+        return errors, self._normalisers(targets)
 
 
 class Focal(ClassificationLoss):
@@ -109,8 +178,8 @@ class Focal(ClassificationLoss):
         )
         self.gamma = gamma
 
-    def total(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the summed loss and what to divide it by."""
+    def of_samples(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the loss of each sample and what it adds to the divisor."""
         rows = _as_rows(targets, logits)
         log_p = functional.log_softmax(logits, dim=1)
         # Away from 0, where (1 - p)^gamma has no finite slope for gamma below 1.
@@ -118,7 +187,7 @@ class Focal(ClassificationLoss):
         per_class = -_smoothed(rows, self.label_smoothing) * one_minus_p**self.gamma * log_p
         if self.class_weights is not None:
             per_class = per_class * self.class_weights
-        return per_class.sum(), _normaliser(targets, self.class_weights)
+        return per_class, self._normalisers(targets)
 
 
 def penalty(groups: Iterable[Mapping[str, Any]], l1: float, l2: float) -> Tensor:
@@ -188,13 +257,6 @@ def _as_rows(targets: Tensor, logits: Tensor) -> Tensor:
 
 def _smoothed(rows: Tensor, label_smoothing: float) -> Tensor:
     return rows * (1 - label_smoothing) + label_smoothing / rows.shape[1]
-
-
-def _normaliser(targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Returns what torch's mean divides by, a float32 scalar: half precision couldn't count a large batch."""
-    if class_weights is None or targets.ndim == 2:
-        return torch.full((), len(targets), dtype=torch.float32, device=targets.device)
-    return class_weights[targets].sum(dtype=torch.float32)
 
 
 def _mean(summed: Tensor, normaliser: Tensor) -> Tensor:

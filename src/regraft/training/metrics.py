@@ -4,23 +4,32 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
-from regraft.tasks import classification
-from regraft.tasks.metrics import logged_names, metrics_of
+from regraft.tasks import Task
+from regraft.tasks.metrics import find, logged_names
 
 
-def metric_names(num_classes: int | None) -> list[str]:
-    """Returns what a run with a validation split logs once per epoch; None: whatever the number of classes is."""
-    names = logged_names(classification.NAME, num_classes)
-    return ["train/loss", f"train/{classification.HEADLINE}", *(f"val/{name}" for name in names)]
+def metric_names(task: Task, num_outputs: int | None) -> list[str]:
+    """Returns what a run with a validation split logs once per epoch; None: whatever the number of outputs is."""
+    names = logged_names(task.name, num_outputs)
+    return ["train/loss", f"train/{task.train_metric}", *(f"val/{name}" for name in names)]
 
 
-def classification_metrics(num_classes: int) -> MetricCollection:
-    """Returns the logged metrics of the registry that are defined for a number of classes.
+def train_metric(task: Task, num_outputs: int) -> Metric:
+    """Returns the metric that is updated with predicted and true targets in training."""
+    entry = find(task.train_metric, task.name)
+    assert entry is not None, "each task names one of its own"
+    assert entry.trained is not None, "each task names one that training can log"
+    made: Metric = entry.trained(num_outputs)
+    return made
 
-    Updated with logits (batch, num_classes) and targets (batch,), int64. Prefix by `.clone(prefix="val/")`.
+
+def logged_metrics(task: Task, num_classes: int) -> MetricCollection:
+    """Returns the logged metrics of the registry that are defined for a number of outputs.
+
+    Updated with logits (batch, num_classes) and targets. Prefix by `.clone(prefix="val/")`.
     """
-    assert num_classes >= 2, "Data with fewer than two classes is refused where it is read."
-    entries = {each.name: each for each in metrics_of(classification.NAME, num_classes) if each.logged}
+    assert num_classes >= task.min_names, "Data with fewer than two classes is refused where it is read."
+    entries = {each.name: each for each in task.metrics(num_classes) if each.logged}
     made = {name: entry.logged(num_classes) for name, entry in entries.items() if entry.logged}
     # Spelt out: torchmetrics finds groups by comparing states after the first batch, and would merge acc with top5
     # for good if they happened to be equal there.
@@ -47,7 +56,7 @@ class MeanLoss(Metric):
         self.add_state("normaliser", torch.zeros(()), dist_reduce_fx="sum")
 
     def update(self, total: Tensor, normaliser: Tensor) -> None:
-        """Adds a batch; see `ClassificationLoss.total`."""
+        """Adds a batch; see `Loss.total`."""
         self.total += total.detach().float()
         self.normaliser += normaliser
 

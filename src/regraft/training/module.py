@@ -16,13 +16,14 @@ from regraft.core.lightning_internals import is_epoch_ending
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
-from regraft.tasks import classification
-from regraft.training.closed_form.optimizer import ClosedForm
+from regraft.tasks import task_of
+from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
+from regraft.training.default_loss import default_loss
 from regraft.training.divergence import diverged_in_batch, require_finite_loss, require_finite_weights
 from regraft.training.epoch_metrics import TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
-from regraft.training.losses import CrossEntropy, penalty
-from regraft.training.metrics import MeanLoss, classification_metrics
+from regraft.training.losses import penalty
+from regraft.training.metrics import MeanLoss, logged_metrics
 from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
 from regraft.training.schedule import RunSchedule
 from regraft.training.schedulers import constant
@@ -41,7 +42,9 @@ class TransferModule(pl.LightningModule):
 
     Args:
         head: gives logits of shape (batch, num_classes) from features; None for a linear one.
-        loss: see `losses`; targets are class indices, or rows that sum to 1. None for cross-entropy.
+        num_classes: number of classes, labels or targets.
+        task: a key of `TASKS`.
+        loss: see `losses`, for targets as the task has them. None for the task's default; of a regression, pass one.
         lr: learning rate of AdamW where `make_optimizer` is None; None for 1e-3.
         make_optimizer: returns an optimizer over every parameter of `(backbone, head)`, in groups named as by
             `optim.parameter_groups`.
@@ -58,6 +61,7 @@ class TransferModule(pl.LightningModule):
         head: nn.Module | None = None,
         *,
         num_classes: int,
+        task: str = "classification",
         loss: nn.Module | None = None,
         lr: float | None = None,
         make_optimizer: Callable[[Backbone, nn.Module], Optimizer] | None = None,
@@ -74,21 +78,21 @@ class TransferModule(pl.LightningModule):
         self.head = head = head or Linear(
             backbone.num_features, num_classes, dropout=0.0, init="default", init_std=0.01
         )
-        self.loss: Any = loss or CrossEntropy(
-            num_classes=num_classes, class_counts=[1] * num_classes, class_weights=None, label_smoothing=0.0
-        )
+        self.task = task_of(task)
+        self.loss: Any = loss or default_loss(self.task, num_classes)
         self._make_optimizer = make_optimizer or partial(_adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
-        self._head_loop = HeadLoop(self._loss_on_features)
+        self._head_loop = HeadLoop(self._loss_on_features, self.task.predicted)
         self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record or {}, logger=False)
-        metrics = classification_metrics(num_classes)
-        self.train_metrics = TrainMetrics(num_classes)
+        metrics = logged_metrics(self.task, num_classes)
+        self.train_metrics = TrainMetrics(self.task, num_classes)
         self._resumed_epoch: list[dict[str, Any]] | None = None
         self.val_loss, self.test_loss = MeanLoss(), MeanLoss()
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
         self.cross_validation: dict[str, float] = {}
+        self.sample_weights: Tensor | None = None
         self._skips_nan = skips_nan
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
@@ -126,18 +130,18 @@ class TransferModule(pl.LightningModule):
             assert self._earlier_steps is not None, "on_train_batch_start has taken them"
             self._require_finite(self._earlier_steps, batch)
             if len(self._earlier_steps.losses):
-                self.train_metrics.update(*self._earlier_steps[:3])
+                loss_sum, predictions, earlier = self._earlier_steps[:3]
+                self.train_metrics.update(loss_sum, predictions, self.task.true(earlier))
         else:
             targets, indices = batch["targets"], batch["indices"]
-            loss, logits = self._loss_of(self(batch["images"], batch.get("num_stages_done", 0)), targets)
+            loss, logits = self._loss_of(self(batch["images"], batch.get("num_stages_done", 0)), targets, indices)
         if not torch.isfinite(loss):
             if not self._skips_nan:
                 raise diverged_in_batch(self, loss.detach(), indices, self.global_step)
             self.train_metrics.num_skipped += 1
             return None
-        true = classification.labels(targets)
-        predicted = classification.predicted_classes(logits.detach())
-        self.train_metrics.update(loss.detach() * len(true), predicted, true)
+        true = self.task.true(targets)
+        self.train_metrics.update(loss.detach() * len(true), self.task.predicted(logits.detach()), true)
         return loss
 
     def _require_finite(self, steps: StepLog, batch: EpochBatch) -> None:
@@ -148,15 +152,23 @@ class TransferModule(pl.LightningModule):
             step = self.global_step - len(steps.losses) + place
             raise diverged_in_batch(self, steps.losses[place], batch["indices"][batch["steps"][place]], step)
 
-    def _loss_on_features(self, features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        return self._loss_of(self.head(features), targets)
+    def _loss_on_features(self, features: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self._loss_of(self.head(features), targets, indices)
 
-    def _loss_of(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _loss_of(self, logits: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean loss, penalties included, and the logits."""
-        loss: Tensor = self.loss(logits, targets)
+        weights = self._weights_of(indices)
+        loss: Tensor = self.loss(logits, targets) if weights is None else self.loss(logits, targets, weights)
         if self._l1 or self._l2:
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
         return loss, logits
+
+    def _weights_of(self, indices: Tensor) -> Tensor | None:
+        """Returns the weights of training samples, (batch,); None for equal ones."""
+        if self.sample_weights is None:
+            return None
+        self.sample_weights = self.sample_weights.to(indices.device)
+        return self.sample_weights[indices]
 
     def _seed_draws(self, draw_seed: int) -> None:
         torch.manual_seed(derive_seed(draw_seed, "step", self.global_rank))
@@ -216,7 +228,9 @@ class TransferModule(pl.LightningModule):
         """
         has_samples = not self._skips_nan or self.train_metrics.num_samples > 0
         self.log("train/loss", self.train_metrics.loss if has_samples else math.nan, prog_bar=True)
-        self.log(f"train/{classification.HEADLINE}", self.train_metrics.acc if has_samples else math.nan, prog_bar=True)
+        self.log(
+            f"train/{self.task.train_metric}", self.train_metrics.metric if has_samples else math.nan, prog_bar=True
+        )
         self.log_dict(self.train_metrics.rates, sync_dist=True)
         if self._skips_nan:
             self.log("train/num_skipped", float(self.train_metrics.num_skipped), sync_dist=True, reduce_fx="sum")
@@ -294,9 +308,9 @@ class TransferModule(pl.LightningModule):
                 optimizer.optimizer.step(self._full_batch_loss)
                 optimizer_closure()
             elif isinstance(optimizer.optimizer, ClosedForm):
-                features, targets = self._head_loop.full_batch()
-                widths, weights = self.backbone.feature_widths, self.loss.class_weights
-                optimizer.optimizer.fit(self.head, features, targets, widths, weights)
+                features, targets, indices = self._head_loop.full_batch()
+                weights = fitting_weights(self.loss, targets, self._weights_of(indices))
+                optimizer.optimizer.fit(self.head, features, targets, self.backbone.feature_widths, weights)
                 optimizer.optimizer.step(optimizer_closure)
             else:
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)

@@ -35,6 +35,7 @@ from regraft.models.from_config import (
 from regraft.models.weights import require_reachable
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import Run
+from regraft.tasks import TargetSummary
 from regraft.training import run_length
 from regraft.training.closed_form.policy import is_closed_form, require_suitable_head
 from regraft.training.feature_plan import require_storable_if_wanted
@@ -147,7 +148,7 @@ def preflight(
     found.trainer = build_trainer_if_possible(collector, run, strategy)
     num_features = _NUM_FEATURES if backbone is None else backbone.num_features
     head = build("head", lambda: _head_on_meta(usable, num_features))
-    build("loss", lambda: build_loss(usable, *_classes(usable)))
+    build("loss", lambda: build_loss(usable, _targets(usable)))
     if head is not None:
         _try_optimizer(collector, found, head)
     if backbone is not None and strategy is not None and augment is not None:
@@ -227,18 +228,18 @@ def _head_on_meta(config: Config, num_features: int) -> nn.Module:
     """Returns the head, which may be too large to hold, on the meta device unless it reads its weights' values."""
     try:
         with torch.device("meta"):
-            return build_head(config, num_features, _NUM_CLASSES)
+            return build_head(config, num_features, _targets(config))
     except (NotImplementedError, RuntimeError):
-        return build_head(config, num_features, _NUM_CLASSES)
+        return build_head(config, num_features, _targets(config))
 
 
-def _classes(config: Config) -> tuple[list[int], list[str]]:
-    """Returns numbers of training images, and names, of classes that the weights of the loss fit."""
-    weights = config["loss"].get("class_weights")
+def _targets(config: Config) -> TargetSummary:
+    """Returns targets that the weights of the loss fit."""
+    weights = config["loss"].get("class_weights", config["loss"].get("pos_weight"))
     names = [str(name) for name in weights] if isinstance(weights, dict) else []
     num_classes = len(weights) if isinstance(weights, list) and len(weights) > 1 else _NUM_CLASSES
     names += [f"class {index}" for index in range(num_classes - len(names))]
-    return [1] * len(names), names
+    return TargetSummary(tuple(names), (1,) * len(names), len(names))
 
 
 def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module) -> None:

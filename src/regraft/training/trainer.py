@@ -27,6 +27,7 @@ from regraft.runs.checkpoint_io import CheckpointFiles
 from regraft.runs.folder import Run
 from regraft.runs.resuming import without_state
 from regraft.sweeps import trial_file
+from regraft.tasks import task_of
 from regraft.tasks.metrics import higher_is_better
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
@@ -110,9 +111,10 @@ def require_watchable(config: Config, section: str, num_classes: int | None, *, 
     node = watchers(config).get(section)
     if node is None:  # a wrong metric has been removed
         return
-    monitor, known = node["monitor"], metric_names(num_classes)
+    task = task_of(config["task"]["name"])
+    monitor, known = node["monitor"], metric_names(task, num_classes)
     if monitor not in known:
-        if num_classes is not None and monitor in metric_names(None):
+        if num_classes is not None and monitor in metric_names(task, None):
             raise ConfigError(
                 f"{section}.monitor",
                 f"it isn't measured with {num_classes} classes",

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.content_hash import HASH_BYTES, content_hash
+from regraft.data.sources.base import Columns
 
 _NUM_THREADS = 8
 _CHUNK = 64
@@ -24,17 +25,18 @@ class ArrayImages:
 
     Attributes:
         pixels: (num_images, channels, height, width), uint8.
-        labels: (num_images,), int64 class indices.
+        labels: class indices, (num_images,), int64; or (num_images, num_outputs), float32, see `Samples`.
     """
 
     pixels: Tensor
     labels: Tensor
+    columns: Columns = field(default_factory=Columns)
 
     def __post_init__(self) -> None:
         assert self.pixels.dtype == torch.uint8
         assert self.pixels.ndim == 4
-        assert self.labels.dtype == torch.int64
-        assert self.labels.shape == self.pixels.shape[:1]
+        assert self.labels.dtype in (torch.int64, torch.float32)
+        assert self.labels.shape[:1] == self.pixels.shape[:1]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,7 +48,10 @@ class ArrayImages:
     def joined_with(self, other: Self) -> Self:
         """Returns these images and others of the same size."""
         return replace(
-            self, pixels=torch.cat([self.pixels, other.pixels]), labels=torch.cat([self.labels, other.labels])
+            self,
+            pixels=torch.cat([self.pixels, other.pixels]),
+            labels=torch.cat([self.labels, other.labels]),
+            columns=self.columns.joined_with(other.columns),
         )
 
     def content_hashes(self) -> np.ndarray:
@@ -65,7 +70,7 @@ class FileImages:
         names: all relative paths, file system encoded, concatenated. One object instead of a string per file: forked
             loader workers touch the reference count of every string, and so copy its memory page.
         offsets: (num_images + 1,), int64: name i is `names[offsets[i]:offsets[i + 1]]`.
-        labels: (num_images,), int64 class indices.
+        labels: class indices, (num_images,), int64; or (num_images, num_outputs), float32, see `Samples`.
         known_hashes: (num_images, HASH_BYTES), uint8: of files that this process has read already; zeros for others.
     """
 
@@ -74,15 +79,21 @@ class FileImages:
     offsets: Tensor
     labels: Tensor
     known_hashes: np.ndarray | None = None
+    columns: Columns = field(default_factory=Columns)
 
     @classmethod
     def from_names(
-        cls, root: str | Path, names: Sequence[str], labels: Tensor, known_hashes: np.ndarray | None = None
+        cls,
+        root: str | Path,
+        names: Sequence[str],
+        labels: Tensor,
+        known_hashes: np.ndarray | None = None,
+        columns: Columns | None = None,
     ) -> Self:
         """Returns the images at `names`, paths relative to `root`."""
         encoded = [os.fsencode(name) for name in names]
         lengths = torch.tensor([0, *map(len, encoded)], dtype=torch.int64)
-        return cls(str(root), b"".join(encoded), lengths.cumsum(0), labels, known_hashes)
+        return cls(str(root), b"".join(encoded), lengths.cumsum(0), labels, known_hashes, columns or Columns())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -100,7 +111,8 @@ class FileImages:
         """Returns these images and others, whose files may be in another folder."""
         root = os.path.commonpath([self.root, other.root])
         names = [os.path.relpath(images.path(index), root) for images in (self, other) for index in range(len(images))]
-        return self.from_names(root, names, torch.cat([self.labels, other.labels]))
+        labels, columns = torch.cat([self.labels, other.labels]), self.columns.joined_with(other.columns)
+        return self.from_names(root, names, labels, columns=columns)
 
     def content_hashes(self) -> np.ndarray:
         """Returns the hash of each file's bytes, (num_images, HASH_BYTES), uint8; reads the files not yet known."""

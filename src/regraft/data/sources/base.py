@@ -1,12 +1,53 @@
 """What a source of data is: labelled samples of any modality, in official splits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from regraft.tasks import Task, task_of
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """What is known of samples beside their labels.
+
+    Attributes:
+        weights: (num_samples,), float32, above 0; None for equal weights.
+        groups: (num_samples,), texts: samples of one group stay in one split; None if there are no groups.
+        slices: by the name of a column, (num_samples,), texts.
+    """
+
+    weights: Tensor | None = None
+    groups: np.ndarray | None = None
+    slices: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, indices: Tensor) -> "Columns":
+        """Returns the columns of some samples, given by their positions, (num_chosen,), int64."""
+        chosen = indices.numpy()
+        return Columns(
+            None if self.weights is None else self.weights[indices],
+            None if self.groups is None else self.groups[chosen],
+            {name: values[chosen] for name, values in self.slices.items()},
+        )
+
+    def joined_with(self, other: "Columns") -> "Columns":
+        """Returns the columns of these samples and of others after them; what only one of the two has is left out."""
+        has_weights = self.weights is not None and other.weights is not None
+        has_groups = self.groups is not None and other.groups is not None
+        return Columns(
+            torch.cat([self.weights, other.weights]) if has_weights else None,  # type: ignore[list-item]
+            np.concatenate([self.groups, other.groups]) if has_groups else None,
+            {
+                name: np.concatenate([values, other.slices[name]])
+                for name, values in self.slices.items()
+                if name in other.slices
+            },
+        )
 
 
 class Samples(Protocol):
@@ -14,7 +55,15 @@ class Samples(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Class index of each sample, (num_samples,), int64."""
+        """What the task predicts of each sample.
+
+        Class indices, (num_samples,), int64; rows of 0 and 1, (num_samples, num_labels), float32; or numbers,
+        (num_samples, num_targets), float32.
+        """
+
+    @property
+    def columns(self) -> Columns:
+        """Weights, groups and slices."""
 
     def __len__(self) -> int: ...
 
@@ -32,8 +81,13 @@ class Samples(Protocol):
 class Splits:
     """The splits of a data set. A split that the source doesn't define is None and is carved from `train`.
 
-    `skipped` has the reason for each file that was left out, by its path in the source, and `unlabelled` is a folder of
-    test images without labels.
+    Attributes:
+        class_names: what the model's outputs are, by index: classes, labels or targets.
+        skipped: the reason for each file that was left out, by its path in the source.
+        unlabelled: a folder of test images without labels.
+        task: a key of `TASKS`.
+        unit: of the targets of a regression; empty if it isn't known.
+        positive: the positive class of two.
     """
 
     class_names: tuple[str, ...]
@@ -42,6 +96,20 @@ class Splits:
     test: Samples | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
     unlabelled: Path | None = None
+    task: str = "classification"
+    unit: str = ""
+    positive: str | None = None
+
+    def with_samples(self, samples: Mapping[str, Samples], **fields: Any) -> "Splits":
+        """Returns the same with other samples of each split; `fields` replace others."""
+        return replace(self, train=samples["train"], val=samples.get("val"), test=samples.get("test"), **fields)
+
+    def checked(self) -> Task:
+        """Returns the task; raises ConfigError if the labels of a split don't fit it."""
+        task = task_of(self.task)
+        for name, samples in self.present.items():
+            task.check_labels(samples.labels, self.class_names, name)
+        return task
 
     @property
     def present(self) -> dict[str, Samples]:

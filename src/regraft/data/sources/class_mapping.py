@@ -57,8 +57,8 @@ class InOrderOf:
         if splits.class_names == self._class_names:
             return splits
         indices = indices_by_name(self._class_names, splits.class_names, self._run)
-        found = _relabelled(splits, indices)
-        return Splits(self._class_names, found["train"], found.get("val"), found.get("test"), splits.skipped)
+        found = _relabelled(splits, indices, len(self._class_names))
+        return splits.with_samples(found, class_names=self._class_names)
 
 
 class AnotherDomain(InOrderOf):
@@ -67,14 +67,18 @@ class AnotherDomain(InOrderOf):
     def splits(self) -> Splits:
         """Returns the data as train and test split; raises ValueError if it has a class that the run doesn't know."""
         splits = self._source.splits()
-        found = _relabelled(splits, indices_of_known(self._class_names, splits.class_names, self._run, "shift"))
-        return Splits(self._class_names, found["train"], test=found.get("test", found["train"]), skipped=splits.skipped)
+        indices = indices_of_known(self._class_names, splits.class_names, self._run, "shift")
+        found = _relabelled(splits, indices, len(self._class_names))
+        both = {"train": found["train"], "test": found.get("test", found["train"])}
+        return splits.with_samples(both, class_names=self._class_names)
 
 
-def _relabelled(splits: Splits, indices: Sequence[int]) -> dict[str, Samples]:
-    """Returns the samples of each split with `indices[label]` instead of each label."""
+def _relabelled(splits: Splits, indices: Sequence[int], num_outputs: int) -> dict[str, Samples]:
+    """Returns the samples of each split with output `indices[i]` instead of each output i."""
+    task, order = splits.checked(), torch.tensor(indices)
     return {
-        name: samples.with_labels(torch.tensor(indices)[samples.labels]) for name, samples in splits.present.items()
+        name: samples.with_labels(task.reordered(samples.labels, order, num_outputs))
+        for name, samples in splits.present.items()
     }
 
 

@@ -14,7 +14,6 @@ from regraft.core.errors import ConfigError
 from regraft.core.torch_internals import require_positive
 from regraft.core.types import EvalView, InputSpec
 from regraft.deployment.classifier import Classifier
-from regraft.tasks import classification
 
 _MAX_PRECISION = 22  # bits, and the largest weight below: as in torch's UpSampleKernel.cpp
 _MAX_WEIGHT = 2**15
@@ -175,11 +174,11 @@ Runner = Callable[[Tensor], Tensor]
 class DeployedModule(nn.Module):
     """The module that is exported; without preprocessing, its input is normalised already."""
 
-    def __init__(self, network: nn.Module, preprocessing: nn.Module | None, temperature: float) -> None:
+    def __init__(self, network: nn.Module, preprocessing: nn.Module | None, model: Classifier) -> None:
         super().__init__()
         self.network = network
         self.preprocessing = preprocessing
-        self.temperature = temperature
+        self._task, self._temperature = model.task, model.temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns logits and probabilities, (batch, num_classes) each, float32.
@@ -189,14 +188,14 @@ class DeployedModule(nn.Module):
                 height, width, 3 or 4), uint8, RGB or RGBA.
         """
         logits: Tensor = self.network(images if self.preprocessing is None else self.preprocessing(images))
-        return logits, classification.probabilities(logits / self.temperature)
+        return logits, self._task.outputs(logits, self._temperature)
 
 
 def deployed_program(model: Classifier, *, preprocessing: bool) -> ExportedProgram:
     """Returns the exported program of a model on the CPU, for any batch size and, with preprocessing, any image."""
     spec = model.input_spec
     first = Preprocessing(spec, model.eval_view) if preprocessing else None
-    module = DeployedModule(model.network, first, model.temperature).eval()
+    module = DeployedModule(model.network, first, model).eval()
     # Sizes 0 and 1 would become constants, and equal sizes would become one dimension.
     if preprocessing:
         example = torch.zeros(2, spec.image_size + 3, spec.image_size + 8, 3, dtype=torch.uint8)

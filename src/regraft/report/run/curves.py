@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from regraft.report.axes import Tick, numeric_axis
 from regraft.report.run.record import MetricsRow
-from regraft.tasks import classification
-from regraft.tasks.metrics import REGISTRY
+from regraft.tasks import TASKS
+from regraft.tasks.metrics import find
 
 _MAX_POINTS = 400
 _MAX_NAMES = 3
@@ -17,6 +17,8 @@ _TITLES = {
     "update_ratio": "Update to weight ratio",
     "distance": "Distance from the weights at the start",
 }
+_CHARTED = dict.fromkeys(["loss", *(name for task in TASKS.values() for name in (task.headline, task.train_metric))])
+"""Metrics that have a chart of their own, where they were logged."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,9 @@ def charts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[Chart]:
     if not epochs:
         return []
     found = [
-        _chart(REGISTRY[name].title, epochs, {split: f"{split}/{name}" for split in ("train", "val")}, stages)
-        for name in ("loss", classification.HEADLINE)
+        _chart(metric.title, epochs, {split: f"{split}/{metric.name}" for split in ("train", "val")}, stages)
+        for metric in map(find, _CHARTED)
+        if metric is not None
     ]
     for family, title in _TITLES.items():
         names = [stage for stage in stages if any(row.get(f"{family}/{stage}") for row in epochs)]

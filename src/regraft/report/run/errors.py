@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from regraft.runs.predictions import Predictions
-from regraft.tasks import classification
 from regraft.tasks.class_scores import ClassScores, class_scores, confusion_counts
 from regraft.tasks.metrics import Metric, per_class_metrics
 from regraft.tasks.reliability import Bins, reliability, wilson
@@ -109,7 +108,7 @@ def _shown(rows: np.ndarray, columns: np.ndarray, values: np.ndarray, num_classe
 
 def class_metrics() -> list[Metric]:
     """Returns the metrics that a report shows for each class, which need no probabilities."""
-    return per_class_metrics(classification.NAME, with_probabilities=False)
+    return per_class_metrics("classification", with_probabilities=False)
 
 
 def class_values(row: ClassScores) -> list[float | None]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from regraft.runs.predictions import MAX_PROBABILITY_BYTES, Predictions, write
-from regraft.tasks import classification
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> 
     """
     indices, targets, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
     order = indices.argsort()
-    probabilities = classification.probabilities(logits[order])
+    probabilities = logits[order].softmax(1)
     confidences, predicted = probabilities.max(1)
     is_small = probabilities.numel() * probabilities.element_size() <= MAX_PROBABILITY_BYTES
     if not is_small:

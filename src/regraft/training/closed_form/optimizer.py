@@ -68,7 +68,7 @@ class ClosedForm(torch.optim.Optimizer):
         features: Tensor,
         labels: Tensor,
         widths: Mapping[str, int],
-        class_weights: Tensor | None,
+        weights: Tensor | None,
     ) -> None:
         """Sets the head's weights and buffers.
 
@@ -77,7 +77,7 @@ class ClosedForm(torch.optim.Optimizer):
             features: (num_images, num_features).
             labels: (num_images,), int64.
             widths: how many of the features each stage gives, in their order.
-            class_weights: (num_classes,), above 0; None for equal weights.
+            weights: of the images, (num_images,), above 0; None for equal weights.
         """
         assert isinstance(head, HEADS), "preflight refuses others"
         labels = labels.cpu()
@@ -86,7 +86,7 @@ class ClosedForm(torch.optim.Optimizer):
             by_stage,
             labels,
             head.classifier.out_features,
-            sample_weight=None if class_weights is None else class_weights.cpu()[labels],
+            sample_weight=None if weights is None else weights.cpu(),
             solvers=self._solvers,
             stage_sets=[list(widths)] if self._stage_sets == "one" else None,
             clip=CLIP if isinstance(head, Standardised) else torch.inf,
@@ -101,6 +101,20 @@ class ClosedForm(torch.optim.Optimizer):
             log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
         if self.left_out is None:
             log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")
+
+
+def fitting_weights(loss: Any, targets: Tensor, weights: Tensor | None) -> Tensor | None:
+    """Returns how much training samples weigh, (num_images,), above 0; None for equal weights.
+
+    Args:
+        loss: of the run, which may have class weights.
+        weights: of the samples, (num_images,); None for equal weights.
+    """
+    of_classes = getattr(loss, "class_weights", None)
+    if of_classes is None:
+        return weights
+    of_samples: Tensor = of_classes[targets]
+    return of_samples if weights is None else of_samples * weights
 
 
 def _set(head: Linear | Standardised, found: ClosedFormHead, widths: Mapping[str, int]) -> None:

@@ -269,7 +269,7 @@ def _with_recipe(config: Config, recipe: _Recipe, features: ProbeFeatures) -> Co
 
 
 def _class_weights(config: Config, data: Any) -> Tensor | None:
-    loss: Any = build_loss(config, data.class_counts.tolist(), data.class_names)
+    loss: Any = build_loss(config, data.target_summary)
     weights: Tensor | None = loss.class_weights
     return weights
 

@@ -116,7 +116,7 @@ def _fit(
         epoch_batches=epoch_batches,
         make_optimizer=lambda groups: optimizer_factory(config)(params=groups),
         make_scheduler=factory(config["scheduler"], "scheduler"),
-        loss=build_loss(config, data.class_counts.tolist(), data.class_names).to(device),
+        loss=build_loss(config, data.target_summary).to(device),
         max_epochs=config["trainer"]["max_epochs"],
         decay_bias=config["optimizer"].get("decay_norm_and_bias", False),
     )

@@ -1,0 +1,156 @@
+"""What a task is: how targets, outputs, metrics and splits of classification, multi-label and regression differ."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from regraft.core.errors import ConfigError, UnknownNameError
+from regraft.tasks import metrics
+from regraft.tasks.metrics import Metric
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor, nn
+
+    from regraft.tasks.scores import Scores
+
+
+@dataclass(frozen=True)
+class TargetSummary:
+    """What is known of the training targets of a run; a checkpoint has it.
+
+    Attributes:
+        counts: see `Task.counts`.
+        mean: of each target, as `std`; empty for targets that aren't numbers.
+    """
+
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+    num_samples: int
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain types, for a checkpoint that loads with `weights_only=True`."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Returns the summary from the result of `to_dict`."""
+        return cls(
+            names=tuple(map(str, fields["names"])),
+            counts=tuple(map(int, fields["counts"])),
+            num_samples=int(fields["num_samples"]),
+            mean=tuple(map(float, fields["mean"])),
+            std=tuple(map(float, fields["std"])),
+        )
+
+
+class Task(ABC):
+    """One kind of target. Logits are the head's outputs, (batch, num_outputs).
+
+    Attributes:
+        name: in `conf/task`.
+        headline: the metric that runs are ranked by and that chooses the best epoch.
+        train_metric: what training logs for the training split, beside the loss.
+        losses: the choices of `loss=` that fit; the first is the default.
+        has_classes: whether each image has exactly one class.
+        has_confidences: whether outputs are probabilities, which can be calibrated.
+        min_names: the fewest outputs.
+    """
+
+    name: ClassVar[str]
+    headline: ClassVar[str]
+    train_metric: ClassVar[str]
+    losses: ClassVar[tuple[str, ...]]
+    has_classes: ClassVar[bool] = False
+    has_confidences: ClassVar[bool] = True
+    min_names: ClassVar[int] = 1
+
+    @property
+    def mode(self) -> str:
+        """Which way the headline metric gets better: `min` or `max`."""
+        return "max" if metrics.higher_is_better(self.headline) else "min"
+
+    def metrics(self, num_outputs: int | None = None) -> list[Metric]:
+        """Returns the metrics that are defined for a number of outputs; None: for any number."""
+        return metrics.metrics_of(self.name, num_outputs)
+
+    @abstractmethod
+    def check_labels(self, labels: "Tensor", names: Sequence[str], split: str) -> None:
+        """Raises ConfigError if labels of a split don't have the type, shape and values of this task."""
+
+    @abstractmethod
+    def counts(self, labels: "Tensor", num_outputs: int) -> "Tensor":
+        """Returns the number of samples of each class, or with each label or target, (num_outputs,), int64."""
+
+    def summary(self, labels: "Tensor", names: Sequence[str]) -> TargetSummary:
+        """Returns what losses and heads need to know about the training targets."""
+        return TargetSummary(tuple(names), tuple(self.counts(labels, len(names)).tolist()), len(labels))
+
+    @abstractmethod
+    def strata(self, labels: "Tensor") -> "Tensor":
+        """Returns what splits are stratified by: one stratum a sample, (num_samples,), int64, or rows of 0 and 1."""
+
+    def reordered(self, labels: "Tensor", indices: "Tensor", num_outputs: int) -> "Tensor":
+        """Returns labels with output `indices[i]` in the place of output i; outputs that they lack are 0.
+
+        Args:
+            indices: (number of outputs of the labels,), int64, in [0, num_outputs).
+        """
+        moved = labels.new_zeros(len(labels), num_outputs)
+        moved[:, indices] = labels
+        return moved
+
+    @abstractmethod
+    def true(self, targets: "Tensor") -> "Tensor":
+        """Returns unmixed targets; of those that mixup or CutMix has mixed the most probable ones."""
+
+    @abstractmethod
+    def predicted(self, logits: "Tensor") -> "Tensor":
+        """Returns the predicted targets, as `true` returns the true ones."""
+
+    @abstractmethod
+    def outputs(self, logits: "Tensor", temperature: float = 1.0) -> "Tensor":
+        """Returns probabilities or values, (batch, num_outputs)."""
+
+    @abstractmethod
+    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+        """Returns the figures of a split.
+
+        Args:
+            outputs: (num_images, num_outputs), as `outputs` returns them, of at least one image.
+            targets: (num_images,) or (num_images, num_outputs).
+
+        Raises:
+            ConfigError: an output isn't finite.
+        """
+
+    @abstractmethod
+    def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
+        """Returns what the losses that fit the task are built from."""
+
+    def finished_head(self, head: "nn.Module", summary: TargetSummary) -> "nn.Module":
+        """Returns the head with what brings its outputs to the units of the targets."""
+        return head
+
+
+def require_shape(labels: "Tensor", names: Sequence[str], split: str, what: str) -> None:
+    """Raises ConfigError unless labels are float32 rows with an entry for each name."""
+    import torch
+
+    if labels.dtype != torch.float32 or labels.shape[1:] != (len(names),):
+        reason = f"the targets of {split} have the shape {tuple(labels.shape)} and type {labels.dtype}"
+        raise ConfigError("data", reason, allowed=f"(num_images, {len(names)}), float32, one column for each {what}")
+
+
+TASKS: dict[str, Task] = {}
+"""By name; each module of a task adds its own."""
+
+
+def task_of(name: object) -> Task:
+    """Returns the task of a name; raises ConfigError if there is none."""
+    if name not in TASKS:
+        raise UnknownNameError("task", "task", str(name), list(TASKS))
+    return TASKS[str(name)]

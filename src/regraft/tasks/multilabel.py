@@ -1,0 +1,125 @@
+"""Multi-label classification, any number of labels an image: targets, outputs to probabilities, losses, metrics.
+
+Targets are rows of 0 and 1, (batch, num_labels), float32, or between them from mixup. Outputs are logits
+(batch, num_labels), each label's own.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from regraft.core.errors import ConfigError
+from regraft.tasks.base import TASKS, TargetSummary, Task, require_shape
+from regraft.tasks.metrics import Metric, register
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from regraft.tasks.label_scores import LabelOutputs
+    from regraft.tasks.scores import Scores
+
+
+class Multilabel(Task):
+    """Any number of labels an image, none included."""
+
+    name = "multilabel"
+    headline = "map"
+    train_metric = "f1_micro"
+    losses = ("bce", "asymmetric", "sigmoid_focal")
+
+    def check_labels(self, labels: "Tensor", names: Sequence[str], split: str) -> None:
+        """Raises ConfigError unless labels are rows of 0 and 1, (num_samples, num_labels), float32."""
+        require_shape(labels, names, split, "label")
+        bad = ((labels != 0) & (labels != 1)).any(1).sum()
+        if bad:
+            raise ConfigError("data", f"{int(bad):,} rows of {split} hold other numbers than 0 and 1")
+
+    def counts(self, labels: "Tensor", num_outputs: int) -> "Tensor":
+        """Returns the number of samples with each label."""
+        return labels.sum(0).long()
+
+    def strata(self, labels: "Tensor") -> "Tensor":
+        """Returns the rows of labels, (num_samples, num_labels), int64."""
+        return labels.long()
+
+    def true(self, targets: "Tensor") -> "Tensor":
+        """Returns rows of 0 and 1, (batch, num_labels), int64."""
+        return (targets > 0.5).long()
+
+    def predicted(self, logits: "Tensor") -> "Tensor":
+        """Returns rows of 0 and 1, (batch, num_labels), int64: labels whose probability is above one half."""
+        return (logits > 0).long()
+
+    def outputs(self, logits: "Tensor", temperature: float = 1.0) -> "Tensor":
+        """Returns the probability of each label, (batch, num_labels)."""
+        return (logits / temperature).sigmoid()
+
+    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+        """Returns the figures of a split; see `label_scores.scores`."""
+        from regraft.tasks.label_scores import scores
+
+        return scores(outputs, targets, names)
+
+    def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
+        """Returns how many training images have each label, and how many there are."""
+        return {"label_counts": list(summary.counts), "num_samples": summary.num_samples}
+
+
+TASKS[Multilabel.name] = Multilabel()
+
+
+def _logged(figure: "Callable[[LabelOutputs], float | None]", num_labels: int) -> Any:
+    from regraft.tasks.gathered import Gathered
+    from regraft.tasks.label_scores import outputs_of_logits
+
+    return Gathered(outputs_of_logits, figure)
+
+
+def _micro_f1(num_labels: int) -> Any:
+    from torchmetrics.classification import MultilabelF1Score
+
+    return MultilabelF1Score(num_labels, average="micro", validate_args=False)
+
+
+def _metric(
+    name: str,
+    title: str,
+    evaluated: "Callable[[LabelOutputs], float | None]",
+    *,
+    is_logged: bool = False,
+    **fields: Any,
+) -> Metric:
+    logged = partial(_logged, evaluated) if is_logged else None
+    options = {"higher_is_better": True} | fields
+    return Metric(name, title, task="multilabel", logged=logged, group="outputs", evaluated=evaluated, **options)
+
+
+for _each in (
+    Metric("loss", "Loss", higher_is_better=False, task="multilabel"),
+    _metric(
+        "map",
+        "Mean average precision",
+        lambda outputs: outputs.mean_of("ap"),
+        is_logged=True,
+        note=lambda outputs: outputs.without_positives_text,
+        needs_probabilities=True,
+    ),
+    _metric("f1", "Macro F1", lambda outputs: outputs.macro("f1"), is_logged=True, is_per_class=True),
+    _metric("f1_micro", "Micro F1", lambda outputs: outputs.micro_f1, is_logged=True, trained=_micro_f1),
+    _metric("precision", "Macro precision", lambda outputs: outputs.macro("precision"), is_per_class=True),
+    _metric("recall", "Macro recall", lambda outputs: outputs.macro("recall"), is_per_class=True),
+    _metric("exact_match", "Exact match", lambda outputs: outputs.exact_match, is_logged=True),
+    _metric("hamming", "Hamming loss", lambda outputs: outputs.hamming, higher_is_better=False),
+    _metric("log_loss", "Log loss", lambda outputs: outputs.log_loss, higher_is_better=False, needs_probabilities=True),
+    _metric("ap", "Average precision", lambda outputs: None, is_per_class=True, needs_probabilities=True),
+    _metric(
+        "auroc",
+        "Macro AUROC",
+        lambda outputs: outputs.mean_of("auroc"),
+        note=lambda outputs: outputs.without_area_text,
+        is_per_class=True,
+        needs_probabilities=True,
+    ),
+):
+    register(_each)
