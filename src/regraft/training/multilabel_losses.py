@@ -70,21 +70,21 @@ class Asymmetric(MultilabelLoss):
     Args:
         gamma_neg: how strongly easy samples without a label are down-weighted, at least 0; the paper uses 4.
         gamma_pos: the same of those with it, at least 0; the paper uses 0 or 1.
-        clip: what is taken off the probability of labels that a sample lacks, in [0, 1).
+        margin: what is taken off the probability of labels that a sample lacks, in [0, 1).
     """
 
-    def __init__(self, *, gamma_neg: float, gamma_pos: float, clip: float) -> None:
+    def __init__(self, *, gamma_neg: float, gamma_pos: float, margin: float) -> None:
         super().__init__()
         for key, value in (("gamma_neg", gamma_neg), ("gamma_pos", gamma_pos)):
             require(0 <= value < math.inf, f"loss.{key}", value, "at least 0")
-        require(0 <= clip < 1, "loss.clip", clip, "at least 0, below 1")
-        self.gamma_neg, self.gamma_pos, self.clip = gamma_neg, gamma_pos, clip
+        require(0 <= margin < 1, "loss.margin", margin, "at least 0, below 1")
+        self.gamma_neg, self.gamma_pos, self.margin = gamma_neg, gamma_pos, margin
 
     def of_labels(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Returns the loss of each sample and label, (batch, num_labels)."""
         edge = torch.finfo(logits.dtype).eps
         present = logits.sigmoid()
-        absent = (1 - present + self.clip).clamp_max(1)
+        absent = (1 - present + self.margin).clamp_max(1)
         # Away from 0, where a power below 1 has no finite slope.
         easy_positive, easy_negative = (1 - present).clamp_min(edge), (1 - absent).clamp_min(edge)
         positive = targets * easy_positive**self.gamma_pos * functional.logsigmoid(logits)
