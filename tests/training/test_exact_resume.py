@@ -39,6 +39,16 @@ CASES = {
     "closed form": ["freezing=lp_ft", "head=linear", "augment=none"],
     "views": ["freezing=up_to", "freezing.until=conv2", "features.views=2", "features.cache=on"],
 }
+FURTHER = {
+    "milestones": ["freezing=none", "scheduler=multistep", "scheduler.milestones=[0.4,1.3]", "scheduler.interval=step"],
+    "restarts by epoch": ["freezing=none", "scheduler=cosine_restarts", "scheduler.interval=epoch"],
+    "polynomial": ["freezing=none", "scheduler=polynomial", "scheduler.power=2"],
+    "torch's": [
+        *("freezing=none", "scheduler=torch", "scheduler._target_=torch.optim.lr_scheduler.CyclicLR"),
+        *("+scheduler.base_lr=1e-4", "+scheduler.max_lr=1e-3", "+scheduler.step_size_up=3"),
+        *("+scheduler.cycle_momentum=false", "scheduler.interval=step"),
+    ],
+}
 
 
 def start(folder: Path, overrides: list[str]) -> BaseProcess:
@@ -60,10 +70,10 @@ def never_stopped(tmp_path_factory):
     return run_of
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in FURTHER)])
 @pytest.mark.parametrize("stop_at", [pytest.param(3, marks=pytest.mark.slow), 12])
 def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch, never_stopped):
-    overrides = [*KEPT, *CASES[case]]
+    overrides = [*KEPT, *(CASES | FURTHER)[case]]
     straight = never_stopped(overrides)
     stopped = stopped_run(
         overrides, monkeypatch, ("on_train_batch_end",), lambda trainer: trainer.global_step == stop_at

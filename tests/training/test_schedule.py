@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from regraft.training.from_config import scheduler_factory
 from regraft.training.schedule import RunSchedule
 
 
@@ -75,3 +76,52 @@ def test_a_validation_before_the_checkpoint_is_known_after_it(epoch):
     after.restore(SimpleNamespace(lr_scheduler_configs=[]))
     after.step_plateau(epoch, {})
     assert scheduler.best == (0.25 if epoch == 4 else float("inf"))
+
+
+TORCHS = "torch.optim.lr_scheduler"
+
+
+def of_torch(options, *, total_steps=40, steps_per_epoch=10):
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    make = scheduler_factory({"scheduler": options})
+    return make(optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_any_schedule_of_torch_is_stepped_as_often_as_is_said(interval):
+    config = of_torch({"_target_": f"{TORCHS}.CosineAnnealingLR", "T_max": 4, "interval": interval})
+    assert isinstance(config["scheduler"], torch.optim.lr_scheduler.CosineAnnealingLR)
+    assert config["interval"] == interval
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"_target_": f"{TORCHS}.ReduceLROnPlateau"}, r"^scheduler\._target_: .* Use scheduler=plateau\.$"),
+        ({"_target_": f"{TORCHS}.StepLR", "step_sice": 1}, r"^scheduler\.step_sice: unknown key"),
+        ({"_target_": f"{TORCHS}.StepLR"}, r"^scheduler\.step_size: it has no value"),
+        ({"_target_": f"{TORCHS}.StepLR", "step_size": 1, "interval": "day"}, r"^scheduler\.interval: got 'day'"),
+        (
+            {"_target_": f"{TORCHS}.OneCycleLR", "max_lr": 1.0, "total_steps": 20, "interval": "step"},
+            r"^scheduler\.total_steps: got 20; the run has 40 steps",
+        ),
+    ],
+)
+def test_what_torch_would_find_out_during_the_run_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        of_torch(options)
+
+
+def test_a_longer_run_moves_a_schedule_of_steps_only():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    scheduler.last_epoch = 4
+    schedule = RunSchedule(lambda *_, **__: {})
+    schedule.load_state_dict({"validated": (-1, 0.0), "schedule_start_step": 0, "steps_per_epoch": 5})
+    schedule._steps_per_epoch = 10
+    for interval, position in (("epoch", 4), ("step", 8)):
+        schedule.restore(
+            SimpleNamespace(lr_scheduler_configs=[SimpleNamespace(scheduler=scheduler, interval=interval)])
+        )
+        schedule.load_state_dict({"validated": (-1, 0.0), "schedule_start_step": 0, "steps_per_epoch": 5})
+        assert (scheduler.last_epoch, optimizer.param_groups[0]["lr"]) == (position, 1 / (1 + position))

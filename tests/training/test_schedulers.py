@@ -22,6 +22,9 @@ KNOBS = {
     schedulers.cosine: {"warmup_epochs": 1.0, "min_factor": 0.01},
     schedulers.onecycle: ONECYCLE,
     schedulers.plateau: PLATEAU,
+    schedulers.multistep: {"milestones": [1, 3], "gamma": 0.1},
+    schedulers.polynomial: {"warmup_epochs": 1.0, "min_factor": 0.01, "power": 2.0},
+    schedulers.cosine_restarts: {"warmup_epochs": 1.0, "min_factor": 0.01, "num_cycles": 2, "cycle_mult": 2.0},
 }
 
 
@@ -50,7 +53,7 @@ def rates(optimizer, config, num_steps):
 @pytest.mark.parametrize("builder", KNOBS)
 def test_config_is_lightnings(builder):
     config = build(builder)
-    by_epoch = (schedulers.constant, schedulers.step, schedulers.exponential, schedulers.plateau)
+    by_epoch = (schedulers.constant, schedulers.step, schedulers.multistep, schedulers.exponential, schedulers.plateau)
     expected = "epoch" if builder in by_epoch else "step"
     assert (config["interval"], config["frequency"]) == (expected, 1)
     assert config.get("monitor") == ("val/loss" if builder is schedulers.plateau else None)
@@ -125,6 +128,62 @@ def test_onecycle_reaches_the_base_rate_and_may_be_stepped_to_the_end():
     assert values[-1] == pytest.approx(0.1 / 25 / 1e4)
 
 
+def test_multistep_is_torchs_and_by_default_falls_at_half_and_three_quarters():
+    mine, torchs = make_optimizer(), make_optimizer()
+    values = rates(mine, build(schedulers.multistep, mine, milestones=[2, 5], gamma=0.5), 8)
+    expected = {"scheduler": torch.optim.lr_scheduler.MultiStepLR(torchs, [2, 5], gamma=0.5)}
+    assert values == pytest.approx(rates(torchs, expected, 8))
+    by_default = make_optimizer()
+    config = build(schedulers.multistep, by_default, milestones=None, total_steps=80)
+    assert rates(by_default, config, 8) == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)
+
+
+def test_fractions_of_an_epoch_count_steps():
+    optimizer = make_optimizer()
+    config = build(schedulers.multistep, optimizer, milestones=[0.5], interval="step")
+    assert rates(optimizer, config, 7) == pytest.approx([0.1] * 5 + [0.01] * 2)
+    stepwise = make_optimizer()
+    config = build(schedulers.step, stepwise, step_epochs=0.2, interval="step")
+    assert rates(stepwise, config, 5) == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+def test_polynomial_is_torchs_after_its_warmup():
+    mine, torchs = make_optimizer(), make_optimizer()
+    values = rates(mine, build(schedulers.polynomial, mine, warmup_epochs=0.0, min_factor=0.0, power=1.5), 41)
+    expected = {"scheduler": torch.optim.lr_scheduler.PolynomialLR(torchs, total_iters=40, power=1.5)}
+    assert values == pytest.approx(rates(torchs, expected, 41))
+
+
+def test_cosine_restarts_are_torchs_with_cycles_that_fill_the_run():
+    mine, torchs = make_optimizer(), make_optimizer()
+    changes = {"warmup_epochs": 0.0, "min_factor": 0.0, "num_cycles": 2, "cycle_mult": 3.0}
+    values = rates(mine, build(schedulers.cosine_restarts, mine, **changes), 40)
+    expected = {"scheduler": torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(torchs, T_0=10, T_mult=3)}
+    assert values == pytest.approx(rates(torchs, expected, 40))
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [
+        *(schedulers.linear_warmup, schedulers.cosine, schedulers.cosine_restarts, schedulers.polynomial),
+        schedulers.exponential,
+    ],
+)
+def test_each_interval_gives_the_same_rates_at_the_starts_of_epochs(builder):
+    by_step, by_epoch = make_optimizer(), make_optimizer()
+    changes = {"warmup_epochs": 0.0} if "warmup_epochs" in KNOBS[builder] else {}
+    stepped = rates(by_step, build(builder, by_step, total_steps=80, interval="step", **changes), 80)
+    config = build(builder, by_epoch, total_steps=80, interval="epoch", **changes)
+    assert config["interval"] == "epoch"
+    assert rates(by_epoch, config, 8) == pytest.approx(stepped[::10])
+
+
+def test_onecycle_by_epochs_ends_with_the_last_epoch():
+    optimizer = make_optimizer()
+    values = rates(optimizer, build(schedulers.onecycle, optimizer, total_steps=80, interval="epoch"), 8)
+    assert (values[0], values[-1]) == pytest.approx((0.1 / 25, 0.1 / 25 / 1e4))
+
+
 def test_plateau_waits_for_its_patience():
     optimizer = make_optimizer()
     scheduler = build(schedulers.plateau, optimizer)["scheduler"]
@@ -140,6 +199,13 @@ def test_plateau_waits_for_its_patience():
     [
         (schedulers.linear_warmup, {"warmup_epochs": -1}, r"^scheduler\.warmup_epochs: got -1"),
         (schedulers.step, {"step_epochs": 0}, r"^scheduler\.step_epochs: got 0"),
+        (schedulers.step, {"step_epochs": 1.5}, r"^scheduler\.step_epochs: got 1\.5; .*scheduler\.interval=step"),
+        (schedulers.multistep, {"milestones": [3, 1]}, r"^scheduler\.milestones: got \[3, 1\]"),
+        (schedulers.multistep, {"milestones": [1.5]}, r"^scheduler\.milestones: .*scheduler\.interval=step"),
+        (schedulers.multistep, {"milestones": None, "total_steps": float("inf")}, r"^scheduler: .* how long the run"),
+        (schedulers.polynomial, {"power": 0}, r"^scheduler\.power: got 0"),
+        (schedulers.cosine_restarts, {"num_cycles": 0}, r"^scheduler\.num_cycles: got 0"),
+        (schedulers.cosine_restarts, {"cycle_mult": 0}, r"^scheduler\.cycle_mult: got 0"),
         (schedulers.step, {"gamma": 0}, r"^scheduler\.gamma: got 0"),
         (schedulers.exponential, {"gamma": -1}, r"^scheduler\.gamma: got -1"),
         (schedulers.cosine, {"min_factor": 1.5}, r"^scheduler\.min_factor: got 1\.5"),

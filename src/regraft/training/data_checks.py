@@ -1,6 +1,7 @@
 """Whether a config fits its data: checked once the data's listing is read, before an image is decoded."""
 
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from regraft.training.multi_process import needs_processes, num_processes
 from regraft.training.preflight import Preflight, build_schedule
 from regraft.training.trainer_check import check_watchers
 
+_MOST_STEPS_SHOWN = 100_000
 _LIMITS = ("limit_train_batches", "fast_dev_run", "val_check_interval")
 
 
@@ -38,7 +40,7 @@ def data_errors(checked: Preflight) -> list[ConfigError]:
 def require_suitable_data(checked: Preflight) -> None:
     """Raises ConfigErrors if a config doesn't fit its data, which has been prepared."""
     config, data = checked.config, checked.data
-    collector = ErrorCollector(config, None, set())
+    collector = ErrorCollector(config, None, set(checked.blocked))
     if data.task.name != config["task"]["name"]:
         raise ConfigError("task", f"the data is of task={data.task.name}", got=config["task"]["name"])
     check_watchers(collector, data.num_classes, has_val=data.has_val or is_closed_form(config))
@@ -138,9 +140,42 @@ def _require_varied_batches(checked: Preflight) -> None:
 
 def _try_schedule(checked: Preflight) -> None:
     """Builds the schedule with the number of steps that it will have, where that is known."""
+    lengths = _lengths(checked)
+    if lengths is not None:
+        build_schedule(checked, *lengths)
+
+
+def _lengths(checked: Preflight) -> tuple[int, float] | None:
+    """Returns the steps of an epoch, and those of the run, inf for no limit; None where they aren't known."""
     trainer = checked.config["trainer"]
     if any(trainer.get(key) for key in _LIMITS) or needs_processes(trainer):
-        return
+        return None
     steps = steps_per_epoch(checked.config, checked.data.sizes["train"])
-    lengths = [trainer["max_steps"], trainer["max_epochs"] * steps]
-    build_schedule(checked, steps, min((length for length in lengths if length >= 0), default=math.inf))
+    limits = [trainer["max_steps"], trainer["max_epochs"] * steps]
+    return steps, min((limit for limit in limits if limit >= 0), default=math.inf)
+
+
+def schedule_text(checked: Preflight) -> str | None:
+    """Returns the learning rate over the run in a sentence; None if it isn't known before, or there is none.
+
+    The optimizer of the check is stepped through the whole run, unless that is very long.
+    """
+    lengths = _lengths(checked)
+    if lengths is None or lengths[1] > _MOST_STEPS_SHOWN or is_closed_form(checked.config):
+        return None
+    steps, total = lengths[0], int(lengths[1])
+    made = build_schedule(checked, steps, total)
+    if "lr" not in checked.config["optimizer"] or "monitor" in made:
+        return None
+    rates = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the schedule is stepped without its optimizer
+        for step in range(1, total + 1):
+            rates.append(checked.optimizer.param_groups[0]["lr"])
+            if made["interval"] == "step" or step % steps == 0:
+                made["scheduler"].step()
+    if len(set(rates)) == 1:
+        return f"learning rate: {rates[0]:.3g} throughout"
+    places = {"at first": 0, "at a quarter": total // 4, "at half": total // 2, "at three quarters": 3 * total // 4}
+    shown = [f"{rates[place]:.3g} {words}" for words, place in places.items()]
+    return f"learning rate, after each {made['interval']}: {', '.join(shown)}, {rates[-1]:.3g} in the last step"

@@ -1,10 +1,13 @@
-"""The module, loss, optimizer and freezing strategy built from a config."""
+"""The module, loss, optimizer, schedule and freezing strategy built from a config."""
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from regraft.config.instantiate import Config, factory, target_of
 from regraft.core.errors import ConfigError, require
@@ -14,6 +17,7 @@ from regraft.models.from_config import build_head
 from regraft.tasks import TargetSummary, task_of
 from regraft.training.losses import weights_by_index
 from regraft.training.optim import parameter_groups
+from regraft.training.schedulers import Interval, intervals
 
 
 def build_module(config: Config, backbone: Backbone, targets: TargetSummary, record: Config) -> Any:
@@ -27,7 +31,7 @@ def build_module(config: Config, backbone: Backbone, targets: TargetSummary, rec
         num_classes=len(targets.names),
         task=config["task"]["name"],
         make_optimizer=lambda body, head: optimizer_factory(config)(params=optimizer_groups(config, body, head)),
-        make_scheduler=factory(config["scheduler"], "scheduler"),
+        make_scheduler=scheduler_factory(config),
         l1=config["penalty"]["l1"],
         l2=config["penalty"]["l2"],
         record=record,
@@ -61,6 +65,29 @@ def optimizer_factory(config: Config) -> Callable[..., Any]:
     # The groups determine which parameters decay.
     node = {key: value for key, value in config["optimizer"].items() if key != "decay_norm_and_bias"}
     return factory(node, "optimizer")
+
+
+def scheduler_factory(config: Config) -> Callable[..., dict[str, Any]]:
+    """Returns what makes the config's schedule, as `schedulers` do; of torch's classes, the numbers count intervals."""
+    node = config["scheduler"]
+    kind = target_of(node, "scheduler")
+    if not (isinstance(kind, type) and issubclass(kind, LRScheduler)):
+        return factory(node, "scheduler")
+    if issubclass(kind, ReduceLROnPlateau):
+        raise ConfigError("scheduler._target_", "it watches a metric", got=kind.__name__, fix="Use scheduler=plateau.")
+    interval: Interval = node.get("interval", "epoch")
+    require(interval in ("step", "epoch"), "scheduler.interval", interval, "step, epoch")
+    make = factory({key: value for key, value in node.items() if key != "interval"}, "scheduler", ("interval",))
+
+    def build(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
+        scheduler = make(optimizer)
+        length, end = intervals(interval, total_steps, steps_per_epoch)[0], getattr(scheduler, "total_steps", None)
+        if end is not None and end < length < sys.maxsize:
+            fix = f"Use scheduler.total_steps={length}, or scheduler=onecycle, which is as long as the run."
+            raise ConfigError("scheduler.total_steps", f"the run has {length} {interval}s", got=end, fix=fix)
+        return {"scheduler": scheduler, "interval": interval, "frequency": 1}
+
+    return build
 
 
 def optimizer_groups(config: Config, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:

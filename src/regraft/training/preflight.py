@@ -45,9 +45,11 @@ from regraft.training.from_config import (
     optimizer_factory,
     optimizer_groups,
     require_length,
+    scheduler_factory,
 )
 from regraft.training.initial_head import require_possible
 from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
+from regraft.training.schedulers import Interval
 from regraft.training.stage_table import StageRow, stage_rows
 from regraft.training.trainer import lacking_keys
 from regraft.training.trainer_check import GROUPS, build_trainer_if_possible
@@ -74,6 +76,7 @@ class Preflight:
         is_provisional: whether numbers in the config depend on data that has yet to be downloaded.
         recorded: the config of the run, where that of one of its two fits differs; see `refit`.
         refit: what a run's first fit has chosen, if this is the second one.
+        blocked: sections that aren't built, because their errors have been reported.
     """
 
     errors: list[ConfigError]
@@ -91,6 +94,7 @@ class Preflight:
     is_provisional: bool = False
     recorded: Config | None = None
     refit: dict[str, Any] | None = None
+    blocked: Collection[str] = ()
 
 
 def preflight(
@@ -112,7 +116,7 @@ def preflight(
     """
     reference = None if reference is None else cache(partial(_settled_reference, reference))
     collector = ErrorCollector(config, reference, set(blocked))
-    found = Preflight(collector.errors, collector.config, reference=reference)
+    found = Preflight(collector.errors, collector.config, reference=reference, blocked=blocked)
     if not _reset_sections(collector, blocked):
         return found
     open_keys = run_length.open_keys(found.config)
@@ -120,6 +124,7 @@ def preflight(
     # `config` may have wrong keys, which are reset in `usable`.
     usable, build = found.config, collector.try_build
     collector.add_types("optimizer", {"decay_norm_and_bias": bool})
+    collector.add_types("scheduler", {"interval": Interval})
     build("features", lambda: factory(usable["features"], "features")())
     augment = build("augment", lambda: factory(usable["augment"], "augment")())
     build("optimizer", lambda: require_optimizer_numbers(usable))
@@ -265,7 +270,7 @@ def _try_optimizer(collector: ErrorCollector, found: Preflight, head: nn.Module)
 
 def build_schedule(checked: Preflight, steps_per_epoch: int, total_steps: float) -> Any:
     """Returns the config's schedule on the optimizer that schedules are tried on."""
-    make = factory(checked.config["scheduler"], "scheduler")
+    make = scheduler_factory(checked.config)
     return make(checked.optimizer, total_steps=total_steps, steps_per_epoch=steps_per_epoch)
 
 

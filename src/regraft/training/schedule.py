@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import setup_training_data
-from regraft.training.schedulers import follow_schedules
 
 
 class RunSchedule:
@@ -106,7 +105,8 @@ class RunSchedule:
         """Moves the schedule to the run's position: other devices or accumulation change the steps per epoch."""
         if self._plateau is not None:
             self._validated_epoch, self._value = self._resumed["validated"]
-        follow_schedules([config.scheduler for config in trainer.lr_scheduler_configs], self._growth_of_epochs)
+        for config in trainer.lr_scheduler_configs:
+            follow(config.scheduler, self._growth_of_epochs if config.interval == "step" else 1.0)
         self.start_step = round(self.start_step * self._growth_of_epochs)
         self._resumed = {}
 
@@ -115,6 +115,22 @@ class RunSchedule:
         """Steps per epoch now, divided by those before the resume."""
         before = self._resumed.get("steps_per_epoch", 0)
         return self._steps_per_epoch / before if before else 1.0
+
+
+def follow(scheduler: Any, growth_of_epochs: float) -> None:
+    """Sets an optimizer's rates to those of its schedule's position.
+
+    They differ where a resumed run is longer than the saved one: without this its first step would have the rate of the
+    shorter one's end. Only closed forms are functions of their position; others are left alone.
+
+    Args:
+        growth_of_epochs: intervals of the schedule in an epoch now, divided by those before.
+    """
+    if isinstance(scheduler, LambdaLR):
+        scheduler.last_epoch = round(scheduler.last_epoch * growth_of_epochs)
+        factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+        for group, rate, factor in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
+            group["lr"] = rate * factor
 
 
 def _length_of(trainer: Any) -> tuple[int, ...]:

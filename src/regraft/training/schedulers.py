@@ -1,22 +1,29 @@
-"""Learning-rate schedules: torch's own where they exist, closed forms through LambdaLR where they don't.
+"""Learning-rate schedules: closed forms through LambdaLR, and torch's own where a closed form wouldn't do.
 
 Each builder returns Lightning's scheduler config. A schedule gives the base rate only; a stage's factor is applied in
 `optim.scaled_learning_rates`. Closed forms are plain functions, so a checkpoint holds numbers and no code.
 
-Arguments that all builders share:
+Arguments that builders share:
     optimizer: its groups' `lr` is the peak of the schedule.
     total_steps: optimizer steps of the whole run, accumulation counted in.
     steps_per_epoch: optimizer steps of one epoch.
+    interval: whether the rate changes after each step, or after each epoch.
+    warmup_epochs: length of the linear rise at the start; 0 for none.
+    min_factor: last rate divided by the highest, in [0, 1].
 """
 
 import math
-from collections.abc import Iterable
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 
 from regraft.core.errors import ConfigError, require
+
+Interval = Literal["step", "epoch"]
 
 
 def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
@@ -26,50 +33,141 @@ def constant(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int) ->
 
 
 def linear_warmup(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    interval: Interval = "step",
 ) -> dict[str, Any]:
     """Returns a linear rise over the first `warmup_epochs`, (step + 1) / warmup_steps, then a constant rate."""
-    warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
-    return _every("step", LambdaLR(optimizer, lambda step: _warmup(step, warmup_steps)))
+    total, per_epoch = intervals(interval, total_steps, steps_per_epoch)
+    warmup = _warmup_steps(warmup_epochs, total, per_epoch)
+    return _every(interval, LambdaLR(optimizer, lambda step: _warmup(step, warmup)))
 
 
 def step(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, step_epochs: int, gamma: float
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    step_epochs: float,
+    gamma: float,
+    interval: Interval = "epoch",
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every `step_epochs` epochs."""
-    require(step_epochs >= 1, "scheduler.step_epochs", step_epochs, "at least 1")
     _check_gamma(gamma)
-    return _every("epoch", StepLR(optimizer, step_size=step_epochs, gamma=gamma))
+    if interval == "epoch":
+        is_whole = step_epochs >= 1 and step_epochs == int(step_epochs)
+        require(is_whole, "scheduler.step_epochs", step_epochs, "1, 2, ...; a fraction with scheduler.interval=step")
+        return _every(interval, StepLR(optimizer, step_size=int(step_epochs), gamma=gamma))
+    require(step_epochs > 0, "scheduler.step_epochs", step_epochs, "above 0")
+    length = max(1, round(step_epochs * steps_per_epoch))
+    return _every(interval, LambdaLR(optimizer, lambda step: gamma ** (step // length)))
 
 
-def exponential(optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, gamma: float) -> dict[str, Any]:
-    """Returns a rate multiplied by `gamma`, above 0, every epoch."""
+def multistep(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    milestones: Sequence[float] | None,
+    gamma: float,
+    interval: Interval = "epoch",
+) -> dict[str, Any]:
+    """Returns a rate multiplied by `gamma`, above 0, at each milestone.
+
+    Args:
+        milestones: epochs, ascending; with `interval="step"` also fractions of one. None for half and three quarters of
+            the run, as for ResNets on CIFAR (He et al., CVPR 2016).
+    """
     _check_gamma(gamma)
-    return _every("epoch", ExponentialLR(optimizer, gamma=gamma))
+    total, per_epoch = intervals(interval, total_steps, steps_per_epoch)
+    if milestones is None:
+        _check_length(total)
+        ends = [math.ceil(share * total) for share in (0.5, 0.75)]
+    else:
+        is_valid = all(each > 0 for each in milestones) and list(milestones) == sorted(set(milestones))
+        is_valid &= interval == "step" or all(each == int(each) for each in milestones)
+        kinds = "whole numbers of epochs; fractions with scheduler.interval=step"
+        require(is_valid, "scheduler.milestones", milestones, f"ascending numbers above 0, {kinds}")
+        ends = [round(each * per_epoch) for each in milestones]
+    return _every(interval, LambdaLR(optimizer, lambda step: gamma ** bisect_right(ends, step)))
+
+
+def exponential(
+    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, gamma: float, interval: Interval = "epoch"
+) -> dict[str, Any]:
+    """Returns a rate multiplied by `gamma`, above 0, every epoch; in equal parts with `interval="step"`."""
+    _check_gamma(gamma)
+    if interval == "epoch":
+        return _every(interval, ExponentialLR(optimizer, gamma=gamma))
+    return _every(interval, LambdaLR(optimizer, lambda step: gamma ** (step / steps_per_epoch)))
 
 
 def cosine(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, warmup_epochs: float, min_factor: float
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    min_factor: float,
+    interval: Interval = "step",
 ) -> dict[str, Any]:
     """Returns a linear warm-up, then half a cosine down to `min_factor` (Loshchilov and Hutter, SGDR, ICLR 2017).
 
     After the warm-up, with p = (step - warmup_steps) / (total_steps - warmup_steps):
     min_factor + (1 - min_factor) * (1 + cos(pi * p)) / 2.
+    """
+    lengths = total_steps, steps_per_epoch
+    return _decay(optimizer, interval, lengths, warmup_epochs, min_factor, _half_cosine)
+
+
+def cosine_restarts(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    min_factor: float,
+    num_cycles: int,
+    cycle_mult: float,
+    interval: Interval = "step",
+) -> dict[str, Any]:
+    """Returns a linear warm-up, then `num_cycles` times half a cosine, each from the highest rate down (SGDR).
+
+    The cycles fill the run, so that it ends at the lowest rate.
 
     Args:
-        warmup_epochs: length of the rise; 0 for none.
-        min_factor: last rate divided by the highest, in [0, 1].
+        cycle_mult: length of a cycle divided by that of the one before it; SGDR's T_mult.
     """
-    require(0 <= min_factor <= 1, "scheduler.min_factor", min_factor, "0 to 1")
-    warmup_steps = _warmup_steps(warmup_epochs, total_steps, steps_per_epoch)
+    require(num_cycles >= 1, "scheduler.num_cycles", num_cycles, "1, 2, 3, ...")
+    require(0 < cycle_mult < math.inf, "scheduler.cycle_mult", cycle_mult, "above 0")
+    lengths = [cycle_mult**cycle for cycle in range(num_cycles)]
+    ends = [sum(lengths[: cycle + 1]) / sum(lengths) for cycle in range(num_cycles)]
 
-    def factor(step: int) -> float:
-        if step < warmup_steps:
-            return _warmup(step, warmup_steps)
-        done = min(1.0, (step - warmup_steps) / (total_steps - warmup_steps))
-        return min_factor + (1 - min_factor) * (1 + math.cos(math.pi * done)) / 2
+    def factor(share: float) -> float:
+        cycle = min(bisect_right(ends, share), num_cycles - 1)
+        start = ends[cycle - 1] if cycle else 0.0
+        return _half_cosine(min(1.0, (share - start) / (ends[cycle] - start)))
 
-    return _every("step", LambdaLR(optimizer, factor))
+    return _decay(optimizer, interval, (total_steps, steps_per_epoch), warmup_epochs, min_factor, factor)
+
+
+def polynomial(
+    optimizer: Optimizer,
+    *,
+    total_steps: int,
+    steps_per_epoch: int,
+    warmup_epochs: float,
+    min_factor: float,
+    power: float,
+    interval: Interval = "step",
+) -> dict[str, Any]:
+    """Returns a linear warm-up, then (1 - p)^power down to `min_factor`, with p as in `cosine`; power 1 is linear."""
+    require(0 < power < math.inf, "scheduler.power", power, "above 0")
+    lengths = total_steps, steps_per_epoch
+    return _decay(optimizer, interval, lengths, warmup_epochs, min_factor, lambda share: (1 - share) ** power)
 
 
 def onecycle(
@@ -83,6 +181,7 @@ def onecycle(
     cycle_momentum: bool | None,
     base_momentum: float,
     max_momentum: float,
+    interval: Interval = "step",
 ) -> dict[str, Any]:
     """Returns the one-cycle policy (Smith and Topin, "Super-convergence", 2018), torch's own, with cosine annealing.
 
@@ -94,12 +193,13 @@ def onecycle(
         cycle_momentum: whether momentum (or Adam's first beta) moves against the rate, from `max_momentum` to
             `base_momentum` and back; None does so exactly if the optimizer uses either.
     """
+    total_steps, _ = intervals(interval, total_steps, steps_per_epoch)
     _check_length(total_steps)
     require(0 < pct_start < 1, "scheduler.pct_start", pct_start, "above 0, below 1")
     if float(pct_start * total_steps) == 1:
         raise ConfigError(
             "scheduler.pct_start",
-            f"{pct_start} of {total_steps} steps is a rise of one step, which has no slope. Raise scheduler.pct_start.",
+            f"{pct_start} of {total_steps} {interval}s is a rise of one; it has no slope. Raise scheduler.pct_start.",
         )
     has_momentum = "betas" in optimizer.defaults or optimizer.defaults.get("momentum", 0) > 0
     if cycle_momentum and not has_momentum:
@@ -119,7 +219,7 @@ def onecycle(
         base_momentum=base_momentum,
         max_momentum=max_momentum,
     )
-    return _every("step", scheduler)
+    return _every(interval, scheduler)
 
 
 def plateau(
@@ -152,21 +252,42 @@ def plateau(
     return _every("epoch", scheduler) | {"monitor": monitor}
 
 
-def follow_schedules(schedulers: Iterable[Any], growth_of_epochs: float) -> None:
-    """Sets each optimizer's rates to those of its schedule's position.
+def intervals(interval: Interval, total_steps: int, steps_per_epoch: int) -> tuple[int, int]:
+    """Returns the length of a run, and that of an epoch, in intervals."""
+    is_long = interval == "step" or not math.isfinite(total_steps) or total_steps == sys.maxsize
+    return (total_steps if is_long else math.ceil(total_steps / steps_per_epoch)), (
+        steps_per_epoch if interval == "step" else 1
+    )
 
-    They differ where a resumed run is longer than the saved one: without this its first step would have the rate of the
-    shorter one's end. Only closed forms are functions of their position; others are left alone.
+
+def _decay(
+    optimizer: Optimizer,
+    interval: Interval,
+    lengths: tuple[int, int],
+    warmup_epochs: float,
+    min_factor: float,
+    shape: Callable[[float], float],
+) -> dict[str, Any]:
+    """Returns a linear warm-up, then a decay to `min_factor`.
 
     Args:
-        growth_of_epochs: steps per epoch now, divided by those before.
+        lengths: steps of the run, and of an epoch.
+        shape: factor between 1 and 0 at a share of the decay, in [0, 1].
     """
-    for scheduler in schedulers:
-        if isinstance(scheduler, LambdaLR):
-            scheduler.last_epoch = round(scheduler.last_epoch * growth_of_epochs)
-            factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
-            for group, rate, factor in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, factors, strict=True):
-                group["lr"] = rate * factor
+    require(0 <= min_factor <= 1, "scheduler.min_factor", min_factor, "0 to 1")
+    total, per_epoch = intervals(interval, *lengths)
+    warmup = _warmup_steps(warmup_epochs, total, per_epoch)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return _warmup(step, warmup)
+        return min_factor + (1 - min_factor) * shape(min(1.0, (step - warmup) / (total - warmup)))
+
+    return _every(interval, LambdaLR(optimizer, factor))
+
+
+def _half_cosine(share: float) -> float:
+    return (1 + math.cos(math.pi * share)) / 2
 
 
 def _every(interval: str, scheduler: LRScheduler) -> dict[str, Any]:

@@ -481,3 +481,15 @@ def test_globs_are_left_to_hydra(capsys):
 def test_a_checkpoint_stays_in_its_folder():
     (said,) = errors_of(command(["callbacks.best.filename=../../x"]))
     assert "a checkpoint stays in its folder" in said
+
+
+def test_the_learning_rate_over_the_run_is_shown(capsys):
+    given = ["freezing=none", "trainer.max_epochs=4", "scheduler=multistep", "scheduler.milestones=[1,2]"]
+    _, out, _ = run_main(["check", *command(given)], capsys)
+    expected = "learning rate, after each epoch: 0.001 at first, 0.0001 at a quarter, 1e-05 at half"
+    assert f"{expected}, 1e-05 at three quarters, 1e-05 in the last step" in out
+
+
+def test_a_schedule_of_torch_without_its_class_has_one_fault():
+    (said,) = errors_of(command(["freezing=none", "scheduler=torch"]))
+    assert said == "scheduler._target_: it has no value yet; add scheduler._target_=... to the command."

@@ -39,10 +39,11 @@ def require_sound(command: TrainingCommand, lines: dict[int, list[str]] | None =
     composed = composed_jobs(command)
     for number, job in planned(composed):
         found = [] if job is None or lines is None else job.data_errors()
-        for error in (*composed[number].errors, *found):
+        errors = [*composed[number].errors, *found]
+        for error in errors:
             numbers.setdefault(error, set()).add(number)
         if lines is not None:
-            lines[number] = [] if job is None or found else _summary(job)
+            lines[number] = [] if job is None or errors else _summary(job)
     if numbers:
         in_order = sorted(numbers, key=lambda error: min(numbers[error]))
         raise ConfigErrors(_naming_jobs(error, sorted(numbers[error]), command.jobs) for error in in_order)
@@ -65,7 +66,7 @@ def _naming_jobs(error: ConfigError, numbers: Sequence[int], jobs: Sequence[Sequ
 def _summary(job: "TrainingJob") -> list[str]:
     """Returns lines on the model and the data that would be trained."""
     from regraft.report import terminal
-    from regraft.training.data_checks import left_out, steps_per_epoch
+    from regraft.training.data_checks import left_out, schedule_text, steps_per_epoch
     from regraft.training.feature_plan import model_name
     from regraft.training.resources import bytes_text
 
@@ -85,7 +86,8 @@ def _summary(job: "TrainingJob") -> list[str]:
     steps = steps_per_epoch(checked.config, data.sizes["train"])
     note = left_out(checked.config, data.sizes["train"])
     lines.append(f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}")
-    return [*lines, *([note] if note else [])]
+    rates = schedule_text(checked)
+    return [*lines, *([rates] if rates else []), *([note] if note else [])]
 
 
 COMMAND = Command(

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones.drop_rates import drop_rates, no_layers_for, require_drop_rates
 from regraft.models.backbones.hub_folder import (
     HubModel,
     fetched_folder,
@@ -52,12 +53,21 @@ _MATCHERS = {
     },
     "MetaFormer": {"stem": r"^stem", "stages": r"^stages\.(\d+)", "head": r"^head"},
 }
+_NAMES_OF_RATES = {"drop_rate": "drop_rate", "drop_path": "drop_path_rate"}
 _CONTAINERS = ("blocks", "stages", "layers", "levels", "cells")
 # Not enough for a stage's name without the rest of the path; `head` is the name of Regraft's own head.
 _VAGUE = (*_CONTAINERS, "head")
 
 
-def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int) -> Backbone:
+def build(
+    *,
+    name: str,
+    weights: str | None,
+    image_size: int | None,
+    num_channels: int,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
+) -> Backbone:
     """Returns a timm model, split into timm's groups such as stem, layer1..4 or patch_embed, block0..11, norm.
 
     A model without groups, or whose forward can't be split between them, is the one stage `backbone`.
@@ -69,10 +79,12 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
             architecture; null for random.
         image_size: pixels; null for that of the weights. timm resamples position embeddings.
         num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
+        drop_rate: timm's dropout rate, in most models before the head; null for the model's own.
+        drop_path: the highest rate of stochastic depth, timm's `drop_path_rate`; null for the model's own.
 
     Raises:
-        ValueError: unknown name, tag or weights, an image size that the model doesn't accept, or tensors that don't
-            fit.
+        ValueError: unknown name, tag or weights, an image size that the model doesn't accept, tensors that don't fit,
+            or a rate for layers that the model doesn't have.
         FileNotFoundError: the file `weights` doesn't exist.
         ConnectionError: the weights can't be downloaded.
     """
@@ -85,7 +97,9 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         name = hub.architecture
     config = _pretrained_config(name) if hub is None else hub.config
     spec = InputSpec(config.input_size[-1] if image_size is None else image_size, num_channels)
-    model = _create(name, config, weights, spec, is_of_hub=hub is not None)
+    rates = drop_rates(drop_rate, drop_path)
+    model = _create(name, config, weights, spec, rates, is_of_hub=hub is not None)
+    require_drop_rates(name, model, rates)
     if hub is not None:
         require_same_pooling(model, hub)
     if weights is not None:
@@ -173,8 +187,17 @@ def _hub_model(name: str, weights: str | None) -> HubModel | None:
     return read_hub_folder(Path(weights).expanduser()) if weights is not None and is_hub_folder(weights) else None
 
 
-def _create(name: str, config: PretrainedCfg, weights: str | None, spec: InputSpec, *, is_of_hub: bool) -> nn.Module:
+def _create(
+    name: str,
+    config: PretrainedCfg,
+    weights: str | None,
+    spec: InputSpec,
+    rates: Mapping[str, float],
+    *,
+    is_of_hub: bool,
+) -> nn.Module:
     options: dict[str, Any] = {"num_classes": 0, "in_chans": spec.num_channels}
+    options |= {_NAMES_OF_RATES[key]: rate for key, rate in rates.items()}
     if is_of_hub:
         options["pretrained_cfg"] = config
     if spec.image_size != config.input_size[-1] and config.fixed_input_size:
@@ -224,6 +247,9 @@ def _construct(name: str, options: Mapping[str, Any]) -> nn.Module:
     try:
         return timm.create_model(name, **options)
     except (TypeError, AssertionError, ValueError) as error:
+        rates = {key: options[argument] for key, argument in _NAMES_OF_RATES.items() if argument in options}
+        if isinstance(error, TypeError) and rates:  # most models take drop_rate; fewer take drop_path_rate
+            raise no_layers_for(name, *list(rates.items())[-1]) from error
         if "img_size" not in options:
             raise
         raise ConfigError("model.image_size", f"{name} does not accept {options['img_size']} px ({error}).") from error

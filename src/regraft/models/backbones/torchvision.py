@@ -14,6 +14,7 @@ from torchvision.models import vision_transformer
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.backbones.drop_rates import drop_rates, set_drop_rates
 from regraft.models.backbones.stages import split
 from regraft.models.backbones.torchvision_families import family_of, remove_head, stages_of
 from regraft.models.weights import (
@@ -30,7 +31,16 @@ from regraft.models.weights import (
 _HALF = (0.5, 0.5, 0.5)
 
 
-def build(*, name: str, weights: str | None, image_size: int | None, num_channels: int, pool: bool) -> Backbone:
+def build(
+    *,
+    name: str,
+    weights: str | None,
+    image_size: int | None,
+    num_channels: int,
+    pool: bool,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
+) -> Backbone:
     """Returns a torchvision model, split into its usual stages such as stem, layer1..layer4.
 
     Features are the pooled input of the classifier (`fc`, `classifier`, `head`, `heads`); the LayerNorm in the
@@ -45,9 +55,12 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         num_channels: 3, or 1, which sums the first convolution over the channels and averages mean and std.
         pool: whether VGG and AlexNet are pooled to one value a channel (512, 256), or give the flattened maps that
             their own classifiers read (25,088 and 9,216 features).
+        drop_rate: dropout outside of the classifier (ViT, Swin, MaxVit, DenseNet); null for torchvision's.
+        drop_path: the highest rate of stochastic depth (ConvNeXt, EfficientNet, Swin, MaxVit); null for torchvision's.
 
     Raises:
-        ValueError: unknown name or weights, an image size that the model doesn't accept, or tensors that don't fit.
+        ValueError: unknown name or weights, an image size that the model doesn't accept, tensors that don't fit, or a
+            rate for layers that the model doesn't have.
         FileNotFoundError: the file `weights` doesn't exist.
         ConnectionError: the weights can't be downloaded.
     """
@@ -61,6 +74,7 @@ def build(*, name: str, weights: str | None, image_size: int | None, num_channel
         model, num_features = _from_tensors(name, size, None, weights, pool=pool)
     else:
         model, num_features = _from_library(name, size, preset, pool=pool)
+    set_drop_rates(name, model, drop_rates(drop_rate, drop_path))
     if num_channels == 1:
         _sum_colours(model)
     if weights is not None:

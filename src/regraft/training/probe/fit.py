@@ -218,7 +218,7 @@ def fit_heads(
         raise ConfigError(
             "scheduler",
             "got ReduceLROnPlateau, which follows a head's own metric, but heads that are fitted at once "
-            "share one schedule. Use scheduler=constant, linear_warmup, step, exponential, cosine or onecycle.",
+            "share one schedule. Use another one, such as scheduler=cosine.",
         )
     best = Best(heads)
     for epoch in range(max_epochs):

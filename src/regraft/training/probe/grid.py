@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from regraft.config.instantiate import Config, factory, require_optimizer_numbers, target_of
+from regraft.config.instantiate import Config, require_optimizer_numbers, target_of
 from regraft.core.errors import ConfigError
 from regraft.core.types import InputSpec
 from regraft.data.from_config import build_datamodule
@@ -19,7 +19,7 @@ from regraft.models.from_config import build_head
 from regraft.training.auto.scores import Score, score_of
 from regraft.training.closed_form.mix import one_thread_for_few
 from regraft.training.feature_policy import full_batch_optimizer, is_all, step_level_option
-from regraft.training.from_config import build_loss, optimizer_factory
+from regraft.training.from_config import build_loss, optimizer_factory, scheduler_factory
 from regraft.training.probe.features import ProbeFeatures
 from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
@@ -115,7 +115,7 @@ def _fit(
         initial=initial,
         epoch_batches=epoch_batches,
         make_optimizer=lambda groups: optimizer_factory(config)(params=groups),
-        make_scheduler=factory(config["scheduler"], "scheduler"),
+        make_scheduler=scheduler_factory(config),
         loss=build_loss(config, data.target_summary).to(device),
         max_epochs=config["trainer"]["max_epochs"],
         decay_bias=config["optimizer"].get("decay_norm_and_bias", False),
