@@ -65,7 +65,9 @@ def naive(scratch: Path, *, num_workers: int, photos: str = "photos", image_size
 
     from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
 
-    backbone = efficientnet_lite0(weights="imagenet", image_size=image_size, num_channels=3)
+    backbone = efficientnet_lite0(
+        weights="imagenet", image_size=image_size, num_channels=3, drop_rate=None, drop_path=None
+    )
     return linear_probe(
         scratch / photos,
         backbone,
@@ -195,7 +197,9 @@ def extract(prepare: Callable[[Any], Callable[[Any], Any]]) -> None:
 
     from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
 
-    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
+    backbone = efficientnet_lite0(
+        weights="imagenet", image_size=IMAGE_SIZE, num_channels=3, drop_rate=None, drop_path=None
+    ).eval()
     forward = prepare(backbone)
     images = torch.randn(1024, 3, IMAGE_SIZE, IMAGE_SIZE, generator=torch.Generator().manual_seed(0))
     forward(images[:128])

@@ -102,7 +102,9 @@ def last_stage(scratch: Path) -> tuple[Any, Any, Any, Any, float]:
     kept = scratch / "features.npz"
     if not kept.exists():
         started = process_time()
-        backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3).eval()
+        backbone = efficientnet_lite0(
+            weights="imagenet", image_size=IMAGE_SIZE, num_channels=3, drop_rate=None, drop_path=None
+        ).eval()
         source = FolderSource(root=str(scratch / "set"), on_error="raise", splits={})
         data = regraft.DataModule(source, backbone.input_spec, val_fraction=0.0)
         data.prepare_data()
@@ -207,7 +209,9 @@ def fastai_fine_tune(scratch: Path) -> dict[str, float]:
             fastai.Normalize.from_stats([0.5] * 3, [0.5] * 3),
         ],
     )  # fmt: skip
-    backbone = efficientnet_lite0(weights="imagenet", image_size=IMAGE_SIZE, num_channels=3)
+    backbone = efficientnet_lite0(
+        weights="imagenet", image_size=IMAGE_SIZE, num_channels=3, drop_rate=None, drop_path=None
+    )
     head = fastai.create_head(backbone.num_features, data.c, pool=False)  # the backbone pools
     model = torch.nn.Sequential(backbone, head)
 

@@ -12,19 +12,26 @@ ONECYCLE = {
     "cycle_momentum": None,
     "base_momentum": 0.85,
     "max_momentum": 0.95,
+    "interval": "step",
 }
 PLATEAU = {"monitor": "val/loss", "mode": "min", "factor": 0.5, "patience": 1, "threshold": 1e-4, "min_lr": 0.0}
 KNOBS = {
     schedulers.constant: {},
-    schedulers.linear_warmup: {"warmup_epochs": 0.5},
-    schedulers.step: {"step_epochs": 1, "gamma": 0.1},
-    schedulers.exponential: {"gamma": 0.9},
-    schedulers.cosine: {"warmup_epochs": 1.0, "min_factor": 0.01},
+    schedulers.linear_warmup: {"warmup_epochs": 0.5, "interval": "step"},
+    schedulers.step: {"step_epochs": 1, "gamma": 0.1, "interval": "epoch"},
+    schedulers.exponential: {"gamma": 0.9, "interval": "epoch"},
+    schedulers.cosine: {"warmup_epochs": 1.0, "min_factor": 0.01, "interval": "step"},
     schedulers.onecycle: ONECYCLE,
     schedulers.plateau: PLATEAU,
-    schedulers.multistep: {"milestones": [1, 3], "gamma": 0.1},
-    schedulers.polynomial: {"warmup_epochs": 1.0, "min_factor": 0.01, "power": 2.0},
-    schedulers.cosine_restarts: {"warmup_epochs": 1.0, "min_factor": 0.01, "num_cycles": 2, "cycle_mult": 2.0},
+    schedulers.multistep: {"milestones": [1, 3], "gamma": 0.1, "interval": "epoch"},
+    schedulers.polynomial: {"warmup_epochs": 1.0, "min_factor": 0.01, "power": 2.0, "interval": "step"},
+    schedulers.cosine_restarts: {
+        "warmup_epochs": 1.0,
+        "min_factor": 0.01,
+        "num_cycles": 2,
+        "cycle_mult": 2.0,
+        "interval": "step",
+    },
 }
 
 

@@ -38,7 +38,7 @@ def linear_warmup(
     total_steps: int,
     steps_per_epoch: int,
     warmup_epochs: float,
-    interval: Interval = "step",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns a linear rise over the first `warmup_epochs`, (step + 1) / warmup_steps, then a constant rate."""
     total, per_epoch = intervals(interval, total_steps, steps_per_epoch)
@@ -53,7 +53,7 @@ def step(
     steps_per_epoch: int,
     step_epochs: float,
     gamma: float,
-    interval: Interval = "epoch",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every `step_epochs` epochs."""
     _check_gamma(gamma)
@@ -73,7 +73,7 @@ def multistep(
     steps_per_epoch: int,
     milestones: Sequence[float] | None,
     gamma: float,
-    interval: Interval = "epoch",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, at each milestone.
 
@@ -96,7 +96,7 @@ def multistep(
 
 
 def exponential(
-    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, gamma: float, interval: Interval = "epoch"
+    optimizer: Optimizer, *, total_steps: int, steps_per_epoch: int, gamma: float, interval: Interval
 ) -> dict[str, Any]:
     """Returns a rate multiplied by `gamma`, above 0, every epoch; in equal parts with `interval="step"`."""
     _check_gamma(gamma)
@@ -112,7 +112,7 @@ def cosine(
     steps_per_epoch: int,
     warmup_epochs: float,
     min_factor: float,
-    interval: Interval = "step",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns a linear warm-up, then half a cosine down to `min_factor` (Loshchilov and Hutter, SGDR, ICLR 2017).
 
@@ -132,7 +132,7 @@ def cosine_restarts(
     min_factor: float,
     num_cycles: int,
     cycle_mult: float,
-    interval: Interval = "step",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns a linear warm-up, then `num_cycles` times half a cosine, each from the highest rate down (SGDR).
 
@@ -162,7 +162,7 @@ def polynomial(
     warmup_epochs: float,
     min_factor: float,
     power: float,
-    interval: Interval = "step",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns a linear warm-up, then (1 - p)^power down to `min_factor`, with p as in `cosine`; power 1 is linear."""
     require(0 < power < math.inf, "scheduler.power", power, "above 0")
@@ -181,7 +181,7 @@ def onecycle(
     cycle_momentum: bool | None,
     base_momentum: float,
     max_momentum: float,
-    interval: Interval = "step",
+    interval: Interval,
 ) -> dict[str, Any]:
     """Returns the one-cycle policy (Smith and Topin, "Super-convergence", 2018), torch's own, with cosine annealing.
 

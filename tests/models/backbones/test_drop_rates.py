@@ -6,7 +6,7 @@ from torch import nn
 
 from regraft.models.backbones import efficientnet_lite, timm, torchvision
 
-RANDOM = {"weights": None, "image_size": None, "num_channels": 3}
+RANDOM = {"weights": None, "image_size": None, "num_channels": 3, "drop_rate": None, "drop_path": None}
 
 
 def rates_of(backbone, kind):
@@ -17,17 +17,19 @@ def rates_of(backbone, kind):
 def test_stochastic_depth_grows_up_to_the_rate_that_is_given():
     with torch.device("meta"):
         own = rates_of(torchvision.build(name="efficientnet_b0", pool=True, **RANDOM), "Stochastic")
-        given = rates_of(torchvision.build(name="efficientnet_b0", pool=True, drop_path=0.4, **RANDOM), "Stochastic")
+        given = rates_of(
+            torchvision.build(name="efficientnet_b0", pool=True, **RANDOM | {"drop_path": 0.4}), "Stochastic"
+        )
     assert max(given) == pytest.approx(0.4)
     assert given == pytest.approx([rate * 0.4 / max(own) for rate in own])
-    of_timm = rates_of(efficientnet_lite.efficientnet_lite0(drop_path=0.4, drop_rate=None, **RANDOM), "DropPath")
+    of_timm = rates_of(efficientnet_lite.efficientnet_lite0(**RANDOM | {"drop_path": 0.4}), "DropPath")
     assert max(of_timm) == pytest.approx(0.375)  # timm's own ramp, to its last block but one
 
 
 @pytest.mark.parametrize(("build", "name"), [(torchvision.build, "densenet121"), (timm.build, "resnet18")])
 def test_dropout_acts_in_training_alone(build, name):
     pooled = {"pool": True} if build is torchvision.build else {}
-    backbone = build(name=name, drop_rate=0.5, **pooled, **(RANDOM | {"image_size": 64}))
+    backbone = build(name=name, **pooled, **RANDOM | {"image_size": 64, "drop_rate": 0.5})
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         for mode, is_same in ((True, False), (False, True)):
@@ -50,4 +52,4 @@ def test_dropout_acts_in_training_alone(build, name):
 def test_a_model_without_such_layers_is_refused(build, name, rate, message):
     pooled = {"pool": True} if build is torchvision.build else {}
     with torch.device("meta"), pytest.raises(ValueError, match=rf"^model\.{next(iter(rate))}: .*{message}"):
-        build(name=name, **rate, **pooled, **RANDOM)
+        build(name=name, **pooled, **RANDOM | rate)

@@ -15,7 +15,9 @@ NUM_CLASSES = 5
 
 
 def build(name: str, weights: str | None = "DEFAULT", image_size: int | None = None):
-    return source.build(name=name, weights=weights, image_size=image_size, num_channels=3)
+    return source.build(
+        name=name, weights=weights, image_size=image_size, num_channels=3, drop_rate=None, drop_path=None
+    )
 
 
 @pytest.fixture(params=[("test_resnet", None), ("test_vit", 96)], ids=["resnet", "vit"])
@@ -47,7 +49,8 @@ def test_a_folder_is_a_name_or_the_weights_of_one(saved):
 def test_a_run_can_be_built_again_without_the_folder(saved):
     name, _, folder = saved
     model = {"_target_": "regraft.models.backbones.timm.build", "name": f"local-dir:{folder}", "weights": "DEFAULT"}
-    config = {"model": model | {"image_size": None, "num_channels": 3}, "trust": [], "head": {}}
+    rates = {"drop_rate": None, "drop_path": None}
+    config = {"model": model | rates | {"image_size": None, "num_channels": 3}, "trust": [], "head": {}}
     backbone, architecture = from_config.build_backbone(config)
     (folder / "config.json").unlink()
     assert architecture["name"] == name

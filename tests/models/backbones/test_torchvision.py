@@ -16,7 +16,15 @@ ALL = torchvision.models.list_models(module=torchvision.models)
 
 
 def build(name: str, weights: str | None = None, image_size: int | None = 64, num_channels: int = 3, pool: bool = True):
-    return source.build(name=name, weights=weights, image_size=image_size, num_channels=num_channels, pool=pool)
+    return source.build(
+        name=name,
+        weights=weights,
+        image_size=image_size,
+        num_channels=num_channels,
+        pool=pool,
+        drop_rate=None,
+        drop_path=None,
+    )
 
 
 def library(name: str, image_size: int) -> nn.Module:

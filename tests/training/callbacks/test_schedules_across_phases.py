@@ -34,10 +34,14 @@ def onecycle(t):
 
 SCHEDULES = {
     "constant": (schedulers.constant, {}, lambda _t: 1.0),
-    "linear_warmup": (schedulers.linear_warmup, {"warmup_epochs": 1.5}, lambda t: min(1.0, (t + 1) / 6)),
-    "step": (schedulers.step, {"step_epochs": 2, "gamma": 0.1}, lambda t: 0.1 ** (t // 4 // 2)),
-    "exponential": (schedulers.exponential, {"gamma": 0.7}, lambda t: 0.7 ** (t // 4)),
-    "cosine": (schedulers.cosine, {"warmup_epochs": 1, "min_factor": 0.1}, cosine),
+    "linear_warmup": (
+        schedulers.linear_warmup,
+        {"warmup_epochs": 1.5, "interval": "step"},
+        lambda t: min(1.0, (t + 1) / 6),
+    ),
+    "step": (schedulers.step, {"step_epochs": 2, "gamma": 0.1, "interval": "epoch"}, lambda t: 0.1 ** (t // 4 // 2)),
+    "exponential": (schedulers.exponential, {"gamma": 0.7, "interval": "epoch"}, lambda t: 0.7 ** (t // 4)),
+    "cosine": (schedulers.cosine, {"warmup_epochs": 1, "min_factor": 0.1, "interval": "step"}, cosine),
     "onecycle": (
         schedulers.onecycle,
         {
@@ -47,6 +51,7 @@ SCHEDULES = {
             "cycle_momentum": None,
             "base_momentum": 0.85,
             "max_momentum": 0.95,
+            "interval": "step",
         },
         onecycle,
     ),

@@ -23,8 +23,8 @@ OPTIMIZERS = {
 }
 SCHEDULERS = {
     "constant": schedulers.constant,
-    "cosine": partial(schedulers.cosine, warmup_epochs=0.5, min_factor=0.0),
-    "step": partial(schedulers.step, step_epochs=1, gamma=0.5),
+    "cosine": partial(schedulers.cosine, warmup_epochs=0.5, min_factor=0.0, interval="step"),
+    "step": partial(schedulers.step, step_epochs=1, gamma=0.5, interval="epoch"),
     "onecycle": partial(
         schedulers.onecycle,
         pct_start=0.3,
@@ -33,6 +33,7 @@ SCHEDULERS = {
         cycle_momentum=None,
         base_momentum=0.85,
         max_momentum=0.95,
+        interval="step",
     ),
 }
 # No full product, and seeds with unlike numbers of heads.

