@@ -18,6 +18,7 @@ def site(tmp_path):
     return tmp_path / "site"
 
 
+@pytest.mark.slow
 def test_the_pages_build_and_hold_what_is_generated(site):
     assert "optimizer=adamw" in (site / "reference" / "config.html").read_text()
     assert "regraft predict run=RUN" in (site / "reference" / "commands.html").read_text()

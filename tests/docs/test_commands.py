@@ -41,6 +41,15 @@ NOT_RUN = {
 }
 """Of each page the first lines of the blocks that the tests don't run; the reason stands above each block."""
 
+LONG_PAGES = {
+    f"docs/{page}.md"
+    for page in (
+        *("tutorials/first_run", "tutorials/own_photos", "how-to/use_from_python", "how-to/add_metric"),
+        *("how-to/add_strategy", "how-to/add_head", "how-to/add_command", "how-to/add_data"),
+    )
+}
+"""Pages whose quick blocks together take long."""
+
 
 @pytest.fixture
 def reader() -> Iterator[Reader]:
@@ -62,7 +71,14 @@ def is_slow(block: Block) -> bool:
     return block.mark == "slow"
 
 
-@pytest.mark.parametrize("page", [page for page, blocks in RUN.items() if not all(map(is_slow, blocks))])
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page in LONG_PAGES else [])
+        for page, blocks in RUN.items()
+        if not all(map(is_slow, blocks))
+    ],
+)
 def test_the_quick_blocks_of_a_page_work(page, reader):
     for block in RUN[page]:
         if not is_slow(block):

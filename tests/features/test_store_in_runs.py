@@ -191,6 +191,7 @@ def test_two_processes_compute_once():
     assert runs[0].metrics == runs[1].metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "freezing",
     [

@@ -49,6 +49,7 @@ FURTHER = {
         *("+scheduler.cycle_momentum=false", "scheduler.interval=step"),
     ],
 }
+QUICK_CASES = ("ema", "stored", "closed form")
 
 
 def start(folder: Path, overrides: list[str]) -> BaseProcess:
@@ -70,8 +71,14 @@ def never_stopped(tmp_path_factory):
     return run_of
 
 
-@pytest.mark.parametrize("case", [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in FURTHER)])
-@pytest.mark.parametrize("stop_at", [pytest.param(3, marks=pytest.mark.slow), 12])
+@pytest.mark.parametrize(
+    ("case", "stop_at"),
+    [
+        pytest.param(case, stop_at, marks=[] if (case in QUICK_CASES and stop_at == 12) else pytest.mark.slow)
+        for case in [*CASES, *FURTHER]
+        for stop_at in (3, 12)
+    ],
+)
 def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch, never_stopped):
     overrides = [*KEPT, *(CASES | FURTHER)[case]]
     straight = never_stopped(overrides)
@@ -146,6 +153,7 @@ def test_a_signal_saves_and_ends_the_run(signum, code, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_slurm_job_is_requeued_and_resumes(tmp_path, monkeypatch, never_stopped):
     (tmp_path / "bin").mkdir()
     scontrol = tmp_path / "bin" / "scontrol"
@@ -210,6 +218,7 @@ def test_the_checkpoint_from_before_it_is_named(poison):
     assert [content_of(path)["global_step"] for path in (run.last_ckpt, run.previous_ckpt)] == [3, 2]
 
 
+@pytest.mark.slow
 def test_batches_whose_loss_is_not_finite_can_be_skipped(poison):
     poison(2, 3)
     run = regraft.train([*KEPT, "freezing=none", "callbacks.nan=skip"])
@@ -218,6 +227,7 @@ def test_batches_whose_loss_is_not_finite_can_be_skipped(poison):
     assert all(tensor.isfinite().all() for tensor in content_of(run.last_ckpt)["state_dict"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["right after the epoch's checkpoint", "at the end"])
 def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(moment, monkeypatch, never_stopped):
     overrides = [*KEPT, "freezing=none", "callbacks.checkpoint.max_share=1"]
@@ -229,6 +239,7 @@ def test_the_history_has_the_epoch_after_whose_checkpoint_the_run_was_killed(mom
     assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_at", [pytest.param(9, marks=pytest.mark.slow), 12])
 @pytest.mark.parametrize(
     "length",
@@ -248,6 +259,7 @@ def test_other_ways_to_count(length, stop_at, monkeypatch, never_stopped):
     assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
     import regraft.training.fit as fitting
 

@@ -24,7 +24,7 @@ def tuned(tmp_path_factory) -> Run:
     return train(f"output_dir={tmp_path_factory.mktemp('tuned')}")
 
 
-@pytest.mark.parametrize("head", ["linear", "mix"])
+@pytest.mark.parametrize("head", [pytest.param("linear", marks=pytest.mark.slow), "mix"])
 def test_the_head_at_the_start_is_that_of_a_run_in_closed_form(head):
     tuned = train(f"head={head}", "trainer.max_epochs=1")
     closed = regraft.train([*OPTIONS[:4], *OPTIONS[5:9], f"head={head}", "optimizer=mix", "data.refit=false"])
@@ -45,6 +45,7 @@ def test_everything_trains_from_the_first_epoch(tuned):
     assert first["lr/conv1"] == first["lr/head"] == pytest.approx(1e-4)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_its_head_and_says_so(tuned, monkeypatch):
     options = [*OPTIONS, "callbacks.checkpoint.every_n_steps=2"]
     stopped = stopped_run(options, monkeypatch, ("on_train_batch_end",), lambda trainer: trainer.global_step == 6)
@@ -60,6 +61,7 @@ def test_a_head_on_all_stages_starts_in_closed_form_before_it_is_trained_alone()
     assert run.metrics["test/acc"] > 0.5
 
 
+@pytest.mark.slow
 def test_another_head_is_trained_in_steps_first():
     assert train("head=mlp").config["freezing"]["probe_epochs"] is None
 

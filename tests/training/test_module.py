@@ -78,6 +78,7 @@ def test_a_plateau_lowers_the_rate():
     assert rates_of(run) == pytest.approx([0.01, 0.005, 0.0025, 0.00125])
 
 
+@pytest.mark.slow
 def test_a_plateau_waits_for_validation():
     stuck = ["scheduler=plateau", "scheduler.patience=0", "scheduler.factor=0.5", "scheduler.threshold=10"]
     rare = ["trainer.check_val_every_n_epoch=2", "trainer.max_epochs=5", "optimizer.lr=0.01"]
@@ -143,6 +144,7 @@ def test_a_run_can_start_with_the_head_of_another(small_run):
         regraft.train([*kept, *grafted, "head=mlp"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [[], ["trainer.gradient_clip_val=1.0"]], ids=["together", "one by one"])
 def test_a_small_head_trains_on_one_thread_and_leaves_as_many_as_there_were(monkeypatch, steps):
     before, seen = torch.get_num_threads(), []

@@ -63,13 +63,14 @@ def test_it_is_the_fit_of_a_run_that_has_no_validation_images(twice):
     assert all(torch.equal(tensor, found[name]) for name, tensor in weights(twice).items())
 
 
+@pytest.mark.slow
 def test_it_takes_the_epochs_that_early_stopping_has_chosen():
     early = ["callbacks=early_stopping", "callbacks.early_stopping.patience=1", "callbacks.early_stopping.min_delta=9"]
     run = train(*early, "trainer.max_epochs=9")
     assert run.results["num_epochs"] == run.results["refit"]["num_epochs"] <= 2
 
 
-@pytest.mark.parametrize("is_second", [False, True])
+@pytest.mark.parametrize("is_second", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_run_stopped_in_either_fit_ends_the_same(is_second, twice, monkeypatch):
     stopped = stopped_run(
         OPTIONS,

@@ -58,7 +58,13 @@ def measured(backbone: Backbone, first: int, *, is_half: bool) -> float:
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / batch_size
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("vit_b_16", "convnext_atto") else name
+        for name in NETWORKS
+    ],
+)
 def test_predictions_are_lower_bounds_and_close(name):
     backbone = NETWORKS[name]()
     stages = list(backbone.stage_names)

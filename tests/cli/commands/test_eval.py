@@ -27,6 +27,7 @@ def test_a_lone_checkpoint_is_enough(small_run, tmp_path):
     assert regraft.evaluate([f"ckpt_path={tmp_path / 'lone.ckpt'}"]).items() >= small_run.metrics.items()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_grafted_needs_its_source_no_more(small_run, tmp_path):
     source = shutil.copytree(small_run.path, tmp_path / "source")
     run = regraft.train([*without("model"), "model=checkpoint", f"model.path={source}"])

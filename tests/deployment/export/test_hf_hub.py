@@ -32,7 +32,9 @@ def linear(backbone: Backbone) -> Linear:
     return Linear(backbone.num_features, 3, dropout=0.0, init="default", init_std=0.01)
 
 
-@pytest.mark.parametrize(("name", "size", "num_channels"), [("test_resnet", 160, 3), ("test_vit", 96, 1)])
+@pytest.mark.parametrize(
+    ("name", "size", "num_channels"), [pytest.param("test_resnet", 160, 3, marks=pytest.mark.slow), ("test_vit", 96, 1)]
+)
 def test_timm_loads_the_folder_and_gives_the_same_logits(tmp_path, name, size, num_channels):
     backbone = timm_backbones.build(
         name=name, weights=None, image_size=size, num_channels=num_channels, drop_rate=None, drop_path=None

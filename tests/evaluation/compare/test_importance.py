@@ -30,6 +30,7 @@ def test_a_number_without_an_end_is_a_value_like_others():
     assert next(iter(found)) == "optimizer.lr"
 
 
+@pytest.mark.slow
 def test_noise_has_no_importance():
     metric = np.random.default_rng(0).normal(size=len(GRID))
     assert "hardly predict" in importance(PARAMETERS, metric)
