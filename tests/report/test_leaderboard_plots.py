@@ -3,8 +3,8 @@ import math
 import pytest
 
 from regraft.config.nested import ABSENT
-from regraft.report.axes import shortened
-from regraft.report.leaderboard_plots import axis_of
+from regraft.report.axes import numeric_axis, shortened
+from regraft.report.leaderboard_plots import ScatterPoint, _labelled, axis_of
 
 
 def texts(axis):
@@ -46,6 +46,23 @@ def test_numbers_beside_what_is_absent_are_in_order():
 
 def test_numbers_without_an_end_stand_evenly():
     assert texts(axis_of("x", [math.inf, 1.0, 2.0])) == ["1", "2", "inf"]
+
+
+def test_a_value_far_from_all_others_does_not_squeeze_them():
+    values = [0.5, 0.52, 0.55, 0.6, 0.62, 9e5]
+    axis = numeric_axis("val/loss", values, is_robust=True)
+    assert texts(axis)[-1] == "> 0.62"
+    assert axis.position(9e5) == pytest.approx(1)
+    assert axis.position(0.62) - axis.position(0.5) > 0.8
+    assert texts(numeric_axis("x", [2.0, 2.0, 2.0, 2.0, 2.0, 5.0], is_robust=True))[-1] == "5"
+
+
+def test_labels_do_not_cover_each_other():
+    assert texts(axis_of("lr", [0.1, 0.1001, 0.2])) == ["0.1", "0.2"]
+    words = axis_of("x", [f"choice {place}" for place in range(60)])
+    assert min(b.position - a.position for a, b in zip(words.ticks, words.ticks[1:], strict=False)) >= 0.05
+    points = [ScatterPoint(str(rank), x, 0.5, 0.5, 0.5, 0, rank) for rank, x in ((1, 0.2), (2, 0.9), (3, 0.25))]
+    assert [point.label for point in _labelled(points)] == ["1, 3", "2", ""]
 
 
 def test_long_labels_keep_their_end():

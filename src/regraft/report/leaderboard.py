@@ -1,9 +1,18 @@
 """A leaderboard on the terminal, as a table or, if it is too narrow, as two lines per configuration; and as HTML."""
 
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from markupsafe import Markup
 from rich import box
 from rich.table import Table
 
 from regraft.core.console import Console
+from regraft.evaluation.compare.entries import RunEntry
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.paired import Outcome
 from regraft.report.axes import shortened
@@ -60,20 +69,82 @@ def _is_tied(row: LeaderboardRow) -> bool:
     return row.comparison is not None and row.comparison.outcome == Outcome.TIED
 
 
-def to_html(board: Leaderboard) -> str:
-    """Returns the leaderboard as HTML, with names escaped."""
+_MAX_COLUMNS = 5
+"""Parameters up to which each has a column on the page; of more, all are in one."""
+
+
+@dataclass(frozen=True)
+class _Link:
+    """A run's name, and the addresses of its folder and of its report, which is empty if it has none."""
+
+    name: str
+    folder: str
+    report: str
+
+
+def _links(board: Leaderboard, folder: Path | None) -> Callable[[RunEntry], _Link]:
+    """Returns what makes the links of a run: relative to the page's folder, absolute if it has none."""
+    parents = {entry.name.rpartition("/")[0] for row in board.rows for entry in row.entries}
+    shared = f"{next(iter(parents))}/" if len(parents) == 1 else ""
+
+    def address(path: Path) -> str:
+        if folder is None:
+            return path.as_uri()
+        return quote(Path(os.path.relpath(path, folder.resolve())).as_posix())
+
+    def links(entry: RunEntry) -> _Link:
+        page = entry.run.path / "report.html"
+        return _Link(
+            entry.name.removeprefix(shared), f"{address(entry.run.path)}/", address(page) if page.is_file() else ""
+        )
+
+    return links
+
+
+def to_html(board: Leaderboard, folder: Path | None = None) -> str:
+    """Returns the leaderboard as HTML, with names escaped.
+
+    Args:
+        folder: of the page, which its links are relative to; None for a page that is printed.
+    """
     axes, lines = parallel(board)
     scatters = [
         against_cost(board, "seconds", lambda row: row.seconds),
         against_cost(board, "trained parameters", lambda row: row.num_trained),
     ]
-    return template("leaderboard.html", shortened=shortened).render(
+    columns, rows = _columns(board)
+    compared = [(row, cells(board, row)) for row in board.rows if row.comparison is not None]
+    return template("leaderboard.html", shortened=shortened, breakable=_breakable).render(
         board=board,
-        headings=headings(board),
-        rows=[(row, cells(board, row), _is_tied(row)) for row in board.rows],
+        headings=columns,
+        rows=[(row, texts, _is_tied(row)) for row, texts in zip(board.rows, rows, strict=True)],
+        links=_links(board, folder),
+        against=["configuration", *headings(board)[-3:-1]],
+        compared=[[name_of_row(board, row), *texts[-3:-1]] for row, texts in compared],
         sentences=sentences(board),
         reasons=reasons(board),
         axes=axes,
         lines=lines,
         scatters=[scatter for scatter in scatters if scatter is not None],
     )
+
+
+def _columns(board: Leaderboard) -> tuple[list[tuple[str, bool]], list[list[str]]]:
+    """Returns headings, each with whether its cells are text, and the cells of each row, without the comparisons."""
+    names = headings(board)
+    rows = [[*cells(board, row)[:-3], row.short_state] for row in board.rows]
+    num = len(board.parameters)
+    columns = [(name, 1 <= index <= num) for index, name in enumerate(names[:-3])] + [("state", True)]
+    if num <= _MAX_COLUMNS:
+        return columns, rows
+    configurations = [
+        "\n".join(f"{name}={value}" for name, value in zip(board.parameters, row[1 : 1 + num], strict=True) if value)
+        for row in rows
+    ]
+    joined = [[row[0], text, *row[1 + num :]] for row, text in zip(rows, configurations, strict=True)]
+    return [columns[0], ("configuration", True), *columns[1 + num :]], joined
+
+
+def _breakable(name: str) -> Markup:
+    """Returns a dotted name that may be broken after its dots, as HTML."""
+    return Markup("<wbr>").join(re.split(r"(?<=[._/])", name))

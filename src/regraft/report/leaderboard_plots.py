@@ -1,18 +1,23 @@
 """The coordinates of a leaderboard's plots, from 0 to 1."""
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from regraft.config.nested import ABSENT
 from regraft.evaluation.compare.leaderboard import Leaderboard, LeaderboardRow
 from regraft.evaluation.compare.parameters import comparable, is_number, text_of
 from regraft.evaluation.compare.statistics import MeanStd
-from regraft.report.axes import Axis, Tick, numeric_axis, shortened
+from regraft.report.axes import Axis, Tick, numeric_axis, shortened, spaced
 from regraft.report.leaderboard_text import name_of_row
 from regraft.tasks.metrics import higher_is_better
 
 _NUM_SHADES = 5
+_MAX_LABELS = 5
+_WIDE_GAP = 0.17
+"""Least distance of two numbers beside each other, as a share of a chart's width."""
+_NEAR = 0.06
+"""Least distance of two lines of text, as a share of its height."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Line:
 
 @dataclass(frozen=True)
 class ScatterPoint:
-    """A configuration by cost: its position, the ends of one standard deviation, and its rank."""
+    """A configuration by cost: its position, the ends of one standard deviation, its rank, and the label beside it."""
 
     name: str
     x: float
@@ -36,6 +41,7 @@ class ScatterPoint:
     high: float
     shade: int
     rank: int | None
+    label: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ def parallel(board: Leaderboard) -> tuple[list[Axis], list[Line]]:
     axes = [axis_of(name, column) for name, column in zip(board.parameters, columns, strict=True)]
     means = [row.metrics[board.metric].mean for row in rows]
     is_upside_down = not higher_is_better(board.metric)
-    axes.append(numeric_axis(board.metric, means, is_upside_down=is_upside_down))
+    axes.append(numeric_axis(board.metric, means, is_upside_down=is_upside_down, is_robust=True))
     lines = []
     for row, mean, shade in zip(rows, means, _shades(board, rows), strict=True):
         values = [*row.values, mean]
@@ -74,15 +80,33 @@ def against_cost(board: Leaderboard, name: str, cost: Callable[[LeaderboardRow],
         return None
     metrics = [row.metrics[board.metric] for row in rows]
     ends = [(found.mean - (found.std or 0), found.mean + (found.std or 0)) for found in metrics]
-    x = numeric_axis(name, costs)
+    x = numeric_axis(name, costs, is_robust=True, gap=_WIDE_GAP)
     is_upside_down = not higher_is_better(board.metric)
-    y = numeric_axis(board.metric, [end for pair in ends for end in pair], is_upside_down=is_upside_down)
+    y = numeric_axis(
+        board.metric, [end for pair in ends for end in pair], is_upside_down=is_upside_down, is_robust=True
+    )
     shades = _shades(board, rows)
     points = []
     for row, value, found, (low, high), shade in zip(rows, costs, metrics, ends, shades, strict=True):
         positions = (x.position(value), y.position(found.mean), y.position(low), y.position(high))
         points.append(ScatterPoint(name_of_row(board, row), *positions, shade, row.rank))
-    return Scatter(x, y, tuple(reversed(points)))
+    return Scatter(x, y, tuple(reversed(_labelled(points))))
+
+
+def _labelled(points: Sequence[ScatterPoint]) -> list[ScatterPoint]:
+    """Returns points, in the order of their ranks, with the ranks of the first few; neighbours share one label."""
+    ranks: dict[int, list[int]] = {}
+    for index, point in enumerate(points):
+        if point.rank is None or point.rank > _MAX_LABELS:
+            continue
+        near = (each for each in ranks if _are_near(points[each], point))
+        ranks.setdefault(next(near, index), []).append(point.rank)
+    labels = {index: ", ".join(map(str, found)) for index, found in ranks.items()}
+    return [replace(point, label=labels.get(index, "")) for index, point in enumerate(points)]
+
+
+def _are_near(one: ScatterPoint, other: ScatterPoint) -> bool:
+    return abs(one.x - other.x) < _WIDE_GAP and abs(one.y - other.y) < _NEAR
 
 
 def axis_of(name: str, values: Sequence[Any]) -> Axis:
@@ -93,8 +117,8 @@ def axis_of(name: str, values: Sequence[Any]) -> Axis:
     for value in sorted(values, key=lambda value: (value is not ABSENT, _order(value))):
         texts[comparable(value)] = text_of(value) or "(none)"
     positions = {key: (index + 0.5) / len(texts) for index, key in enumerate(texts)}
-    ticks = tuple(Tick(positions[key], shortened(text)) for key, text in texts.items())
-    return Axis(name, ticks, lambda value: positions[comparable(value)])
+    ticks = [Tick(positions[key], shortened(text)) for key, text in texts.items()]
+    return Axis(name, spaced(ticks), lambda value: positions[comparable(value)])
 
 
 def _order(value: Any) -> tuple[bool, float, str]:

@@ -61,9 +61,9 @@ def row_of(run: Run, output_dir: Path) -> RunRow:
     return RunRow(
         name=name_of(run, output_dir),
         state="damaged: config.yaml is not a run's config" if is_damaged else state_text(state, rows),
-        data=_name(config, "data"),
-        model=_name(config, "model"),
-        freezing=_name(config, "freezing"),
+        data=section_name(config, "data"),
+        model=section_name(config, "model"),
+        freezing=section_name(config, "freezing"),
         metric="" if metric is None else f"{metric[0]} {metric[1]:{'.4f' if abs(metric[1]) < _LARGE else '.3g'}}",
         when=_when(started),
     )
@@ -114,7 +114,7 @@ def _table(rows: Sequence[RunRow], width: int) -> Table:
     return table
 
 
-def _name(config: dict[str, Any], section: str) -> str:
+def section_name(config: Mapping[str, Any], section: str) -> str:
     """Returns the name of a section's file in conf, with the folder that it reads, if any."""
     node = config.get(section)
     if not isinstance(node, dict):

@@ -59,6 +59,15 @@ class Run:
         return list(safe_yaml.load(self.path / ".hydra" / "overrides.yaml"))
 
     @property
+    def choices(self) -> dict[str, str]:
+        """Hydra's choice in each config group, such as `{"freezing": "lp_ft"}`; empty if it isn't known."""
+        try:
+            found = safe_yaml.load(self.path / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
+            return {str(group): str(choice) for group, choice in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
+    @property
     def results(self) -> dict[str, Any]:
         """The results of the finished run: metrics, seconds, numbers of parameters."""
         path = self.path / "results.json"

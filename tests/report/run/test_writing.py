@@ -33,8 +33,51 @@ def test_classes_and_pairs_are_counted_by_hand():
 
 
 def test_the_most_confident_mistakes_come_first():
-    found = errors_of(said([0, 0, 0, 1], [1, 0, 1, 0], [0.6, 0.99, 0.9, 0.7]), ("a", "b"))
+    found = errors_of(said([0, 0, 0, 1, 1], [1, 0, 1, 0, 0], [0.6, 0.99, 0.9, 0.7, 0.49]), ("a", "b"))
     assert found.mistakes == [2, 3, 0]
+
+
+def test_mistakes_of_which_the_model_was_unsure_are_not_confident_ones():
+    record = replace(
+        read_record(made_run("unsure")), class_names=("a", "b"), predictions=said([0, 1], [1, 1], [0.4, 1])
+    )
+    page = to_html(record, errors_of(record.predictions, ("a", "b")), {}, {})
+    assert "of 1 mistake the model was at least 50&nbsp;% sure of none" in page
+
+
+def test_metrics_come_first_and_settings_have_the_names_that_are_typed():
+    overrides = ["data=digits", "optimizer.lr=0.1", "data.subset_seed=0"]
+    run = made_run("named", overrides=overrides, choices={"data": "digits", "optimizer": "adamw", "freezing": "none"})
+    text = write_report(findings_of(run), lambda predictions, indices: ({}, {})).read_text()
+    assert text.index("<dt>test/acc</dt>") < text.index("<dt>data</dt>")
+    assert "<dd>digits, subset_seed=0</dd>" in text
+    assert "<dd>adamw, lr=0.1</dd>" in text
+    assert "<dd>simple_cnn, image_size=16</dd>" in text  # not known from Hydra
+    assert "Source" not in text
+    assert re.search(r"<dd>0\.\d{4} \(95 % interval 0\.\d{4} to 0\.\d{4}, 400 images\)", text)
+
+
+@pytest.mark.parametrize(("num_val", "is_few"), [(24, True), (4_000, False)])
+def test_what_is_read_from_curves_says_on_how_many_images_it_rests(num_val, is_few):
+    epochs = [
+        {"epoch": each, "val/loss": loss, "train/loss": 1 - each / 4} for each, loss in enumerate((1.0, 0.5, 0.9))
+    ]
+    record = replace(read_record(made_run("curves")), epochs=epochs)
+    record = replace(record, results={"class_counts": {"val": [num_val - 10, 10]}})
+    sentence = conclusions(record, None)[1]
+    assert f"the validation loss on {num_val:,} images rose" in sentence
+    assert ("With so few images that may be chance" in sentence) == is_few
+
+
+def test_few_classes_have_a_large_matrix():
+    sides = {}
+    for num in (2, 10, 20, 40):
+        names = tuple(f"class {place}" for place in range(num))
+        record = replace(read_record(made_run(f"of{num}")), class_names=names, predictions=said([0, 1], [0, 0]))
+        page = to_html(record, errors_of(record.predictions, names), {}, {})
+        sides[num] = int(re.search(r'<rect class="right"[^>]*width="(\d+)"', page).group(1))
+        assert page.count('class="cell"') == (2 if num <= 20 else 0)
+    assert sides == {2: 96, 10: 48, 20: 34, 40: 10}
 
 
 def test_a_thousand_classes_and_a_hundred_thousand_images_stay_bounded():
@@ -81,7 +124,7 @@ def test_what_trained_when_is_read_off_the_learning_rates():
     assert [(each.first, each.last, each.trains) for each in found["stem"]] == [(0, 1, False), (2, 3, True)]
     assert phase_starts(epochs, stages) == [2]
     chart = charts(epochs, stages)[0]
-    assert chart.title.startswith("Learning rate")
+    assert (chart.title, chart.unit) == ("Learning rate", "learning rate")
     assert [epoch for _, epoch in chart.phases] == [2]
 
 

@@ -27,9 +27,9 @@ def run(arguments: Sequence[str]) -> None:
 
         leaderboard.show(board)
     elif output is None:
-        say(_text(board, form).removesuffix("\n"))
+        say(_text(board, form, None).removesuffix("\n"))
     else:
-        _write(_text(board, form), output)
+        _write(_text(board, form, output.parent), output)
         say(f"Wrote {output.resolve()}")
 
 
@@ -41,7 +41,7 @@ def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     if output is None and form != "table":
         raise ConfigError("format", "nothing is printed here", got=form, fix="Add output=FILE, or leave it out.")
     if output is not None:
-        _write(_text(board, form), output)
+        _write(_text(board, form, output.parent), output)
     return board
 
 
@@ -77,12 +77,13 @@ def _format(given: str | None, output: Path | None) -> str:
     return form
 
 
-def _text(board: "Leaderboard", form: str) -> str:
+def _text(board: "Leaderboard", form: str, folder: Path | None) -> str:
     from regraft.report import leaderboard_text
     from regraft.report.leaderboard import to_html
 
-    makers = {"csv": leaderboard_text.to_csv, "md": leaderboard_text.to_markdown, "html": to_html}
-    return makers[form](board)
+    if form == "html":
+        return to_html(board, folder)
+    return {"csv": leaderboard_text.to_csv, "md": leaderboard_text.to_markdown}[form](board)
 
 
 def _write(text: str, output: Path) -> None:

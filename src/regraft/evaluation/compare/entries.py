@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from regraft.config import safe_yaml
 from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import key_of, value_of
 from regraft.core.atomic import read_text
@@ -94,7 +93,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         state=state,
         reason=reason,
         overrides=overrides,
-        composed=ComparedConfig(compared, _choices(run), frozenset(keys)),
+        composed=ComparedConfig(compared, run.choices, frozenset(keys)),
         configuration=configuration_of(compared) if compared else ("not composed", planned or name),
         seeds=seeds_of(compared) if compared else planned_seeds,
         metrics={name: value for name, value in kept.items() if name.startswith(_VALIDATION)}
@@ -137,15 +136,6 @@ def _overrides(run: Run) -> tuple[str, ...]:
     except (OSError, ValueError, TypeError):
         jobs = manifest.read(run.path.parent) or ()
     return next((job.overrides for job in jobs if str(job.number) == run.path.name), ())
-
-
-def _choices(run: Run) -> dict[str, str]:
-    """Returns Hydra's choice in each config group; empty if it isn't known."""
-    try:
-        choices = safe_yaml.load(run.path / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
-        return {str(group): str(choice) for group, choice in choices.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def _kind(run: Run, overrides: Sequence[str]) -> tuple[Path, tuple[str, ...]]:

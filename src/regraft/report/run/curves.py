@@ -19,6 +19,8 @@ _TITLES = {
 }
 _CHARTED = dict.fromkeys(["loss", *(name for task in TASKS.values() for name in (task.headline, task.train_metric))])
 """Metrics that have a chart of their own, where they were logged."""
+_UNITS = {"update_ratio": "ratio", "distance": "relative distance"}
+"""Names of vertical axes that differ from the chart's title."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,16 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over the epochs, with the ticks of both axes, and (position in [0, 1], epoch) of each start of a phase."""
+    """Curves over the epochs.
+
+    Attributes:
+        unit: the name of the vertical axis.
+        x, y: the ticks of the axes.
+        phases: (position in [0, 1], epoch) of each start of a phase.
+    """
 
     title: str
+    unit: str
     curves: tuple[Curve, ...]
     x: tuple[Tick, ...]
     y: tuple[Tick, ...]
@@ -86,13 +95,13 @@ def charts(epochs: Sequence[MetricsRow], stages: Sequence[str]) -> list[Chart]:
     if not epochs:
         return []
     found = [
-        _chart(metric.title, epochs, {split: f"{split}/{metric.name}" for split in ("train", "val")}, stages)
+        _chart(metric.title, None, epochs, {split: f"{split}/{metric.name}" for split in ("train", "val")}, stages)
         for metric in map(find, _CHARTED)
         if metric is not None
     ]
     for family, title in _TITLES.items():
         names = [stage for stage in stages if any(row.get(f"{family}/{stage}") for row in epochs)]
-        found.append(_chart(title, epochs, _grouped(epochs, family, names), stages))
+        found.append(_chart(title, _UNITS.get(family), epochs, _grouped(epochs, family, names), stages))
     return [chart for chart in found if chart is not None]
 
 
@@ -108,7 +117,9 @@ def _name(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _MAX_NAMES else f"{names[0]} … {names[-1]} ({len(names)})"
 
 
-def _chart(title: str, epochs: Sequence[MetricsRow], columns: dict[str, str], stages: Sequence[str]) -> Chart | None:
+def _chart(
+    title: str, unit: str | None, epochs: Sequence[MetricsRow], columns: dict[str, str], stages: Sequence[str]
+) -> Chart | None:
     series = {
         name: [(int(row["epoch"]), row[column]) for row in epochs if math.isfinite(row.get(column, math.nan))]
         for name, column in columns.items()
@@ -117,14 +128,14 @@ def _chart(title: str, epochs: Sequence[MetricsRow], columns: dict[str, str], st
     if not series:
         return None
     x = numeric_axis("epoch", sorted({int(row["epoch"]) for row in epochs}), few=True, is_linear=True)
-    y = numeric_axis(title, [value for points in series.values() for _, value in points])
+    y = numeric_axis(unit or title.lower(), [value for points in series.values() for _, value in points])
     curves = tuple(
         Curve(name, tuple((x.position(epoch), y.position(value)) for epoch, value in points), points[-1][1])
         for name, points in series.items()
     )
     ticks = tuple(tick for tick in x.ticks if "." not in tick.label)
     phases = tuple((x.position(epoch - 0.5), epoch) for epoch in phase_starts(epochs, stages))
-    return Chart(y.name, curves, ticks, y.ticks, phases)
+    return Chart(title, y.name, curves, ticks, y.ticks, phases)
 
 
 def _thinned(points: list[tuple[int, float]]) -> list[tuple[int, float]]:

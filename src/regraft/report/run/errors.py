@@ -14,6 +14,8 @@ MAX_MATRIX_CLASSES = 100
 _MAX_SHOWN_OF_MANY = 60
 _MAX_PAIRS = 30
 MAX_MISTAKES = 24
+LEAST_CONFIDENCE = 0.5
+"""Of a mistake that is shown as a confident one."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Errors:
         shown: class indices in the confusion matrix, in order.
         cells: the cells of the matrix that aren't empty.
         pairs: (true class, predicted class, number of images), the most frequent mistakes first.
-        mistakes: indices of the most confident mistakes in the predictions, the most confident first.
+        mistakes: indices of mistakes with a confidence of at least `LEAST_CONFIDENCE`, the most confident first.
     """
 
     num_images: int
@@ -81,7 +83,7 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
         for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True)
         if row in positions and column in positions
     ]
-    wrong = np.flatnonzero(~is_right)
+    wrong = np.flatnonzero(~is_right & (predictions.confidences >= LEAST_CONFIDENCE))
     most_common = int(num_images.argmax())
     return Errors(
         num_images=len(targets),

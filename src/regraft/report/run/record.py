@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from regraft.config.quoting import key_of
 from regraft.core.atomic import read_json
 from regraft.evaluation import temperature as calibration
 from regraft.report import heads_table
@@ -31,6 +32,8 @@ class Record:
     Attributes:
         has_ended: whether the run has finished, possibly by a limit.
         config: the resolved config; empty if it can't be read.
+        choices: Hydra's choice in each config group; empty if it isn't known.
+        typed: the keys given on the command line.
         results: of the finished run; empty if it hasn't finished.
         epochs: the logged metrics of each epoch, without the final test.
         predictions: of the final test or validation, at the run's temperature; None if they weren't stored.
@@ -42,6 +45,8 @@ class Record:
     state: str
     has_ended: bool
     config: Mapping[str, Any]
+    choices: Mapping[str, str]
+    typed: tuple[str, ...]
     results: Mapping[str, Any]
     epochs: list[MetricsRow]
     predictions: Predictions | None
@@ -67,6 +72,8 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         state="finished" if is_ending else state_text(run_state.read(run)),
         has_ended=is_ending or run_state.read(run).is_finished,
         config=run.readable_config,
+        choices=run.choices,
+        typed=_typed(run),
         results=results,
         epochs=_epochs(run),
         predictions=predictions,
@@ -75,6 +82,13 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         commands=[_command(session) for session in provenance.sessions(run)],
         skipped=read_json(run.path / SKIPPED),
     )
+
+
+def _typed(run: Run) -> tuple[str, ...]:
+    try:
+        return tuple(key for key in map(key_of, map(str, run.overrides)) if key is not None)
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def _predictions(run: Run) -> tuple[Predictions | None, str]:

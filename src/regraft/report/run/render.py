@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -85,8 +86,8 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     if heads := record.results.get("heads"):
         yield from _table(heads_table.HEADINGS, [heads_table.cells(row, record.results) for row in heads["rows"]])
         yield from (f"{_plain(note)}\n" for note in heads["notes"])
-    metrics = [(name, f"{value:.4f}") for name, value in record.results.get("metrics", {}).items()]
-    yield from _table(("what was run", ""), [*summary.what_ran(record), *metrics])
+    yield from _table(("result", ""), summary.measured(record, errors))
+    yield from _table(("what was run", ""), summary.what_ran(record))
     if errors is not None:
         names = record.class_names
         ece = f"Expected calibration error: {summary.percent(errors.bins.ece)} %. {_plain(record.calibration)}"
@@ -119,6 +120,33 @@ def _plain(text: str) -> str:
 
 _MAX_SKIPPED = 100
 _MAX_LABEL_LETTERS = 18
+_MAX_NUMBERED = 20
+"""Classes up to which the confusion matrix has numbers in its cells."""
+
+
+@dataclass(frozen=True)
+class _Matrix:
+    """The size of a confusion matrix on the page, in pixels: a cell's, the labels', and the letters'."""
+
+    side: int
+    left: float
+    font: int
+    has_numbers: bool
+    has_shares: bool
+
+
+def _matrix(num_shown: int, class_names: Sequence[str]) -> _Matrix:
+    """Returns a size at which few classes are large, and numbers and labels have room."""
+    has_numbers = num_shown <= _MAX_NUMBERED
+    side = min(96, max(34, 480 // num_shown)) if has_numbers else 10
+    font = 9 if not has_numbers else 16 if side >= 72 else 14 if side >= 56 else 12
+    letters = min(max(map(len, class_names), default=0), _MAX_LABEL_LETTERS)
+    return _Matrix(side, 34 + round(0.63 * font) * letters, font, has_numbers, has_numbers and side >= 56)
+
+
+def unbroken(text: str) -> str:
+    """Returns text whose percent signs stay on the line of their number."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
 
 
 def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage], notes: Mapping[str, str]) -> str:
@@ -131,6 +159,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
     page = template(
         "run.html", readable=readable, number=number, shortened=shortened, percent=summary.percent, address=address,
         overlaid=overlaid,
+        unbroken=unbroken,
     )  # fmt: skip
     script = source("sort.js")
     stages = curves.stages_of(record.epochs, record.results.get("stages", []))
@@ -145,6 +174,7 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         script=Markup(script),  # our own file
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         sentences=conclusions(record, errors),
+        measured=summary.measured(record, errors),
         ran=summary.what_ran(record),
         heads=record.results.get("heads"),
         heads_table=heads_table,
@@ -154,6 +184,6 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         charts=[] if "closed_form" in record.results else curves.charts(record.epochs, stages),
         trained=curves.training_map(record.epochs, stages),
         max_skipped=_MAX_SKIPPED,
-        label_letters=min(max(map(len, record.class_names), default=0), _MAX_LABEL_LETTERS),
+        matrix=None if errors is None else _matrix(len(errors.shown), record.class_names),
         max_label_letters=_MAX_LABEL_LETTERS,
     )

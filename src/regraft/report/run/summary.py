@@ -3,30 +3,49 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from regraft.config.nested import ABSENT, at
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import MetricsRow, Record
+from regraft.report.run_table import section_name
+from regraft.tasks import classification
 
-_CHOICES = {
-    "data": ("_target_", "root", "fraction", "shots"),
-    "model": ("_target_", "name", "weights", "path", "image_size"),
-    "head": ("_target_",),
-    "freezing": ("_target_",),
-    "loss": ("_target_",),
-    "optimizer": ("_target_", "lr", "weight_decay"),
-    "scheduler": ("_target_",),
+_KEYS: Mapping[str, Sequence[str]] = {
+    "data": ("root", "shots"),
+    "model": ("name", "weights", "path", "image_size"),
+    "augment": (),
+    "head": (),
+    "freezing": (),
+    "loss": (),
+    "optimizer": ("lr", "weight_decay"),
+    "scheduler": (),
     "trainer": ("max_epochs", "devices", "precision"),
 }
+"""Keys of each section that a report shows whether or not they were typed."""
+
+
+def measured(record: Record, errors: Errors | None) -> list[tuple[str, str]]:
+    """Returns name and value of the run's metrics, with the interval of the accuracy."""
+    interval = {}
+    if errors is not None and record.predictions is not None:
+        low, high = errors.interval
+        name = f"{record.predictions.split}/{classification.HEADLINE}"
+        interval[name] = f" (95 % interval {low:.4f} to {high:.4f}, {errors.num_images:,} images)"
+    results = record.results
+    found = [(name, f"{value:.4f}{interval.get(name, '')}") for name, value in results.get("metrics", {}).items()]
+    validated = [f"{name} {value:.4f}" for name, value in results.get("cross_validation", {}).items()]
+    return [
+        *found,
+        *([("cross-validation", ", ".join([str(results.get("validation")), *validated]))] if validated else []),
+    ]
 
 
 def what_ran(record: Record) -> list[tuple[str, str]]:
     """Returns name and value of the run's main settings."""
-    found = [(section, _chosen(record.config.get(section), keys)) for section, keys in _CHOICES.items()]
+    found = [(section, _chosen(record, section, keys)) for section, keys in _KEYS.items()]
     found += [("seed", str(record.config["seed"]))] if "seed" in record.config else []
     results = record.results
-    validated = [f"{name} {value:.4f}" for name, value in results.get("cross_validation", {}).items()]
     found.append(("fitted head", "; ".join(map(_pick, results.get("closed_form", ())))))
     found.append(("head at the start", "; ".join(map(_pick, results.get("initial_head", ())))))
-    found.append(("cross-validation", ", ".join([str(results.get("validation")), *validated]) if validated else ""))
     if {"num_trained_parameters", "num_parameters"} <= results.keys():
         trained, num = results["num_trained_parameters"], results["num_parameters"]
         found.append(("trained parameters", f"{trained:,} of {num:,} ({100 * trained / max(num, 1):.3g} %)"))
@@ -69,12 +88,15 @@ def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.1f}"
 
 
-def _chosen(section: Any, keys: Sequence[str]) -> str:
-    if not isinstance(section, dict):
+def _chosen(record: Record, section: str, keys: Sequence[str]) -> str:
+    """Returns the choice in a section, by the name under which it is typed, with its keys and those that were typed."""
+    if not isinstance(record.config.get(section), dict):
         return ""
-    given = {key: section[key] for key in keys if section.get(key) is not None}
-    target = str(given.pop("_target_", "")).rpartition(".")[2]
-    return ", ".join([*filter(None, [target]), *(f"{key}={value}" for key, value in given.items())])
+    name = record.choices.get(section) or section_name(record.config, section)
+    typed = [key.removeprefix(f"{section}.") for key in record.typed if key.startswith(f"{section}.")]
+    values = {key: at(record.config, f"{section}.{key}") for key in dict.fromkeys([*keys, *typed])}
+    given = [f"{key}={value}" for key, value in values.items() if value not in (None, ABSENT, name)]
+    return ", ".join(filter(None, [name, *given]))
 
 
 _RISE = 1.1
@@ -85,7 +107,7 @@ _FALL = 0.95
 
 def conclusions(record: Record, errors: Errors | None) -> list[str]:
     """Returns a sentence on the result, and one on overfitting or unfinished learning if the curves show it."""
-    return [_result(record, errors), *_curves(record.epochs, has_ended=record.has_ended)]
+    return [_result(record, errors), *_curves(record)]
 
 
 def _result(record: Record, errors: Errors | None) -> str:
@@ -110,8 +132,12 @@ def _result(record: Record, errors: Errors | None) -> str:
     return sentence
 
 
-def _curves(epochs: Sequence[MetricsRow], *, has_ended: bool) -> list[str]:
-    validated = [row for row in epochs if "val/loss" in row]
+_FEW = 100
+"""Validation images below which the course of their loss may well be chance."""
+
+
+def _curves(record: Record) -> list[str]:
+    validated: list[MetricsRow] = [row for row in record.epochs if "val/loss" in row]
     if len(validated) < 2:
         return []
     losses = [row["val/loss"] for row in validated]
@@ -119,13 +145,31 @@ def _curves(epochs: Sequence[MetricsRow], *, has_ended: bool) -> list[str]:
     trained = [row["train/loss"] for row in validated[lowest:] if "train/loss" in row]
     if losses[-1] > _RISE * losses[lowest] and len(trained) > 1 and trained[-1] < trained[0]:
         return [
-            f"It overfits: the validation loss rose from {losses[lowest]:.3g} in epoch "
+            f"It overfits: the validation loss{_on_images(record)} rose from {losses[lowest]:.3g} in epoch "
             f"{int(validated[lowest]['epoch'])} to {losses[-1]:.3g} in the last one, while the training loss fell. "
-            "More data, augmentation (augment=basic) or callbacks=early_stopping may help."
+            f"{_caution(record)}More data, augmentation (augment=basic) or callbacks=early_stopping may help."
         ]
-    if has_ended and lowest == len(losses) - 1 and losses[-1] < _FALL * losses[-2]:
+    if record.has_ended and lowest == len(losses) - 1 and losses[-1] < _FALL * losses[-2]:
         return [
-            f"It was still learning: the validation loss fell from {losses[-2]:.3g} to {losses[-1]:.3g} in the last "
-            "epoch. A higher trainer.max_epochs may help."
+            f"It was still learning: the validation loss{_on_images(record)} fell from {losses[-2]:.3g} to "
+            f"{losses[-1]:.3g} in the last epoch. {_caution(record)}A higher trainer.max_epochs may help."
         ]
     return []
+
+
+def _num_validated(record: Record) -> int | None:
+    """Returns the number of validation images, None if it isn't known."""
+    trainer = record.config.get("trainer")
+    if isinstance(trainer, dict) and trainer.get("limit_val_batches") is not None:
+        return None
+    return sum(record.results.get("class_counts", {}).get("val", ())) or None
+
+
+def _on_images(record: Record) -> str:
+    num = _num_validated(record)
+    return "" if num is None else f" on {num:,} images"
+
+
+def _caution(record: Record) -> str:
+    num = _num_validated(record)
+    return "With so few images that may be chance. " if num is not None and num < _FEW else ""

@@ -122,4 +122,4 @@ def why_undecodable(error: Exception) -> str:
         return "it is not an image, or of a format that Pillow doesn't know"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more pixels than are safe to decode: {str(error).rstrip('.')}"
-    return f"{type(error).__name__}: {error}"
+    return " ".join(str(error).split()).rstrip(".") or "its content is damaged"
