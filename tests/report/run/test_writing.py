@@ -41,8 +41,11 @@ def test_mistakes_of_which_the_model_was_unsure_are_not_confident_ones():
     record = replace(
         read_record(made_run("unsure")), class_names=("a", "b"), predictions=said([0, 1], [1, 1], [0.4, 1])
     )
-    page = to_html(record, errors_of(record.predictions, ("a", "b")), {}, {})
-    assert "of 1 mistake the model was at least 50&nbsp;% sure of none" in page
+    errors = errors_of(record.predictions, ("a", "b"))
+    page = to_html(record, errors, {}, {})
+    assert errors.mistakes == [0]
+    assert "at least 50&nbsp;% sure of none of them" in page
+    assert "confident mistakes" not in page
 
 
 def test_metrics_come_first_and_settings_have_the_names_that_are_typed():

@@ -15,7 +15,7 @@ _MAX_SHOWN_OF_MANY = 60
 _MAX_PAIRS = 30
 MAX_MISTAKES = 24
 LEAST_CONFIDENCE = 0.5
-"""Of a mistake that is shown as a confident one."""
+"""Of a mistake that counts as a confident one."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,9 @@ class Errors:
         shown: class indices in the confusion matrix, in order.
         cells: the cells of the matrix that aren't empty.
         pairs: (true class, predicted class, number of images), the most frequent mistakes first.
-        mistakes: indices of mistakes with a confidence of at least `LEAST_CONFIDENCE`, the most confident first.
+        mistakes: indices of the confident mistakes in the predictions, the most confident first; without any, of those
+            of which the model was surest.
+        is_confident: whether those are confident mistakes.
     """
 
     num_images: int
@@ -51,6 +53,7 @@ class Errors:
     pairs: list[tuple[int, int, int]]
     bins: Bins
     mistakes: list[int]
+    is_confident: bool
 
     @property
     def accuracy(self) -> float:
@@ -83,7 +86,8 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
         for row, column, value in zip(rows.tolist(), columns.tolist(), values.tolist(), strict=True)
         if row in positions and column in positions
     ]
-    wrong = np.flatnonzero(~is_right & (predictions.confidences >= LEAST_CONFIDENCE))
+    confident = ~is_right & (predictions.confidences >= LEAST_CONFIDENCE)
+    wrong = np.flatnonzero(confident if confident.any() else ~is_right)
     most_common = int(num_images.argmax())
     return Errors(
         num_images=len(targets),
@@ -96,6 +100,7 @@ def errors_of(predictions: Predictions, class_names: tuple[str, ...]) -> Errors:
         pairs=[(int(row), int(column), int(value)) for row, column, value in pairs],
         bins=reliability(predictions.confidences, is_right),
         mistakes=wrong[np.argsort(-predictions.confidences[wrong], kind="stable")][:MAX_MISTAKES].tolist(),
+        is_confident=bool(confident.any()),
     )
 
 

@@ -78,6 +78,11 @@ def test_time_is_measured_while_a_jpeg_is_decoded(monkeypatch: pytest.MonkeyPatc
         image.load()
 
 
+def test_the_reason_has_no_names_of_python() -> None:
+    assert opening.why_undecodable(SyntaxError("broken PNG file\n(chunk b'IDAT')")) == "broken PNG file (chunk b'IDAT')"
+    assert opening.why_undecodable(IndexError()) == "its content is damaged"
+
+
 def test_bounds_change_no_pixel() -> None:
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "BMP", "PPM", "TGA"):
         content = encoded(photo(1, 300, 200), kind)
