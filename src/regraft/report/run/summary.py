@@ -7,7 +7,7 @@ from regraft.config.nested import ABSENT, at
 from regraft.report.run.errors import Errors
 from regraft.report.run.record import MetricsRow, Record
 from regraft.report.run_table import section_name
-from regraft.tasks import classification
+from regraft.tasks.classification import Classification
 
 _KEYS: Mapping[str, Sequence[str]] = {
     "data": ("root", "shots"),
@@ -28,7 +28,7 @@ def measured(record: Record, errors: Errors | None) -> list[tuple[str, str]]:
     interval = {}
     if errors is not None and record.predictions is not None:
         low, high = errors.interval
-        name = f"{record.predictions.split}/{classification.HEADLINE}"
+        name = f"{record.predictions.split}/{Classification.headline}"
         interval[name] = f" (95 % interval {low:.4f} to {high:.4f}, {errors.num_images:,} images)"
     results = record.results
     found = [(name, f"{value:.4f}{interval.get(name, '')}") for name, value in results.get("metrics", {}).items()]
