@@ -30,7 +30,7 @@ from regraft.config.trust import named_in, require_known_targets
 from regraft.core.errors import ConfigError, ConfigErrors, require
 
 _OURS_AND_LIBRARIES = ("regraft.", "torch.", "torchvision.", "timm.", "torchmetrics.", "pytorch_lightning.")
-_PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "model.path", "features.dir")
+_PATHS = ("output_dir", "ckpt_path", "head_from", "data.root", "data.path", "model.path", "features.dir")
 _LINEAR_HEADS = ("regraft.models.heads.Linear", "regraft.models.heads.Standardised")
 _LOSSES_OF_LOGITS = ("regraft.training.losses.CrossEntropy", "regraft.training.losses.Focal")
 _HEAD_ALONE = "regraft.models.freezing.LinearProbe"
@@ -138,17 +138,27 @@ def plain(config: DictConfig, overrides: Sequence[str] = ()) -> dict[str, Any]:
     for key in _PATHS:
         if at(resolved, key) == "":
             raise ConfigError(key, "it is empty", fix=f"Give a path with {key}=PATH, or leave it out.")
-    for section, key in (("data", "root"), ("model", "path"), ("model", "weights"), ("features", "dir")):
+    named = (("data", "root"), ("data", "path"), ("model", "path"), ("model", "weights"), ("features", "dir"))
+    for section, key in named:
         value = resolved.get(section, {}).get(key)
         # Weights are a name that a library knows, or a file.
-        if isinstance(value, str) and value and (key != "weights" or Path(value).expanduser().is_file()):
-            # Unlike Path.resolve() it takes a link to itself, which is reported where the path is used.
-            resolved[section][key] = os.path.realpath(Path(value).expanduser())
+        if value and (key != "weights" or (isinstance(value, str) and Path(value).expanduser().is_file())):
+            resolved[section][key] = _absolute(value)
     if isinstance(resolved.get("head_from"), str):
         resolved["head_from"] = str(Path(resolved["head_from"]).expanduser().resolve())
     seed = resolved.get("seed", 0)  # an evaluation has none
     require(type(seed) is int and 0 <= seed < 2**32, "seed", seed, f"a whole number from 0 to {2**32 - 1}")
     return resolved
+
+
+def _absolute(value: Any) -> Any:
+    """Returns a path, or each of a list or mapping of paths, absolute; anything else as it is."""
+    if isinstance(value, Mapping):
+        return {key: _absolute(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_absolute(each) for each in value]
+    # Unlike Path.resolve() it takes a link to itself, which is reported where the path is used.
+    return os.path.realpath(Path(value).expanduser()) if isinstance(value, str) else value
 
 
 def _require_finite(config: Mapping[str, Any]) -> None:

@@ -36,7 +36,10 @@ def build_unread_datamodule(config: Config, input_spec: InputSpec, trained: Chec
             f"it lacks {', '.join(lacking)}. A data config starts with `defaults: [_common, _self_]`, which adds them.",
         )
     own = [key for key in node if key in ours]
-    source = factory({key: value for key, value in node.items() if key not in ours}, "data", own)()
+    options = {key: value for key, value in node.items() if key not in ours}
+    if "trust" in options:
+        options["trust"] = config["trust"]  # that of the command line, whatever a file says
+    source = factory(options, "data", own)()
     if trained is not None:
         source = InOrderOf(source, trained.class_names, str(trained.path))
     # The number of images decides on an open batch size, which isn't known before they are listed.

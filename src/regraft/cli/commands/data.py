@@ -75,7 +75,8 @@ def data_check_job(composed: DictConfig) -> ConfigError | None:
 
     folder = Path(HydraConfig.get().runtime.output_dir).resolve()
     try:
-        check, open_image = _checked(plain(composed)["data"])
+        config = plain(composed, list(HydraConfig.get().overrides.task))
+        check, open_image = _checked(config["data"], config["trust"])
     except MISTAKES as error:
         raise ConfigErrors(mistakes_in(error)) from error
     data_check.write(check, folder, open_image)
@@ -86,42 +87,57 @@ def data_check_job(composed: DictConfig) -> ConfigError | None:
     return ConfigError("data", f"{counted(num_errors, 'error')} in {check.place}; see {folder}/report.html")
 
 
-def _checked(node: dict[str, Any]) -> "tuple[Check, OpenImage]":
-    """Returns the findings, and the function that opens an image of a finding."""
+def _checked(node: dict[str, Any], trust: Sequence[str]) -> "tuple[Check, OpenImage]":
+    """Returns the findings, and the function that opens an image of a finding.
+
+    Args:
+        trust: what the command line trusts.
+    """
     from regraft.core.console import image_progress_bar
     from regraft.core.pixel_format import PixelFormat
     from regraft.data.images.file_reading.facts import display_image
     from regraft.data.images.validation.check import check_samples, check_tree
     from regraft.report import data_check
 
-    source = _source(node)
+    source = _source(node, trust)
     started = time.perf_counter()
+    progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
+    shown = PixelFormat(background=node["background"], value_range=node["value_range"])
     if hasattr(source, "tree"):
         source.prepare()
         tree: Tree = source.tree()
-        progress = image_progress_bar(is_shown=Console().is_terminal, title="Reading")
-        shown = PixelFormat(background=node["background"], value_range=node["value_range"])
         return check_tree(tree, progress, started, shown), lambda path: display_image(
             tree.root / path, data_check.SIDE, shown
         )
+    from regraft.data.images.samples import FileImages
     from regraft.data.images.validation.in_memory import image_of, samples_of, splits_of
+    from regraft.data.images.validation.listed_files import check_listed, files_of
 
     source.prepare()
     found = source.splits()
-    splits = splits_of(found)
     name = str(node["_target_"]).rpartition(".")[2].removesuffix("Source")
+    if isinstance(found.train, FileImages):
+        place = str(node.get("path") or node.get("root") or name)
+        return check_listed(place, found, progress, started, shown), lambda path: display_image(
+            files_of(found)[0] / path, data_check.SIDE, shown
+        )
+    splits = splits_of(found)
     return check_samples(node.get("root") or name, samples_of(found.class_names, splits), started), partial(
         image_of, splits
     )
 
 
-def _source(node: dict[str, Any]) -> Any:
+def _source(node: dict[str, Any], trust: Sequence[str]) -> Any:
     """Returns the source of the section `data`, without the options of batches and splits."""
     shared = yaml.safe_load((conf_dir() / "data" / "_common.yaml").read_text(encoding="utf-8"))
     options = {key: value for key, value in node.items() if key not in shared}
     if node["_target_"] != _FOLDER:
         from regraft.config.instantiate import factory
 
+        if "trust" in options:  # a source of files of others; what it would refuse is listed
+            options |= {"trust": trust, "on_error": "skip"}
+            task = options["task"] or factory(options | {"task": "classification"}, "data")().find_task()[0]
+            options["task"] = task
         return factory(options, "data")()
     # Without `factory`, which imports torch: that takes longer than checking a folder again.
     from regraft.data.sources.folder import FolderSource

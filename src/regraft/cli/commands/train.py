@@ -1,6 +1,7 @@
 """Fine-tune a backbone: train and test, with everything in one run folder."""
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from regraft.config.check import Composed, reference
 from regraft.config.fitting import IN_STEPS, explained
 from regraft.config.groups import section_text
 from regraft.config.quoting import key_of, quoted, value_of
+from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
 from regraft.core.text import say
@@ -33,6 +35,8 @@ log = logging.getLogger(__name__)
 
 PREDICTED = "predictions.csv"
 """The predictions of test images without labels, in the run's folder."""
+_UNLABELLED = "unlabelled.txt"
+"""Their paths, if a table lists them, with a zero byte after each."""
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -155,18 +159,25 @@ def _train(job: TrainingJob, overrides: Sequence[str], *, is_printed: bool = Tru
     return job.run
 
 
-def _predict(job: TrainingJob, folder: Path) -> None:
-    """Predicts the unlabelled images of a folder into the run's folder; an error is a warning, as the run has ended."""
+def _predict(job: TrainingJob, unlabelled: Path | Sequence[Path]) -> None:
+    """Predicts unlabelled images into the run's folder; an error is a warning, as the run has ended.
+
+    Args:
+        unlabelled: a folder of images, or the files, which become a list in the run's folder.
+    """
     run, config = job.run, job.config
     if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
         return
     from regraft.cli.commands import predict
 
     trust = [f"trust=[{','.join(config['trust'])}]"] if config["trust"] else []
+    given = unlabelled if isinstance(unlabelled, Path) else run.path / _UNLABELLED
+    if not isinstance(unlabelled, Path):
+        write_atomically(given, b"".join(os.fsencode(path) + b"\0" for path in unlabelled))
     try:
-        predict.run([f"run={quoted(run.path)}", f"input={folder}", f"output={run.path / PREDICTED}", *trust])
+        predict.run([f"run={quoted(run.path)}", f"input={given}", f"output={run.path / PREDICTED}", *trust])
     except (ValueError, OSError) as error:
-        log.warning("The images in %s aren't predicted: %s", folder, error)
+        log.warning("The images in %s aren't predicted: %s", given, error)
 
 
 def keep_overrides(run: Run, overrides: Sequence[str]) -> None:

@@ -98,10 +98,14 @@ class FileImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def name(self, index: int) -> str:
+        """Returns the path of image `index`, relative to the root."""
+        start, stop = self.offsets[index : index + 2].tolist()
+        return os.fsdecode(self.names[start:stop])
+
     def path(self, index: int) -> Path:
         """Returns the path of image `index`."""
-        start, stop = self.offsets[index : index + 2].tolist()
-        return Path(self.root, os.fsdecode(self.names[start:stop]))
+        return Path(self.root, self.name(index))
 
     def with_labels(self, labels: Tensor) -> Self:
         """Returns the same images with other labels."""

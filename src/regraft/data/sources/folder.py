@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
-from regraft.data.findings import readable
-from regraft.data.images.file_reading.problems import described
 from regraft.data.images.file_reading.read import Read, logged_progress, read_all
 from regraft.data.images.validation.check import warnings_of
+from regraft.data.sources.checked_files import log_skipped, reasons, refusal, undecodable, without_low_bits
 from regraft.data.sources.folder_scan import scan
 from regraft.data.sources.layout import given_folders
 from regraft.data.sources.tree import EXPECTED_FOLDERS, Tree, refuse_file
@@ -95,7 +94,7 @@ class FolderSource:
         read = read_all(self._root, paths, tree.closed, logged_progress, has_range=self._has_value_range)
         skipped, of_images = self._unusable(tree, paths, read)
         errors = [*of_folders, *of_images]
-        errors += [] if not self._has_value_range else self._without_low_bits(paths, read)
+        errors += [] if not self._has_value_range else without_low_bits(paths, read)
         if errors:
             raise ConfigErrors(errors)
         _log_ignored(tree)
@@ -120,42 +119,22 @@ class FolderSource:
         parts = images["train"], images.get("val"), images.get("test")
         return Splits(tuple(tree.classes["train"]), *parts, skipped, unlabelled)
 
-    def _without_low_bits(self, paths: list[str], read: Read) -> list[ConfigError]:
-        """Returns the error of 16-bit colours, of which only the upper 8 bits are read."""
-        facts = read.facts
-        is_gray = np.isin(facts["mode"], [b"I"]) | (facts["mode"].astype("S4") == b"I;16")
-        deep = np.flatnonzero((facts["bits"] == 16) & ~is_gray & (facts["problem"] == b"")).tolist()
-        if not deep:
-            return []
-        reason = (
-            f"only the upper 8 of 16 bits are read of colours, so that it can't be applied to {len(deep):,} images: "
-            f"{listed(readable(paths[number]) for number in deep)}"
-        )
-        return [ConfigError("data.value_range", reason, fix="Save them with 8 bits a channel, or in gray.")]
-
     def _unusable(self, tree: Tree, paths: list[str], read: Read) -> tuple[dict[str, str], list[ConfigError]]:
         """Returns why images are left out, by their paths, and the errors of those that can't be."""
-        found = {}
-        for number in np.flatnonzero(read.facts["problem"] != b"").tolist():
-            found[paths[number]] = described(read.facts["problem"][number].decode(), read.details.get(number, ""))
+        found = undecodable(paths, read)
         if not found:
             return {}, []
-        reasons = listed((f"{readable(path)}: {reason}" for path, reason in found.items()), "; ")
-        count = f"{len(found):,} of {len(paths):,} images in {self._root}"
         if self._on_error == "raise":
-            fix = (
-                "Replace or remove them, or leave them out with data.on_error=skip; "
-                f"`regraft data check data=folder data.root={self._root}` shows them all."
-            )
-            return {}, [ConfigError("data.root", f"{count} can't be decoded: {reasons}", fix=fix)]
+            check = f"regraft data check data=folder data.root={self._root}"
+            return {}, [refusal(self._root, len(paths), found, check)]
         errors = []
         for split, classes in tree.classes.items():
             lost = [name for name, images in classes.items() if images and found.keys() >= set(images)]
             # The other splits may lack classes, but not all.
             if lost and (split == "train" or found.keys() >= set(tree.paths(split))):
-                reason = f"no image of {listed(lost)} in {split} can be decoded: {reasons}"
+                reason = f"no image of {listed(lost)} in {split} can be decoded: {reasons(found)}"
                 errors.append(ConfigError("data.root", reason, fix="Replace them, or remove the class folder."))
-        _log.warning("%s can't be decoded and are left out (data.on_error=skip): %s.", count, reasons)
+        log_skipped(self._root, len(paths), found)
         return found, errors
 
 

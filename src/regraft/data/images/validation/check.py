@@ -53,7 +53,7 @@ def check_tree(tree: Tree, progress: ProgressBar, started: float, pixel_format: 
         *likeness_findings(samples, partial(near_pairs_of, tree.root)),
     ]
     num_read = int(read.is_fresh.sum()) + len(tree.closed)
-    return _check(str(tree.root), counts, findings, len(paths), num_read, started)
+    return finished_check(str(tree.root), counts, findings, len(paths), num_read, started)
 
 
 def warnings_of(tree: Tree, paths: Sequence[str], read: Read, *, has_range: bool) -> list[str]:
@@ -80,12 +80,13 @@ def check_samples(name: str, samples: CheckedImages, started: float) -> Check:
     """Returns the check of images in memory."""
     counts, num_images = counts_of(samples), len(samples.names)
     findings = [*class_findings(counts), *likeness_findings(samples)]
-    return _check(name, counts, findings, num_images, num_images, started)
+    return finished_check(name, counts, findings, num_images, num_images, started)
 
 
-def _check(
+def finished_check(
     place: str, counts: Counts, findings: list[Finding], num_images: int, num_read: int, started: float
 ) -> Check:
+    """Returns a check that began at `started`, by `time.perf_counter()`, its findings sorted."""
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     return Check(place, counts, findings, num_images, num_read, time.perf_counter() - started)
 

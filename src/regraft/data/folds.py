@@ -1,0 +1,91 @@
+"""Folds and splits that are stratified and keep groups together, by scikit-learn: functions of labels and a seed."""
+
+import warnings
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regraft.core.errors import ConfigError, require
+
+_MOST_PARTS = 20
+_MANY_GROUPS = 5_000
+"""Above, groups are drawn at random: stratifying them one by one would take minutes, and chance does it as well."""
+
+
+def require_folds(folds: int | None, fold: int | None) -> None:
+    """Raises ConfigError unless both are given, or neither, and are numbers in their ranges."""
+    if folds is None:
+        require(fold is None, "data.fold", fold, "null, unless data.folds is set", fix="Add data.folds=5, for example.")
+        return
+    require(type(folds) is int and folds >= 2, "data.folds", folds, "2, 3, 4, ..., null")
+    fix = f"All in one sweep: -m 'data.fold=range(0,{folds})'."
+    require(type(fold) is int and 0 <= fold < folds, "data.fold", fold, f"0 to {folds - 1}", fix=fix)
+
+
+def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: int) -> np.ndarray:
+    """Returns the fold of each sample, (num_samples,), int64: stratified, and the same for all of a group.
+
+    Args:
+        strata: class indices, (num_samples,); or rows of 0 and 1, whose combinations are stratified.
+        groups: (num_samples,), texts, or None.
+
+    Raises:
+        ConfigError: there are fewer samples of every class, or fewer groups, than folds.
+    """
+    classes = _classes(strata)
+    if groups is not None and (num := len(np.unique(groups))) < folds:
+        raise ConfigError("data.folds", f"there are {num} groups", got=folds, allowed=f"at most {num}")
+    most = int(np.bincount(classes).max())
+    if most < folds:
+        raise ConfigError("data.folds", f"no class has more than {most} images", got=folds, allowed=f"at most {most}")
+    if groups is not None and len(np.unique(groups)) > _MANY_GROUPS:
+        return _random_parts(groups, folds, seed)
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    state = seed % 2**32
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=state)
+    numbers = np.empty(len(classes), np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
+            numbers[held_out] = number
+    return numbers
+
+
+def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
+    """Returns (kept, carved): positions, ascending, disjoint, together all of them, with no group in both.
+
+    Groups are dealt into up to 20 stratified parts, of which as many are carved as come closest to the fraction.
+
+    Args:
+        fraction: in (0, 1).
+        key: config key of `fraction`, for the error.
+    """
+    num_groups = len(np.unique(groups))
+    if num_groups < 2:
+        reason = f"all images belong to the group {groups[0]}, so none can be set aside"
+        raise ConfigError(key, reason, got=fraction, fix=f"Use {key}=0, or other groups.")
+    most = int(np.bincount(_classes(strata)).max())
+    parts = fold_numbers(strata, groups, min(_MOST_PARTS, num_groups, max(2, most)), seed)
+    used, sizes = np.unique(parts, return_counts=True)
+    totals = np.cumsum(sizes)
+    num = int(np.abs(totals[:-1] - fraction * len(parts)).argmin()) + 1  # at least one part is kept
+    is_carved = torch.from_numpy(np.isin(parts, used[:num]))
+    return (~is_carved).nonzero()[:, 0], is_carved.nonzero()[:, 0]
+
+
+def _classes(strata: Tensor) -> np.ndarray:
+    """Returns one class for each sample: its own, or the combination of its labels."""
+    rows = strata.numpy()
+    return np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1) if rows.ndim > 1 else rows
+
+
+def _random_parts(groups: np.ndarray, num_parts: int, seed: int) -> np.ndarray:
+    """Returns a part for each sample: groups in random order, cut into parts of about as many samples."""
+    names, places, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)).numpy()
+    ends = np.cumsum(sizes[order])
+    parts = np.empty(len(names), np.int64)
+    parts[order] = np.minimum((ends - sizes[order] / 2) * num_parts / ends[-1], num_parts - 1).astype(np.int64)
+    return parts[places]

@@ -1,0 +1,106 @@
+"""A check of images in files that a table names, instead of a folder's classes."""
+
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from regraft.core.console import ProgressBar
+from regraft.core.pixel_format import PixelFormat
+from regraft.data.findings import Finding, Item
+from regraft.data.images.file_reading.read import near_pairs_of, read_all
+from regraft.data.images.samples import FileImages
+from regraft.data.images.validation.check import Check, Counts, finished_check
+from regraft.data.images.validation.class_findings import class_findings
+from regraft.data.images.validation.duplicates import CheckedImages, duplicate_findings, likeness_findings
+from regraft.data.images.validation.file_findings import OF_BACKGROUND, file_findings
+from regraft.data.sources.base import Splits
+from regraft.data.sources.checked_files import CheckedFiles
+from regraft.tasks import task_of
+
+
+def check_listed(place: str, splits: Splits, progress: ProgressBar, started: float, shown: PixelFormat) -> Check:
+    """Returns the check of the files of a data set; what its source has skipped are errors.
+
+    Args:
+        place: the table.
+        started: `time.perf_counter()` before the source was read.
+    """
+    root, paths = files_of(splits)
+    read = read_all(root, paths, {}, progress, has_range=shown.value_range is not None)
+    samples = _samples(splits, paths, read.facts["content_hash"], read.facts["thumb"])
+    counts = _counts(splits)
+    findings = [
+        *_skipped(splits),
+        *file_findings(paths, read.facts, read.details, shown),
+        *(class_findings(counts) if splits.task == "classification" else []),
+        *likeness_findings(samples, partial(near_pairs_of, root)),
+    ]
+    num_images = len(paths) + len(splits.skipped)
+    return finished_check(place, counts, findings, num_images, int(read.is_fresh.sum()), started)
+
+
+def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) -> list[str]:
+    """Returns the sentence of each error or warning, but for those that depend on what isn't known here."""
+    kept = np.array([path not in files.skipped for path in files.paths], bool)
+    paths = [path for path in files.paths if path not in files.skipped]
+    facts = files.read.facts[kept]
+    _, used = files_of(splits)
+    at = {path: number for number, path in enumerate(paths)}
+    facts = facts[[at[path] for path in used]]
+    shown = PixelFormat(value_range=(0, 1) if has_range else None)
+    findings = [
+        *file_findings(used, facts, {}, shown),
+        *(class_findings(_counts(splits)) if splits.task == "classification" else []),
+        *duplicate_findings(_samples(splits, used, facts["content_hash"], facts["thumb"][:0])),
+    ]
+    return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]
+
+
+def files_of(splits: Splits) -> tuple[Path, list[str]]:
+    """Returns the root and the paths of the files of all splits, relative to it."""
+    images = [each for each in splits.present.values() if isinstance(each, FileImages)]
+    return Path(images[0].root), [each.name(index) for each in images for index in range(len(each))]
+
+
+def _skipped(splits: Splits) -> list[Finding]:
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for path, reason in splits.skipped.items():
+        by_reason[reason.partition(" (")[0]].append(path)
+    return [
+        Finding(
+            "unusable",
+            "error",
+            f"Rows that can't be used: {reason}. Correct them, or leave them out with data.on_error=skip.",
+            tuple(Item((path,), splits.skipped[path]) for path in paths),
+        )
+        for reason, paths in by_reason.items()
+    ]
+
+
+def _counts(splits: Splits) -> Counts:
+    """Returns the samples of each class, or with each label or target, by split."""
+    task, names = task_of(splits.task), splits.class_names
+    return {
+        split: dict(zip(names, task.counts(samples.labels, len(names)).tolist(), strict=True))
+        for split, samples in splits.present.items()
+    }
+
+
+def _samples(splits: Splits, paths: list[str], hashes: np.ndarray, thumbs: np.ndarray) -> CheckedImages:
+    present = splits.present
+    labels = np.concatenate([each.labels.numpy() for each in present.values()])
+    names = list(splits.class_names)
+    if splits.task != "classification":  # each combination is what a duplicate may contradict
+        found, labels = np.unique(labels, axis=0, return_inverse=True)
+        labels = labels.reshape(-1)
+        names = [_described(row, splits) for row in found]
+    numbers = np.repeat(np.arange(len(present)), [len(each) for each in present.values()])
+    return CheckedImages(paths, list(present), numbers, names, labels, hashes, thumbs)
+
+
+def _described(row: np.ndarray, splits: Splits) -> str:
+    if splits.task == "multilabel":
+        return "|".join(name for name, value in zip(splits.class_names, row.tolist(), strict=True) if value) or "none"
+    return ", ".join(f"{value:g}" for value in row.tolist())

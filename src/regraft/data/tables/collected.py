@@ -1,0 +1,159 @@
+"""The rows of all tables of a data set, by split, and what is wrong with them as a whole. No torch."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from regraft.core.errors import ConfigError, listed
+from regraft.data.findings import readable
+from regraft.data.groups import shared_groups
+from regraft.data.tables.faults import Faults
+from regraft.data.tables.files import FileFinder
+from regraft.data.tables.packed import PackedText
+from regraft.data.tables.reading import Table
+from regraft.data.tables.rows import MakeLabels, Roles, RowParser, Rows
+
+
+class Collected:
+    """Rows that can be used, by split.
+
+    Attributes:
+        rows: those of each split.
+        kept: (num_rows,), bool, of each split: which rows are used.
+        unlabelled: the files of a test split without labels.
+        closed: files that mustn't be opened, with the reason.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Rows] = {}
+        self.kept: dict[str, np.ndarray] = {}
+        self.unlabelled = PackedText()
+        self.closed: dict[str, str] = {}
+        self._errors: list[ConfigError] = []
+        self._faults: list[Faults] = []
+        self._faults_of: dict[str, Faults] = {}
+
+    def read(
+        self,
+        table: Table,
+        roles: Roles,
+        split: str | None,
+        finders: Mapping[str, FileFinder],
+        make_labels: MakeLabels,
+    ) -> None:
+        """Adds the rows of a table; see `RowParser`."""
+        parser = RowParser(table, roles, split, finders, make_labels)
+        self._faults.append(parser.faults)
+        lacking: dict[str, Rows] = {}
+        try:
+            for row in parser.rows():
+                if row.label is None:
+                    lacking.setdefault(row.split, Rows(roles)).append(row)
+                    continue
+                if row.split not in self.rows:
+                    self.rows[row.split] = Rows(roles, make_labels())
+                    self._faults_of[row.split] = parser.faults
+                self.rows[row.split].append(row)
+        except ConfigError as error:
+            self._errors.append(error)
+        if not parser.num_rows and not self._errors:
+            name = readable(table.path.name)
+            self._errors.append(ConfigError("data.path", f"{name} has no row below its header", fix="Add rows."))
+        for of_split, rows in lacking.items():
+            if of_split == "test" and "test" not in self.rows:
+                self.unlabelled = rows.files
+                continue
+            for number, file in zip(rows.numbers, rows.files, strict=True):
+                parser.faults.add("no_label", number, file, file=file)
+        for finder in finders.values():
+            self.closed |= finder.closed
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """Why rows are left out, by their files or their places in the table."""
+        return {name: why for faults in self._faults for name, why in faults.skipped.items()}
+
+    @property
+    def summary(self) -> str:
+        """The rows that are left out, by kind; empty if there are none."""
+        return "; ".join(f"{faults.table}: {faults.summary}" for faults in self._faults if faults.counts)
+
+    def errors(self, task: str, on_error: str) -> list[ConfigError]:
+        """Returns all mistakes: of rows, unless they are skipped, and of tables; marks the rows that are used."""
+        self.kept = {split: np.ones(len(rows), bool) for split, rows in self.rows.items()}
+        self._find_repeated()
+        found = [*self._errors]
+        if on_error == "raise":
+            found += [error for faults in self._faults for error in faults.errors()]
+        if "train" not in self.rows:
+            return found or [ConfigError("data.path", "no row belongs to train", fix="Add training rows.")]
+        grouped = {split: rows.groups.values for split, rows in self.rows.items() if rows.roles.group is not None}
+        found += shared_groups(grouped)
+        found += self._unknown_labels(task) if task != "regression" else self._constant_targets()
+        return found
+
+    def _find_repeated(self) -> None:
+        """Marks rows whose file an earlier row has, and all of them if their labels differ."""
+        splits = list(self.rows)
+        if not splits:
+            return
+        starts = np.cumsum([0, *(len(self.rows[split]) for split in splits)])
+        hashes = np.concatenate([np.frombuffer(self.rows[split].hashes, np.int64) for split in splits])
+        for group in _repeated(hashes):
+            places = [self._place(splits, starts, position) for position in group.tolist()]
+            first_split, first = places[0]
+            file = self.rows[first_split].files[first]
+            for split, row in places[1:]:
+                rows = self.rows[split]
+                if rows.files[row] != file:  # two files with the same hash
+                    continue
+                kind = "other_split" if split != first_split else self._kind(rows, first, row)
+                self.kept[split][row] = False
+                if kind == "other_label":
+                    self.kept[split][first] = False
+                self._faults_of[split].add(kind, rows.numbers[row], file, file=file)
+
+    @staticmethod
+    def _place(splits: Sequence[str], starts: np.ndarray, position: int) -> tuple[str, int]:
+        number = int(np.searchsorted(starts, position, side="right")) - 1
+        return splits[number], position - int(starts[number])
+
+    @staticmethod
+    def _kind(rows: Rows, first: int, row: int) -> str:
+        assert rows.labels is not None
+        return "same_label" if rows.labels.key(first) == rows.labels.key(row) else "other_label"
+
+    def names(self) -> list[str]:
+        """Returns the classes, labels or targets of the training rows."""
+        labels = self.rows["train"].labels
+        assert labels is not None
+        return labels.names()
+
+    def _unknown_labels(self, task: str) -> list[ConfigError]:
+        names, what = self.names(), "classes" if task == "classification" else "labels"
+        found = []
+        for split, rows in self.rows.items():
+            unknown = [] if rows.labels is None else sorted(set(rows.labels.names()) - set(names))
+            if unknown:
+                reason = f"{split} has {what} that train doesn't have: {listed(map(readable, unknown))}"
+                fix = f"Train has {listed(map(readable, names))}. Rename them, or add them to train."
+                found.append(ConfigError("data.label", reason, fix=fix))
+        return found
+
+    def _constant_targets(self) -> list[ConfigError]:
+        labels, names = self.rows["train"].labels, self.names()
+        assert labels is not None
+        values = labels.array(names)
+        return [
+            ConfigError("data.label", f"{name} is {values[0, column]:g} in every training row", fix="Leave it out.")
+            for column, name in enumerate(names)
+            if (values[:, column] == values[0, column]).all()
+        ]
+
+
+def _repeated(hashes: np.ndarray) -> list[np.ndarray]:
+    """Returns the positions of each value that occurs more than once, ascending."""
+    order = hashes.argsort(kind="stable")
+    is_same = np.diff(hashes[order]) == 0
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], is_same, [False]]).astype(np.int8)))
+    return [order[start : stop + 1] for start, stop in bounds.reshape(-1, 2).tolist()]

@@ -1,0 +1,138 @@
+"""Which column of a table has what: as named, or found by its name where there is no doubt. No torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from regraft.core.errors import ConfigError, UnknownNameError, listed
+from regraft.data.findings import readable
+from regraft.data.tables.reading import Table, first_rows
+from regraft.data.tables.rows import Roles
+from regraft.data.tables.targets import Looks, is_binary_column, looks_of
+
+_NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "image": (
+        (
+            *("path", "file", "file_path", "filepath", "file_name", "filename"),
+            *("image", "img", "image_path", "img_path", "image_name", "image_file"),
+        ),
+        ("id", "image_id", "img_id"),
+    ),
+    "label": (("label", "labels", "class", "class_name", "category", "target", "targets"),),
+    "split": (("split",),),
+    "group": (("group",),),
+    "weight": (("weight", "sample_weight"),),
+}
+"""Names that columns are found by, the more certain ones first; capitals, blanks and hyphens don't count."""
+_NO_NUMBER = frozenset({"unnamed:_0", "index", ""})
+"""Columns that number the rows, as pandas writes them."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """The names of columns in a config; None for those to be found, and an empty text for none."""
+
+    image: str | None = None
+    label: str | Sequence[str] | None = None
+    split: str | None = None
+    group: str | None = None
+    weight: str | None = None
+    slices: Sequence[str] = ()
+
+
+def roles_of(table: Table, given: Given, split: str | None) -> tuple[Roles | None, Looks | None, list[ConfigError]]:
+    """Returns the roles of a table's columns, what its labels look like, and all mistakes; None where there are some.
+
+    Args:
+        split: that the table holds, if that is known; then no column says it, and a test split may have no labels.
+    """
+    errors: list[ConfigError] = []
+
+    def one(role: str, name: Any) -> str | None:
+        try:
+            return _column(role, name, table)
+        except ConfigError as error:
+            errors.append(error)
+            return None
+
+    image = one("image", given.image)
+    found = {role: one(role, getattr(given, role)) for role in ("split", "group", "weight")}
+    if split is not None:
+        found["split"] = None
+    slices = [name for name in given.slices if one("slices", name)]
+    if image is None and not errors:
+        names = "|".join(_NAMES["image"][0])
+        fix = f"Name it with data.image=COLUMN. The columns: {listed(map(readable, table.columns))}."
+        errors.append(ConfigError("data.image", f"{readable(table.path.name)} has no column called {names}", fix=fix))
+    labels: tuple[str, ...] = ()
+    looks = None
+    try:
+        labels, looks = _labels(table, given.label, {image, *found.values(), *slices}, is_needed=split != "test")
+    except ConfigError as error:
+        errors.append(error)
+    if errors or image is None:
+        return None, looks, errors
+    return Roles(image, labels, found["split"], found["group"], found["weight"], tuple(slices)), looks, []
+
+
+def _column(role: str, name: Any, table: Table) -> str | None:
+    key = f"data.{role}"
+    if name == "":
+        return None
+    if name is None:
+        return _found(role, table)
+    if not isinstance(name, str):
+        raise ConfigError(key, got=name, allowed="a column's name", fix=f"Quote it: '{key}=\"{name}\"'.")
+    if name not in table.columns:
+        raise UnknownNameError(key, "column", name, list(map(readable, table.columns)))
+    return name
+
+
+def _found(role: str, table: Table) -> str | None:
+    """Returns the only column with one of a role's names; None if none has; raises ConfigError if several have."""
+    for names in _NAMES[role]:
+        found = [column for column in table.columns if _plain(column) in names]
+        if len(found) > 1:
+            columns = listed(map(readable, found))
+            reason = f"{readable(table.path.name)} has the columns {columns}, each of which may be the {role}"
+            raise ConfigError(f"data.{role}", reason, fix=f"Use data.{role}={found[0]}, for example.")
+        if found:
+            return found[0]
+    return None
+
+
+def _labels(table: Table, given: Any, taken: set[str | None], *, is_needed: bool) -> tuple[tuple[str, ...], Looks | None]:
+    """Returns the columns of the labels and what they look like; no column and None if the table has none.
+
+    Without a name that says it: several columns of 0 and 1, or the only column that is left.
+    """
+    named = [given] if isinstance(given, str) else None if given is None else list(given)
+    if named is not None and not is_needed and not any(name in table.columns for name in named):
+        return (), None
+    if named is not None:
+        columns = [name for each in named if (name := _column("label", each, table))]
+    else:
+        found = _found("label", table)
+        columns = [found] if found else _left(table, taken) if is_needed else []
+    if not columns and is_needed:
+        left = listed(readable(name) for name in table.columns if name not in taken)
+        names = "|".join(_NAMES["label"][0])
+        reason = f"{readable(table.path.name)} has no column called {names}"
+        raise ConfigError("data.label", reason, fix=f"Name it with data.label=COLUMN. Others than the files': {left}.")
+    return tuple(columns), looks_of(columns, first_rows(table, columns)) if columns else None
+
+
+def _left(table: Table, taken: set[str | None]) -> list[str]:
+    left = [name for name in table.columns if name not in taken and _plain(name) not in _NO_NUMBER]
+    left = [name for name in left if _plain(name) not in _NAMES["image"][1]]
+    if len(left) < 2:
+        return left
+    cells = list(zip(*first_rows(table, left), strict=True))
+    binary = [name for name, column in zip(left, cells, strict=False) if is_binary_column(column)]
+    return binary if len(binary) > 1 else []
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace(" ", "_").replace("-", "_")
+
+

@@ -1,0 +1,93 @@
+"""The files that the rows of a table name: below the root folder or beside the table, with or without extension."""
+
+import os
+import re
+import stat
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from regraft.data.sources.folder_scan import why_closed
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+class FileFinder:
+    """Finds files by the names in a table.
+
+    Args:
+        root: folder that the found paths are relative to, without links or dots in its path.
+        folders: where files are searched, in this order.
+        trusted: folders that paths may lead to besides.
+        extensions: those of the files, in lower case without the dot.
+    """
+
+    def __init__(
+        self, root: str, folders: Sequence[str], trusted: Sequence[str], extensions: Collection[str]
+    ) -> None:
+        self._root = root
+        self._folders = list(dict.fromkeys(folders))
+        self._allowed = tuple(each.rstrip(os.sep) + os.sep for each in (*folders, *trusted))
+        self._extensions = extensions
+        self._stems: dict[str, dict[str, list[str]]] = {}
+        self.closed: dict[str, str] = {}
+        """Files that mustn't be opened, such as FIFOs, with the reason."""
+
+    def find(self, name: str) -> tuple[str, str]:
+        """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault."""
+        if _URL.match(name):
+            return "", "url"
+        if "\0" in name:
+            return "", "missing"
+        is_outside = False
+        for folder in self._folders:
+            path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118 (a Path a row takes most of the time)
+            if not path.startswith(self._allowed):
+                is_outside = True
+                continue
+            found, fault = self._at(path)
+            if found or fault:
+                return found, fault
+        if "\\" in name and not is_outside:
+            return self.find(name.replace("\\", "/"))
+        return "", "leaves_root" if is_outside else "missing"
+
+    def _at(self, path: str) -> tuple[str, str]:
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116
+        except (OSError, ValueError):
+            mode = 0
+        if not mode or stat.S_ISDIR(mode):
+            return self._with_extension(path)
+        relative = self._relative(path)
+        if not stat.S_ISREG(mode):
+            self.closed[relative] = why_closed(Path(path))
+        return relative, ""
+
+    def _with_extension(self, path: str) -> tuple[str, str]:
+        """Returns the file of a name without its extension."""
+        folder, name = os.path.split(path)
+        if name.rpartition(".")[2].lower() in self._extensions:
+            return "", ""
+        if folder not in self._stems:
+            self._stems[folder] = self._stems_of(folder)
+        found = self._stems[folder].get(name, [])
+        if len(found) > 1:
+            return "", "several_files"
+        return (self._relative(f"{folder}{os.sep}{found[0]}"), "") if found else ("", "")
+
+    def _stems_of(self, folder: str) -> dict[str, list[str]]:
+        stems: dict[str, list[str]] = defaultdict(list)
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    stem, _, extension = entry.name.rpartition(".")
+                    if extension.lower() in self._extensions and entry.is_file():
+                        stems[stem].append(entry.name)
+        except OSError:
+            pass
+        return dict(stems)
+
+    def _relative(self, path: str) -> str:
+        prefix = self._root.rstrip(os.sep) + os.sep
+        return path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, self._root)

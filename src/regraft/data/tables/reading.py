@@ -1,0 +1,281 @@
+"""Tables on disk, read as a stream: CSV, TSV, JSON Lines, Parquet. Values of text files stay text. No torch.
+
+The standard library's csv keeps line numbers, takes no `007` for a number, and needs no memory for what isn't kept.
+"""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, Any
+
+from regraft.core.errors import ConfigError, MissingFileError, listed
+from regraft.data.findings import readable
+
+Note = Callable[[str, int, str], None]
+"""Takes a row that can't be read: the kind of fault, its number, a detail."""
+
+SUFFIXES = {
+    **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
+    **dict.fromkeys((".parquet", ".pq"), "parquet"),
+}
+_DELIMITERS = (",", "\t", ";", "|")
+_MAX_LINE = 2**24
+"""Characters of a line, and of a cell: a quote that isn't closed would otherwise take the rest of the file."""
+_NUM_LOOKED_AT = 1_000
+_NUM_SNIFFED = 20
+_UNDECODABLE = re.compile("[\udc80-\udcff]")
+_BATCH = 4_096
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table on disk.
+
+    Attributes:
+        columns: their names, in order.
+        kind: `csv`, `json` or `parquet`.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    kind: str
+    encoding: str
+    delimiter: str = ","
+
+    @property
+    def unit(self) -> str:
+        """What rows are numbered by: `line` or `row`."""
+        return "row" if self.kind == "parquet" else "line"
+
+    def rows(self, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yields the number of each row and its values in some columns; rows that can't be read are noted.
+
+        The number is that of the row's first line, in Parquet of the row.
+
+        Values are text, and in JSON Lines and Parquet also numbers, booleans, lists and None.
+
+        Raises:
+            ConfigError: the rest of the table can't be read.
+        """
+        read = {"csv": _csv_rows, "json": _json_rows, "parquet": _parquet_rows}[self.kind]
+        return read(self, columns, note)
+
+
+def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None) -> Table:
+    """Returns a table, of which only the start is read.
+
+    Args:
+        delimiter: of a CSV file; None finds it.
+
+    Raises:
+        ConfigError: it isn't there, isn't a table, or has no columns or several of a name.
+    """
+    if not path.is_file():
+        raise MissingFileError("data.path", f"there is no table {readable(str(path))}", fix="Use data.path=TABLE.csv.")
+    kind = SUFFIXES.get(path.suffix.lower())
+    if kind is None:
+        fix = "Save it as CSV." if path.suffix.lower() in (".xlsx", ".xls", ".ods") else None
+        raise ConfigError("data.path", got=readable(str(path)), allowed=f"a table: {', '.join(SUFFIXES)}", fix=fix)
+    if path.stat().st_size == 0:
+        raise ConfigError("data.path", f"{readable(str(path))} is empty", fix="Give a table with rows.")
+    if kind == "csv":
+        found = delimiter or _delimiter_of(path, encoding)
+        header = next(_parsed(path, encoding, found), (0, []))[1]
+        columns = [name.strip() for name in header]
+    else:
+        found = ","
+        columns = _parquet_columns(path) if kind == "parquet" else _json_columns(path, encoding)
+    twice = sorted({name for name in columns if columns.count(name) > 1})
+    if twice:
+        reason = f"{readable(str(path))} has several columns called {listed(map(readable, twice))}"
+        raise ConfigError("data.path", reason, fix="Rename them.")
+    return Table(path, tuple(columns), kind, encoding, found)
+
+
+def _delimiter_of(path: Path, encoding: str) -> str:
+    """Returns the delimiter that gives the first rows the same number of cells, at least 2 and the more the better."""
+    if path.suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    best, most = ",", 1
+    for delimiter in _DELIMITERS:
+        try:
+            rows = [row for _, row in zip(range(_NUM_SNIFFED), _parsed(path, encoding, delimiter), strict=False)]
+        except ConfigError:
+            continue
+        sizes = {len(row) for _, row in rows if row}
+        num = min(sizes, default=0) if len(sizes) == 1 else 0
+        if num > most:
+            best, most = delimiter, num
+    if most > 1:
+        return best
+    with _opened(path, encoding) as file:  # rows of several lengths, which are reported one by one
+        header = file.readline(_MAX_LINE)
+    return max(_DELIMITERS, key=header.count)
+
+
+@contextmanager
+def _opened(path: Path, encoding: str) -> Iterator[IO[str]]:
+    """Opens a text file, in which bytes that don't fit the encoding become surrogates; a mark of UTF-8 is left out."""
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(4)
+        if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
+            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+                raise ConfigError("data.encoding", f"{readable(str(path))} is UTF-16", fix="Use data.encoding=utf-16.")
+            encoding = "utf-8-sig"
+        with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
+            yield file
+    except LookupError as error:
+        raise ConfigError("data.encoding", "Python has no such encoding", got=encoding) from error
+    except OSError as error:
+        raise ConfigError("data.path", f"can't read {readable(str(path))} ({error.strerror})") from error
+    except UnicodeError as error:
+        reason = f"{readable(str(path))} isn't in this encoding ({error})"
+        raise ConfigError("data.encoding", reason, got=encoding) from error
+
+
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
+        if len(line) == _MAX_LINE and not line.endswith(("\n", "\r")):
+            reason = f"line {number:,} of {readable(str(path))} is longer than {_MAX_LINE:,} characters"
+            raise ConfigError("data.path", reason, fix="Is it a table?")
+        yield line
+
+
+def _parsed(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number of the first line and the cells of each row of a CSV file, blank lines left out."""
+    with _opened(path, encoding) as file:
+        reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
+        csv.field_size_limit(_MAX_LINE)  # of the process, and 131,072 otherwise: fewer than a long text has
+        try:
+            number = 1
+            for row in reader:
+                if row:
+                    yield number, row
+                number = reader.line_num + 1
+        except csv.Error as error:
+            what = "a quote isn't closed" if "end of data" in str(error) else str(error)
+            reason = f"the row at line {number:,} of {readable(str(path))} can't be read ({what})"
+            raise ConfigError("data.path", reason, fix='Write a quote in a cell twice, as in "5"" pipe".') from error
+
+
+def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    size, places = len(table.columns), [table.columns.index(name) for name in columns]
+    rows = _parsed(table.path, table.encoding, table.delimiter)
+    next(rows, None)
+    for number, row in rows:
+        if len(row) != size:
+            note("num_cells", number, f"{len(row)} in place of {size}")
+            continue
+        values = tuple([row[place] for place in places])
+        if (bad := _undecodable(values)) is not None:
+            note("encoding", number, bad)
+            continue
+        yield number, values
+
+
+def _undecodable(values: Sequence[str]) -> str | None:
+    return next((value for value in values if not value.isascii() and _UNDECODABLE.search(value)), None)
+
+
+def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Yields the number of each line that isn't blank, and its object, or why it has none."""
+    with _opened(path, encoding) as file:
+        for number, line in enumerate(_lines(path, file), 1):
+            if not line.strip():
+                continue
+            try:
+                found = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, str(error) or "too deep"
+                continue
+            yield number, found if isinstance(found, dict) else line.strip()
+
+
+def _json_columns(path: Path, encoding: str) -> list[str]:
+    names: dict[str, None] = {}
+    for _, (_, found) in zip(range(_NUM_LOOKED_AT), _objects(path, encoding), strict=False):
+        if isinstance(found, dict):
+            names |= dict.fromkeys(found)
+    if not names:
+        raise ConfigError("data.path", f"{readable(str(path))} isn't JSON Lines", fix="Write one object a line.")
+    return list(names)
+
+
+def _json_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    for number, found in _objects(table.path, table.encoding):
+        if isinstance(found, str):
+            note("not_an_object", number, found)
+            continue
+        values = tuple([found.get(name) for name in columns])
+        if (bad := _undecodable([value for value in values if isinstance(value, str)])) is not None:
+            note("encoding", number, bad)
+            continue
+        yield number, values
+
+
+def _parquet_file(path: Path) -> Any:
+    if find_spec("pyarrow") is None:
+        fix = "Run pip install 'regraft[parquet]', or save the table as CSV."
+        raise ConfigError("data.path", "Parquet needs pyarrow, which isn't installed", got=readable(str(path)), fix=fix)
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(path)
+    except (ArrowException, OSError) as error:
+        reason = f"{readable(str(path))} isn't a whole Parquet file ({_first_line(error)})"
+        raise ConfigError("data.path", reason, fix="Copy or download it again.") from error
+
+
+def _parquet_columns(path: Path) -> list[str]:
+    with _parquet_file(path) as file:
+        return list(file.schema_arrow.names)
+
+
+def _parquet_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    from pyarrow import ArrowException
+
+    number = 0
+    with _parquet_file(table.path) as file:
+        try:
+            for batch in file.iter_batches(_BATCH, columns=list(columns)):
+                lists = [batch.column(name).to_pylist() for name in columns]
+                for values in zip(*lists, strict=True):
+                    number += 1
+                    yield number, values
+        except (ArrowException, OSError, UnicodeDecodeError) as error:
+            reason = f"{readable(str(table.path))} is damaged after row {number:,} ({_first_line(error)})"
+            raise ConfigError("data.path", reason, fix="Copy or download it again.") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def text_of(value: Any) -> str:
+    """Returns a value as text, without blanks at its ends; empty for what is missing.
+
+    A number that a file has as a number is written as short as possible: 7.0 is 7.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return value.strip() if isinstance(value, str) else str(value)
+
+
+def first_rows(table: Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Returns the values of the first rows in some columns; those that can't be read are left out."""
+    rows = table.rows(columns, lambda kind, number, detail: None)
+    try:
+        return [values for _, (_, values) in zip(range(_NUM_LOOKED_AT), rows, strict=False)]
+    except ConfigError:  # which is reported when all rows are read
+        return []

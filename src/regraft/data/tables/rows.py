@@ -1,0 +1,177 @@
+"""The rows of a table in memory: file, label, split, group, weight and slices of each; faults are noted. No torch."""
+
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from regraft.data.findings import readable
+from regraft.data.sources.layout import SPLITS, names_split
+from regraft.data.tables.faults import Faults
+from regraft.data.tables.files import FileFinder
+from regraft.data.tables.packed import Coded, PackedText
+from regraft.data.tables.reading import Table, text_of
+from regraft.data.tables.targets import BadValueError, Labels, number_in
+
+MakeLabels = Callable[[], Labels]
+_NO_VALUE = "(empty)"
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Which columns of a table have what; None and empty for what it lacks."""
+
+    image: str
+    labels: tuple[str, ...] = ()
+    split: str | None = None
+    group: str | None = None
+    weight: str | None = None
+    slices: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> list[str]:
+        """All columns, each once."""
+        named = [self.image, *self.labels, self.split, self.group, self.weight, *self.slices]
+        return list(dict.fromkeys(name for name in named if name is not None))
+
+
+class Row(NamedTuple):
+    """A row without faults; the file is relative to the root, and the label None if there is none."""
+
+    number: int
+    split: str
+    file: str
+    label: Any
+    group: str
+    weight: float
+    slices: Sequence[str]
+
+
+@dataclass
+class Rows:
+    """Rows of a split, with what their table has; `labels` is None for rows without labels.
+
+    Attributes:
+        numbers: of the rows in their table.
+        hashes: of the files' paths.
+    """
+
+    roles: Roles
+    labels: Labels | None = None
+    files: PackedText = field(default_factory=PackedText)
+    numbers: array = field(default_factory=lambda: array("q"))
+    hashes: array = field(default_factory=lambda: array("q"))
+    groups: Coded[str] = field(default_factory=Coded)
+    weights: array = field(default_factory=lambda: array("f"))
+    slices: list[Coded[str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.slices = [Coded() for _ in self.roles.slices]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def append(self, row: Row) -> None:
+        """Appends a row."""
+        self.files.append(row.file)
+        self.numbers.append(row.number)
+        self.hashes.append(hash(row.file))
+        if self.labels is not None:
+            self.labels.append(row.label)
+        if self.roles.group is not None:
+            self.groups.append(row.group)
+        if self.roles.weight is not None:
+            self.weights.append(row.weight)
+        for kept, value in zip(self.slices, row.slices, strict=True):
+            kept.append(value)
+
+
+class RowParser:
+    """Makes rows of the cells of a table, whose columns are those of `roles`; notes faults.
+
+    Args:
+        split: of all rows; None if a column says it, or all are train.
+        finders: by split.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        roles: Roles,
+        split: str | None,
+        finders: Mapping[str, FileFinder],
+        make_labels: MakeLabels,
+    ) -> None:
+        self.faults = Faults(readable(table.path.name), table.unit)
+        self.num_rows = 0
+        self._table = table
+        self._roles = roles
+        self._split = split
+        self._finders = finders
+        self._labels = make_labels()
+        at = {name: place for place, name in enumerate(roles.columns)}
+        self._at_image = at[roles.image]
+        self._at_labels = [at[name] for name in roles.labels]
+        self._at_slices = [at[name] for name in roles.slices]
+        self._at_split, self._at_group, self._at_weight = (
+            None if name is None else at[name] for name in (roles.split, roles.group, roles.weight)
+        )
+        self._splits: dict[str, str | None] = {}
+
+    def rows(self) -> Iterator[Row]:
+        """Yields the rows without faults; raises ConfigError if the rest of the table can't be read."""
+        for number, cells in self._table.rows(self._roles.columns, self._note):
+            self.num_rows += 1
+            row, faults = self._parsed(number, cells)
+            for kind, detail in faults:
+                self.faults.add(kind, number, detail, file=text_of(cells[self._at_image]))
+            if not faults:
+                yield row
+
+    def _note(self, kind: str, number: int, detail: str) -> None:
+        self.num_rows += 1
+        self.faults.add(kind, number, detail)
+
+    def _parsed(self, number: int, cells: Sequence[Any]) -> tuple[Row, list[tuple[str, str]]]:
+        """Returns a row, and the kind and detail of each of its faults."""
+        faults: list[tuple[str, str]] = []
+        name = text_of(cells[self._at_image])
+        split, file, label, group, weight = self._split_of(cells), "", None, "", 1.0
+        if split is None:
+            text = text_of(cells[self._at_split])  # type: ignore[index]
+            faults.append(("unknown_split" if text else "no_split", text))
+        if name:
+            file, fault = self._finders[split or "train"].find(name)
+            if fault:
+                faults.append((fault, name))
+        else:
+            faults.append(("no_path", ""))
+        try:
+            label = self._labels.parse([cells[place] for place in self._at_labels]) if self._at_labels else None
+        except BadValueError as error:
+            faults.append((error.kind, error.detail))
+        if self._at_group is not None:
+            group = text_of(cells[self._at_group])
+            if not group:
+                faults.append(("no_group", name))
+        if self._at_weight is not None:
+            weight = _weight(cells[self._at_weight])
+            if not weight > 0:
+                faults.append(("bad_weight", text_of(cells[self._at_weight])))
+        slices = [text_of(cells[place]) or _NO_VALUE for place in self._at_slices]
+        return Row(number, split or "train", file, label, group, weight, slices), faults
+
+    def _split_of(self, cells: Sequence[Any]) -> str | None:
+        if self._split is not None or self._at_split is None:
+            return self._split or "train"
+        text = text_of(cells[self._at_split])
+        if text not in self._splits:
+            self._splits[text] = next((each for each in SPLITS if names_split(text, each)), None)
+        return self._splits[text]
+
+
+def _weight(cell: Any) -> float:
+    try:
+        return number_in(cell) or 0.0
+    except BadValueError:
+        return 0.0

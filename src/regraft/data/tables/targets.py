@@ -1,0 +1,255 @@
+"""The labels in the rows of a table: a class, several labels, or numbers. No torch."""
+
+import math
+import unicodedata
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from regraft.core.errors import ConfigError
+from regraft.data.findings import readable
+from regraft.data.tables.packed import Coded
+from regraft.data.tables.reading import text_of
+
+SEPARATORS = ("|", ";", ",")
+_BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
+
+
+class BadValueError(ValueError):
+    """A cell that isn't a label; `kind` is that of a fault, and `detail` the cell."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(kind, detail)
+        self.kind = kind
+        self.detail = detail
+
+
+class Labels(Protocol):
+    """Labels of the rows of a split."""
+
+    def parse(self, cells: Sequence[Any]) -> Any:
+        """Returns the label in some cells, None if they are empty; raises BadValueError if they hold none."""
+
+    def append(self, label: Any) -> None:
+        """Appends the label of a row."""
+
+    def key(self, row: int) -> Any:
+        """Returns what labels are compared by."""
+
+    def names(self) -> list[str]:
+        """Returns the names that occur, or those of the columns."""
+
+    def array(self, names: Sequence[str]) -> np.ndarray:
+        """Returns the labels by their indices in `names`, of all of which each row's label consists."""
+
+
+class ClassLabels(Labels):
+    """A class in one cell; `array` is (num_rows,), int64."""
+
+    def __init__(self) -> None:
+        self._coded: Coded[str] = Coded()
+
+    def parse(self, cells: Sequence[Any]) -> str | None:
+        """Returns the class."""
+        return class_name(cells[0]) or None
+
+    def append(self, label: str) -> None:
+        """Appends a class."""
+        self._coded.append(label)
+
+    def key(self, row: int) -> int:
+        """Returns the class's number."""
+        return self._coded.codes[row]
+
+    def names(self) -> list[str]:
+        """Returns the classes that occur."""
+        return sorted(self._coded.values)
+
+    def array(self, names: Sequence[str]) -> np.ndarray:
+        """Returns class indices."""
+        index = {name: number for number, name in enumerate(names)}
+        return np.array([index[name] for name in self._coded.values], np.int64)[self._coded.array]
+
+
+class SeparatedLabels(Labels):
+    """Several labels in one cell, or none; `array` is (num_rows, num_labels), float32 of 0 and 1."""
+
+    def __init__(self, separator: str) -> None:
+        self._separator = separator
+        self._coded: Coded[tuple[str, ...]] = Coded()
+
+    def parse(self, cells: Sequence[Any]) -> tuple[str, ...]:
+        """Returns the labels, sorted; an empty cell has none."""
+        return tuple(sorted(set(labels_in(cells[0], self._separator))))
+
+    def append(self, label: tuple[str, ...]) -> None:
+        """Appends the labels of a row."""
+        self._coded.append(label)
+
+    def key(self, row: int) -> int:
+        """Returns the number of the combination."""
+        return self._coded.codes[row]
+
+    def names(self) -> list[str]:
+        """Returns the labels that occur."""
+        return sorted({name for names in self._coded.values for name in names})
+
+    def array(self, names: Sequence[str]) -> np.ndarray:
+        """Returns a row of 0 and 1 for each."""
+        index = {name: number for number, name in enumerate(names)}
+        rows = np.zeros((len(self._coded.numbers), len(names)), np.float32)
+        for row, labels in enumerate(self._coded.values):
+            rows[row, [index[name] for name in labels]] = 1
+        return rows[self._coded.array]
+
+
+class ColumnLabels(Labels):
+    """One column a label (0 and 1) or a target (numbers); `array` is (num_rows, num_columns), float32."""
+
+    def __init__(self, columns: Sequence[str], *, is_binary: bool) -> None:
+        self._columns = list(columns)
+        self._parse = _binary if is_binary else number_in
+        self._values = array("f")
+
+    def parse(self, cells: Sequence[Any]) -> list[float] | None:
+        """Returns the values of a row; None if all cells are empty."""
+        values = [self._parse(cell) for cell in cells]
+        if all(value is None for value in values):
+            return None
+        if None in values:
+            raise BadValueError("no_label", self._columns[values.index(None)])
+        return [value for value in values if value is not None]
+
+    def append(self, label: list[float]) -> None:
+        """Appends the values of a row."""
+        self._values.extend(label)
+
+    def key(self, row: int) -> Any:
+        """Returns the values of a row."""
+        size = len(self._columns)
+        return self._values[row * size : (row + 1) * size]
+
+    def names(self) -> list[str]:
+        """Returns the columns."""
+        return self._columns
+
+    def array(self, names: Sequence[str]) -> np.ndarray:
+        """Returns the values, whose columns are the names."""
+        values = np.frombuffer(self._values, np.float32) if self._values else np.zeros(0, np.float32)
+        return values.reshape(-1, len(self._columns))
+
+
+def class_name(cell: Any) -> str:
+    """Returns the name of a class, the same however accents are encoded; empty for what is missing."""
+    if isinstance(cell, list | dict):
+        raise BadValueError("no_label", str(cell))
+    return unicodedata.normalize("NFC", text_of(cell))
+
+
+def labels_in(cell: Any, separator: str) -> list[str]:
+    """Returns the labels in a cell."""
+    parts = cell if isinstance(cell, list) else text_of(cell).split(separator) if separator else [text_of(cell)]
+    return [name for part in parts if (name := class_name(part))]
+
+
+def number_in(cell: Any) -> float | None:
+    """Returns the number in a cell, None if it is empty; raises BadValueError if it is something else."""
+    if isinstance(cell, float) and math.isnan(cell):
+        raise BadValueError("not_finite", "nan")
+    text = text_of(cell)
+    if not text:
+        return None
+    if not _is_number(text):
+        is_comma = "," in text and (_is_number(text.replace(",", ".")) or _is_number(text.replace(",", "")))
+        raise BadValueError("comma" if is_comma else "not_a_number", text)
+    number = float(text)
+    if not math.isfinite(np.float32(number) if abs(number) < 1e39 else math.inf):
+        raise BadValueError("not_finite", text)
+    return number
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
+
+
+def _binary(cell: Any) -> float | None:
+    text = text_of(cell).casefold()
+    if not text:
+        return None
+    if text not in _BINARY:
+        raise BadValueError("not_binary", text)
+    return _BINARY[text]
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What the first rows of one or more label columns look like.
+
+    Attributes:
+        separator: between the labels of a cell; empty if each cell has one.
+        example: a cell that shows it.
+    """
+
+    task: str
+    why: str
+    separator: str = ""
+    example: str = ""
+
+
+def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
+    """Returns the task that the first rows of label columns are plainly for."""
+    shown = ", ".join(map(readable, columns))
+    if len(columns) > 1:
+        if all(_is_binary_cell(cell) for row in rows for cell in row):
+            return Looks("multilabel", f"the columns {shown} hold 0 and 1")
+        return Looks("regression", f"the columns {shown} hold numbers")
+    cells = [row[0] for row in rows if isinstance(row[0], list) or text_of(row[0])]
+    separator, example = _separated(cells)
+    if example:
+        return Looks("multilabel", f"the column {shown} holds several labels in a cell, as {example!r}", separator, example)
+    texts = [text_of(cell) for cell in cells]
+    points = [text.replace(",", ".") for text in texts]  # numbers with commas are reported as such
+    fraction = next((text for text, point in zip(texts, points, strict=True) if _is_number(point) and float(point) % 1), "")
+    if fraction and all(map(_is_number, points)):
+        return Looks("regression", f"the column {shown} holds numbers, as {fraction}")
+    return Looks("classification", f"the column {shown} holds a class in each row")
+
+
+def is_binary_column(cells: Sequence[Any]) -> bool:
+    """Whether cells hold 0 and 1, all of them and both."""
+    return len({text_of(cell).casefold() for cell in cells}) == 2 and all(map(_is_binary_cell, cells))
+
+
+def _is_binary_cell(cell: Any) -> bool:
+    return not isinstance(cell, list) and text_of(cell).casefold() in _BINARY
+
+
+def _separated(cells: Sequence[Any]) -> tuple[str, str]:
+    """Returns the separator of labels in a cell, and a cell with several; "" and "" if each has one."""
+    several = next((cell for cell in cells if isinstance(cell, list)), None)
+    if several is not None:
+        return "", str(next((cell for cell in cells if isinstance(cell, list) and len(cell) > 1), several))
+    texts = list(map(text_of, cells))
+    for separator in SEPARATORS:
+        example = next((text for text in texts if separator in text), "")
+        if not example or all(_is_number(text.replace(",", ".")) for text in texts):
+            continue
+        parts = {part for text in set(texts) for part in labels_in(text, separator)}
+        # A comma or semicolon may be part of a name; labels that are joined occur in other rows, too.
+        if separator == "|" or len(parts) < len(set(texts)):
+            return separator, example
+    return "", ""
+
+
+def separator_for(given: str | None, looks: Looks) -> str:
+    """Returns the separator of labels in a cell: the given one, or the one that was found."""
+    if given is not None and (not isinstance(given, str) or not given):
+        raise ConfigError("data.separator", got=given, allowed="one or more characters, or null to find it")
+    return given or looks.separator

@@ -1,0 +1,242 @@
+import csv
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.data.images.samples import FileImages
+from regraft.data.sources.base import Splits
+from regraft.data.sources.folder import FolderSource
+from regraft.data.sources.table import TableSource
+
+
+@pytest.fixture
+def photos(tmp_path: Path, write_photos: Callable[..., None]) -> Path:
+    """Twelve photos: photo000.png to photo011.png."""
+    write_photos(tmp_path / "photos", 12)
+    return tmp_path / "photos"
+
+
+def table(path: Path, rows: Sequence[Sequence[Any]], header: str = "image,label") -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+    return path
+
+
+def named(*numbers: int) -> list[str]:
+    return [f"photo{number:03}.png" for number in numbers]
+
+
+def read(path: Any, **options: Any) -> Splits:
+    source = TableSource(path=str(path) if isinstance(path, Path) else path, **options)
+    source.prepare()
+    return source.splits()
+
+
+def files(images: Any) -> list[str]:
+    assert isinstance(images, FileImages)
+    return [os.path.relpath(images.path(index), images.root) for index in range(len(images))]
+
+
+def errors_of(path: Any, **options: Any) -> list[str]:
+    with pytest.raises((ConfigErrors, ConfigError)) as found:
+        read(path, **options)
+    return list(found.value.messages) if isinstance(found.value, ConfigErrors) else [str(found.value)]
+
+
+def test_a_table_is_read_as_the_folder_of_the_same_photos(photo_folder: Path, tmp_path: Path) -> None:
+    folder = FolderSource(root=str(photo_folder), on_error="raise", splits={"train": "train", "val": "val"}).splits()
+    rows = [
+        (path.relative_to(photo_folder).as_posix(), path.parent.name, path.parts[-3])
+        for path in sorted(photo_folder.rglob("*.png"))
+    ]
+    splits = read(table(tmp_path / "labels.csv", rows, "path,class,split"), root=str(photo_folder))
+    assert splits.class_names == folder.class_names
+    assert splits.test is None
+    for ours, theirs in ((splits.train, folder.train), (splits.val, folder.val)):
+        assert files(ours) == files(theirs)
+        assert torch.equal(ours.labels, theirs.labels)
+        assert np.array_equal(ours.content_hashes(), theirs.content_hashes())
+
+
+def test_names_are_found_without_extension_and_with_backslashes(photos: Path) -> None:
+    (photos / "photo002.png").rename(photos / "photo.002.PNG")
+    rows = [("photo000", "a"), ("./photo001.png", "b"), ("photo.002", "a"), (str(photos / "photo003.png"), "b")]
+    rows.append(("..\\photos\\photo004.png", "a"))
+    splits = read(table(photos / "labels.csv", rows))
+    assert files(splits.train) == ["photo000.png", "photo001.png", "photo.002.PNG", "photo003.png", "photo004.png"]
+
+
+def test_metadata_beside_the_files_of_each_split(tmp_path: Path, write_photos: Callable[..., None]) -> None:
+    for split, count in (("train", 3), ("test", 2)):
+        write_photos(tmp_path / split, count)
+        lines = [json.dumps({"file_name": name, "label": number % 2}) for number, name in enumerate(named(*range(count)))]
+        (tmp_path / split / "metadata.jsonl").write_text("\n".join(lines))
+    splits = read(tmp_path)
+    assert splits.class_names == ("0", "1")
+    assert files(splits.train) == [f"train/{name}" for name in named(0, 1, 2)]
+    assert files(splits.test) == [f"test/{name}" for name in named(0, 1)]
+
+
+def test_the_layout_of_competitions(tmp_path: Path, write_photos: Callable[..., None]) -> None:
+    for folder, count in (("train_images", 4), ("test_images", 3)):
+        write_photos(tmp_path / folder, count)
+    table(tmp_path / "train.csv", [(f"photo00{n}", "ab"[n % 2]) for n in range(4)], "id,breed")
+    table(tmp_path / "test.csv", [(f"photo00{n}",) for n in range(3)], "id")
+    table(tmp_path / "sample_submission.csv", [(f"photo00{n}", "a") for n in range(3)], "id,breed")
+    splits = read(tmp_path)
+    assert splits.class_names == ("a", "b")
+    assert files(splits.train)[0] == "train_images/photo000.png"
+    assert splits.test is None
+    assert splits.unlabelled == tuple(tmp_path / "test_images" / name for name in named(0, 1, 2))
+
+
+def test_rows_of_a_test_split_without_labels_are_predicted(photos: Path) -> None:
+    rows = [(name, "ab"[n % 2], "train") for n, name in enumerate(named(0, 1, 2, 3))]
+    splits = read(table(photos / "a.csv", [*rows, *((name, "", "test") for name in named(4, 5))], "image,label,split"))
+    assert splits.test is None
+    assert [path.name for path in splits.unlabelled or ()] == named(4, 5)
+    some = [*rows, ("photo004.png", "", "test"), ("photo005.png", "a", "test")]
+    (message,) = errors_of(table(photos / "a.csv", some, "image,label,split"))
+    assert "1 row of a.csv with no label: line 6 (photo004.png)" in message
+
+
+def test_all_faults_are_listed_together(photos: Path, tmp_path: Path) -> None:
+    (photos / "pipe.png").mkdir()
+    rows = [
+        *((name, "ab"[n % 2], "train", f"p{n}", 1) for n, name in enumerate(named(0, 1, 2, 3))),
+        ("gone.png", "a", "train", "p0", 1),
+        ("photo004.png", "", "train", "p0", 1),
+        ("", "a", "train", "p0", 1),
+        ("../secret.png", "a", "train", "p0", 1),
+        ("https://example.org/a.png", "a", "train", "p0", 1),
+        ("photo005.png", "c", "holdout", "p0", 1),
+        ("photo006.png", "a", "train", "", 1),
+        ("photo007.png", "a", "train", "p0", "-1"),
+        ("photo000.png", "a", "train", "p0", 1),
+        ("photo001.png", "a", "train", "p0", 1),
+        ("photo002.png", "a", "val", "p2", 1),
+        ("photo008.png", "unknown", "val", "p9", "1,5"),
+    ]
+    header = "image,label,split,group,weight"
+    messages = errors_of(table(photos / "a.csv", rows, header))
+    expected = [
+        "files that aren't there: line 6 (gone.png)",
+        "no label: line 7",
+        "no path of a file: line 8",
+        "paths that leave the root folder: line 9 (../secret.png)",
+        "addresses in place of paths: line 10",
+        "a split other than train, val and test: line 11 (holdout)",
+        "no group: line 12",
+        "a weight that isn't a number above 0: line 13 (-1), line 17 (1,5)",
+        "the file of an earlier row with the same label: line 14 (photo000.png)",
+        "the file of an earlier row with another label: line 15 (photo001.png)",
+        "the file of an earlier row in another split: line 16 (photo002.png)",
+    ]
+    for part in expected:
+        assert sum(part in message for message in messages) == 1, part
+    assert len(messages) == len(expected) + 1
+    assert "1 group in both train and val: p2" in messages[-1]
+
+
+def test_rows_with_faults_are_left_out_if_they_may_be(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (photos / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n cut")
+    rows = [(name, "ab"[n % 2]) for n, name in enumerate(named(0, 1, 2, 3))]
+    rows += [("gone.png", "a"), ("photo004.png", ""), ("broken.png", "b"), ("photo000.png", "b"), ("photo002.png", "a")]
+    with caplog.at_level(logging.WARNING, "regraft"):
+        splits = read(table(photos / "a.csv", rows), on_error="skip")
+    assert files(splits.train) == named(1, 2, 3)  # of photo000 it isn't known which label is right
+    assert set(splits.skipped) == {"gone.png", "photo004.png", "broken.png", "photo000.png", "photo002.png"}
+    assert "1 with files that aren't there" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "message"),
+    [
+        ("image,label", [], {}, "a.csv has no row below its header"),
+        ("image,file_name,label", [("a", "b", "c")], {}, "data.image: .*image, file_name.*data.image=image"),
+        ("image,label", [("photo000", "a")], {"label": "labl"}, "data.label: unknown column 'labl'. Did you mean 'label'"),
+        ("image,label", [("photo000", "a")], {"group": "patient"}, "data.group: unknown column 'patient'"),
+        ("what,label", [("photo000", "a")], {}, "no column called path"),
+        ("image,x,y", [("photo000", "a", "b")], {}, "data.label: .* no column called label"),
+        ("image,label,split", [("photo000", "a", "test")], {}, "no row belongs to train"),
+        ("image,class,target", [("photo000", "a", "b")], {}, "class, target, each of which may be the label"),
+    ],
+)
+def test_mistakes_of_a_whole_table(photos: Path, header: str, rows: list, options: dict, message: str) -> None:
+    path = table(photos / "a.csv", rows, header)
+    with pytest.raises((ConfigError, ConfigErrors), match=message):
+        read(path, **options)
+
+
+def test_classes_that_train_lacks_are_an_error(photos: Path) -> None:
+    rows = [("photo000", "a", "train"), ("photo001", "b", "train"), ("photo002", "c", "val")]
+    (message,) = errors_of(table(photos / "a.csv", rows, "image,label,split"))
+    assert "val has classes that train doesn't have: c" in message
+
+
+@pytest.mark.parametrize("trust", [(), ("FOLDER",)])
+def test_paths_that_leave_root_need_trust(photos: Path, trust: tuple[str, ...]) -> None:
+    root = photos.parent / "tables"
+    (root / "below").mkdir(parents=True)
+    path = table(root / "a.csv", [(str(photos / name), "ab"[n]) for n, name in enumerate(named(0, 1))])
+    (root / "below" / ".." / ".." / "photos").resolve()
+    if trust:
+        splits = read(path, trust=[str(photos)])
+        assert files(splits.train) == [f"../photos/{name}" for name in named(0, 1)]
+        assert len(splits.train.content_hashes()) == 2
+    else:
+        (message,) = errors_of(path)
+        assert "2 rows of a.csv with paths that leave the root folder" in message
+        assert "trust=[FOLDER]" in message
+
+
+def test_several_labels_and_numbers(photos: Path) -> None:
+    rows = [(name, label, 0.5 * n) for n, (name, label) in enumerate(zip(named(0, 1, 2), ("b|a", "a", ""), strict=True))]
+    path = table(photos / "a.csv", rows, "image,label,age")
+    source = TableSource(path=str(path))
+    assert source.find_task() == ("multilabel", "the column label holds several labels in a cell, as 'b|a'")
+    splits = read(path, task="multilabel")
+    assert splits.class_names == ("a", "b")
+    assert splits.train.labels.tolist() == [[1, 1], [1, 0], [0, 0]]
+    assert TableSource(path=str(path), label="age").find_task()[0] == "regression"
+    splits = read(path, task="regression", label="age", unit="years")
+    assert (splits.class_names, splits.unit) == (("age",), "years")
+    assert splits.train.labels.tolist() == [[0.0], [0.5], [1.0]]
+
+
+def test_bad_numbers_are_listed(photos: Path) -> None:
+    values = ["1,5", "inf", "nan", "x", "", "3"]
+    rows = [(name, value) for name, value in zip(named(*range(6)), values, strict=True)]
+    messages = errors_of(table(photos / "a.csv", rows, "image,target"), task="regression")
+    assert "1 row of a.csv with numbers with a comma: line 2 (1,5)" in messages[0]
+    assert "2 rows of a.csv with numbers that aren't finite: line 3 (inf), line 4 (nan)" in messages[1]
+    assert "no number: line 5 (x)" in messages[2]
+    assert "no label: line 6" in messages[3]
+    assert "target is 3 in every training row" in messages[4]
+
+
+def test_weights_groups_and_slices_follow_their_rows(photos: Path) -> None:
+    rows = [("photo000", "a", "p1", 2, "x"), ("gone", "a", "p3", 1, "y"), ("photo001", "b", "p2", 0.5, "")]
+    path = table(photos / "a.csv", rows, "image,label,patient,weight,camera")
+    splits = read(path, group="patient", slices=["camera"], on_error="skip")
+    columns = splits.train.columns
+    assert columns.weights is not None
+    assert columns.weights.tolist() == [2.0, 0.5]
+    assert columns.groups is not None
+    assert columns.groups.tolist() == ["p1", "p2"]
+    assert columns.slices["camera"].tolist() == ["x", "(empty)"]
+
+
+def test_names_of_others_do_not_act(photos: Path) -> None:
+    rows = [("photo000", "\x1b[31mred"), ("photo001", "=1+1"), ("\x1b]0;gone\x07.png", "a")]
+    path = table(photos / "a.csv", rows)
+    (message,) = errors_of(path)
+    assert "\x1b" not in message

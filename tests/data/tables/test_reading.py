@@ -1,0 +1,100 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from regraft.core.errors import ConfigError
+from regraft.data.tables.reading import open_table, text_of
+
+
+def read(path: Path, content: bytes | str, columns: list[str] | None = None, **options: str) -> tuple[list, list]:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    table, faults = open_table(path, **options), []
+    rows = list(table.rows(columns or table.columns, lambda *fault: faults.append(fault)))
+    return rows, faults
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "f,l\na.png,x\nb.png,007\n"),
+        ("a.csv", "\ufefff,l\r\na.png,x\r\nb.png,007\r\n"),
+        ("a.csv", "f;l\na.png;x\nb.png;007"),
+        ("a.csv", " f | l \na.png|x\n\nb.png|007\n"),
+        ("a.txt", "f\tl\na.png\tx\nb.png\t007\n"),
+        ("a.tsv", "f\tl\na.png\tx\nb.png\t007\n"),
+        ("a.csv", '"f","l"\n"a.png","x"\n"b.png","007"\n'),
+        ("a.jsonl", '{"f":"a.png","l":"x"}\n\n{"l":"007","f":"b.png"}\n'),
+    ],
+)
+def test_formats_say_the_same(tmp_path: Path, name: str, content: str) -> None:
+    rows, faults = read(tmp_path / name, content, ["f", "l"])
+    assert [values for _, values in rows] == [("a.png", "x"), ("b.png", "007")]
+    assert faults == []
+
+
+def test_cells_hold_newlines_quotes_nul_and_long_texts(tmp_path: Path) -> None:
+    cells = ["a\nb", 'say "x"', "\u202eabc", "x\0y", "word " * 100_000]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["f", "t"], *(["a", cell] for cell in cells), ["b", "last"]])
+    table = open_table(tmp_path / "a.csv")
+    rows = list(table.rows(["t"], print))
+    assert [values[0] for _, values in rows] == [*cells, "last"]
+    assert [number for number, _ in rows] == [2, 4, 5, 6, 7, 8]  # the first lines of the rows
+
+
+def test_rows_that_cannot_be_read_are_noted_with_their_lines(tmp_path: Path) -> None:
+    rows, faults = read(tmp_path / "a.csv", b"f,l\na.png,x\nb.png\nc\xe9.png,y\nd.png,z,z\ne.png,x\n")
+    assert [values[0] for _, values in rows] == ["a.png", "e.png"]
+    assert [fault[:2] for fault in faults] == [("num_cells", 3), ("encoding", 4), ("num_cells", 5)]
+    rows, faults = read(tmp_path / "a.csv", b"f,l\nc\xe9.png,y\n", encoding="latin-1")
+    assert rows == [(2, ("c\xe9.png", "y"))]
+    rows, faults = read(tmp_path / "a.jsonl", '{"f": "a"}\n[1]\nnonsense\n' + "[" * 5_000 + "\n")
+    assert len(rows) == 1
+    assert [fault[:2] for fault in faults] == [("not_an_object", 2), ("not_an_object", 3), ("not_an_object", 4)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b'f,l\na.png,"x\nb.png,y\n', "line 2 .*a quote isn't closed"),
+        ("a.csv", b"f,f\na,b\n", "several columns called f"),
+        ("a.csv", "f,l\na,b\n".encode("utf-16"), "UTF-16.*data.encoding=utf-16"),
+        ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
+        ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
+        ("a.xlsx", b"PK", "Save it as CSV"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path / name, content)
+
+
+def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regraft.data.tables.reading._MAX_LINE", 1_000)
+    with pytest.raises(ConfigError, match="line 2 .* is longer than 1,000 characters"):
+        read(tmp_path / "a.csv", "f,l\na," + "x" * 5_000)
+
+
+def test_an_unknown_encoding_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data.encoding: got 'utf-9'"):
+        read(tmp_path / "a.csv", "f,l\na,b\n", encoding="utf-9")
+
+
+def test_parquet_keeps_values_and_names_a_damaged_end(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"f": ["a", "b"], "l": [["x", "y"], []], "n": [1.0, None]}), path)
+    assert list(open_table(path).rows(["f", "l", "n"], print)) == [(1, ("a", ["x", "y"], 1.0)), (2, ("b", [], None))]
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(ConfigError, match="isn't a whole Parquet file"):
+        open_table(path)
+
+
+def test_text_of_values() -> None:
+    values = json.loads('[" x ", 7, 7.0, 0.5, true, null, NaN, "1e3"]')
+    assert list(map(text_of, values)) == ["x", "7", "7", "0.5", "True", "", "", "1e3"]
