@@ -43,6 +43,9 @@ class DataModule(pl.LightningDataModule):
         split_seed: for carving.
         subset_seed: for `fraction` and `shots`.
         refit: whether the validation samples are trained on, so that there is no validation split.
+        folds: number of stratified folds of the training samples, of which one is the test split; None for no folds.
+        fold: the one of them, from 0.
+        group_pattern: a regular expression that finds the group of a file in its name, see `grouped_by_pattern`.
         background: colour that transparent images are drawn on, a name or `#rrggbb`.
         value_range: the values that become black and white in images with more than 8 bits a channel; None for all
             that the file's format allows.
@@ -70,6 +73,9 @@ class DataModule(pl.LightningDataModule):
         split_seed: int = 0,
         subset_seed: int = 0,
         refit: bool = False,
+        folds: int | None = None,
+        fold: int | None = None,
+        group_pattern: str | None = None,
         background: str = "white",
         value_range: Sequence[float] | None = None,
         cache: str = "auto",
@@ -84,7 +90,8 @@ class DataModule(pl.LightningDataModule):
         require(sampler in ("shuffle", "balanced"), "data.sampler", sampler, "shuffle, balanced")
         source = source if value_range is None else with_value_range(source)
         self._prepared = PreparedData(
-            source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit
+            *(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit),
+            *(folds, fold, group_pattern),
         )
         self.augment = augment or Augment.none()
         self._batch_size = batch_size
@@ -205,8 +212,8 @@ class DataModule(pl.LightningDataModule):
         return self._prepared.splits.skipped
 
     @property
-    def unlabelled(self) -> Path | None:
-        """A folder of test images without labels; None if there is none, or the data hasn't been read."""
+    def unlabelled(self) -> Path | Sequence[Path] | None:
+        """The folder or the files of test images without labels; None if there are none, or nothing was read."""
         return self._prepared.unlabelled
 
     @property

@@ -39,18 +39,7 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
     most = int(np.bincount(classes).max())
     if most < folds:
         raise ConfigError("data.folds", f"no class has more than {most} images", got=folds, allowed=f"at most {most}")
-    if groups is not None and len(np.unique(groups)) > _MANY_GROUPS:
-        return _random_parts(groups, folds, seed)
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
-    state = seed % 2**32
-    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=state)
-    numbers = np.empty(len(classes), np.int64)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
-        for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
-            numbers[held_out] = number
-    return numbers
+    return _parts(classes, groups, folds, seed)
 
 
 def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int, key: str) -> tuple[Tensor, Tensor]:
@@ -66,13 +55,33 @@ def grouped_split(strata: Tensor, groups: np.ndarray, fraction: float, seed: int
     if num_groups < 2:
         reason = f"all images belong to the group {groups[0]}, so none can be set aside"
         raise ConfigError(key, reason, got=fraction, fix=f"Use {key}=0, or other groups.")
-    most = int(np.bincount(_classes(strata)).max())
-    parts = fold_numbers(strata, groups, min(_MOST_PARTS, num_groups, max(2, most)), seed)
+    classes = _classes(strata)
+    most = int(np.bincount(classes).max())
+    if most < 2:
+        classes, most = np.zeros_like(classes), len(classes)
+    parts = _parts(classes, groups, min(_MOST_PARTS, num_groups, most), seed)
     used, sizes = np.unique(parts, return_counts=True)
     totals = np.cumsum(sizes)
     num = int(np.abs(totals[:-1] - fraction * len(parts)).argmin()) + 1  # at least one part is kept
     is_carved = torch.from_numpy(np.isin(parts, used[:num]))
     return (~is_carved).nonzero()[:, 0], is_carved.nonzero()[:, 0]
+
+
+def _parts(classes: np.ndarray, groups: np.ndarray | None, num_parts: int, seed: int) -> np.ndarray:
+    """Returns the part of each sample, (num_samples,), int64; see `fold_numbers`."""
+    if groups is not None and len(np.unique(groups)) > _MANY_GROUPS:
+        return _random_parts(groups, num_parts, seed)
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    splitter = (StratifiedKFold if groups is None else StratifiedGroupKFold)(
+        num_parts, shuffle=True, random_state=seed % 2**32
+    )
+    numbers = np.empty(len(classes), np.int64)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The least populated class", category=UserWarning)
+        for number, (_, held_out) in enumerate(splitter.split(classes, classes, groups)):
+            numbers[held_out] = number
+    return numbers
 
 
 def _classes(strata: Tensor) -> np.ndarray:

@@ -46,7 +46,8 @@ def grouped_by_pattern(samples: Mapping[str, Any], pattern: str) -> dict[str, An
     found, errors = {}, []
     for split, each in samples.items():
         if not hasattr(each, "name"):
-            raise ConfigError("data.group_pattern", "these images are in memory, without the names of files", got=pattern)
+            reason = "these images are in memory, without the names of files"
+            raise ConfigError("data.group_pattern", reason, got=pattern)
         names = [each.name(index) for index in range(len(each))]
         names = names if "/" in pattern else [name.rpartition("/")[2] for name in names]
         matches = [compiled.search(name) for name in names]

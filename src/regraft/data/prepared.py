@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +12,13 @@ import numpy as np
 
 from regraft.core.content_hash import HASH_BYTES
 from regraft.core.errors import ConfigError, require
+from regraft.data.folds import require_folds
+from regraft.data.groups import grouped_by_pattern
 from regraft.data.sources.base import Samples, Source, Splits
 from regraft.data.splits import Part, carve_splits, subset_of_train, train_with_val
 from regraft.tasks import Task, task_of
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -27,6 +33,9 @@ class PreparedData:
     split_seed: int
     subset_seed: int
     refit: bool = False
+    folds: int | None = None
+    fold: int | None = None
+    group_pattern: str | None = None
 
     def __post_init__(self) -> None:
         for key in ("val_fraction", "test_fraction"):
@@ -37,6 +46,7 @@ class PreparedData:
         if self.shots is not None and self.fraction != 1.0:
             reason = f"got {self.shots} together with data.fraction={self.fraction}; allowed: one of the two."
             raise ConfigError("data.shots", reason)
+        require_folds(self.folds, self.fold)
         self._is_prepared = False
         self._read: tuple[Splits, dict[str, Part]] | None = None
         self._content_hashes: dict[Samples, np.ndarray] = {}
@@ -57,7 +67,7 @@ class PreparedData:
         """Reads the source and assigns samples to splits, once."""
         if self._read is not None:
             return
-        splits = self.source.splits()
+        splits = self._with_groups(self.source.splits())
         task = splits.checked()
         if len(splits.class_names) < task.min_names:
             raise ConfigError(
@@ -65,7 +75,11 @@ class PreparedData:
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Add "
                 "images of another class, or point data.root at the folder whose subfolders are the classes.",
             )
-        parts = carve_splits(splits, 0 if self.refit else self.val_fraction, self.test_fraction, self.split_seed)
+        held_out = None if self.folds is None or self.fold is None else (self.folds, self.fold)
+        val_fraction = 0 if self.refit else self.val_fraction
+        parts = carve_splits(splits, val_fraction, self.test_fraction, self.split_seed, held_out)
+        if held_out is not None and splits.test is not None:
+            _log.info("data.folds: the test split of the data itself (%s samples) isn't used.", f"{len(splits.test):,}")
         train, names = parts["train"], splits.class_names
         if self.refit and "val" in parts:
             train = train_with_val(train, parts.pop("val"))
@@ -77,6 +91,14 @@ class PreparedData:
         """The task of the source."""
         return task_of(self.splits.task)
 
+    def _with_groups(self, splits: Splits) -> Splits:
+        """Returns the splits with the groups of `group_pattern`, if it is given."""
+        if self.group_pattern is None:
+            return splits
+        if any(samples.columns.groups is not None for samples in splits.present.values()):
+            raise ConfigError("data.group_pattern", "the table has a column of groups", got=self.group_pattern)
+        return splits.with_samples(grouped_by_pattern(splits.present, self.group_pattern))
+
     @property
     def splits(self) -> Splits:
         """The splits of the source."""
@@ -84,8 +106,8 @@ class PreparedData:
         return self._read[0]
 
     @property
-    def unlabelled(self) -> Path | None:
-        """The source's folder of test images without labels; None if it has none, or hasn't been read."""
+    def unlabelled(self) -> Path | Sequence[Path] | None:
+        """The folder or the files of test images without labels; None if there are none, or nothing was read."""
         return None if self._read is None else self._read[0].unlabelled
 
     @property

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
+from regraft.data.folds import fold_numbers, grouped_split
 from regraft.data.sources.base import Columns, Samples, Splits
+from regraft.tasks import task_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,23 +35,44 @@ class Part:
         return self.samples.columns[self.indices]
 
 
-def carve_splits(splits: Splits, val_fraction: float, test_fraction: float, split_seed: int) -> dict[str, Part]:
+def carve_splits(
+    splits: Splits,
+    val_fraction: float,
+    test_fraction: float,
+    split_seed: int,
+    held_out: tuple[int, int] | None = None,
+) -> dict[str, Part]:
     """Returns `train`, and `val` and `test` unless they are empty; carves from train what the source doesn't define.
 
-    Test is carved first, so that it depends on the data and `split_seed` alone. Official splits are left untouched.
+    Test is carved first, so that it depends on the data and `split_seed` alone. Official splits are left untouched, and
+    all samples of a group stay together.
 
     Args:
         val_fraction: share of the training samples that are left after test was carved, in [0, 1).
         test_fraction: share of the source's training samples, in [0, 1); unused if the source has a test split.
+        held_out: number of folds of the training samples, and the one that takes the place of the test split.
     """
     train = Part(splits.train, torch.arange(len(splits.train)))
+    task = task_of(splits.task)
     parts: dict[str, Part] = {}
+    if held_out is not None:
+        folds, fold = held_out
+        strata, groups = task.strata(train.labels), train.columns.groups
+        is_in_fold = torch.from_numpy(fold_numbers(strata, groups, folds, derive_seed(split_seed, "folds")) == fold)
+        parts["test"] = Part(splits.train, is_in_fold.nonzero()[:, 0])
+        train = Part(splits.train, (~is_in_fold).nonzero()[:, 0])
     for name, official, fraction in (("test", splits.test, test_fraction), ("val", splits.val, val_fraction)):
+        if name in parts:
+            continue
         if official is not None:
             parts[name] = Part(official, torch.arange(len(official)))
         elif fraction > 0:
             seed, key = derive_seed(split_seed, name), f"data.{name}_fraction"
-            kept, carved = stratified_split(train.labels, fraction, seed, key, covers_classes=name == "test")
+            strata, groups = task.strata(train.labels), train.columns.groups
+            if groups is None:
+                kept, carved = stratified_split(strata, fraction, seed, key, covers_classes=name == "test")
+            else:
+                kept, carved = grouped_split(strata, groups, fraction, seed, key)
             parts[name] = Part(splits.train, train.indices[carved])
             train = Part(splits.train, train.indices[kept])
     return {"train": train, **{name: parts[name] for name in ("val", "test") if name in parts}}

@@ -59,7 +59,7 @@ def test_rows_that_cannot_be_read_are_noted_with_their_lines(tmp_path: Path) -> 
     ("name", "content", "message"),
     [
         ("a.csv", b"", "is empty"),
-        ("a.csv", b'f,l\na.png,"x\nb.png,y\n', "line 2 .*a quote isn't closed"),
+        ("a.csv", b'f,l\na.png,"x\nb.png,y\n', "line 2 .*Close each quote"),
         ("a.csv", b"f,f\na,b\n", "several columns called f"),
         ("a.csv", "f,l\na,b\n".encode("utf-16"), "UTF-16.*data.encoding=utf-16"),
         ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
@@ -74,7 +74,7 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("regraft.data.tables.reading._MAX_LINE", 1_000)
-    with pytest.raises(ConfigError, match="line 2 .* is longer than 1,000 characters"):
+    with pytest.raises(ConfigError, match=r"line 2 .* is longer than 1,000 characters"):
         read(tmp_path / "a.csv", "f,l\na," + "x" * 5_000)
 
 

@@ -1,6 +1,6 @@
 """What a source of data is: labelled samples of any modality, in official splits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -95,7 +95,7 @@ class Splits:
     val: Samples | None = None
     test: Samples | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
-    unlabelled: Path | None = None
+    unlabelled: Path | Sequence[Path] | None = None
     task: str = "classification"
     unit: str = ""
     positive: str | None = None

@@ -107,9 +107,9 @@ class TableSource:
 
     @cached_property
     def _tables(self) -> list[tuple[Table, str | None]]:
-        """The tables, and the split that each holds, None if its rows say it."""
+        """The tables, that of train first, and the split that each holds, None if its rows say it."""
         tables, errors = [], []
-        for path, split in tables_of(self._path).items():
+        for path, split in sorted(tables_of(self._path).items(), key=lambda item: SPLITS.index(item[1] or "train")):
             try:
                 tables.append((open_table(path, self._encoding, self._delimiter), split))
             except ConfigError as error:
@@ -151,12 +151,8 @@ class TableSource:
         beside, root = os.path.abspath(table.path.parent), self._root  # noqa: PTH100
         of_splits = layout_of([path.name for path in Path(root).iterdir() if path.is_dir()]).folders
         first = [beside, root] if self._given_root is None else [root, beside]
-        return {
-            split: FileFinder(
-                root, [*first, *(os.path.join(root, name) for name in of_splits.get(split, []))], self._trust, EXTENSIONS
-            )
-            for split in SPLITS
-        }
+        folders = {split: [*first, *(f"{root}{os.sep}{name}" for name in of_splits.get(split, []))] for split in SPLITS}
+        return {split: FileFinder(root, folders[split], self._trust, EXTENSIONS) for split in SPLITS}
 
     def splits(self) -> "Splits":
         """Returns the splits that the tables say; all rows are train if they say none. New images are decoded once.
@@ -196,7 +192,7 @@ class TableSource:
     def _collected(self) -> Collected:
         """Returns the rows of all tables; raises ConfigErrors with all that is wrong."""
         collected = Collected()
-        _, train_looks = next(each for each in self._roles.values() if each[1] is not None)
+        train_looks = next(looks for _, looks in self._roles.values() if looks is not None)
         for table, split in self._tables:
             roles, looks = self._roles[table.path]
             make_labels = partial(self._make_labels, looks or train_looks, roles.labels)
@@ -218,7 +214,8 @@ def _log_roles(table: Table, roles: Roles) -> None:
 
 def _lost(parts: Mapping[str, Any], names: Sequence[str], task: str) -> list[ConfigError]:
     """Returns the mistakes of classes that have no training image left, and of splits without any."""
-    errors = [ConfigError("data.path", f"no row of {split} can be used") for split, part in parts.items() if not len(part)]
+    empty = [split for split, part in parts.items() if not len(part)]
+    errors = [ConfigError("data.path", f"no row of {split} can be used") for split in empty]
     if task == "classification":
         counts = np.bincount(parts["train"].labels.numpy(), minlength=len(names))
         lost = [readable(name) for name, count in zip(names, counts.tolist(), strict=True) if not count]

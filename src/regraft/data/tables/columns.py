@@ -101,7 +101,9 @@ def _found(role: str, table: Table) -> str | None:
     return None
 
 
-def _labels(table: Table, given: Any, taken: set[str | None], *, is_needed: bool) -> tuple[tuple[str, ...], Looks | None]:
+def _labels(
+    table: Table, given: Any, taken: set[str | None], *, is_needed: bool
+) -> tuple[tuple[str, ...], Looks | None]:
     """Returns the columns of the labels and what they look like; no column and None if the table has none.
 
     Without a name that says it: several columns of 0 and 1, or the only column that is left.
@@ -134,5 +136,3 @@ def _left(table: Table, taken: set[str | None]) -> list[str]:
 
 def _plain(name: str) -> str:
     return name.strip().casefold().replace(" ", "_").replace("-", "_")
-
-

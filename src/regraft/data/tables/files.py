@@ -22,9 +22,7 @@ class FileFinder:
         extensions: those of the files, in lower case without the dot.
     """
 
-    def __init__(
-        self, root: str, folders: Sequence[str], trusted: Sequence[str], extensions: Collection[str]
-    ) -> None:
+    def __init__(self, root: str, folders: Sequence[str], trusted: Sequence[str], extensions: Collection[str]) -> None:
         self._root = root
         self._folders = list(dict.fromkeys(folders))
         self._allowed = tuple(each.rstrip(os.sep) + os.sep for each in (*folders, *trusted))

@@ -74,7 +74,8 @@ def _by_name(paths: list[Path]) -> dict[Path, str | None]:
         split = next((split for split in SPLITS if names_split(name, split)), None)
         if split is None:
             fix = "Name them: 'data.path={train: TABLE, test: TABLE}'."
-            raise ConfigError("data.path", f"the name of {readable(str(path))} doesn't say which split it holds", fix=fix)
+            reason = f"the name of {readable(str(path))} doesn't say which split it holds"
+            raise ConfigError("data.path", reason, fix=fix)
         found[path] = split
     return _require_train(found, None)
 

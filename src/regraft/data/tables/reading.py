@@ -154,16 +154,16 @@ def _parsed(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, li
     with _opened(path, encoding) as file:
         reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
         csv.field_size_limit(_MAX_LINE)  # of the process, and 131,072 otherwise: fewer than a long text has
+        number = 1
         try:
-            number = 1
             for row in reader:
                 if row:
                     yield number, row
                 number = reader.line_num + 1
         except csv.Error as error:
-            what = "a quote isn't closed" if "end of data" in str(error) else str(error)
-            reason = f"the row at line {number:,} of {readable(str(path))} can't be read ({what})"
-            raise ConfigError("data.path", reason, fix='Write a quote in a cell twice, as in "5"" pipe".') from error
+            reason = f"the row at line {number:,} of {readable(str(path))} can't be read ({error})"
+            fix = 'Close each quote, and write a quote in a cell twice, as in "5"" pipe".'
+            raise ConfigError("data.path", reason, fix=fix) from error
 
 
 def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:

@@ -194,13 +194,11 @@ class Looks:
 
     Attributes:
         separator: between the labels of a cell; empty if each cell has one.
-        example: a cell that shows it.
     """
 
     task: str
     why: str
     separator: str = ""
-    example: str = ""
 
 
 def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
@@ -213,11 +211,11 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
     cells = [row[0] for row in rows if isinstance(row[0], list) or text_of(row[0])]
     separator, example = _separated(cells)
     if example:
-        return Looks("multilabel", f"the column {shown} holds several labels in a cell, as {example!r}", separator, example)
+        return Looks("multilabel", f"the column {shown} holds several labels in a cell, as {example!r}", separator)
     texts = [text_of(cell) for cell in cells]
     points = [text.replace(",", ".") for text in texts]  # numbers with commas are reported as such
-    fraction = next((text for text, point in zip(texts, points, strict=True) if _is_number(point) and float(point) % 1), "")
-    if fraction and all(map(_is_number, points)):
+    if all(map(_is_number, points)) and any(float(point) % 1 for point in points):
+        fraction = next(text for text, point in zip(texts, points, strict=True) if float(point) % 1)
         return Looks("regression", f"the column {shown} holds numbers, as {fraction}")
     return Looks("classification", f"the column {shown} holds a class in each row")
 
