@@ -5,9 +5,8 @@ own; they are imported when they are first used, because torch takes seconds.
 """
 
 import importlib
-import shlex
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from regraft.data.sources.base import Source, Splits
     from regraft.deployment.classifier import Classifier
     from regraft.evaluation.compare.leaderboard import Leaderboard
+    from regraft.models.backbones.efficientnet_lite import efficientnet_lite0
     from regraft.models.freezing import (
         LPFT,
         FreezingStrategy,
@@ -31,13 +31,15 @@ if TYPE_CHECKING:
         TrainingPoint,
         UpTo,
     )
+    from regraft.models.from_config import backbone
     from regraft.runs.folder import Run
     from regraft.training.callbacks.freezing import FreezingCallback
+    from regraft.training.losses import MSE, CrossEntropy, Focal
     from regraft.training.module import TransferModule
 
 __version__ = "0.1.0"
 
-_CLASSES = {
+_LAZY = {
     "regraft.core.types": ("Backbone", "InputSpec"),
     "regraft.data.datamodule": ("DataModule",),
     "regraft.data.images.transforms.augment": ("Augment",),
@@ -45,20 +47,36 @@ _CLASSES = {
     "regraft.data.sources.base": ("Source", "Splits"),
     "regraft.deployment.classifier": ("Classifier",),
     "regraft.evaluation.compare.leaderboard": ("Leaderboard",),
+    "regraft.models.backbones.efficientnet_lite": ("efficientnet_lite0",),
     "regraft.models.freezing": (
         *("LPFT", "FreezingStrategy", "Gradual", "LastStages", "Layerwise"),
         *("LinearProbe", "NoFreezing", "TrainingPoint", "UpTo"),
     ),
+    "regraft.models.from_config": ("backbone",),
     "regraft.runs.folder": ("Run",),
     "regraft.training.callbacks.freezing": ("FreezingCallback",),
+    "regraft.training.losses": ("MSE", "CrossEntropy", "Focal"),
     "regraft.training.module": ("TransferModule",),
 }
-_MODULE_OF = {name: module for module, names in _CLASSES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
-__all__ = ["LPFT", "ArrayImages", "Augment", "Backbone", "Classifier", "DataModule", "FileImages", "FreezingCallback"]
-__all__ += ["FreezingStrategy", "Gradual", "InputSpec", "LastStages", "Layerwise", "Leaderboard", "LinearProbe"]
-__all__ += ["NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule", "UpTo", "auto", "compare"]
-__all__ += ["evaluate", "export", "load", "probe", "reproduce", "resume", "train"]
+__all__ = [
+    "LPFT",
+    "MSE",
+    "ArrayImages",
+    "Augment",
+    "Backbone",
+    "Classifier",
+    "CrossEntropy",
+    "DataModule",
+    "FileImages",
+]
+__all__ += ["Focal", "FreezingCallback", "FreezingStrategy", "Gradual", "InputSpec", "LastStages", "Layerwise"]
+__all__ += ["Leaderboard", "LinearProbe", "NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule"]
+__all__ += ["UpTo", "auto", "backbone", "compare", "efficientnet_lite0", "evaluate", "export", "load", "probe"]
+__all__ += ["reproduce", "resume", "train"]
+
+_Overrides = str | Sequence[str] | Mapping[str, Any]
 
 
 def __getattr__(name: str) -> Any:
@@ -68,70 +86,85 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted([*__all__, "__version__"])
 
 
-def _callers_process_kept(*modules: str) -> AbstractContextManager[None]:
-    """Restores what is global in the caller's process at the end of the block; see `process_state_kept`."""
-    from regraft.core.process_state import process_state_kept
-
-    return process_state_kept(*modules)
-
-
-def _listed(overrides: str | Sequence[str]) -> list[str]:
-    """Returns a list of overrides, of which one text may hold several, as on the command line."""
-    from regraft.config.quoting import readable
-    from regraft.core.errors import ConfigError
-
-    if isinstance(overrides, str):
-        return readable(shlex.split(overrides))
-    if not isinstance(overrides, Sequence) or not all(isinstance(each, str) for each in overrides):
-        allowed = "a list of texts, such as ['data=digits'], or one text, as on the command line"
-        raise ConfigError("overrides", got=overrides, allowed=allowed)
-    return readable(overrides)
-
-
-def train(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
-    """Trains one run, just as `regraft train` with the same overrides does.
+@contextmanager
+def _called(overrides: Any, keys: Mapping[str, Any], *modules: str) -> Iterator[list[str]]:
+    """Yields the overrides of a training's call; what is global in the caller's process is restored in the end.
 
     Args:
-        overrides: Hydra overrides, such as `["data=digits", "optimizer.lr=3e-4"]`, or one text as on the command line.
+        modules: see `process_state_kept`.
+    """
+    from regraft.core.process_state import process_state_kept
+
+    with process_state_kept(*modules):
+        from regraft.cli.calls import call_of
+
+        yield call_of(overrides, keys)
+
+
+@contextmanager
+def _called_with_run(run: Any, keys: Mapping[str, Any], *modules: str, **options: Any) -> Iterator[list[str]]:
+    """Yields the overrides of a call that uses a run; see `_called`."""
+    from regraft.core.process_state import process_state_kept
+
+    with process_state_kept(*modules):
+        from regraft.cli.calls import call_of_run
+
+        with call_of_run(run, keys, **options) as overrides:
+            yield overrides
+
+
+def train(overrides: _Overrides = (), *, config_dir: str | None = None, **keys: Any) -> "Run":
+    """Trains one run, just as `regraft train` with the same options does.
+
+    Args:
+        overrides: Hydra overrides, such as `["data=digits", "optimizer.lr=3e-4"]`, one text as on the command line, or
+            a mapping as `keys`.
         config_dir: a folder of your own configs, added to Regraft's.
+        keys: the same as keywords: `data="digits"`, `trainer={"max_epochs": 3}`, `**{"optimizer.lr": 3e-4}`. An object
+            may take the place of a group: a dataset of (image, label), a LightningDataModule or the folder's Path as
+            `data`, an `nn.Module` as `model`, `head` or `loss`, a strategy as `freezing`, a class or a function as
+            `optimizer` or `scheduler`, and Lightning's objects as `callbacks` and `logger`.
 
     Returns:
         The run's handle: its folder, config, metrics and checkpoints.
 
     Raises:
-        ValueError: a mistake in the overrides or the data; the message says what, what is allowed and the fix.
+        ValueError: a mistake in the options or the data; the message says what, what is allowed and the fix.
     """
-    with _callers_process_kept("pytorch_lightning"):
+    with _called(overrides, keys, "pytorch_lightning") as words:
         from regraft.cli.commands.train import train_once
 
-        return train_once(_listed(overrides), config_dir)
+        return train_once(words, config_dir)
 
 
-def resume(overrides: str | Sequence[str], *, config_dir: str | None = None) -> "Run":
-    """Goes on with a run in its own folder, just as `regraft resume` with the same overrides does.
+def resume(run: "_Overrides | Run | Path", *, config_dir: str | None = None, **keys: Any) -> "Run":
+    """Resumes a run in its own folder, just as `regraft resume` with the same options does.
 
     Args:
-        overrides: `run=` (a run's folder, `last`, `best` or a part of its name), and what a resumed run may change.
+        run: a run, its folder, `last`, `best` or a part of its name; or overrides as in `train`, with `run=`.
         config_dir: a folder of your own configs, added to Regraft's.
+        keys: what a resumed run may change, as in `train`; and the objects that the run was given, which another
+            process doesn't have any more.
 
     Returns:
         The run's handle.
     """
-    with _callers_process_kept("pytorch_lightning"):
+    with _called_with_run(run, keys, "pytorch_lightning") as words:
         from regraft.cli.commands.resume import resume_once
 
-        return resume_once(_listed(overrides), config_dir)
+        return resume_once(words, config_dir)
 
 
-def reproduce(overrides: str | Sequence[str], *, config_dir: str | None = None) -> "Run":
+def reproduce(run: "_Overrides | Run | Path", *, config_dir: str | None = None, **keys: Any) -> "Run":
     """Trains a finished run again, beside it, and prints what each metric was and is.
 
     Args:
-        overrides: `run=` (see `resume`), and where its data lies now, if that has changed.
+        run: see `resume`.
         config_dir: a folder of your own configs, added to Regraft's.
+        keys: where its data lies now, if that has changed, and the objects that the run was given.
 
     Returns:
         The new run's handle.
@@ -139,67 +172,71 @@ def reproduce(overrides: str | Sequence[str], *, config_dir: str | None = None) 
     Raises:
         ValueError: the run's data has changed.
     """
-    with _callers_process_kept("pytorch_lightning"):
+    with _called_with_run(run, keys, "pytorch_lightning") as words:
         from regraft.cli.commands.reproduce import reproduce_once
 
-        return reproduce_once(_listed(overrides), config_dir)
+        return reproduce_once(words, config_dir)
 
 
-def probe(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
-    """Compares heads and fits the best one, just as `regraft probe` with the same overrides does.
+def probe(overrides: _Overrides = (), *, config_dir: str | None = None, **keys: Any) -> "Run":
+    """Compares heads and fits the best one, just as `regraft probe` with the same options does.
 
     Args:
-        overrides: Hydra overrides, such as `["data=digits", "grid.lr=[1e-3,1e-2]"]`.
+        overrides: as in `train`, such as `["data=digits", "grid.lr=[1e-3,1e-2]"]`.
         config_dir: a folder of your own configs, added to Regraft's.
+        keys: as in `train`.
 
     Returns:
         The handle of the best head's run, whose `results` hold all of them as `heads`; its folder also has `grid.csv`.
     """
-    with _callers_process_kept("pytorch_lightning"):
+    with _called(overrides, keys, "pytorch_lightning") as words:
         from regraft.cli.commands.probe import probe_once
 
-        return probe_once(_listed(overrides), config_dir)
+        return probe_once(words, config_dir)
 
 
-def auto(overrides: str | Sequence[str] = (), *, config_dir: str | None = None) -> "Run":
-    """Finds the best classifier within a time, just as `regraft auto` with the same overrides does.
+def auto(overrides: _Overrides = (), *, config_dir: str | None = None, **keys: Any) -> "Run":
+    """Finds the best classifier within a time, just as `regraft auto` with the same options does.
 
     Args:
-        overrides: Hydra overrides, such as `["data=folder", "data.root=photos", "time=120"]`; the time counts from the
+        overrides: as in `train`, such as `["data=folder", "data.root=photos", "time=120"]`; the time counts from the
             call.
         config_dir: a folder of your own configs, added to Regraft's.
+        keys: as in `train`.
 
     Returns:
         The handle of the best candidate's run, in the folder of the search.
 
     Raises:
-        ValueError: a mistake in the overrides or the data, or too little time.
+        ValueError: a mistake in the options or the data, or too little time.
     """
-    with _callers_process_kept("pytorch_lightning"):
+    with _called(overrides, keys, "pytorch_lightning") as words:
         from regraft.cli.commands.auto import auto_once
 
-        return auto_once(_listed(overrides), config_dir)
+        return auto_once(words, config_dir)
 
 
-def evaluate(overrides: str | Sequence[str], *, config_dir: str | None = None) -> dict[str, float]:
-    """Returns the metrics that `regraft eval` with the same overrides prints.
+def evaluate(run: "_Overrides | Run | Path", *, config_dir: str | None = None, **keys: Any) -> dict[str, float]:
+    """Returns the metrics that `regraft eval` with the same options prints.
 
     Args:
-        overrides: Hydra overrides; `run=` or `ckpt_path=<run or file>` is required.
+        run: see `resume`; in overrides, `ckpt_path=<run or file>` may stand for `run=`.
         config_dir: a folder of your own configs, added to Regraft's.
+        keys: as in `train`; `data` is what is evaluated on.
     """
-    with _callers_process_kept("pytorch_lightning"):
+    with _called_with_run(run, keys, "pytorch_lightning", replaces_data=True) as words:
         from regraft.cli.commands.eval import evaluate_once
 
-        return evaluate_once(_listed(overrides), config_dir)
+        return evaluate_once(words, config_dir)
 
 
-def compare(arguments: "Sequence[str | Path]" = ()) -> "Leaderboard":
+def compare(runs: "str | Path | Run | Sequence[str | Path | Run]" = (), **keys: Any) -> "Leaderboard":
     """Returns the leaderboard that `regraft compare` with the same arguments shows.
 
     Args:
-        arguments: runs, sweeps, folders of them and parts of their names, all runs without one; `metric=`,
-            `output_dir=`, and `output=FILE` (.html, .csv or .md) to have it written, too.
+        runs: runs, sweeps, folders of them and parts of their names, all runs without one.
+        keys: `metric`, `output_dir`, and `output` with a file's name (.html, .csv or .md) to have it written, too;
+            among `runs`, they are texts such as `"metric=val/acc"`.
 
     Raises:
         FileNotFoundError: there is no such run.
@@ -207,32 +244,38 @@ def compare(arguments: "Sequence[str | Path]" = ()) -> "Leaderboard":
     """
     from regraft.cli.commands.compare import compare_once
 
-    return compare_once(arguments)
+    listed = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
+    given = [str(getattr(each, "path", each)) for each in listed]
+    return compare_once([*given, *(f"{key}={value}" for key, value in keys.items())])
 
 
-def export(overrides: str | Sequence[str]) -> "Path":
-    """Writes a trained model as a file, just as `regraft export` with the same overrides does; returns where.
+def export(run: "_Overrides | Run | Path", **keys: Any) -> "Path":
+    """Writes a trained model as a file, just as `regraft export` with the same options does; returns where.
 
     Args:
-        overrides: `run=` (see `resume`) or `ckpt_path=<file>`, and `format=safetensors|onnx|torch_export|hf`.
+        run: see `resume`; in overrides, `ckpt_path=<file>` may stand for `run=`.
+        keys: `format="safetensors"`, `"onnx"`, `"torch_export"` or `"hf"`, and the other options.
 
     Raises:
         FileNotFoundError: there is no such run, or it has no best checkpoint.
         ValueError: the output exists, or something else is wrong; nothing is left of the file then.
     """
-    with _callers_process_kept():
+    with _called_with_run(run, keys) as words:
         from regraft.cli.commands.export import export_once
 
-        return export_once(_listed(overrides))
+        return export_once(words)
 
 
-def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str] = ()) -> "Classifier":
+def load(
+    run: "str | Path | Run", *, output_dir: "str | Path" = "outputs", trust: Sequence[str] = (), **objects: Any
+) -> "Classifier":
     """Returns the model that a run has trained, ready to be asked; its data isn't needed.
 
     Args:
-        run: a run's folder, `last`, `best`, a part of its name, or a checkpoint's file.
+        run: a run, its folder, `last`, `best`, a part of its name, or a checkpoint's file.
         output_dir: where runs are looked for.
         trust: further modules whose classes its config may name.
+        objects: the `model` and `head` that the run was given as objects, which another process doesn't have any more.
 
     Raises:
         FileNotFoundError: there is no such run, or it holds no checkpoint.
@@ -240,9 +283,15 @@ def load(run: "str | Path", *, output_dir: str = "outputs", trust: Sequence[str]
     """
     from pathlib import Path
 
-    with _callers_process_kept():
+    with _called_with_run((), objects) as further:
+        from regraft.core.errors import UnknownNameError
         from regraft.deployment.load import trained_model
         from regraft.runs.find import find_run
 
-        is_file = Path(run).expanduser().is_file()
-        return trained_model(run if is_file else find_run(str(run), output_dir).path, trust=trust)
+        if further:
+            raise UnknownNameError(
+                "load", "key", further[0].partition("=")[0], ["output_dir", "trust", "model", "head"]
+            )
+        place = str(getattr(run, "path", run))
+        is_file = Path(place).expanduser().is_file()
+        return trained_model(place if is_file else find_run(place, str(output_dir)).path, trust=trust)

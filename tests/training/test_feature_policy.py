@@ -110,4 +110,4 @@ def test_a_step_on_all_features_takes_a_single_process(num_gpus, is_refused, mon
     backbone = Backbone({"only": nn.Flatten()}, 48, InputSpec(4))
     config = composed("optimizer=ridge", "trainer=ddp")
     with pytest.raises(ConfigErrors, match=r"use trainer\.devices=1") if is_refused else nullcontext():
-        require_full_batch(config, backbone, Augment.none(), [{"only": 0.0, "head": 1.0}])
+        require_full_batch(config, backbone, Augment(), [{"only": 0.0, "head": 1.0}])

@@ -54,7 +54,7 @@ def register_resolvers() -> None:
 
 
 def _experiment(experiment: str | None, data: str, model: str) -> str:
-    name = experiment or f"{data}-{model}"
+    name = experiment or f"{data.lstrip('_')}-{model.lstrip('_')}"  # objects in Python are choices with a _
     # A file can choose ../x, and this becomes a part of a path to write to.
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 

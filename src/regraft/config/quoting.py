@@ -3,9 +3,10 @@
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -14,6 +15,7 @@ from hydra.errors import HydraException
 from regraft.core.errors import ConfigError
 
 _BRACKETS = ("[", "{", "'", '"')
+_PLAIN_TEXT = re.compile(r"[\w./+-]+")
 _HOME = re.compile(r"""(?:^|(?<=[\[,'"]))~[\w.-]*(?=/|['"]|$)""")
 """A `~` that begins a value, an element of a list or a quoted text."""
 
@@ -103,10 +105,47 @@ def value_of(key: str, arguments: Sequence[str]) -> str | None:
     return None if value in ("null", "") else value
 
 
-def quoted(path: Path) -> str:
-    """Returns a path as a value that Hydra reads unchanged."""
+def quoted(path: str | Path) -> str:
+    """Returns a path, or another text, as a value that Hydra reads unchanged."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{escaped}'"
+
+
+def text_of(value: Any, *, is_inside: bool = False) -> str:
+    """Returns a value of Python as the text of an override; TypeError if it has none.
+
+    Args:
+        is_inside: whether it is an element of a list or a mapping.
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int | float):
+        return repr(int(value) if isinstance(value, int) else float(value))  # without a subclass's own form
+    if isinstance(value, os.PathLike):
+        return quoted(Path(value))
+    if isinstance(value, str):
+        is_text = _PLAIN_TEXT.fullmatch(value) or (not is_inside and value.startswith(_BRACKETS))
+        return value if is_text else quoted(value)
+    if isinstance(value, list | tuple | set | frozenset | range):
+        items = sorted(value) if isinstance(value, set | frozenset) else value
+        return f"[{','.join(text_of(each, is_inside=True) for each in items)}]"
+    if isinstance(value, Mapping) and all(isinstance(name, str | int) for name in value):
+        # The keys of a mapping can't be quoted, but escaped.
+        keys = {name: re.sub(r"([\\()\[\]{}:=, ])", r"\\\1", str(name)) for name in value}
+        pairs = (f"{keys[name]}:{text_of(each, is_inside=True)}" for name, each in value.items())
+        return f"{{{','.join(pairs)}}}"
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):  # a number of NumPy or torch
+        return text_of(value.item())
+    raise TypeError(f"a {type(value).__name__} has no text in a config")
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value of Python has a text in a config."""
+    try:
+        text_of(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _unquoted(value: str) -> str:

@@ -93,7 +93,7 @@ class DataModule(pl.LightningDataModule):
             *(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit),
             *(folds, fold, group_pattern),
         )
-        self.augment = augment or Augment.none()
+        self.augment = augment or Augment()
         self._batch_size = batch_size
         self._num_workers = num_workers
         self._sampler = sampler

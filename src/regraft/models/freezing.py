@@ -61,7 +61,7 @@ class NoFreezing:
         keeps_statistics: whether BatchNorm keeps its pretrained statistics meanwhile.
     """
 
-    keeps_statistics: bool
+    keeps_statistics: bool = False
 
     def __call__(self, point: TrainingPoint, stages: Sequence[str]) -> dict[str, float]:
         """Returns 1.0 for all."""
@@ -99,7 +99,7 @@ class UpTo:
 class LastStages:
     """Trains the head and the last `num_stages` stages, at least 1, of any backbone."""
 
-    num_stages: int
+    num_stages: int = 3
 
     def __post_init__(self) -> None:
         fix = "To train the head only use freezing=linear_probe."
@@ -132,9 +132,9 @@ class LPFT:
             `probe_epochs` is None and the run unlimited.
     """
 
-    probe_epochs: int | None
-    finetune_factor: float
-    keeps_statistics: bool
+    probe_epochs: int | None = None
+    finetune_factor: float = 0.1
+    keeps_statistics: bool = True
 
     def __post_init__(self) -> None:
         is_valid = self.probe_epochs is None or self.probe_epochs >= 0
@@ -179,7 +179,7 @@ class Gradual:
     Howard and Ruder, "Universal language model fine-tuning for text classification" (ACL 2018).
     """
 
-    epochs_per_stage: int
+    epochs_per_stage: int = 1
 
     def __post_init__(self) -> None:
         require(self.epochs_per_stage >= 1, "freezing.epochs_per_stage", self.epochs_per_stage, "1 or more")
@@ -193,7 +193,7 @@ class Gradual:
 class Layerwise:
     """Trains each stage at `decay`, in (0, 1], times the rate of the one above it, the head at the base rate."""
 
-    decay: float
+    decay: float = 0.5
 
     def __post_init__(self) -> None:
         require(0 < self.decay <= 1, "freezing.decay", self.decay, "above 0, at most 1")

@@ -68,6 +68,21 @@ def build_backbone(config: Config) -> tuple[Backbone, Config]:
     return built, _untapped(architecture) | {"weights": None} | size | taps
 
 
+def backbone(name: str, **options: Any) -> Backbone:
+    """Returns a backbone with its weights, for a script of your own.
+
+    Args:
+        name: a choice of `regraft list model`, such as `resnet18`, or `timm` and `torchvision` with `name=`.
+        options: the keys of its YAML, such as `image_size=96` or `weights=None` for random weights.
+    """
+    from regraft.config.compose import compose_once, plain
+    from regraft.config.quoting import text_of
+
+    words = [f"model={text_of(name)}", *(f"model.{key}={text_of(value)}" for key, value in options.items())]
+    config = plain(compose_once("train", [*words, "fitting=steps"], None))
+    return build_backbone(config)[0]
+
+
 def weights_url(config: Config) -> str | None:
     """Returns where the backbone's weights have to be downloaded from; None if they are here, or there are none."""
     model = config["model"]

@@ -34,7 +34,15 @@ _INITS: dict[str, Callable[[Tensor], object]] = {
 class Linear(nn.Module):
     """Dropout and one linear layer."""
 
-    def __init__(self, num_features: int, num_classes: int, *, dropout: float, init: str, init_std: float) -> None:
+    def __init__(
+        self,
+        num_features: int,
+        num_classes: int,
+        *,
+        dropout: float = 0.0,
+        init: str = "default",
+        init_std: float = 0.01,
+    ) -> None:
         super().__init__()
         self.dropout = _dropout(dropout)
         self.classifier = nn.Linear(num_features, num_classes)

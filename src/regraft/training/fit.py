@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from regraft.config.given import is_given
 from regraft.config.trust import require_known_targets
 from regraft.core import slurm
 from regraft.core.atomic import read_json
 from regraft.core.console import ProgressBar, image_progress_bar
+from regraft.core.errors import ConfigError
 from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, stop_looking_for_gpus
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
@@ -58,10 +60,22 @@ def train(job: TrainingJob, session: Session, display: Display) -> None:
         if not multi_process.needs_processes(mine.config["trainer"]):
             fit(mine, session, display)
             return
+        _require_no_objects(mine.config)
         if mine.checkpoint is not None:
             # The group reads it itself; here it would fill memory as long as this process waits.
             mine.checkpoint.content.clear()
         multi_process.launch(mine.config, mine.run, session)
+
+
+def _require_no_objects(config: dict[str, Any]) -> None:
+    """Raises ConfigError if a part of a run is an object, which its other processes don't have."""
+    nodes = config | {
+        f"{group}.{name}": node for group in ("callbacks", "logger") for name, node in config[group].items()
+    }
+    given = [section for section, node in nodes.items() if is_given(node)]
+    if given:
+        fix = "Use trainer.devices=1, or a config that names what makes it."
+        raise ConfigError(given[0], "an object can't be given to several processes", fix=fix)
 
 
 def fit(job: TrainingJob, session: Session, display: Display) -> None:

@@ -14,7 +14,9 @@ from regraft.core.errors import ConfigError, require
 from regraft.core.types import Backbone
 from regraft.models.freezing import FreezingStrategy, phases
 from regraft.models.from_config import build_head
+from regraft.models.given import require_logits
 from regraft.tasks import TargetSummary, task_of
+from regraft.training.given import require_scalar
 from regraft.training.losses import weights_by_index
 from regraft.training.optim import parameter_groups
 from regraft.training.schedulers import Interval, intervals
@@ -24,10 +26,13 @@ def build_module(config: Config, backbone: Backbone, targets: TargetSummary, rec
     """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""
     from regraft.training.module import TransferModule
 
+    head, loss = build_head(config, backbone.num_features, targets), build_loss(config, targets)
+    require_logits(head, backbone.num_features, len(targets.names))
+    require_scalar(loss, config["task"]["name"], len(targets.names))
     return TransferModule(
         backbone=backbone,
-        head=build_head(config, backbone.num_features, targets),
-        loss=build_loss(config, targets),
+        head=head,
+        loss=loss,
         num_classes=len(targets.names),
         task=config["task"]["name"],
         make_optimizer=lambda body, head: optimizer_factory(config)(params=optimizer_groups(config, body, head)),

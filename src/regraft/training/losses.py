@@ -53,26 +53,44 @@ class ClassificationLoss(Loss):
     """Base class of the losses of one class an image: class weights and label smoothing.
 
     Args:
+        num_classes: of the data, as `class_counts`; None for a loss that `regraft.train` is given, which knows them.
+        class_counts: number of training images of each class.
+        class_weights: `balanced`, a number for each class, or None; a config may also name classes.
         label_smoothing: share of the target that is spread evenly over all classes, in [0, 1).
+
+    Attributes:
+        options: the arguments, without those of the data.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     class_weights: Tensor | None
+    options: dict[str, Any]
 
     def __init__(
         self,
         *,
-        num_classes: int,
-        class_counts: Sequence[int],
-        class_weights: str | Sequence[float] | Mapping[str, float] | None,
-        label_smoothing: float,
+        num_classes: int | None = None,
+        class_counts: Sequence[int] | None = None,
+        class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         # Not persistent: they follow from config and data, and a checkpoint must not depend on which loss trained it.
-        weights = resolve_class_weights(class_weights, class_counts, num_classes)
+        if num_classes is None or class_counts is None:
+            # Weights that are `balanced` or given by name wait for the data.
+            numbers = class_weights if isinstance(class_weights, list | tuple) else []
+            weights = resolve_class_weights(numbers, [1] * len(numbers), len(numbers)) if numbers else None
+        else:
+            weights = resolve_class_weights(class_weights, class_counts, num_classes)
         self.register_buffer("class_weights", weights, persistent=False)
         require(0 <= label_smoothing < 1, "loss.label_smoothing", label_smoothing, "at least 0, below 1")
         self.label_smoothing = label_smoothing
+        self.options = {"class_weights": class_weights, "label_smoothing": label_smoothing}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its class weights depend on data that it wasn't given."""
+        return self.options["class_weights"] is not None and self.class_weights is None
 
     def _normalisers(self, targets: Tensor) -> Tensor:
         """Returns what each sample adds to torch's divisor, (batch,), float32; half precision couldn't count many."""
@@ -124,10 +142,10 @@ class MSE(ClassificationLoss):
     def __init__(
         self,
         *,
-        num_classes: int,
-        class_counts: Sequence[int],
-        class_weights: str | Sequence[float] | Mapping[str, float] | None,
-        label_smoothing: float,
+        num_classes: int | None = None,
+        class_counts: Sequence[int] | None = None,
+        class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
+        label_smoothing: float = 0.0,
         scale: Sequence[float] | None = None,
     ) -> None:
         super().__init__(
@@ -163,11 +181,11 @@ class Focal(ClassificationLoss):
     def __init__(
         self,
         *,
-        num_classes: int,
-        class_counts: Sequence[int],
-        class_weights: str | Sequence[float] | Mapping[str, float] | None,
-        label_smoothing: float,
-        gamma: float,
+        num_classes: int | None = None,
+        class_counts: Sequence[int] | None = None,
+        class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
+        label_smoothing: float = 0.0,
+        gamma: float = 2.0,
     ) -> None:
         require(0 <= gamma < math.inf, "loss.gamma", gamma, "at least 0 (0 is cross-entropy)")
         super().__init__(
@@ -177,6 +195,7 @@ class Focal(ClassificationLoss):
             label_smoothing=label_smoothing,
         )
         self.gamma = gamma
+        self.options["gamma"] = gamma
 
     def of_samples(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the loss of each sample and what it adds to the divisor."""

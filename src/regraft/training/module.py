@@ -22,7 +22,7 @@ from regraft.training.default_loss import default_loss
 from regraft.training.divergence import diverged_in_batch, require_finite_loss, require_finite_weights
 from regraft.training.epoch_metrics import TrainMetrics
 from regraft.training.head_loop import HeadLoop, StepLog, uses_rng
-from regraft.training.losses import penalty
+from regraft.training.losses import ClassificationLoss, penalty
 from regraft.training.metrics import MeanLoss, logged_metrics
 from regraft.training.optim import LBFGS, effective_learning_rates, parameter_groups, scaled_learning_rates
 from regraft.training.schedule import RunSchedule
@@ -75,11 +75,12 @@ class TransferModule(pl.LightningModule):
         if lr is not None and make_optimizer is not None:
             raise ConfigError("lr", "make_optimizer sets the learning rate itself; give one of the two", got=lr)
         self.backbone = backbone
-        self.head = head = head or Linear(
-            backbone.num_features, num_classes, dropout=0.0, init="default", init_std=0.01
-        )
+        self.head = head = head or Linear(backbone.num_features, num_classes)
         self.task = task_of(task)
         self.loss: Any = loss or default_loss(self.task, num_classes)
+        if isinstance(loss, ClassificationLoss) and loss.is_open:
+            weights, fix = loss.options["class_weights"], "Give it num_classes=... and class_counts=..., or numbers."
+            raise ConfigError("loss.class_weights", "it depends on the data", got=weights, fix=fix)
         self._make_optimizer = make_optimizer or partial(_adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
         self._head_loop = HeadLoop(self._loss_on_features, self.task.predicted)

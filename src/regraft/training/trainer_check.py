@@ -11,12 +11,15 @@ from pytorch_lightning.callbacks import DeviceStatsMonitor
 from pytorch_lightning.loggers import Logger
 
 from regraft.config.collector import ErrorCollector
+from regraft.config.given import is_given
 from regraft.config.instantiate import factory, target_of
 from regraft.config.nested import ABSENT, at
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.folder import CHECKPOINTS, Run
+from regraft.tasks import task_of
 from regraft.training.from_config import skips_nan
+from regraft.training.metrics import metric_names
 from regraft.training.trainer import build_trainer, require_compatible, require_watchable, run_callbacks, watchers
 
 GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
@@ -55,6 +58,11 @@ def _build_group(collector: ErrorCollector, group: str, given: Mapping[str, Any]
         built = factory(node, section)(**{key: value for key, value in given.items() if key in taken})
         if not isinstance(built, kind):
             raise ConfigError(f"{section}._target_", f"it does not return a {kind.__name__}", got=node["_target_"])
+        require_compatible(type(built), section)
+        known = metric_names(task_of(collector.config["task"]["name"]), None)
+        monitor = getattr(built, "monitor", None)
+        if is_given(node) and isinstance(monitor, str) and monitor not in known:
+            raise UnknownNameError(section, "metric", monitor, known)
         # Which Lightning looks for when the run has begun.
         if isinstance(built, DeviceStatsMonitor) and node.get("cpu_stats") is None and find_spec("psutil") is None:
             raise ConfigError(

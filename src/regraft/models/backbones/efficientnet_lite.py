@@ -20,11 +20,11 @@ _IMAGE_SIZES = {0: 224, 1: 240, 2: 260}
 
 def efficientnet_lite0(
     *,
-    weights: str | None,
-    image_size: int | None,
-    num_channels: int,
-    drop_rate: float | None,
-    drop_path: float | None,
+    weights: str | None = "imagenet",
+    image_size: int | None = None,
+    num_channels: int = 3,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
 ) -> Backbone:
     """Returns EfficientNet-Lite0 (timm's `tf_efficientnet_lite0`): stem, block0..block6, conv_head.
 
@@ -44,11 +44,11 @@ def efficientnet_lite0(
 
 def efficientnet_lite1(
     *,
-    weights: str | None,
-    image_size: int | None,
-    num_channels: int,
-    drop_rate: float | None,
-    drop_path: float | None,
+    weights: str | None = "imagenet",
+    image_size: int | None = None,
+    num_channels: int = 3,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
 ) -> Backbone:
     """Returns EfficientNet-Lite1, trained at 240 px; see `efficientnet_lite0`."""
     return _build(1, weights, image_size, num_channels, drop_rate, drop_path)
@@ -56,11 +56,11 @@ def efficientnet_lite1(
 
 def efficientnet_lite2(
     *,
-    weights: str | None,
-    image_size: int | None,
-    num_channels: int,
-    drop_rate: float | None,
-    drop_path: float | None,
+    weights: str | None = "imagenet",
+    image_size: int | None = None,
+    num_channels: int = 3,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
 ) -> Backbone:
     """Returns EfficientNet-Lite2, trained at 260 px; see `efficientnet_lite0`."""
     return _build(2, weights, image_size, num_channels, drop_rate, drop_path)

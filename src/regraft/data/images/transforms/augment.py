@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 from regraft.core.errors import require
 
@@ -12,7 +11,7 @@ POLICIES = ("trivialaugment", "randaugment")
 
 @dataclass(frozen=True, kw_only=True)
 class Augment:
-    """Augmentation of training images.
+    """Augmentation of training images; by default none, so that they are shown as in evaluation.
 
     Attributes:
         crop: `resized` (Szegedy et al., "Going deeper with convolutions", 2015), `padded` (pad with zeros, then crop
@@ -27,15 +26,15 @@ class Augment:
         erasing_probability: share of images with random erasing (Zhong et al., 2020), which fills with the mean colour.
     """
 
-    crop: str | None
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
-    padding: int
-    flip_probability: float
-    policy: str | None
-    mixup_alpha: float
-    cutmix_alpha: float
-    erasing_probability: float
+    crop: str | None = None
+    scale: tuple[float, float] = (0.35, 1.0)
+    ratio: tuple[float, float] = (0.75, 1.3333)
+    padding: int = 4
+    flip_probability: float = 0.0
+    policy: str | None = None
+    mixup_alpha: float = 0.0
+    cutmix_alpha: float = 0.0
+    erasing_probability: float = 0.0
 
     def __post_init__(self) -> None:
         # YAML gives lists; tuples keep the object hashable.
@@ -56,21 +55,6 @@ class Augment:
         for key in ("mixup_alpha", "cutmix_alpha"):
             value = getattr(self, key)
             require(value >= 0, f"augment.{key}", value, "0 (off) or more")
-
-    @classmethod
-    def none(cls) -> Self:
-        """Returns the options that show images as evaluation sees them."""
-        return cls(
-            crop=None,
-            scale=(1.0, 1.0),
-            ratio=(1.0, 1.0),
-            padding=0,
-            flip_probability=0.0,
-            policy=None,
-            mixup_alpha=0.0,
-            cutmix_alpha=0.0,
-            erasing_probability=0.0,
-        )
 
     @property
     def is_mixing(self) -> bool:
