@@ -228,6 +228,8 @@ class DataModule(pl.LightningDataModule):
     def train_batches(self) -> TrainBatches:
         """Returns the sampler of training batches, whose order depends on the seed and the epoch."""
         part = self.part("train")
+        if self._sampler == "balanced" and not self.task.has_classes:
+            raise ConfigError("data.sampler", f"task={self.task.name} has no classes to balance", got="balanced")
         order = make_order(self._sampler, part.indices, part.labels, self._seed)
         batches = TrainBatches(order, len(part), self._batch_size, *self._rank())
         if self.trainer is not None and self.trainer.state.fn == "fit":

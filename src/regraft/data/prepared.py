@@ -83,7 +83,8 @@ class PreparedData:
         train, names = parts["train"], splits.class_names
         if self.refit and "val" in parts:
             train = train_with_val(train, parts.pop("val"))
-        parts["train"] = subset_of_train(train, names, self.fraction, self.shots, self.subset_seed)
+        strata = None if task.has_classes else task.strata(train.labels)
+        parts["train"] = subset_of_train(train, names, self.fraction, self.shots, self.subset_seed, strata)
         self._read = splits, parts
 
     @property

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, require
 from regraft.core.seeding import derive_seed
 from regraft.data.folds import fold_numbers, grouped_split
+from regraft.data.iterative import iterative_split
 from regraft.data.sources.base import Columns, Samples, Splits
 from regraft.tasks import task_of
 
@@ -84,16 +85,26 @@ def train_with_val(train: Part, val: Part) -> Part:
 
 
 def subset_of_train(
-    train: Part, class_names: Sequence[str], fraction: float, shots: int | None, subset_seed: int
+    train: Part,
+    class_names: Sequence[str],
+    fraction: float,
+    shots: int | None,
+    subset_seed: int,
+    strata: Tensor | None = None,
 ) -> Part:
     """Returns a subset of the training samples; with the same seed a smaller subset is part of a larger one.
 
     Args:
         fraction: share of each class, in (0, 1].
         shots: samples of each class, or None for no limit.
+        strata: of samples that don't have one class each, see `Task.strata`; None for the classes.
     """
     if shots is None and fraction == 1.0:
         return train
+    if strata is not None:
+        require(shots is None, "data.shots", shots, "null, as images don't have one class each", "Use data.fraction.")
+        order = stratified_order(strata, subset_seed)
+        return Part(train.samples, train.indices[order[: max(1, round(fraction * len(order)))].sort().values])
     counts = torch.bincount(train.labels, minlength=len(class_names))
     if shots is not None and int(counts.min()) < shots:
         rarest = int(counts.argmin())
@@ -118,12 +129,14 @@ def stratified_split(
     Of each class about `fraction` is carved, and at least 1 sample is kept.
 
     Args:
-        labels: (num_samples,), int64.
+        labels: (num_samples,), int64; or rows of 0 and 1, (num_samples, num_labels), see `iterative_split`.
         fraction: in (0, 1).
         key: config key of `fraction`, for the error.
         covers_classes: whether `fraction` of each class is rounded, but at least 1 sample of each with 2 or more,
             however many that makes together; else `fraction` of all is carved, but at least 1 sample.
     """
+    if labels.ndim == 2:
+        return iterative_split(labels, fraction, seed, covers_labels=covers_classes)
     present, counts = labels.unique(return_counts=True)
     sizes = dict(zip(present.tolist(), counts.tolist(), strict=True))
     if covers_classes:
@@ -162,8 +175,10 @@ def stratified_order(labels: Tensor, subset_seed: int) -> Tensor:
     """Returns all positions in an order whose starts are about the subsets of `data.fraction`, (num_samples,), int64.
 
     Args:
-        labels: (num_samples,), int64.
+        labels: (num_samples,), int64; of rows of 0 and 1 the order is random.
     """
+    if labels.ndim == 2:
+        labels = torch.zeros(len(labels), dtype=torch.int64)
     ranks = _class_ranks(labels, derive_seed(subset_seed, "subset"))
     shares = (ranks + 0.5) / torch.bincount(labels)[labels]
     return torch.where(ranks == 0, 0.0, shares).argsort(stable=True)

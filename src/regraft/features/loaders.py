@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.types import Batch, BatchKey, EpochBatch
-from regraft.features.table import FeatureTable
+from regraft.features.table import FeatureTable, repeated
 
 
 @dataclass(eq=False)
@@ -87,7 +87,7 @@ class FeatureEpochs:
         steps = [self._matrix_rows(key) for key in keys]
         yield {
             "features": self.table.matrix(self.device),
-            "targets": self.table.targets.repeat(self.table.num_views).to(self.device),
+            "targets": repeated(self.table.targets, self.table.num_views).to(self.device),
             "indices": self.table.indices.repeat(self.table.num_views),
             "steps": [torch.arange(len(self.table), device=self.device)] if self.is_full_batch else steps,
             "draw_seeds": [self.draw_seed(key) for key in keys],

@@ -16,6 +16,11 @@ def matrix_limit(device: torch.device) -> float:
     return min(memory_bytes(torch.device("cpu")), memory_bytes(device)) / 4
 
 
+def repeated(rows: Tensor, num_views: int) -> Tensor:
+    """Returns rows, (num_images, ...), as often as there are views, view after view."""
+    return rows.repeat(num_views, *[1] * (rows.ndim - 1))
+
+
 class FeatureTable:
     """The features of each image and view of a split.
 
@@ -23,7 +28,7 @@ class FeatureTable:
         features: of each view.
         slots: for each view, (num_images,), int64: slots of the images there.
         indices: (num_images,), int64, ascending: of the images in their source.
-        targets: (num_images,), int64 class indices.
+        targets: (num_images,), int64 class indices; or (num_images, num_outputs), float32.
     """
 
     def __init__(

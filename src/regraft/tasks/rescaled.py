@@ -32,5 +32,12 @@ class Rescaled(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns numbers in the units of the targets, (batch, num_targets)."""
-        standardised: Tensor = self.head(features)
-        return torch.addcmul(self.target_mean, standardised, self.target_std)
+        return self.in_units(self.head(features))
+
+    def in_units(self, standardised: Tensor) -> Tensor:
+        """Returns standardised numbers, (batch, num_targets), in the units of the targets."""
+        return torch.addcmul(self.target_mean.to(standardised), standardised, self.target_std.to(standardised))
+
+    def standardised(self, targets: Tensor) -> Tensor:
+        """Returns targets, (batch, num_targets), without their units."""
+        return (targets - self.target_mean.to(targets)) / self.target_std.to(targets)

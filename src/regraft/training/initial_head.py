@@ -70,7 +70,7 @@ def start_from_closed_form(
     features, labels = _features(module, data, device)
     weights = fitting_weights(module.loss, labels, None)
     fitting = ClosedForm(optimizer_groups(config, module.backbone, module.head), MIXED, "nested")
-    fitting.fit(module.head, features, labels, module.backbone.feature_widths, weights)
+    fitting.fit(module.head, features, labels, module.backbone.feature_widths, weights, module.task)
     module.hparams[INITIAL_HEAD] = fitting.picks
 
 

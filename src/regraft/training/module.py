@@ -311,7 +311,7 @@ class TransferModule(pl.LightningModule):
             elif isinstance(optimizer.optimizer, ClosedForm):
                 features, targets, indices = self._head_loop.full_batch()
                 weights = fitting_weights(self.loss, targets, self._weights_of(indices))
-                optimizer.optimizer.fit(self.head, features, targets, self.backbone.feature_widths, weights)
+                optimizer.optimizer.fit(self.head, features, targets, self.backbone.feature_widths, weights, self.task)
                 optimizer.optimizer.step(optimizer_closure)
             else:
                 super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)

@@ -96,7 +96,7 @@ def results_of(trainer: Any, parts: "Parts") -> dict[str, Any]:
         "num_steps": trainer.global_step,
         "stages": [row.stage for row in parts.rows],
         "class_counts": {
-            split: parts.data.labels(split).bincount(minlength=parts.data.num_classes).tolist()
+            split: parts.data.task.counts(parts.data.labels(split), parts.data.num_classes).tolist()
             for split in parts.data.sizes
         },
     }

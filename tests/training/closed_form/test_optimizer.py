@@ -31,9 +31,9 @@ def optimizer_of(head: torch.nn.Module, **options) -> ClosedForm:
     return ClosedForm(groups, **{"solvers": ["ridge", "discriminant"], "stage_sets": "nested"} | options)
 
 
-def fitted(head: torch.nn.Module, num_images: int = 60, class_weights=None, **options) -> ClosedForm:
+def fitted(head: torch.nn.Module, num_images: int = 60, weights=None, **options) -> ClosedForm:
     optimizer = optimizer_of(head, **options)
-    optimizer.fit(head, *images(num_images), WIDTHS, class_weights)
+    optimizer.fit(head, *images(num_images), WIDTHS, weights)
     return optimizer
 
 
@@ -75,7 +75,7 @@ def test_class_weights_count():
     losses = []
     for weights in (None, torch.tensor([10.0, 1.0, 1.0])):
         head = Standardised(12, NUM_CLASSES)
-        fitted(head, class_weights=weights)
+        fitted(head, weights=None if weights is None else weights[labels])
         losses.append(functional.cross_entropy(head(features)[labels == 0], labels[labels == 0]).item())
     assert losses[1] < losses[0]
 

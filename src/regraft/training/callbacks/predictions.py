@@ -8,7 +8,9 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from regraft.runs import outputs as outputs_files
 from regraft.runs.predictions import MAX_PROBABILITY_BYTES, Predictions, write
+from regraft.tasks import Task
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +42,21 @@ class KeepPredictions(pl.Callback):
             torch.distributed.all_gather_object(gathered, batches)
             batches = [batch for of_rank in gathered for batch in of_rank]
         if batches and trainer.is_global_zero:
-            write(self._folder, predictions_of(_SPLITS[trainer.state.fn], batches))
+            split, task = _SPLITS[trainer.state.fn], pl_module.task
+            if task.has_classes:
+                write(self._folder, predictions_of(split, batches))
+            else:
+                outputs_files.write(self._folder, outputs_of(split, task, batches))
 
     on_validation_batch_end, on_validation_epoch_end = on_test_batch_end, on_test_epoch_end
+
+
+def outputs_of(split: str, task: Task, batches: list[tuple[Tensor, Tensor, Tensor]]) -> outputs_files.Outputs:
+    """Returns outputs in the order of the images; the batches are those of `predictions_of`."""
+    indices, targets, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    order = indices.argsort()
+    arrays = (each[order].numpy() for each in (indices, targets, task.outputs(logits)))
+    return outputs_files.Outputs(split, task.name, *arrays)
 
 
 def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> Predictions:

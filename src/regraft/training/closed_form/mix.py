@@ -10,25 +10,18 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from regraft.training.closed_form.criteria import ClassCriterion, Criterion
 from regraft.training.closed_form.logistic import Logistic
 from regraft.training.closed_form.scaling import CLIP, StageScaling, fit_scaling
 from regraft.training.closed_form.solvers import Solution, discriminant, ridge, weighted_sum
 from regraft.training.closed_form.spectrum import Spectrum, TrainingImages
-from regraft.training.closed_form.temperature import fit_scale, image_losses, log_loss
 
 ALPHAS = tuple(10 ** (exponent / 2) for exponent in range(-6, 13))
 """The regularisations that may be chosen; each stage's features have a mean squared length of 1."""
 NUM_PICKS = 10
 MAX_SCORED = 8192
 """Images whose leave-one-out scores are computed, at most: enough for a log loss to three digits."""
-GUARD = 2.0
-"""Standard errors of the paired difference by which a head on more than the last stage has to be better than one on it.
-
-Earlier stages read textures and colours, which change from one domain to another, so they have to earn their place.
-"""
 _NUM_IMAGES_FOR_THREADS = 2048
-_BLIND_SCALE = 10.0
-"""Of ridge scores, where no class has two images to fit it on; the median of what was best on 16 data sets."""
 SOLVERS: Mapping[str, Callable[[Spectrum], Callable[[float], Solution]]] = {
     "ridge": partial(partial, ridge),
     "discriminant": partial(partial, discriminant),
@@ -103,6 +96,7 @@ def fit_closed_form(
     solvers: Sequence[str] = MIXED,
     stage_sets: Sequence[Sequence[str]] | None = None,
     clip: float = CLIP,
+    make_criterion: Callable[[TrainingImages], Criterion] = ClassCriterion,
 ) -> ClosedFormHead:
     """Returns the mix of heads that has the least leave-one-out log loss, found greedily.
 
@@ -114,13 +108,14 @@ def fit_closed_form(
 
     Args:
         features: by stage, from the input up, (num_images, width).
-        labels: (num_images,), int64, in [0, num_classes).
-        num_classes: at least 2.
+        labels: (num_images,), int64, in [0, num_classes); or rows of targets, (num_images, num_classes), float.
+        num_classes: at least 2; of rows, their number of columns.
         sample_weight: (num_images,), above 0; None for equal weights.
         solvers: keys of `SOLVERS`; a single one on a single set of stages is fitted without a mix. For `logistic`,
             5-fold cross-validation replaces leaving one out.
         stage_sets: each a part of the stages, in their order, the safest first; None for `nested_stages`.
         clip: of the standardised features, see `fit_scaling`.
+        make_criterion: what is minimised, see `CRITERIA`; of anything but classes the solver is `ridge`.
 
     Raises:
         ConfigError: features that are NaN or infinite, by stage; fewer than two images or classes.
@@ -133,7 +128,7 @@ def fit_closed_form(
         images = TrainingImages(
             features, scaling, labels, num_classes, sample_weight=sample_weight, max_scored=max_scored
         )
-        criterion = _Criterion(images)
+        criterion: Criterion = make_criterion(images)
         alphas: Sequence[float] = ALPHAS
         if not criterion.can_choose:
             sets, solvers, alphas = sets[:2], solvers[:1], [1.0]
@@ -182,36 +177,13 @@ class _Candidate:
         return self.solution.spectrum.stages
 
 
-class _Criterion:
-    """The leave-one-out log loss of the images that say something about their class."""
-
-    def __init__(self, images: TrainingImages) -> None:
-        self.labels = images.labels[images.scored]
-        counts = torch.bincount(images.labels, minlength=len(images.class_weight))
-        self.weight = torch.where(counts[self.labels] > 1, images.weight[images.scored], 0.0)
-        self.can_choose = bool((self.weight > 0).any())
-
-    def scale(self, scores: Tensor, start: float = 1.0) -> float:
-        return fit_scale(scores, self.labels, self.weight, start) if self.can_choose else _BLIND_SCALE
-
-    def __call__(self, logits: Tensor) -> float:
-        return log_loss(logits, self.labels, self.weight) if self.can_choose else math.nan
-
-    def is_better(self, one: Tensor, other: Tensor) -> bool:
-        """Returns whether one set of logits is better than another by more than `GUARD` standard errors."""
-        gains = image_losses(other, self.labels) - image_losses(one, self.labels)
-        share = self.weight / self.weight.sum()
-        gain = share @ gains
-        return bool(gain > GUARD * (share.square() @ (gains - gain).square()).sqrt())
-
-
-def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _Criterion) -> _Candidate:
+def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: Criterion) -> _Candidate:
     """Returns the solver's head at the alpha of least log loss, found downhill from the one nearest to 1."""
     solution_of = SOLVERS[solver](spectrum)
 
     def solve(index: int, start: float) -> tuple[float, float, Solution]:
         solution = solution_of(alphas[index])
-        scale = criterion.scale(solution.loo_scores, start)
+        solution, scale = criterion.fitted(solution, start)
         return criterion(scale * solution.loo_scores), scale, solution
 
     index = min(range(len(alphas)), key=lambda each: abs(math.log(alphas[each])))
@@ -228,7 +200,7 @@ def _best(solver: str, spectrum: Spectrum, alphas: Sequence[float], criterion: _
     return _Candidate(solver, alphas[index], loss, scale, solution, scale * solution.loo_scores)
 
 
-def _shares(candidates: Sequence[_Candidate], criterion: _Criterion) -> list[float]:
+def _shares(candidates: Sequence[_Candidate], criterion: Criterion) -> list[float]:
     """Returns how often each candidate is picked, with replacement, for the mean of the logits, as shares of 1."""
     if not criterion.can_choose or len(candidates) == 1:
         return [1 / len(candidates)] * len(candidates)
@@ -250,7 +222,7 @@ def _joined(
     shares: Sequence[float],
     images: TrainingImages,
     scaling: StageScaling,
-    criterion: _Criterion,
+    criterion: Criterion,
 ) -> ClosedFormHead:
     """Returns the candidates' mean as one layer on the stages that they read, at its best scale."""
     picked = [(each, share) for each, share in zip(candidates, shares, strict=True) if share > 0]

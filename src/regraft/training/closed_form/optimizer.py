@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, UnknownNameError
 from regraft.models.heads import Linear, Standardised
+from regraft.tasks import TASKS, Task
+from regraft.tasks.rescaled import Rescaled
+from regraft.training.closed_form.criteria import CRITERIA
 from regraft.training.closed_form.mix import SOLVERS, ClosedFormHead, fit_closed_form
 from regraft.training.closed_form.scaling import CLIP
 
@@ -66,41 +69,52 @@ class ClosedForm(torch.optim.Optimizer):
         self,
         head: nn.Module,
         features: Tensor,
-        labels: Tensor,
+        targets: Tensor,
         widths: Mapping[str, int],
         weights: Tensor | None,
+        task: Task = TASKS["classification"],
     ) -> None:
         """Sets the head's weights and buffers.
 
         Args:
-            head: one of `HEADS`.
+            head: one of `HEADS`, possibly in a `Rescaled`.
             features: (num_images, num_features).
-            labels: (num_images,), int64.
+            targets: (num_images,), int64; or (num_images, num_outputs), float.
             widths: how many of the features each stage gives, in their order.
             weights: of the images, (num_images,), above 0; None for equal weights.
         """
+        outer, head = head, inner_head(head)
         assert isinstance(head, HEADS), "preflight refuses others"
-        labels = labels.cpu()
+        targets = targets.cpu()
+        labels = outer.standardised(targets) if isinstance(outer, Rescaled) else targets
         by_stage = dict(zip(widths, features.cpu().split(list(widths.values()), dim=1), strict=True))
         found = fit_closed_form(
             by_stage,
             labels,
             head.classifier.out_features,
             sample_weight=None if weights is None else weights.cpu(),
-            solvers=self._solvers,
+            solvers=self._solvers if task.has_classes else ("ridge",),
             stage_sets=[list(widths)] if self._stage_sets == "one" else None,
             clip=CLIP if isinstance(head, Standardised) else torch.inf,
+            make_criterion=CRITERIA[task.name],
         )
         _set(head, found, widths)
         self.param_groups[-1]["picks"] = [vars(pick) | {"stages": list(pick.stages)} for pick in found.picks]
         known = found.is_informative
-        self.left_out = (found.loo_logits[known].float(), labels[found.scored][known]) if known.any() else None
+        outputs = found.loo_logits[known].float()
+        outputs = outer.in_units(outputs) if isinstance(outer, Rescaled) else outputs
+        self.left_out = (outputs, targets[found.scored][known]) if known.any() else None
         for pick in found.picks:
             loss = "" if math.isnan(pick.log_loss) else f" ({self.validation} loss {pick.log_loss:.3f})"
             stages = ", ".join(pick.stages)
             log.info("Head: %.0f %% %s on %s, alpha %.3g%s.", 100 * pick.share, pick.solver, stages, pick.alpha, loss)
         if self.left_out is None:
             log.warning("Head: no class has two images, so nothing could be chosen by leaving one out.")
+
+
+def inner_head(head: nn.Module) -> nn.Module:
+    """Returns a head without what brings its outputs to the units of numbers."""
+    return head.head if isinstance(head, Rescaled) else head
 
 
 def fitting_weights(loss: Any, targets: Tensor, weights: Tensor | None) -> Tensor | None:

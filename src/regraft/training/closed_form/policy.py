@@ -4,8 +4,9 @@ from regraft.config.instantiate import Config, target_of, targets_subclass
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.models.freezing import LPFT
 from regraft.models.heads import Standardised
+from regraft.tasks import task_of
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm
-from regraft.training.losses import CrossEntropy
+from regraft.training.default_loss import DEFAULTS
 from regraft.training.schedulers import constant
 
 
@@ -30,12 +31,13 @@ def require_suitable_head(config: Config) -> None:
                 fix="Use one of them or freezing=lp_ft, or start from a head that they have fitted: head_from=RUN.",
             )
         return
-    weights = loss.get("class_weights")
+    task, weights = task_of(config["task"]["name"]), loss.get("class_weights")
     weights = list(weights.values()) if isinstance(weights, dict) else weights
     wrong = [
         (head not in HEADS, "head", "it has to be one linear layer; use head=mix or head=linear"),
         (config.get("head_from") is not None, "head_from", "no other head is its start; leave head_from out"),
-        (target_of(loss, "loss") is not CrossEntropy, "loss", "use loss=cross_entropy"),
+        (target_of(loss, "loss") is not DEFAULTS[task.name][0], "loss", f"use loss={task.losses[0]}"),
+        (loss.get("pos_weight") is not None, "loss.pos_weight", "leave it out"),
         (loss.get("label_smoothing", 0) != 0, "loss.label_smoothing", "it has no labels to smooth; leave it out"),
         (isinstance(weights, list) and 0 in weights, "loss.class_weights", "each class has to weigh more than 0"),
         (

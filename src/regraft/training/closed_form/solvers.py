@@ -1,7 +1,7 @@
 """Ridge regression and regularised discriminant analysis, with exact leave-one-out scores for any regularisation."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -29,6 +29,15 @@ class Solution:
     constant: Tensor
     loo_scores: Tensor
 
+    def transformed(self, scale: Tensor, shift: Tensor) -> "Solution":
+        """Returns the head whose scores are `scale` times these plus `shift`, (num_classes,) each."""
+        return replace(
+            self,
+            coefficients=self.coefficients * scale,
+            constant=self.constant * scale + shift,
+            loo_scores=self.loo_scores * scale + shift,
+        )
+
     def linear(self) -> tuple[Tensor, Tensor]:
         """Returns weight (num_classes, width) and bias (num_classes,) of the scaled features."""
         weight = self.spectrum.to_features(self.coefficients).T
@@ -50,7 +59,7 @@ def weighted_sum(solutions: Sequence[Solution], factors: Sequence[float]) -> Sol
 
 
 def ridge(spectrum: Spectrum, alpha: float) -> Solution:
-    """Returns the ridge regression of one-hot targets, with an intercept that isn't penalised.
+    """Returns the ridge regression of one-hot targets, or of rows, with an intercept that isn't penalised.
 
     Minimises the weighted sum of squared errors plus `alpha` times the squared weights. Leave-one-out errors are the
     errors divided by one minus the leverage (Allen's PRESS, 1974).
@@ -60,6 +69,8 @@ def ridge(spectrum: Spectrum, alpha: float) -> Solution:
         alpha: above 0.
     """
     shrunk = 1 / (spectrum.eigenvalues + alpha)
+    if spectrum.labels.ndim == 2:
+        return _ridge_of_rows(spectrum, shrunk)
     coefficients = (spectrum.class_means * spectrum.class_weight[:, None] * shrunk).T
     prior = spectrum.class_weight / spectrum.class_weight.sum()
     errors = -(spectrum.coordinates @ coefficients).add_(prior)
@@ -69,6 +80,15 @@ def ridge(spectrum: Spectrum, alpha: float) -> Solution:
     scores = -errors / (1 - spectrum.sample_weight * leverage)[:, None]
     scores[own, spectrum.labels] += 1
     return Solution(spectrum, coefficients, prior, scores)
+
+
+def _ridge_of_rows(spectrum: Spectrum, shrunk: Tensor) -> Solution:
+    total = spectrum.class_weight.sum()
+    coefficients, prior = (spectrum.class_means * shrunk).T, spectrum.class_weight / total
+    errors = spectrum.labels - (spectrum.coordinates @ coefficients).add_(prior)
+    leverage = spectrum.coordinates.square() @ shrunk + 1 / total
+    scores = spectrum.labels - errors / (1 - spectrum.sample_weight * leverage)[:, None]
+    return Solution(spectrum, coefficients[:, :-1], prior[:-1], scores[:, :-1])  # the last column complements the rest
 
 
 def discriminant(spectrum: Spectrum, alpha: float) -> Solution:

@@ -37,8 +37,8 @@ class Spectrum:
         mean: (width,), weighted, of the scaled features.
         eigenvalues: (rank,), of the weighted scatter matrix around the mean, above 0.
         coordinates: (num_scored, rank), of the images that are scored.
-        class_means: (num_classes, rank), weighted; 0 for a class without images.
-        labels: (num_scored,), int64, of the images that are scored.
+        class_means: (num_classes, rank), weighted; 0 for a class without images. Of rows of targets, the weighted sums.
+        labels: (num_scored,), int64, of the images that are scored; or rows, see `TrainingImages.labels`.
         sample_weight: (num_scored,), of the images that are scored.
         class_weight: (num_classes,), summed over all training images.
         to_features: maps coefficients (rank, num_classes) of the coordinates to weights (width, num_classes) of the
@@ -62,8 +62,9 @@ class TrainingImages:
     Args:
         features: by stage, (num_images, width), finite; may be memory-mapped, they are read in batches.
         scaling: of these stages.
-        labels: (num_images,), int64, in [0, num_classes).
-        num_classes: at least 2.
+        labels: (num_images,), int64, in [0, num_classes); or rows of targets, (num_images, num_targets), float. Those
+            get one column more, so that each sums to 1 as that of a class does.
+        num_classes: at least 2; of rows, their number of columns.
         sample_weight: (num_images,), above 0; None for equal weights. They are scaled to the mean 1.
         max_scored: images whose leave-one-out scores are computed, at most; drawn at random, the same every time.
 
@@ -82,7 +83,8 @@ class TrainingImages:
         max_scored: int | None = None,
     ) -> None:
         num_images = len(labels)
-        num_present = len(labels.unique())
+        is_dense = labels.ndim == 2
+        num_present = num_images if is_dense else len(labels.unique())
         if num_present < 2:
             raise ConfigError(
                 "data",
@@ -91,8 +93,11 @@ class TrainingImages:
             )
         weight = torch.ones(num_images) if sample_weight is None else sample_weight
         self.weight = weight.double() * (num_images / weight.double().sum())
+        if is_dense:
+            labels = torch.cat([labels.double(), 1 - labels.double().sum(1, keepdim=True)], dim=1)
         self.labels = labels
-        self.class_weight = torch.zeros(num_classes, dtype=torch.float64).index_add_(0, labels, self.weight)
+        self.class_weight = torch.zeros(num_classes + is_dense, dtype=torch.float64)
+        _add_by_class(self.class_weight, labels, self.weight)
         if max_scored is None or max_scored >= num_images:
             self.scored = torch.arange(num_images)
         else:
@@ -105,6 +110,11 @@ class TrainingImages:
         self._grams: dict[str, Tensor] = {}
         self._blocks: dict[tuple[str, str], Tensor] = {}
 
+    @property
+    def targets(self) -> Tensor:
+        """Rows of targets, (num_images, num_targets), float64."""
+        return self.labels[:, :-1]
+
     def spectrum(self, stages: Sequence[str]) -> Spectrum:
         """Returns the principal directions of the concatenated features of these stages."""
         num_images, width = len(self.labels), sum(self._features[stage].shape[1] for stage in stages)
@@ -115,7 +125,7 @@ class TrainingImages:
         values, vectors = _eigenpairs(torch.stack([self._gram(stage) for stage in stages]).sum(0))
         coordinates = vectors * values.sqrt() / self.weight.sqrt()[:, None]
         sums = torch.zeros(len(self.class_weight), len(values), dtype=torch.float64)
-        sums.index_add_(0, self.labels, coordinates * self.weight[:, None])
+        _add_by_class(sums, self.labels, coordinates * self.weight[:, None])
 
         def to_features(coefficients: Tensor) -> Tensor:
             dual = vectors @ (coefficients / values.sqrt()[:, None])
@@ -139,12 +149,13 @@ class TrainingImages:
         class_sums: Tensor,
         to_features: Callable[[Tensor], Tensor],
     ) -> Spectrum:
+        counts = torch.where(self.class_weight > 0, self.class_weight, 1.0)
         return Spectrum(
             stages=tuple(stages),
             mean=torch.cat([self._mean(stage) for stage in stages]),
             eigenvalues=eigenvalues,
             coordinates=coordinates,
-            class_means=class_sums / torch.where(self.class_weight > 0, self.class_weight, 1.0)[:, None],
+            class_means=class_sums if self.labels.ndim == 2 else class_sums / counts[:, None],
             labels=self.labels[self.scored],
             sample_weight=self.weight[self.scored],
             class_weight=self.class_weight,
@@ -157,7 +168,7 @@ class TrainingImages:
             rows = self._features[stage]
             sums = torch.zeros(len(self.class_weight), rows.shape[1], dtype=torch.float64)
             for x, y, w in zip(rows.split(BATCH), self.labels.split(BATCH), self.weight.split(BATCH), strict=True):
-                sums.index_add_(0, y, self._scaling(stage, x) * w[:, None])
+                _add_by_class(sums, y, self._scaling(stage, x) * w[:, None])
             self._class_sums[stage] = sums
         return self._class_sums[stage]
 
@@ -216,6 +227,14 @@ class TrainingImages:
             inner += projected.T @ projected
         values, vectors = _eigenpairs(inner)
         return _Eigenpairs(values[-MAX_RANK:], basis @ vectors[:, -MAX_RANK:])
+
+
+def _add_by_class(sums: Tensor, labels: Tensor, values: Tensor) -> None:
+    """Adds values, (num_images, ...), to the sums of their classes; those of rows are shared out by their entries."""
+    if labels.ndim == 1:
+        sums.index_add_(0, labels, values)
+    else:
+        sums += labels.T @ values
 
 
 def _eigenpairs(matrix: Tensor) -> _Eigenpairs:
