@@ -18,7 +18,7 @@ from regraft.evaluation.compare.paired import Outcome
 from regraft.report.axes import shortened
 from regraft.report.console import plain_cell, wide_console
 from regraft.report.leaderboard_plots import against_cost, parallel
-from regraft.report.leaderboard_text import cells, headings, name_of_row, reasons, sentences
+from regraft.report.leaderboard_text import OUT_OF_FOLD, cells, headings, name_of_row, reasons, sentences
 from regraft.report.templates import template
 
 _WIDTH = 240
@@ -42,7 +42,7 @@ def show(board: Leaderboard) -> None:
 def _table(board: Leaderboard, names: list[str], rows: list[list[str]]) -> Table:
     table = Table(title=f"Leaderboard by {board.metric}", title_justify="left", box=box.SIMPLE_HEAD)
     for name in names:
-        is_number = name in ("rank", *board.metrics, "n", "seconds", "trained parameters")
+        is_number = name in ("rank", *board.metrics, OUT_OF_FOLD, "n", "seconds", "trained parameters")
         table.add_column(plain_cell(name), justify="right" if is_number else "left")
     for row, texts in zip(board.rows, rows, strict=True):
         table.add_row(*map(plain_cell, texts), style=_style(row))

@@ -12,6 +12,9 @@ from regraft.evaluation.compare.paired import Comparison, Outcome
 from regraft.evaluation.compare.parameters import text_of
 from regraft.evaluation.compare.statistics import LEVEL, MeanStd
 
+OUT_OF_FOLD = "acc out of fold"
+"""The heading of the accuracy on all images, each predicted by the run that it was held out from."""
+
 
 def headings(board: Leaderboard) -> list[str]:
     """Returns the headings of `cells`."""
@@ -19,7 +22,7 @@ def headings(board: Leaderboard) -> list[str]:
     made = _made(row.comparison for row in board.rows)
     compared = f"{made[0].split}/acc to the leader, points" if made else "to the leader, points"
     return [
-        *("rank", *board.parameters, *board.metrics),
+        *("rank", *board.parameters, *board.metrics, *([OUT_OF_FOLD] if _has_folds(board) else [])),
         *("n", "seconds", "trained parameters", compared, "verdict", "state"),
     ]
 
@@ -31,6 +34,7 @@ def cells(board: Leaderboard, row: LeaderboardRow) -> list[str]:
         "" if row.rank is None else str(row.rank),
         *map(text_of, row.values),
         *(_spread(row.metrics.get(metric)) for metric in board.metrics),
+        *([_out_of_fold(row)] if _has_folds(board) else []),
         "" if found is None else str(found.n),
         "" if row.seconds is None else f"{row.seconds.mean:.1f}",
         "" if row.num_trained is None else f"{row.num_trained.mean:,.0f}",
@@ -65,6 +69,10 @@ def sentences(board: Leaderboard) -> list[str]:
     comparisons = [row.comparison for row in board.rows if row.comparison is not None]
     if comparisons:
         said += _against(board, comparisons)
+    if _has_folds(board):
+        said.append(
+            f"{OUT_OF_FOLD}: on all images, each predicted by the run of the fold that holds it; ± is over folds."
+        )
     data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
     if len(data - {None}) > 1:
         said.append(f"The runs are of {len(data - {None})} data sets; ranks across data sets mean little.")
@@ -81,8 +89,9 @@ def to_csv(board: Leaderboard) -> str:
     file = io.StringIO()
     metrics = [name for metric in board.metrics for name in (metric, f"{metric}_std")]
     costs = ["n", "seconds", "num_trained_parameters"]
+    of_folds = ["acc_out_of_fold"] if _has_folds(board) else []
     against = ["difference", "difference_low", "difference_high", "p_holm", "verdict", "method"]
-    rows: list[list[Any]] = [["rank", *board.parameters, *metrics, *costs, *against, "state", "runs"]]
+    rows: list[list[Any]] = [["rank", *board.parameters, *metrics, *of_folds, *costs, *against, "state", "runs"]]
     for row in board.rows:
         found = row.metrics.get(board.metric)
         figures = [None if cost is None else cost.mean for cost in (row.seconds, row.num_trained)]
@@ -92,6 +101,7 @@ def to_csv(board: Leaderboard) -> str:
         rows.append(
             [
                 *(row.rank, *(text_of(value, is_exact=True) for value in row.values), *pairs),
+                *([row.out_of_fold] if of_folds else []),
                 *(0 if found is None else found.n, *figures, *_against_leader(row), row.state, names),
             ]
         )
@@ -152,6 +162,14 @@ def _against_leader(row: LeaderboardRow) -> list[Any]:
     ends = row.comparison.difference
     difference = [None, None, None] if ends is None else [ends.value, ends.low, ends.high]
     return [*difference, row.comparison.p, row.comparison.verdict, row.comparison.method]
+
+
+def _has_folds(board: Leaderboard) -> bool:
+    return any(row.out_of_fold is not None for row in board.rows)
+
+
+def _out_of_fold(row: LeaderboardRow) -> str:
+    return "" if row.out_of_fold is None else f"{row.out_of_fold:.4f}"
 
 
 def _spread(found: MeanStd | None) -> str:

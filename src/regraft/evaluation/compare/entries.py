@@ -8,7 +8,7 @@ from typing import Any
 from regraft.config.nested import ABSENT, at
 from regraft.config.quoting import key_of, value_of
 from regraft.core.atomic import read_text
-from regraft.evaluation.compare.parameters import ComparedConfig, configuration_of, is_seed, seeds_of
+from regraft.evaluation.compare.parameters import ComparedConfig, configuration_of, is_repetition, seeds_of
 from regraft.runs import provenance
 from regraft.runs import state as run_state
 from regraft.runs.find import last_started, name_of
@@ -31,7 +31,8 @@ class RunEntry:
         reason: why it is in that state, or its progress; may be empty.
         overrides: of its command, or planned by its sweep.
         composed: its config, without values if it hasn't been composed yet.
-        configuration: equal for runs that differ only in their seeds.
+        configuration: equal for runs that differ only in their seeds or folds.
+        seeds: by key, and the fold.
         metrics: of a finished run's test; for validation those of the epoch whose weights are kept.
         seconds: of all sessions; None if it hasn't finished.
         num_trained: number of trained parameters; None if it hasn't finished.
@@ -82,7 +83,7 @@ def _entry(run: Run, name: str, config: dict[str, Any], overrides: tuple[str, ..
         state, reason = "damaged", "results.json can't be read"
     seconds = number(results.get("seconds"))
     keys = [key for key in map(key_of, overrides) if key is not None]
-    planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_seed(key))
+    planned_seeds = tuple((key, value_of(key, overrides)) for key in keys if is_repetition(key))
     compared = manifest.experiment_config(config, run.path)
     validated = [row for row in rows if any(name.startswith(_VALIDATION) for name in row)]
     kept = kept_row(validated, config, results) if validated else {}
@@ -145,7 +146,7 @@ def _kind(run: Run, overrides: Sequence[str]) -> tuple[Path, tuple[str, ...]]:
 
 def _is_of_configuration(override: str) -> bool:
     key = key_of(override) or ""
-    return manifest.is_experiment_key(key) and not is_seed(key)
+    return manifest.is_experiment_key(key) and not is_repetition(key)
 
 
 def _fingerprint(run: Run) -> str | None:
@@ -166,7 +167,7 @@ def only_planned(entries: Sequence[RunEntry], known: Collection[str]) -> list[st
         for key in filter(None, map(key_of, waiting)):
             if len({value_of(key, job.overrides) for job in jobs}) > 1:
                 found[key] = None
-    return [key for key in found if key not in known and is_experiment_key(key) and not is_seed(key)]
+    return [key for key in found if key not in known and is_experiment_key(key) and not is_repetition(key)]
 
 
 def planned_value(name: str, entry: RunEntry) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from regraft.core.errors import UnknownNameError
 from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_value
+from regraft.evaluation.compare.folds import folds_of, out_of_fold
 from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
@@ -27,7 +28,8 @@ class LeaderboardRow:
         metrics: by name, over its finished runs; if no run has finished, over all.
         seconds: of its finished runs.
         num_trained: number of trained parameters of its finished runs.
-        entries: its runs, by seed.
+        entries: its runs, by seed and fold.
+        out_of_fold: accuracy on all images, each held out from the run that predicted it; None without all folds.
         comparison: with the leader; None for the leader itself, and if no run has finished.
     """
 
@@ -37,6 +39,7 @@ class LeaderboardRow:
     seconds: MeanStd | None
     num_trained: MeanStd | None
     entries: tuple[RunEntry, ...]
+    out_of_fold: float | None = None
     comparison: Comparison | None = None
 
     @property
@@ -141,6 +144,7 @@ def _row(values: Sequence[Any], entries: Sequence[RunEntry], metrics: Sequence[s
         seconds=_cost([entry.seconds for entry in finished]),
         num_trained=_cost([entry.num_trained for entry in finished]),
         entries=tuple(entries),
+        out_of_fold=out_of_fold(finished) if finished and folds_of(finished[0]) is not None else None,
     )
 
 

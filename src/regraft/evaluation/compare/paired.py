@@ -7,14 +7,17 @@ from enum import StrEnum
 import numpy as np
 
 from regraft.evaluation.compare.entries import RunEntry
+from regraft.evaluation.compare.folds import difference_of_folds, folds_of
 from regraft.evaluation.compare.statistics import LEVEL, Difference, difference_of_seeds, difference_of_two, holm
 from regraft.runs.predictions import Predictions, read
 
 _FEWEST_PAIRS = 3
 """Of seeds; the variance of two differences is too uncertain."""
+_FEWEST_FOLDS = 2
 SINGLE = "exact McNemar test, interval by Bonett and Price"
 SEVERAL = "t test and interval over images and seeds"
 PAIRED = "t test and interval over images and paired seeds"
+FOLDS = "corrected resampled t test over folds (Nadeau and Bengio, 2003)"
 
 
 class Outcome(StrEnum):
@@ -59,6 +62,15 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class _Folds:
+    """The tests of a configuration's runs on folds, by their seeds and fold."""
+
+    tests: dict[object, Predictions]
+    num: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class _Tested:
     """The tests of a configuration's runs; `is_right` is (num_runs, num_images), bool."""
 
@@ -77,7 +89,7 @@ def compare_to_leader(groups: Sequence[Sequence[RunEntry]]) -> list[Comparison]:
     return [each if each.difference is None else replace(each, p=next(adjusted)) for each in found]
 
 
-def _tested(entries: Sequence[RunEntry]) -> _Tested | str:
+def _tested(entries: Sequence[RunEntry]) -> _Tested | _Folds | str:
     """Returns the tests of a configuration's finished runs, or why they can't be compared."""
     finished = [entry for entry in entries if entry.is_finished]
     found = [read(entry.run.path) for entry in finished]
@@ -86,19 +98,27 @@ def _tested(entries: Sequence[RunEntry]) -> _Tested | str:
         return "predictions weren't kept, or are damaged"
     if finished[0].fingerprint is None or len({entry.fingerprint for entry in finished}) > 1:
         return "its runs had different data"
+    folds = folds_of(finished[0])
+    if folds is not None:
+        tests = {entry.seeds: test for entry, test in zip(finished, kept, strict=True)}
+        return _Folds(dict(tests), folds, str(finished[0].fingerprint))
     if any(not _has_same_images(kept[0], other) for other in kept):
         return "its seeds were tested on different images"
     is_right = np.stack([each.predicted == each.targets for each in kept])
     return _Tested(is_right, kept[0], str(finished[0].fingerprint), tuple(entry.seeds for entry in finished))
 
 
-def _compared(other: _Tested | str, leader: _Tested | str) -> Comparison:
+def _compared(other: _Tested | _Folds | str, leader: _Tested | _Folds | str) -> Comparison:
     if isinstance(other, str):
         return Comparison(problem=other)
     if isinstance(leader, str):
         return Comparison(problem=f"of the leader, {leader}")
     if other.fingerprint != leader.fingerprint:
         return Comparison(problem="other data than the leader's")
+    if isinstance(other, _Folds) and isinstance(leader, _Folds):
+        return _compared_by_fold(other, leader)
+    if isinstance(other, _Folds) or isinstance(leader, _Folds):
+        return Comparison(problem="only one of it and the leader has folds")
     if not _has_same_images(other.images, leader.images):
         return Comparison(problem="tested on other images than the leader")
     split = other.images.split
@@ -107,6 +127,21 @@ def _compared(other: _Tested | str, leader: _Tested | str) -> Comparison:
     is_paired = other.seeds == leader.seeds and len(other.seeds) >= _FEWEST_PAIRS
     difference = difference_of_seeds(other.is_right, leader.is_right, is_paired=is_paired)
     return Comparison(difference, None, split, PAIRED if is_paired else SEVERAL)
+
+
+def _compared_by_fold(other: _Folds, leader: _Folds) -> Comparison:
+    shared = [key for key in other.tests if key in leader.tests]
+    pairs = [(other.tests[key], leader.tests[key]) for key in shared]
+    if len(pairs) < _FEWEST_FOLDS:
+        return Comparison(problem=f"fewer than {_FEWEST_FOLDS} folds that the leader was tested on")
+    if other.num != leader.num or any(not _has_same_images(*pair) for pair in pairs):
+        return Comparison(problem="tested on other folds than the leader")
+    differences = np.array([_accuracy(mine) - _accuracy(theirs) for mine, theirs in pairs])
+    return Comparison(difference_of_folds(differences, other.num), None, pairs[0][0].split, FOLDS)
+
+
+def _accuracy(test: Predictions) -> float:
+    return float((test.predicted == test.targets).mean())
 
 
 def _has_same_images(first: Predictions, second: Predictions) -> bool:

@@ -23,18 +23,18 @@ class ComparedConfig:
     typed: frozenset[str]
 
 
-def is_seed(key: str) -> bool:
-    """Whether a key, such as `seed` or `data.subset_seed`, is a seed."""
-    return key.rpartition(".")[2].endswith("seed")
+def is_repetition(key: str) -> bool:
+    """Whether a key, such as `seed`, `data.subset_seed` or `data.fold`, makes repetitions of one configuration."""
+    return key == "data.fold" or key.rpartition(".")[2].endswith("seed")
 
 
 def seeds_of(config: Mapping[str, Any]) -> tuple[tuple[str, Hashable], ...]:
-    """Returns the seeds of a config, by key."""
-    return tuple((key, comparable(value)) for key, value in sorted(leaves(config).items()) if is_seed(key))
+    """Returns the seeds of a config, and its fold, by key."""
+    return tuple((key, comparable(value)) for key, value in sorted(leaves(config).items()) if is_repetition(key))
 
 
 def configuration_of(config: Mapping[str, Any]) -> Hashable:
-    """Returns a key that is equal for runs that differ only in their seeds."""
+    """Returns a key that is equal for runs that differ only in their seeds or folds."""
     return tuple((key, comparable(value)) for key, value in sorted(_compared(config).items()))
 
 
@@ -89,7 +89,7 @@ def text_of(value: Any, *, is_exact: bool = False) -> str:
 
 
 def _compared(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in leaves(config).items() if value != {} and not is_seed(key)}
+    return {key: value for key, value in leaves(config).items() if value != {} and not is_repetition(key)}
 
 
 def _labels(section: str, runs: Sequence[ComparedConfig]) -> list[str]:

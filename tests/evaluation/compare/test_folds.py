@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from helpers.made_runs import drawn, made_run
+from regraft.evaluation.compare.entries import read_entries
+from regraft.evaluation.compare.folds import difference_of_folds
+from regraft.evaluation.compare.leaderboard import make_leaderboard
+from regraft.evaluation.compare.paired import FOLDS
+from regraft.report.leaderboard_text import OUT_OF_FOLD, cells, headings, sentences
+from regraft.runs.predictions import Predictions, write
+
+NUM_FOLDS = 5
+
+
+def fold_runs(name, acc, folds=range(NUM_FOLDS), seed=0):
+    """Returns the runs of a configuration on some folds of 400 images."""
+    every, found = drawn(acc, seed), []
+    for fold in folds:
+        run = made_run(
+            f"{name}-{fold}", lr=acc, acc=acc, seed=seed, config={"data": {"folds": NUM_FOLDS, "fold": fold}}
+        )
+        held_out = slice(fold, None, NUM_FOLDS)
+        columns = (every.indices, every.targets, every.predicted, every.confidences)
+        kept = Predictions("test", *(column[held_out].copy() for column in columns))
+        write(run.path, kept)
+        accuracy = float((kept.predicted == kept.targets).mean())
+        run.write_results({"metrics": {"test/acc": accuracy}, "seconds": 1.0, "num_trained_parameters": 10})
+        found.append(run)
+    return found
+
+
+def board_of(*groups, tmp_path):
+    return make_leaderboard(read_entries([run for group in groups for run in group], tmp_path), None)
+
+
+def test_folds_are_repetitions_of_one_configuration(tmp_path):
+    board = board_of(fold_runs("a", 0.9), fold_runs("b", 0.7), tmp_path=tmp_path)
+    first, second = board.rows
+    assert board.parameters == ("optimizer.lr",)
+    assert (first.metrics["test/acc"].n, second.metrics["test/acc"].n) == (5, 5)
+    every = drawn(0.9, 0)
+    assert first.out_of_fold == pytest.approx((every.predicted == every.targets).mean())
+    assert second.comparison.method == FOLDS
+    assert second.comparison.verdict == "worse"
+    assert second.comparison.difference.value == pytest.approx(-0.2, abs=0.05)
+    assert headings(board).index(OUT_OF_FOLD) == 3
+    assert cells(board, first)[3] == f"{first.out_of_fold:.4f}"
+    assert any("Nadeau and Bengio" in sentence for sentence in sentences(board))
+
+
+def test_without_all_folds_there_is_no_figure_out_of_fold(tmp_path):
+    board = board_of(fold_runs("a", 0.9, range(4)), fold_runs("b", 0.7, [3, 4]), tmp_path=tmp_path)
+    assert [row.out_of_fold for row in board.rows] == [None, None]
+    assert OUT_OF_FOLD not in headings(board)
+    assert board.rows[1].comparison.verdict == "not compared: fewer than 2 folds that the leader was tested on"
+
+
+def test_folds_and_single_runs_are_not_compared(tmp_path):
+    board = board_of(fold_runs("a", 0.9), [made_run("b", acc=0.5)], tmp_path=tmp_path)
+    assert board.rows[1].comparison.verdict == "not compared: only one of it and the leader has folds"
+
+
+def test_the_variance_is_corrected_for_overlapping_training_sets():
+    differences = np.array([0.02, 0.05, -0.01, 0.03, 0.04])
+    found = difference_of_folds(differences, 5)
+    naive = stats.ttest_1samp(differences, 0)
+    t = naive.statistic / np.sqrt(1 + 5 / 4)  # (1/5 + 1/4) in place of 1/5
+    assert found.value == pytest.approx(differences.mean())
+    assert found.p == pytest.approx(2 * stats.t.sf(t, 4))
+    assert found.low < 0 < found.high
+    assert difference_of_folds(np.zeros(5), 5).p == 1
+
+
+def test_the_test_keeps_its_level_on_chance_alone():
+    random = np.random.default_rng(0)
+    # Folds whose training sets overlap: differences share a part, which a test that ignores it takes for an effect.
+    shared, own = random.normal(0, np.sqrt(1 / 4), (2_000, 1)), random.normal(0, 1, (2_000, 5))
+    rejected = [difference_of_folds(row / 100, 5).p < 0.05 for row in shared + own]
+    assert np.mean(rejected) < 0.06
