@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class MeanStd:
-    """A metric over n runs that differ only in their seeds or folds; `std` has n - 1 in the denominator, None for one run."""
+    """A metric over n runs that differ only in seeds or folds; `std` has n - 1 in the denominator, None for one run."""
 
     mean: float
     std: float | None
