@@ -70,9 +70,7 @@ def sentences(board: Leaderboard) -> list[str]:
     if comparisons:
         said += _against(board, comparisons)
     if _has_folds(board):
-        said.append(
-            f"{OUT_OF_FOLD}: on all images, each predicted by the run of the fold that holds it; ± is over folds."
-        )
+        said.append(f"{OUT_OF_FOLD}: on all images, each predicted by the run that it was held out from.")
     data = {entry.fingerprint for row in board.rows for entry in row.entries if row.rank is not None}
     if len(data - {None}) > 1:
         said.append(f"The runs are of {len(data - {None})} data sets; ranks across data sets mean little.")

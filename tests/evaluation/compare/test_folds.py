@@ -44,8 +44,8 @@ def test_folds_are_repetitions_of_one_configuration(tmp_path):
     assert second.comparison.method == FOLDS
     assert second.comparison.verdict == "worse"
     assert second.comparison.difference.value == pytest.approx(-0.2, abs=0.05)
-    assert headings(board).index(OUT_OF_FOLD) == 3
-    assert cells(board, first)[3] == f"{first.out_of_fold:.4f}"
+    assert headings(board).index(OUT_OF_FOLD) == 4
+    assert cells(board, first)[4] == f"{first.out_of_fold:.4f}"
     assert any("Nadeau and Bengio" in sentence for sentence in sentences(board))
 
 

@@ -100,8 +100,8 @@ def _tested(entries: Sequence[RunEntry]) -> _Tested | _Folds | str:
         return "its runs had different data"
     folds = folds_of(finished[0])
     if folds is not None:
-        tests = {entry.seeds: test for entry, test in zip(finished, kept, strict=True)}
-        return _Folds(dict(tests), folds, str(finished[0].fingerprint))
+        tests: dict[object, Predictions] = {entry.seeds: test for entry, test in zip(finished, kept, strict=True)}
+        return _Folds(tests, folds, str(finished[0].fingerprint))
     if any(not _has_same_images(kept[0], other) for other in kept):
         return "its seeds were tested on different images"
     is_right = np.stack([each.predicted == each.targets for each in kept])
