@@ -42,7 +42,7 @@ def read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def curve(run: Run) -> list[tuple[float, float]]:
-    rows = run.history(before_step=10**9)
+    rows = run.logged_rows(before_step=10**9)
     return [(row[name], row["epoch"]) for row in rows for name in ("train/loss", "val/loss") if name in row]
 
 

@@ -54,7 +54,7 @@ def logits_of(run: Run, images: torch.Tensor) -> torch.Tensor:
 
 
 def curve(run: Run) -> list[dict[str, Any]]:
-    return [row for row in run.history(before_step=10**9) if "train/loss" in row or "val/loss" in row]
+    return [row for row in run.logged_rows(before_step=10**9) if "train/loss" in row or "val/loss" in row]
 
 
 def tolerance(name: str) -> float:

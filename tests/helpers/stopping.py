@@ -59,7 +59,7 @@ def assert_same_end(killed: Run, straight: Run) -> None:
             end.pop("hyper_parameters")
             end["loops"] = {}  # Lightning's counts of what was fetched and started since the process began
         assert differences(*ends) == []
-    assert killed.history(before_step=10**9) == straight.history(before_step=10**9)
+    assert killed.logged_rows(before_step=10**9) == straight.logged_rows(before_step=10**9)
     assert killed.metrics == straight.metrics
 
 

@@ -59,11 +59,11 @@ def test_a_run_without_checkpoints_says_so(run):
 
 def test_history_keeps_the_rows_before_a_step(run):
     (run.path / "metrics.csv").write_text("epoch,step,train/loss,val/acc\n0,3,0.5,\n0,3,,0.9\n1,7,0.25,\n")
-    assert run.history(before_step=4) == [
+    assert run.logged_rows(before_step=4) == [
         {"epoch": 0, "step": 3, "train/loss": 0.5},
         {"epoch": 0, "step": 3, "val/acc": 0.9},
     ]
-    assert len(run.history(before_step=8)) == 3
+    assert len(run.logged_rows(before_step=8)) == 3
 
 
 def test_a_checkpoint_is_never_fetched():

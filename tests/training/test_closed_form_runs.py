@@ -38,7 +38,7 @@ def test_a_mix_takes_one_step_and_says_what_it_picked(mixed):
 
 def test_leaving_out_one_image_at_a_time_is_its_validation(mixed):
     assert "val" not in mixed.results["class_counts"]
-    (row,) = [row for row in mixed.history(10**9) if "val/acc" in row]
+    (row,) = [row for row in mixed.logged_rows(10**9) if "val/acc" in row]
     left_out = mixed.results["cross_validation"]
     assert mixed.results["validation"] == "leave-one-out"
     assert {name: row[name] for name in left_out} == pytest.approx(left_out)
@@ -53,7 +53,7 @@ def test_an_end_before_the_results_changes_nothing(mixed, tmp_path):
     regraft.resume([f"run={copy.path}"])
     for key in ("closed_form", "cross_validation", "metrics", "num_steps"):
         assert copy.results[key] == mixed.results[key]
-    assert copy.history(10**9) == mixed.history(10**9)
+    assert copy.logged_rows(10**9) == mixed.logged_rows(10**9)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_validation_images_can_be_held_out():
     run = train("data.refit=false")
     assert run.results["cross_validation"] == {}
     assert sum(run.results["class_counts"]["val"]) > 0
-    assert [row["val/acc"] > 0.8 for row in run.history(10**9) if "val/acc" in row] == [True]
+    assert [row["val/acc"] > 0.8 for row in run.logged_rows(10**9) if "val/acc" in row] == [True]
 
 
 def test_a_finished_run_is_said_to_be_finished(mixed, caplog):
@@ -146,7 +146,7 @@ def test_one_image_of_each_class_is_enough_and_leaves_no_figure(names):
             photo.unlink()
     run = train("data=folder", "data.fraction=1", "data.root=photos", "data.num_workers=0")
     assert run.results["class_counts"]["train"] == [1] * len(names)
-    assert "val/acc" not in {key for row in run.history(10**9) for key in row}
+    assert "val/acc" not in {key for row in run.logged_rows(10**9) for key in row}
 
 
 @pytest.mark.parametrize(

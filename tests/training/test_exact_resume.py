@@ -220,7 +220,7 @@ def test_the_checkpoint_from_before_it_is_named(poison):
 def test_batches_whose_loss_is_not_finite_can_be_skipped(poison):
     poison(2, 3)
     run = regraft.train([*KEPT, "freezing=none", "callbacks.nan=skip"])
-    skipped = [row["train/num_skipped"] for row in run.history(before_step=10**9) if "train/num_skipped" in row]
+    skipped = [row["train/num_skipped"] for row in run.logged_rows(before_step=10**9) if "train/num_skipped" in row]
     assert skipped == [2, 0, 0, 0]
     assert all(tensor.isfinite().all() for tensor in content_of(run.last_ckpt)["state_dict"].values())
 
@@ -277,7 +277,7 @@ def test_a_run_that_was_stopped_early_stays_stopped(monkeypatch):
     resumed = regraft.train([f"ckpt_path={folder}"])
     assert resumed.metrics == straight.metrics
     assert resumed.results["num_epochs"] == 2
-    assert [row["epoch"] for row in resumed.history(99)] == [row["epoch"] for row in straight.history(99)]
+    assert [row["epoch"] for row in resumed.logged_rows(99)] == [row["epoch"] for row in straight.logged_rows(99)]
     assert content_of(resumed.last_ckpt)["epoch"] == content_of(straight.last_ckpt)["epoch"]
 
 

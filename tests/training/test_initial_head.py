@@ -41,7 +41,7 @@ def test_the_head_at_the_start_is_that_of_a_run_in_closed_form(head):
 def test_everything_trains_from_the_first_epoch(tuned):
     assert tuned.config["freezing"]["probe_epochs"] == 0
     assert tuned.results["num_trained_parameters"] == tuned.results["num_parameters"]
-    first = next(row for row in tuned.history(10**9) if "lr/head" in row)
+    first = next(row for row in tuned.logged_rows(10**9) if "lr/head" in row)
     assert first["lr/conv1"] == first["lr/head"] == pytest.approx(1e-4)
 
 

@@ -28,7 +28,7 @@ def parts_of(*overrides: str) -> tuple[dict[str, Any], Parts]:
 
 def rates_of(run: Any, stage: str = "head") -> list[float]:
     """Returns a stage's learning rate at the start of each epoch."""
-    rows = run.history(before_step=10**9)
+    rows = run.logged_rows(before_step=10**9)
     return [row[f"lr/{stage}"] for row in rows if f"lr/{stage}" in row]
 
 

@@ -146,7 +146,7 @@ def test_it_converges_to_logistic_regression():
 def test_a_run_takes_one_step_an_epoch_and_can_be_measured_again():
     run = regraft.train([*OPTIONS, "optimizer.weight_decay=1e-3"])
     assert run.results["num_steps"] == 3
-    losses = [row["train/loss"] for row in run.history(10**9) if "train/loss" in row]
+    losses = [row["train/loss"] for row in run.logged_rows(10**9) if "train/loss" in row]
     assert losses[0] > losses[-1]
     assert losses[-1] < 0.2
     assert regraft.evaluate([f"ckpt_path={run.path}"]).items() >= run.metrics.items()

@@ -28,7 +28,7 @@ def assert_same_end(one: Run, other: Run) -> None:
     assert all(torch.equal(tensor, weights(other)[name]) for name, tensor in weights(one).items())
     for key in ("metrics", "cross_validation", "validation", "refit", "kept", "num_steps"):
         assert one.results[key] == other.results[key]
-    assert one.history(10**9) == other.history(10**9)
+    assert one.logged_rows(10**9) == other.logged_rows(10**9)
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +47,9 @@ def test_the_second_fit_is_on_all_images_and_validation_is_that_of_the_first(twi
     assert "val" not in counts[0]
     assert twice.results["validation"] == "hold-out before the refit"
     assert twice.results["refit"] == {"num_epochs": held_out.results["kept"]["epoch"] + 1}
-    validated = [[row for row in run.history(10**9) if "test/acc" not in row] for run in (twice, held_out)]
+    validated = [[row for row in run.logged_rows(10**9) if "test/acc" not in row] for run in (twice, held_out)]
     assert validated[0] == validated[1]
-    assert twice.history(10**9)[-1]["test/acc"] == pytest.approx(twice.metrics["test/acc"])
+    assert twice.logged_rows(10**9)[-1]["test/acc"] == pytest.approx(twice.metrics["test/acc"])
     for name in ("val/acc", "val/loss"):
         assert twice.results["cross_validation"][name] == pytest.approx(values_of(held_out, [name])[0])
         assert values_of(twice, [name]) == values_of(held_out, [name])

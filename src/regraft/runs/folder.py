@@ -4,16 +4,20 @@ import contextlib
 import csv
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from regraft.config import safe_yaml
 from regraft.core.atomic import load_json, read_json, read_text, write_atomically, write_json
 from regraft.core.errors import ConfigError, MissingFileError
+
+if TYPE_CHECKING:
+    from regraft.core.table import Table
 
 LAYOUT_VERSION = 1
 """Version of a run's folder and its checkpoints; to be raised by a change after which older ones can't be read."""
@@ -134,7 +138,40 @@ class Run:
         """Writes which images were left out of the data, and why."""
         write_json(self.path / SKIPPED, dict(skipped))
 
-    def history(self, before_step: int) -> list[dict[str, Any]]:
+    def history(self) -> "Table":
+        """Returns a row for each epoch, with the metrics of training and validation; `to_frame()` for pandas."""
+        from regraft.runs import tables
+
+        return tables.history(self.logged_rows(sys.maxsize))
+
+    def predictions(self) -> "Table":
+        """Returns a row for each image of the final test, or validation: true and predicted class, and probability."""
+        from regraft.runs import tables
+
+        return tables.predictions(self.path)
+
+    def confusion(self) -> "Table":
+        """Returns the confusion matrix of `predictions`: a row for each true class, a column for each predicted one."""
+        from regraft.runs import tables
+
+        return tables.confusion(self.path)
+
+    @property
+    def _status(self) -> str:
+        status = str(self.state.get("status", "not begun"))
+        return "running, or killed" if status == "running" else status
+
+    def __repr__(self) -> str:
+        from regraft.runs import tables
+
+        return tables.summary(self.path, self._status, self.readable_results.get("metrics", {}))
+
+    def _repr_html_(self) -> str:
+        from regraft.runs import tables
+
+        return tables.to_html(self.path, self._status, self.readable_results.get("metrics", {}))
+
+    def logged_rows(self, before_step: int) -> list[dict[str, Any]]:
         """Returns the rows of metrics.csv of the steps below `before_step`, without empty cells."""
         path = self.path / "metrics.csv"
         if not path.is_file():

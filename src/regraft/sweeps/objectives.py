@@ -81,7 +81,7 @@ def _value_of(run: Run, name: str) -> float:
     if name in COSTS:
         earlier = provenance.seconds_before(run) if name == "seconds" else 0
         return float(results[name]) + earlier
-    history = run.history(before_step=sys.maxsize)
+    history = run.logged_rows(before_step=sys.maxsize)
     rows = [row for row in history if name in row]
     if not rows:
         logged = sorted({key for row in history for key in row if key.startswith("val/")})

@@ -81,7 +81,7 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
     callbacks = [EpochEnd(), EarlyStop(), *([] if strategy is None else [FreezingCallback(strategy)]), *own]
     trial = trial_file.read(run.path)
     callbacks += [] if trial is None else [PruneUnpromising(trial)]
-    callbacks += [KeepPredictions(run.path), History(partial(run.history, sys.maxsize))]
+    callbacks += [KeepPredictions(run.path), History(partial(run.logged_rows, sys.maxsize))]
     if config["ckpt_path"] is not None and (parts := config["resume"]["reset"]):
         callbacks.append(ResetState(partial(without_state, parts=parts)))
     return [*callbacks, StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None))]

@@ -37,7 +37,7 @@ def test_a_run_that_was_grafted_needs_its_source_no_more(small_run, tmp_path):
 
 def test_the_validation_split_on_request(small_run):
     metrics = regraft.evaluate([f"ckpt_path={small_run.path}", "split=val"])
-    best = max(row["val/acc"] for row in small_run.history(before_step=10**9) if "val/acc" in row)
+    best = max(row["val/acc"] for row in small_run.logged_rows(before_step=10**9) if "val/acc" in row)
     assert metrics["val/acc"] == pytest.approx(best)
 
 

@@ -29,7 +29,7 @@ def rows_of(run: Run) -> list[dict[str, str]]:
 
 
 def best_epoch(run: Run) -> dict[str, Any]:
-    rows = [row for row in run.history(10**9) if "val/acc" in row]
+    rows = [row for row in run.logged_rows(10**9) if "val/acc" in row]
     return max(rows, key=lambda row: (row["val/acc"], -row["val/loss"]))
 
 

@@ -165,7 +165,7 @@ def test_a_schedule_that_starts_from_scratch_is_as_long_as_what_is_left():
     regraft.resume([f"run={run.path}", "trainer.max_epochs=2", "resume.reset=[scheduler]"])
     # The next session knows where it began.
     longer = regraft.resume([f"run={run.path}", "trainer.max_epochs=3"])
-    rates = [row["lr/head"] for row in longer.history(before_step=10**9) if "lr/head" in row]
+    rates = [row["lr/head"] for row in longer.logged_rows(before_step=10**9) if "lr/head" in row]
     assert rates[1] == rates[0]
     assert rates[2] == pytest.approx(rates[1] / 2)
 
@@ -176,7 +176,7 @@ def test_a_new_learning_rate_is_applied_where_the_optimizer_starts_from_scratch(
     resumed = regraft.resume(
         [f"run={run.path}", "trainer.max_epochs=2", "resume.reset=[optimizer,scheduler]", "optimizer.lr=1e-5"]
     )
-    rates = [row["lr/head"] for row in resumed.history(before_step=10**9) if "lr/head" in row]
+    rates = [row["lr/head"] for row in resumed.logged_rows(before_step=10**9) if "lr/head" in row]
     assert rates[-1] == pytest.approx(1e-5)
     assert rates[0] != rates[-1]
 
@@ -200,7 +200,7 @@ def test_other_steps_an_epoch_keep_the_place_in_the_schedule(monkeypatch):
     stopped = stopped_run(overrides, monkeypatch, ("on_train_epoch_end",), lambda trainer: trainer.current_epoch == 3)
     resumed = regraft.resume([f"run={stopped.path}", "trainer.accumulate_grad_batches=2"])
     saved = content_of(resumed.last_ckpt)["epoch"]
-    rates = [row["lr/head"] for row in resumed.history(before_step=10**9) if "lr/head" in row]
+    rates = [row["lr/head"] for row in resumed.logged_rows(before_step=10**9) if "lr/head" in row]
     assert saved == 3
     assert rates[3] == pytest.approx(1e-3 * (1 + math.cos(math.pi * 3 / 4)) / 2, rel=0.05)
 
@@ -218,7 +218,7 @@ def test_what_was_to_start_afresh_still_does_after_a_stop_before_the_first_check
                 [f"run={run.path}", "trainer.max_epochs=2", "resume.reset=[optimizer,scheduler]", "optimizer.lr=1e-5"]
             )
     resumed = regraft.resume([f"run={run.path}"])
-    rates = [row["lr/head"] for row in resumed.history(before_step=10**9) if "lr/head" in row]
+    rates = [row["lr/head"] for row in resumed.logged_rows(before_step=10**9) if "lr/head" in row]
     assert rates == pytest.approx([1e-3, 1e-5])
     assert content_of(resumed.last_ckpt)["hyper_parameters"]["config"]["resume"]["session"] == 2
     longer = regraft.resume([f"run={run.path}", "trainer.max_epochs=3"])

@@ -46,12 +46,12 @@ def test_each_run_has_a_row_the_newest_first(runs, small_run, capsys):
 
 
 def test_a_killed_run_is_where_its_metrics_end(runs, capsys):
-    steps = [row["step"] + 1 for row in runs["killed"].history(before_step=10**9)]
+    steps = [row["step"] + 1 for row in runs["killed"].logged_rows(before_step=10**9)]
     assert f"stopped at step {max(steps)}: killed," in row_with("digits/killed", run_main(["runs"], capsys)[1])
 
 
 def test_an_unfinished_run_shows_its_best_validation(runs, capsys):
-    best = max(row["val/acc"] for row in runs["killed"].history(before_step=10**9) if "val/acc" in row)
+    best = max(row["val/acc"] for row in runs["killed"].logged_rows(before_step=10**9) if "val/acc" in row)
     assert f"val/acc {best:.4f}" in row_with("digits/killed", run_main(["runs"], capsys)[1])
 
 

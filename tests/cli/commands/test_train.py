@@ -35,7 +35,7 @@ def test_a_run_holds_what_it_was_and_what_it_found(small_run):
 
 
 def test_it_learns(small_run):
-    rows = small_run.history(before_step=10**9)
+    rows = small_run.logged_rows(before_step=10**9)
     losses = [row["train/loss"] for row in rows if "train/loss" in row]
     assert losses[-1] < losses[0]
 
@@ -235,7 +235,7 @@ def test_a_resumed_run_keeps_its_data_wherever_it_is_resumed_from(tmp_path, monk
 
 def test_a_moved_run_remembers_its_best_epoch(short_run):
     moved = short_run.path.rename(short_run.path.with_name("moved"))
-    best = [row["val/acc"] for row in Run(moved).history(before_step=10**9) if "val/acc" in row]
+    best = [row["val/acc"] for row in Run(moved).logged_rows(before_step=10**9) if "val/acc" in row]
     # A step that ruins the network: no later epoch can be the best one.
     checkpoint = state_of(moved / "checkpoints" / "last.ckpt")
     for group in checkpoint["optimizer_states"][0]["param_groups"]:

@@ -22,7 +22,7 @@ STAGES = ("conv1", "conv2", "conv3", "head")
 
 def measured(run, epoch):
     """Returns what was logged of an epoch, by stage."""
-    rows = [row for row in run.history(10**9) if row["epoch"] == epoch]
+    rows = [row for row in run.logged_rows(10**9) if row["epoch"] == epoch]
     found = {key: value for row in rows for key, value in row.items()}
     names = ("grad_norm", "update_ratio", "distance")
     return {name: {stage: found[f"{name}/{stage}"] for stage in STAGES if f"{name}/{stage}" in found} for name in names}

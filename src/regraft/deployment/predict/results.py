@@ -4,9 +4,11 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from regraft.core.table import Table
 
 
 class ClassProbability(NamedTuple):
@@ -45,6 +47,22 @@ class Prediction:
     def text_of_name(self) -> str:
         r"""The name as written into files, with bytes that aren't UTF-8 as \xNN; empty for an image in memory."""
         return os.fsencode(self.name or "").decode("utf-8", "backslashreplace")
+
+
+class Predicted(list[Prediction]):
+    """Predictions of several images, in their order."""
+
+    def table(self) -> Table:
+        """Returns a row for each image: its name, the most probable class and its probability, or the error."""
+        columns = ("name", "class_name", "probability", "error")
+        return Table({column: [getattr(each, column) for each in self] for column in columns})
+
+    def to_frame(self) -> Any:
+        """Returns `table()` as a `pandas.DataFrame`; ModuleNotFoundError if pandas isn't installed."""
+        return self.table().to_frame()
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 def to_predictions(

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from regraft.config.nested import ABSENT
 from regraft.core.errors import UnknownNameError
+from regraft.core.table import Table
 from regraft.evaluation.compare.entries import RunEntry, only_planned, planned_value
 from regraft.evaluation.compare.folds import folds_of, out_of_fold
 from regraft.evaluation.compare.importance import importance
@@ -77,6 +79,29 @@ class Leaderboard:
     rows: tuple[LeaderboardRow, ...]
     importance: dict[str, float] | str
     num_repeated: int
+
+    def table(self) -> Table:
+        """Returns a row for each configuration; of metrics the mean over its runs, and the number of these."""
+        columns: dict[str, list[Any]] = {"rank": [row.rank for row in self.rows]}
+        for place, name in enumerate(self.parameters):
+            columns[name] = [None if row.values[place] is ABSENT else row.values[place] for row in self.rows]
+        for name in self.metrics:
+            columns[name] = [row.metrics[name].mean if name in row.metrics else None for row in self.rows]
+        columns["n"] = [len(row.entries) for row in self.rows]
+        columns["seconds"] = [None if row.seconds is None else row.seconds.mean for row in self.rows]
+        columns["state"] = [row.short_state for row in self.rows]
+        columns["run"] = [str(row.entries[0].run.path) for row in self.rows]
+        return Table(columns)
+
+    def to_frame(self) -> Any:
+        """Returns `table()` as a `pandas.DataFrame`; ModuleNotFoundError if pandas isn't installed."""
+        return self.table().to_frame()
+
+    def __repr__(self) -> str:
+        return repr(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
 
 
 def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderboard:

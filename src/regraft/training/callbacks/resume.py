@@ -97,10 +97,12 @@ def continue_history(loggers: Sequence[Any], run: Run, content: dict[str, Any]) 
     """Passes the rows before a checkpoint to the CSV logger, which would otherwise start metrics.csv from scratch."""
     rows = content.get(_HISTORY)  # None if the run had no CSV logger
     if REFIT in content.get("hyper_parameters", {}):
-        rows = [row for row in run.history(sys.maxsize) if not any(name.startswith("test/") for name in row)]
+        rows = [row for row in run.logged_rows(sys.maxsize) if not any(name.startswith("test/") for name in row)]
     for logger in loggers:
         if isinstance(logger, CSVLogger):
-            logger.experiment.metrics.extend(run.history(content["global_step"]) if rows is None else map(dict, rows))
+            logger.experiment.metrics.extend(
+                run.logged_rows(content["global_step"]) if rows is None else map(dict, rows)
+            )
 
 
 class ResetState(pl.Callback):
