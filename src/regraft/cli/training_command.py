@@ -12,9 +12,10 @@ from hydra.utils import instantiate
 
 from regraft.config.check import Composed, compose_sound, folder_error, jobs_of, parsed_overrides, reference
 from regraft.config.compose import as_current, require_config_dir
-from regraft.config.fitting import asking_for_steps, with_fitting
+from regraft.config.fitting import IN_STEPS, asking_for_steps, explained, with_fitting
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, value_of
+from regraft.config.task_choice import explained_task, found_task
 from regraft.config.trust import look_beside, named_in
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
@@ -35,6 +36,7 @@ class TrainingCommand:
         overrides: the same, with those of the folder of a resumed run, and with fitting=steps if they ask for it.
         errors: what can't be parsed, and runs that don't exist.
         asking: those of the overrides, or of an experiment's file, for which the head is trained in steps.
+        task: the task that the data is plainly for, and why, where none is named.
     """
 
     given: list[str]
@@ -45,11 +47,25 @@ class TrainingCommand:
     jobs: list[list[str]] = field(default_factory=list)
     errors: list[ConfigError] = field(default_factory=list)
     asking: list[str] = field(default_factory=list)
+    task: tuple[str, str] | None = None
 
     @property
     def is_single_run(self) -> bool:
         """Whether it trains one run, without flags that Hydra handles."""
         return not (self.is_sweep or self.other_flags)
+
+    @property
+    def implied(self) -> list[str]:
+        """The overrides that follow from those that are given."""
+        return [*([IN_STEPS] if self.asking else []), *([] if self.task is None else [f"task={self.task[0]}"])]
+
+    @property
+    def explanations(self) -> list[str]:
+        """A sentence on each of the overrides that follow."""
+        return [
+            *([explained(self.asking)] if self.asking else []),
+            *([] if self.task is None else [explained_task(*self.task)]),
+        ]
 
 
 def parse(arguments: Sequence[str]) -> TrainingCommand:
@@ -82,6 +98,8 @@ def command_of(
     try:
         marker = [] if command.is_single_run else ["-m"]
         words = in_its_folder([*overrides, *marker])
+        command.task = found_task(words, config_dir)
+        words = [*([] if command.task is None else [f"task={command.task[0]}"]), *words]
         command.asking = asking_for_steps(words, config_dir)
         command.overrides = [word for word in with_fitting(words, config_dir) if word != "-m"]
     except MISTAKES as error:

@@ -40,7 +40,7 @@ _COMPATIBLE: Mapping[str, tuple[str, ...]] = {
     "features.views": ("0",),
     "freezing": ("linear_probe",),
     "head.stages": _ANY,
-    "loss": ("cross_entropy",),
+    "loss": ("cross_entropy", "bce"),
     "loss.class_weights": _ANY,
     "optimizer.solvers": _ANY,
     "optimizer.stage_sets": _ANY,

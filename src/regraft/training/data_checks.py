@@ -42,7 +42,8 @@ def require_suitable_data(checked: Preflight) -> None:
     config, data = checked.config, checked.data
     collector = ErrorCollector(config, None, set(checked.blocked))
     if data.task.name != config["task"]["name"]:
-        raise ConfigError("task", f"the data is of task={data.task.name}", got=config["task"]["name"])
+        fix = f"Use task={data.task.name}."
+        raise ConfigError("task", f"the data is of task={data.task.name}", got=config["task"]["name"], fix=fix)
     check_watchers(collector, data.num_classes, has_val=data.has_val or is_closed_form(config))
     collector.try_build("loss", lambda: build_loss(config, data.target_summary))
     collector.try_build("data", lambda: _require_filled_batch(checked))

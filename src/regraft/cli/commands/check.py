@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from regraft.cli.command import Command
 from regraft.cli.hydra_app import require_known_flags
 from regraft.cli.training_command import TrainingCommand, add_sweep_space, composed_jobs, parse, planned
-from regraft.config.fitting import explained
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 from regraft.core.text import say
 
@@ -27,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
         raise UnknownNameError("check", "flag", command.other_flags[0], _FLAGS)
     lines: dict[int, list[str]] = {}
     require_sound(command, lines)
-    why = [explained(command.asking)] if command.asking else []
+    why = command.explanations
     of_jobs = dict.fromkeys(line for number in sorted(lines) for line in lines[number])
     say("\n".join(["Nothing is wrong.", *why, *of_jobs]))
 

@@ -18,7 +18,6 @@ from regraft.cli.hydra_app import bare_words, keeping_traceback, require_known_f
 from regraft.cli.training_command import TrainingCommand, command_of, composed_jobs, parse, planned
 from regraft.config import compose
 from regraft.config.check import Composed, reference
-from regraft.config.fitting import IN_STEPS, explained
 from regraft.config.groups import section_text
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core.atomic import write_atomically
@@ -49,9 +48,9 @@ def run(arguments: Sequence[str]) -> None:
     if not command.is_single_run:
         if not command.other_flags:  # --help, --cfg and the like train nothing
             require_sound(command)
-            if command.asking:
-                say(explained(command.asking))
-        run_app(COMMAND, [*([IN_STEPS] if command.asking else []), *in_its_folder(list(arguments))])
+            for sentence in command.explanations:
+                say(sentence)
+        run_app(COMMAND, [*command.implied, *in_its_folder(list(arguments))])
         return
     with ExitStack() as stack:
         with _holding_back_logs() as held_back:
@@ -95,8 +94,8 @@ def _single_config(command: TrainingCommand) -> tuple[DictConfig, Composed]:
     (composed,) = composed_jobs(command)
     if composed.node is None:
         raise ConfigErrors([*command.errors, *composed.errors])
-    if command.asking:
-        log.info("%s", explained(command.asking))
+    for sentence in command.explanations:
+        log.info("%s", sentence)
     return composed.node, composed
 
 
