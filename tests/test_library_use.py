@@ -1,5 +1,6 @@
 """Regraft as a library: what it exports, and what a call leaves as it was in the caller's process."""
 
+import copy
 import gc
 import runpy
 import subprocess
@@ -169,38 +170,69 @@ def test_a_learning_rate_beside_an_optimizer_is_refused():
 
 
 class _Plain(pl.LightningModule):
-    def __init__(self, **parts):
+    def __init__(self, optimized=None, **parts):
         super().__init__()
-        self.layer = nn.Linear(1, 2)
+        self.optimized = optimized
         for name, part in parts.items():
             setattr(self, name, part)
 
     def train_dataloader(self):
-        return torch.utils.data.DataLoader(torch.ones(2, 1))
+        return torch.utils.data.DataLoader(torch.ones(4, 1), batch_size=2)
 
     def training_step(self, batch):
-        return self.layer(batch).sum()
+        return self.head(self.model(batch)).sum()
 
     def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), 0.1)
+        parameters = self.parameters() if self.optimized is None else getattr(self, self.optimized).parameters()
+        optimizer = torch.optim.AdamW(parameters, 0.1)
+        return {"optimizer": optimizer, "lr_scheduler": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)}
+
+
+def _fitted(module, strategy, epochs=2, **names):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    freezing = regraft.FreezingCallback(strategy, **names)
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", enable_checkpointing=False, callbacks=[freezing], **quiet
+    )
+    trainer.fit(module)
+    return trainer
 
 
 @pytest.mark.parametrize(
-    ("parts", "lacking"),
+    ("names", "optimized", "said"),
     [
-        ({}, r"needs a module with a `backbone` \(a regraft.Backbone\) and a `head`"),
-        (
-            {
-                "backbone": regraft.Backbone({"one": nn.Linear(1, 1)}, num_features=1, input_spec=regraft.InputSpec(1)),
-                "head": nn.Linear(1, 2),
-            },
-            "needs a module with an optimizer whose groups are named",
-        ),
+        ({}, None, "_Plain has no modules `backbone` and `head` to freeze. Name them"),
+        ({"backbone": "model"}, "head", "the optimizer lacks parameters of 0, 1. Give it all"),
     ],
 )
-def test_freezing_says_what_a_module_lacks(parts, lacking):
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    freezing = regraft.FreezingCallback(regraft.LinearProbe())
-    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", enable_checkpointing=False, callbacks=[freezing], **quiet)
-    with pytest.raises(ValueError, match=lacking):
-        trainer.fit(_Plain(**parts))
+def test_freezing_says_what_a_module_lacks(names, optimized, said):
+    module = _Plain(optimized, model=nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2)), head=nn.Linear(2, 2))
+    with pytest.raises(ValueError, match=said):
+        _fitted(module, regraft.LPFT(probe_epochs=1), **names)
+
+
+def test_freezing_works_in_a_module_with_one_group_of_parameters():
+    """The factors are those of an optimizer with a group for each stage."""
+    model, head = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2)), nn.Linear(2, 2)
+    module, start = _Plain(model=model, head=head), copy.deepcopy(model)
+    own = {"0": copy.deepcopy(model[0]), "1": copy.deepcopy(model[1]), "head": copy.deepcopy(head)}
+    trainer = _fitted(module, regraft.Layerwise(decay=0.5), backbone="model")
+    rates = {"0": 0.25, "1": 0.5, "head": 1.0}
+    groups = [{"params": own[name].parameters(), "lr": 0.1 * rate} for name, rate in rates.items()]
+    optimizer = torch.optim.AdamW(groups)
+    for _epoch in range(2):
+        for _ in range(2):
+            optimizer.zero_grad()
+            own["head"](own["1"](own["0"](torch.ones(2, 1)))).sum().backward()
+            optimizer.step()
+        for group in optimizer.param_groups:
+            group["lr"] *= 0.5
+    for name, part in (("0", model[0]), ("1", model[1]), ("head", head)):
+        torch.testing.assert_close(part.state_dict(), own[name].state_dict())
+    (group,) = trainer.optimizers[0].param_groups
+    assert group["lr"] == pytest.approx(0.1 * 0.5**2)
+    assert len(group["params"]) == 6
+    frozen = _Plain(model=copy.deepcopy(start), head=nn.Linear(2, 2))
+    _fitted(frozen, regraft.LastStages(num_stages=1), backbone="model")
+    torch.testing.assert_close(frozen.model[0].state_dict(), start[0].state_dict())
+    assert not torch.equal(frozen.model[1].weight, start[1].weight)

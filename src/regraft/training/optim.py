@@ -69,6 +69,44 @@ def scaled_learning_rates(optimizer: Optimizer) -> Iterator[None]:
             group["lr"] = lr
 
 
+def step_with_factors(optimizer: Optimizer, factor_of: Callable[[Tensor], float]) -> None:
+    """Makes each step of an optimizer use its groups' rates times the factors of their parameters.
+
+    Within the step, groups are divided by factor; outside of it they stay as they are, so that schedules and
+    checkpoints don't see it.
+
+    Args:
+        factor_of: returns the factor of a parameter, when a step is taken.
+    """
+    undivided: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+
+    def divide(*_: Any) -> None:
+        if undivided:  # a step ended with an error
+            join()
+        undivided[:] = [(group, _divided(group, factor_of)) for group in optimizer.param_groups]
+        optimizer.param_groups[:] = [part for _, parts in undivided for part in parts]
+
+    def join(*_: Any) -> None:
+        for group, parts in undivided:
+            # What an optimizer keeps in its groups, such as a number of steps.
+            kept = parts[0].items() if parts else ()
+            group.update({key: value for key, value in kept if key not in ("params", "lr")})
+        optimizer.param_groups[:] = [group for group, _ in undivided]
+        undivided.clear()
+
+    optimizer.register_step_pre_hook(divide)
+    optimizer.register_step_post_hook(join)
+
+
+def _divided(group: dict[str, Any], factor_of: Callable[[Tensor], float]) -> list[dict[str, Any]]:
+    """Returns a group for each factor above 0 of a group's parameters."""
+    by_factor: dict[float, list[Tensor]] = {}
+    for parameter in group["params"]:
+        if factor := factor_of(parameter):
+            by_factor.setdefault(factor, []).append(parameter)
+    return [group | {"params": params, "lr": group["lr"] * factor} for factor, params in by_factor.items()]
+
+
 def effective_learning_rates(optimizer: Optimizer) -> dict[str, float]:
     """Returns each group's current lr * lr_factor, by group name; 0.0 is frozen."""
     return {group["name"]: float(group["lr"]) * group["lr_factor"] for group in optimizer.param_groups}

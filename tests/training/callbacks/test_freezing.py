@@ -118,7 +118,8 @@ def test_a_second_fit_starts_from_training_mode(make_module, make_trainer, loade
 
 def test_frozen_dropout_and_statistics_make_the_prefix_a_pure_function(make_module):
     module = make_module()
-    apply({"stem": 0.0, "mid": 0.0, "top": 1.0, "head": 1.0}, module.backbone, module.head, [])
+    parts = {**dict(module.backbone.stages.items()), "head": module.head}
+    apply({"stem": 0.0, "mid": 0.0, "top": 1.0, "head": 1.0}, parts, [], keeps_statistics=False)
     images = torch.randn(8, 4)
     prefix = torch.nn.Sequential(module.backbone.stages["stem"], module.backbone.stages["mid"])
     assert torch.equal(prefix(images), prefix(images))
@@ -153,9 +154,10 @@ def test_apply_returns_whether_what_trains_has_changed(make_module):
     optimizer = torch.optim.SGD(parameter_groups(module.backbone, module.head, 0.1, decay_norm_and_bias=False))
     factors = {"stem": 0.0, "mid": 0.5, "top": 1.0, "head": 2.0}
     module.backbone.stages["stem"][0].weight.grad = torch.ones(4, 4)
-    assert apply(factors, module.backbone, module.head, [optimizer])
-    assert not apply(factors, module.backbone, module.head, [optimizer])
-    assert not apply(factors | {"mid": 0.1}, module.backbone, module.head, [optimizer])
+    parts = {**dict(module.backbone.stages.items()), "head": module.head}
+    assert apply(factors, parts, [optimizer], keeps_statistics=False)
+    assert not apply(factors, parts, [optimizer], keeps_statistics=False)
+    assert not apply(factors | {"mid": 0.1}, parts, [optimizer], keeps_statistics=False)
     assert module.backbone.stages["stem"][0].weight.grad is None
     assert {group["name"]: group["lr_factor"] for group in optimizer.param_groups} == {
         f"{stage}/{kind}": factor

@@ -1,24 +1,30 @@
 """Applies a freezing strategy to the module in training: gradients, modes and factors of the parameter groups."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import pytorch_lightning as pl
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from regraft.core.errors import ConfigError
+from regraft.core.errors import ConfigError, listed
 from regraft.core.lightning_internals import rewrap_ddp
 from regraft.core.types import BATCH_NORMS, Backbone
-from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, factors_at, keeps_statistics
+from regraft.models.freezing import HEAD, FreezingStrategy, TrainingPoint, factors_at, keeps_statistics, phases
+from regraft.training.optim import step_with_factors
+
+Parts = Mapping[str, nn.Module]
+"""The stages by their names, and the head as the last one."""
 
 
-def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Module) -> bool:
+def set_requires_grad(factors: dict[str, float], parts: Parts) -> bool:
     """Sets `requires_grad` to whether the stage's factor is above 0; returns whether anything changed.
 
     Parameters that freeze lose their gradient, so that no optimizer step can use it.
     """
     is_changed = False
-    for name, module in _named_modules(backbone, head):
+    for name, module in parts.items():
         trains = factors[name] > 0
         for parameter in module.parameters():
             is_changed |= parameter.requires_grad != trains
@@ -28,84 +34,111 @@ def set_requires_grad(factors: dict[str, float], backbone: Backbone, head: nn.Mo
     return is_changed
 
 
-def apply(
-    factors: dict[str, float],
-    backbone: Backbone,
-    head: nn.Module,
-    optimizers: list[Optimizer],
-    *,
-    keeps_statistics: bool = False,
-) -> bool:
+def apply(factors: dict[str, float], parts: Parts, optimizers: list[Optimizer], *, keeps_statistics: bool) -> bool:
     """Applies factors to modules and optimizers; returns whether the set of training parameters changed.
 
     Frozen stages are put into eval mode, so that BatchNorm statistics and dropout are frozen too. With
-    `keeps_statistics`, the statistics of all BatchNorms in the backbone stay frozen. The optimizers' groups are named
-    `<stage>/<kind>`, see `optim.parameter_groups`.
+    `keeps_statistics`, the statistics of all BatchNorms in the backbone stay frozen. Groups with an `lr_factor`, which
+    are named `<stage>/<kind>` (see `optim.parameter_groups`), get their stage's.
     """
-    is_changed = set_requires_grad(factors, backbone, head)
-    for name, module in _named_modules(backbone, head):
+    is_changed = set_requires_grad(factors, parts)
+    for name, module in parts.items():
         module.train(factors[name] > 0)
-    for module in backbone.modules() if keeps_statistics else ():
+    backbone = [module for name, part in parts.items() if name != HEAD for module in part.modules()]
+    for module in backbone if keeps_statistics else ():
         if isinstance(module, BATCH_NORMS):
             module.training = False
     for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
+        if "lr_factor" in group:
+            group["lr_factor"] = factors[group["name"].rpartition("/")[0]]
     return is_changed
 
 
 class FreezingCallback(pl.Callback):
     """Applies a freezing strategy at the start of each epoch, and before Lightning wraps the module.
 
-    The module needs the attributes `backbone` (a `Backbone`) and `head`. Everything is a function of the epoch, so no
-    state is saved, and no parameter group is added or removed.
+    It works in any LightningModule with a backbone and a head, whatever its optimizers. Everything is a function of the
+    epoch, so no state is saved, and no parameter group is added or removed.
+
+    Args:
+        backbone: name of the module's attribute, such as `backbone` or `model.encoder`. The stages are those of a
+            `regraft.Backbone`, or else the children of the module, in their order.
+        head: name of the attribute whose parameters always train, such as `head` or `model.fc`.
     """
 
-    def __init__(self, strategy: FreezingStrategy) -> None:
+    def __init__(self, strategy: FreezingStrategy, *, backbone: str = "backbone", head: str = "head") -> None:
         self.strategy = strategy
+        self._names = backbone, head
+        self._factors: dict[str, float] = {}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Sets `requires_grad` before DDP is built, as its reducer handles only parameters that have it then."""
         if stage != "fit":
             return
-        backbone, head = _parts(pl_module)
-        set_requires_grad(self._factors(trainer, backbone), backbone, head)
+        parts = self._parts(pl_module)
+        set_requires_grad(self._factors_at(trainer, parts), parts)
         # Lightning warns if modules are in eval mode when training starts; on_train_start, right after, sets it for
         # frozen stages.
         pl_module.train()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Applies the phase of the current epoch."""
-        backbone, head = _parts(pl_module)
-        factors, keeps = self._factors(trainer, backbone), keeps_statistics(self.strategy)
-        for optimizer in trainer.optimizers:
-            if any(str(group.get("name")).rpartition("/")[0] not in factors for group in optimizer.param_groups):
-                raise _unfit(pl_module, "an optimizer whose groups are named after their stages (`layer1/decay`)")
-        if apply(factors, backbone, head, trainer.optimizers, keeps_statistics=keeps):
+        parts = self._parts(pl_module)
+        self._factors = self._factors_at(trainer, parts)
+        if apply(self._factors, parts, trainer.optimizers, keeps_statistics=keeps_statistics(self.strategy)):
             rewrap_ddp(trainer)
 
-    on_train_start = on_train_epoch_start  # a run that resumes in the middle of an epoch doesn't start one
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Has optimizers of any groups use the factors, and applies the phase of a run that resumes within an epoch."""
+        parts = self._parts(pl_module)
+        others = [each for each in trainer.optimizers if not all("lr_factor" in group for group in each.param_groups)]
+        stage_of: dict[Tensor, str] = {each: name for name, part in parts.items() for each in part.parameters()}
+        for optimizer in others:
+            step_with_factors(optimizer, lambda parameter: self._factors.get(stage_of.get(parameter, HEAD), 1.0))
+        if others and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._require_all(trainer, parts)
+        self.on_train_epoch_start(trainer, pl_module)
 
-    def _factors(self, trainer: pl.Trainer, backbone: Backbone) -> dict[str, float]:
-        # fast_dev_run sets max_epochs to 1, but what it tries out is the start of a run that has room for each phase.
-        max_epochs = sys.maxsize if trainer.fast_dev_run else trainer.max_epochs  # type: ignore[attr-defined]
-        assert max_epochs is not None, "Lightning sets max_epochs before it calls any hook."
-        return factors_at(self.strategy, TrainingPoint(trainer.current_epoch, max_epochs), backbone.stage_names)
+    def _require_all(self, trainer: pl.Trainer, parts: Parts) -> None:
+        """Raises ConfigError if the optimizers lack parameters that are to train."""
+        own = {each for optimizer in trainer.optimizers for group in optimizer.param_groups for each in group["params"]}
+        stages = [name for name in parts if name != HEAD]
+        planned = phases(self.strategy, stages, _max_epochs(trainer))
+        trained = {name for phase in planned for name, factor in phase.factors.items() if factor}
+        lacking = [name for name in trained if not own.issuperset(parts[name].parameters())]
+        if lacking:
+            fix = "Give it all parameters of the module, frozen ones too."
+            raise ConfigError("freezing", f"the optimizer lacks parameters of {listed(sorted(lacking))}", fix=fix)
+
+    def _factors_at(self, trainer: pl.Trainer, parts: Parts) -> dict[str, float]:
+        stages = [name for name in parts if name != HEAD]
+        return factors_at(self.strategy, TrainingPoint(trainer.current_epoch, _max_epochs(trainer)), stages)
+
+    def _parts(self, pl_module: pl.LightningModule) -> dict[str, nn.Module]:
+        backbone, head = (_found(pl_module, name) for name in self._names)
+        if not isinstance(backbone, nn.Module) or not isinstance(head, nn.Module):
+            names = " and ".join(f"`{name}`" for name in self._names)
+            fix = "Name them: FreezingCallback(strategy, backbone='model.encoder', head='model.fc')."
+            raise ConfigError(None, f"{type(pl_module).__name__} has no modules {names} to freeze", fix=fix)
+        if isinstance(backbone, Backbone):
+            return {**dict(backbone.stages.items()), HEAD: head}
+        children = {name: child for name, child in backbone.named_children() if child is not head}
+        loose = set(backbone.parameters()) - {each for child in children.values() for each in child.parameters()}
+        if HEAD in children or loose - set(head.parameters()):
+            # Its children aren't all of it, so it is one stage.
+            children = {"backbone": backbone}
+        return {**children, HEAD: head}
 
 
-def _named_modules(backbone: Backbone, head: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [*backbone.stages.items(), (HEAD, head)]
+def _max_epochs(trainer: Any) -> int:
+    # fast_dev_run sets max_epochs to 1, but what it tries out is the start of a run that has room for each phase.
+    max_epochs: int | None = sys.maxsize if trainer.fast_dev_run else trainer.max_epochs
+    assert max_epochs is not None, "Lightning sets max_epochs before it calls any hook."
+    return max_epochs
 
 
-def _parts(pl_module: pl.LightningModule) -> tuple[Backbone, nn.Module]:
-    backbone, head = getattr(pl_module, "backbone", None), getattr(pl_module, "head", None)
-    if not isinstance(backbone, Backbone) or not isinstance(head, nn.Module):
-        raise _unfit(pl_module, "a `backbone` (a regraft.Backbone) and a `head` (an nn.Module)")
-    return backbone, head
-
-
-def _unfit(pl_module: pl.LightningModule, needed: str) -> ConfigError:
-    return ConfigError(
-        None,
-        f"FreezingCallback needs a module with {needed}, which {type(pl_module).__name__} lacks; "
-        "regraft.TransferModule has it.",
-    )
+def _found(module: nn.Module, name: str) -> Any:
+    found: Any = module
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found
