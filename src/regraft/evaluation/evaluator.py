@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -45,6 +45,10 @@ class Logits:
     def predicted(self) -> np.ndarray:
         """The most probable classes, (num_images,), int64."""
         return self.values.argmax(1)
+
+    def some(self, is_in: np.ndarray) -> "Logits":
+        """Returns those of some images, (num_images,), bool."""
+        return replace(self, values=self.values[is_in], targets=self.targets[is_in])
 
     def scores(self, temperature: float, class_names: Sequence[str]) -> Scores:
         """Returns the scores of the probabilities at a temperature."""
@@ -115,6 +119,15 @@ class Evaluator:
         limit = self._config["trainer"]["limit_val_batches"]
         is_whole = limit is None or (isinstance(limit, float) and limit == 1)  # 1 is a single batch
         return is_whole and not self._trainer.fast_dev_run and self._data.fingerprint == self.checkpoint.fingerprint
+
+    def columns(self, split: str) -> dict[str, np.ndarray]:
+        """Returns the columns of a split that `data.slices` names, each with the value of each image."""
+        return dict(self._data.columns(split).slices)
+
+    @property
+    def headline(self) -> str:
+        """The task's first metric."""
+        return str(self._data.task.headline)
 
     def split(self, split: str) -> tuple[dict[str, float], Logits]:
         """Returns the metrics that the module logs on a split, such as the loss, and the logits."""

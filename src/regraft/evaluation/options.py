@@ -13,6 +13,7 @@ class EvaluateOptions:
     Attributes:
         baseline: the checkpoint whose errors on corrupted images normalise the run's.
         shift: a folder of another domain.
+        slices: columns of the data, by whose values the images are evaluated.
     """
 
     split: str
@@ -20,3 +21,4 @@ class EvaluateOptions:
     is_robustness: bool
     baseline: Path | None
     shift: str | None
+    slices: tuple[str, ...] = ()

@@ -12,6 +12,7 @@ from regraft.core.atomic import write_atomically
 from regraft.core.text import write_csv_of
 from regraft.evaluation.corruptions.errors import CorruptionErrors
 from regraft.evaluation.domain_shift import DomainShift
+from regraft.evaluation.slices import Slice
 from regraft.runs.calibration import Calibration
 from regraft.tasks.class_scores import ClassScores, Scores
 
@@ -37,6 +38,7 @@ class Evaluation:
         temperature: divisor of the logits before the softmax.
         calibration: the temperature that this evaluation fitted, if it did.
         target_scores: in the target domain, if there is one.
+        slices: the figures of the values of columns, the worst of each first.
     """
 
     split: str
@@ -50,6 +52,7 @@ class Evaluation:
     robustness: Robustness | None
     shift: DomainShift | None
     target_scores: Scores | None
+    slices: tuple[Slice, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types for JSON."""
@@ -67,6 +70,8 @@ class Evaluation:
             found["confusion"] = np.stack([true, predicted, confusion[true, predicted]], axis=1).tolist()
         if self.scores.bins is not None:
             found["reliability"] = {name: values.tolist() for name, values in asdict(self.scores.bins).items()}
+        if self.slices:
+            found["slices"] = [asdict(row) for row in self.slices]
         if self.calibration is not None:
             found["calibration"] = asdict(self.calibration)
         if self.robustness is not None:

@@ -1,6 +1,6 @@
 """The tables of an evaluation on the terminal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -11,6 +11,7 @@ from regraft.data.findings import readable
 from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
+from regraft.evaluation.slices import Slice
 from regraft.report.console import plain_cell, print_line
 from regraft.tasks.metrics import per_class_metrics
 
@@ -26,6 +27,8 @@ def show(found: Evaluation, folder: Path) -> None:
     console.print(_classes(found))
     if len(found.scores.per_class) > _MAX_CLASSES:
         print_line(console, f"The {_MAX_CLASSES} classes with the lowest F1 of {len(found.scores.per_class)}.")
+    if found.slices:
+        console.print(_slices(found.slices))
     if found.shift is not None:
         console.print(_domains(found.shift))
         for line in _notes_on(found.shift):
@@ -60,6 +63,17 @@ def _classes(found: Evaluation) -> Table:
         values = [getattr(row, each.name) for each in metrics]
         shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
         table.add_row(plain_cell(readable(row.name)), f"{row.num_images:,}", *shown)
+    return table
+
+
+def _slices(slices: Sequence[Slice]) -> Table:
+    table = Table(
+        "column", "value", "images", "", "95 % interval", title="Slices, the worst first", title_justify="left"
+    )
+    for row in slices:
+        interval = "" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
+        name, value = (plain_cell(readable(text)) for text in (row.column, row.value))
+        table.add_row(name, value, f"{row.num_images:,}", f"{row.figure:.4f}", interval)
     return table
 
 

@@ -58,12 +58,16 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     with quick_imports():
         from regraft.evaluation.evaluator import Evaluator
         from regraft.evaluation.from_config import target_domain
+        from regraft.evaluation.slices import require_slices
         from regraft.runs.checkpoint import read
         from regraft.training.lightning import quiet_lightning
 
     trust = named_in(overrides)
     checkpoint = read(find_checkpoint(composed.ckpt_path, prefer="best"), trust)
     config = with_overrides(checkpoint.config, composed, overrides)
+    require_slices(config, options.slices)
+    if options.slices:
+        config["data"] |= {"slices": list(options.slices)}
     quiet_lightning()
     splits = [options.split, *(["val"] if options.calibrates and options.split != "val" else [])]
     needs_features = OmegaConf.select(composed, "features.cache") in ("on", True)
@@ -76,6 +80,7 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     from regraft.evaluation.corruptions.errors import summary
     from regraft.evaluation.domain_shift import domain_shift
     from regraft.evaluation.results import Evaluation, Robustness
+    from regraft.evaluation.slices import sliced
     from regraft.runs.calibration import temperature_of
     from regraft.runs.checkpoint import read
 
@@ -90,6 +95,12 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     found = logits.scores(temperature, class_names)
     metrics = logged | _prefixed(found.metrics, options.split, logged)
     undefined = _prefixed(found.undefined, options.split)
+    slices = sliced(
+        evaluator.columns(options.split) if options.slices else {},
+        len(logits.targets),
+        evaluator.headline,
+        lambda is_in: logits.some(is_in).scores(temperature, class_names).metrics,
+    )
     difference, target_scores, robustness = None, None, None
     if target is not None:
         others = evaluator.other(target)
@@ -116,6 +127,7 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
         robustness=robustness,
         shift=difference,
         target_scores=target_scores,
+        slices=tuple(slices),
     )
 
 
@@ -175,7 +187,15 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
         is_robustness=composed.robustness is not None,
         baseline=None if composed.baseline is None else _baseline(str(composed.baseline), composed.output_dir),
         shift=None if composed["shift"] is None else str(composed["shift"]),
+        slices=_columns(composed["slices"]),
     )
+
+
+def _columns(given: Any) -> tuple[str, ...]:
+    names = list(given) if OmegaConf.is_list(given) else [given]
+    if not all(isinstance(name, str) and name for name in names):
+        raise ConfigError("slices", got=names, allowed="names of columns, such as [camera,site]")
+    return tuple(dict.fromkeys(names))
 
 
 def with_overrides(config: dict[str, Any], composed: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:

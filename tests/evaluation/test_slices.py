@@ -1,0 +1,33 @@
+import numpy as np
+import pytest
+
+from regraft.core.errors import ConfigError
+from regraft.evaluation.slices import Slice, require_slices, sliced
+
+
+def test_the_worst_value_of_each_column_comes_first() -> None:
+    is_right = np.array([1, 1, 1, 0, 0, 1])
+    columns = {"camera": np.array(list("aabbcbxx")), "site": np.array(list("sttttsxx"))}
+
+    def evaluate(is_in: np.ndarray) -> dict[str, float]:
+        mean = float(is_right[is_in].mean())
+        return {"acc": mean, "acc_low": mean - 0.1, "acc_high": mean + 0.1}
+
+    found = sliced(columns, 6, "acc", evaluate)
+    assert [(row.column, row.value, row.num_images) for row in found] == [
+        ("camera", "c", 1),
+        ("camera", "b", 3),
+        ("camera", "a", 2),
+        ("site", "t", 4),
+        ("site", "s", 2),
+    ]
+    assert found[1] == Slice(
+        "camera", "b", 3, pytest.approx(2 / 3), pytest.approx(0.5667, abs=1e-4), pytest.approx(0.7667, abs=1e-4)
+    )
+
+
+def test_data_without_columns_is_said_so() -> None:
+    require_slices({"data": {}}, ())
+    require_slices({"data": {"slices": []}}, ["camera"])
+    with pytest.raises(ConfigError, match="slices: .*no columns beside its labels"):
+        require_slices({"data": {}}, ["camera"])
