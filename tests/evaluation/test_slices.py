@@ -21,13 +21,11 @@ def test_the_worst_value_of_each_column_comes_first() -> None:
         ("site", "t", 4),
         ("site", "s", 2),
     ]
-    assert found[1] == Slice(
-        "camera", "b", 3, pytest.approx(2 / 3), pytest.approx(0.5667, abs=1e-4), pytest.approx(0.7667, abs=1e-4)
-    )
+    assert found[1] == Slice("camera", "b", 3, 2 / 3, 2 / 3 - 0.1, 2 / 3 + 0.1)
 
 
 def test_data_without_columns_is_said_so() -> None:
     require_slices({"data": {}}, ())
     require_slices({"data": {"slices": []}}, ["camera"])
-    with pytest.raises(ConfigError, match="slices: .*no columns beside its labels"):
+    with pytest.raises(ConfigError, match=r"slices: .*no columns beside its labels"):
         require_slices({"data": {}}, ["camera"])
