@@ -8,6 +8,7 @@ from rich.table import Table
 from regraft.core.console import Console
 from regraft.data.findings import readable
 from regraft.report.console import print_line
+from regraft.report.next_steps import accuracy_note, next_commands, tested_weights
 from regraft.runs.folder import Run
 from regraft.tasks import TASKS
 from regraft.training.stage_table import StageRow, render
@@ -38,7 +39,8 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     for name in filter(cross_validation.__contains__, _VALIDATED):
         table.add_row(f"{name}, {results['validation']}", f"{cross_validation[name]:.4f}")
     for name, value in results["metrics"].items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(name, f"{value:.4f}{accuracy_note(run, name)}")
+    table.add_row("tested weights", tested_weights(results, run))
     share = 100 * results["num_trained_parameters"] / results["num_parameters"]
     table.add_row("trained parameters", f"{results['num_trained_parameters']:,} ({share:.3g} %)")
     table.add_row("epochs, steps", f"{results['num_epochs']}, {results['num_steps']}")
@@ -48,3 +50,7 @@ def show_results(results: Mapping[str, Any], run: Run) -> None:
     console = Console()
     console.print(table)
     print_line(console, f"run: {run.path}")
+    if (run.path / "report.html").is_file():
+        print_line(console, f"report: {run.path / 'report.html'}")
+    for command in next_commands(results, run):
+        print_line(console, f"  {command}")

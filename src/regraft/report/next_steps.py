@@ -1,0 +1,64 @@
+"""What the end of a training says beside its figures: the tested weights, the number of images, and what is next."""
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from regraft.config.fitting import was_fitted_in_closed_form
+from regraft.runs import predictions as predictions_files
+from regraft.runs.folder import Run
+from regraft.runs.metrics_csv import rows_of
+from regraft.sweeps.objectives import kept_row
+from regraft.tasks.reliability import wilson
+
+
+def accuracy_note(run: Run, name: str) -> str:
+    """Returns the interval of a metric of the final test and the number of its images; empty if it has none."""
+    split, _, metric = name.rpartition("/")
+    found = predictions_files.read(run.path)
+    if found is None or metric != "acc" or found.split != split or found.targets.ndim != 1:
+        return ""
+    low, high = wilson(int((found.targets == found.predicted).sum()), len(found.targets))
+    return f" (95 % interval {low:.4f} to {high:.4f}, {len(found.targets):,} images)"
+
+
+def tested_weights(results: Mapping[str, Any], run: Run) -> str:
+    """Returns which checkpoint was tested, of which epoch, and why that one."""
+    is_best = run.best_ckpt.is_file()
+    if not is_best and not run.can_resume:  # as after fast_dev_run
+        return "those of the last step, which aren't kept"
+    name = (run.best_ckpt if is_best else run.last_ckpt).name
+    if "refit" in results:
+        return f"{name}, fitted again on all images, validation included"
+    if was_fitted_in_closed_form(run.readable_config):
+        return f"{name}, found in closed form"
+    kept = results.get("kept")
+    if not is_best or kept is None:
+        return f"{name}, of the last epoch ({results['num_epochs'] - 1})"
+    best = run.readable_config.get("callbacks", {}).get("best") or {}
+    monitor = str(best.get("monitor"))
+    rows = [row for row in rows_of(run) if monitor in row]
+    value = kept_row(rows, run.readable_config, results).get(monitor) if rows else None
+    num_images = sum(results.get("class_counts", {}).get("val", ()))
+    reason = "" if value is None else f", {monitor} {value:.4f}"
+    return f"{name}, of epoch {kept['epoch']}{reason}{f' on {num_images:,} images' if reason and num_images else ''}"
+
+
+def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
+    """Returns the commands that a finished run is used with."""
+    reference = f"run={shlex.quote(_shown(run.path))}"
+    if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
+        return []
+    commands = [f"regraft predict {reference} input=PATH", f"regraft serve {reference}"]
+    if "limit" in results:
+        return [*commands, f"regraft resume {reference}"]
+    if was_fitted_in_closed_form(run.readable_config) or "refit" in results or not run.can_resume:
+        return commands
+    return [*commands, f"regraft resume {reference} trainer.max_epochs={2 * results['num_epochs']}"]
+
+
+def _shown(path: Path) -> str:
+    """Returns a path relative to the current folder if it is in it."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,0 +1,36 @@
+"""The end of a training: which weights were tested, on how many images, and what is next."""
+
+import os
+
+from regraft.report import next_steps, terminal
+
+
+def test_the_end_names_the_weights_the_images_and_the_next_commands(small_run, capsys, monkeypatch):
+    results, counts = small_run.results, small_run.results["class_counts"]
+    epoch = results["kept"]["epoch"]
+    value = small_run.history()["val/acc"][epoch]
+    tested = next_steps.tested_weights(results, small_run)
+    assert tested == f"best.ckpt, of epoch {epoch}, val/acc {value:.4f} on {sum(counts['val'])} images"
+    assert next_steps.accuracy_note(small_run, "test/acc").endswith(f", {sum(counts['test'])} images)")
+    assert next_steps.accuracy_note(small_run, "test/f1") == ""
+    terminal.show_results(results, small_run)
+    shown = capsys.readouterr().out
+    assert tested in " ".join(shown.split())
+    assert f"  regraft resume run={small_run.path} trainer.max_epochs={2 * results['num_epochs']}" in shown
+    monkeypatch.chdir(small_run.path.parent)
+    name = os.path.basename(small_run.path)  # noqa: PTH119
+    assert next_steps.next_commands(results, small_run)[:2] == [
+        f"regraft predict run={name} input=PATH",
+        f"regraft serve run={name}",
+    ]
+
+
+def test_what_is_next_depends_on_how_the_run_ended(small_run, tmp_path):
+    limited = small_run.results | {"limit": "trainer.max_time=1, after 1 epochs"}
+    assert next_steps.next_commands(limited, small_run)[-1] == f"regraft resume run={small_run.path}"
+    refitted = small_run.results | {"refit": {"num_epochs": 2}}
+    assert len(next_steps.next_commands(refitted, small_run)) == 2
+    assert (
+        next_steps.tested_weights(refitted, small_run) == "best.ckpt, fitted again on all images, validation included"
+    )
+    assert next_steps.next_commands(small_run.results, type(small_run)(tmp_path)) == []
