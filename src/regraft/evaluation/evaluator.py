@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from scipy.special import softmax
 from torch import Tensor
 
 from regraft.config.instantiate import Config
@@ -25,7 +24,8 @@ from regraft.evaluation.from_config import evaluation_data, require_types
 from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
-from regraft.tasks.class_scores import Scores, require_finite, scores
+from regraft.tasks import Task
+from regraft.tasks.scores import Scores, require_finite
 from regraft.training.data_checks import require_batch_shares
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
@@ -36,10 +36,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Logits:
-    """A model's logits, (num_images, num_classes), float32, before the temperature, and the targets, (num_images,)."""
+    """A model's logits, (num_images, num_outputs), float32, before the temperature, and the targets."""
 
     values: np.ndarray
     targets: np.ndarray
+    task: Task
 
     @property
     def predicted(self) -> np.ndarray:
@@ -50,9 +51,14 @@ class Logits:
         """Returns those of some images, (num_images,), bool."""
         return replace(self, values=self.values[is_in], targets=self.targets[is_in])
 
-    def scores(self, temperature: float, class_names: Sequence[str]) -> Scores:
-        """Returns the scores of the probabilities at a temperature."""
-        return scores(softmax(self.values / temperature, axis=1), self.targets, class_names)
+    def outputs(self, temperature: float) -> np.ndarray:
+        """Returns the probabilities at a temperature, or values, (num_images, num_outputs)."""
+        found: np.ndarray = self.task.outputs(torch.from_numpy(self.values), temperature).numpy()
+        return found
+
+    def scores(self, temperature: float, class_names: Sequence[str], thresholds: np.ndarray | None = None) -> Scores:
+        """Returns the scores of the outputs at a temperature and thresholds."""
+        return self.task.scores(self.outputs(temperature), self.targets, class_names, thresholds)
 
 
 class Evaluator:
@@ -79,7 +85,7 @@ class Evaluator:
         self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.targets, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
-        self._logits = CollectLogits()
+        self._logits = CollectLogits(checkpoint.task)
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -181,7 +187,8 @@ class Evaluator:
 class CollectLogits(pl.Callback):
     """Collects the logits of a test or validation on one device; call `take` after each pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def on_test_batch_end(
@@ -198,4 +205,4 @@ class CollectLogits(pl.Callback):
         if not batches:
             return None
         values, targets = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-        return Logits(values, targets)
+        return Logits(values, targets, self._task)

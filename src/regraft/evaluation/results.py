@@ -14,7 +14,9 @@ from regraft.evaluation.corruptions.errors import CorruptionErrors
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.slices import Slice
 from regraft.runs.calibration import Calibration
-from regraft.tasks.class_scores import ClassScores, Scores
+from regraft.runs.thresholds import Thresholds
+from regraft.tasks import Task
+from regraft.tasks.scores import Scores
 
 RESULTS = "results.json"
 PER_CLASS = "per_class.csv"
@@ -39,6 +41,7 @@ class Evaluation:
         calibration: the temperature that this evaluation fitted, if it did.
         target_scores: in the target domain, if there is one.
         slices: the figures of the values of columns, the worst of each first.
+        thresholds: those that this evaluation fitted, if it did.
     """
 
     split: str
@@ -52,6 +55,8 @@ class Evaluation:
     robustness: Robustness | None
     shift: DomainShift | None
     target_scores: Scores | None
+    task: Task
+    thresholds: Thresholds | None = None
     slices: tuple[Slice, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,6 +77,8 @@ class Evaluation:
             found["reliability"] = {name: values.tolist() for name, values in asdict(self.scores.bins).items()}
         if self.slices:
             found["slices"] = [asdict(row) for row in self.slices]
+        if self.thresholds is not None:
+            found["thresholds"] = asdict(self.thresholds)
         if self.calibration is not None:
             found["calibration"] = asdict(self.calibration)
         if self.robustness is not None:
@@ -93,9 +100,9 @@ def write(found: Evaluation, folder: Path) -> None:
     write_atomically(folder / PER_CLASS, text.getvalue().encode())
 
 
-def _row(scores: ClassScores, target: Scores | None, index: int) -> dict[str, Any]:
+def _row(scores: Any, target: Scores | None, index: int) -> dict[str, Any]:
     """Returns the scores of a class; those in the target domain have the prefix `shift/`."""
-    row = scores._asdict()
+    row: dict[str, Any] = scores._asdict()
     if target is not None:
         row |= {f"shift/{key}": value for key, value in target.per_class[index]._asdict().items() if key != "name"}
     return row

@@ -20,14 +20,13 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
 
     Args:
         logits: (num_images, num_classes), finite.
-        targets: (num_images,), int64, the true classes.
+        targets: (num_images,), int64, the true classes; or rows of 0 and 1, (num_images, num_classes).
 
     Raises:
         ValueError: there is no minimum, as all images are classified correctly, or no better than by chance.
     """
     exact = logits.astype(np.float64)
-    true = exact[np.arange(len(targets)), targets]
-    is_right = (exact < true[:, None]).sum(1) == exact.shape[1] - 1
+    is_right, gain = (_of_labels if targets.ndim == 2 else _of_classes)(exact, targets)
     if is_right.all():
         raise ConfigError(
             "calibrate",
@@ -36,7 +35,7 @@ def fit(logits: np.ndarray, targets: np.ndarray, split: str, checkpoint: Path) -
             fix="Give more or harder images to fit it on, or leave calibrate out.",
         )
     # The slope of the log loss at an infinite temperature, where all classes are equally probable.
-    if (true - exact.mean(1)).mean() <= 0:
+    if gain <= 0:
         raise ConfigError(
             "calibrate",
             f"on {split} the model predicts as well as chance, so that the log loss falls with any higher temperature",
@@ -70,5 +69,19 @@ def tempered(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     return np.exp(log_softmax(logits, axis=1))
 
 
+def _of_classes(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns which images are classified correctly, and by how much the true logits exceed the mean."""
+    true = logits[np.arange(len(targets)), targets]
+    return (logits < true[:, None]).sum(1) == logits.shape[1] - 1, float((true - logits.mean(1)).mean())
+
+
+def _of_labels(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, float]:
+    """Returns which images have all labels right, and the mean of the logits with the signs of the targets."""
+    signed = np.where(targets > 0.5, logits, -logits)
+    return np.asarray((signed > 0).all(1)), float(signed.mean())
+
+
 def _log_loss(logits: np.ndarray, targets: np.ndarray) -> float:
+    if targets.ndim == 2:
+        return float(np.logaddexp(0, np.where(targets > 0.5, -logits, logits)).mean())
     return float(-log_softmax(logits, axis=1)[np.arange(len(targets)), targets].mean())

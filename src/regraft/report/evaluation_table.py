@@ -26,7 +26,8 @@ def show(found: Evaluation, folder: Path) -> None:
         print_line(console, f"{name}: {reason}")
     console.print(_classes(found))
     if len(found.scores.per_class) > _MAX_CLASSES:
-        print_line(console, f"The {_MAX_CLASSES} classes with the lowest F1 of {len(found.scores.per_class)}.")
+        kind = {"f1": "lowest F1", "mae": "lowest error"}[_ordering(found)]
+        print_line(console, f"The {_MAX_CLASSES} {found.task.nouns} with the {kind} of {len(found.scores.per_class)}.")
     if found.slices:
         console.print(_slices(found.slices))
     if found.shift is not None:
@@ -36,6 +37,13 @@ def show(found: Evaluation, folder: Path) -> None:
     if found.robustness is not None:
         console.print(_corruptions(found.robustness))
         print_line(console, _normalisation(found.robustness, found.split))
+    if found.thresholds is not None:
+        fitted = found.thresholds
+        print_line(
+            console,
+            f"thresholds: fitted on {fitted.num_images:,} images of {fitted.split}, whose macro F1 they change from "
+            f"{fitted.f1_before:.4f} to {fitted.f1_after:.4f}; they are in {PER_CLASS}.",
+        )
     for line in _calibration(found):
         print_line(console, line)
     print_line(console, f"checkpoint: {found.checkpoint}")
@@ -54,11 +62,19 @@ def _metrics(found: Evaluation) -> Table:
     return table
 
 
+def _ordering(found: Evaluation) -> str:
+    """Returns the figure that rows are ordered by where there are too many to be shown."""
+    return "f1" if hasattr(found.scores.per_class[0], "f1") else "mae"
+
+
 def _classes(found: Evaluation) -> Table:
-    metrics = per_class_metrics("classification", with_probabilities=True)
-    table = Table("class", "images", *(each.title for each in metrics), title="Classes", title_justify="left")
+    metrics = per_class_metrics(found.task.name, with_probabilities=True)
+    names = [each.title for each in metrics]
+    table = Table(found.task.noun, "images", *names, title=found.task.nouns.capitalize(), title_justify="left")
     rows = found.scores.per_class
-    worst = sorted(rows, key=lambda row: row.f1)[:_MAX_CLASSES] if len(rows) > _MAX_CLASSES else rows
+    worst = list(rows)
+    if len(rows) > _MAX_CLASSES:
+        worst = sorted(rows, key=lambda row: getattr(row, _ordering(found)))[:_MAX_CLASSES]
     for row in worst:
         values = [getattr(row, each.name) for each in metrics]
         shown = ["undefined" if value is None else f"{value:.4f}" for value in values]

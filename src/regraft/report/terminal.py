@@ -10,26 +10,29 @@ from regraft.data.findings import readable
 from regraft.report.console import print_line
 from regraft.report.next_steps import accuracy_note, next_commands, tested_weights
 from regraft.runs.folder import Run
-from regraft.tasks import TASKS
+from regraft.tasks import TASKS, Task
 from regraft.training.stage_table import StageRow, render
 
 _MAX_NAMES = 10
 _VALIDATED = ("val/loss", *(f"val/{task.headline}" for task in TASKS.values()))
 
 
-def show_start(rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run) -> None:
+def show_start(
+    rows: Sequence[StageRow], sizes: Mapping[str, int], class_names: Sequence[str], run: Run, task: Task
+) -> None:
     """Prints the stages and when they train, the data's classes and splits, and the run's folder."""
     console = Console()
-    print_line(console, sizes_text(sizes, class_names))
+    print_line(console, sizes_text(sizes, class_names, task))
     console.print(render(rows))
     print_line(console, f"run: {run.path}")
 
 
-def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str]) -> str:
-    """Returns the classes, and the images of each split, on one line."""
+def sizes_text(sizes: Mapping[str, int], class_names: Sequence[str], task: Task) -> str:
+    """Returns the classes, labels or targets, and the images of each split, on one line."""
     images = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
     names = ", ".join(map(readable, class_names[:_MAX_NAMES])) + (", ..." if len(class_names) > _MAX_NAMES else "")
-    return f"{len(class_names)} classes ({names}); images: {images}"
+    noun = task.noun if len(class_names) == 1 else task.nouns
+    return f"{len(class_names)} {noun} ({names}); images: {images}"
 
 
 def show_results(results: Mapping[str, Any], run: Run) -> None:

@@ -52,6 +52,7 @@ class Task(ABC):
 
     Attributes:
         name: in `conf/task`.
+        noun: what one of the outputs stands for.
         headline: the metric that runs are ranked by and that chooses the best epoch.
         train_metric: what training logs for the training split, beside the loss.
         losses: the choices of `loss=` that fit; the first is the default.
@@ -61,6 +62,8 @@ class Task(ABC):
     """
 
     name: ClassVar[str]
+    noun: ClassVar[str] = "class"
+    nouns: ClassVar[str] = "classes"
     headline: ClassVar[str]
     train_metric: ClassVar[str]
     losses: ClassVar[tuple[str, ...]]
@@ -116,12 +119,19 @@ class Task(ABC):
         """Returns probabilities or values, (batch, num_outputs)."""
 
     @abstractmethod
-    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+    def scores(
+        self,
+        outputs: "np.ndarray",
+        targets: "np.ndarray",
+        names: Sequence[str],
+        thresholds: "np.ndarray | None" = None,
+    ) -> "Scores":
         """Returns the figures of a split.
 
         Args:
             outputs: (num_images, num_outputs), as `outputs` returns them, of at least one image.
             targets: (num_images,) or (num_images, num_outputs).
+            thresholds: (num_outputs,), probabilities above which labels are predicted; None for one half.
 
         Raises:
             ConfigError: an output isn't finite.

@@ -63,7 +63,13 @@ class Classification(Task):
         """Returns rows that sum to 1, (batch, num_classes)."""
         return (logits / temperature).softmax(1)
 
-    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+    def scores(
+        self,
+        outputs: "np.ndarray",
+        targets: "np.ndarray",
+        names: Sequence[str],
+        thresholds: "np.ndarray | None" = None,
+    ) -> "Scores":
         """Returns the figures of a split; see `class_scores.scores`."""
         from regraft.tasks.class_scores import scores
 

@@ -24,6 +24,7 @@ class Multilabel(Task):
     """Any number of labels an image, none included."""
 
     name = "multilabel"
+    noun, nouns = "label", "labels"
     headline = "map"
     train_metric = "f1_micro"
     losses = ("bce", "asymmetric", "sigmoid_focal")
@@ -55,11 +56,17 @@ class Multilabel(Task):
         """Returns the probability of each label, (batch, num_labels)."""
         return (logits / temperature).sigmoid()
 
-    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+    def scores(
+        self,
+        outputs: "np.ndarray",
+        targets: "np.ndarray",
+        names: Sequence[str],
+        thresholds: "np.ndarray | None" = None,
+    ) -> "Scores":
         """Returns the figures of a split; see `label_scores.scores`."""
         from regraft.tasks.label_scores import scores
 
-        return scores(outputs, targets, names)
+        return scores(outputs, targets, names, thresholds)
 
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns how many training images have each label, and how many there are."""
@@ -105,17 +112,17 @@ for _each in (
         note=lambda outputs: outputs.without_positives_text,
         needs_probabilities=True,
     ),
-    _metric("f1", "Macro F1", lambda outputs: outputs.macro("f1"), is_logged=True, is_per_class=True),
+    _metric("f1", "F1", lambda outputs: outputs.macro("f1"), is_logged=True, is_per_class=True),
     _metric("f1_micro", "Micro F1", lambda outputs: outputs.micro_f1, is_logged=True, trained=_micro_f1),
-    _metric("precision", "Macro precision", lambda outputs: outputs.macro("precision"), is_per_class=True),
-    _metric("recall", "Macro recall", lambda outputs: outputs.macro("recall"), is_per_class=True),
+    _metric("precision", "Precision", lambda outputs: outputs.macro("precision"), is_per_class=True),
+    _metric("recall", "Recall", lambda outputs: outputs.macro("recall"), is_per_class=True),
     _metric("exact_match", "Exact match", lambda outputs: outputs.exact_match, is_logged=True),
     _metric("hamming", "Hamming loss", lambda outputs: outputs.hamming, higher_is_better=False),
     _metric("log_loss", "Log loss", lambda outputs: outputs.log_loss, higher_is_better=False, needs_probabilities=True),
     _metric("ap", "Average precision", lambda outputs: None, is_per_class=True, needs_probabilities=True),
     _metric(
         "auroc",
-        "Macro AUROC",
+        "AUROC",
         lambda outputs: outputs.mean_of("auroc"),
         note=lambda outputs: outputs.without_area_text,
         is_per_class=True,

@@ -26,6 +26,7 @@ class Regression(Task):
     """One or several numbers an image."""
 
     name = "regression"
+    noun, nouns = "target", "targets"
     headline = "r2"
     train_metric = "mae"
     losses = ("mse", "mae", "huber")
@@ -84,7 +85,13 @@ class Regression(Task):
         """Returns the values, (batch, num_targets)."""
         return logits
 
-    def scores(self, outputs: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> "Scores":
+    def scores(
+        self,
+        outputs: "np.ndarray",
+        targets: "np.ndarray",
+        names: Sequence[str],
+        thresholds: "np.ndarray | None" = None,
+    ) -> "Scores":
         """Returns the figures of a split; see `value_scores.scores`."""
         from regraft.tasks.value_scores import scores
 

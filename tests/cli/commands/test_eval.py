@@ -52,7 +52,7 @@ def test_keys_of_the_run_can_be_overridden(small_run):
         ("data.batchsize=7", r"data.batchsize: unknown key 'batchsize'. Did you mean 'batch_size'\?"),
         ("split=training", "split: unknown split 'training'"),
         ("trainer.limit_test_batches=0", "it leaves no batch to evaluate"),
-        ("calibrate=platt", "calibrate: got 'platt'; allowed: temperature, null"),
+        ("calibrate=platt", "calibrate: got 'platt'; allowed: temperature, thresholds, null"),
         ("robustness=noise", "robustness: got 'noise'; allowed: corruptions, null"),
         ("trainer.limit_test_batches=few", "trainer.limit_test_batches: got 'few'; allowed: a number, null."),
         ("+foo=1", "eval: unknown key 'foo'"),

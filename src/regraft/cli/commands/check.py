@@ -84,7 +84,7 @@ def _summary(job: "TrainingJob") -> list[str]:
         return [*lines, "The data isn't here, so it hasn't been checked; it is downloaded when training starts."]
     steps = steps_per_epoch(checked.config, data.sizes["train"])
     note = left_out(checked.config, data.sizes["train"])
-    lines.append(f"{terminal.sizes_text(data.sizes, data.class_names)}; steps an epoch: {steps:,}")
+    lines.append(f"{terminal.sizes_text(data.sizes, data.class_names, data.task)}; steps an epoch: {steps:,}")
     rates = schedule_text(checked)
     return [*lines, *([rates] if rates else []), *([note] if note else [])]
 

@@ -1,10 +1,11 @@
 """Measure a trained run again: regraft eval run=RUN, or ckpt_path=FILE."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -12,17 +13,19 @@ from regraft.cli.command import Command
 from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.trust import named_in
-from regraft.core.errors import ConfigError, MissingFileError, UnknownNameError
+from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, UnknownNameError
 from regraft.core.startup import quick_imports
 from regraft.evaluation.options import SPLITS, EvaluateOptions
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
 from regraft.runs.find import find_run
-from regraft.runs.folder import find_checkpoint, run_of
+from regraft.runs.folder import Run, find_checkpoint, run_of
 
 if TYPE_CHECKING:
     from regraft.evaluation.evaluator import Evaluator, Logits
     from regraft.evaluation.results import Evaluation
     from regraft.runs.calibration import Calibration
+    from regraft.runs.thresholds import Thresholds
+    from regraft.tasks import Task
 
 
 log = logging.getLogger(__name__)
@@ -69,11 +72,31 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     if options.slices:
         config["data"] |= {"slices": list(options.slices)}
     quiet_lightning()
-    splits = [options.split, *(["val"] if options.calibrates and options.split != "val" else [])]
+    _require_task(options, checkpoint.task)
+    needs_val = options.calibrates or options.fits_thresholds
+    splits = [options.split, *(["val"] if needs_val and options.split != "val" else [])]
     needs_features = OmegaConf.select(composed, "features.cache") in ("on", True)
     evaluator = Evaluator(config, checkpoint, splits, needs_features=needs_features)
     target = None if options.shift is None else target_domain(config, checkpoint, options.shift)
     return _measured(evaluator, options, target, trust)
+
+
+def _require_task(options: EvaluateOptions, task: "Task") -> None:
+    """Checks that what is asked for makes sense for the run's task."""
+    wrong = [
+        (options.is_robustness and not task.has_classes, "robustness", "it counts the errors of a classifier"),
+        (options.shift is not None and not task.has_classes, "shift", "it compares accuracies of a classifier"),
+        (options.calibrates and not task.has_confidences, "calibrate", "numbers have no confidence to calibrate"),
+        (options.fits_thresholds and (task.has_classes or not task.has_confidences), "calibrate=thresholds",
+         "it fits one for each of several labels"),
+    ]  # fmt: skip
+    errors = [
+        ConfigError(key, f"{reason}, and the run's task is {task.name}", fix="Leave it out.")
+        for is_wrong, key, reason in wrong
+        if is_wrong
+    ]
+    if errors:
+        raise ConfigErrors(errors)
 
 
 def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, trust: Sequence[str]) -> "Evaluation":
@@ -83,23 +106,33 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     from regraft.evaluation.slices import sliced
     from regraft.runs.calibration import temperature_of
     from regraft.runs.checkpoint import read
+    from regraft.runs.thresholds import thresholds_of
 
     path, class_names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
     # Before anything is computed: it may be damaged.
     temperature = 1.0 if options.calibrates else temperature_of(run_of(path), path)
     logged, logits = evaluator.split(options.split)
-    calibration = None
+    calibration, fitted = None, None
+    validation = logits
+    if (options.calibrates or options.fits_thresholds) and options.split != "val":
+        validation = evaluator.split("val")[1]
     if options.calibrates:
-        calibration = _calibrated(logits if options.split == "val" else evaluator.split("val")[1], evaluator)
+        calibration = _calibrated(validation, evaluator)
         temperature = calibration.temperature
-    found = logits.scores(temperature, class_names)
+    if options.fits_thresholds:
+        fitted = _with_thresholds(validation, evaluator, temperature)
+    if fitted is not None:
+        thresholds: np.ndarray | None = np.array(list(fitted.values.values()))
+    else:
+        thresholds = thresholds_of(run_of(path), path, class_names, temperature)
+    found = logits.scores(temperature, class_names, thresholds)
     metrics = logged | _prefixed(found.metrics, options.split, logged)
     undefined = _prefixed(found.undefined, options.split)
     slices = sliced(
         evaluator.columns(options.split) if options.slices else {},
         len(logits.targets),
         evaluator.headline,
-        lambda is_in: logits.some(is_in).scores(temperature, class_names).metrics,
+        lambda is_in: logits.some(is_in).scores(temperature, class_names, thresholds).metrics,
     )
     difference, target_scores, robustness = None, None, None
     if target is not None:
@@ -128,6 +161,8 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
         shift=difference,
         target_scores=target_scores,
         slices=tuple(slices),
+        task=evaluator.checkpoint.task,
+        thresholds=fitted,
     )
 
 
@@ -136,21 +171,39 @@ def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
     from regraft.evaluation import temperature as calibration
     from regraft.runs.calibration import write
 
-    checkpoint = evaluator.checkpoint.path
-    fitted = calibration.fit(logits.values, logits.targets, "val", checkpoint)
-    run, problem = run_of(checkpoint), ""
-    if run is None:
-        problem = f"{checkpoint} isn't in a run's folder"
-    elif not evaluator.is_on_all_own_data:
-        problem = "it was fitted on other data than the run's, or on a part of it"
-    else:
-        try:
-            write(run, fitted)
-        except OSError as error:
-            problem = f"it can't be kept in {run.path} ({error.strerror})"
+    fitted = calibration.fit(logits.values, logits.targets, "val", evaluator.checkpoint.path)
+    problem = _kept(evaluator, lambda run: write(run, fitted))
     if problem:
         log.warning("The temperature %.4f holds for this evaluation only: %s.", fitted.temperature, problem)
     return fitted
+
+
+def _with_thresholds(logits: "Logits", evaluator: "Evaluator", temperature: float) -> "Thresholds":
+    """Fits the thresholds on validation and keeps them in the run's folder, unless they were fitted on other data."""
+    from regraft.evaluation.thresholds import fit
+    from regraft.runs.thresholds import write
+
+    path, names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
+    fitted = fit(logits.outputs(temperature), logits.targets, names, "val", path, temperature)
+    problem = _kept(evaluator, lambda run: write(run, fitted))
+    if problem:
+        log.warning("The thresholds hold for this evaluation only: %s.", problem)
+    return fitted
+
+
+def _kept(evaluator: "Evaluator", write: Callable[[Run], None]) -> str:
+    """Writes what was fitted into the run's folder; returns why it can't be kept, an empty text if it is."""
+    checkpoint = evaluator.checkpoint.path
+    run = run_of(checkpoint)
+    if run is None:
+        return f"{checkpoint} isn't in a run's folder"
+    if not evaluator.is_on_all_own_data:
+        return "it was fitted on other data than the run's, or on a part of it"
+    try:
+        write(run)
+    except OSError as error:
+        return f"it can't be kept in {run.path} ({error.strerror})"
+    return ""
 
 
 def _prefixed(values: dict[str, Any], prefix: str, logged: dict[str, float] | None = None) -> dict[str, Any]:
@@ -172,9 +225,9 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
             raise UnknownNameError("eval", "key", str(key), known)
     if composed.split not in SPLITS:
         raise UnknownNameError("split", "split", str(composed.split), SPLITS)
-    for key, allowed in (("calibrate", "temperature"), ("robustness", "corruptions")):
-        if composed[key] not in (None, allowed):
-            raise ConfigError(key, got=composed[key], allowed=[allowed, "null"])
+    for key, allowed in (("calibrate", ["temperature", "thresholds"]), ("robustness", ["corruptions"])):
+        if composed[key] not in (None, *allowed):
+            raise ConfigError(key, got=composed[key], allowed=[*allowed, "null"])
     if composed.baseline is not None and composed.robustness is None:
         reason = "it normalises errors on corrupted images, which robustness=corruptions measures"
         raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
@@ -183,7 +236,8 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
         raise MissingFileError("shift", f"there is no folder {composed['shift']}", fix=fix)
     return EvaluateOptions(
         split=composed.split,
-        calibrates=composed.calibrate is not None,
+        calibrates=composed.calibrate == "temperature",
+        fits_thresholds=composed.calibrate == "thresholds",
         is_robustness=composed.robustness is not None,
         baseline=None if composed.baseline is None else _baseline(str(composed.baseline), composed.output_dir),
         shift=None if composed["shift"] is None else str(composed["shift"]),
