@@ -37,7 +37,8 @@ NOT_RUN = {
         "regraft train -m seed=1,2,3 hydra/launcher=ray hydra.launcher.ray.init.address=auto",
     ],
     "docs/how-to/tables.md": [
-        "regraft train data=table 'data.path={train: labelled.csv, test: public.csv}' data.root=photos"
+        "regraft train data=table 'data.path={train: labelled.csv, test: public.csv}' data.root=photos",
+        "pip install 'regraft[hf]'",
     ],
     "docs/how-to/use_a_gpu.md": ["regraft train data=folder data.root=photos model=resnet18 trainer=gpu"],
     "docs/tutorials/first_run.md": ["python3 -m venv .venv"],

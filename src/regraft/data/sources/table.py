@@ -138,6 +138,11 @@ class TableSource:
             return SeparatedLabels(separator_for(self._separator, looks))
         return ColumnLabels(columns, is_binary=self._task == "multilabel")
 
+    @property
+    def _check(self) -> str:
+        """The command that shows all that is wrong."""
+        return f"regraft data check data=table data.path={self._path}"
+
     @cached_property
     def _root(self) -> str:
         """The folder that files are relative to."""
@@ -167,9 +172,8 @@ class TableSource:
         names = collected.names()
         splits = list(collected.rows)
         paths = [file for split in splits for file in collected.rows[split].files]
-        check = f"regraft data check data=table data.path={self._path}"
         files = checked_files(
-            Path(self._root), paths, collected.closed, self._on_error, check, has_range=self._has_value_range
+            Path(self._root), paths, collected.closed, self._on_error, self._check, has_range=self._has_value_range
         )
         parts, start = {}, 0
         for split in splits:
@@ -186,7 +190,7 @@ class TableSource:
         official = parts["train"], parts.get("val"), parts.get("test")
         found = Splits(tuple(names), *official, skipped, unlabelled or None, task=self._task, unit=self._unit)
         if warnings := warnings_of_listed(found, files, has_range=self._has_value_range):
-            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), check)
+            _log.warning("A data check warns: %s `%s` has the details.", " ".join(warnings), self._check)
         return found
 
     def _collected(self) -> Collected:

@@ -1,0 +1,222 @@
+"""Data sets of Hugging Face's `datasets` library: saved to disk, in files of Parquet or Arrow, or from the hub."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from regraft.core.atomic import temporary_folder
+from regraft.core.content_hash import content_hash
+from regraft.core.errors import ConfigError, MissingFileError, listed
+from regraft.core.paths import cache_dir
+from regraft.data.findings import readable
+from regraft.data.images.file_reading.problems import kind_of
+from regraft.data.sources.layout import SPLITS, names_split
+from regraft.data.sources.table import TableSource
+from regraft.data.tables.reading import Note, Table
+
+_log = logging.getLogger(__name__)
+_FILES = {".parquet": "parquet", ".arrow": "arrow"}
+_NAMES = "files.json"
+_BATCH = 1_000
+
+
+class HFSource(TableSource):
+    """A data set of `datasets`, whose images are written once into the cache folder as the files that they were.
+
+    Args:
+        path: folder that `save_to_disk` wrote or that holds Parquet files, or such a file; None with `name`.
+        name: of a data set on the hub, such as `user/flowers`, downloaded by `datasets`.
+        config: the hub's name of a part of it.
+
+    The other arguments are those of `TableSource`.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str | None = None,
+        name: str | None = None,
+        config: str | None = None,
+        image: str | None = None,
+        label: str | Sequence[str] | None = None,
+        split: str | None = None,
+        group: str | None = None,
+        weight: str | None = None,
+        slices: Sequence[str] = (),
+        separator: str | None = None,
+        unit: str = "",
+        on_error: str = "raise",
+        task: str = "classification",
+        trust: Sequence[str] = (),
+    ) -> None:
+        columns = {"image": image, "label": label, "split": split, "group": group, "weight": weight}
+        options = {"slices": slices, "separator": separator, "unit": unit, "on_error": on_error, "task": task}
+        super().__init__(path=path or name or "", trust=trust, **columns, **options)  # type: ignore[arg-type]
+        if (path is None) == (name is None):
+            raise ConfigError("data.path", "give one of data.path and data.name")
+        self._local = path
+        self._name = name
+        self._config = config
+
+    @property
+    def _check(self) -> str:
+        return f"regraft data check data=hf data.{'path' if self._local else 'name'}={self._path}"
+
+    @cached_property
+    def _tables(self) -> list[tuple[Table, str | None]]:
+        """The splits as tables, that of train first."""
+        splits = _splits_of(self._loaded())
+        found = [(_table(name, dataset, self._given.image), split) for name, (dataset, split) in splits.items()]
+        return sorted(found, key=lambda item: SPLITS.index(item[1] or "train"))
+
+    @cached_property
+    def _root(self) -> str:
+        return str(_cache())
+
+    def _loaded(self) -> Any:
+        """Returns the data set, or those of its splits by name."""
+        if find_spec("datasets") is None:
+            reason = "it needs the package datasets, which isn't installed"
+            raise ConfigError("data=hf", reason, fix="Run pip install 'regraft[hf]'.")
+        import datasets
+
+        if self._local is None:
+            return self._from_hub()
+        path = Path(self._local).expanduser()
+        try:
+            if any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
+                return datasets.load_from_disk(str(path))
+            if path.suffix.lower() in _FILES and path.is_file():
+                return datasets.load_dataset(_FILES[path.suffix.lower()], data_files=str(path))
+            if path.is_dir():
+                return datasets.load_dataset(str(path))
+        except Exception as error:  # its readers raise nearly anything
+            reason = f"`datasets` can't read it ({_first_line(error)})"
+            raise ConfigError("data.path", reason, got=str(path), fix="Copy or save it again.") from error
+        raise MissingFileError(
+            "data.path", "there is no such data set here", got=str(path), fix="data.name=OWNER/NAME is one of the hub."
+        )
+
+    def _from_hub(self) -> Any:
+        import datasets
+
+        try:
+            return datasets.load_dataset(self._name, self._config)
+        except Exception as error:  # of the network, the hub, or its readers
+            reason = f"`datasets` can't load it from the hub ({type(error).__name__}: {_first_line(error)})"
+            fix = "Check the name and the network, or give a local copy with data=hf data.path=FOLDER."
+            raise ConfigError("data.name", reason, got=self._name, fix=fix) from error
+
+
+@dataclass(frozen=True)
+class DatasetTable(Table):
+    """A split as a table, whose column of images has the names of the files that they were written to."""
+
+    dataset: Any = None
+    image: str = ""
+    files: Sequence[str] = ()
+
+    def rows(self, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yields the number and the values of each row; numbers of classes become their names."""
+        others = [name for name in dict.fromkeys(columns) if name != self.image]
+        names = {name: _name_of(self.dataset.features[name]) for name in others}
+        chosen = self.dataset.select_columns(others) if others else None
+        number = 0
+        for start in range(0, len(self.files), _BATCH):
+            stop = min(start + _BATCH, len(self.files))
+            batch = {} if chosen is None else chosen[start:stop]
+            lists = [
+                self.files[start:stop] if name == self.image else map(names[name], batch[name]) for name in columns
+            ]
+            for values in zip(*lists, strict=True):
+                number += 1
+                yield number, values
+
+
+def _splits_of(loaded: Any) -> dict[str, tuple[Any, str | None]]:
+    """Returns each data set and its split by name; None for a single one, whose rows may say it."""
+    if not isinstance(loaded, Mapping):
+        return {"train": (loaded, None)}
+    if len(loaded) == 1:
+        return {name: (dataset, None) for name, dataset in loaded.items()}
+    found: dict[str, tuple[Any, str | None]] = {}
+    for name, dataset in loaded.items():
+        split = next((each for each in SPLITS if names_split(name, each)), None)
+        if split is None:
+            _log.info("The split %s isn't train, val or test, and is ignored.", name)
+        elif split in (other for _, other in found.values()):
+            raise ConfigError("data.path", f"it has several splits of {split}: {listed(loaded)}")
+        else:
+            found[name] = dataset, split
+    if not any(split == "train" for _, split in found.values()):
+        raise ConfigError("data.path", f"it has no split of train: {listed(loaded)}")
+    return found
+
+
+def _table(name: str, dataset: Any, image: str | None) -> DatasetTable:
+    import datasets
+
+    images = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    if image is not None and image not in images:
+        raise ConfigError("data.image", got=image, allowed=images or "a column of images, of which there is none")
+    if image is None and len(images) != 1:
+        columns = listed(map(readable, dataset.features))
+        reason = f"it has {len(images)} columns of images, of the columns {columns}"
+        raise ConfigError("data.image", reason, fix="Name one." if images else "Cast one to datasets.Image().")
+    column = image or images[0]
+    folder, files = _written(dataset.cast_column(column, datasets.Image(decode=False)), column)
+    return DatasetTable(folder / name, tuple(dataset.features), "parquet", "utf-8", ",", dataset, column, files)
+
+
+def _written(dataset: Any, column: str) -> tuple[Path, list[str]]:
+    """Returns the folder of a data set's images and their names in it, after writing them there if they aren't yet.
+
+    An image that the data set has by its path only keeps that path.
+    """
+    # The fingerprint is what the data set says of itself, so the state of its files counts, too.
+    files = [Path(each["filename"]).stat() for each in dataset.cache_files]
+    state = repr([dataset._fingerprint, column, *((file.st_size, file.st_mtime_ns) for file in files)])
+    folder = _cache() / content_hash(state.encode()).hex()
+    if (folder / _NAMES).is_file():
+        return folder, json.loads((folder / _NAMES).read_text(encoding="utf-8"))
+    names: list[str] = []
+    with temporary_folder(folder) as temporary:
+        new = temporary / folder.name
+        new.mkdir()
+        for image in (image for batch in dataset.select_columns([column]).iter(_BATCH) for image in batch[column]):
+            content, path = (image or {}).get("bytes"), (image or {}).get("path")
+            kind = "" if content is None else kind_of(content).lower()
+            names.append(path or "" if content is None else f"{len(names):09}.{kind if kind.isalnum() else 'bin'}")
+            if content is not None:
+                (new / names[-1]).write_bytes(content)
+        (new / _NAMES).write_text(json.dumps(names), encoding="utf-8")
+        if not folder.is_dir():
+            new.replace(folder)
+    return folder, names
+
+
+def _cache() -> Path:
+    folder = cache_dir("hf").absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _name_of(feature: Any) -> Any:
+    """Returns a function that gives the value of a cell, with the names of classes in place of their numbers."""
+    import datasets
+
+    inner = getattr(feature, "feature", None)
+    if isinstance(feature, datasets.ClassLabel):
+        return lambda value: None if value is None or value < 0 else feature.int2str(value)
+    if isinstance(inner, datasets.ClassLabel):
+        return lambda values: None if values is None else [inner.int2str(value) for value in values]
+    return lambda value: value
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0]
