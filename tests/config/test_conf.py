@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from regraft.config import compose, groups
 from regraft.data.datamodule import DataModule
+from regraft.training.trainer import OWN_KEYS
 
 # What a choice can't do without.
 NEEDED = {
@@ -83,7 +84,7 @@ def test_keys_fit_the_signature_that_they_reach(targets):
         if section == "head":
             reach.discard("stages")  # of the backbone
         if section == "trainer":
-            reach.discard("process_timeout")  # of the strategy
+            reach -= set(OWN_KEYS)
         parameters = inspect.signature(target).parameters
         assert reach <= set(parameters), f"{section}: {target}"
         named = [parameter for parameter in parameters.values() if parameter.kind not in VARIADIC]

@@ -46,6 +46,11 @@ CASES = {
         *("+scheduler.base_lr=1e-4", "+scheduler.max_lr=1e-3", "+scheduler.step_size_up=3"),
         *("+scheduler.cycle_momentum=false", "scheduler.interval=step"),
     ],
+    "channels last": ["freezing=none", "trainer.memory_format=channels_last", "optimizer=adamw"],
+    "channels last above a cut": [
+        *("freezing=up_to", "freezing.until=conv2", "augment=none", "features.cache=on"),
+        *("trainer.memory_format=channels_last", "scheduler=onecycle"),
+    ],
 }
 QUICK_CASES = ("ema", "stored", "closed form")
 

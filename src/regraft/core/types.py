@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple, NotRequired, Self, TypedDict, final
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from regraft.core.errors import ConfigError, require
@@ -18,6 +19,10 @@ CROP_MODES = ("center", "squash", "border")
 
 EvalView = Literal["square", "center_crop"]
 """How evaluation resizes an image to `image_size`: all of it (square), or its central crop."""
+
+
+MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+"""The memory formats of a network's images and weights, by the names that a config has for them."""
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,8 @@ class Evaluator:
         self._warn_of_partial_data(splits[0])
         self._module = build_module(config, self._backbone, checkpoint.targets, record={})
         self._module.load_state_dict(checkpoint.content["state_dict"])
+        if config["trainer"].get("memory_format", "auto") != "auto":
+            self._module.use_memory_format(config["trainer"]["memory_format"])
         self._logits = CollectLogits(checkpoint.task)
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":

@@ -46,8 +46,7 @@ class FeatureExtractor:
             # On the CPU: a GPU's TF32 would hide errors of folding.
             fold_batch_norms(list(copied.cpu()), example.cpu())
         copied.to(device)
-        if not bitwise:
-            copied.to(memory_format=torch.channels_last)
+        copied.to(memory_format=torch.contiguous_format if bitwise else torch.channels_last)
         if precision == torch.bfloat16:
             copied.bfloat16()  # unlike to(dtype) it keeps complex buffers (rotary embeddings)
         self._stages = list(copied)

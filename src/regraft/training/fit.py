@@ -204,6 +204,7 @@ def _fitted(
         from regraft.training.feature_plan import store_features
         from regraft.training.image_cache import store_pixels
         from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
+        from regraft.training.memory_format import settled_format
 
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     parts = assemble(checked, checkpoint)
@@ -218,6 +219,7 @@ def _fitted(
     earlier = features if checkpoint is None else checkpoint.features
     plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, image_progress_bar(is_shown=is_shown))
     _settle_process(trainer)
+    memory_format = settled_format(config, parts, plan)
     if trainer.is_global_zero:
         begin(parts)
         note = left_out(config, parts.data.sizes["train"])
@@ -237,6 +239,7 @@ def _fitted(
     data, summary = (parts.data, None) if stored is None else stored
     laps.end("images and features")
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
+    parts.module.use_memory_format(memory_format)
     _run_lightning(trainer, parts.module, data, None if checkpoint is None else str(checkpoint.path), run)
     laps.end("training")
     return _Fitted(parts, data, summary)

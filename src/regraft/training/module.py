@@ -14,7 +14,7 @@ from torchmetrics import MetricCollection
 from regraft.core.errors import ConfigError
 from regraft.core.lightning_internals import is_epoch_ending
 from regraft.core.seeding import derive_seed
-from regraft.core.types import Backbone, Batch, EpochBatch
+from regraft.core.types import MEMORY_FORMATS, Backbone, Batch, EpochBatch
 from regraft.models.heads import Linear
 from regraft.tasks import task_of
 from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
@@ -83,6 +83,7 @@ class TransferModule(pl.LightningModule):
             raise ConfigError("loss.class_weights", "it depends on the data", got=weights, fix=fix)
         self._make_optimizer = make_optimizer or partial(_adamw, lr=1e-3 if lr is None else lr)
         self._schedule = RunSchedule(make_scheduler)
+        self._layout = torch.preserve_format
         self._head_loop = HeadLoop(self._loss_on_features, self.task.predicted)
         self._l1, self._l2 = l1, l2
         self.save_hyperparameters(record or {}, logger=False)
@@ -101,8 +102,14 @@ class TransferModule(pl.LightningModule):
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns logits, (batch, num_classes), of normalised images or of the output of `num_stages_done` stages."""
         # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.
-        images = images.to(next(self.parameters()).dtype)
+        layout = self._layout if images.dim() == 4 else torch.preserve_format
+        images = images.to(next(self.parameters()).dtype, memory_format=layout)
         return self.head(self.backbone(images, num_stages_done))
+
+    def use_memory_format(self, name: str) -> None:
+        """Keeps weights and images in a memory format of `MEMORY_FORMATS` from now on; checkpoints stay contiguous."""
+        self._layout = MEMORY_FORMATS[name] if name != "contiguous" else torch.preserve_format
+        self.to(memory_format=MEMORY_FORMATS[name])
 
     def on_train_batch_start(self, batch: Batch | EpochBatch, batch_idx: int) -> None:
         """Makes dropout a function of (seed, epoch, step, rank), so that a resumed run draws the same masks.
@@ -267,6 +274,7 @@ class TransferModule(pl.LightningModule):
             DivergedError: the weights aren't finite; the checkpoint before stays.
         """
         require_finite_weights(self, checkpoint["state_dict"])
+        checkpoint["state_dict"] = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
         states = self.train_metrics.epoch_states(self.trainer)
         ends_epoch = is_epoch_ending(self.trainer)
         checkpoint["train_metrics"] = {"metrics": states, "ends_epoch": ends_epoch} | self._schedule.state_dict()

@@ -51,7 +51,7 @@ from regraft.training.initial_head import require_possible
 from regraft.training.resources import ModelSize, check_disk, check_memory, states_per_parameter
 from regraft.training.schedulers import Interval
 from regraft.training.stage_table import StageRow, stage_rows
-from regraft.training.trainer import lacking_keys
+from regraft.training.trainer import OWN_KEYS, lacking_keys
 from regraft.training.trainer_check import GROUPS, build_trainer_if_possible
 
 _SECTIONS = ("model", "head", "augment", "loss", "freezing", "optimizer", "scheduler", "features", "trainer", "data")
@@ -124,6 +124,7 @@ def preflight(
     # `config` may have wrong keys, which are reset in `usable`.
     usable, build = found.config, collector.try_build
     collector.add_types("optimizer", {"decay_norm_and_bias": bool})
+    collector.add_types("trainer", OWN_KEYS)
     collector.add_types("scheduler", {"interval": Interval})
     build("features", lambda: factory(usable["features"], "features")())
     augment = build("augment", lambda: factory(usable["augment"], "augment")())

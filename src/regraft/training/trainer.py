@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.callbacks import (
@@ -70,6 +70,11 @@ _INCOMPATIBLE: dict[type, str] = {
     BaseFinetuning: "what trains is chosen with freezing=..., and every parameter is in the optimizer from the start",
 }
 """Lightning's callbacks that change what a run has planned or recorded, and what there is instead."""
+OWN_KEYS: dict[str, Any] = {
+    "process_timeout": float | None,
+    "memory_format": Literal["auto", "channels_last", "contiguous"],
+}
+"""Types of the keys that aren't Lightning's."""
 _HALF_PRECISIONS = ("16-mixed", "16-true", "16")
 
 
@@ -145,7 +150,7 @@ def build_trainer(config: Config, **given: Any) -> Any:
     """Returns Lightning's Trainer; ConfigError if it refuses the combination, or the machine lacks the accelerator."""
     node = config["trainer"]
     _require_supported(node)
-    node, strategy = _with_timeout(node)
+    node, strategy = _without_own_keys(node)
     given |= strategy
     node = {key: value for key, value in node.items() if key not in given}
     make = factory(node, "trainer")
@@ -170,10 +175,10 @@ def build_trainer(config: Config, **given: Any) -> Any:
     return made
 
 
-def _with_timeout(node: Config) -> tuple[Config, dict[str, Any]]:
-    """Returns the node without the time that processes wait for each other, and the strategy that has it, if any."""
+def _without_own_keys(node: Config) -> tuple[Config, dict[str, Any]]:
+    """Returns the node with Lightning's keys alone, and the strategy with the time that processes wait, if any."""
     seconds = node.get("process_timeout")
-    node = {key: value for key, value in node.items() if key != "process_timeout"}
+    node = {key: value for key, value in node.items() if key not in OWN_KEYS}
     if seconds is None or node.get("strategy") != "ddp":
         return node, {}
     return node, {"strategy": DDPStrategy(timeout=timedelta(seconds=seconds))}

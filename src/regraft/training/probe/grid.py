@@ -83,7 +83,6 @@ def _fit(
     config = configs[bench.points[0]]
     by_seed = {point.seed: configs[point] for point in bench.points}
     data = bench.data[bench.points[0].seed]
-    num_classes = data.num_classes
     epochs = {
         seed: FeatureEpochs(
             train,
@@ -98,7 +97,7 @@ def _fit(
     }
 
     def initial(seed: int) -> tuple[Tensor, Tensor]:
-        classifier = build_head(by_seed[seed], last_train.shape[1], num_classes).classifier
+        classifier = build_head(by_seed[seed], last_train.shape[1], data.target_summary).classifier
         assert isinstance(classifier, nn.Linear)
         return classifier.weight.detach(), classifier.bias.detach()
 
