@@ -12,6 +12,7 @@ from regraft.models.from_config import build_bare_backbone, build_head
 from regraft.runs.calibration import temperature_of
 from regraft.runs.checkpoint import Checkpoint, read
 from regraft.runs.folder import find_checkpoint, run_of
+from regraft.runs.thresholds import thresholds_of
 
 
 def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.device | None = None) -> Classifier:
@@ -45,12 +46,15 @@ def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Clas
     prefixes = tuple(f"{name}." for name, _ in network.named_children())
     tensors = checkpoint.content["state_dict"]
     network.load_state_dict({name: tensor for name, tensor in tensors.items() if name.startswith(prefixes)})
+    run = run_of(checkpoint.path)
+    temperature = temperature_of(run, checkpoint.path)
     return Classifier(
         network=network.eval().to(device or torch.accelerator.current_accelerator(check_available=True) or "cpu"),
         class_names=tuple(checkpoint.class_names),
         input_spec=checkpoint.input_spec,
         eval_view=checkpoint.eval_view,
-        temperature=temperature_of(run_of(checkpoint.path), checkpoint.path),
+        temperature=temperature,
+        thresholds=thresholds_of(run, checkpoint.path, checkpoint.class_names, temperature),
         checkpoint=checkpoint.path,
         task=checkpoint.task,
         unit=checkpoint.unit,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -49,6 +50,7 @@ class TrainedNetwork:
         checkpoint: the file that the weights were read from.
         task: what is predicted; of a regression, "probabilities" are values in the targets' units.
         unit: of a regression's targets; empty if it isn't known.
+        thresholds: probabilities above which labels are predicted, (num_labels,); None for one half.
     """
 
     network: Network
@@ -59,6 +61,14 @@ class TrainedNetwork:
     checkpoint: Path
     task: Task = TASKS["classification"]
     unit: str = ""
+    thresholds: np.ndarray | None = None
+
+    @property
+    def limits(self) -> np.ndarray | None:
+        """The probabilities above which labels are predicted, (num_labels,); None where there are no labels."""
+        if self.task.has_classes or not self.task.has_confidences:
+            return None
+        return np.full(len(self.class_names), 0.5) if self.thresholds is None else self.thresholds
 
     @property
     def device(self) -> torch.device:

@@ -16,11 +16,11 @@ def show(exported: Exported) -> None:
     comparison, quantised, images = exported.comparison, exported.quantised, exported.images
     table = Table("export", "", title="Exported", title_justify="left")
     table.add_row("size", f"{_size(exported.target) / 1e6:,.2f} MB")
-    _add_comparison(table, "verified on", comparison, images, "float32")
+    _add_comparison(table, "verified on", comparison, images, "float32", has_classes=exported.has_classes)
     if quantised is not None:
         images = images.spread(len(quantised.model))
         table.add_section()
-        _add_comparison(table, "int8 measured on", quantised, images, "int8")
+        _add_comparison(table, "int8 measured on", quantised, images, "int8", has_classes=True)
         if images.labels is None:
             table.add_row("accuracy lost", "unknown: these images have no labels")
         else:
@@ -32,10 +32,13 @@ def show(exported: Exported) -> None:
     print_line(console, f"Wrote {exported.target}")
 
 
-def _add_comparison(table: Table, title: str, found: OutputComparison, images: SampleImages, dtype: str) -> None:
+def _add_comparison(
+    table: Table, title: str, found: OutputComparison, images: SampleImages, dtype: str, *, has_classes: bool
+) -> None:
     table.add_row(title, f"{len(found.model):,} {images.what}")
     table.add_row(f"largest difference of a logit, {dtype}", f"{found.difference:.2g}")
-    table.add_row(f"the same class, {dtype}", f"{100 * found.agreement:.2f} %")
+    if has_classes:
+        table.add_row(f"the same class, {dtype}", f"{100 * found.agreement:.2f} %")
 
 
 def _size(path: Path) -> int:

@@ -10,6 +10,7 @@ from regraft.deployment.predict.results import Prediction, PredictionSummary
 from regraft.report.console import plain_cell, wide_console
 
 _MAX_CLASSES = 30
+_MAX_OUTPUTS = 8
 _WIDTH = 160
 
 
@@ -17,12 +18,14 @@ def show(summary: PredictionSummary, *, is_kept: bool) -> None:
     """Prints the first images with their most probable classes; for many images also the number of each class."""
     console = wide_console(_WIDTH)
     if summary.first:
-        console.print(_images(summary.first))
+        has_classes = summary.first[0].outputs is None
+        console.print(_images(summary.first) if has_classes else _outputs(summary.first))
     num_more = summary.num - summary.num_bad - len(summary.first)
     if num_more:
         where = "the output file" if is_kept else "output=FILE.csv"
         _print(console, f"... and {counted(num_more, 'more image')}; {where} has them all.")
-        console.print(_classes(summary))
+        if summary.counts:
+            console.print(_classes(summary))
 
 
 def show_rest(summary: PredictionSummary, notes: Iterable[str], console: Console) -> None:
@@ -51,6 +54,25 @@ def _images(predictions: list[Prediction]) -> Table:
         then = ", ".join(f"{readable(guess.class_name)} {guess.probability:.4f}" for guess in others)
         cells = [readable(prediction.name or ""), readable(best.class_name), f"{best.probability:.4f}"]
         table.add_row(*map(plain_cell, [*cells, then] if has_more else cells))
+    return table
+
+
+def _outputs(predictions: list[Prediction]) -> Table:
+    """Returns a row for each image: the predicted labels if there are any, and the first outputs."""
+    first = predictions[0].outputs or {}
+    names = list(first)[:_MAX_OUTPUTS]
+    has_labels = predictions[0].labels is not None
+    title = "Predictions" if len(names) == len(first) else f"Predictions, {len(names)} of {len(first)} columns"
+    table = Table(title=title, title_justify="left")
+    table.add_column("image", overflow="fold")
+    if has_labels:
+        table.add_column("labels", overflow="fold")
+    for name in names:
+        table.add_column(plain_cell(readable(name)), justify="right")
+    for prediction in predictions:
+        labels = [", ".join(map(readable, prediction.labels or ())) or "none"] if has_labels else []
+        numbers = [f"{(prediction.outputs or {})[name]:.5g}" for name in names]
+        table.add_row(*map(plain_cell, [readable(prediction.name or ""), *labels, *numbers]))
     return table
 
 

@@ -14,6 +14,7 @@ from regraft.data.from_config import prepare
 from regraft.data.sampler import num_train_batches
 from regraft.models.dry_run import dry_outputs
 from regraft.models.freezing import keeps_statistics
+from regraft.tasks import Task
 from regraft.training.closed_form.policy import is_closed_form
 from regraft.training.feature_policy import full_batch_optimizer
 from regraft.training.from_config import build_loss
@@ -46,6 +47,7 @@ def require_suitable_data(checked: Preflight) -> None:
         raise ConfigError("task", f"the data is of task={data.task.name}", got=config["task"]["name"], fix=fix)
     check_watchers(collector, data.num_classes, has_val=data.has_val or is_closed_form(config))
     collector.try_build("loss", lambda: build_loss(config, data.target_summary))
+    collector.try_build("augment", lambda: _require_mixable(config, data.task))
     collector.try_build("data", lambda: _require_filled_batch(checked))
     collector.try_build("data", lambda: _require_varied_batches(checked))
     collector.try_build("trainer", lambda: _require_reached_validation(config, data))
@@ -79,6 +81,14 @@ def _batches_per_epoch(config: Config, num_images: int) -> int:
     if full_batch_optimizer(config) is not None:
         return 1
     return max(1, num_train_batches(num_images, config["data"]["batch_size"], num_processes(config["trainer"])))
+
+
+def _require_mixable(config: Config, task: Task) -> None:
+    """Raises ConfigError if pasting a part of another image, CutMix, makes no sense of the targets."""
+    alpha = config["augment"].get("cutmix_alpha", 0)
+    if alpha and not task.has_confidences:
+        fix = "Use augment.mixup_alpha, or leave it out."
+        raise ConfigError("augment.cutmix_alpha", f"task={task.name} has numbers as targets", got=alpha, fix=fix)
 
 
 def _require_filled_batch(checked: Preflight) -> None:

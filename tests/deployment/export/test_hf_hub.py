@@ -24,7 +24,8 @@ def trained(backbone: Backbone, head: torch.nn.Module) -> Classifier:
 
 def described(model: Classifier, architecture: dict) -> ExportMetadata:
     return ExportMetadata(
-        architecture, model.input_spec, model.eval_view, model.class_names, 1.5, "1", "bugs/1", {"test/acc": 0.5}
+        *(architecture, model.input_spec, model.eval_view, model.class_names, "classification", ""),
+        *(1.5, "1", "bugs/1", {"test/acc": 0.5}),
     )
 
 

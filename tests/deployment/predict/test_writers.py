@@ -11,7 +11,15 @@ import pytest
 
 from regraft.core.errors import ConfigError
 from regraft.deployment.predict import writers
-from regraft.deployment.predict.results import NUM_BAD, NUM_FIRST, Prediction, PredictionSummary, to_predictions
+from regraft.deployment.predict.layouts import AllOutputs, TopClasses
+from regraft.deployment.predict.results import (
+    NUM_BAD,
+    NUM_FIRST,
+    Prediction,
+    PredictionSummary,
+    to_outputs,
+    to_predictions,
+)
 from regraft.deployment.predict.writers import require_output, writing
 
 NAMES = ["a, b.jpg", "new\nline.jpg", "caf\udce9.jpg", "é.jpg"]
@@ -24,7 +32,7 @@ def predictions() -> list[Prediction]:
 
 
 def written(name: str) -> Path:
-    with writing(Path(name), 2) as write:
+    with writing(Path(name), TopClasses(2)) as write:
         write(predictions()[:3])
         write([])
         write(predictions()[3:])
@@ -63,7 +71,7 @@ def test_parquet_is_written_in_groups_of_bounded_size(monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
     monkeypatch.setattr(writers, "_ROWS_A_GROUP", 2)
     assert parquet.ParquetFile(written("o.parquet")).num_row_groups == 2
-    with writing(Path("none.parquet"), 2):
+    with writing(Path("none.parquet"), TopClasses(2)):
         pass
     assert parquet.read_table("none.parquet").num_rows == 0
 
@@ -78,7 +86,7 @@ def test_json_lines():
 @pytest.mark.parametrize("name", ["o.csv", "o.jsonl", "o.parquet"])
 def test_a_file_is_whole_or_what_it_was(name):
     Path(name).write_text("before")
-    with pytest.raises(KeyError), writing(Path(name), 2) as write:
+    with pytest.raises(KeyError), writing(Path(name), TopClasses(2)) as write:
         write([*predictions(), {}["an error in the middle"]])
     assert Path(name).read_text() == "before"
     assert [path.name for path in Path().iterdir()] == [name]
@@ -93,7 +101,10 @@ def test_what_can_not_be_written_is_said_before(monkeypatch):
     with pytest.raises(ValueError, match=r"pip install 'regraft\[parquet\]'"):
         require_output("o.parquet")
     Path("file").touch()
-    with pytest.raises(ConfigError, match=r"output: can't write file/o\.csv"), writing(Path("file/o.csv"), 2):
+    with (
+        pytest.raises(ConfigError, match=r"output: can't write file/o\.csv"),
+        writing(Path("file/o.csv"), TopClasses(2)),
+    ):
         pass
 
 
@@ -114,3 +125,24 @@ def test_a_disk_that_is_full_is_named_with_the_file(monkeypatch):
     with pytest.raises(ConfigError, match=r"^output: can't write o\.csv \(No space left on device\)"):
         written("o.csv")
     assert not list(Path().iterdir())
+
+
+def test_labels_and_numbers_have_a_column_each():
+    rows = np.array([[0.2, 0.75, 0.9], [0.5, 0.1, 0.2], [np.nan, 0, 0]], np.float32)
+    labelled = to_outputs(["a.jpg", "b.jpg", "c.jpg"], rows, ("cat", "dog", "path"), np.array([0.5, 0.8, 0.5]))
+    with writing(Path("labels.csv"), AllOutputs(("cat", "dog", "path"), has_labels=True)) as write:
+        write(labelled)
+    assert Path("labels.csv").read_text().splitlines() == [
+        "path,labels,cat,dog,path_,error",
+        "a.jpg,path,0.2,0.75,0.9,",
+        "b.jpg,,0.5,0.1,0.2,",
+        "c.jpg,,,,,the model's outputs are NaN or infinite",
+    ]
+    numbers = to_outputs(["a.jpg"], 100 * rows[:1], ("age", "size", "mass"), None)
+    with writing(Path("numbers.jsonl"), AllOutputs(("age", "size", "mass"), has_labels=False)) as write:
+        write(numbers)
+    assert json.loads(Path("numbers.jsonl").read_text()) == {
+        "path": "a.jpg",
+        "outputs": {"age": 20.0, "size": 75.0, "mass": 90.0},
+        "error": None,
+    }

@@ -44,6 +44,7 @@ def _config(arguments: Sequence[str]) -> dict[str, Any]:
     given = {key: composed[key] for key in ("ckpt_path", "top_k", "tta", "batch_size", "device")}
     given |= {
         "features": dict(composed.features),
+        "names_top_k": value_of("top_k", arguments) is not None,
         "trust": named_in([each for each in arguments if key_of(each) not in _VERBATIM]),
     }
     return given | {key: value_of(key, arguments) for key in _VERBATIM}
@@ -56,6 +57,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         from regraft.data.findings import counted
         from regraft.deployment.load import device_named
         from regraft.deployment.predict.features import model_and_features
+        from regraft.deployment.predict.layouts import layout_of
         from regraft.deployment.predict.pipeline import predict_batches, require_options
         from regraft.deployment.predict.results import PredictionSummary
         from regraft.deployment.predict.writers import STDOUT
@@ -71,6 +73,8 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
         settings=config["features"],
         tta=config["tta"],
     )
+    if config["names_top_k"] and not model.task.has_classes:
+        raise ConfigError("top_k", f"the run's task is {model.task.name}, of which all outputs are given", got=top_k)
     if model.device.type == "cpu":
         keep_freed_memory()
     # Messages mustn't be mixed with predictions.
@@ -78,7 +82,7 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     progress = image_progress_bar(is_shown=console.is_terminal, title="Predicting", console=console)
     summary = PredictionSummary()
     images = ((found.name, found.path) for found in inputs.images)
-    with _writer(output, min(top_k, len(model.class_names))) as write, progress(inputs.num) as count:
+    with _writer(output, layout_of(model, top_k)) as write, progress(inputs.num) as count:
         try:
             for batch in predict_batches(model, images, lookup=lookup, **options):
                 write(batch)
@@ -97,15 +101,15 @@ def _predict(config: dict[str, Any], inputs: "Inputs") -> None:
     _require_any(summary)
 
 
-def _writer(output: str | None, top_k: int) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
+def _writer(output: str | None, layout: Any) -> AbstractContextManager[Callable[[Sequence[Any]], None]]:
     """Gives the function that writes predictions."""
     from regraft.deployment.predict.writers import STDOUT, write_lines, writing
 
     if output is None:
         return nullcontext(lambda predictions: None)
     if output == STDOUT:
-        return nullcontext(partial(write_lines, sys.stdout.buffer))
-    return writing(Path(output).expanduser(), top_k)
+        return nullcontext(partial(write_lines, sys.stdout.buffer, layout))
+    return writing(Path(output).expanduser(), layout)
 
 
 def _require_any(summary: "PredictionSummary") -> None:

@@ -17,6 +17,7 @@ from regraft.cli.hydra_app import run_app
 from regraft.config import compose
 from regraft.config.groups import own_keys
 from regraft.config.quoting import key_of
+from regraft.config.task_choice import require_classes
 from regraft.config.top_level import require_known_keys
 from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
@@ -60,6 +61,7 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     """Fits all heads and fits the best one again, alone, which makes an ordinary run."""
     if run.last_ckpt.exists() or run.has_results:
         raise ConfigError(None, f"{run.path} is already a run's folder", fix="Name another folder.")
+    require_classes("probe", composed.task.name, overrides, None)
     points = _points(composed)
     if points:
         _require_free_axes(overrides)

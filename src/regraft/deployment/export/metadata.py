@@ -19,7 +19,10 @@ class ExportMetadata:
 
     Attributes:
         architecture: the plain config that builds the backbone, without weights.
-        temperature: divisor of the logits before the softmax.
+        class_names: what the outputs are, by index: classes, labels or targets.
+        task: a key of `TASKS`; the second output is probabilities of classes or labels, or numbers in their unit.
+        unit: of a regression's targets; empty if it isn't known.
+        temperature: divisor of the logits before the softmax or sigmoid.
         run: the run's experiment and folder.
         metrics: of the run's test; empty if it has no results.
     """
@@ -28,6 +31,8 @@ class ExportMetadata:
     input_spec: InputSpec
     eval_view: EvalView
     class_names: tuple[str, ...]
+    task: str
+    unit: str
     temperature: float
     version: str
     run: str
@@ -41,6 +46,8 @@ class ExportMetadata:
             "input_spec": self.input_spec.to_dict(),
             "eval_view": self.eval_view,
             "class_names": list(self.class_names),
+            "task": self.task,
+            "unit": self.unit,
             "temperature": self.temperature,
             "regraft_version": self.version,
             "run": self.run,

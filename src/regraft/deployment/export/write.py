@@ -17,7 +17,7 @@ from regraft.deployment.export.output_path import require_free, whole_folder
 from regraft.deployment.export.sample_images import SampleImages, sample_images
 from regraft.deployment.export.verify import OutputComparison, compare, require_equal
 from regraft.deployment.load import model_of
-from regraft.runs.checkpoint import read
+from regraft.runs.checkpoint import Checkpoint, read
 
 _NUM_VERIFIED = 32
 _NUM_MEASURED = 1_000
@@ -31,12 +31,14 @@ class Exported:
         comparison: with the file in float32.
         quantised: with the quantised file; None if it isn't quantised.
         images: the comparisons used some of them, evenly spread.
+        has_classes: whether the model predicts one class for each image.
     """
 
     target: Path
     comparison: OutputComparison
     quantised: OutputComparison | None
     images: SampleImages
+    has_classes: bool
 
 
 def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Exported:
@@ -51,6 +53,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
     if options.format == "onnx":
         onnx.require_onnx()
     checkpoint = read(options.checkpoint, trust)
+    _require_classes(options, checkpoint)
     names = tuple(checkpoint.class_names) if options.class_names is None else options.class_names
     if len(names) != len(checkpoint.class_names):
         raise ConfigError("class_names", f"the run has {len(checkpoint.class_names)} classes", got=len(names))
@@ -63,6 +66,8 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
         input_spec=model.input_spec,
         eval_view=model.eval_view,
         class_names=names,
+        task=checkpoint.task.name,
+        unit=checkpoint.unit,
         temperature=model.temperature,
         version=__version__,
         run=checkpoint.path.stem if run is None else f"{run.path.parent.name}/{run.path.name}",
@@ -72,6 +77,19 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
     return write(options, target, model, metadata, images)
 
 
+def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
+    """Checks that what is asked for makes sense for the run's task."""
+    if checkpoint.task.has_classes:
+        return
+    name = checkpoint.task.name
+    if options.format == "hf":
+        reason = f"the hub's timm models are classifiers, and the run's task is {name}"
+        raise ConfigError("format", reason, got="hf", fix="Use format=onnx, torch_export or safetensors.")
+    if options.quantize is not None:
+        reason = f"what it costs is measured in accuracy, and the run's task is {name}"
+        raise ConfigError("quantize", reason, got=options.quantize, fix="Leave it out.")
+
+
 def _write_folder(
     options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages
 ) -> Exported:
@@ -79,7 +97,7 @@ def _write_folder(
         hf_hub.write(model, metadata, folder)
         comparison = compare(model, hf_hub.runner(folder), images.spread(_NUM_VERIFIED), preprocessing=False)
         require_equal(comparison)
-    return Exported(target, comparison, None, images)
+    return Exported(target, comparison, None, images, model.task.has_classes)
 
 
 def _write_file(
@@ -104,4 +122,4 @@ def _write_file(
         write_atomically(target, content)
     except OSError as error:
         raise ConfigError("output", f"can't write {target} ({error.strerror})", fix="Use another output=.") from error
-    return Exported(target, comparison, quantised, images)
+    return Exported(target, comparison, quantised, images, model.task.has_classes)

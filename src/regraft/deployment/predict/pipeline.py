@@ -20,7 +20,7 @@ from regraft.data.images.transforms.mixing import normalise
 from regraft.deployment.network import TrainedNetwork
 from regraft.deployment.predict.decode import ImageLike, alone_if_large, hash_of_file, read_pixels, require_image
 from regraft.deployment.predict.inputs import STDIN, find_inputs
-from regraft.deployment.predict.results import Prediction, to_predictions
+from regraft.deployment.predict.results import Prediction, to_outputs, to_predictions
 from regraft.deployment.predict.tta import NUM_VIEWS, TTAS, Tta, least_side, views_of
 from regraft.features.lookup import FeatureLookup
 
@@ -124,8 +124,16 @@ def _predict_batch(
     predictions: Iterator[Prediction] = iter(())
     if readable:
         names, probabilities = [each.name for each in readable], _probabilities(model, lookup, readable)
-        predictions = iter(to_predictions(names, probabilities.numpy(), model.class_names, top_k))
+        predictions = iter(_predictions_of(model, names, probabilities.numpy(), top_k))
     return [next(predictions) if each.error is None else Prediction(each.name, error=each.error) for each in batch]
+
+
+def _predictions_of(
+    model: TrainedNetwork, names: list[str | None], outputs: np.ndarray, top_k: int
+) -> list[Prediction]:
+    if model.task.has_classes:
+        return to_predictions(names, outputs, model.class_names, top_k)
+    return to_outputs(names, outputs, model.class_names, model.limits)
 
 
 def _probabilities(model: TrainedNetwork, lookup: FeatureLookup | None, images: list[PreparedImage]) -> Tensor:

@@ -26,12 +26,18 @@ class Prediction:
         name: the image's path as given or found; None for one in memory.
         top: the most probable classes, in descending order; empty if there is an error.
         probabilities: (num_classes,), float32, by class index; None if there is an error.
+        outputs: the probability of each label, or the value of each target, by name; None where images have one class
+            each, or if there is an error.
+        labels: those whose probability is above their threshold, the most probable one first; None where there are no
+            labels, or if there is an error.
     """
 
     name: str | None
     top: tuple[ClassProbability, ...] = ()
     probabilities: np.ndarray | None = None
     error: str | None = None
+    outputs: dict[str, float] | None = None
+    labels: tuple[str, ...] | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -79,6 +85,29 @@ def to_predictions(
     ]
 
 
+def to_outputs(
+    names: Sequence[str | None], outputs: np.ndarray, output_names: Sequence[str], limits: np.ndarray | None
+) -> list[Prediction]:
+    """Returns predictions of labels or numbers; those of a diverged model become errors.
+
+    Args:
+        outputs: (num_images, num_outputs).
+        limits: (num_outputs,), probabilities above which labels are predicted; None for numbers.
+    """
+    found = []
+    for name, row in zip(names, outputs, strict=True):
+        if not np.isfinite(row).all():
+            found.append(Prediction(name, error="the model's outputs are NaN or infinite"))
+            continue
+        labels = None
+        if limits is not None:
+            order = (-row).argsort(kind="stable").tolist()
+            labels = tuple(output_names[index] for index in order if row[index] > limits[index])
+        by_name = dict(zip(output_names, row.tolist(), strict=True))
+        found.append(Prediction(name, probabilities=row, outputs=by_name, labels=labels))
+    return found
+
+
 NUM_FIRST = 20
 NUM_BAD = 5
 
@@ -110,6 +139,9 @@ class PredictionSummary:
             kept, limit = (self.first, NUM_FIRST) if prediction.error is None else (self.bad, NUM_BAD)
             if len(kept) < limit:
                 kept.append(prediction)
-            for guess in prediction.top[:1]:
-                self.counts[guess.class_name] += 1
-                self.confidences[guess.class_name] += guess.probability
+            counted = {guess.class_name: guess.probability for guess in prediction.top[:1]}
+            if prediction.labels is not None and prediction.outputs is not None:
+                counted = {label: prediction.outputs[label] for label in prediction.labels}
+            for name, probability in counted.items():
+                self.counts[name] += 1
+                self.confidences[name] += probability

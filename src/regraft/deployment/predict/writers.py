@@ -11,10 +11,10 @@ from typing import IO, Any
 from regraft.core.atomic import atomically
 from regraft.core.errors import ConfigError
 from regraft.core.text import write_csv
+from regraft.deployment.predict.layouts import Layout
 from regraft.deployment.predict.results import Prediction
 
 STDOUT = "-"
-_DIGITS = 7  # a float32 has no more
 _ROWS_A_GROUP = 8_192
 
 Write = Callable[[Sequence[Prediction]], None]
@@ -35,11 +35,11 @@ def require_output(output: str) -> None:
 
 
 @contextmanager
-def writing(path: Path, top_k: int) -> Iterator[Write]:
-    """Opens a file for predictions of `top_k` classes, which replaces an earlier one at the end of the block."""
+def writing(path: Path, layout: Layout) -> Iterator[Write]:
+    """Opens a file for predictions, which replaces an earlier one at the end of the block."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomically(path) as file, _FORMATS[path.suffix.lower()](file, top_k) as write:
+        with atomically(path) as file, _FORMATS[path.suffix.lower()](file, layout) as write:
             yield write
     except BrokenPipeError:  # of the terminal's output
         raise
@@ -48,9 +48,9 @@ def writing(path: Path, top_k: int) -> Iterator[Write]:
         raise ConfigError("output", f"can't write {path} ({reason})", fix="Name another folder.") from error
 
 
-def write_lines(file: IO[bytes], predictions: Sequence[Prediction]) -> None:
+def write_lines(file: IO[bytes], layout: Layout, predictions: Sequence[Prediction]) -> None:
     """Writes a JSON line for each prediction."""
-    lines = [_json_line(_fields(prediction)) for prediction in predictions]
+    lines = [_json_line(layout.fields(prediction)) for prediction in predictions]
     file.write("".join(lines).encode())
     file.flush()
 
@@ -62,32 +62,26 @@ def _json_line(fields: dict[str, Any]) -> str:
     return line + "\n"
 
 
-def _fields(prediction: Prediction) -> dict[str, Any]:
-    top = [{"class": guess.class_name, "probability": _rounded(guess.probability)} for guess in prediction.top]
-    best = top[0] if top else {"class": None, "probability": None}
-    return {"path": prediction.text_of_name, **best, "top": top, "error": prediction.error}
+@contextmanager
+def _json_lines(file: IO[bytes], layout: Layout) -> Iterator[Write]:
+    yield lambda predictions: write_lines(file, layout, predictions)
 
 
 @contextmanager
-def _json_lines(file: IO[bytes], top_k: int) -> Iterator[Write]:
-    yield lambda predictions: write_lines(file, predictions)
-
-
-@contextmanager
-def _csv(file: IO[bytes], top_k: int) -> Iterator[Write]:
+def _csv(file: IO[bytes], layout: Layout) -> Iterator[Write]:
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    write_csv(text, [_columns(top_k)])
-    yield lambda predictions: write_csv(text, [_row(prediction, top_k) for prediction in predictions])
+    write_csv(text, [list(layout.columns)])
+    yield lambda predictions: write_csv(text, [layout.row(prediction) for prediction in predictions])
     text.detach()
 
 
 @contextmanager
-def _parquet(file: IO[bytes], top_k: int) -> Iterator[Write]:
+def _parquet(file: IO[bytes], layout: Layout) -> Iterator[Write]:
     import pyarrow
     from pyarrow import parquet
 
-    kinds = [pyarrow.float32() if name.startswith("probability") else pyarrow.string() for name in _columns(top_k)]
-    schema = pyarrow.schema(list(zip(_columns(top_k), kinds, strict=True)))
+    kinds = [pyarrow.float32() if is_number else pyarrow.string() for is_number in layout.columns.values()]
+    schema = pyarrow.schema(list(zip(layout.columns, kinds, strict=True)))
     rows: list[Sequence[Any]] = []
 
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
@@ -99,7 +93,7 @@ def _parquet(file: IO[bytes], top_k: int) -> Iterator[Write]:
             rows.clear()
 
         def write(predictions: Sequence[Prediction]) -> None:
-            rows.extend(_row(prediction, top_k) for prediction in predictions)
+            rows.extend(layout.row(prediction) for prediction in predictions)
             if len(rows) >= _ROWS_A_GROUP:
                 flush()
 
@@ -108,22 +102,7 @@ def _parquet(file: IO[bytes], top_k: int) -> Iterator[Write]:
             flush()
 
 
-def _columns(top_k: int) -> list[str]:
-    """Returns the names of the columns: path, class, probability, class_2, probability_2, ..., error."""
-    more = [f"{name}_{rank}" for rank in range(2, top_k + 1) for name in ("class", "probability")]
-    return ["path", "class", "probability", *more, "error"]
-
-
-def _row(prediction: Prediction, top_k: int) -> list[Any]:
-    cells: list[Any] = [cell for guess in prediction.top for cell in (guess.class_name, _rounded(guess.probability))]
-    return [prediction.text_of_name, *(cells or [None] * (2 * top_k)), prediction.error]
-
-
-def _rounded(probability: float) -> float:
-    return float(f"{probability:.{_DIGITS}g}")
-
-
-_FORMATS: dict[str, Callable[[IO[bytes], int], AbstractContextManager[Write]]] = {
+_FORMATS: dict[str, Callable[[IO[bytes], Layout], AbstractContextManager[Write]]] = {
     ".csv": _csv,
     ".jsonl": _json_lines,
     ".parquet": _parquet,

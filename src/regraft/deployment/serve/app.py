@@ -45,6 +45,8 @@ class Health(BaseModel):
     status: str
     run: str
     version: str
+    task: str
+    unit: str
     class_names: list[str]
 
 
@@ -72,8 +74,15 @@ def make_app(model: Classifier, *, run: str, version: str, limits: Limits, hosts
     app.add_middleware(RequestLimits, limits=limits, hosts=hosts)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _unexpected_error)
-    health = Health(status="ok", run=run, version=version, class_names=list(model.class_names))
-    _add_pages(app, health, limits)
+    health = Health(
+        status="ok",
+        run=run,
+        version=version,
+        task=model.task.name,
+        unit=model.unit,
+        class_names=list(model.class_names),
+    )
+    _add_pages(app, health, model, limits)
 
     @app.get("/health", summary="The server's status and its model", response_description="The server is running")
     async def get_health() -> Health:
@@ -126,7 +135,7 @@ def _name(photo: UploadFile) -> str:
     return (photo.filename or "").replace("\\", "/").rpartition("/")[2][:_MAX_NAME]
 
 
-def _add_pages(app: FastAPI, health: Health, limits: Limits) -> None:
+def _add_pages(app: FastAPI, health: Health, model: Classifier, limits: Limits) -> None:
     """Adds the pages, which are served from memory and load nothing from other sites."""
     environment = Environment(
         loader=PackageLoader("regraft.deployment.serve", "pages"),
@@ -137,7 +146,11 @@ def _add_pages(app: FastAPI, health: Health, limits: Limits) -> None:
     )
     names = health.class_names
     page = environment.get_template("index.html").render(
-        health=health, limits=limits, shown=names[:_SHOWN_CLASSES], num_more=len(names) - _SHOWN_CLASSES
+        health=health,
+        nouns=model.task.nouns,
+        limits=limits,
+        shown=names[:_SHOWN_CLASSES],
+        num_more=len(names) - _SHOWN_CLASSES,
     )
     files = {
         "/": (page, "text/html"),

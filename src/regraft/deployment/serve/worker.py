@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import Queue
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch
 from pydantic import BaseModel, Field
 
 from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
+from regraft.deployment.predict.results import to_outputs
 from regraft.deployment.serve.decoder import (
     OUT_OF_MEMORY,
     TOO_SLOW,
@@ -34,12 +35,14 @@ class TopClass(BaseModel):
 
 
 class PhotoPrediction(BaseModel):
-    """The prediction of a photo, or an error."""
+    """The prediction of a photo, or an error; `labels` of several labels, `outputs` of these and of numbers."""
 
     name: str
     class_name: str | None = None
     confidence: float | None = None
     top: list[TopClass] = []
+    labels: list[str] | None = None
+    outputs: dict[str, float] | None = None
     error: str | None = None
 
 
@@ -132,6 +135,8 @@ class PredictionWorker:
     def _with_top(self, photo: PhotoPrediction, probabilities: torch.Tensor) -> PhotoPrediction:
         if not probabilities.isfinite().all():
             return photo.model_copy(update={"error": "The model has diverged: its probabilities are NaN or infinite."})
+        if not self._model.task.has_classes:
+            return self._with_outputs(photo, probabilities)
         values, indices = probabilities.topk(min(TOP, len(probabilities)))
         names = [self._model.class_names[index] for index in indices.tolist()]
         top = [
@@ -139,6 +144,20 @@ class PredictionWorker:
             for name, value in zip(names, values.tolist(), strict=True)
         ]
         return PhotoPrediction(name=photo.name, class_name=top[0].class_name, confidence=top[0].probability, top=top)
+
+    def _with_outputs(self, photo: PhotoPrediction, row: torch.Tensor) -> PhotoPrediction:
+        """Returns the prediction with all outputs by name; labels are also the classes that the page shows."""
+        (found,) = to_outputs([photo.name], row[None].numpy(), self._model.class_names, self._model.limits)
+        assert found.outputs is not None, "they are finite"
+        fields: dict[str, Any] = {"outputs": found.outputs}
+        if found.labels is not None:
+            ranked = sorted(found.outputs.items(), key=lambda item: -item[1])
+            top = [TopClass(class_name=name, probability=value) for name, value in ranked]
+            fields |= {"labels": list(found.labels), "class_name": ", ".join(found.labels) or "no label", "top": top}
+        else:
+            unit = f" {self._model.unit}" if self._model.unit else ""
+            fields["class_name"] = ", ".join(f"{name} {value:.5g}{unit}" for name, value in found.outputs.items())
+        return photo.model_copy(update=fields)
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 "use strict";
 const element = (id) => document.getElementById(id);
 const percent = (value) => (100 * value).toFixed(1) + " %";
+// Of labels and numbers there is no single confidence.
+const summary = (answer) =>
+  answer.confidence === null ? answer.class_name : answer.class_name + ", " + percent(answer.confidence);
 let waiting = Promise.resolve();
 let numAsked = 0, numDone = 0;
 
@@ -16,7 +19,7 @@ function show(file, answer) {
     bars.remove();
     card.style.gridTemplateColumns = "1fr";
   } else {
-    card.querySelector("h3").textContent = answer.class_name + ", " + percent(answer.confidence);
+    card.querySelector("h3").textContent = summary(answer);
     image.src = URL.createObjectURL(file);
     // Such as HEIC, which few browsers show.
     image.onerror = () => { URL.revokeObjectURL(image.src); image.remove(); card.style.gridTemplateColumns = "1fr"; };
@@ -63,7 +66,7 @@ function take(files) {
       show(file, answer);
       numDone += 1;
       if (numDone === numAsked) {
-        const last = answer.error ? answer.error : answer.class_name + ", " + percent(answer.confidence);
+        const last = answer.error ? answer.error : summary(answer);
         say(numAsked === 1 ? file.name + ": " + last : numAsked + " photos done. The last: " + last);
         numAsked = numDone = 0;
       }
