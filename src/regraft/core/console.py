@@ -7,11 +7,21 @@ from typing import Any
 
 import rich.console
 from rich.console import ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
-from regraft.core.text import escaped
+from regraft.core.text import escaped, say
 
 ProgressBar = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 """A context that is given a number of items, and yields a function that is called with the number of those done."""
@@ -46,6 +56,19 @@ def _shown_bar(title: str, console: Console | None, num_images: int | None) -> I
     with Progress(*columns, console=console or Console()) as progress:
         task = progress.add_task("", total=num_images)
         yield lambda num_done: progress.advance(task, num_done)
+
+
+@contextmanager
+def steps_shown() -> Iterator[Callable[[str], None]]:
+    """Yields a function that says which step of a slow command begins, on stderr; a terminal shows the seconds, too."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda step: say(f"{step} ...", is_error=True)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("")
+        yield lambda step: progress.update(task, description=step)
 
 
 class _Rate(ProgressColumn):

@@ -14,6 +14,7 @@ from pytorch_lightning.callbacks import (
     BatchSizeFinder,
     GradientAccumulationScheduler,
     LearningRateFinder,
+    ProgressBar,
     StochasticWeightAveraging,
 )
 from pytorch_lightning.strategies import DDPStrategy
@@ -32,6 +33,7 @@ from regraft.tasks.metrics import higher_is_better
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
 from regraft.training.callbacks.predictions import KeepPredictions
+from regraft.training.callbacks.progress import TrainingProgressBar
 from regraft.training.callbacks.pruning import PruneUnpromising
 from regraft.training.callbacks.resume import EarlyStop, EpochEnd, History, ResetState
 from regraft.training.callbacks.signals import StopOnSignal
@@ -89,7 +91,9 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
     callbacks += [KeepPredictions(run.path), History(partial(run.logged_rows, sys.maxsize))]
     if config["ckpt_path"] is not None and (parts := config["resume"]["reset"]):
         callbacks.append(ResetState(partial(without_state, parts=parts)))
-    return [*callbacks, StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None))]
+    callbacks.append(StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None)))
+    has_bar = config["trainer"].get("enable_progress_bar") and not any(isinstance(each, ProgressBar) for each in own)
+    return [*callbacks, *([TrainingProgressBar()] if has_bar else [])]
 
 
 def require_compatible(kind: type, section: str) -> None:

@@ -10,6 +10,7 @@ from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config import compose
 from regraft.config.quoting import value_of
 from regraft.config.trust import named_in
+from regraft.core.console import steps_shown
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.core.startup import quick_imports
 from regraft.deployment.export.options import FORMATS, ExportOptions, Format, exportable, require_valid, target_of
@@ -28,11 +29,14 @@ def export_once(overrides: Sequence[str]) -> Path:
     options = parse(overrides)
     target = target_of(options)
     make_folder(target.parent)
-    with quick_imports():
-        from regraft.deployment.export.write import write_export
-        from regraft.report import export_table
+    with steps_shown() as tell:
+        tell(f"Reading {options.checkpoint}")
+        with quick_imports():
+            from regraft.deployment.export.write import write_export
+            from regraft.report import export_table
 
-    export_table.show(write_export(options, target, named_in(overrides)))
+        exported = write_export(options, target, named_in(overrides), tell)
+    export_table.show(exported)
     return target
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.quoting import value_of
 from regraft.config.trust import look_beside, named_in
+from regraft.core.console import steps_shown
 from regraft.core.errors import ConfigError, MissingFileError
 from regraft.core.startup import quick_imports
 from regraft.core.text import say
@@ -23,11 +24,13 @@ def run(arguments: Sequence[str]) -> None:
         raise MissingFileError("data.root", "there is no such folder", got=root)
     trust = named_in(arguments)
     look_beside(trust)
-    with quick_imports():
-        from regraft.report.run.writing import findings_of, write_report
-
     try:
-        page = write_report(findings_of(source), thorough(source, root, trust))
+        with steps_shown() as tell:
+            tell(f"Writing the report of {source.path}, with heat maps")
+            with quick_imports():
+                from regraft.report.run.writing import findings_of, write_report
+
+            page = write_report(findings_of(source), thorough(source, root, trust))
     except OSError as error:
         raise ConfigError("report", f"it can't be written into {source.path} ({error.strerror or error})") from error
     say(f"Wrote {page}, and report.md beside it")

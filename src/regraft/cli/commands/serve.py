@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig
 from regraft import __version__
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.config.trust import named_in
+from regraft.core.console import steps_shown
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
 from regraft.core.text import say
@@ -35,7 +36,9 @@ def run(arguments: Sequence[str]) -> None:
     config = _composed(arguments)
     _require_packages()
     with _listening(config.host, config.port) as listener:
-        app, run = _app(config, named_in(arguments))
+        with steps_shown() as tell:
+            tell(f"Loading {config.ckpt_path}")
+            app, run = _app(config, named_in(arguments))
         _run(app, listener, run)
 
 

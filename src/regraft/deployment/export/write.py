@@ -1,5 +1,6 @@
 """Writes a trained model as a file or a folder, which is kept only if its logits are those of the model."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _NUM_VERIFIED = 32
 _NUM_MEASURED = 1_000
 
 
+Tell = Callable[[str], None]
+
+
 @dataclass(frozen=True)
 class Exported:
     """What was written, and how close it is to the model.
@@ -41,11 +45,12 @@ class Exported:
     has_classes: bool
 
 
-def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Exported:
+def write_export(options: ExportOptions, target: Path, trust: list[str], tell: Tell = lambda step: None) -> Exported:
     """Exports a model to a file or folder, whose parent folder exists.
 
     Args:
         trust: further modules whose classes the checkpoint may name.
+        tell: called with the name of each step that may take long.
 
     Raises:
         ConfigError: the target exists by now, the class names don't fit, or the logits differ from the model's.
@@ -74,7 +79,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str]) -> Expo
         metrics=run.metrics if run is not None and run.has_results else {},
     )
     write = _write_folder if options.format == "hf" else _write_file
-    return write(options, target, model, metadata, images)
+    return write(options, target, model, metadata, images, tell)
 
 
 def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
@@ -91,8 +96,9 @@ def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
 
 
 def _write_folder(
-    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages
+    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages, tell: Tell
 ) -> Exported:
+    tell("Writing and comparing the folder for Hugging Face")
     with whole_folder(target, overwrite=options.overwrite) as folder:
         hf_hub.write(model, metadata, folder)
         comparison = compare(model, hf_hub.runner(folder), images.spread(_NUM_VERIFIED), preprocessing=False)
@@ -101,8 +107,9 @@ def _write_folder(
 
 
 def _write_file(
-    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages
+    options: ExportOptions, target: Path, model: Classifier, metadata: ExportMetadata, images: SampleImages, tell: Tell
 ) -> Exported:
+    tell(f"Converting the model to {options.format}")
     preprocessing, fields = options.preprocessing, metadata.as_json()
     if options.format == "safetensors":
         content = safetensors.to_bytes(model.network, fields)
@@ -111,9 +118,11 @@ def _write_file(
         module: Any = onnx if options.format == "onnx" else torch_export
         content = module.to_bytes(model, fields, preprocessing=preprocessing)
         run = module.runner(content)
+    tell("Comparing its logits with the model's")
     comparison, quantised = compare(model, run, images.spread(_NUM_VERIFIED), preprocessing=preprocessing), None
     require_equal(comparison)
     if options.quantize is not None:
+        tell("Quantising it, and comparing again")
         content = onnx.quantised(content)
         more = images.spread(_NUM_MEASURED)
         quantised = compare(model, onnx.runner(content), more, preprocessing=preprocessing)
