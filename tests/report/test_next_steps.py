@@ -10,7 +10,10 @@ def test_the_end_names_the_weights_the_images_and_the_next_commands(small_run, c
     epoch = results["kept"]["epoch"]
     value = small_run.history()["val/acc"][epoch]
     tested = next_steps.tested_weights(results, small_run)
-    assert tested == f"best.ckpt, of epoch {epoch}, val/acc {value:.4f} on {sum(counts['val'])} images"
+    assert (
+        tested
+        == f"best.ckpt, after {epoch + 1} of {results['num_epochs']} epochs, val/acc {value:.4f} on {sum(counts['val'])} images"
+    )
     assert next_steps.accuracy_note(small_run, "test/acc").endswith(f", {sum(counts['test'])} images)")
     assert next_steps.accuracy_note(small_run, "test/f1") == ""
     terminal.show_results(results, small_run)

@@ -36,14 +36,14 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
         return f"{name}, found in closed form"
     kept = results.get("kept")
     if not is_best or kept is None:
-        return f"{name}, of the last epoch ({results['num_epochs'] - 1})"
+        return f"{name}, after the last of {results['num_epochs']} epochs"
     best = run.readable_config.get("callbacks", {}).get("best") or {}
     monitor = str(best.get("monitor"))
     rows = [row for row in rows_of(run) if monitor in row]
     value = kept_row(rows, run.readable_config, results).get(monitor) if rows else None
     num_images = sum(results.get("class_counts", {}).get("val", ()))
     reason = "" if value is None else f", {monitor} {value:.4f}"
-    return f"{name}, of epoch {kept['epoch']}{reason}{f' on {num_images:,} images' if reason and num_images else ''}"
+    return f"{name}, after {kept['epoch'] + 1} of {results['num_epochs']} epochs{reason}{f' on {num_images:,} images' if reason and num_images else ''}"
 
 
 def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
