@@ -42,8 +42,10 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
     rows = [row for row in rows_of(run) if monitor in row]
     value = kept_row(rows, run.readable_config, results).get(monitor) if rows else None
     num_images = sum(results.get("class_counts", {}).get("val", ()))
-    reason = "" if value is None else f", {monitor} {value:.4f}"
-    return f"{name}, after {kept['epoch'] + 1} of {results['num_epochs']} epochs{reason}{f' on {num_images:,} images' if reason and num_images else ''}"
+    reached = f"{name}, after {kept['epoch'] + 1} of {results['num_epochs']} epochs"
+    if value is None:
+        return reached
+    return f"{reached}, {monitor} {value:.4f}{f' on {num_images:,} images' if num_images else ''}"
 
 
 def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
