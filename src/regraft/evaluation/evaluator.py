@@ -29,6 +29,7 @@ from regraft.tasks.scores import Scores, require_finite
 from regraft.training.data_checks import require_batch_shares
 from regraft.training.from_config import build_freezing, build_module
 from regraft.training.lightning import interruptible
+from regraft.training.precision import matmul_precision
 from regraft.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
@@ -139,16 +140,17 @@ class Evaluator:
 
     def split(self, split: str) -> tuple[dict[str, float], Logits]:
         """Returns the metrics that the module logs on a split, such as the loss, and the logits."""
-        stored = evaluation_data(
-            self._config,
-            self._backbone,
-            self._data,
-            split,
-            build_freezing(self._config, self._backbone.stage_names),
-            self._trainer.strategy.root_device,
-            self._progress("Features"),
-            needs_features=self._needs_features,
-        )
+        with matmul_precision(self._config):
+            stored = evaluation_data(
+                self._config,
+                self._backbone,
+                self._data,
+                split,
+                build_freezing(self._config, self._backbone.stage_names),
+                self._trainer.strategy.root_device,
+                self._progress("Features"),
+                needs_features=self._needs_features,
+            )
         return self._evaluate(split, stored or self._data)
 
     def other(self, data: Any) -> Logits:
@@ -172,7 +174,7 @@ class Evaluator:
 
     def _evaluate(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
         evaluate = self._trainer.test if split == "test" else self._trainer.validate
-        with interruptible(self._trainer):
+        with interruptible(self._trainer), matmul_precision(self._config):
             found = evaluate(self._module, datamodule=data, verbose=False)
         logits = self._logits.take()
         if logits is None:

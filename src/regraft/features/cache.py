@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from regraft.core.console import ProgressBar
 from regraft.core.content_hash import code_hash
+from regraft.core.processor import has_bfloat16
 from regraft.core.types import Backbone
 from regraft.features.cut import Costs
 from regraft.features.extract import ExtractionStats, InputView, extract_missing, missing_positions
@@ -78,6 +79,11 @@ class FeatureCache:
         has_all_stages = (True, False) if is_small and settings.dtype == "float32" else (False, True)
         self._variants = [(precision, each) for precision in precisions for each in has_all_stages]
         self.precision, self._has_all_stages = self._variants[0]
+        if self.precision == "bfloat16" and device.type == "cpu" and has_bfloat16() is False:
+            log.warning(
+                "features.precision=bfloat16 is slower than float32 here: this processor has no bfloat16 (avx512_bf16, "
+                "amx_bf16) and emulates it."
+            )
 
     @property
     def stage_names(self) -> list[str]:

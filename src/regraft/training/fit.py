@@ -83,6 +83,8 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
     config, run = job.config, job.run
     # The config may come partly from a run's own files, which aren't trusted.
     require_known_targets(config, config["trust"], str(run.path))
+    from regraft.training.precision import matmul_precision
+
     started = time.perf_counter()
     try:
         with recording_state(run, is_locked=job.is_locked) as recorder:
@@ -98,7 +100,8 @@ def fit(job: TrainingJob, session: Session, display: Display) -> None:
                 prepare(job.checked.data)  # downloads it
                 job = checked_job(config, run)
                 job.require_sound()
-            _train_and_test(job, session, display, recorder)
+            with matmul_precision(config):
+                _train_and_test(job, session, display, recorder)
     except BaseException as error:
         if is_first_process():
             if isinstance(error, Preempted) and error.signum == signal.SIGUSR1:
@@ -205,6 +208,7 @@ def _fitted(
         from regraft.training.image_cache import store_pixels
         from regraft.training.initial_head import is_found_in_closed_form, start_from_closed_form
         from regraft.training.memory_format import settled_format
+        from regraft.training.precision import emulation_note
 
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     parts = assemble(checked, checkpoint)
@@ -222,6 +226,8 @@ def _fitted(
     memory_format = settled_format(config, parts, plan)
     if trainer.is_global_zero:
         begin(parts)
+        if note := emulation_note(config, trainer.strategy.root_device):
+            log.warning("%s", note)
         note = left_out(config, parts.data.sizes["train"])
         if note and checked.refit is None:
             log.info("%s", note)

@@ -74,6 +74,7 @@ _INCOMPATIBLE: dict[type, str] = {
 """Lightning's callbacks that change what a run has planned or recorded, and what there is instead."""
 OWN_KEYS: dict[str, Any] = {
     "process_timeout": float | None,
+    "matmul_precision": Literal["highest", "high", "medium"] | None,
     "memory_format": Literal["auto", "channels_last", "contiguous"],
 }
 """Types of the keys that aren't Lightning's."""
@@ -191,6 +192,8 @@ def _without_own_keys(node: Config) -> tuple[Config, dict[str, Any]]:
 def prepared_device(config: Config) -> Any:
     """Returns the device that a config's trainer computes on, and prepares a command's process for it."""
     device = build_trainer(config, logger=False, enable_checkpointing=False).strategy.root_device
+    if config["trainer"].get("matmul_precision") is not None:
+        torch.set_float32_matmul_precision(config["trainer"]["matmul_precision"])
     if device.type == "cpu":
         keep_freed_memory()
     if not torch.cuda.is_available():

@@ -67,6 +67,7 @@ def _summary(job: "TrainingJob") -> list[str]:
     from regraft.report import terminal
     from regraft.training.data_checks import left_out, schedule_text, steps_per_epoch
     from regraft.training.feature_plan import model_name
+    from regraft.training.precision import emulation_note
     from regraft.training.resources import bytes_text
 
     checked = job.checked
@@ -86,7 +87,8 @@ def _summary(job: "TrainingJob") -> list[str]:
     note = left_out(checked.config, data.sizes["train"])
     lines.append(f"{terminal.sizes_text(data.sizes, data.class_names, data.task)}; steps an epoch: {steps:,}")
     rates = schedule_text(checked)
-    return [*lines, *([rates] if rates else []), *([note] if note else [])]
+    emulated = emulation_note(checked.config, checked.trainer.strategy.root_device)
+    return [*lines, *filter(None, (rates, note, emulated))]
 
 
 COMMAND = Command(

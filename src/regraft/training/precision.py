@@ -1,0 +1,31 @@
+"""The precision that a training computes in, beyond Lightning's `precision`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from regraft.config.instantiate import Config
+from regraft.core.processor import has_bfloat16
+
+
+@contextmanager
+def matmul_precision(config: Config) -> Iterator[None]:
+    """Multiplies float32 matrices in `trainer.matmul_precision` inside the block; null is what torch is set to."""
+    before, wanted = torch.get_float32_matmul_precision(), config["trainer"].get("matmul_precision")
+    torch.set_float32_matmul_precision(before if wanted is None else wanted)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def emulation_note(config: Config, device: torch.device) -> str | None:
+    """Returns a sentence where `trainer.precision` is emulated by the processor, which is slower; else None."""
+    precision = str(config["trainer"]["precision"])
+    if device.type != "cpu" or not precision.startswith("bf16") or has_bfloat16() is not False:
+        return None
+    return (
+        f"trainer.precision={precision} is slower than 32-true here: this processor has no bfloat16 (avx512_bf16, "
+        "amx_bf16) and emulates it."
+    )
