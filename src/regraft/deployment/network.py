@@ -110,7 +110,8 @@ class TrainedNetwork:
         """A copy of the network for predictions, equal to it up to rounding."""
         size = self.input_spec.image_size
         example = torch.randn((2, self.input_spec.num_channels, size, size), generator=torch.Generator().manual_seed(0))
-        return FeatureExtractor({"network": self.network}, example, torch.float32, self.device)
+        with torch.inference_mode(mode=False):
+            return FeatureExtractor({"network": self.network}, example, torch.float32, self.device)
 
     def probabilities(self, views: Tensor) -> Tensor:
         """Returns probabilities, (batch, num_classes), float32, on the CPU, from the same input as `logits`."""

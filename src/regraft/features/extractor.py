@@ -39,6 +39,7 @@ class FeatureExtractor:
     ) -> None:
         assert precision in (torch.float32, torch.bfloat16), precision
         assert not bitwise or precision == torch.float32, "training is in float32"
+        assert not torch.is_inference_mode_enabled(), "there, no pair of a convolution and a BatchNorm is found"
         # One list, so that modules that stages share are copied once.
         copied = copy.deepcopy(nn.ModuleList(stages.values())).eval().requires_grad_(False)
         self._layout = torch.preserve_format if bitwise else torch.channels_last
