@@ -89,10 +89,10 @@ def test_metadata_beside_the_files_of_each_split(tmp_path: Path, write_photos: C
 def test_the_layout_of_competitions(tmp_path: Path, write_photos: Callable[..., None]) -> None:
     for folder, count in (("train_images", 4), ("test_images", 3)):
         write_photos(tmp_path / folder, count)
-    table(tmp_path / "train.csv", [(f"photo00{n}", "ab"[n % 2]) for n in range(4)], "id,breed")
+    table(tmp_path / "train.csv", [(f"photo00{n}", "ab"[n % 2], "x", 2) for n in range(4)], "id,breed,camera,weight")
     table(tmp_path / "test.csv", [(f"photo00{n}",) for n in range(3)], "id")
     table(tmp_path / "sample_submission.csv", [(f"photo00{n}", "a") for n in range(3)], "id,breed")
-    splits = read(tmp_path)
+    splits = read(tmp_path, label="breed", slices=["camera"])
     assert splits.class_names == ("a", "b")
     assert files(splits.train)[0] == "train_images/photo000.png"
     assert splits.test is None

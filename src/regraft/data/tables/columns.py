@@ -56,7 +56,11 @@ def roles_of(table: Table, given: Given, split: str | None) -> tuple[Roles | Non
             return None
 
     image = one("image", given.image)
-    found = {role: one(role, getattr(given, role)) for role in ("split", "group", "weight")}
+    if image is not None and split == "test" and not _labels(table, given.label, set(), is_needed=False)[0]:
+        return Roles(image), None, []  # which is predicted alone
+    found = {role: one(role, getattr(given, role)) for role in ("split", "group")}
+    # Only training images are weighted.
+    found["weight"] = one("weight", given.weight) if split in (None, "train") else None
     if split is not None:
         found["split"] = None
     slices = [name for name in given.slices if one("slices", name)]
