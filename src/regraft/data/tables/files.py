@@ -9,6 +9,8 @@ from pathlib import Path
 
 from regraft.data.sources.folder_scan import why_closed
 
+_MANY_WAYS = re.compile(r"^/|^\.?/|//|(^|/)\.\.?(/|$)|/$")
+"""Names that aren't a path below a folder in its shortest form."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 
@@ -24,6 +26,7 @@ class FileFinder:
 
     def __init__(self, root: str, folders: Sequence[str], trusted: Sequence[str], extensions: Collection[str]) -> None:
         self._root = root
+        self._prefix = root.rstrip(os.sep) + os.sep
         self._folders = list(dict.fromkeys(folders))
         self._allowed = tuple(each.rstrip(os.sep) + os.sep for each in (*folders, *trusted))
         self._extensions = extensions
@@ -33,13 +36,16 @@ class FileFinder:
 
     def find(self, name: str) -> tuple[str, str]:
         """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault."""
-        if _URL.match(name):
+        if "://" in name and _URL.match(name):
             return "", "url"
         if "\0" in name:
             return "", "missing"
         is_outside = False
+        is_short = _MANY_WAYS.search(name) is None
         for folder in self._folders:
-            path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118 (a Path a row takes most of the time)
+            path = f"{folder}{os.sep}{name}"  # a Path a row takes most of the time
+            if not is_short:
+                path = os.path.normpath(os.path.join(folder, name))  # noqa: PTH118
             if not path.startswith(self._allowed):
                 is_outside = True
                 continue
@@ -87,5 +93,4 @@ class FileFinder:
         return dict(stems)
 
     def _relative(self, path: str) -> str:
-        prefix = self._root.rstrip(os.sep) + os.sep
-        return path[len(prefix) :] if path.startswith(prefix) else os.path.relpath(path, self._root)
+        return path.removeprefix(self._prefix) if path.startswith(self._prefix) else os.path.relpath(path, self._root)

@@ -265,11 +265,11 @@ def text_of(value: Any) -> str:
 
     A number that a file has as a number is written as short as possible: 7.0 is 7.
     """
+    if isinstance(value, str):
+        return value.strip()
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return str(int(value))
-    return value.strip() if isinstance(value, str) else str(value)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else str(value)
 
 
 def first_rows(table: Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:

@@ -1,0 +1,93 @@
+"""Seconds and memory of a table of many rows: read by pandas, read and resolved here, and up to the samples of a run.
+
+    python benchmarks/table.py --rows 1000000
+
+writes a table and as many small images below a scratch folder, and measures each case in a process of its own. The last
+case decodes every image once, as the first run on new files does, and then again from what was kept.
+"""
+
+import argparse
+import csv
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+FOLDERS = 1_000
+
+
+def write(folder: Path, rows: int) -> None:
+    """Writes images of 8 px of 100 colours, and the table of them."""
+    contents = []
+    for colour in range(100):
+        Image.new("RGB", (8, 8), (colour, 2 * colour, 255 - colour)).save(folder / "one.png")
+        contents.append((folder / "one.png").read_bytes())
+    (folder / "one.png").unlink()
+    with (folder / "labels.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["path", "label", "split", "camera"])
+        for row in range(rows):
+            name = f"images/{row % FOLDERS:04}/{row:08}.png"
+            if row < FOLDERS:
+                (folder / name).parent.mkdir(parents=True)
+            # A comment makes each file's content another.
+            (folder / name).write_bytes(contents[row % 100] + b"%d" % row)
+            table.writerow([name, f"class{row % 100:02}", "test" if row % 9 == 0 else "train", row % 7])
+
+
+def by_pandas(folder: Path) -> object:
+    """Reads the table alone."""
+    import pandas as pd
+
+    return pd.read_csv(folder / "labels.csv")
+
+
+def rows(folder: Path) -> object:
+    """Reads the table and finds the file of each row."""
+    from regraft.data.sources.table import TableSource
+
+    return TableSource(path=str(folder / "labels.csv"))._collected()
+
+
+def samples(folder: Path) -> object:
+    """Does all that comes before a run's first batch, without the model."""
+    from regraft.data.sources.table import TableSource
+
+    return TableSource(path=str(folder / "labels.csv")).splits()
+
+
+CASES: dict[str, Callable[[Path], object]] = {"pandas.read_csv": by_pandas, "rows": rows, "samples": samples}
+
+
+def main() -> None:
+    """Prints a line for each case."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--child", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.child:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        started = time.perf_counter()
+        kept = CASES[given.child](given.scratch)
+        seconds = time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"{given.child:18} {seconds:8.1f} s {after / 1024:8.0f} MB at most ({before / 1024:.0f} before)")
+        del kept
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        write(Path(scratch), given.rows)
+        environment = os.environ | {"REGRAFT_CACHE": f"{scratch}/cache"}
+        for case in (*CASES, "samples"):
+            command = [sys.executable, __file__, "--child", case, "--scratch", scratch]
+            subprocess.run(command, env=environment, check=False)
+
+
+if __name__ == "__main__":
+    main()
