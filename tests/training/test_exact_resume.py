@@ -92,6 +92,31 @@ def test_a_run_stopped_in_the_middle_of_an_epoch(case, stop_at, monkeypatch, nev
     assert_same_end(regraft.train([f"ckpt_path={stopped.path}"]), straight)
 
 
+@pytest.mark.parametrize(
+    ("task", "case", "stop_at"),
+    [
+        ("regression", "stored", 7),
+        ("multilabel", "stored", 7),
+        pytest.param("regression", "onecycle", 11, marks=pytest.mark.slow),
+        pytest.param("multilabel", "onecycle", 11, marks=pytest.mark.slow),
+        pytest.param("regression", "closed form", 11, marks=pytest.mark.slow),
+        pytest.param("multilabel", "closed form", 11, marks=pytest.mark.slow),
+    ],
+)
+def test_other_tasks_with_weights_of_samples(task, case, stop_at, monkeypatch, never_stopped):
+    overrides = [
+        *without("data.fraction", "freezing", "trainer.max_epochs"),
+        *("data._target_=helpers.coloured.Coloured", f"+data.kind={task}", "+data.weights=true", "trust=[helpers]"),
+        *(f"task={task}", "data.batch_size=16", "trainer.max_epochs=3", "callbacks.checkpoint.every_n_steps=2"),
+        *CASES[case],
+    ]
+    straight = never_stopped(overrides)
+    stopped = stopped_run(
+        overrides, monkeypatch, ("on_train_batch_end",), lambda trainer: trainer.global_step == stop_at
+    )
+    assert_same_end(regraft.train([f"ckpt_path={stopped.path}", "trust=[helpers]"]), straight)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_files_that_are_killed_over_and_over(num_workers, tmp_path):

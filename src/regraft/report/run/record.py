@@ -13,7 +13,9 @@ from regraft.config.quoting import key_of
 from regraft.core.atomic import read_json
 from regraft.evaluation import temperature as calibration
 from regraft.report import heads_table
+from regraft.report.run.figures import Figures, figures_of
 from regraft.report.run_table import state_text
+from regraft.runs import outputs as outputs_files
 from regraft.runs import predictions as predictions_files
 from regraft.runs import provenance
 from regraft.runs import state as run_state
@@ -39,6 +41,7 @@ class Record:
         predictions: of the final test or validation, at the run's temperature; None if they weren't stored.
         calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
         class_names: by class index; numbers if the names aren't known.
+        figures: of several labels or numbers, in the place of predictions; None of classes.
     """
 
     run: Run
@@ -54,6 +57,7 @@ class Record:
     class_names: tuple[str, ...]
     commands: list[str]
     skipped: Mapping[str, str]
+    figures: Figures | None = None
 
     @property
     def reproducing(self) -> str:
@@ -67,6 +71,7 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
     results = {
         name: value for name, value in map(_sound, read_json(run.path / "results.json").items()) if value is not None
     }
+    names = _class_names(run, results, predictions)
     return Record(
         run=run,
         state="finished" if is_ending else state_text(run_state.read(run)),
@@ -78,7 +83,8 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         epochs=_epochs(run),
         predictions=predictions,
         calibration=sentence,
-        class_names=_class_names(run, results, predictions),
+        class_names=names,
+        figures=None if predictions is not None else figures_of(outputs_files.read(run.path), names, results),
         commands=[_command(session) for session in provenance.sessions(run)],
         skipped=read_json(run.path / SKIPPED),
     )
@@ -128,6 +134,7 @@ _VALUES: Mapping[str, Callable[[Any], bool]] = {
     "cross_validation": _is_number,
     "seconds_of": _is_number,
     "class_counts": _is_counts,
+    "num_images": _is_number,
 }
 """Checks of the values of mappings in results.json."""
 

@@ -97,8 +97,11 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
         if pairs:
             yield from _table(("true class", "predicted class", "images"), pairs)
         yield from _table(("class", "images", *(f"{each.title}, %" for each in class_metrics())), rows)
+    if (figures := record.figures) is not None:
+        cells = [(name, f"{num:,}", *map(_figure, values)) for name, num, values in figures.rows]
+        yield from _table(figures.headings, cells)
     counts = summary.class_counts(record)
-    sizes = [(split, f"{sum(each):,}", summary.balance(each)) for split, each in counts.items()]
+    sizes = [(split, f"{num:,}", summary.balance(counts[split])) for split, num in summary.num_images(record).items()]
     yield from _table(("split", "images", "balance"), sizes)
     times = [(name, f"{seconds:.1f}") for name, seconds, _ in summary.where_time_went(record.results)]
     yield from _table(("time", "seconds"), times)
@@ -111,6 +114,10 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[s
         yield "|---" * len(headings) + "|"
         yield from (f"| {' | '.join(map(_plain, row))} |" for row in rows)
         yield ""
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
 
 
 def _plain(text: str) -> str:
@@ -181,6 +188,9 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
         times=summary.where_time_went(record.results),
         counts=summary.class_counts(record),
         balance=summary.balance,
+        num_images=summary.num_images(record),
+        figures=record.figures,
+        figure=_figure,
         charts=[] if "closed_form" in record.results else curves.charts(record.epochs, stages),
         trained=curves.training_map(record.epochs, stages),
         max_skipped=_MAX_SKIPPED,

@@ -30,6 +30,11 @@ def measured(record: Record, errors: Errors | None) -> list[tuple[str, str]]:
         low, high = errors.interval
         name = f"{record.predictions.split}/{Classification.headline}"
         interval[name] = f" (95 % interval {low:.4f} to {high:.4f}, {errors.num_images:,} images)"
+    if record.figures is not None:
+        split, metrics = record.figures.found.split, record.figures.scores.metrics
+        for name in [each for each in metrics if f"{each}_low" in metrics]:
+            low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+            interval[f"{split}/{name}"] = f" (95 % interval {low:.4f} to {high:.4f})"
     results = record.results
     found = [(name, f"{value:.4f}{interval.get(name, '')}") for name, value in results.get("metrics", {}).items()]
     validated = [f"{name} {value:.4f}" for name, value in results.get("cross_validation", {}).items()]
@@ -77,6 +82,12 @@ def class_counts(record: Record) -> dict[str, list[int]]:
     return {name: list(counts) for name, counts in found.items() if isinstance(counts, list) and len(counts) == num}
 
 
+def num_images(record: Record) -> dict[str, int]:
+    """Returns the number of images by split; of classes, their counts add up to it."""
+    found = record.results.get("num_images", {})
+    return {name: int(found.get(name, sum(counts))) for name, counts in class_counts(record).items()}
+
+
 def balance(counts: Sequence[int]) -> str:
     """Returns the range of class sizes, as text."""
     least, most = min(counts), max(counts)
@@ -111,6 +122,8 @@ def conclusions(record: Record, errors: Errors | None) -> list[str]:
 
 
 def _result(record: Record, errors: Errors | None) -> str:
+    if record.figures is not None:
+        return record.figures.sentence
     if errors is None or record.predictions is None:
         if record.results:
             return "There are no predictions: the run was neither tested nor validated after its training."
