@@ -18,9 +18,9 @@ OUT_OF_FOLD = "acc out of fold"
 
 def headings(board: Leaderboard) -> list[str]:
     """Returns the headings of `cells`."""
-    # Whatever the ranking metric, rows are compared by accuracy.
+    # Whatever the ranking metric, rows are compared image by image.
     made = _made(row.comparison for row in board.rows)
-    compared = f"{made[0].split}/acc to the leader, points" if made else "to the leader, points"
+    compared = _heading(made[0]) if made else "to the leader, points"
     return [
         *("rank", *board.parameters, *board.metrics, *([OUT_OF_FOLD] if _has_folds(board) else [])),
         *("n", "seconds", "trained parameters", compared, "verdict", "state"),
@@ -124,7 +124,7 @@ def _against(board: Leaderboard, comparisons: list[Comparison]) -> list[str]:
         split = made[0].split
         methods = " or ".join(dict.fromkeys(comparison.method for comparison in made))
         said.append(
-            f"How: difference in {split} accuracy on the same images; {methods}; {LEVEL:.0%} intervals, "
+            f"How: difference in {split} {made[0].quality[0]} on the same images; {methods}; {LEVEL:.0%} intervals, "
             f"each by itself; p adjusted by Holm for {len(made)} comparison{'s' if len(made) > 1 else ''}."
         )
         if board.metric.startswith(f"{split}/"):
@@ -177,8 +177,19 @@ def _spread(found: MeanStd | None) -> str:
 
 
 def _points(comparison: Comparison) -> str:
-    ends = comparison.difference
-    return "" if ends is None else f"{100 * ends.value:+.2f} [{100 * ends.low:+.2f}, {100 * ends.high:+.2f}]"
+    ends, (_, factor) = comparison.difference, comparison.quality
+    if ends is None:
+        return ""
+    digits = 2 if factor > 1 else 4
+    value, low, high = (f"{factor * each:+.{digits}f}" for each in (ends.value, ends.low, ends.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _heading(comparison: Comparison) -> str:
+    """Returns the heading of differences from the leader."""
+    name, factor = comparison.quality
+    name = {"accuracy": "acc"}.get(name, name)
+    return f"{comparison.split}/{name} to the leader{', points' if factor > 1 else ''}"
 
 
 def _escaped(text: str) -> str:

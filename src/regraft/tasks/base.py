@@ -59,6 +59,7 @@ class Task(ABC):
         has_classes: whether each image has exactly one class.
         has_confidences: whether outputs are probabilities, which can be calibrated.
         min_names: the fewest outputs.
+        quality: what `qualities` are called, and what they are multiplied with when they are shown.
     """
 
     name: ClassVar[str]
@@ -70,6 +71,7 @@ class Task(ABC):
     has_classes: ClassVar[bool] = False
     has_confidences: ClassVar[bool] = True
     min_names: ClassVar[int] = 1
+    quality: ClassVar[tuple[str, float]] = ("accuracy", 100.0)
 
     @property
     def mode(self) -> str:
@@ -136,6 +138,15 @@ class Task(ABC):
         Raises:
             ConfigError: an output isn't finite.
         """
+
+    def qualities(self, outputs: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
+        """Returns how well each image is predicted, (num_images,), more is better; two models are compared by it.
+
+        Args:
+            outputs: (num_images, num_outputs), as `outputs` returns them.
+            targets: (num_images, num_outputs).
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Multilabel(Task):
     name = "multilabel"
     noun, nouns = "label", "labels"
     headline = "map"
+    quality = ("share of right labels", 100.0)
     train_metric = "f1_micro"
     losses = ("bce", "asymmetric", "sigmoid_focal")
 
@@ -67,6 +68,11 @@ class Multilabel(Task):
         from regraft.tasks.label_scores import scores
 
         return scores(outputs, targets, names, thresholds)
+
+    def qualities(self, outputs: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
+        """Returns the share of labels of each image that are right at a threshold of one half."""
+        found: np.ndarray = ((outputs > 0.5) == (targets > 0.5)).mean(1)
+        return found
 
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns how many training images have each label, and how many there are."""

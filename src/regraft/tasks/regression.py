@@ -28,6 +28,7 @@ class Regression(Task):
     name = "regression"
     noun, nouns = "target", "targets"
     headline = "r2"
+    quality = ("negative MAE in standard deviations", 1.0)
     train_metric = "mae"
     losses = ("mse", "mae", "huber")
     has_confidences = False
@@ -103,6 +104,13 @@ class Regression(Task):
 
         num_targets = len(summary.names)
         return Rescaled(head, summary.mean or [0.0] * num_targets, summary.std or [1.0] * num_targets)
+
+    def qualities(self, outputs: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
+        """Returns minus the mean absolute error of each image, in standard deviations of the true values."""
+        scale = targets.std(0)
+        errors = abs(outputs - targets) / (scale + (scale == 0))
+        found: np.ndarray = -errors.mean(1)
+        return found
 
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns the number of targets and their standard deviations, by which errors are divided."""

@@ -4,10 +4,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 from scipy import stats
 
+from regraft.tasks.value_scores import resamples
+
+NUM_RESAMPLES = 9999
 LEVEL = 0.95
 """Confidence level of the intervals; differences are significant at 1 minus this level."""
 
@@ -67,7 +71,23 @@ def difference_of_two(first: np.ndarray, second: np.ndarray) -> Difference:
     return Difference(float(first.mean() - second.mean()), low, high, mcnemar(first, second))
 
 
-def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: bool) -> Difference:
+def difference_of_qualities(first: np.ndarray, second: np.ndarray) -> Difference:
+    """Returns the mean difference of two models from how well each predicts an image, (num_images,).
+
+    The test permutes which model is which, image by image; the interval is the percentile bootstrap over images.
+    """
+    differences = first.astype(np.float64) - second.astype(np.float64)
+    value = float(differences.mean())
+    if not differences.any():
+        return Difference(0.0, 0.0, 0.0, 1.0)
+    options: dict[str, Any] = {"n_resamples": NUM_RESAMPLES, "rng": np.random.default_rng(0), "batch": 100}
+    test = stats.permutation_test((differences,), np.mean, permutation_type="samples", **options)
+    drawn = np.concatenate([counts @ differences / len(differences) for counts in resamples(len(differences))])
+    low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
+    return Difference(value, float(low), float(high), float(test.pvalue))
+
+
+def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: bool, largest: float = 1.0) -> Difference:
     """Returns the difference of the mean accuracies of models of several seeds, by a t test and its interval.
 
     The variance is that over images, of differences averaged over the seeds, plus that over seeds: of the differences
@@ -78,6 +98,7 @@ def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: boo
         first: whether each of the first models is right, (num_seeds, num_images), bool.
         second: the same for the second models.
         is_paired: whether the rows of both have the same seeds.
+        largest: a difference can have.
     """
     assert max(len(first), len(second)) > 1, "of single models see `difference_of_two`"
     differences = first.mean(0) - second.mean(0)
@@ -91,7 +112,7 @@ def difference_of_seeds(first: np.ndarray, second: np.ndarray, *, is_paired: boo
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * math.sqrt(variance)
     p = 2 * float(stats.t.sf(abs(value) / math.sqrt(variance), freedom))
     # Two seeds that differ a lot give an interval beyond what accuracies can have.
-    return Difference(value, max(value - half, -1.0), min(value + half, 1.0), p)
+    return Difference(value, max(value - half, -largest), min(value + half, largest), p)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
