@@ -25,7 +25,6 @@ from regraft.training.results import (
     earlier_checkpoint,
     final_metrics,
     limit_of,
-    log_hyperparameters,
     results_of,
     write_tensors,
 )
@@ -140,14 +139,30 @@ class _Laps:
 
 
 def _train_and_test(job: TrainingJob, session: Session, display: Display, recorder: StateRecorder) -> None:
+    from regraft.training.loggers import close
+
+    loggers: list[Any] = []
+    try:
+        _train_and_test_with(loggers, job, session, display, recorder)
+    except BaseException:
+        close(loggers, "failed")
+        raise
+    close(loggers, "success")
+
+
+def _train_and_test_with(
+    loggers: list[Any], job: TrainingJob, session: Session, display: Display, recorder: StateRecorder
+) -> None:
+    """Trains and tests; adds the loggers of the run to `loggers`, which are to be closed."""
+    from regraft.training import loggers as tracking
     from regraft.training.refit import REFIT, chosen, fits_twice, keep_as_best, refit_of, results_of_refit
 
     config, run, laps = job.config, job.run, _Laps()
-    loggers: list[Any] = []
 
     def begin(parts: "Parts") -> None:
         loggers.extend(parts.trainer.loggers)
         _begin(config, run, session, recorder, parts, parts.trainer)
+        tracking.begin(loggers, config, run, session)
         display.show_start(run, parts.rows, parts.data)
 
     fitted = _fitted(job, session, recorder, laps, begin)
@@ -164,7 +179,6 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
     refit = parts.module.hparams.get(REFIT) if recorder.limit is None else None
     if refit is not None:
         keep_as_best(run)
-        trainer.loggers = loggers
     metrics = final_metrics(trainer, parts, fitted.data, run)
     laps.end("final test")
     if trainer.is_global_zero:
@@ -175,7 +189,8 @@ def _train_and_test(job: TrainingJob, session: Session, display: Display, record
             log.warning("The run was ended by %s. To continue it: regraft resume run=%s", recorder.limit, run.path)
         if fitted.features is not None:
             results["features"] = fitted.features
-        _end(config, run, results, parts, trainer, loggers)
+        _end(run, results, parts, trainer)
+        tracking.log_results(loggers, config, run, results)
         with_report = config["report"] == "default" and not trainer.fast_dev_run
         display.show_end(run, results, parts.data, [] if trainer.fast_dev_run else loggers, with_report=with_report)
 
@@ -271,9 +286,7 @@ def _begin(
         run.write_skipped(parts.data.skipped)
 
 
-def _end(
-    config: dict[str, Any], run: Run, results: dict[str, Any], parts: "Parts", trainer: Any, loggers: list[Any]
-) -> None:
+def _end(run: Run, results: dict[str, Any], parts: "Parts", trainer: Any) -> None:
     if heads := read_json(run.path / PROBE):
         results["heads"] = heads
     if parts.data.skipped:
@@ -281,7 +294,6 @@ def _end(
     if not trainer.fast_dev_run:
         write_tensors(parts.module, run)
     run.write_results(results)
-    log_hyperparameters(loggers, config, results)
 
 
 def _feature_plan(

@@ -21,6 +21,9 @@ from regraft.training.losses import weights_by_index
 from regraft.training.optim import parameter_groups
 from regraft.training.schedulers import Interval, intervals
 
+CALLBACK_OPTIONS = ("nan", "loss_every_n_steps")
+"""Keys of `callbacks` that aren't nodes."""
+
 
 def build_module(config: Config, backbone: Backbone, targets: TargetSummary, record: Config) -> Any:
     """Returns the LightningModule; `record` makes each of its checkpoints usable on its own."""

@@ -99,6 +99,12 @@ class TransferModule(pl.LightningModule):
         self._earlier_steps: StepLog | None = None
         self._head_draws = any(uses_rng(part) for part in head.modules())
 
+    @property
+    def earlier_losses(self) -> Tensor:
+        """The mean losses of the steps of an `EpochBatch` before its last one, (num_steps,)."""
+        assert self._earlier_steps is not None, "on_train_batch_start has taken them"
+        return self._earlier_steps.losses
+
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns logits, (batch, num_classes), of normalised images or of the output of `num_stages_done` stages."""
         # Under trainer.precision=64-true, bf16-true or 16-true the weights aren't float32.

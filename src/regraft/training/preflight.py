@@ -40,6 +40,7 @@ from regraft.training import run_length
 from regraft.training.closed_form.policy import is_closed_form, require_suitable_head
 from regraft.training.feature_plan import require_storable_if_wanted
 from regraft.training.from_config import (
+    CALLBACK_OPTIONS,
     build_freezing,
     build_loss,
     optimizer_factory,
@@ -202,7 +203,7 @@ def _reset_sections(collector: ErrorCollector, reported: Collection[str]) -> boo
         collector.reset_to_default(name)
     for group in filter(is_sound, GROUPS):
         for name, node in usable[group].items():
-            if not (node is None or _is_node(node) or (group, name) == ("callbacks", "nan")):
+            if not (node is None or _is_node(node) or (group == "callbacks" and name in CALLBACK_OPTIONS)):
                 reason = "it is a section with a `_target_`, or null to leave it out"
                 collector.errors.append(ConfigError(f"{group}.{name}", reason, got=node))
                 usable[group][name] = None

@@ -111,15 +111,3 @@ def write_tensors(module: Any, run: Run) -> None:
     tensors = {name: tensor.contiguous() for name, tensor in module.state_dict().items()}
     record = {key: module.hparams[key] for key in ("layout", "architecture", "input_spec", "eval_view", "class_names")}
     write_atomically(run.tensors, tensor_bytes(tensors, {key: json.dumps(value) for key, value in record.items()}))
-
-
-def log_hyperparameters(loggers: list[Any], config: dict[str, Any], results: dict[str, Any]) -> None:
-    """Logs config and final metrics to the loggers that show runs side by side; metrics.csv has config.yaml."""
-    from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
-
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(config, results["metrics"], results["num_steps"])
-            logger.save()
-        elif not isinstance(logger, CSVLogger):
-            logger.log_hyperparams(config)

@@ -32,6 +32,7 @@ from regraft.tasks import task_of
 from regraft.tasks.metrics import higher_is_better
 from regraft.training.callbacks.checkpoint import BestCheckpoint, LastCheckpoint
 from regraft.training.callbacks.freezing import FreezingCallback
+from regraft.training.callbacks.loggers import KeepLoggersOpen, StepLoss
 from regraft.training.callbacks.predictions import KeepPredictions
 from regraft.training.callbacks.progress import TrainingProgressBar
 from regraft.training.callbacks.pruning import PruneUnpromising
@@ -87,14 +88,21 @@ def run_callbacks(config: Config, run: Run, strategy: FreezingStrategy | None, o
     A config that can't be trained has no `strategy`.
     """
     callbacks = [EpochEnd(), EarlyStop(), *([] if strategy is None else [FreezingCallback(strategy)]), *own]
+    callbacks += step_loss(config)
     trial = trial_file.read(run.path)
     callbacks += [] if trial is None else [PruneUnpromising(trial)]
-    callbacks += [KeepPredictions(run.path), History(partial(run.logged_rows, sys.maxsize))]
+    callbacks += [KeepLoggersOpen(), KeepPredictions(run.path), History(partial(run.logged_rows, sys.maxsize))]
     if config["ckpt_path"] is not None and (parts := config["resume"]["reset"]):
         callbacks.append(ResetState(partial(without_state, parts=parts)))
     callbacks.append(StopOnSignal(next((each for each in own if isinstance(each, LastCheckpoint)), None)))
     has_bar = config["trainer"].get("enable_progress_bar") and not any(isinstance(each, ProgressBar) for each in own)
     return [*callbacks, *([TrainingProgressBar()] if has_bar else [])]
+
+
+def step_loss(config: Config) -> list[StepLoss]:
+    """Returns the callback that logs the loss of single steps, if the config wants it."""
+    every = config["callbacks"].get("loss_every_n_steps")
+    return [] if every is None else [StepLoss(every)]
 
 
 def require_compatible(kind: type, section: str) -> None:

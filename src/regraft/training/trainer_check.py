@@ -20,7 +20,14 @@ from regraft.runs.folder import CHECKPOINTS, Run
 from regraft.tasks import task_of
 from regraft.training.from_config import skips_nan
 from regraft.training.metrics import metric_names
-from regraft.training.trainer import build_trainer, require_compatible, require_watchable, run_callbacks, watchers
+from regraft.training.trainer import (
+    build_trainer,
+    require_compatible,
+    require_watchable,
+    run_callbacks,
+    step_loss,
+    watchers,
+)
 
 GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
 """The sections of named nodes, with the class of what each node builds."""
@@ -29,7 +36,8 @@ GROUPS: Mapping[str, type] = {"callbacks": pl.Callback, "logger": Logger}
 def build_trainer_if_possible(collector: ErrorCollector, run: Run, strategy: FreezingStrategy | None) -> Any:
     """Returns the trainer, with those callbacks and loggers that can be built; ours write nothing yet."""
     usable = collector.config
-    collector.try_build("callbacks", lambda: skips_nan(usable))
+    for check in (skips_nan, step_loss):
+        collector.try_build("callbacks", partial(check, usable))
     callbacks = _build_group(collector, "callbacks", {"dirpath": str(run.path / CHECKPOINTS)})
     loggers = _build_group(collector, "logger", {"save_dir": str(run.path)})
     check_watchers(collector, None, has_val=True)

@@ -57,12 +57,12 @@ def test_off_and_failing_reports_leave_the_run_whole(monkeypatch, caplog, tmp_pa
 
 
 def test_a_board_that_fails_leaves_the_report(monkeypatch, caplog, small_run):
-    monkeypatch.setattr("regraft.report.run.finish.boards_of", lambda loggers: loggers)
+    monkeypatch.setattr("regraft.report.run.finish.trackers_of", lambda loggers: loggers)
     monkeypatch.setattr("regraft.report.run.finish.log_confusion", lambda loggers, found: 1 / 0)
     monkeypatch.setattr("regraft.report.run.finish.quick", lambda data: lambda predictions, indices: ({}, {}))
     (small_run.path / "report.html").unlink()
     RunDisplay().show_end(small_run, small_run.results, None, ["board"], with_report=True)
-    assert "no confusion matrix in TensorBoard: ZeroDivisionError" in caplog.text
+    assert "something missing in what loggers show: ZeroDivisionError" in caplog.text
     assert (small_run.path / "report.html").is_file()
 
 
@@ -118,14 +118,29 @@ def test_mistakes_in_the_command_are_said(capsys):
 
 def test_tensorboard_has_one_line_a_run_and_the_confusion_matrix():
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-    run = regraft.train([*SMALL, "logger=default", "trainer.max_epochs=1", "report=off"])
+    options = ["trainer.max_epochs=1", "callbacks.loss_every_n_steps=5", "optimizer.lr=0.003", "report=off"]
+    run = regraft.train([*SMALL, "logger=default", *options])
     assert not (run.path / "report.html").exists()
+    assert len(list((run.path / "tensorboard").glob("events.*"))) == 1
     events = EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     assert events.Tags()["images"] == ["test/confusion"]
-    sessions = [tag for tag in events.summary_metadata if tag.startswith("_hparams_/session_start")]
-    assert len(sessions) == 1
-    assert {event.step for event in events.Scalars("test/acc")} == {run.results["num_steps"]}
-    assert events.Scalars("train/loss")
+    plugin = {
+        tag: HParamsPluginData.FromString(summary.plugin_data.content)
+        for tag, summary in events.summary_metadata.items()
+        if tag.startswith("_hparams_/")
+    }
+    assert [tag for tag in plugin if tag.startswith("_hparams_/session_start")] == ["_hparams_/session_start_info"]
+    assert [event.step for event in events.Scalars("test/acc")] == [run.results["num_steps"]]
+    assert [event.step for event in events.Scalars("train/loss_step")] == [4, 9, 14]
+    assert len(events.Scalars("train/loss")) == 1
     assert events.Scalars("lr/head")
+    parameters = plugin["_hparams_/session_start_info"].session_start_info.hparams
+    assert parameters["data"].string_value == "digits"
+    assert parameters["optimizer.lr"].number_value == 0.003
+    assert not [name for name in parameters if "_target_" in name]
+    metrics = {each.name.tag for each in plugin["_hparams_/experiment"].experiment.metric_infos}
+    assert {"test/acc", "hparam/val/acc", "hparam/val/loss"} <= metrics
+    assert events.Scalars("hparam/val/acc")[0].value == events.Scalars("val/acc")[0].value

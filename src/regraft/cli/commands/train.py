@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -70,8 +70,10 @@ def run(arguments: Sequence[str]) -> None:
 def train_once(overrides: Sequence[str], config_dir: str | None, *, is_printed: bool = True) -> Run:
     """Trains one run; see `regraft.train`."""
     command = command_of(overrides, config_dir)
-    _, composed = _single_config(command)
+    node, composed = _single_config(command)
     with claimed(_planned(command, composed)) as job:
+        if not job.is_done:
+            keep_overrides(job.run, command.given, node.hydra.runtime.choices)
         return _train(job, command.given, is_printed=is_printed)
 
 
@@ -179,12 +181,20 @@ def _predict(job: TrainingJob, unlabelled: Path | Sequence[Path]) -> None:
         log.warning("The images in %s aren't predicted: %s", given, error)
 
 
-def keep_overrides(run: Run, overrides: Sequence[str]) -> None:
-    """Writes the overrides into the folder of a run that was started from Python, as Hydra does otherwise."""
+def keep_overrides(run: Run, overrides: Sequence[str], choices: Mapping[str, Any] | None = None) -> None:
+    """Writes the overrides into the folder of a run that was started from Python, as Hydra does otherwise.
+
+    Args:
+        choices: in each config group, if they are known.
+    """
     if not (run.path / ".hydra").exists():
         (run.path / ".hydra").mkdir(parents=True)
-        text = yaml.safe_dump(list(overrides), allow_unicode=True)
-        (run.path / ".hydra" / "overrides.yaml").write_text(text, encoding="utf-8")
+        kept: dict[str, Any] = {"overrides.yaml": list(overrides)}
+        if choices is not None:
+            kept["hydra.yaml"] = {"hydra": {"runtime": {"choices": dict(choices)}}}
+        for name, content in kept.items():
+            text = yaml.safe_dump(content, allow_unicode=True)
+            (run.path / ".hydra" / name).write_text(text, encoding="utf-8")
 
 
 COMMAND = Command(

@@ -37,7 +37,7 @@ class Record:
         choices: Hydra's choice in each config group; empty if it isn't known.
         typed: the keys given on the command line.
         results: of the finished run; empty if it hasn't finished.
-        epochs: the logged metrics of each epoch, without the final test.
+        epochs: the logged metrics of each epoch.
         predictions: of the final test or validation, at the run's temperature; None if they weren't stored.
         calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
         class_names: by class index; numbers if the names aren't known.
@@ -178,10 +178,10 @@ def _are_heads(value: Any) -> bool:
 
 
 def _epochs(run: Run) -> list[MetricsRow]:
-    """Returns a row for each epoch, with the metrics of training and validation."""
+    """Returns a row for each epoch, also where validations in its middle have rows of their own."""
     epochs: dict[int, dict[str, float]] = {}
     for row in rows_of(run):
-        if "epoch" in row and not any(name.startswith("test/") for name in row):
+        if "epoch" in row:
             epochs.setdefault(int(row["epoch"]), {}).update(row)
     return [epochs[epoch] for epoch in sorted(epochs)]
 

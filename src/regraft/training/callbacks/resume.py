@@ -86,10 +86,12 @@ class History(pl.Callback):
             return
         rows = [*self._written(), *map(dict, logger.experiment.metrics)]
         if is_epoch_ending(trainer):
-            # The figures of a validation have a row of their own already.
+            # The figures of a validation are in the row already.
             earlier = "val/" if trainer.limit_val_batches else ()
             logged = {key: float(value) for key, value in trainer.logged_metrics.items() if not key.startswith(earlier)}
-            rows.append(logged | {"epoch": trainer.current_epoch, "step": logged_step(trainer)})
+            row = logged | {"epoch": trainer.current_epoch, "step": logged_step(trainer)}
+            is_begun = bool(rows) and (rows[-1].get("epoch"), rows[-1].get("step")) == (row["epoch"], row["step"])
+            rows.append((rows.pop() | row) if is_begun else row)
         checkpoint[_HISTORY] = rows
 
 
@@ -97,7 +99,7 @@ def continue_history(loggers: Sequence[Any], run: Run, content: dict[str, Any]) 
     """Passes the rows before a checkpoint to the CSV logger, which would otherwise start metrics.csv from scratch."""
     rows = content.get(_HISTORY)  # None if the run had no CSV logger
     if REFIT in content.get("hyper_parameters", {}):
-        rows = [row for row in run.logged_rows(sys.maxsize) if not any(name.startswith("test/") for name in row)]
+        rows = run.logged_rows(sys.maxsize)
     for logger in loggers:
         if isinstance(logger, CSVLogger):
             logger.experiment.metrics.extend(

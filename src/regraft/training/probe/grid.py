@@ -19,7 +19,7 @@ from regraft.models.from_config import build_head
 from regraft.training.auto.scores import Score, score_of
 from regraft.training.closed_form.mix import one_thread_for_few
 from regraft.training.feature_policy import full_batch_optimizer, is_all, step_level_option
-from regraft.training.from_config import build_loss, optimizer_factory, scheduler_factory
+from regraft.training.from_config import CALLBACK_OPTIONS, build_loss, optimizer_factory, scheduler_factory
 from regraft.training.probe.features import ProbeFeatures
 from regraft.training.probe.fit import HeadFit, HeadSpec, fit_heads
 
@@ -140,7 +140,7 @@ def require_linear_heads(config: Config) -> None:
     """Checks that the heads of the grid differ in nothing but learning rate, weight decay, seed and shots."""
     require_optimizer_numbers(config)
     weights, trainer = config["model"].get("weights", "given"), config["trainer"]
-    callbacks = {name: node for name, node in config["callbacks"].items() if node and name != "nan"}
+    callbacks = {name: node for name, node in config["callbacks"].items() if node and name not in CALLBACK_OPTIONS}
     best, full_batch = callbacks.get("best", {}), full_batch_optimizer(config)
     wrong = [
         (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),
