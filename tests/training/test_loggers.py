@@ -8,6 +8,7 @@ import pytest
 import regraft
 from helpers.small import SMALL
 from regraft.report.run.finish import log_files
+from regraft.training.callbacks.loggers import StepLoss
 from regraft.training.loggers import EpochRows, MLflow, _artifacts_beside, chosen_parameters, parameters
 
 
@@ -69,9 +70,20 @@ def test_mlflow_gets_the_files_of_a_run(small_run):
     assert {"report.html", "predictions.safetensors"} <= names.keys()
 
 
-def test_steps_are_logged_where_that_is_wanted_and_the_key_is_checked(capsys):
+def test_a_wrong_number_of_steps_is_refused():
     with pytest.raises(ValueError, match=r"callbacks\.loss_every_n_steps: got 0; allowed: 1 or more steps, or null"):
-        regraft.check([*SMALL, "callbacks.loss_every_n_steps=0"])
+        StepLoss(0)
+
+
+def test_steps_of_accumulated_gradients_are_logged_as_one():
+    logged = []
+    logger = SimpleNamespace(log_metrics=lambda metrics, step: logged.append((metrics["train/loss_step"], step)))
+    trainer = SimpleNamespace(loggers=[logger], accumulate_grad_batches=2, is_last_batch=False, global_step=0)
+    callback = StepLoss(1)
+    for batch, loss in enumerate((0.5, 0.25, 0.125, 0.125)):
+        trainer.global_step = (batch + 1) // 2
+        callback.on_train_batch_end(trainer, None, {"loss": loss}, {}, batch)
+    assert logged == [(0.75, 0), (0.25, 1)]
 
 
 @pytest.mark.slow
@@ -80,7 +92,7 @@ def test_mlflow_shows_a_run_and_continues_it():
     from regraft.cli.main import main
 
     overrides = [*SMALL, "logger=mlflow", "hydra.run.dir=outputs/exp/one"]
-    regraft.check(overrides)
+    main(["check", *overrides])
     assert not Path("outputs").exists()
     run = regraft.train(overrides)
     main(["resume", "run=outputs/exp/one", "trainer.max_epochs=3"])

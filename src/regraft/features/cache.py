@@ -129,8 +129,12 @@ class FeatureCache:
 
     def description(self, depth: int) -> str:
         """Returns what is stored at a depth, for people."""
-        shape = "x".join(map(str, self.costs.feature_shapes[depth]))
-        return f"the output of {list(self._stages)[depth - 1]} ({shape}, {self.settings.dtype})"
+        layout = self._record_layout(depth)
+        shape, stage = "x".join(map(str, layout.shape)), list(self._stages)[depth - 1]
+        if not layout.pooled:
+            return f"the output of {stage} ({shape}, {self.settings.dtype})"
+        num, width = len(layout.pooled), f"{layout.width:,} numbers an image, {self.settings.dtype}"
+        return f"the output of {stage} ({shape}) and the pooled outputs of {num} stage{'s' * (num > 1)} ({width})"
 
     def release(self) -> None:
         """Frees the copies of the stages on the device."""

@@ -64,10 +64,14 @@ class Run:
 
     @property
     def choices(self) -> dict[str, str]:
-        """Hydra's choice in each config group, such as `{"freezing": "lp_ft"}`; empty if it isn't known."""
+        """Hydra's choice in each config group, such as `{"freezing": "lp_ft"}`; empty if it isn't known.
+
+        Objects in Python, which have names with a _, are left out.
+        """
         try:
             found = safe_yaml.load(self.path / ".hydra" / "hydra.yaml")["hydra"]["runtime"]["choices"]
-            return {str(group): str(choice) for group, choice in found.items()}
+            choices = {str(group): str(choice) for group, choice in found.items()}
+            return {group: choice for group, choice in choices.items() if not choice.startswith("_")}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}
 

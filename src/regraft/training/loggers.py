@@ -15,6 +15,7 @@ from regraft.config.quoting import key_of
 from regraft.core.atomic import read_json, write_json
 from regraft.runs.folder import Run
 from regraft.runs.metrics_csv import rows_of
+from regraft.sweeps.manifest import is_experiment_key
 from regraft.sweeps.objectives import kept_row
 
 _IDS = "logger_ids.json"
@@ -197,7 +198,7 @@ def parameters(config: Config, run: Run) -> dict[str, Any]:
 def chosen_parameters(config: Config, run: Run) -> dict[str, Any]:
     """Returns the choices of the main groups and the keys of the command, among which are those that a sweep varies."""
     found = parameters(config, run)
-    typed = {key_of(str(override)) for override in run.overrides}
+    typed = {key for key in map(key_of, map(str, run.overrides)) if key is not None and is_experiment_key(key)}
     return {key: value for key, value in found.items() if key in _CHOSEN or key in typed}
 
 

@@ -21,10 +21,12 @@ WITHOUT_TORCH = """
 import json, sys
 import numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1])
+shapes = [each.shape for each in (*session.get_inputs(), *session.get_outputs())]
+axes = [[axis for axis in shape if isinstance(axis, str)] for shape in shapes]
 images = numpy.load(sys.argv[2])
 logits, probabilities = session.run(None, {session.get_inputs()[0].name: images})
 numpy.save(sys.argv[3], probabilities)
-print(json.dumps([session.get_modelmeta().custom_metadata_map, "torch" in sys.modules]))
+print(json.dumps([session.get_modelmeta().custom_metadata_map, "torch" in sys.modules, axes]))
 """
 
 
@@ -51,7 +53,8 @@ def test_onnx_takes_images_of_any_size_in_batches_without_torch(run, tmp_path):
         text=True,
         check=True,
     )
-    metadata, has_torch = json.loads(answer.stdout)
+    metadata, has_torch, axes = json.loads(answer.stdout)
+    assert axes == [["batch", "height", "width", "channels"], ["batch"], ["batch"]]
     ground = model.input_spec.pixel_format.rgb
     views = torch.stack([model.view(image) for image in without_alpha(images.permute(0, 3, 1, 2), ground)])
     torch.testing.assert_close(torch.from_numpy(np.load(tmp_path / "found.npy")), model.probabilities(views))

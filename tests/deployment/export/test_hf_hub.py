@@ -26,6 +26,7 @@ def described(model: Classifier, architecture: dict) -> ExportMetadata:
     return ExportMetadata(
         *(architecture, model.input_spec, model.eval_view, model.class_names, "classification", ""),
         *(1.5, "1", "bugs/1", {"test/acc": 0.5}),
+        **{"data": "cifar10", "weights": "DEFAULT", "license": None},
     )
 
 

@@ -61,6 +61,7 @@ def parse(arguments: Sequence[str]) -> ExportOptions:
         quantize=config["quantize"],
         images=folder,
         class_names=None if config["class_names"] is None else tuple(map(str, config["class_names"])),
+        license=None if config["license"] is None else str(config["license"]),
         overwrite=config["overwrite"],
     )
 

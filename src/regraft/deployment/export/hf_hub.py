@@ -7,18 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from huggingface_hub import ModelCardData
 from timm.models import save_for_hf
 
 from regraft.core.errors import ConfigError
 from regraft.core.types import EvalView, InputSpec
-from regraft.data.findings import readable
 from regraft.deployment.classifier import Classifier
 from regraft.deployment.export.metadata import ExportMetadata
+from regraft.deployment.export.model_card import LITE, model_card
 from regraft.deployment.export.program import Runner
 from regraft.models.heads import Linear
 
-_LITE = "regraft.models.backbones.efficientnet_lite."
 _NAMED = ("regraft.models.backbones.timm.build", "regraft.models.backbones.torchvision.build")
 _ELSE = "Use format=onnx or format=torch_export for any network, or format=safetensors for its weights."
 
@@ -77,8 +75,8 @@ def _timm_model(model: Classifier, metadata: ExportMetadata) -> Any:
 
 def _timm_name(metadata: ExportMetadata) -> str:
     target, name = metadata.architecture["_target_"], str(metadata.architecture.get("name"))
-    if target.startswith(_LITE):
-        return f"tf_{target.removeprefix(_LITE)}"
+    if target.startswith(LITE):
+        return f"tf_{target.removeprefix(LITE)}"
     if target in _NAMED and timm.is_model(name.partition(".")[0]):
         return name.partition(".")[0]
     what = name if target in _NAMED else target
@@ -95,46 +93,3 @@ def _data_config(spec: InputSpec, eval_view: EvalView) -> dict[str, Any]:
         "crop_pct": 1.0 if eval_view == "square" else spec.crop_fraction,
         "crop_mode": "squash" if eval_view == "square" else spec.crop_mode,
     }
-
-
-_MAX_CLASSES = 50
-
-
-def model_card(metadata: ExportMetadata) -> str:
-    """Returns the model card, Markdown with the Hugging Face hub's metadata at the top."""
-    spec = metadata.input_spec
-    head = ModelCardData(
-        library_name="timm", pipeline_tag="image-classification", tags=["image-classification", "timm", "regraft"]
-    ).to_yaml()
-    names = metadata.class_names
-    more = f", and {len(names) - _MAX_CLASSES} more (config.json has them all)" if len(names) > _MAX_CLASSES else ""
-    listed = ", ".join(f"`{_in_code(name)}`" for name in names[:_MAX_CLASSES]) + more
-    metrics = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(metadata.metrics.items()))
-    measured = f"## Metrics\n\n| metric | value |\n|---|---|\n{metrics}\n\n" if metrics else ""
-    is_square = metadata.eval_view == "square" or spec.crop_mode == "squash"
-    view = "resized to a square" if is_square else "resized, and its central square cut out"
-    return f"""---
-{head}
----
-
-# `{_in_code(metadata.run)}`
-
-An image classifier trained with Regraft {metadata.version}. {len(names)} classes: {listed}.
-
-{measured}## Use
-
-    import timm
-
-    model = timm.create_model("local-dir:PATH", pretrained=True).eval()
-    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
-    logits = model(transform(image)[None])
-    probabilities = (logits / {metadata.temperature:.6g}).softmax(1)
-
-An image is {view}: {spec.image_size} x {spec.image_size} pixels, {spec.num_channels} channel(s), {spec.interpolation}.
-The class of each index is in `config.json` under `label_names`.
-"""
-
-
-def _in_code(text: str) -> str:
-    """Returns text that stays between two backticks."""
-    return readable(text).replace("`", "'")

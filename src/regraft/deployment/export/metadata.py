@@ -25,6 +25,9 @@ class ExportMetadata:
         temperature: divisor of the logits before the softmax or sigmoid.
         run: the run's experiment and folder.
         metrics: of the run's test; empty if it has no results.
+        data: the name of the data set.
+        weights: the name or file of the backbone's first weights; None if they were random.
+        license: of the exported model, if it was given.
     """
 
     architecture: Mapping[str, Any]
@@ -37,6 +40,9 @@ class ExportMetadata:
     version: str
     run: str
     metrics: Mapping[str, float]
+    data: str
+    weights: str | None
+    license: str | None
 
     def as_json(self) -> dict[str, str]:
         """Returns each field as JSON, under the names of a run's `model.safetensors`."""

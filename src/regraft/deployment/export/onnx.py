@@ -4,8 +4,9 @@ import contextlib
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -49,10 +50,22 @@ def to_bytes(model: Classifier, metadata: Mapping[str, str], *, preprocessing: b
     except Exception as error:  # an operator that ONNX lacks, or an error of its conversion
         reason = " ".join(str(error.__cause__ or error).split())[:300]
         raise ConfigError("format=onnx", f"this network can't be converted ({reason})", fix=_ELSE) from error
+    _name_axes(proto, ("batch", "height", "width", "channels") if preprocessing else ("batch",))
     onnx.helper.set_model_props(proto, dict(metadata))
     if proto.ByteSize() > _MAX_BYTES:
         raise ConfigError("format=onnx", "the file would be larger than the 2 GB that ONNX allows", fix=_ELSE)
     return proto.SerializeToString()
+
+
+def _name_axes(proto: Any, names: Sequence[str]) -> None:
+    """Names the axes of any length of a model's input, and of its outputs, which torch numbers."""
+    graph = proto.graph
+    first = graph.input[0].type.tensor_type.shape.dim
+    new = {axis.dim_param: name for axis, name in zip(first, names, strict=False) if axis.dim_param}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for axis in value.type.tensor_type.shape.dim:
+            if axis.dim_param in new:
+                axis.dim_param = new[axis.dim_param]
 
 
 def quantised(content: bytes) -> bytes:

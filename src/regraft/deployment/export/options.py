@@ -27,6 +27,7 @@ class ExportOptions:
         quantize: `int8` or None.
         images: a folder of images to verify the file on; None for the run's own.
         class_names: replace the run's; None to keep them.
+        license: in the model card; None for that of the weights that training started from.
     """
 
     checkpoint: Path
@@ -37,6 +38,7 @@ class ExportOptions:
     quantize: str | None
     images: Path | None
     class_names: tuple[str, ...] | None
+    license: str | None
     overwrite: bool
 
 
@@ -73,6 +75,8 @@ def require_valid(config: Mapping[str, Any]) -> None:
     if config["preprocessing"] and config["format"] not in _WITH_PREPROCESSING:
         fix = "Use format=onnx or format=torch_export."
         raise ConfigError("preprocessing", f"format={config['format']} holds weights only", fix=fix)
+    if config["license"] is not None and config["format"] != "hf":
+        raise ConfigError("license", f"format={config['format']} has no model card", fix="Use format=hf.")
     names = config["class_names"]
     # Names of digits are numbers here.
     if names is not None and not (

@@ -1,6 +1,6 @@
 """Writes a trained model as a file or a folder, which is kept only if its logits are those of the model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,10 @@ from regraft.deployment.export.output_path import require_free, whole_folder
 from regraft.deployment.export.sample_images import SampleImages, sample_images
 from regraft.deployment.export.verify import OutputComparison, compare, require_equal
 from regraft.deployment.load import model_of
+from regraft.models.weights import is_path
 from regraft.runs.checkpoint import Checkpoint, read
+from regraft.runs.folder import Run
+from regraft.runs.provenance import name_of_data
 
 _NUM_VERIFIED = 32
 _NUM_MEASURED = 1_000
@@ -77,6 +80,9 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
         version=__version__,
         run=checkpoint.path.stem if run is None else f"{run.path.parent.name}/{run.path.name}",
         metrics=run.metrics if run is not None and run.has_results else {},
+        data=_data_of(checkpoint.config, run),
+        weights=_weights_of(checkpoint.config["model"]),
+        license=options.license,
     )
     write = _write_folder if options.format == "hf" else _write_file
     return write(options, target, model, metadata, images, tell)
@@ -93,6 +99,19 @@ def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
     if options.quantize is not None:
         reason = f"what it costs is measured in accuracy, and the run's task is {name}"
         raise ConfigError("quantize", reason, got=options.quantize, fix="Leave it out.")
+
+
+def _data_of(config: Mapping[str, Any], run: Run | None) -> str:
+    """Returns the name of a run's data set: that of its choice, of a folder the folder's."""
+    name = (run.choices.get("data") if run is not None else None) or name_of_data(config["data"])
+    root = config["data"].get("root")
+    return Path(root).name if name == "folder" and root else name
+
+
+def _weights_of(node: Mapping[str, Any]) -> str | None:
+    """Returns the name of the weights that a model started from, of a file without its folder; None for random ones."""
+    weights = node.get("weights", node.get("path"))
+    return weights if weights is None or not is_path(str(weights)) else Path(str(weights)).name
 
 
 def _write_folder(
