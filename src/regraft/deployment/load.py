@@ -27,16 +27,7 @@ def trained_model(path: str | Path, *, trust: Sequence[str] = (), device: torch.
         FileNotFoundError: there is no such checkpoint.
         ValueError: the file isn't a checkpoint of Regraft, or would run code; or the calibration is damaged.
     """
-    return quick_model_of(read(find_checkpoint(path, prefer="best"), trust), device)
-
-
-def quick_model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:
-    """Returns the classifier of a checkpoint, channels last unless the run was trained contiguous."""
-    model = model_of(checkpoint, device)
-    # On ten networks a forward pass took 0.97 (Swin) to 1.42 times (VGG) as long contiguous, on an AVX-512 processor.
-    if checkpoint.config["trainer"].get("memory_format") != "contiguous":
-        model.network.use_channels_last()
-    return model
+    return model_of(read(find_checkpoint(path, prefer="best"), trust), device)
 
 
 def model_of(checkpoint: Checkpoint, device: torch.device | None = None) -> Classifier:

@@ -22,12 +22,6 @@ class Network(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.head = head
-        self.layout = torch.preserve_format
-
-    def use_channels_last(self) -> None:
-        """Keeps weights and images in the memory format in which most convolutions are faster."""
-        self.layout = torch.channels_last
-        self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor, num_stages_done: int = 0) -> Tensor:
         """Returns logits, (batch, num_classes).
@@ -36,8 +30,6 @@ class Network(nn.Module):
             images: (batch, num_channels, image_size, image_size), float, normalised by the input spec; or the output
                 of the first `num_stages_done` stages.
         """
-        if images.dim() == 4:
-            images = images.to(memory_format=self.layout)
         return self.head(self.backbone(images, num_stages_done))
 
 

@@ -11,7 +11,7 @@ from regraft.core.console import image_progress_bar
 from regraft.core.errors import ConfigError
 from regraft.data.images.deterministic_views import file_transform
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.load import quick_model_of
+from regraft.deployment.load import model_of
 from regraft.features.lookup import FeatureLookup, LookupTransform
 from regraft.features.settings import FeatureSettings
 from regraft.features.store.store import NoFolderError
@@ -31,7 +31,7 @@ def model_and_features(
         tta: features are stored for `none` only.
     """
     checkpoint = read(find_checkpoint(path, prefer="best"), trust)
-    model = quick_model_of(checkpoint, device)
+    model = model_of(checkpoint, device)
     found = _features(checkpoint, model, settings, tta)
     if isinstance(found, FeatureLookup):
         return model, found
