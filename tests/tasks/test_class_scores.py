@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from regraft.tasks import TASKS
@@ -70,3 +71,17 @@ def test_a_certain_mistake_costs_much_but_is_finite():
 def test_outputs_that_are_no_numbers_are_refused():
     with pytest.raises(ValueError, match=r"not a number for 1 of 2 images \(the first is number 1\)"):
         scores(np.array([[0.5, 0.5], [np.nan, 0.5]]), np.array([0, 1]), ("a", "b"))
+
+
+def test_two_classes_have_figures_of_the_positive_one():
+    generator = np.random.default_rng(1)
+    targets = generator.integers(0, 2, 50)
+    first = np.clip(0.5 + 0.3 * (1 - 2 * targets) + generator.normal(0, 0.3, 50), 0, 1)
+    probabilities = np.stack([first, 1 - first], axis=1)
+    for positive, index in ((None, 1), ("ill", 0), ("well", 1)):
+        found = scores(probabilities, targets, ("ill", "well"), positive)
+        is_true, share = targets == index, probabilities[:, index]
+        assert found.metrics["ap"] == pytest.approx(sk.average_precision_score(is_true, share))
+        assert found.metrics["f1_positive"] == pytest.approx(sk.f1_score(is_true, probabilities.argmax(1) == index))
+        assert found.metrics["auroc"] == pytest.approx(sk.roc_auc_score(is_true, share))
+        assert found.undefined["ap"].startswith(f"of {('ill', 'well')[index]};")

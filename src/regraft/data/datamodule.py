@@ -46,6 +46,7 @@ class DataModule(pl.LightningDataModule):
         folds: number of stratified folds of the training samples, of which one is the test split; None for no folds.
         fold: the one of them, from 0.
         group_pattern: a regular expression that finds the group of a file in its name, see `grouped_by_pattern`.
+        positive: the positive class of two, whose average precision and F1 are measured; None for the second one.
         background: colour that transparent images are drawn on, a name or `#rrggbb`.
         value_range: the values that become black and white in images with more than 8 bits a channel; None for all
             that the file's format allows.
@@ -76,6 +77,7 @@ class DataModule(pl.LightningDataModule):
         folds: int | None = None,
         fold: int | None = None,
         group_pattern: str | None = None,
+        positive: str | None = None,
         background: str = "white",
         value_range: Sequence[float] | None = None,
         cache: str = "auto",
@@ -91,7 +93,7 @@ class DataModule(pl.LightningDataModule):
         source = source if value_range is None else with_value_range(source)
         self._prepared = PreparedData(
             *(source, val_fraction, test_fraction, fraction, shots, split_seed, subset_seed, refit),
-            *(folds, fold, group_pattern),
+            *(folds, fold, group_pattern, positive),
         )
         self.augment = augment or Augment()
         self._batch_size = batch_size
@@ -146,7 +148,7 @@ class DataModule(pl.LightningDataModule):
     @property
     def positive(self) -> str | None:
         """The positive class of two, if one is named."""
-        return self._prepared.splits.positive
+        return self._prepared.positive_class
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from regraft.core.content_hash import HASH_BYTES
-from regraft.core.errors import ConfigError, require
+from regraft.core.errors import ConfigError, UnknownNameError, require
 from regraft.data.folds import require_folds
 from regraft.data.groups import grouped_by_pattern
 from regraft.data.sources.base import Samples, Source, Splits
@@ -36,6 +36,7 @@ class PreparedData:
     folds: int | None = None
     fold: int | None = None
     group_pattern: str | None = None
+    positive: str | None = None
 
     def __post_init__(self) -> None:
         for key in ("val_fraction", "test_fraction"):
@@ -75,6 +76,7 @@ class PreparedData:
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Add "
                 "images of another class, or point data.root at the folder whose subfolders are the classes.",
             )
+        self._require_positive(splits)
         held_out = None if self.folds is None or self.fold is None else (self.folds, self.fold)
         val_fraction = 0 if self.refit else self.val_fraction
         parts = carve_splits(splits, val_fraction, self.test_fraction, self.split_seed, held_out)
@@ -91,6 +93,20 @@ class PreparedData:
     def task(self) -> Task:
         """The task of the source."""
         return task_of(self.splits.task)
+
+    @property
+    def positive_class(self) -> str | None:
+        """The positive class of two, if one is named."""
+        return self.splits.positive if self.positive is None else str(self.positive)
+
+    def _require_positive(self, splits: Splits) -> None:
+        if self.positive is None:
+            return
+        if splits.task != "classification" or len(splits.class_names) != 2:
+            reason = f"a positive class is one of two; the data has {len(splits.class_names)} of task={splits.task}"
+            raise ConfigError("data.positive", reason, got=self.positive, fix="Leave it out.")
+        if str(self.positive) not in splits.class_names:
+            raise UnknownNameError("data.positive", "class", str(self.positive), splits.class_names)
 
     def _with_groups(self, splits: Splits) -> Splits:
         """Returns the splits with the groups of `group_pattern`, if it is given."""

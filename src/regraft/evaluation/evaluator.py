@@ -42,6 +42,7 @@ class Logits:
     values: np.ndarray
     targets: np.ndarray
     task: Task
+    positive: str | None = None
 
     @property
     def predicted(self) -> np.ndarray:
@@ -59,7 +60,7 @@ class Logits:
 
     def scores(self, temperature: float, class_names: Sequence[str], thresholds: np.ndarray | None = None) -> Scores:
         """Returns the scores of the outputs at a temperature and thresholds."""
-        return self.task.scores(self.outputs(temperature), self.targets, class_names, thresholds)
+        return self.task.scores(self.outputs(temperature), self.targets, class_names, thresholds, self.positive)
 
 
 class Evaluator:
@@ -88,7 +89,7 @@ class Evaluator:
         self._module.load_state_dict(checkpoint.content["state_dict"])
         if config["trainer"].get("memory_format", "auto") != "auto":
             self._module.use_memory_format(config["trainer"]["memory_format"])
-        self._logits = CollectLogits(checkpoint.task)
+        self._logits = CollectLogits(checkpoint.task, self._data.positive)
         self._trainer = build_trainer(config, logger=False, callbacks=[self._logits], enable_checkpointing=False)
         if self._trainer.strategy.root_device.type == "cpu":
             keep_freed_memory()
@@ -191,8 +192,8 @@ class Evaluator:
 class CollectLogits(pl.Callback):
     """Collects the logits of a test or validation on one device; call `take` after each pass."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, positive: str | None) -> None:
+        self._task, self._positive = task, positive
         self._batches: list[tuple[Tensor, Tensor]] = []
 
     def on_test_batch_end(
@@ -209,4 +210,4 @@ class CollectLogits(pl.Callback):
         if not batches:
             return None
         values, targets = (torch.cat(parts).numpy() for parts in zip(*batches, strict=True))
-        return Logits(values, targets, self._task)
+        return Logits(values, targets, self._task, self._positive)

@@ -127,6 +127,7 @@ class Task(ABC):
         targets: "np.ndarray",
         names: Sequence[str],
         thresholds: "np.ndarray | None" = None,
+        positive: str | None = None,
     ) -> "Scores":
         """Returns the figures of a split.
 
@@ -134,6 +135,7 @@ class Task(ABC):
             outputs: (num_images, num_outputs), as `outputs` returns them, of at least one image.
             targets: (num_images,) or (num_images, num_outputs).
             thresholds: (num_outputs,), probabilities above which labels are predicted; None for one half.
+            positive: the positive class of two; None for the second one.
 
         Raises:
             ConfigError: an output isn't finite.

@@ -48,11 +48,13 @@ class Outputs:
     Attributes:
         probabilities: (num_images, num_classes), rows that sum to 1.
         targets: (num_images,), int64, the true classes.
+        positive: index of the positive class of two.
     """
 
     probabilities: np.ndarray
     targets: np.ndarray
     class_names: Sequence[str]
+    positive: int = 1
 
     @cached_property
     def predicted(self) -> np.ndarray:
@@ -118,6 +120,11 @@ class Outputs:
         return f"of the other classes; {len(lacking):,} of {len(self.per_class):,} have no image: {listed(lacking)}."
 
     @property
+    def positive_text(self) -> str:
+        """Which of two classes is the positive one."""
+        return f"of {self.class_names[self.positive]}; data.positive=CLASS makes another one the positive class."
+
+    @property
     def area_text(self) -> str:
         """Why the areas under the ROC curves are undefined, or which classes have none."""
         if len(self.with_images) == 1:
@@ -125,7 +132,9 @@ class Outputs:
         return self.without_images_text
 
 
-def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str]) -> Scores:
+def scores(
+    probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str], positive: str | None = None
+) -> Scores:
     """Returns the figures of a classifier on some images: every metric of the registry that is computed from outputs.
 
     A metric with a 95 % interval has its ends beside it, as `acc_low` and `acc_high`. The arguments are those of
@@ -134,7 +143,7 @@ def scores(probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence
     assert len(targets), "a split has images"
     assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
     require_finite(probabilities)
-    outputs = Outputs(probabilities, targets, class_names)
+    outputs = Outputs(probabilities, targets, class_names, 1 if positive is None else list(class_names).index(positive))
     metrics, undefined = computed("classification", outputs, len(class_names))
     confusion = confusion_counts(targets, outputs.predicted, len(class_names)).toarray()
     return Scores(metrics, undefined, outputs.per_class, confusion, outputs.bins)

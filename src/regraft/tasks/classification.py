@@ -69,11 +69,12 @@ class Classification(Task):
         targets: "np.ndarray",
         names: Sequence[str],
         thresholds: "np.ndarray | None" = None,
+        positive: str | None = None,
     ) -> "Scores":
         """Returns the figures of a split; see `class_scores.scores`."""
         from regraft.tasks.class_scores import scores
 
-        return scores(outputs, targets, names)
+        return scores(outputs, targets, names, positive)
 
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns the number of classes and the training images of each."""
@@ -119,6 +120,15 @@ def _macro(name: str, title: str, torchmetric: str) -> Metric:
     )
 
 
+def _average_precision(outputs: "Outputs") -> float | None:
+    from sklearn.metrics import average_precision_score
+
+    is_true = outputs.targets == outputs.positive
+    return (
+        float(average_precision_score(is_true, outputs.probabilities[:, outputs.positive])) if is_true.any() else None
+    )
+
+
 for _metric in (
     Metric("loss", "Loss", higher_is_better=False),
     Metric(
@@ -159,6 +169,22 @@ for _metric in (
         note=lambda outputs: outputs.area_text,
         is_per_class=True,
         needs_probabilities=True,
+    ),
+    Metric(
+        "ap",
+        "Average precision of the positive class",
+        higher_is_better=True,
+        max_classes=2,
+        evaluated=_average_precision,
+        note=lambda outputs: outputs.positive_text,
+        needs_probabilities=True,
+    ),
+    Metric(
+        "f1_positive",
+        "F1 of the positive class",
+        higher_is_better=True,
+        max_classes=2,
+        evaluated=lambda outputs: outputs.per_class[outputs.positive].f1,
     ),
 ):
     register(_metric)

@@ -4,6 +4,7 @@ What is logged, watched, searched for, ranked and shown loops over it, so a metr
 command line reads the names and the directions.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ class Metric:
         title: in tables and charts.
         task: whose metric it is.
         min_classes: the fewest classes, labels or targets that it is defined for.
+        max_classes: the most of them.
         logged: returns the torchmetrics object for a number of outputs, which is updated with logits
             (batch, num_outputs) and targets and logged once an epoch; None for what only `regraft eval` computes.
         trained: returns the torchmetrics object that is updated with predicted and true targets in training, and keeps
@@ -37,6 +39,7 @@ class Metric:
     higher_is_better: bool
     task: str = "classification"
     min_classes: int = 1
+    max_classes: float = math.inf
     logged: Callable[[int], Any] | None = None
     trained: Callable[[int], Any] | None = None
     group: str = ""
@@ -62,7 +65,7 @@ def register(metric: Metric) -> None:
 def metrics_of(task: str | None, num_classes: int | None = None) -> list[Metric]:
     """Returns the metrics of a task, or of all, that are defined for a number of classes; None: for any number."""
     found = [metric for metric in REGISTRY.values() if task in (None, metric.task)]
-    return [metric for metric in found if num_classes is None or num_classes >= metric.min_classes]
+    return [each for each in found if num_classes is None or each.min_classes <= num_classes <= each.max_classes]
 
 
 def logged_names(task: str | None, num_classes: int | None = None) -> list[str]:

@@ -63,6 +63,7 @@ class Multilabel(Task):
         targets: "np.ndarray",
         names: Sequence[str],
         thresholds: "np.ndarray | None" = None,
+        positive: str | None = None,
     ) -> "Scores":
         """Returns the figures of a split; see `label_scores.scores`."""
         from regraft.tasks.label_scores import scores

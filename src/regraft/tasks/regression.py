@@ -92,6 +92,7 @@ class Regression(Task):
         targets: "np.ndarray",
         names: Sequence[str],
         thresholds: "np.ndarray | None" = None,
+        positive: str | None = None,
     ) -> "Scores":
         """Returns the figures of a split; see `value_scores.scores`."""
         from regraft.tasks.value_scores import scores
