@@ -13,7 +13,7 @@ from regraft.models.backbones.small import simple_cnn
 from regraft.models.freezing import LinearProbe, NoFreezing, UpTo
 from regraft.runs.checkpoint import read
 from regraft.training import memory_format
-from regraft.training.memory_format import Work, faster_format, work_of
+from regraft.training.memory_format import Trial, Work, faster_format, work_of
 from regraft.training.module import TransferModule
 
 TRAINER = {
@@ -57,7 +57,7 @@ def test_a_trial_leaves_weights_statistics_and_random_numbers_alone(monkeypatch)
     torch.manual_seed(3)
     state = torch.get_rng_state()
     chosen = faster_format(module, NoFreezing(), Work(ALL, 0, 200), (4, 3, 16, 16), contextlib.nullcontext)
-    assert chosen == "contiguous"
+    assert (chosen.memory_format, chosen.num_steps) == ("contiguous", 200)
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert all(tensor.is_contiguous() for tensor in module.state_dict().values())
@@ -79,7 +79,7 @@ def test_images_and_features_above_a_cut_are_channels_last():
 
 def test_a_trials_format_is_the_runs_and_a_resumed_one_has_it_too(monkeypatch):
     monkeypatch.setattr(memory_format, "_LEAST_STEPS", 2)
-    monkeypatch.setattr(memory_format, "faster_format", lambda *_: "channels_last")
+    monkeypatch.setattr(memory_format, "faster_format", lambda *_: Trial("channels_last", 0.1, 4, "cpu"))
     options = [
         *without("freezing", "trainer.max_epochs"),
         "freezing=none",

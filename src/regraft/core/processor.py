@@ -1,11 +1,20 @@
-"""What the processor computes in hardware, by the flags that the kernel lists."""
+"""What this machine has for computing: bfloat16 in hardware, and a compiler for kernels made at run time."""
 
+import os
+import shutil
 from functools import cache
 from pathlib import Path
 
 _CPUINFO = Path("/proc/cpuinfo")
 _BFLOAT16 = {"flags": ("avx512_bf16", "amx_bf16"), "Features": ("bf16", "svebf16")}
 """By the name of the line: x86's flags, Arm's features."""
+
+CPP_COMPILERS = ("g++", "clang++", "c++", "cl")
+
+
+def cpp_compiler() -> str | None:
+    """Returns the path of a C++ compiler, that of $CXX first; None if there is none."""
+    return next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *CPP_COMPILERS)))), None)
 
 
 @cache

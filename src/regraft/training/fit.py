@@ -218,6 +218,7 @@ def _fitted(
         from regraft.training.assemble import assemble
         from regraft.training.callbacks.checkpoint import LastCheckpoint
         from regraft.training.callbacks.resume import continue_history
+        from regraft.training.compiling import compile_stages, is_compiled
         from regraft.training.data_checks import left_out
         from regraft.training.feature_plan import store_features
         from regraft.training.image_cache import store_pixels
@@ -238,7 +239,8 @@ def _fitted(
     earlier = features if checkpoint is None else checkpoint.features
     plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, image_progress_bar(is_shown=is_shown))
     _settle_process(trainer)
-    memory_format = settled_format(config, parts, plan)
+    memory_format, trial = settled_format(config, parts, plan)
+    has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:
         begin(parts)
         if note := emulation_note(config, trainer.strategy.root_device):
@@ -261,6 +263,8 @@ def _fitted(
     laps.end("images and features")
     parts.module.hparams["features"] = {"precision": None} if stored is None or plan is None else plan.record
     parts.module.use_memory_format(memory_format)
+    if has_compiled_stages:
+        compile_stages(parts.module.backbone)
     _run_lightning(trainer, parts.module, data, None if checkpoint is None else str(checkpoint.path), run)
     laps.end("training")
     return _Fitted(parts, data, summary)

@@ -44,6 +44,16 @@ class Work:
     num_steps: float
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What a trial has found: the faster format, and the seconds of one of the steps; on the CPU, CPU seconds."""
+
+    memory_format: str
+    seconds_per_step: float
+    num_steps: float
+    device: str
+
+
 def work_of(
     config: Config, strategy: FreezingStrategy, backbone: Backbone, num_images: int, cuts: Sequence[CutPhase]
 ) -> Work | None:
@@ -70,35 +80,36 @@ def work_of(
     return max(found, key=lambda work: work.num_steps, default=None)
 
 
-def settled_format(config: Config, parts: Parts, plan: FeaturePlan | None) -> str:
-    """Returns the memory format of a run. One that a trial has found becomes the config's, also for resumed runs.
+def settled_format(config: Config, parts: Parts, plan: FeaturePlan | None) -> tuple[str, Trial | None]:
+    """Returns the memory format of a run, and the trial that has found it, if there was one.
 
-    Stored features don't depend on it, so it is applied after they have been computed.
+    That becomes the config's, so that a resumed run has the same. Stored features don't depend on it, so it is applied
+    after they have been computed.
     """
     module, trainer = parts.module, parts.trainer
     chosen: str = config["trainer"]["memory_format"]
     if chosen != "auto":
-        return chosen
+        return chosen, None
     cuts = [] if plan is None else plan.cuts
     work = work_of(config, parts.strategy, module.backbone, parts.data.sizes["train"], cuts)
     if work is None or work.num_steps < _LEAST_STEPS or needs_processes(config["trainer"]):
-        return "contiguous"
+        return "contiguous", None
     spec = module.backbone.input_spec
     shape: tuple[int, ...] = (spec.num_channels, spec.image_size, spec.image_size)
     if plan is not None and work.depth:
         shape = plan.frozen.costs.feature_shapes[work.depth]
     module.to(trainer.strategy.root_device)
     batch = (config["data"]["batch_size"], *shape)
-    chosen = faster_format(module, parts.strategy, work, batch, trainer.precision_plugin.forward_context)
+    trial = faster_format(module, parts.strategy, work, batch, trainer.precision_plugin.forward_context)
     for each in (config, module.hparams["config"]):
-        each["trainer"] = each["trainer"] | {"memory_format": chosen}
-    return chosen
+        each["trainer"] = each["trainer"] | {"memory_format": trial.memory_format}
+    return trial.memory_format, trial
 
 
 def faster_format(
     module: Any, strategy: FreezingStrategy, work: Work, shape: Sequence[int], context: Callable[[], Any]
-) -> str:
-    """Returns the format in which a step's forward and backward pass take less time; the log says how long.
+) -> Trial:
+    """Finds the format in which a step's forward and backward pass take less time; the log says how long.
 
     Weights, statistics and the state of random numbers stay unchanged.
 
@@ -133,7 +144,7 @@ def faster_format(
         "Memory format: %s. Forward and backward pass of a step took %.3g %s contiguous, %.3g channels last (%s).",
         *(chosen, plain, kind, other, device.type),
     )
-    return chosen
+    return Trial(chosen, min(plain, other), work.num_steps, device.type)
 
 
 def _seeded(device: torch.device) -> str:

@@ -22,6 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from regraft.config.instantiate import Config, factory, targets_subclass
 from regraft.core.errors import ConfigError, UnknownNameError, require
+from regraft.core.processor import CPP_COMPILERS, cpp_compiler
 from regraft.core.startup import keep_freed_memory, stop_looking_for_gpus
 from regraft.models.freezing import FreezingStrategy
 from regraft.runs.checkpoint_io import CheckpointFiles
@@ -76,6 +77,7 @@ _INCOMPATIBLE: dict[type, str] = {
 OWN_KEYS: dict[str, Any] = {
     "process_timeout": float | None,
     "matmul_precision": Literal["highest", "high", "medium"] | None,
+    "compile": Literal["auto"] | bool,
     "memory_format": Literal["auto", "channels_last", "contiguous"],
 }
 """Types of the keys that aren't Lightning's."""
@@ -265,6 +267,10 @@ def _require_supported(node: Config) -> None:
             allowed=f"1 to {max_epochs}",
         )
     require(node["num_nodes"] == 1, "trainer.num_nodes", node["num_nodes"], "1, as several machines aren't supported")
+    if node.get("compile") is True and cpp_compiler() is None:
+        reason = f"torch.compile needs a C++ compiler, but none of {', '.join(CPP_COMPILERS)} is on the PATH"
+        fix = "Install one, name it in $CXX, or use trainer.compile=false."
+        raise ConfigError("trainer.compile", reason, got=True, fix=fix)
     limit = node["limit_train_batches"]
     require(limit != 0, "trainer.limit_train_batches", limit, "1 or more, a share of the batches, or null for all")
 
