@@ -141,6 +141,8 @@ class WandB(WandbLogger):
         self,
         *,
         save_dir: str,
+        project: str,
+        offline: bool = False,
         name: str | None = None,
         id: str | None = None,
         log_model: bool = False,
@@ -149,7 +151,8 @@ class WandB(WandbLogger):
         folder = Path(save_dir)
         known = read_json(folder / _IDS).get("wandb")
         # Of Lightning's own callbacks for checkpoints there are none; see `report.run.finish.log_files`.
-        super().__init__(save_dir=save_dir, name=name or _name_of(folder), id=id or known, **options)
+        names: dict[str, Any] = {"project": project, "name": name or _name_of(folder), "id": id or known}
+        super().__init__(save_dir=save_dir, offline=offline, **names, **options)
         self.logs_model = log_model
         self._folder = folder
 

@@ -33,6 +33,10 @@ def test_the_hub_reads_licence_base_model_data_set_and_metrics():
     ]
 
 
+def test_a_data_set_of_the_hub_is_named_by_its_id():
+    assert ModelCard(model_card(described(data="someone/flowers"))).data.datasets == ["someone/flowers"]
+
+
 @pytest.mark.parametrize(
     ("architecture", "weights", "name", "license"),
     [

@@ -1,5 +1,6 @@
 """The model card of an exported folder, Markdown with the Hugging Face hub's metadata at the top."""
 
+import re
 from typing import Any, NamedTuple
 
 import timm
@@ -95,8 +96,8 @@ def _metadata(metadata: ExportMetadata, base: BaseModel | None) -> ModelCardData
     fields: dict[str, Any] = {"license": "other", "license_name": license_} if named else {"license": license_}
     if base is not None:
         fields["base_model"] = base.name
-    if metadata.data in _HUB_DATA:
-        fields["datasets"] = [_HUB_DATA[metadata.data]]
+    if (data := _hub_id(metadata.data)) is not None:
+        fields["datasets"] = [data]
     results = _results(metadata)
     if results:
         fields |= {"model_name": metadata.run, "eval_results": results}
@@ -108,7 +109,7 @@ def _results(metadata: ExportMetadata) -> list[EvalResult]:
     return [
         EvalResult(
             task_type=_TASK,
-            dataset_type=_HUB_DATA.get(metadata.data, metadata.data),
+            dataset_type=_hub_id(metadata.data) or metadata.data,
             dataset_name=metadata.data,
             dataset_split=name.partition("/")[0],
             metric_type=_METRICS.get(name.partition("/")[2], name.partition("/")[2]),
@@ -116,6 +117,11 @@ def _results(metadata: ExportMetadata) -> list[EvalResult]:
         )
         for name, value in sorted(metadata.metrics.items())
     ]
+
+
+def _hub_id(data: str) -> str | None:
+    """Returns the hub's id of a data set; None if the hub doesn't have it."""
+    return data if re.fullmatch(r"[\w.-]+/[\w.-]+", data) else _HUB_DATA.get(data)
 
 
 def _license(metadata: ExportMetadata, base: BaseModel | None) -> str:

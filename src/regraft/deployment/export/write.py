@@ -102,9 +102,11 @@ def _require_classes(options: ExportOptions, checkpoint: Checkpoint) -> None:
 
 
 def _data_of(config: Mapping[str, Any], run: Run | None) -> str:
-    """Returns the name of a run's data set: that of its choice, of a folder the folder's."""
+    """Returns the name of a run's data set: that of its choice, the folder's, or the one that the hub has."""
     name = (run.choices.get("data") if run is not None else None) or name_of_data(config["data"])
-    root = config["data"].get("root")
+    root, on_hub = config["data"].get("root"), config["data"].get("name")
+    if name == "hf" and on_hub:
+        return str(on_hub)
     return Path(root).name if name == "folder" and root else name
 
 
