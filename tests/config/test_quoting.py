@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.config.quoting import readable
+from regraft.config.quoting import readable, repeated
 from regraft.config.trust import named_in
 
 
@@ -56,3 +56,7 @@ def test_a_list_that_is_too_long_for_a_path_stays():
 
 def test_what_is_trusted_is_found_among_values_that_need_quotes():
     assert named_in(["data.root=~/trust", "trust=[my_heads]"]) == ["my_heads"]
+
+
+def test_keys_that_are_given_twice_are_found_with_their_last_value():
+    assert repeated(["seed=1", "data=digits", "++seed=2", "data=digits", "-m", "~logger"]) == {"seed": "2"}

@@ -21,12 +21,14 @@ from regraft.cli.completion import complete
 from regraft.cli.help import help_text
 from regraft.config.compose import is_debugging
 from regraft.config.hydra_messages import mistakes_in
-from regraft.config.quoting import readable
+from regraft.config.quoting import readable, repeated
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.core.processes import process_seconds
 from regraft.core.startup import start_clock, take_over_process
 from regraft.core.text import LogFormatter, say
 
+_COMPOSED = ("train", "eval", "probe", "auto", "rank")
+"""Configs of which Hydra takes the last value of a key that is given twice."""
 _NO_HOME = "Could not determine home directory"  # pathlib's words
 
 
@@ -62,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except ValueError as error:
         _fail(str(error), error)
     except ModuleNotFoundError as error:
-        first_line = str(error).strip().splitlines()[0].rstrip(".")
-        _fail(f"{first_line}. Install what is missing with pip.", error)
+        first_line = (str(error).strip() or f"the package {error.name} is missing").splitlines()[0]
+        _fail(f"{first_line.rstrip('.')}. Install what is missing with pip.", error)
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
@@ -112,4 +114,7 @@ def _dispatch(arguments: list[str]) -> None:
         if command.help is not None and {"-h", "--help"} & set(rest):
             say(command.help)
         else:
+            if command.config_name in _COMPOSED:  # others refuse it
+                for key, value in repeated(rest).items():
+                    say(f"regraft: {key} is given more than once; the last one counts, {key}={value}", is_error=True)
             command.run(rest)

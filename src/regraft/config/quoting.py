@@ -105,6 +105,15 @@ def value_of(key: str, arguments: Sequence[str]) -> str | None:
     return None if value in ("null", "") else value
 
 
+def repeated(overrides: Sequence[str]) -> dict[str, str]:
+    """Returns the keys that are given different values one after the other, and the last value of each."""
+    values: dict[str, list[str]] = {}
+    for each in overrides:
+        if (key := key_of(each)) is not None and "=" in each:
+            values.setdefault(key, []).append(each.partition("=")[2])
+    return {key: found[-1] for key, found in values.items() if len(set(found)) > 1}
+
+
 def quoted(path: str | Path) -> str:
     """Returns a path, or another text, as a value that Hydra reads unchanged."""
     escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")

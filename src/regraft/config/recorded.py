@@ -35,6 +35,17 @@ def require_harmless_command(recorded: Sequence[str], typed: Sequence[str], file
         raise ConfigErrors(errors)
 
 
+def typed_again(recorded: Sequence[str], file: Path) -> list[str]:
+    """Returns the overrides that have to be typed again to repeat a command from a file.
+
+    They are those that `require_harmless_command` takes from the command line alone.
+    """
+    # What is trusted decides about the others.
+    trusting = [each for each in recorded if named_in([each])]
+    trust = named_in(trusting)
+    return [each for each in recorded if each in trusting or not _is_harmless(each, trust, file)]
+
+
 def _is_harmless(override: str, trust: Sequence[str], file: Path) -> bool:
     try:
         (line,) = readable([override])

@@ -53,6 +53,9 @@ def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
     reference = f"run={shlex.quote(_shown(run.path))}"
     if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
         return []
+    trust = run.readable_config.get("trust")
+    if trust:
+        reference += " " + shlex.quote(f"trust=[{','.join(trust)}]")
     commands = [f"regraft predict {reference} input=PATH", f"regraft serve {reference}"]
     if "limit" in results:
         return [*commands, f"regraft resume {reference}"]

@@ -5,13 +5,14 @@ What a resumed run may change is decided in `resuming`.
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from regraft.config.fitting import IN_STEPS, was_fitted_in_closed_form
 from regraft.config.quoting import key_of, quoted, value_of
 from regraft.core import slurm
 from regraft.core.errors import ConfigError, MissingFileError
-from regraft.runs.find import find_run, run_of_job
+from regraft.runs.find import find_run, require_no_other_run, run_of_job
 from regraft.runs.folder import Run, find_checkpoint, run_of
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,25 @@ def reference_in(arguments: Sequence[str]) -> str:
         raise ConfigError("run", "it has no value yet; add run=last, or a run's folder or a part of its name.")
     _require_once("run", arguments)
     return reference
+
+
+def folder_meant(arguments: Sequence[str], find: Callable[[str, str], Path | None], kind: str) -> Path | None:
+    """Returns the folder that `run=` refers to, if it isn't a run but of another kind; None if there is none.
+
+    Args:
+        find: returns such a folder from a reference and the folder of all runs.
+        kind: for errors, such as `a sweep`.
+
+    Raises:
+        ConfigError: the reference matches a run, too.
+    """
+    if value_of("run", arguments) is None:
+        return None
+    reference = reference_in(arguments)
+    found = find(reference, output_dir(arguments))
+    if found is not None:
+        require_no_other_run(reference, kind, found, output_dir(arguments))
+    return found
 
 
 def require_run(arguments: Sequence[str]) -> None:

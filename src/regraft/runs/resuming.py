@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,12 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
     _require_same_weights(record, config)
     _log(applied, reset)
     return config
+
+
+def resume_command(run: Run) -> str:
+    """Returns the command that resumes a run, with what it trusts, which only a command line may say."""
+    trust = run.readable_config.get("trust")
+    return shlex.join(["regraft", "resume", f"run={run.path}", *([f"trust=[{','.join(trust)}]"] if trust else [])])
 
 
 def reset_parts(composed: dict[str, Any]) -> list[str]:

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from regraft.config import safe_yaml
-from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.quoting import key_of, quoted
 from regraft.config.recorded import require_harmless_command
 from regraft.config.shipped import conf_dir
 from regraft.core.errors import ConfigError
-from regraft.runs.arguments import output_dir, reference_in, without_reference
-from regraft.runs.find import require_no_other_run
+from regraft.runs.arguments import folder_meant, without_reference
 from regraft.runs.folder import CHECKPOINTS
 from regraft.sweeps.manifest import COMMAND, MANIFEST
 
@@ -20,8 +19,8 @@ log = logging.getLogger(__name__)
 
 _MAX_DEPTH = 3
 _RUNS_ONLY = ("last", "best")
-_OF_ONE_COMMAND = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir")
-"""Hydra's own keys, which each command sets for itself."""
+REPLACED = ("hydra.mode", "hydra.sweep.dir", "hydra.run.dir", "output_dir")
+"""Keys of a sweep's command that resuming it sets itself."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +60,9 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
         ValueError: the sweep's command can't be read or holds what only a command line may, the reference matches a
             run too, or `run=` is given twice.
     """
-    if value_of("run", arguments) is None:
-        return None
-    reference = reference_in(arguments)
-    sweep = find_sweep(reference, output_dir(arguments))
+    sweep = folder_meant(arguments, find_sweep, "a sweep")
     if sweep is None:
         return None
-    require_no_other_run(reference, "a sweep", sweep, output_dir(arguments))
     given = without_reference(arguments)
     command, flags = _command_of(sweep)
     if not command.directory.is_dir():
@@ -76,11 +71,10 @@ def to_resume_sweep(arguments: Sequence[str]) -> SweepCommand | None:
         log.warning(gone, command.directory, current)
         command = replace(command, directory=current)
     keys = {key for argument in given if (key := key_of(argument)) is not None}
-    kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *_OF_ONE_COMMAND}]
-    if "output_dir" in map(key_of, kept):
+    kept = [argument for argument in command.arguments if key_of(argument) not in {*keys, *REPLACED}]
+    if "output_dir" in map(key_of, command.arguments) and "output_dir" not in keys:
         # The sweep may have been moved, and a stranger's command may name any folder.
         above = sweep.parent.parent if sweep.name.startswith("sweep-") else sweep.parent
-        kept = [each for each in kept if key_of(each) != "output_dir"]
         given = [f"output_dir={quoted(above)}", *given]
     require_harmless_command(kept, given, sweep / COMMAND)
     return replace(command, arguments=["--multirun", *flags, *kept, *given, f"hydra.sweep.dir={quoted(sweep)}"])

@@ -1,6 +1,7 @@
 """The Hydra sweeper: runs the jobs that a search decides; each is a run that survives the failure of others."""
 
 import os
+import shlex
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
@@ -9,11 +10,15 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from regraft.config.quoting import key_of
+from regraft.config.recorded import typed_again
 from regraft.core.processes import process_id
 from regraft.core.text import say
 from regraft.sweeps import locks
+from regraft.sweeps.find import REPLACED
 from regraft.sweeps.grid_random import require_integer
 from regraft.sweeps.launching import JobLauncher
+from regraft.sweeps.manifest import COMMAND
 from regraft.sweeps.outcomes import RUNNING_ELSEWHERE, JobResult, SweepError, summary
 from regraft.sweeps.planning import SweepPlan
 from regraft.sweeps.search import Search
@@ -59,7 +64,7 @@ class SearchSweeper(Sweeper):
                 launching.results |= {job.number: self.search.tell(job, launching.results[job.number]) for job in jobs}
         except BaseException:
             self._report(launching)
-            say(f"To resume the sweep: regraft resume run={folder}")
+            say(f"To resume the sweep: {self._resuming()}")
             raise
         self._report(launching)
         self._require_success({number: found for number, found in launching.results.items() if number not in earlier})
@@ -79,8 +84,15 @@ class SearchSweeper(Sweeper):
         if failed:
             raise SweepError(
                 f"{failed} of {self.search.num_jobs} jobs failed; each one's traceback.txt says where. "
-                f"To run again what isn't finished: regraft resume run={Path(self.config.hydra.sweep.dir).resolve()}"
+                f"To run again what isn't finished: {self._resuming()}"
             )
+
+    def _resuming(self) -> str:
+        """Returns the command that resumes the sweep, with what only a command line may say."""
+        folder = Path(self.config.hydra.sweep.dir).resolve()
+        recorded = map(str, [*self.config.hydra.overrides.hydra, *self.config.hydra.overrides.task])
+        again = [each for each in recorded if key_of(each) not in REPLACED]
+        return shlex.join(["regraft", "resume", f"run={folder}", *typed_again(again, folder / COMMAND)])
 
 
 def _workers(config: DictConfig) -> int:

@@ -32,13 +32,13 @@ def diverged_in_batch(module: pl.LightningModule, loss: Tensor, indices: Tensor,
     """
     shown = ", ".join(map(str, indices[:_NUM_SHOWN].tolist())) + (", ..." if len(indices) > _NUM_SHOWN else "")
     where = f"in epoch {module.current_epoch}, step {step}, on the images {shown} (indices in the training data)"
-    return _diverged(module, step, f"train/loss: got {float(loss)} {where}", or_else=_SKIP)
+    return _diverged(module, step, f"train/loss is {float(loss)} {where}", or_else=_SKIP)
 
 
 def require_finite_loss(module: pl.LightningModule, name: str, loss: Tensor) -> None:
     """Checks the mean loss of a split."""
     if not loss.isfinite():
-        what = f"{name}: got {float(loss)} after {module.global_step} steps"
+        what = f"{name} is {float(loss)} after {module.global_step} steps"
         raise _diverged(module, module.global_step, what)
 
 

@@ -17,6 +17,7 @@ from regraft.core.startup import Preempted, keep_freed_memory, quick_imports, st
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
 from regraft.runs.provenance import Session
+from regraft.runs.resuming import resume_command
 from regraft.runs.state import StateRecorder, is_first_process, recording_state
 from regraft.training import multi_process
 from regraft.training.lightning import interruptible
@@ -186,7 +187,7 @@ def _train_and_test_with(
         results |= {"metrics": metrics, "seconds": laps.total, "seconds_of": laps.seconds}
         if recorder.limit is not None:
             results["limit"] = recorder.limit
-            log.warning("The run was ended by %s. To continue it: regraft resume run=%s", recorder.limit, run.path)
+            log.warning("The run was ended by %s. To continue it: %s", recorder.limit, resume_command(run))
         if fitted.features is not None:
             results["features"] = fitted.features
         _end(run, results, parts, trainer)
@@ -344,8 +345,8 @@ def _run_lightning(trainer: Any, module: Any, data: Any, ckpt_path: str | None, 
     except StoppedBySignal as stopped:
         saved = "saved" if stopped.is_saved else "not saved; last.ckpt is older"
         log.info(
-            "Stopped by %s in epoch %d at step %d (%s). To resume: regraft resume run=%s",
-            *(stopped, trainer.current_epoch, trainer.global_step, saved, run.path),
+            "Stopped by %s in epoch %d at step %d (%s). To resume: %s",
+            *(stopped, trainer.current_epoch, trainer.global_step, saved, resume_command(run)),
         )
         if not trainer.is_global_zero:
             # Lightning kills the first process as soon as another one fails, though it may not have ended yet.

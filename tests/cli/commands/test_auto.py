@@ -52,6 +52,7 @@ def test_a_search_ends_with_a_tested_run_that_a_second_one_finds_and_a_command_r
 
     assert regraft.auto([*WORDS[1:], "trials=2", "output_dir=outputs"]) == best
     assert record_of(folder)["runs"] == record["runs"]
+    assert set(record_of(folder)["again"]) == {*record["again"], "output_dir=outputs"}
 
 
 def test_a_budget_that_is_over_before_anything_is_known_is_one_sentence(capsys, monkeypatch):

@@ -165,7 +165,8 @@ def _search(command: TrainingCommand, continued: Path | None = None) -> Run:
         tell(f"{best.choice.name}: the run of the best candidate is ready")
         share = [f"data.fraction={search.fraction:g}"] if search.fraction < 1 else []
         words = best.tuned_with or [*shared, *best.choice.overrides, *share]
-        record.write(search.tried, again=words, seconds=clock.passed(), time=config["time"])
+        record.again = list(words)
+        record.write(search.tried, seconds=clock.passed(), time=config["time"])
         auto_report.show(record, search.tried, best, words, clock.passed(), console)
         return run
 

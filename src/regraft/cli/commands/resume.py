@@ -7,11 +7,9 @@ from pathlib import Path
 from regraft.cli import commands
 from regraft.cli.command import RUN_REFERENCE, Command
 from regraft.cli.hydra_app import run_app
-from regraft.config.quoting import value_of
 from regraft.core.errors import UnknownNameError
 from regraft.core.text import say
-from regraft.runs.arguments import output_dir, reference_in, to_resume, without_reference
-from regraft.runs.find import require_no_other_run
+from regraft.runs.arguments import folder_meant, to_resume, without_reference
 from regraft.runs.folder import Run
 from regraft.runs.searches import SearchCommand, command_of_search, find_search
 from regraft.sweeps.find import to_resume_sweep
@@ -49,13 +47,9 @@ def _search_to_resume(arguments: Sequence[str], config_dir: str | None = None) -
 
     None if it isn't a search.
     """
-    if value_of("run", arguments) is None:
-        return None
-    reference = reference_in(arguments)
-    folder = find_search(reference, output_dir(arguments))
+    folder = folder_meant(arguments, find_search, "a search")
     if folder is None:
         return None
-    require_no_other_run(reference, "a search", folder, output_dir(arguments))
     from regraft.cli.training_command import split_flags
 
     flags, words = split_flags(arguments)

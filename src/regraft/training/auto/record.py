@@ -29,6 +29,7 @@ class Record:
         lines: what was done, with the seconds since the start.
         winner: the folder of the best run so far.
         tuning: what trials of fine-tuning have given, of this search and earlier ones.
+        again: overrides that train the best run again, with those of the search; None before it is known.
     """
 
     folder: Path
@@ -37,6 +38,7 @@ class Record:
     lines: list[tuple[float, str]] = field(default_factory=list)
     winner: str | None = None
     tuning: list[dict[str, Any]] = field(default_factory=list)
+    again: list[str] | None = None
     started: float = field(default_factory=time.time)
 
     @classmethod
@@ -49,7 +51,7 @@ class Record:
         winner = known.get("winner")
         if winner not in [each["folder"] for each in runs]:
             winner = None
-        return cls(folder, command, runs, winner=winner, tuning=known.get("tuning", []))
+        return cls(folder, command, runs, winner=winner, tuning=known.get("tuning", []), again=known.get("again"))
 
     def has_run(self, fingerprint: str) -> bool:
         """Whether the best run so far is of the same data."""
@@ -122,6 +124,7 @@ class Record:
             "candidates": [_facts(each) for each in tried],
             "lines": self.lines,
             "tuning": self.tuning,
+            "again": self.again,
         }
         write_json(self.folder / RECORD, content | more)
 
