@@ -69,7 +69,9 @@ def _if_closed_form(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
 
 def _if_linear(yes: Any, no: Any, *, _root_: DictConfig) -> Any:
     is_linear = OmegaConf.select(_root_, "head._target_") in _LINEAR_HEADS
-    return yes if is_linear and OmegaConf.select(_root_, "loss._target_") in _LOSSES_OF_LOGITS else no
+    is_of_classes = OmegaConf.select(_root_, "task.name") in (None, "classification")
+    is_of_logits = not is_of_classes or OmegaConf.select(_root_, "loss._target_") in _LOSSES_OF_LOGITS
+    return yes if is_linear and is_of_logits else no
 
 
 def compose_once(config_name: str, overrides: Sequence[str], config_dir: str | None) -> DictConfig:

@@ -31,11 +31,9 @@ class Classifier(TrainedNetwork):
         return Predicted(predict_images(self, images, top_k=top_k, tta=tta, batch_size=batch_size))
 
     def __repr__(self) -> str:
-        names = listed(self.class_names)
+        outputs = f"{len(self.class_names)} {self.task.nouns}: {listed(self.class_names)}"
         size, number = self.input_spec.image_size, sum(each.numel() for each in self.network.parameters())
-        return (
-            f"Classifier({len(self.class_names)} classes: {names}; {size} px; {number:,} parameters; {self.checkpoint})"
-        )
+        return f"Classifier({outputs}; {size} px; {number:,} parameters; {self.checkpoint})"
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(repr(self))}</pre>"

@@ -11,6 +11,7 @@ from regraft.core.errors import ConfigError
 from regraft.features.store.store import memory_limit
 from regraft.models.freezing import FreezingStrategy, starts_from_closed_form
 from regraft.models.heads import Standardised
+from regraft.tasks import task_of
 from regraft.training.closed_form.mix import MIXED
 from regraft.training.closed_form.optimizer import HEADS, ClosedForm, fitting_weights
 from regraft.training.closed_form.policy import is_closed_form
@@ -33,11 +34,11 @@ def require_possible(config: Config, strategy: FreezingStrategy) -> None:
     """Raises ConfigError if a run is to start from a head in closed form that can't be found so."""
     if not is_found_in_closed_form(config, strategy) or is_closed_form(config):
         return
-    weights = config["loss"].get("class_weights")
+    weights, is_of_classes = config["loss"].get("class_weights"), task_of(config["task"]["name"]).has_classes
     reason = None
     if target_of(config["head"], "head") not in HEADS:
         reason = "only a linear head (head=linear or mix) can be found in closed form"
-    elif target_of(config["loss"], "loss") not in (CrossEntropy, Focal):
+    elif is_of_classes and target_of(config["loss"], "loss") not in (CrossEntropy, Focal):
         reason = "the outputs of a head in closed form are logits, which loss=cross_entropy and focal take"
     elif isinstance(weights, list) and 0 in weights:
         reason = "for a head in closed form each class has to weigh more than 0"
@@ -68,7 +69,7 @@ def start_from_closed_form(
         reason = f"the features of all images take {needed:.3g} GB, more than a quarter of memory ({limit:.3g} GB)"
         raise ConfigError(_KEY, reason, got=0, fix=_IN_STEPS)
     features, labels = _features(module, data, device)
-    weights = fitting_weights(module.loss, labels, None)
+    weights = fitting_weights(module.loss, labels, module.weights_of(data.indices("train")))
     fitting = ClosedForm(optimizer_groups(config, module.backbone, module.head), MIXED, "nested")
     fitting.fit(module.head, features, labels, module.backbone.feature_widths, weights, module.task)
     module.hparams[INITIAL_HEAD] = fitting.picks

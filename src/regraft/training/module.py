@@ -171,13 +171,13 @@ class TransferModule(pl.LightningModule):
 
     def _loss_of(self, logits: Tensor, targets: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the mean loss, penalties included, and the logits."""
-        weights = self._weights_of(indices)
+        weights = self.weights_of(indices)
         loss: Tensor = self.loss(logits, targets) if weights is None else self.loss(logits, targets, weights)
         if self._l1 or self._l2:
             loss = loss + penalty(self.trainer.optimizers[0].param_groups, self._l1, self._l2)
         return loss, logits
 
-    def _weights_of(self, indices: Tensor) -> Tensor | None:
+    def weights_of(self, indices: Tensor) -> Tensor | None:
         """Returns the weights of training samples, (batch,); None for equal ones."""
         if self.sample_weights is None:
             return None
@@ -324,7 +324,7 @@ class TransferModule(pl.LightningModule):
                 optimizer_closure()
             elif isinstance(optimizer.optimizer, ClosedForm):
                 features, targets, indices = self._head_loop.full_batch()
-                weights = fitting_weights(self.loss, targets, self._weights_of(indices))
+                weights = fitting_weights(self.loss, targets, self.weights_of(indices))
                 optimizer.optimizer.fit(self.head, features, targets, self.backbone.feature_widths, weights, self.task)
                 optimizer.optimizer.step(optimizer_closure)
             else:

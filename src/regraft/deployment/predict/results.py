@@ -59,9 +59,19 @@ class Predicted(list[Prediction]):
     """Predictions of several images, in their order."""
 
     def table(self) -> Table:
-        """Returns a row for each image: its name, the most probable class and its probability, or the error."""
-        columns = ("name", "class_name", "probability", "error")
-        return Table({column: [getattr(each, column) for each in self] for column in columns})
+        """Returns a row for each image: its name, the most probable class and its probability, or the error.
+
+        Of several labels or numbers there is a column for each, and one of the predicted labels.
+        """
+        outputs = next((each.outputs for each in self if each.outputs is not None), None)
+        if outputs is None:
+            columns = ("name", "class_name", "probability", "error")
+            return Table({column: [getattr(each, column) for each in self] for column in columns})
+        found: dict[str, list[Any]] = {"name": [each.name for each in self]}
+        if any(each.labels is not None for each in self):
+            found["labels"] = [each.labels for each in self]
+        found |= {name: [(each.outputs or {}).get(name) for each in self] for name in outputs}
+        return Table(found | {"error": [each.error for each in self]})
 
     def to_frame(self) -> Any:
         """Returns `table()` as a `pandas.DataFrame`; ModuleNotFoundError if pandas isn't installed."""

@@ -1,0 +1,28 @@
+"""What needs images of one class each says so at the start."""
+
+import pytest
+
+import regraft
+from regraft.config.task_choice import require_classes
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_commands_that_compare_heads_by_classes(task):
+    with pytest.raises(ValueError, match=f"task: got '{task}'; regraft probe compares heads by classes; allowed"):
+        regraft.probe(["data=digits", f"task={task}"])
+    require_classes("rank", "classification", [], None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["task=multilabel", "loss=focal", "fitting=steps"], "loss: .*it doesn't fit task=multilabel. Use loss=bce or"),
+        (["task=regression", "loss=bce", "fitting=steps"], "it doesn't fit task=regression. Use loss=mse or loss=mae"),
+        (["loss=huber"], "it doesn't fit task=classification. Use loss=cross_entropy or loss=focal or loss=mse"),
+        (["task=regression"], "task: got 'regression'; the data is of task=classification. Use task=classification"),
+        (["task=multilabel", "callbacks.best.monitor=val/acc"], "unknown metric .*val/acc.*val/map"),
+    ],
+)
+def test_what_doesnt_fit_the_task_or_the_data(overrides, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        regraft.train(["data=digits", "model=simple_cnn", "model.image_size=8", *overrides])
