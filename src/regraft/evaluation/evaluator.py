@@ -80,6 +80,8 @@ class Evaluator:
         self._data = build_datamodule(config, checkpoint.input_spec, checkpoint)
         if "val" in splits:
             self._require_validation_images()
+        if "ensemble" in checkpoint.config and self._data.fingerprint == checkpoint.fingerprint:
+            self._require_own(splits)
         for split in splits:
             if split not in self._data.sizes:
                 raise self._no_split(split, is_evaluated=split == splits[0])
@@ -105,6 +107,14 @@ class Evaluator:
             )
         if self._config["data"].get("refit"):
             raise ConfigError("data.refit", "it leaves no validation split", got=True, fix="Use data.refit=false.")
+
+    def _require_own(self, splits: list[str]) -> None:
+        """Checks that the splits are the data's own: of the others the members of an ensemble trained on each image."""
+        for split in splits:
+            if not self._data.has_own_split(split):
+                reason = "each of its images was trained on by a run of the ensemble"
+                fix = "`regraft compare` shows the accuracy out of fold; give other data, such as data.path=TABLE."
+                raise ConfigError("split", reason, got=split, fix=fix)
 
     def _no_split(self, split: str, *, is_evaluated: bool) -> ConfigError:
         others = ", ".join(f"split={name}" for name in SPLITS if name in self._data.sizes)

@@ -15,6 +15,7 @@ from regraft.config.trust import require_known_targets
 from regraft.core.errors import ConfigError
 from regraft.core.seeding import derive_seed
 from regraft.core.types import Backbone, InputSpec
+from regraft.models.heads import Ensemble
 from regraft.models.stage_outputs import TappedBackbone, tapped
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.checkpoint import read as read_checkpoint
@@ -120,8 +121,11 @@ def build_head(config: Config, num_features: int, targets: TargetSummary) -> nn.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive_seed(config["seed"], "head"))
         node = {key: value for key, value in config["head"].items() if key != "stages"}
-        head = factory(node, "head")(num_features=num_features, num_classes=len(targets.names))
-    return task_of(config["task"]["name"]).finished_head(head, targets)
+        make = partial(factory(node, "head"), num_features=num_features, num_classes=len(targets.names))
+        heads = [make() for _ in range(config.get("ensemble", 1))]
+    task = task_of(config["task"]["name"])
+    finished = [task.finished_head(head, targets) for head in heads]
+    return Ensemble(finished) if "ensemble" in config else finished[0]
 
 
 def head_source(config: Config) -> Checkpoint | None:

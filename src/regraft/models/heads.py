@@ -162,6 +162,18 @@ class Mapping(nn.Module):
         return self.classifier(self.dropout(self.mapping(features)))
 
 
+class Ensemble(nn.Module):
+    """The mean of the logits of several heads on the same features."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Returns logits (batch, num_classes)."""
+        return torch.stack([member(features) for member in self.members]).mean(0)
+
+
 def initialise(head: nn.Module, init: str, init_std: float) -> None:
     """Initialises the weights of the head's linear layers from torch's global generator; sets their biases to 0.
 

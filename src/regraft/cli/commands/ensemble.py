@@ -1,0 +1,47 @@
+"""Make one run of the folds or seeds of a configuration: regraft ensemble SWEEP | RUN...
+
+Its network averages their heads.
+"""
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from regraft.cli.command import Command
+from regraft.cli.completion import run_references
+from regraft.config.trust import look_beside, named_in
+from regraft.core.errors import ConfigError
+from regraft.core.text import say
+from regraft.runs.arguments import output_dir
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Writes the run and prints what to do with it; see the command's help."""
+    references, given = COMMAND.split(arguments)
+    if not references:
+        raise ConfigError("ensemble", "no run is given", allowed=COMMAND.usage)
+    folder = Path(output_dir(arguments)).expanduser().resolve()
+    trust = named_in([f"trust={given['trust']}"] if "trust" in given else [])
+    look_beside(trust)
+
+    from regraft.deployment.ensemble import make_ensemble
+    from regraft.evaluation.compare.finding import find_runs
+
+    runs = [each for each in find_runs(references, folder) if each.is_finished]
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
+    made = make_ensemble(runs, folder / "ensembles" / name, trust)
+    say(f"run: {made.path}, the mean of {len(runs)} heads")
+    say(f"  regraft predict run={made.path} input=PATH\n  regraft serve run={made.path}")
+
+
+COMMAND = Command(
+    name="ensemble",
+    run=run,
+    usage="regraft ensemble SWEEP | RUN... [output_dir=PATH] [trust=[...]]",
+    details="""The finished runs of a sweep, or those that are named, become one run, whose network averages the logits of
+their heads: the folds of data.folds, or several seeds, of one configuration on one frozen backbone. It is predicted
+with, exported and served as any other. output_dir=PATH is the folder of all runs.""",
+    keys=("output_dir", "trust"),
+    words=run_references,
+)

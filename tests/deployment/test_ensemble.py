@@ -1,0 +1,58 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from helpers.command_line import run_main
+from regraft.core.errors import ConfigError
+from regraft.deployment.ensemble import make_ensemble
+from regraft.deployment.load import trained_model
+from regraft.runs.checkpoint_io import write
+from regraft.runs.folder import Run
+
+
+def changed(run: Run, name: str, prefix: str, **config: object) -> Run:
+    """Returns a copy of a run with other weights where they begin with a prefix."""
+    folder = Path(name).resolve()
+    shutil.copytree(run.path, folder)
+    copied = Run(folder)
+    content = torch.load(copied.best_ckpt, weights_only=False)
+    for key, tensor in content["state_dict"].items():
+        if key.startswith(prefix):
+            content["state_dict"][key] = tensor * 1.5
+    content["hyper_parameters"]["config"] |= config
+    write(copied.best_ckpt, content)
+    return copied
+
+
+def test_the_logits_are_the_mean_of_the_members(small_run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    other = changed(small_run, "other", "head.")
+    code, out, _ = run_main(["ensemble", str(small_run.path), str(other.path), "output_dir=out"], capsys)
+    assert code == 0
+    assert "the mean of 2 heads" in out
+    (folder,) = Path("out/ensembles").iterdir()
+    made = Run(folder.resolve())
+    assert made.is_finished
+    first, second, both = (trained_model(run.path, device=torch.device("cpu")) for run in (small_run, other, made))
+    spec = first.input_spec
+    images = torch.randint(0, 256, (3, spec.num_channels, spec.image_size, spec.image_size), dtype=torch.uint8)
+    mean = (first.logits(images) + second.logits(images)) / 2
+    assert torch.allclose(both.logits(images), mean, atol=1e-5)
+    assert not torch.allclose(both.logits(images), first.logits(images), atol=1e-3)
+    assert both.class_names == first.class_names
+    code, _, err = run_main(["eval", f"run={made.path}"], capsys)
+    assert code == 2
+    assert "each of its images was trained on by a run of the ensemble" in err
+
+
+def test_what_cannot_be_averaged_is_refused(small_run: Run) -> None:
+    with pytest.raises(ConfigError, match="two runs or more; got 1"):
+        make_ensemble([small_run], Path("made"), [])
+    trained = changed(small_run, "trained", "backbone.")
+    with pytest.raises(ConfigError, match="the runs' backbones were trained"):
+        make_ensemble([small_run, trained], Path("made"), [])
+    another = changed(small_run, "another", "head.", head={"_target_": "regraft.models.heads.MLP"})
+    with pytest.raises(ConfigError, match="has another head than"):
+        make_ensemble([small_run, another], Path("made"), [])
+    assert not Path("made").exists()
