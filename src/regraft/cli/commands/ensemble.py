@@ -39,8 +39,8 @@ COMMAND = Command(
     name="ensemble",
     run=run,
     usage="regraft ensemble SWEEP | RUN... [output_dir=PATH] [trust=[...]]",
-    details="""The finished runs of a sweep, or those that are named, become one run, whose network averages the logits of
-their heads: the folds of data.folds, or several seeds, of one configuration on one frozen backbone. It is predicted
+    details="""The finished runs of a sweep, or those that are named, become one run, whose network averages the logits
+of their heads: the folds of data.folds, or several seeds, of one configuration on one frozen backbone. It is predicted
 with, exported and served as any other. output_dir=PATH is the folder of all runs.""",
     keys=("output_dir", "trust"),
     words=run_references,
