@@ -283,15 +283,15 @@ def load(
     """
     from pathlib import Path
 
-    with _called_with_run((), objects) as further:
+    place = str(getattr(run, "path", run))
+    is_file = Path(place).expanduser().is_file()
+    meant = {} if is_file else {"run": place, "output_dir": str(output_dir)}
+    with _called_with_run(meant, objects) as words:
         from regraft.core.errors import UnknownNameError
         from regraft.deployment.load import trained_model
         from regraft.runs.find import find_run
 
-        if further:
-            raise UnknownNameError(
-                "load", "key", further[0].partition("=")[0], ["output_dir", "trust", "model", "head"]
-            )
-        place = str(getattr(run, "path", run))
-        is_file = Path(place).expanduser().is_file()
+        if further := words[len(meant) :]:
+            known = ["output_dir", "trust", "model", "head"]
+            raise UnknownNameError("load", "key", further[0].partition("=")[0], known)
         return trained_model(place if is_file else find_run(place, str(output_dir)).path, trust=trust)

@@ -76,7 +76,12 @@ def test_a_text_and_a_list_come_first():
         (object(), {}, "overrides: got 'object'; allowed: texts as on the command line"),
         ([1], {}, "overrides: got 'list'"),
         ({3: 4}, {}, "3: it isn't a key"),
-        ((), {"trainer": pl.Trainer}, "trainer: got 'the class Trainer'; it isn't a value as in YAML, and objects"),
+        (
+            (),
+            {"trainer": pl.Trainer},
+            "trainer: got 'the class Trainer'; a run makes its own Trainer. Give its options",
+        ),
+        ((), {"features": object()}, "features: got 'object'; it isn't a value as in YAML, and objects stand for data"),
         ((), {"optimizer.lr": object()}, "optimizer.lr: got 'object'"),
         ((), {"augment": nn.Identity()}, "augment: got 'Identity'; allowed: a regraft.Augment"),
     ],
@@ -162,6 +167,10 @@ def test_a_run_with_objects_resumes_here_and_elsewhere_once_they_are_given_again
     again = regraft.resume(run, trainer={"max_epochs": 2}, callbacks=[Seen()], **made)
     assert seen == [0, 1]
     assert again.results["num_epochs"] == 2
+    with pytest.raises(ValueError, match=r"freezing: got 'function'; the run's own isn't an object"):
+        regraft.load(run, freezing=lambda point, stages: {})
+    with pytest.raises(ValueError, match="load: unknown key 'tta'"):
+        regraft.load(run, tta="flip")
     photo = pixels[0, 0].numpy()[:, :, None]
     (prediction,) = regraft.load(run, model=Net(), head=nn.Linear(4, 3)).predict(photo)
     assert prediction.class_name in "012"

@@ -39,6 +39,19 @@ def test_the_children_of_a_module_are_stages_and_its_output_the_features(pooled)
     torch.testing.assert_close(backbone(images), net(images) if pooled else net(images).mean((2, 3)))
 
 
+def test_a_network_that_still_classifies_is_pointed_out(caplog):
+    class Classifying(Net):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Sequential(nn.Dropout(0.1), nn.Linear(6, 5))
+
+        def forward(self, images):
+            return self.fc(super().forward(images))
+
+    assert made(Classifying(), image_size=8).num_features == 5
+    assert "Classifying.fc gives 5 outputs, which are the features here" in caplog.text
+
+
 def test_a_run_trains_a_copy():
     net = Net()
     with torch.no_grad():

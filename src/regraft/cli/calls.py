@@ -111,6 +111,9 @@ def _override(key: str, value: Any) -> list[str]:
         return _object(key, value)
     if rest and hasattr(value, "tolist"):  # an array or a tensor
         value = value.tolist()
+    if key == "trainer" and not is_plain(value):
+        fix = "Give its options, such as trainer={'max_epochs': 3}."
+        raise ConfigError(key, "a run makes its own Trainer", got=named(value), fix=fix)
     if not is_plain(value):
         reason = f"it isn't a value as in YAML, and objects stand for {', '.join((*_OF_RUN, *_LISTS))}"
         raise ConfigError(key, reason, got=named(value))

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 _IMAGE_SIZES = (224, 32, 28, 64, 96, 128, 160, 192, 256, 299, 384, 512, 8, 16)
 """Pixels that a network of unknown size is tried on, in this order."""
 _CHANNELS = (3, 1)
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+"""What libraries call the part of a network that classifies."""
 _NAMES_OF_OUTPUTS = ("pooler_output", "last_hidden_state")
 """In what the models of transformers return."""
 
@@ -88,14 +90,21 @@ def _as_backbone(module: nn.Module, image_size: int | None, num_channels: int | 
     if needs_pooling:
         *_, last = stages
         stages[last] = nn.Sequential(OrderedDict(stage=stages[last], features=_Features()))
-    classifier = [each for each in module.modules() if any(True for _ in each.parameters(recurse=False))][-1:]
-    if classifier and isinstance(classifier[0], nn.Linear):
-        log.info(
-            "%s ends with a linear layer of %d outputs, which are the features here; if it is a classifier, put "
-            "torch.nn.Identity() in its place.",
-            *(name, num_features),
+    classifier = next(
+        (each for each in _CLASSIFIERS if isinstance(_last_layer(getattr(module, each, None)), nn.Linear)), None
+    )
+    if classifier is not None:
+        log.warning(
+            "%s.%s gives %d outputs, which are the features here; if it is a classifier, put torch.nn.Identity() in "
+            "its place, so that the features are what it reads.",
+            *(name, classifier, num_features),
         )
     return Backbone(stages, num_features, spec)
+
+
+def _last_layer(part: Any) -> nn.Module | None:
+    """Returns the last module without children in a part of a network; None if the part isn't a module."""
+    return list(part.modules())[-1] if isinstance(part, nn.Module) else None
 
 
 def _tried(module: nn.Module, image_size: int | None, num_channels: int | None) -> tuple[InputSpec, int, bool]:
