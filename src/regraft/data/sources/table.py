@@ -187,6 +187,7 @@ class TableSource:
             raise ConfigErrors(errors)
         skipped = collected.skipped | dict(files.skipped)
         unlabelled = tuple(Path(self._root, file) for file in collected.unlabelled)
+        _log_rows_without_labels(parts, self._task)
         official = parts["train"], parts.get("val"), parts.get("test")
         found = Splits(tuple(names), *official, skipped, unlabelled or None, task=self._task, unit=self._unit)
         if warnings := warnings_of_listed(found, files, has_range=self._has_value_range):
@@ -214,6 +215,17 @@ def _log_roles(table: Table, roles: Roles) -> None:
     named = {"files": roles.image, "labels": ", ".join(roles.labels), "split": roles.split, "group": roles.group}
     taken = "; ".join(f"{what}: {readable(name)}" for what, name in (named | {"weight": roles.weight}).items() if name)
     _log.info("%s: the columns are %s.", table.path, taken)
+
+
+def _log_rows_without_labels(parts: Mapping[str, Any], task: str) -> None:
+    """Says how many images have none of several labels, which is allowed."""
+    if task != "multilabel":
+        return
+    counts = {split: int((part.labels.sum(1) == 0).sum()) for split, part in parts.items()}
+    if any(counts.values()):
+        _log.info(
+            "Images without a label: %s.", ", ".join(f"{num:,} of {split}" for split, num in counts.items() if num)
+        )
 
 
 def _lost(parts: Mapping[str, Any], names: Sequence[str], task: str) -> list[ConfigError]:
