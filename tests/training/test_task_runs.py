@@ -1,0 +1,60 @@
+"""Whole runs of several labels and of numbers, with the head in closed form, and what is made of them."""
+
+import numpy as np
+import pytest
+import torch
+
+import regraft
+from helpers.coloured import Coloured
+from regraft.runs import outputs
+from regraft.tasks import TASKS
+
+
+@pytest.fixture(scope="module", params=["multilabel", "regression"])
+def run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tasks")
+    return regraft.train(
+        [
+            *(
+                "data=digits",
+                "data._target_=helpers.coloured.Coloured",
+                f"+data.kind={request.param}",
+                "trust=[helpers]",
+            ),
+            *(f"task={request.param}", "model=simple_cnn", "model.image_size=16", "trainer=cpu", "logger=csv"),
+            *("trainer.enable_progress_bar=false", f"output_dir={folder}", f"features.dir={folder}"),
+        ]
+    )
+
+
+def test_the_head_finds_the_colours_and_says_how_well(run):
+    task = TASKS[run.config["task"]["name"]]
+    assert run.metrics[f"test/{task.headline}"] > 0.95
+    assert run.results["cross_validation"][f"val/{task.headline}"] > 0.95
+    assert {pick["solver"] for pick in run.results["closed_form"]} == {"ridge"}
+    assert run.results["validation"] == "leave-one-out"
+    assert run.results["num_images"]["train"] + run.results["num_images"]["test"] == 120
+    report = (run.path / "report.html").read_text()
+    assert f">{task.nouns.capitalize()}</h2>" in report
+
+
+def test_the_evaluation_and_the_loaded_model_have_the_outputs_that_the_run_kept(run):
+    task, kept = run.config["task"]["name"], outputs.read(run.path)
+    assert kept is not None
+    assert kept.task == task
+    images = Coloured(task).splits().train
+    model = regraft.load(run.path, trust=["helpers"])
+    found = model.predict([images.pixels[index] for index in kept.indices.tolist()])
+    np.testing.assert_allclose([each.probabilities for each in found], kept.outputs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(kept.targets), images.labels[kept.indices])
+    metrics = regraft.evaluate([f"run={run.path}", "trust=[helpers]"])
+    for name in TASKS[task].metrics():
+        if f"test/{name.name}" in run.metrics:
+            assert metrics[f"test/{name.name}"] == pytest.approx(run.metrics[f"test/{name.name}"], abs=1e-5)
+
+
+def test_what_makes_no_sense_is_refused_before_anything_is_computed(run):
+    with pytest.raises(ValueError, match="robustness: it counts the errors of a classifier, and the run's task is"):
+        regraft.evaluate([f"run={run.path}", "robustness=corruptions", "trust=[helpers]"])
+    with pytest.raises(ValueError, match="format: got 'hf'; the hub's timm models are classifiers"):
+        regraft.export([f"run={run.path}", "format=hf", "trust=[helpers]"])
