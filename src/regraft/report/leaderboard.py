@@ -55,6 +55,8 @@ def _print_lines(console: Console, board: Leaderboard, names: list[str], rows: l
     for row, texts in zip(board.rows, rows, strict=True):
         by_name = dict(zip(names, texts, strict=True))
         figure = f"{board.metric} {by_name[board.metric]} (n = {by_name['n']})" if by_name[board.metric] else ""
+        if by_name.get(OUT_OF_FOLD):
+            figure += f"; {OUT_OF_FOLD} {by_name[OUT_OF_FOLD]}"
         points = f"{compared}: {by_name[compared]}" if by_name[compared] else ""
         parts = [part for part in (figure, points, by_name[verdict] or by_name[state]) if part]
         console.print(plain_cell(f"{by_name['rank']:>3}  {name_of_row(board, row)}"), style=_style(row), soft_wrap=True)

@@ -7,6 +7,7 @@ from regraft.evaluation.compare.entries import read_entries
 from regraft.evaluation.compare.folds import difference_of_folds
 from regraft.evaluation.compare.leaderboard import make_leaderboard
 from regraft.evaluation.compare.paired import FOLDS
+from regraft.report.leaderboard import show
 from regraft.report.leaderboard_text import OUT_OF_FOLD, cells, headings, sentences
 from regraft.runs.predictions import Predictions, write
 
@@ -34,7 +35,8 @@ def board_of(*groups, tmp_path):
     return make_leaderboard(read_entries([run for group in groups for run in group], tmp_path), None)
 
 
-def test_folds_are_repetitions_of_one_configuration(tmp_path):
+def test_folds_are_repetitions_of_one_configuration(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("regraft.report.leaderboard._WIDTH", 80)
     board = board_of(fold_runs("a", 0.9), fold_runs("b", 0.7), tmp_path=tmp_path)
     first, second = board.rows
     assert board.parameters == ("optimizer.lr",)
@@ -46,6 +48,8 @@ def test_folds_are_repetitions_of_one_configuration(tmp_path):
     assert second.comparison.difference.value == pytest.approx(-0.2, abs=0.05)
     assert headings(board).index(OUT_OF_FOLD) == 4
     assert cells(board, first)[4] == f"{first.out_of_fold:.4f}"
+    show(board)
+    assert f"(n = 5); {OUT_OF_FOLD} {first.out_of_fold:.4f}" in capsys.readouterr().out
     assert any("Nadeau and Bengio" in sentence for sentence in sentences(board))
 
 

@@ -141,7 +141,8 @@ class TableSource:
     @property
     def _check(self) -> str:
         """The command that shows all that is wrong."""
-        return f"regraft data check data=table data.path={self._path}"
+        root = "" if self._given_root is None else f" data.root={self._given_root}"
+        return f"regraft data check data=table data.path={self._path}{root}"
 
     @cached_property
     def _root(self) -> str:
