@@ -65,7 +65,7 @@ def tolerance(name: str) -> float:
 def assert_same(stored: Run, fresh: Run) -> None:
     images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     assert (logits_of(stored, images) - logits_of(fresh, images)).abs().max() < 1e-4
-    assert len(curve(stored)) == len(curve(fresh)) >= 5
+    assert len(curve(stored)) == len(curve(fresh)) >= 3
     for one, other in zip(curve(stored), curve(fresh), strict=True):
         assert one.keys() == other.keys()
         for name in one:

@@ -159,9 +159,22 @@ def test_what_cant_be_stored_is_one_sentence(overrides, message):
         train("features.cache=on", *overrides)
 
 
+def test_validation_and_test_come_from_the_store_where_training_images_are_drawn_again(caplog):
+    options = ["augment=basic", "data.val_fraction=0.25", "head=linear", "optimizer=adamw"]
+    with caplog.at_level("INFO"):
+        stored, computed = (train(*options, f"features.cache={cache}") for cache in ("auto", "off"))
+    assert "Features: of validation and test images only: the augmentation draws again" in caplog.text
+    assert 0 < num_computed(stored) < NUM_PHOTOS / 2
+    assert stored.metrics == computed.metrics
+    figures = [
+        [{key: row[key] for key in row if key != "seconds"} for row in run.history()] for run in (stored, computed)
+    ]
+    assert figures[0] == figures[1]
+
+
 def test_auto_says_why_it_stores_nothing(caplog):
     with caplog.at_level("INFO"):
-        assert "features" not in train("augment=basic").results
+        assert "features" not in train("augment=basic", "data.val_fraction=0").results
     assert "Features aren't stored: the augmentation draws again" in caplog.text
 
 

@@ -29,6 +29,7 @@ from regraft.training.feature_policy import (
     require_full_batch,
     step_level_option,
     trains_head_only,
+    why_drawn_again,
     why_not_cacheable,
     why_not_worthwhile,
 )
@@ -41,6 +42,7 @@ class FeaturePlan:
     """What is going to be stored for a run.
 
     Attributes:
+        has_train: whether features of training images are stored, besides those of validation and test.
         one_batch_per_epoch: whether an epoch that trains the head alone is one batch.
         is_full_batch: whether such an epoch is a single step.
         is_tested: whether the run looks at test images.
@@ -53,11 +55,22 @@ class FeaturePlan:
     one_batch_per_epoch: bool
     is_full_batch: bool
     is_tested: bool
+    has_train: bool = True
 
     @property
     def depths(self) -> list[int]:
         """The cuts, ascending."""
         return sorted({part.depth for part in self.cuts if part.depth})
+
+    @property
+    def train_cuts(self) -> list[CutPhase]:
+        """The cuts above which training images are read from the store."""
+        return self.cuts if self.has_train else []
+
+    @property
+    def first_views(self) -> list[Any]:
+        """The images of the first split that is stored, under each transform."""
+        return self.views("train" if self.has_train else "val")
 
     @property
     def eval_depth(self) -> int:
@@ -89,6 +102,7 @@ def feature_plan(
     start_epoch: int,
     progress: ProgressBar,
     earlier: Mapping[str, Any] | None = None,
+    may_leave_out_train: bool = False,
 ) -> FeaturePlan | None:
     """Returns what to store for a training, None if nothing; the log says why.
 
@@ -97,6 +111,8 @@ def feature_plan(
         start_epoch: the epoch at which the run starts or resumes.
         earlier: `FeaturePlan.record` of the run that is resumed, or one without a precision if nothing was stored; a
             run whose epochs weren't one batch keeps to that.
+        may_leave_out_train: whether features of validation and test images are stored alone where those of training
+            images can't be, because each epoch draws other ones.
 
     Raises:
         ConfigError: `features.cache=on`, `features.views` or an optimizer needs what can't be stored.
@@ -108,10 +124,14 @@ def feature_plan(
     is_full_batch = full_batch_optimizer(config) is not None
     plan = None
     reason = require_storable_if_wanted(config, backbone, data.augment, strategy)
+    has_train = reason is None
+    if reason is not None and may_leave_out_train and data.has_val and why_drawn_again(settings, data.augment):
+        reason = why_not_cacheable(settings, config, None, frozen_depth(phases[0][1], names))
     if reason is None and earlier is not None and earlier["precision"] is None and settings.cache != "on":
         reason = "the run didn't store them when it began."
     if reason is None:
-        precisions = settings.precisions(is_head_only=trains_head_only(phases, backbone))
+        # Where training computes the frozen stages, the validation images' features are as exact as those.
+        precisions = settings.precisions(is_head_only=has_train and trains_head_only(phases, backbone))
         if earlier is not None and earlier["precision"] in precisions:
             precisions = (earlier["precision"],)
         try:
@@ -127,7 +147,7 @@ def feature_plan(
             was_one_batch = earlier is None or earlier.get("one_batch_per_epoch", False)
             is_whole = is_full_batch or (step_level_option(config) is None and was_one_batch)
             is_tested = config["trainer"].get("limit_test_batches") != 0
-            plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch, is_tested)
+            plan = FeaturePlan(settings, data, frozen, parts, is_whole, is_full_batch, is_tested, has_train)
             if start_epoch and not plan.depths and cut_phases(phases, names, max_epochs, 0, frozen.costs)[0].depth:
                 # No reason to refuse a run that has been accepted when it started.
                 log.info("Features aren't stored: the epochs that are left train the stages that were stored before.")
@@ -136,7 +156,9 @@ def feature_plan(
     if reason is None:
         assert plan is not None, "nothing speaks against it"
         key = step_level_option(config)
-        if key is not None and any(part.depth == len(names) for part in plan.cuts):
+        if not has_train:
+            log.info("Features: of validation and test images only: %s", why_drawn_again(settings, data.augment))
+        elif key is not None and any(part.depth == len(names) for part in plan.cuts):
             log.info("Features: the head takes its steps one by one, which is slower, because of %s.", key)
         return plan
     _require_not_wanted(settings, data.augment, reason, full_batch_optimizer(config))
@@ -167,11 +189,15 @@ def _drawback(config: Config, plan: FeaturePlan, *, is_decided: bool) -> str | N
     """Returns why a plan isn't worthwhile, None if it is; chooses the precision that the store has already."""
     if not plan.depths:
         return "no cut below the frozen stages makes an epoch at least 1.3 times as fast."
-    plan.frozen.prefer_stored(plan.views("train"), plan.depths[-1])
+    plan.frozen.prefer_stored(plan.first_views, plan.depths[-1])
     # What is trained on must not depend on what the store holds: views are stored whether or not that saves time.
     if is_decided or plan.is_required:
         return None
-    views = {split: plan.views(split) for split in plan.images.sizes if split != "test"}
+    views = {
+        split: plan.views(split)
+        for split in plan.images.sizes
+        if split == "val" or (split, plan.has_train) == ("train", True)
+    }
     return why_not_worthwhile(config, plan.frozen, plan.cuts, views)
 
 
@@ -205,7 +231,7 @@ def store_features(plan: FeaturePlan, *, is_logged: bool = True) -> tuple[Featur
 
     If neither the disk nor memory can hold it, it raises ConfigError where it is required, else returns None.
     """
-    splits = {"train": plan.depths, "val": plan.depths}
+    splits = {"train": plan.depths if plan.has_train else [], "val": plan.depths}
     splits["test"] = [plan.eval_depth] if plan.eval_depth and plan.is_tested else []
     views = {split: plan.views(split) for split, depths in splits.items() if depths and split in plan.images.sizes}
     try:
@@ -267,7 +293,7 @@ def _summary(
     """Returns what was stored, reused and saved, in plain types; `views` are of each split."""
     frozen, depths = plan.frozen, plan.depths
     num_computed, seconds = sum(one.num_computed for one in filled), sum(one.seconds for one in filled)
-    per_flop = frozen.seconds_per_flop(views["train"], depths)
+    per_flop = frozen.seconds_per_flop(plan.first_views, depths)
     num_images = sum(len(views[split][0]) for split in ("train", "val") if split in views)
     flops = sum(part.num_epochs * frozen.costs.up_to(part.depth) for part in plan.cuts if part.depth) * num_images
     is_known = per_flop is not None and math.isfinite(flops)
@@ -281,7 +307,7 @@ def _summary(
 
 
 def _log(plan: FeaturePlan, views: Mapping[str, Sequence[Any]], summary: Mapping[str, Any]) -> None:
-    num_views = len(views["train"])
+    num_views = len(plan.first_views)
     if num_views > 1:
         exactly = is_flip_only(plan.images.augment)
         log.info(

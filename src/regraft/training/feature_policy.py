@@ -79,14 +79,8 @@ def draws_views(settings: FeatureSettings, augment: Augment) -> bool:
     return settings.views > 0 and not (is_none(augment) or is_flip_only(augment))
 
 
-def why_not_cacheable(
-    settings: FeatureSettings, config: Config, augment: Augment, first_frozen_depth: int
-) -> str | None:
-    """Returns why features can't be stored, a full sentence; None if they can."""
-    if settings.cache == "off":
-        return "features.cache=off."
-    if first_frozen_depth == 0:
-        return "the first stage trains from the start; freeze it, for example with freezing=linear_probe."
+def why_drawn_again(settings: FeatureSettings, augment: Augment) -> str | None:
+    """Returns why no features of training images can be stored, a full sentence; None if they can."""
     if augment.is_mixing:
         return "mixup and CutMix mix images, so that no features are those of a single one; set both alphas to 0."
     if not (is_none(augment) or is_flip_only(augment)) and settings.views == 0:
@@ -94,6 +88,23 @@ def why_not_cacheable(
             "the augmentation draws again in each epoch; features.views=8 stores 8 views of each image and draws one, "
             "which is another, smaller augmentation."
         )
+    return None
+
+
+def why_not_cacheable(
+    settings: FeatureSettings, config: Config, augment: Augment | None, first_frozen_depth: int
+) -> str | None:
+    """Returns why features can't be stored, a full sentence; None if they can.
+
+    Args:
+        augment: None for the features of validation and test images alone.
+    """
+    if settings.cache == "off":
+        return "features.cache=off."
+    if first_frozen_depth == 0:
+        return "the first stage trains from the start; freeze it, for example with freezing=linear_probe."
+    if augment is not None and (reason := why_drawn_again(settings, augment)) is not None:
+        return reason
     for name, node in config["callbacks"].items():
         if isinstance(node, dict) and targets_subclass(node, f"callbacks.{name}", _CHANGE_WHAT_IS_FROZEN):
             return f"callbacks.{name} changes stages that are frozen, too; leave it out, or use callbacks=ema."

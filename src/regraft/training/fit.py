@@ -324,6 +324,7 @@ def _feature_plan(
         start_epoch=start_epoch,
         progress=progress,
         earlier=earlier,
+        may_leave_out_train=True,
     )
     if plan is not None and len({phase.depth for phase in plan.cuts}) > 1:
         parts.trainer.reload_dataloaders_every_n_epochs = 1

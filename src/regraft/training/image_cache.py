@@ -90,7 +90,7 @@ def _drawback(config: Config, plan: FeaturePlan | None, start_epoch: int) -> str
     limit = limit_of(config["trainer"])
     if limit is not None:
         return f"with trainer.{limit} a run looks at some of the images only; data.cache=on stores all of them."
-    if plan is None:
+    if plan is None or not plan.has_train:
         max_epochs = config["trainer"]["max_epochs"]
         num_epochs = math.inf if max_epochs < 0 else max_epochs - start_epoch
     else:

@@ -90,7 +90,7 @@ def settled_format(config: Config, parts: Parts, plan: FeaturePlan | None) -> tu
     chosen: str = config["trainer"]["memory_format"]
     if chosen != "auto":
         return chosen, None
-    cuts = [] if plan is None else plan.cuts
+    cuts = [] if plan is None else plan.train_cuts
     work = work_of(config, parts.strategy, module.backbone, parts.data.sizes["train"], cuts)
     if work is None or work.num_steps < _LEAST_STEPS or needs_processes(config["trainer"]):
         return "contiguous", None
