@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 import regraft
+from helpers.command_line import run_main
 from helpers.small import SMALL
 from regraft.report.run.finish import log_files
 from regraft.training.callbacks.loggers import StepLoss
@@ -87,15 +88,14 @@ def test_steps_of_accumulated_gradients_are_logged_as_one():
 
 
 @pytest.mark.slow
-def test_mlflow_shows_a_run_and_continues_it():
+@pytest.mark.filterwarnings("ignore")  # those of MLflow's own packages
+def test_mlflow_shows_a_run_and_continues_it(capsys):
     mlflow = pytest.importorskip("mlflow")
-    from regraft.cli.main import main
-
     overrides = [*SMALL, "logger=mlflow", "hydra.run.dir=outputs/exp/one"]
-    main(["check", *overrides])
+    assert run_main(["check", *overrides], capsys)[0] == 0
     assert not Path("outputs").exists()
     run = regraft.train(overrides)
-    main(["resume", "run=outputs/exp/one", "trainer.max_epochs=3"])
+    assert run_main(["resume", "run=outputs/exp/one", "trainer.max_epochs=3"], capsys)[0] == 0
     client = mlflow.MlflowClient("sqlite:///outputs/mlflow.db")
     experiment = client.get_experiment_by_name("regraft")
     (found,) = client.search_runs([experiment.experiment_id])
@@ -110,6 +110,7 @@ def test_mlflow_shows_a_run_and_continues_it():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
 def test_each_run_of_a_process_has_a_run_of_wandb():
     pytest.importorskip("wandb")
     ids = set()

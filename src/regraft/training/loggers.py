@@ -127,6 +127,14 @@ class MLflow(Logger):
         """Logs parameters."""
         self._logger.log_hyperparams(params)
 
+    def log_new_parameters(self, params: Mapping[str, Any]) -> dict[str, str]:
+        """Logs parameters, which MLflow lets nobody change; returns those that a resumed run has changed."""
+        known = self.experiment.get_run(self.run_id).data.params
+        self.log_hyperparams({key: value for key, value in params.items() if key not in known})
+        # MLflow has the first characters of a long value.
+        changed = {key: str(value) for key, value in params.items() if key in known}
+        return {key: value for key, value in changed.items() if not value.startswith(known[key])}
+
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Ends MLflow's run, if it began."""
@@ -182,10 +190,10 @@ def begin(loggers: Sequence[Any], config: Config, run: Run, session: Mapping[str
         if isinstance(logger, WandB):
             logger.keep_id()
         if isinstance(logger, MLflow):
-            logger.log_hyperparams(parameters(config, run))
-            # MLflow's own tag would have the commit of the folder that the program is installed in.
-            own = {"mlflow.source.git.commit": tags["commit"]} if "commit" in tags else {}
-            for name, value in (tags | own).items():
+            own = tags | logger.log_new_parameters(parameters(config, run))
+            if "commit" in tags:  # MLflow would give that of the folder that the program is installed in
+                own["mlflow.source.git.commit"] = tags["commit"]
+            for name, value in own.items():
                 logger.experiment.set_tag(logger.run_id, name, value)
         elif not isinstance(logger, CSVLogger | TensorBoardLogger):
             logger.log_hyperparams(parameters(config, run) | tags)

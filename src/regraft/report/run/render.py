@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -151,11 +150,6 @@ def _matrix(num_shown: int, class_names: Sequence[str]) -> _Matrix:
     return _Matrix(side, 34 + round(0.63 * font) * letters, font, has_numbers, has_numbers and side >= 56)
 
 
-def unbroken(text: str) -> str:
-    """Returns text whose percent signs stay on the line of their number."""
-    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
-
-
 def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage], notes: Mapping[str, str]) -> str:
     """Returns the report as HTML, with names escaped.
 
@@ -166,7 +160,6 @@ def to_html(record: Record, errors: Errors | None, seen: Mapping[int, ShownImage
     page = template(
         "run.html", readable=readable, number=number, shortened=shortened, percent=summary.percent, address=address,
         overlaid=overlaid,
-        unbroken=unbroken,
     )  # fmt: skip
     script = source("sort.js")
     stages = curves.stages_of(record.epochs, record.results.get("stages", []))
