@@ -4,7 +4,8 @@ import torch
 from sklearn import metrics as sk
 
 from regraft.tasks import TASKS
-from regraft.tasks.label_scores import scores
+from regraft.tasks.bootstrap import resamples
+from regraft.tasks.label_scores import average_precisions, scores
 from regraft.training.metrics import logged_metrics
 
 NAMES = ("red", "green", "blue", "grey")
@@ -33,7 +34,7 @@ def test_they_are_those_of_scikit_learn(drawn):
         "log_loss": np.mean([sk.log_loss(targets[:, i], probabilities[:, i].astype(np.float64)) for i in range(4)]),
     }
     assert {name: found.metrics[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    assert set(found.metrics) == set(expected)
+    assert set(found.metrics) == {*expected, "map_low", "map_high"}
     assert [row.ap for row in found.per_class] == pytest.approx(
         list(sk.average_precision_score(targets, probabilities, average=None)), abs=1e-6
     )
@@ -66,3 +67,14 @@ def test_thresholds_decide_which_labels_are_predicted(drawn):
     found = scores(probabilities, targets, NAMES, np.array([1.0, 0.5, 0.5, 0.0]))
     assert found.per_class[0].num_predicted == 0
     assert found.per_class[3].num_predicted == 60
+
+
+def test_average_precisions_of_resamples_are_scikit_learns(drawn):
+    _, probabilities, targets = drawn
+    rounded = probabilities[:, 1].round(1)  # with ties
+    counts = next(resamples(60, 5))
+    expected = [sk.average_precision_score(targets[:, 1], rounded, sample_weight=row) for row in counts]
+    assert average_precisions(targets[:, 1], rounded, counts) == pytest.approx(expected)
+    assert np.isnan(average_precisions(np.zeros(60), rounded, counts)).all()
+    found = scores(probabilities, targets, NAMES).metrics
+    assert found["map_low"] < found["map"] < found["map_high"]

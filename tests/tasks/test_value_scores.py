@@ -5,7 +5,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from regraft.tasks import TASKS
-from regraft.tasks.value_scores import resamples, scores
+from regraft.tasks.bootstrap import resamples
+from regraft.tasks.value_scores import scores
 from regraft.training.metrics import logged_metrics
 
 NAMES = ("age", "weight")

@@ -30,12 +30,12 @@ class Gathered(Metric):
 
     def update(self, logits: Tensor, targets: Tensor) -> None:
         """Keeps a batch: logits (batch, num_outputs) and targets of the same shape."""
-        self.logits.append(logits.detach().float().cpu())
-        self.targets.append(targets.detach().cpu())
+        self.logits.append(logits.detach().float())
+        self.targets.append(targets.detach())
 
     def compute(self) -> Tensor:
         """Returns the figure of all batches."""
-        logits, targets = (dim_zero_cat(getattr(self, name)) for name in ("logits", "targets"))
+        logits, targets = (dim_zero_cat(getattr(self, name)).cpu() for name in ("logits", "targets"))
         if not logits.isfinite().all():  # which ends the run where the loss is checked
             return torch.tensor(torch.nan)
         value = self._figure(self._outputs_of(logits.numpy(), targets.numpy()))

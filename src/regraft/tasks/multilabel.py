@@ -116,6 +116,7 @@ for _each in (
         "Mean average precision",
         lambda outputs: outputs.mean_of("ap"),
         is_logged=True,
+        interval=lambda outputs: outputs.map_interval,
         note=lambda outputs: outputs.without_positives_text,
         needs_probabilities=True,
     ),

@@ -3,7 +3,7 @@
 Pure functions of arrays; no torch.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -11,11 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from regraft.core.errors import listed
+from regraft.tasks.bootstrap import resamples
 from regraft.tasks.scores import Scores, computed, require_finite
-
-NUM_RESAMPLES = 1000
-_CHUNK = 2**24
-"""Numbers of a batch of resamples."""
 
 
 class ValueScores(NamedTuple):
@@ -84,7 +81,7 @@ class ValueOutputs:
 
     @cached_property
     def _resampled(self) -> dict[str, np.ndarray]:
-        """The mean over the targets of each figure, for each resample, (NUM_RESAMPLES,)."""
+        """The mean over the targets of each figure, for each resample, (num_resamples,)."""
         found: dict[str, list[np.ndarray]] = {}
         for counts in resamples(len(self.values)):
             of_targets = [self._figures(index, counts) for index in range(len(self.names))]
@@ -114,17 +111,6 @@ class ValueOutputs:
             "r2": np.where(is_varied, 1 - squares / np.where(is_varied, total, 1.0), np.nan),
             "spearman": _correlation(_ranks(true, counts), _ranks(value, counts), counts),
         }
-
-
-def resamples(num_images: int, num_resamples: int = NUM_RESAMPLES) -> Iterator[np.ndarray]:
-    """Yields how often each image is drawn in bootstrap resamples, (batch, num_images); the same ones every time."""
-    generator = np.random.default_rng(0)
-    size = max(1, min(num_resamples, _CHUNK // num_images))
-    for start in range(0, num_resamples, size):
-        batch = min(size, num_resamples - start)
-        drawn = generator.integers(num_images, size=(batch, num_images))
-        flat = drawn + num_images * np.arange(batch)[:, None]
-        yield np.bincount(flat.ravel(), minlength=batch * num_images).reshape(batch, num_images).astype(np.float64)
 
 
 def _ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

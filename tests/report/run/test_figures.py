@@ -27,7 +27,9 @@ def test_numbers_are_told_with_their_unit_and_drawn():
 def test_labels_have_a_row_each_and_no_drawing():
     found = figures_of(kept("multilabel", np.zeros((4, 2))), ("cat", "dog"), {})
     assert found is not None
-    assert found.sentence == "On 4 test images, of 2 labels: Mean average precision 1, Micro F1 1."
+    assert (
+        found.sentence == "On 4 test images, of 2 labels: Mean average precision 1 (95 % interval 1 to 1), Micro F1 1."
+    )
     assert found.rows == [("cat", 2, [1.0] * 5), ("dog", 2, [1.0] * 5)]
     assert found.plots == []
 

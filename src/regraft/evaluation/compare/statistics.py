@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from regraft.tasks.value_scores import resamples
+from regraft.tasks.bootstrap import resamples
 
 NUM_RESAMPLES = 9999
 LEVEL = 0.95
