@@ -91,7 +91,8 @@ def show(check: Check, folder: Path) -> None:
     """Prints the findings, the worst first, and the paths of the reports."""
     console = wide_console(_WIDTH)
     for split, counts in check.counts.items():
-        print_line(console, f"{split}: {counted(sum(counts.values()), 'image')} in {_classes(counts)}")
+        num = sum(counts.values()) if check.sizes is None else check.sizes[split]
+        print_line(console, f"{split}: {counted(num, 'image')} in {_counts(counts, *check.what)}")
     if check.findings:
         table = Table(title="Data check", title_justify="left", show_lines=True)
         table.add_column("")
@@ -126,7 +127,7 @@ def _cell(finding: Finding) -> Text:
     return lines
 
 
-def _classes(counts: Mapping[str, int]) -> str:
+def _counts(counts: Mapping[str, int], one: str, several: str) -> str:
     shown = ", ".join(f"{readable(name)} {num:,}" for name, num in list(counts.items())[:_MAX_CLASSES])
     more = ", ..." if len(counts) > _MAX_CLASSES else ""
-    return f"{counted(len(counts), 'class', 'classes')} ({shown}{more})"
+    return f"{counted(len(counts), one, several)} ({shown}{more})"

@@ -42,3 +42,4 @@ def test_several_labels_are_compared_as_combinations(tmp_path: Path, write_photo
     (conflict,) = [each for each in found.findings if each.code == "conflicting_labels"]
     assert conflict.items[0].detail == "a|b / b"
     assert found.counts == {"train": {"a": 2, "b": 2}}
+    assert (found.what, found.sizes) == (("label", "labels"), {"train": 4})

@@ -1,7 +1,7 @@
 """A complete check of a data set: of a folder, or of images in memory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,9 +23,11 @@ class Check:
 
     Attributes:
         place: the folder, or the name of the data set.
-        counts: decodable images by split and class.
+        counts: decodable images by split and class, or with each label or target.
         findings: the worst first.
         num_read: number of images that weren't known from an earlier check.
+        what: what `counts` are by, one and several of it.
+        sizes: images by split, where one may have several labels; None where `counts` add up to them.
     """
 
     place: str
@@ -34,6 +36,8 @@ class Check:
     num_images: int
     num_read: int
     seconds: float
+    what: tuple[str, str] = ("class", "classes")
+    sizes: Mapping[str, int] | None = None
 
     def num(self, severity: Severity) -> int:
         """Returns the number of findings of a severity."""

@@ -1,6 +1,7 @@
 """A check of images in files that a table names, instead of a folder's classes."""
 
 from collections import defaultdict
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,12 @@ from regraft.data.images.validation.file_findings import OF_BACKGROUND, file_fin
 from regraft.data.sources.base import Splits
 from regraft.data.sources.checked_files import CheckedFiles
 from regraft.tasks import task_of
+
+_WHAT = {
+    "classification": ("class", "classes"),
+    "multilabel": ("label", "labels"),
+    "regression": ("target", "targets"),
+}
 
 
 def check_listed(place: str, splits: Splits, progress: ProgressBar, started: float, shown: PixelFormat) -> Check:
@@ -38,7 +45,9 @@ def check_listed(place: str, splits: Splits, progress: ProgressBar, started: flo
         *likeness_findings(samples, partial(near_pairs_of, root)),
     ]
     num_images = len(paths) + len(splits.skipped)
-    return finished_check(place, counts, findings, num_images, int(read.is_fresh.sum()), started)
+    check = finished_check(place, counts, findings, num_images, int(read.is_fresh.sum()), started)
+    sizes = {split: len(samples) for split, samples in splits.present.items()}
+    return replace(check, what=_WHAT[splits.task], sizes=sizes)
 
 
 def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) -> list[str]:
