@@ -25,7 +25,7 @@ def is_compiled(config: Config, module: Any, trial: Trial | None) -> bool:
         module: whose record of the config becomes the same.
         trial: of the run's steps; None if the run has too few of them.
     """
-    chosen = config["trainer"]["compile"]
+    chosen = config["trainer"].get("compile", "auto")
     if chosen != "auto":
         return bool(chosen)
     if trial is None or cpp_compiler() is None or not _pays(module.backbone, trial):

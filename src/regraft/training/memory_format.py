@@ -87,7 +87,7 @@ def settled_format(config: Config, parts: Parts, plan: FeaturePlan | None) -> tu
     after they have been computed.
     """
     module, trainer = parts.module, parts.trainer
-    chosen: str = config["trainer"]["memory_format"]
+    chosen: str = config["trainer"].get("memory_format", "auto")
     if chosen != "auto":
         return chosen, None
     cuts = [] if plan is None else plan.train_cuts
