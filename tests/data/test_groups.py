@@ -63,3 +63,15 @@ def test_a_fold_is_the_test_split_and_keeps_groups_together() -> None:
         seen += data.parts["test"].indices.tolist()
     assert sorted(seen) == list(range(120))
     assert np.unique(seen).size == 120
+
+
+def test_classes_with_fewer_samples_than_folds_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Rare(Source):
+        def splits(self) -> Splits:
+            names = [f"{number}.png" for number in range(20)]
+            images = FileImages.from_names("/photos", names, torch.tensor([0] * 18 + [1] * 2))
+            return Splits(("often", "seldom"), images)
+
+    with caplog.at_level("WARNING", "regraft"):
+        PreparedData(Rare(), 0.0, 0.2, 1.0, None, 0, 0, folds=4, fold=0).read()
+    assert "Fewer samples than data.folds=4: seldom. Some folds test none of them." in caplog.text

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from regraft.core.content_hash import HASH_BYTES
-from regraft.core.errors import ConfigError, UnknownNameError, require
+from regraft.core.errors import ConfigError, UnknownNameError, listed, require
+from regraft.data.findings import readable
 from regraft.data.folds import require_folds
 from regraft.data.groups import grouped_by_pattern
 from regraft.data.sources.base import Samples, Source, Splits
@@ -80,8 +81,8 @@ class PreparedData:
         held_out = None if self.folds is None or self.fold is None else (self.folds, self.fold)
         val_fraction = 0 if self.refit else self.val_fraction
         parts = carve_splits(splits, val_fraction, self.test_fraction, self.split_seed, held_out)
-        if held_out is not None and splits.test is not None:
-            _log.info("data.folds: the test split of the data itself (%s samples) isn't used.", f"{len(splits.test):,}")
+        if held_out is not None:
+            self._log_folds(splits, task)
         train, names = parts["train"], splits.class_names
         if self.refit and "val" in parts:
             train = train_with_val(train, parts.pop("val"))
@@ -107,6 +108,16 @@ class PreparedData:
             raise ConfigError("data.positive", reason, got=self.positive, fix="Leave it out.")
         if str(self.positive) not in splits.class_names:
             raise UnknownNameError("data.positive", "class", str(self.positive), splits.class_names)
+
+    def _log_folds(self, splits: Splits, task: Task) -> None:
+        """Says which test split isn't used, and which classes are too rare for each fold to have one."""
+        if splits.test is not None:
+            _log.info("data.folds: the test split of the data itself (%s samples) isn't used.", f"{len(splits.test):,}")
+        counts = task.counts(splits.train.labels, len(splits.class_names)).tolist()
+        rare = [name for name, num in zip(splits.class_names, counts, strict=True) if num < (self.folds or 0)]
+        if rare:
+            message = "Fewer samples than data.folds=%s: %s. Some folds test none of them."
+            _log.warning(message, self.folds, listed(map(readable, rare)))
 
     def _with_groups(self, splits: Splits) -> Splits:
         """Returns the splits with the groups of `group_pattern`, if it is given."""
