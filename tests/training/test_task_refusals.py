@@ -26,3 +26,10 @@ def test_commands_that_compare_heads_by_classes(task):
 def test_what_doesnt_fit_the_task_or_the_data(overrides, sentence):
     with pytest.raises(ValueError, match=sentence):
         regraft.train(["data=digits", "model=simple_cnn", "model.image_size=8", *overrides])
+
+
+def test_classes_that_a_sampler_would_balance():
+    source = "data._target_=helpers.coloured.Coloured"
+    overrides = ["data=digits", source, "+data.kind=multilabel", "task=multilabel", "trust=[helpers]"]
+    with pytest.raises(ValueError, match="sampler: got 'balanced'; task=multilabel has no classes to balance"):
+        regraft.train([*overrides, "data.sampler=balanced", "model=simple_cnn", "model.image_size=8"])

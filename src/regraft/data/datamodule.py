@@ -118,6 +118,8 @@ class DataModule(pl.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Reads the source and assigns samples to splits, once; ValueError if a split can't be made."""
         self._prepared.read()
+        if self._sampler == "balanced" and not self.task.has_classes:
+            raise ConfigError("data.sampler", f"task={self.task.name} has no classes to balance", got="balanced")
 
     def with_input_spec(self, input_spec: InputSpec) -> Self:
         """Returns a datamodule of the same samples for another backbone; nothing is read again."""
@@ -230,8 +232,6 @@ class DataModule(pl.LightningDataModule):
     def train_batches(self) -> TrainBatches:
         """Returns the sampler of training batches, whose order depends on the seed and the epoch."""
         part = self.part("train")
-        if self._sampler == "balanced" and not self.task.has_classes:
-            raise ConfigError("data.sampler", f"task={self.task.name} has no classes to balance", got="balanced")
         order = make_order(self._sampler, part.indices, part.labels, self._seed)
         batches = TrainBatches(order, len(part), self._batch_size, *self._rank())
         if self.trainer is not None and self.trainer.state.fn == "fit":

@@ -31,6 +31,7 @@ class Metric:
         interval: computes the ends of its 95 % interval from a split's outputs.
         note: returns why it is undefined, or what it leaves out; an empty text if there is nothing to say.
         is_per_class: whether `evaluated` gives a mean over the classes' own values, which tables show, too.
+        is_share: whether a value in [0, 1] is about a share of the images, with the standard error of one.
         needs_probabilities: whether the predicted classes aren't enough.
     """
 
@@ -47,6 +48,7 @@ class Metric:
     interval: Callable[[Any], tuple[float, float]] | None = None
     note: Callable[[Any], str] | None = None
     is_per_class: bool = False
+    is_share: bool = True
     needs_probabilities: bool = False
 
 

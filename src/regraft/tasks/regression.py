@@ -154,6 +154,7 @@ def _metric(name: str, title: str, *, higher_is_better: bool, **fields: Any) -> 
         interval=lambda outputs: outputs.interval(name),
         note=lambda outputs: outputs.undefined_text(name),
         is_per_class=True,
+        is_share=False,
         **fields,
     )
 

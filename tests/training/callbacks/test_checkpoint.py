@@ -23,16 +23,19 @@ def test_of_equal_epochs_the_one_with_the_lowest_loss_is_kept(monitor, mode, bes
     assert callback.state_dict()["epoch"] == best
 
 
-@pytest.mark.parametrize(("num_images", "kept"), [(50, 4), (5000, 3), (None, 1)])
-def test_the_last_epoch_within_the_tolerance_is_kept(num_images, kept, tmp_path):
-    """Two standard errors of 0.9 are 0.089 for 50 images, and 0.008 for 5,000."""
+@pytest.mark.parametrize(
+    ("monitor", "num_images", "kept"),
+    [("val/acc", 50, 4), ("val/acc", 5000, 3), ("val/acc", None, 1), ("val/map", 50, 4), ("val/r2", 50, 1)],
+)
+def test_the_last_epoch_within_the_tolerance_is_kept(monitor, num_images, kept, tmp_path):
+    """Two standard errors of 0.9 are 0.089 for 50 images, and 0.008 for 5,000; R² isn't about a share of them."""
     callback = BestCheckpoint(
-        dirpath=tmp_path, filename="best", monitor="val/acc", mode="max", tolerance=2.0, max_share=1.0
+        dirpath=tmp_path, filename="best", monitor=monitor, mode="max", tolerance=2.0, max_share=1.0
     )
     trainer = SimpleNamespace(fast_dev_run=False, global_step=0, save_checkpoint=lambda *_, **__: None)
     if num_images is not None:
         trainer.datamodule = SimpleNamespace(sizes={"val": num_images})
     for trainer.current_epoch, acc in enumerate([0.5, 0.9, 0.6, 0.895, 0.83]):
-        trainer.callback_metrics = {"val/acc": torch.tensor(acc), "val/loss": torch.tensor(1.0)}
+        trainer.callback_metrics = {monitor: torch.tensor(acc), "val/loss": torch.tensor(1.0)}
         callback.on_train_epoch_end(trainer, None)
     assert callback.kept == (kept, 0)

@@ -15,6 +15,7 @@ from regraft.core.errors import ConfigError, require
 from regraft.core.lightning_internals import is_epoch_ending, is_resumed_mid_epoch, validates_after_batch
 from regraft.runs.checkpoint_io import CheckpointFiles, keep_previous, remove_damaged
 from regraft.runs.folder import PREVIOUS
+from regraft.tasks.metrics import find
 
 _NONE_YET: dict[str, Any] = {
     "score": math.nan,
@@ -51,7 +52,7 @@ class BestCheckpoint(Checkpoint):
 
     Of a metric that is better if it is higher, the last epoch is kept that is within `tolerance` standard errors of the
     highest value: on few images the highest one is luck, and a schedule brings the weights to rest at its end. Without
-    tolerance, and of other metrics, it is the best value, of equal ones that with the lowest `val/loss`.
+    tolerance, and of other metrics, R² among them, it is the best value, of equal ones that with the lowest `val/loss`.
 
     Where epochs are shorter than a write, the best checkpoint stays in memory until a write is due, another checkpoint
     is written, or training ends.
@@ -152,7 +153,9 @@ class BestCheckpoint(Checkpoint):
     def _margin(self, highest: float, trainer: pl.Trainer) -> float:
         """Returns by how much a value may be below the highest one for its epoch to be kept."""
         num_images = getattr(getattr(trainer, "datamodule", None), "sizes", {}).get("val", 0)
-        if self._mode == "min" or not num_images or not 0 <= highest <= 1:
+        metric = find(self._monitor)
+        is_share = metric is None or metric.is_share
+        if self._mode == "min" or not num_images or not 0 <= highest <= 1 or not is_share:
             return 0.0
         # With one image more right and one more wrong, so that a share of 1 has an error, too.
         share = (highest * num_images + 1) / (num_images + 2)
