@@ -54,6 +54,8 @@ def test_a_value_far_from_all_others_does_not_squeeze_them():
     assert texts(axis)[-1] == "> 0.62"
     assert axis.position(9e5) == pytest.approx(1)
     assert axis.position(0.62) - axis.position(0.5) > 0.8
+    wide = numeric_axis("seconds", [3.0, 3.01, 3.02, 3.03, 3.04, 3.1, 4e3], is_robust=True, gap=0.17)
+    assert texts(wide)[-1] == "> 3.1"
     assert texts(numeric_axis("x", [2.0, 2.0, 2.0, 2.0, 2.0, 5.0], is_robust=True))[-1] == "5"
 
 

@@ -75,8 +75,9 @@ def numeric_axis(
     marks = distinct if few and len(distinct) <= _NUM_TICKS + 2 else _marks(low, high, is_log=is_log)
     label = f"{name} (log)" if is_log else name
     ticks = [Tick(position(mark), _text(mark)) for mark in marks if low <= mark <= high]
-    ticks += [Tick(position(min(values)), f"< {_text(low)}")] if min(values) < low else []
-    ticks += [Tick(position(max(values)), f"> {_text(high)}")] if max(values) > high else []
+    ends = [Tick(position(min(values)), f"< {_text(low)}")] if min(values) < low else []
+    ends += [Tick(position(max(values)), f"> {_text(high)}")] if max(values) > high else []
+    ticks = [tick for tick in ticks if all(abs(tick.position - end.position) >= gap for end in ends)] + ends
     return Axis(label, spaced(ticks, gap), position)
 
 

@@ -15,6 +15,9 @@ from regraft.evaluation.compare.statistics import LEVEL, MeanStd
 OUT_OF_FOLD = "acc out of fold"
 """The heading of the accuracy on all images, each predicted by the run that it was held out from."""
 
+_LARGE = 1e6
+"""Absolute value from which a figure is written with a power of ten."""
+
 
 def headings(board: Leaderboard) -> list[str]:
     """Returns the headings of `cells`."""
@@ -173,7 +176,10 @@ def _out_of_fold(row: LeaderboardRow) -> str:
 def _spread(found: MeanStd | None) -> str:
     if found is None:
         return ""
-    return f"{found.mean:.4f}" if found.std is None else f"{found.mean:.4f} ± {found.std:.4f}"
+    mean, *std = (
+        f"{each:{'.4f' if abs(each) < _LARGE else '.3g'}}" for each in (found.mean, found.std) if each is not None
+    )
+    return " ± ".join([mean, *std])
 
 
 def _points(comparison: Comparison) -> str:
