@@ -17,6 +17,8 @@ from regraft.evaluation.compare.statistics import MeanStd, mean_std
 from regraft.runs.find import HEADLINES
 from regraft.tasks.metrics import higher_is_better, known
 
+_DEFAULT = "val/acc"
+"""What runs are ranked by as long as none has logged a headline metric."""
 _STATES = ("finished", "pruned", "running", "stopped", "failed", "waiting", "damaged")
 
 
@@ -133,7 +135,7 @@ def make_leaderboard(entries: Sequence[RunEntry], metric: str | None) -> Leaderb
 def _metric(entries: Sequence[RunEntry], wanted: str | None) -> str:
     names = known(sorted({name for entry in entries for name in entry.metrics}))
     if wanted is None:
-        return next((name for name in HEADLINES if name in names), HEADLINES[-1])
+        return next((name for name in HEADLINES if name in names), _DEFAULT)
     if wanted not in names:
         raise UnknownNameError("metric", "metric", wanted, names)
     return wanted
