@@ -190,6 +190,7 @@ def test_python_is_given_the_leaderboard_and_the_file(runs, capsys):
     assert len(regraft.compare().rows) == 3
     assert capsys.readouterr() == ("", "")
     assert len(regraft.compare("digits").rows) == 3
+    assert regraft.compare("digits", metric="val/loss").metric == "val/loss"
     with pytest.raises(ValueError, match="Did you mean 'metric'"):
         regraft.compare(["metirc=val/acc"])
     with pytest.raises(ValueError, match="format: got 'csv'; nothing is printed here"):

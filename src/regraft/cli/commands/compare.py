@@ -35,8 +35,6 @@ def run(arguments: Sequence[str]) -> None:
 
 def compare_once(arguments: "Sequence[str | Path]") -> "Leaderboard":
     """Returns the leaderboard of some runs, and writes it if `output=` is given; see `regraft.compare`."""
-    if isinstance(arguments, str):
-        raise ConfigError("compare", got=arguments, allowed=f"a list, such as [{arguments!r}]")
     form, output, board = _compared(list(map(str, arguments)))
     if output is None and form != "table":
         raise ConfigError("format", "nothing is printed here", got=form, fix="Add output=FILE, or leave it out.")
