@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from regraft.config import compose
 from regraft.config.experiments import overrides_of_experiment
 from regraft.config.groups import group_choices, own_keys
-from regraft.config.instantiate import factory, target_of
 from regraft.config.quoting import key_of, value_of
 from regraft.core.errors import ConfigError, ConfigErrors
 
@@ -25,6 +24,8 @@ def found_task(overrides: Sequence[str], config_dir: str | None) -> tuple[str, s
     choice = value_of("data", given)
     if is_named or choice not in group_choices("data") or "task" not in own_keys("data", str(choice)):
         return None
+    from regraft.config.instantiate import factory, target_of  # which imports torch
+
     of_data = [each for each in given if str(key_of(each)).partition(".")[0] in ("data", "trust")]
     try:
         node = compose.plain(compose.compose_once("train", of_data, config_dir), of_data)["data"]
