@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config.fitting import was_fitted_in_closed_form
-from regraft.runs import predictions as predictions_files
 from regraft.runs.folder import Run
 from regraft.runs.metrics_csv import rows_of
 from regraft.sweeps.objectives import kept_row
-from regraft.tasks.reliability import wilson
 
 
 def accuracy_note(run: Run, name: str) -> str:
     """Returns the interval of a metric of the final test and the number of its images; empty if it has none."""
+    from regraft.runs import predictions as predictions_files
+    from regraft.tasks.reliability import wilson
+
     split, _, metric = name.rpartition("/")
     found = predictions_files.read(run.path)
     if found is None or metric != "acc" or found.split != split or found.targets.ndim != 1:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -122,6 +121,8 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     if options.fits_thresholds:
         fitted = _with_thresholds(validation, evaluator, temperature)
     if fitted is not None:
+        import numpy as np  # late, as help and completion need none
+
         thresholds: np.ndarray | None = np.array(list(fitted.values.values()))
     else:
         thresholds = thresholds_of(run_of(path), path, class_names, temperature)
