@@ -22,6 +22,7 @@ def read(path: Path, content: bytes | str, columns: list[str] | None = None, **o
         ("a.csv", "\ufefff,l\r\na.png,x\r\nb.png,007\r\n"),
         ("a.csv", "f;l\na.png;x\nb.png;007"),
         ("a.csv", " f | l \na.png|x\n\nb.png|007\n"),
+        ("a.csv", "f;l;;\na.png;x;;\nb.png;007;;\n;;;\n ;\n"),
         ("a.txt", "f\tl\na.png\tx\nb.png\t007\n"),
         ("a.tsv", "f\tl\na.png\tx\nb.png\t007\n"),
         ("a.csv", '"f","l"\n"a.png","x"\n"b.png","007"\n'),
@@ -65,6 +66,11 @@ def test_rows_that_cannot_be_read_are_noted_with_their_lines(tmp_path: Path) -> 
         ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
         ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
         ("a.xlsx", b"PK", "Save it as CSV"),
+        ("a.csv", b"PK\x03\x04", "isn't text but an Excel workbook.*Save it as CSV"),
+        ("a.csv", b"\x1f\x8b\x08", "compressed with gzip. Unpack it"),
+        ("a.jsonl", b"PAR1", "Rename it to .parquet"),
+        ("a.csv.gz", b"\x1f\x8b\x08", "Unpack it"),
+        ("a.csv", b"\n \n", "only blank lines"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, content: bytes, message: str) -> None:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from regraft.core.errors import ConfigError
 from regraft.data.tables.targets import (
     BadValueError,
     ClassLabels,
@@ -26,6 +27,14 @@ from regraft.data.tables.targets import (
         ([0.5, 2.0, None], "regression", ""),
         (["1,5", "2,5"], "regression", ""),
         (["1,2,3", "1", "2,3", "3"], "multilabel", ","),
+        (["['cat', 'dog']", "[]", "['cat']"], "multilabel", ""),
+        (['["cat", "dog"]', '["cat"]'], "multilabel", ""),
+        (["7.842,15", "1.000,00"], "regression", ""),
+        (["1'842", "900.5"], "regression", ""),
+        (["nan", "3"], "classification", ""),
+        ([str(year) for year in range(1950, 1990)], "regression", ""),
+        ([f"{number:03}" for number in range(40)], "classification", ""),
+        ([str(number % 15) for number in range(40)], "classification", ""),
     ],
 )
 def test_the_task_is_found_where_it_is_plain(cells: list, task: str, separator: str) -> None:
@@ -36,6 +45,9 @@ def test_the_task_is_found_where_it_is_plain(cells: list, task: str, separator: 
 def test_several_columns_are_labels_or_targets() -> None:
     assert looks_of(["a", "b"], [("0", "1"), ("1", "1")]).task == "multilabel"
     assert looks_of(["a", "b"], [("0", "1"), ("2", "1")]).task == "regression"
+    assert looks_of(["a", "b"], [("-1", "1"), ("", "1")]).task == "multilabel"  # whose cells are then refused
+    with pytest.raises(ConfigError, match="neither 0 and 1 nor numbers, but 'cat'"):
+        looks_of(["coarse", "fine"], [("cat", "siamese")])
 
 
 def test_class_names_stay_text() -> None:
@@ -54,6 +66,12 @@ def test_several_labels_in_a_cell() -> None:
         labels.append(labels.parse([cell]))
     assert labels.names() == ["cat", "cow", "dog"]
     assert labels.array(labels.names()).tolist() == [[1, 0, 1], [1, 0, 0], [0, 0, 0], [0, 1, 0]]
+
+
+@pytest.mark.parametrize("cell", ["['dog', \"cat's\"]", '["dog", "cat\'s"]', "['dog' \"cat's\"]"])
+def test_lists_that_are_written_as_text(cell: str) -> None:
+    assert SeparatedLabels("").parse([cell]) == ("cat's", "dog")
+    assert SeparatedLabels("").parse(["[not a list"]) == ("[not a list",)
 
 
 def test_columns_of_labels_and_of_numbers() -> None:
@@ -76,6 +94,9 @@ def test_columns_of_labels_and_of_numbers() -> None:
         ("1,5", "comma"),
         ("1,000", "comma"),
         ("1,000,000.5", "comma"),
+        ("7.842,15", "comma"),
+        ("1 234,5", "comma"),
+        ("1'234", "comma"),
         ("big", "not_a_number"),
         ("1_000", "not_a_number"),
         ("nan", "not_finite"),

@@ -9,6 +9,7 @@ from regraft.data.findings import readable
 
 _MAX_NAMED = 10
 _MAX_DETAIL = 80
+_OTHER_LABEL = "Keep one of the rows, or write all labels of a file in one cell, as in cat|dog, with task=multilabel"
 _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "encoding": ("data.encoding", "bytes that don't fit the encoding", "Save the table as UTF-8, or name its encoding"),
     "num_cells": ("data.path", "another number of cells than the header", "Correct them"),
@@ -23,15 +24,15 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     "url": ("data.path", "addresses in place of paths", "Download the files"),
     "several_files": ("data.path", "names without an extension that several files have", "Add the extension"),
     "no_label": ("data.label", "no label", "Fill them in"),
-    "not_binary": ("data.label", "a value other than 0 and 1", "Correct them"),
+    "not_binary": ("data.label", "a value other than 0 and 1", "Write 0 and 1"),
     "not_a_number": ("data.label", "no number", "Correct them, or use task=classification for names of classes"),
-    "comma": ("data.label", "numbers with a comma", "Write them with a point, as in 1.5"),
+    "comma": ("data.label", "numbers with a comma or thousands apart", "Write them as in 1234.5"),
     "not_finite": ("data.label", "numbers that aren't finite", "Correct or remove them"),
     "unknown_split": ("data.split", "a split other than train, val and test", "Rename them"),
     "no_split": ("data.split", "no split", "Fill them in"),
     "no_group": ("data.group", "no group", "Fill them in"),
     "bad_weight": ("data.weight", "a weight that isn't a number above 0", "Correct them"),
-    "other_label": ("data.path", "the file of an earlier row with another label", "Keep one of the rows"),
+    "other_label": ("data.path", "the file of an earlier row with another label", _OTHER_LABEL),
     "same_label": ("data.path", "the file of an earlier row with the same label", "Remove them"),
     "other_split": ("data.split", "the file of an earlier row in another split", "Keep one of the rows"),
 }

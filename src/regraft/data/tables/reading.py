@@ -25,6 +25,14 @@ SUFFIXES = {
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
     **dict.fromkeys((".parquet", ".pq"), "parquet"),
 }
+_ARCHIVES = (".gz", ".zip", ".bz2", ".xz", ".zst", ".7z", ".tar")
+_FOREIGN = {
+    b"PK\x03\x04": ("an Excel workbook or a zip archive", "Save it as CSV, or unpack it"),
+    b"\xd0\xcf\x11\xe0": ("an Excel workbook", "Save it as CSV"),
+    b"\x1f\x8b": ("compressed with gzip", "Unpack it"),
+    b"PAR1": ("Parquet", "Rename it to .parquet"),
+}
+"""First bytes of files that aren't text, whatever they are called: what they are, and the fix."""
 _DELIMITERS = (",", "\t", ";", "|")
 _MAX_LINE = 2**24
 """Characters of a line, and of a cell: a quote that isn't closed would otherwise take the rest of the file."""
@@ -81,22 +89,41 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
         raise MissingFileError("data.path", f"there is no table {readable(str(path))}", fix="Use data.path=TABLE.csv.")
     kind = SUFFIXES.get(path.suffix.lower())
     if kind is None:
-        fix = "Save it as CSV." if path.suffix.lower() in (".xlsx", ".xls", ".ods") else None
+        suffix = path.suffix.lower()
+        fix = (
+            "Save it as CSV." if suffix in (".xlsx", ".xls", ".ods") else "Unpack it." if suffix in _ARCHIVES else None
+        )
         raise ConfigError("data.path", got=readable(str(path)), allowed=f"a table: {', '.join(SUFFIXES)}", fix=fix)
     if path.stat().st_size == 0:
         raise ConfigError("data.path", f"{readable(str(path))} is empty", fix="Give a table with rows.")
+    if kind != "parquet":
+        _require_text(path)
     if kind == "csv":
         found = delimiter or _delimiter_of(path, encoding)
         header = next(_parsed(path, encoding, found), (0, []))[1]
         columns = [name.strip() for name in header]
+        if not columns:
+            raise ConfigError("data.path", f"{readable(str(path))} has only blank lines", fix="Give a table with rows.")
     else:
         found = ","
         columns = _parquet_columns(path) if kind == "parquet" else _json_columns(path, encoding)
-    twice = sorted({name for name in columns if columns.count(name) > 1})
+    twice = sorted({name for name in columns if name and columns.count(name) > 1})
     if twice:
         reason = f"{readable(str(path))} has several columns called {listed(map(readable, twice))}"
         raise ConfigError("data.path", reason, fix="Rename them.")
     return Table(path, tuple(columns), kind, encoding, found)
+
+
+def _require_text(path: Path) -> None:
+    """Raises ConfigError if a file is of a kind that isn't text."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except OSError as error:
+        raise ConfigError("data.path", f"can't read {readable(str(path))} ({error.strerror})") from error
+    for start, (what, fix) in _FOREIGN.items():
+        if head.startswith(start):
+            raise ConfigError("data.path", f"{readable(str(path))} isn't text but {what}", fix=f"{fix}.")
 
 
 def _delimiter_of(path: Path, encoding: str) -> str:
@@ -109,7 +136,7 @@ def _delimiter_of(path: Path, encoding: str) -> str:
             rows = [row for _, row in zip(range(_NUM_SNIFFED), _parsed(path, encoding, delimiter), strict=False)]
         except ConfigError:
             continue
-        sizes = {len(row) for _, row in rows if row}
+        sizes = {len(row) for _, row in rows}
         num = min(sizes, default=0) if len(sizes) == 1 else 0
         if num > most:
             best, most = delimiter, num
@@ -150,14 +177,14 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
 
 
 def _parsed(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line and the cells of each row of a CSV file, blank lines left out."""
+    """Yields the number of the first line and the cells of each row of a CSV file, those without any text left out."""
     with _opened(path, encoding) as file:
         reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
         csv.field_size_limit(_MAX_LINE)  # of the process, and 131,072 otherwise: fewer than a long text has
         number = 1
         try:
             for row in reader:
-                if row:
+                if any(map(str.strip, row)):
                     yield number, row
                 number = reader.line_num + 1
         except csv.Error as error:

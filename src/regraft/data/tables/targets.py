@@ -1,6 +1,9 @@
 """The labels in the rows of a table: a class, several labels, or numbers. No torch."""
 
+import ast
+import json
 import math
+import re
 import unicodedata
 from array import array
 from collections.abc import Sequence
@@ -15,6 +18,10 @@ from regraft.data.tables.packed import Coded
 from regraft.data.tables.reading import text_of
 
 SEPARATORS = ("|", ";", ",")
+_MIN_NUMBERS = 20
+"""Different whole numbers above which they may be a regression's."""
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[.'\s]\d{3})+(?:,\d+)?|[+-]?\d{1,3}(?:[,'\s]\d{3})+(?:\.\d+)?")
+"""Numbers with thousands apart."""
 _BINARY = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0, "no": 0.0, "yes": 1.0}
 
 
@@ -151,8 +158,21 @@ def class_name(cell: Any) -> str:
 
 def labels_in(cell: Any, separator: str) -> list[str]:
     """Returns the labels in a cell."""
-    parts = cell if isinstance(cell, list) else text_of(cell).split(separator) if separator else [text_of(cell)]
+    parts = cell if isinstance(cell, list) else text_of(cell).split(separator) if separator else list_in(cell)
     return [name for part in parts if (name := class_name(part))]
+
+
+def list_in(cell: Any) -> list[Any]:
+    """Returns the values of a list that is written as text, in JSON's or Python's way; else the text alone."""
+    text = text_of(cell)
+    if not (text.startswith("[") and text.endswith("]")):
+        return [text]
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return list(read(re.sub(r"(?<=['\"])\s+(?=['\"])", ", ", text)))  # numpy writes no commas
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return [text]
 
 
 def number_in(cell: Any) -> float | None:
@@ -163,8 +183,7 @@ def number_in(cell: Any) -> float | None:
     if not text:
         return None
     if not _is_number(text):
-        is_comma = "," in text and (_is_number(text.replace(",", ".")) or _is_number(text.replace(",", "")))
-        raise BadValueError("comma" if is_comma else "not_a_number", text)
+        raise BadValueError("comma" if _is_number(_with_point(text)) else "not_a_number", text)
     number = float(text)
     if not math.isfinite(np.float32(number) if abs(number) < 1e39 else math.inf):
         raise BadValueError("not_finite", text)
@@ -177,6 +196,18 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return "_" not in text
+
+
+def _with_point(text: str) -> str:
+    """Returns a number with a decimal comma, or with thousands apart, as Python has it; other text as it is."""
+    if _is_number(pointed := text.replace(",", ".")):
+        return pointed
+    if not _GROUPED.fullmatch(text):
+        return text
+    last = max(text.rfind("."), text.rfind(","))
+    is_fraction = len(set(re.findall(r"[.,'\s]", text))) > 1 and text[last] in ".,"
+    whole, fraction = (text[:last], text[last + 1 :]) if is_fraction else (text, "0")
+    return re.sub(r"[.,'\s]", "", whole) + "." + fraction
 
 
 def _binary(cell: Any) -> float | None:
@@ -205,18 +236,29 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
     """Returns the task that the first rows of label columns are plainly for."""
     shown = ", ".join(map(readable, columns))
     if len(columns) > 1:
-        if all(_is_binary_cell(cell) for row in rows for cell in row):
+        values = {text_of(cell).casefold() for row in rows for cell in row} - {""}
+        if values <= _BINARY.keys() | {"-1"}:  # which is reported
             return Looks("multilabel", f"the columns {shown} hold 0 and 1")
+        if not all(_is_number(_with_point(value)) for value in values):
+            other = next(value for value in sorted(values) if not _is_number(_with_point(value)))
+            reason = f"the columns {shown} hold neither 0 and 1 nor numbers, but {readable(other[:80])!r}, for example"
+            fix = "Name one column, or write an image's labels in one cell, as in cat|dog."
+            raise ConfigError("data.label", reason, fix=fix)
         return Looks("regression", f"the columns {shown} hold numbers")
     cells = [row[0] for row in rows if isinstance(row[0], list) or text_of(row[0])]
     separator, example = _separated(cells)
     if example:
         return Looks("multilabel", f"the column {shown} holds several labels in a cell, as {example!r}", separator)
     texts = [text_of(cell) for cell in cells]
-    points = [text.replace(",", ".") for text in texts]  # numbers with commas are reported as such
-    if all(map(_is_number, points)) and any(float(point) % 1 for point in points):
-        fraction = next(text for text, point in zip(texts, points, strict=True) if float(point) % 1)
-        return Looks("regression", f"the column {shown} holds numbers, as {fraction}")
+    points = list(map(_with_point, texts))  # numbers with commas are reported as such
+    if all(map(_is_number, points)):
+        fraction = next((text for text, point in zip(texts, points, strict=True) if 0 < float(point) % 1 < 1), None)
+        if fraction is not None:
+            return Looks("regression", f"the column {shown} holds numbers, as {fraction}")
+        num = len(set(map(float, points)))
+        has_zeros = any(len(text) > 1 and text.startswith("0") for text in texts)  # names of classes, as in 007
+        if num > max(_MIN_NUMBERS, len(points) / 2) and not has_zeros:
+            return Looks("regression", f"the column {shown} holds {num} different numbers in {len(points)} rows")
     return Looks("classification", f"the column {shown} holds a class in each row")
 
 
@@ -230,11 +272,16 @@ def _is_binary_cell(cell: Any) -> bool:
 
 
 def _separated(cells: Sequence[Any]) -> tuple[str, str]:
-    """Returns the separator of labels in a cell, and a cell with several; "" and "" if each has one."""
+    """Returns the separator of labels in a cell, and a cell with several; "" and "" if each has one.
+
+    Lists, as values or written as text, have no separator.
+    """
     several = next((cell for cell in cells if isinstance(cell, list)), None)
     if several is not None:
         return "", str(next((cell for cell in cells if isinstance(cell, list) and len(cell) > 1), several))
     texts = list(map(text_of, cells))
+    if texts and all(list_in(text) != [text] for text in texts):
+        return "", max(texts, key=lambda text: len(list_in(text)))
     for separator in SEPARATORS:
         example = next((text for text in texts if separator in text), "")
         if not example or all(_is_number(text.replace(",", ".")) for text in texts):
