@@ -2,9 +2,10 @@ import csv
 import json
 import logging
 import os
+import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -72,6 +73,34 @@ def test_names_are_found_without_extension_and_with_backslashes(photos: Path) ->
     rows.append(("..\\photos\\photo004.png", "a"))
     splits = read(table(photos / "labels.csv", rows))
     assert files(splits.train) == ["photo000.png", "photo001.png", "photo.002.PNG", "photo003.png", "photo004.png"]
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+def test_accents_of_names_may_be_encoded_otherwise(photos: Path, on_disk: Literal["NFC", "NFD"]) -> None:
+    (photos / "photo000.png").rename(photos / unicodedata.normalize(on_disk, "Käfer.png"))
+    forms: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")
+    for form in forms:
+        rows = [(unicodedata.normalize(form, "Käfer"), "a"), ("photo001.png", "b")]
+        splits = read(table(photos / "labels.csv", rows))
+        assert files(splits.train) == [unicodedata.normalize(on_disk, "Käfer.png"), "photo001.png"]
+
+
+def test_a_column_of_splits_of_another_name_and_unused_columns(photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [(name, "ab"[n % 2], ("Training", "Testing")[n // 2], n) for n, name in enumerate(named(0, 1, 2, 3))]
+    with caplog.at_level(logging.INFO, "regraft"):
+        splits = read(table(photos / "a.csv", rows, "ImageID,Label_Name,subset,camera"))
+    assert files(splits.test) == named(2, 3)
+    assert "files: ImageID; labels: Label_Name; split: subset; not used: camera." in caplog.text
+    rows = [(name, "ab"[n % 2], "xy"[n % 2]) for n, name in enumerate(named(0, 1))]
+    assert read(table(photos / "a.csv", rows, "image,label,subset")).test is None
+
+
+def test_labels_of_a_sample_submission_are_not_scored(photos: Path) -> None:
+    train = table(photos / "train.csv", [(name, "ab"[n]) for n, name in enumerate(named(0, 1))])
+    test = table(photos / "sample_submission.csv", [(name, "a") for name in named(2, 3)])
+    splits = read({"train": str(train), "test": str(test)})
+    assert splits.test is None
+    assert splits.unlabelled == tuple(photos / name for name in named(2, 3))
 
 
 def test_metadata_beside_the_files_of_each_split(tmp_path: Path, write_photos: Callable[..., None]) -> None:
@@ -217,7 +246,7 @@ def test_bad_numbers_are_listed(photos: Path) -> None:
     values = ["1,5", "inf", "nan", "x", "", "3"]
     rows = [(name, value) for name, value in zip(named(*range(6)), values, strict=True)]
     messages = errors_of(table(photos / "a.csv", rows, "image,target"), task="regression")
-    assert "1 row of a.csv with numbers with a comma: line 2 (1,5)" in messages[0]
+    assert "1 row of a.csv with numbers with a comma or thousands apart: line 2 (1,5)" in messages[0]
     assert "2 rows of a.csv with numbers that aren't finite: line 3 (inf), line 4 (nan)" in messages[1]
     assert "no number: line 5 (x)" in messages[2]
     assert "no label: line 6" in messages[3]

@@ -214,8 +214,10 @@ class TableSource:
 
 def _log_roles(table: Table, roles: Roles) -> None:
     named = {"files": roles.image, "labels": ", ".join(roles.labels), "split": roles.split, "group": roles.group}
-    taken = "; ".join(f"{what}: {readable(name)}" for what, name in (named | {"weight": roles.weight}).items() if name)
-    _log.info("%s: the columns are %s.", table.path, taken)
+    named |= {"weight": roles.weight, "slices": ", ".join(roles.slices)}
+    taken = "; ".join(f"{what}: {readable(name)}" for what, name in named.items() if name)
+    unused = [readable(name) for name in table.columns if name and name not in roles.columns]
+    _log.info("%s: the columns are %s%s.", table.path, taken, f"; not used: {listed(unused)}" if unused else "")
 
 
 def _log_rows_without_labels(parts: Mapping[str, Any], task: str) -> None:

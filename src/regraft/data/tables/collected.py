@@ -152,8 +152,9 @@ class Collected:
 
 
 def _repeated(hashes: np.ndarray) -> list[np.ndarray]:
-    """Returns the positions of each value that occurs more than once, ascending."""
+    """Returns the positions of each value that occurs more than once, in the order of the first ones."""
     order = hashes.argsort(kind="stable")
     is_same = np.diff(hashes[order]) == 0
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], is_same, [False]]).astype(np.int8)))
-    return [order[start : stop + 1] for start, stop in bounds.reshape(-1, 2).tolist()]
+    found = [order[start : stop + 1] for start, stop in bounds.reshape(-1, 2).tolist()]
+    return sorted(found, key=lambda positions: int(positions[0]))  # hashes of text differ between processes

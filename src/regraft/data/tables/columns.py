@@ -1,31 +1,33 @@
 """Which column of a table has what: as named, or found by its name where there is no doubt. No torch."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from regraft.core.errors import ConfigError, UnknownNameError, listed
 from regraft.data.findings import readable
-from regraft.data.tables.reading import Table, first_rows
+from regraft.data.sources.layout import names_split
+from regraft.data.tables.reading import Table, first_rows, text_of
 from regraft.data.tables.rows import Roles
 from regraft.data.tables.targets import Looks, is_binary_column, looks_of
 
 _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "image": (
         (
-            *("path", "file", "file_path", "filepath", "file_name", "filename"),
+            *("path", "file", "file_path", "file_name", "filename"),
             *("image", "img", "image_path", "img_path", "image_name", "image_file"),
         ),
         ("id", "image_id", "img_id"),
     ),
-    "label": (("label", "labels", "class", "class_name", "category", "target", "targets"),),
-    "split": (("split",),),
+    "label": (("label", "labels", "class", "class_name", "label_name", "category", "target", "targets"),),
+    "split": (("split",), ("subset", "partition", "data_split", "set", "phase", "usage")),
     "group": (("group",),),
     "weight": (("weight", "sample_weight"),),
 }
-"""Names that columns are found by, the more certain ones first; capitals, blanks and hyphens don't count."""
-_NO_NUMBER = frozenset({"unnamed:_0", "index", ""})
-"""Columns that number the rows, as pandas writes them."""
+"""Names that columns are found by, the more certain ones first; only their letters and digits count, without case."""
+_NUMBERS_ROWS = re.compile(r"unnamed:\d+|index|level\d+|indexlevel\d+|")
+"""Columns that number the rows, as pandas writes them, or have no name."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def roles_of(table: Table, given: Given, split: str | None) -> tuple[Roles | Non
             return None
 
     image = one("image", given.image)
-    if image is not None and split == "test" and not _labels(table, given.label, set(), is_needed=False)[0]:
+    is_submission = "submission" in table.path.stem.casefold()  # whose labels are an example of the form
+    has_labels = split != "test" or (not is_submission and _labels(table, given.label, set(), is_needed=False)[0])
+    if image is not None and not has_labels:
         return Roles(image), None, []  # which is predicted alone
     found = {role: one(role, getattr(given, role)) for role in ("split", "group")}
     # Only training images are weighted.
@@ -95,7 +99,9 @@ def _column(role: str, name: Any, table: Table) -> str | None:
 def _found(role: str, table: Table) -> str | None:
     """Returns the only column with one of a role's names; None if none has; raises ConfigError if several have."""
     for names in _NAMES[role]:
-        found = [column for column in table.columns if _plain(column) in names]
+        found = [column for column in table.columns if _plain(column) in map(_plain, names)]
+        if role == "split" and names != ("split",):  # names that are less certain: the values have to be splits
+            found = [column for column in found if _holds_splits(column, table)]
         if len(found) > 1:
             columns = listed(map(readable, found))
             reason = f"{readable(table.path.name)} has the columns {columns}, each of which may be the {role}"
@@ -124,13 +130,14 @@ def _labels(
         left = listed(readable(name) for name in table.columns if name not in taken)
         names = "|".join(_NAMES["label"][0])
         reason = f"{readable(table.path.name)} has no column called {names}"
-        raise ConfigError("data.label", reason, fix=f"Name it with data.label=COLUMN. Others than the files': {left}.")
+        fix = f"Name it with data.label=COLUMN, or several as data.label=[A,B]. Others than the files': {left}."
+        raise ConfigError("data.label", reason, fix=fix)
     return tuple(columns), looks_of(columns, first_rows(table, columns)) if columns else None
 
 
 def _left(table: Table, taken: set[str | None]) -> list[str]:
-    left = [name for name in table.columns if name not in taken and _plain(name) not in _NO_NUMBER]
-    left = [name for name in left if _plain(name) not in _NAMES["image"][1]]
+    left = [name for name in table.columns if name not in taken and not _NUMBERS_ROWS.fullmatch(_plain(name))]
+    left = [name for name in left if _plain(name) not in map(_plain, _NAMES["image"][1])]
     if len(left) < 2:
         return left
     cells = list(zip(*first_rows(table, left), strict=True))
@@ -138,5 +145,10 @@ def _left(table: Table, taken: set[str | None]) -> list[str]:
     return binary if len(binary) > 1 else []
 
 
+def _holds_splits(column: str, table: Table) -> bool:
+    values = {text_of(cell) for (cell,) in first_rows(table, [column])}
+    return len(values) > 1 and all(map(names_split, values))
+
+
 def _plain(name: str) -> str:
-    return name.strip().casefold().replace(" ", "_").replace("-", "_")
+    return re.sub(r"[\s_-]", "", name).casefold()

@@ -3,15 +3,20 @@
 import os
 import re
 import stat
+import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Literal
 
 from regraft.data.sources.folder_scan import why_closed
 
 _MANY_WAYS = re.compile(r"^/|^\.?/|//|(^|/)\.\.?(/|$)|/$")
 """Names that aren't a path below a folder in its shortest form."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+_FORMS: Sequence[Literal["NFC", "NFD"]] = ("NFC", "NFD")
 
 
 class FileFinder:
@@ -35,7 +40,21 @@ class FileFinder:
         """Files that mustn't be opened, such as FIFOs, with the reason."""
 
     def find(self, name: str) -> tuple[str, str]:
-        """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault."""
+        """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault.
+
+        Backslashes may separate folders, and accents be letters of their own or not, as systems differ in both.
+        """
+        found, fault = self._find(name)
+        if fault != "missing":
+            return found, fault
+        slashed = name.replace("\\", "/")
+        others = [slashed] if name.isascii() else [slashed, *(unicodedata.normalize(form, slashed) for form in _FORMS)]
+        for other in dict.fromkeys(others):
+            if other != name and (answer := self._find(other))[1] != "missing":
+                return answer
+        return "", "missing"
+
+    def _find(self, name: str) -> tuple[str, str]:
         if "://" in name and _URL.match(name):
             return "", "url"
         if "\0" in name:
@@ -52,8 +71,6 @@ class FileFinder:
             found, fault = self._at(path)
             if found or fault:
                 return found, fault
-        if "\\" in name and not is_outside:
-            return self.find(name.replace("\\", "/"))
         return "", "leaves_root" if is_outside else "missing"
 
     def _at(self, path: str) -> tuple[str, str]:
