@@ -70,7 +70,7 @@ def test_what_is_bright_speaks_for_the_bright_class(layout, stages):
 @pytest.mark.parametrize(("name", "size"), [("vit_tiny_patch16_224", 96), ("test_convnext", 64)])
 def test_of_real_architectures(name, size):
     torch.manual_seed(0)
-    backbone = timm.build(name=name, weights=None, image_size=size, num_channels=3, drop_rate=None, drop_path=None)
+    backbone = timm.build(name=name, weights=None, image_size=size, num_channels=3)
     view = torch.randint(0, 256, (3, size, size), dtype=torch.uint8)
     model = model_of(backbone)
     with torch.no_grad():

@@ -11,9 +11,7 @@ from regraft.models.heads import Linear
 
 
 def trained(dtype: torch.dtype) -> TrainedNetwork:
-    backbone = timm_backbones.build(
-        name="test_efficientnet", weights=None, image_size=64, num_channels=3, drop_rate=None, drop_path=None
-    )
+    backbone = timm_backbones.build(name="test_efficientnet", weights=None, image_size=64, num_channels=3)
     torch.manual_seed(0)
     for module in backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

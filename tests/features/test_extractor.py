@@ -17,9 +17,7 @@ Stages = dict[str, nn.Module]
 
 
 def from_torchvision(name: str, image_size: int = 64) -> Stages:
-    backbone = torchvision_backbones.build(
-        name=name, weights=None, image_size=image_size, num_channels=3, pool=True, drop_rate=None, drop_path=None
-    )
+    backbone = torchvision_backbones.build(name=name, weights=None, image_size=image_size, num_channels=3, pool=True)
     return dict(backbone.stages.items())
 
 
@@ -36,9 +34,7 @@ def small_vit() -> Stages:
 
 
 def lite0() -> Stages:
-    backbone = efficientnet_lite.efficientnet_lite0(
-        weights=None, image_size=64, num_channels=3, drop_rate=None, drop_path=None
-    )
+    backbone = efficientnet_lite.efficientnet_lite0(weights=None, image_size=64, num_channels=3)
     return dict(backbone.stages.items())
 
 

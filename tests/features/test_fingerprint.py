@@ -212,13 +212,9 @@ def test_how_the_weights_lie_and_whether_they_train_does_not_count() -> None:
 
 
 def test_weights_that_come_back_from_a_file_give_the_same() -> None:
-    source = efficientnet_lite.efficientnet_lite0(
-        weights="imagenet", image_size=64, num_channels=3, drop_rate=None, drop_path=None
-    ).train()
+    source = efficientnet_lite.efficientnet_lite0(weights="imagenet", image_size=64, num_channels=3).train()
     torch.save(source.state_dict(), "weights.pt")
-    target = efficientnet_lite.efficientnet_lite0(
-        weights=None, image_size=64, num_channels=3, drop_rate=None, drop_path=None
-    ).eval()
+    target = efficientnet_lite.efficientnet_lite0(weights=None, image_size=64, num_channels=3).eval()
     assert stage_fingerprints(dict(source.stages.items()))[1] != stage_fingerprints(dict(target.stages.items()))[1]
     target.load_state_dict(torch.load("weights.pt", weights_only=True))
     assert stage_fingerprints(dict(source.stages.items())) == stage_fingerprints(dict(target.stages.items()))

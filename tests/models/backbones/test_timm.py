@@ -13,9 +13,7 @@ from regraft.models.backbones.timm import stages_of
 
 
 def build(name: str, weights: str | None = None, image_size: int | None = None, num_channels: int = 3):
-    return source.build(
-        name=name, weights=weights, image_size=image_size, num_channels=num_channels, drop_rate=None, drop_path=None
-    )
+    return source.build(name=name, weights=weights, image_size=image_size, num_channels=num_channels)
 
 
 def a_small_model_of(module: str) -> str:

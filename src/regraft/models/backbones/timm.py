@@ -65,8 +65,8 @@ def build(
     weights: str | None,
     image_size: int | None,
     num_channels: int,
-    drop_rate: float | None,
-    drop_path: float | None,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
 ) -> Backbone:
     """Returns a timm model, split into timm's groups such as stem, layer1..4 or patch_embed, block0..11, norm.
 

@@ -38,8 +38,8 @@ def build(
     image_size: int | None,
     num_channels: int,
     pool: bool,
-    drop_rate: float | None,
-    drop_path: float | None,
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
 ) -> Backbone:
     """Returns a torchvision model, split into its usual stages such as stem, layer1..layer4.
 
