@@ -22,7 +22,7 @@ def found_task(overrides: Sequence[str], config_dir: str | None) -> tuple[str, s
     given = [*([] if experiment is None else overrides_of_experiment(experiment, config_dir)), *given]
     is_named = any(key_of(each) in ("task", "task.name", "data.task", "ckpt_path") for each in given)
     choice = value_of("data", given)
-    if is_named or choice not in group_choices("data") or "task" not in own_keys("data", str(choice)):
+    if is_named or choice not in (*group_choices("data"), "_object") or "task" not in own_keys("data", str(choice)):
         return None
     from regraft.config.instantiate import factory, target_of  # which imports torch
 
@@ -31,7 +31,10 @@ def found_task(overrides: Sequence[str], config_dir: str | None) -> tuple[str, s
         node = compose.plain(compose.compose_once("train", of_data, config_dir), of_data)["data"]
         taken = inspect.signature(target_of(node, "data")).parameters
         options = {key: value for key, value in node.items() if key in (*taken, "_target_")}
-        name, why = factory(options, "data")().find_task()
+        source = factory(options, "data")()
+        if not hasattr(source, "find_task"):  # one of somebody's
+            return None
+        name, why = source.find_task()
     except (ConfigError, ConfigErrors, OSError):
         return None
     return None if name == _DEFAULT else (name, why)

@@ -179,6 +179,46 @@ def test_what_is_not_data_is_one_sentence(data, said):
         GivenData(data).splits()
 
 
+@pytest.mark.parametrize(
+    ("labels", "task", "names", "rows"),
+    [
+        ([["a", "b"], [], ["b"]], "multilabel", ("a", "b"), [[1, 1], [0, 0], [0, 1]]),
+        (torch.tensor([[1, 1], [0, 0], [0, 1]]), "multilabel", ("0", "1"), [[1, 1], [0, 0], [0, 1]]),
+        ([1, 2.5, 3], "regression", ("target",), [[1], [2.5], [3]]),
+        (np.array([[1, 2.5], [2, 3], [4, 4]]), "regression", ("0", "1"), [[1, 2.5], [2, 3], [4, 4]]),
+    ],
+)
+def test_several_labels_and_numbers(labels, task, names, rows):
+    data = Photos(lambda index, label: (pil(index), label), labels=labels)
+    assert GivenData(data).find_task()[0] == task
+    splits = GivenData(data, task).splits()
+    assert (splits.task, splits.class_names) == (task, names)
+    assert splits.train.labels.tolist() == rows
+    assert splits.checked().name == task
+    if not isinstance(labels, list):
+        assert GivenData((PIXELS[:3], torch.as_tensor(labels)), task).splits().train.labels.tolist() == rows
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], ["a", "b"], torch.eye(3), [0.0, 2.0], ["1.5", "a"], [[1], [1, 2]]])
+def test_other_labels_are_classes(labels):
+    assert GivenData(Photos(lambda index, label: (pil(index), label), labels=labels)).find_task()[0] == "classification"
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "said"),
+    [
+        ([1, float("nan")], "regression", "label of item 1 is nan; allowed: a number"),
+        ([1, "big"], "regression", "label of item 1 is 'big'; allowed: a number"),
+        ([[1, 2], [1]], "regression", "differ in number"),
+        ([[1, 2], [0, 1]], "multilabel", r"label of item 0 is \[1, 2\]; allowed: a list of labels, or 0 or 1"),
+        ([["a"], [0]], "multilabel", "differ in number or kind"),
+    ],
+)
+def test_labels_that_do_not_fit_the_task(labels, task, said):
+    with pytest.raises(ValueError, match=f"data: .*{said}"):
+        GivenData(Photos(lambda index, label: (pil(index), label), labels=labels), task).splits()
+
+
 def test_a_random_transform_is_pointed_out(caplog):
     draws = iter(range(100))
     GivenData(Photos(lambda index, label: (np.full((4, 4), next(draws), np.uint8), label))).splits()

@@ -16,6 +16,7 @@ from regraft.core.errors import ConfigError, listed
 from regraft.data.images.given_images import images_of, is_random, of_one_kind
 from regraft.data.images.samples import FileImages, Images
 from regraft.data.sources.base import Source, Splits
+from regraft.data.sources.given_labels import find_task, read_label, tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -31,15 +32,16 @@ _SPLITS = {
 }
 _IMAGE_KEYS = ("image", "img", "images", "pixel_values", "picture", "photo", "x", "input")
 _LABEL_KEYS = ("label", "labels", "target", "targets", "class", "fine_label", "y")
+_NUM_LOOKED_AT = 20
 _IS_BATCHED = "batches are made here, of data.batch_size"
 
 
-def given_source(*, given: str) -> Source:
-    """Returns the source of data that was given."""
+def given_source(*, given: str, task: str = "classification") -> Source:
+    """Returns the source of data that was given, whose labels are those of a task."""
     data = given_object("data", given)
     if callable(getattr(data, "prepare", None)) and callable(getattr(data, "splits", None)):
         return data
-    return GivenData(data)
+    return GivenData(data, task)
 
 
 class GivenData:
@@ -47,10 +49,19 @@ class GivenData:
 
     Each image is read once, as the dataset gives it; augmentation, normalising and batches are the run's. Classes have
     the names that the dataset knows (`classes`, or the features of a Hugging Face dataset), else those of its labels.
+    Several labels of an image are a list of names or a row of 0 and 1; targets are a number or a row of them.
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, task: str = "classification") -> None:
         self._data = data
+        self._task = task
+
+    def find_task(self) -> tuple[str, str]:
+        """Returns the task that the labels of the first items are plainly for, and why."""
+        if isinstance(self._data, pl.LightningDataModule):
+            return "classification", "a datamodule isn't set up to find its task"
+        train = _datasets(self._data)["train"]
+        return find_task([_item(train, index)[1] for index in range(min(len(train), _NUM_LOOKED_AT))])
 
     def prepare(self) -> None:
         """Has a datamodule prepare its data; nothing else has to be."""
@@ -61,11 +72,11 @@ class GivenData:
         """Reads all images."""
         datasets = _datasets(self._data)
         names = next((found for each in datasets.values() if (found := _class_names(each))), None)
-        read = {split: _read(dataset) for split, dataset in datasets.items()}
-        indices, class_names = _indices({split: labels for split, (_, labels) in read.items()}, names)
+        read = {split: _read(dataset, self._task) for split, dataset in datasets.items()}
+        tensors, class_names = tensors_of({split: labels for split, (_, labels) in read.items()}, names, self._task)
         alike = of_one_kind({split: images for split, (images, _) in read.items()})
-        parts = {split: images.with_labels(torch.tensor(indices[split])) for split, images in alike.items()}
-        return Splits(class_names, parts["train"], parts.get("val"), parts.get("test"))
+        parts = {split: images.with_labels(tensors[split]) for split, images in alike.items()}
+        return Splits(class_names, parts["train"], parts.get("val"), parts.get("test"), task=self._task)
 
 
 def _datasets(data: Any) -> dict[str, Any]:
@@ -139,10 +150,11 @@ def _pairs(images: Any, labels: Any) -> list[tuple[Any, Any]]:
         raise ConfigError("data", f"there are {len(images)} images and {len(labels)} labels")
     if not len(images):
         raise ConfigError("data", "there are no images")
-    if images.ndim == 2 or labels.ndim != 1:
+    if images.ndim == 2 or labels.ndim not in (1, 2):
         shapes = f"images {tuple(images.shape)}, labels {tuple(labels.shape)}"
         allowed = (
-            "images (number, height, width, channels), as a tensor (number, channels, height, width), labels (number,)"
+            "images (number, height, width, channels), as a tensor (number, channels, height, width), labels (number,) "
+            "or (number, labels or targets)"
         )
         raise ConfigError("data", f"got {shapes}", allowed=allowed)
     return list(zip(images, labels, strict=True))
@@ -175,10 +187,10 @@ def _files(dataset: Any) -> list[tuple[str, int]] | None:
     return samples if are_files else None
 
 
-def _read(dataset: Any) -> tuple[Images, list[int | str]]:
+def _read(dataset: Any, task: str) -> tuple[Images, list[Any]]:
     """Returns the images of a dataset, which have no classes yet, and their labels."""
     files = _files(dataset)
-    if files is not None:
+    if files is not None and task == "classification":
         nothing = torch.zeros(len(files), dtype=torch.int64)
         return FileImages.from_names("/", [path for path, _ in files], nothing), [label for _, label in files]
     if is_random(_item(dataset, 0)[0] for _ in range(2)):
@@ -187,12 +199,12 @@ def _read(dataset: Any) -> tuple[Images, list[int | str]]:
             "augment=... augments it in each epoch.",
             named(dataset),
         )
-    labels: list[int | str] = []
+    labels: list[Any] = []
 
     def images() -> Iterator[Any]:
         for index in range(len(dataset)):
             image, label = _item(dataset, index)
-            labels.append(_label(label, index))
+            labels.append(read_label(label, index, task))
             yield image
 
     return images_of(images()), labels
@@ -221,44 +233,3 @@ def _item(dataset: Any, index: int) -> tuple[Any, Any]:
 
 def _key_of(item: Mapping[Any, Any], names: Sequence[str]) -> Any:
     return next((name for name in names if name in item), None)
-
-
-def _label(label: Any, index: int) -> int | str:
-    if isinstance(label, np.ndarray | np.generic | Tensor):
-        if np.prod(label.shape) != 1:
-            reason = f"the label of item {index} has the shape {tuple(label.shape)}"
-            raise ConfigError("data", reason, allowed="one class each, an index or a name")
-        label = label.item()
-    if isinstance(label, bool | int | str):
-        return label if isinstance(label, str) else int(label)
-    if isinstance(label, float) and label.is_integer():
-        return int(label)
-    raise ConfigError("data", f"the label of item {index} is {label!r}", allowed="a class, as an index or a name")
-
-
-def _indices(
-    labels: Mapping[str, Sequence[int | str]], names: Sequence[str] | None
-) -> tuple[dict[str, list[int]], tuple[str, ...]]:
-    """Returns the class indices of each split's labels, and the names of the classes that occur in training."""
-    occurring = set(labels["train"])
-    if len({type(each) for each in occurring}) > 1:
-        raise ConfigError("data", "some labels are numbers, others are text")
-    if all(isinstance(each, int) for each in occurring) and names is not None:
-        wrong = sorted(each for each in occurring if not 0 <= int(each) < len(names))
-        if wrong:
-            raise ConfigError("data", f"there are labels such as {wrong[0]}, but {len(names)} classes")
-        known: list[int | str] = [index for index in range(len(names)) if index in occurring]
-        shown = [names[int(index)] for index in known]
-        if len(known) < len(names):
-            log.info(
-                "%d of the dataset's %d classes have training images; the others are left out.", len(known), len(names)
-            )
-    else:
-        known = sorted(occurring)
-        shown = list(map(str, known))
-    place = {label: index for index, label in enumerate(known)}
-    for split, found in labels.items():
-        new = sorted({str(label) for label in found if label not in place})
-        if new:
-            raise ConfigError("data", f"{split} has classes without training images: {listed(new)}")
-    return {split: [place[label] for label in found] for split, found in labels.items()}, tuple(shown)
