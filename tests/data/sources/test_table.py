@@ -270,3 +270,29 @@ def test_names_of_others_do_not_act(photos: Path) -> None:
     path = table(photos / "a.csv", rows)
     (message,) = errors_of(path)
     assert "\x1b" not in message
+
+
+def test_labels_of_further_tables_are_in_the_columns_of_the_training_table(photos: Path, tmp_path: Path) -> None:
+    train = [(name, number % 2, number % 3 == 0) for number, name in enumerate(named(*range(8)))]
+    tables = {
+        "train": str(table(tmp_path / "train.csv", [(name, a, int(b)) for name, a, b in train], "image,cat,dog")),
+        "val": str(table(tmp_path / "val.csv", [("photo008.png", 0, 1), ("photo009.png", 0, 0)], "image,dog,cat")),
+        "test": str(table(tmp_path / "test.csv", [("photo010.png", 1, 0)], "image,dog,cat")),
+    }
+    splits = read(tables, root=str(photos), task="multilabel")
+    assert splits.class_names == ("cat", "dog")
+    assert splits.val is not None
+    assert splits.test is not None
+    assert splits.val.labels.tolist() == [[1, 0], [0, 0]]
+    assert splits.test.labels.tolist() == [[0, 1]]
+
+
+def test_labels_are_separated_as_in_the_training_table(photos: Path, tmp_path: Path) -> None:
+    labels = ["cat,dog", "cat", "dog", "cat,dog", "cat", "dog"]
+    tables = {
+        "train": str(table(tmp_path / "train.csv", list(zip(named(*range(6)), labels, strict=True)))),
+        "val": str(table(tmp_path / "val.csv", [("photo006.png", "cat,dog")])),
+    }
+    splits = read(tables, root=str(photos), task="multilabel")
+    assert splits.val is not None
+    assert splits.val.labels.tolist() == [[1, 1]]

@@ -102,8 +102,7 @@ class TableSource:
 
     def find_task(self) -> tuple[str, str]:
         """Returns the task that the labels of the training table are plainly for, and why."""
-        looks = next(looks for _, looks in self._roles.values() if looks is not None)
-        return looks.task, looks.why
+        return self._looks.task, self._looks.why
 
     @cached_property
     def _tables(self) -> list[tuple[Table, str | None]]:
@@ -122,20 +121,27 @@ class TableSource:
     def _roles(self) -> dict[Path, tuple[Roles, Looks | None]]:
         """The roles of each table's columns, and what its labels look like; the training table comes first."""
         found, errors = {}, []
+        of_train: tuple[str, ...] = ()
         for table, split in self._tables:
-            roles, looks, mistakes = roles_of(table, self._given, split)
+            roles, looks, mistakes = roles_of(table, self._given, split, of_train)
             errors += mistakes
             if roles is not None:
                 found[table.path] = roles, looks
+                of_train = of_train or roles.labels
         if errors:
             raise ConfigErrors(errors)
         return found
 
-    def _make_labels(self, looks: Looks, columns: Sequence[str]) -> Labels:
+    @property
+    def _looks(self) -> Looks:
+        """What the labels of the training table look like."""
+        return next(looks for _, looks in self._roles.values() if looks is not None)
+
+    def _make_labels(self, columns: Sequence[str]) -> Labels:
         if self._task == "classification":
             return ClassLabels()
         if self._task == "multilabel" and len(columns) == 1:
-            return SeparatedLabels(separator_for(self._separator, looks))
+            return SeparatedLabels(separator_for(self._separator, self._looks))
         return ColumnLabels(columns, is_binary=self._task == "multilabel")
 
     @property
@@ -198,10 +204,9 @@ class TableSource:
     def _collected(self) -> Collected:
         """Returns the rows of all tables; raises ConfigErrors with all that is wrong."""
         collected = Collected()
-        train_looks = next(looks for _, looks in self._roles.values() if looks is not None)
         for table, split in self._tables:
-            roles, looks = self._roles[table.path]
-            make_labels = partial(self._make_labels, looks or train_looks, roles.labels)
+            roles, _ = self._roles[table.path]
+            make_labels = partial(self._make_labels, roles.labels)
             collected.read(table, roles, split, self._finders(table), make_labels)
             _log_roles(table, roles)
         errors = collected.errors(self._task, self._on_error)

@@ -42,12 +42,18 @@ class Given:
     slices: Sequence[str] = ()
 
 
-def roles_of(table: Table, given: Given, split: str | None) -> tuple[Roles | None, Looks | None, list[ConfigError]]:
+def roles_of(
+    table: Table, given: Given, split: str | None, of_train: Sequence[str] = ()
+) -> tuple[Roles | None, Looks | None, list[ConfigError]]:
     """Returns the roles of a table's columns, what its labels look like, and all mistakes; None where there are some.
 
     Args:
         split: that the table holds, if that is known; then no column says it, and a test split may have no labels.
+        of_train: the label columns of the training table, which are those of this one, too, if it has any of them.
     """
+    named = given.label
+    if named is None and not {*of_train}.isdisjoint(table.columns):
+        named = list(of_train)
     errors: list[ConfigError] = []
 
     def one(role: str, name: Any) -> str | None:
@@ -59,7 +65,7 @@ def roles_of(table: Table, given: Given, split: str | None) -> tuple[Roles | Non
 
     image = one("image", given.image)
     is_submission = "submission" in table.path.stem.casefold()  # whose labels are an example of the form
-    has_labels = split != "test" or (not is_submission and _labels(table, given.label, set(), is_needed=False)[0])
+    has_labels = split != "test" or (not is_submission and _labels(table, named, set(), is_needed=False)[0])
     if image is not None and not has_labels:
         return Roles(image), None, []  # which is predicted alone
     found = {role: one(role, getattr(given, role)) for role in ("split", "group")}
@@ -75,7 +81,7 @@ def roles_of(table: Table, given: Given, split: str | None) -> tuple[Roles | Non
     labels: tuple[str, ...] = ()
     looks = None
     try:
-        labels, looks = _labels(table, given.label, {image, *found.values(), *slices}, is_needed=split != "test")
+        labels, looks = _labels(table, named, {image, *found.values(), *slices}, is_needed=split != "test")
     except ConfigError as error:
         errors.append(error)
     if errors or image is None:
