@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from regraft.models.backbones.small import simple_cnn
 from regraft.models.freezing import LinearProbe, NoFreezing, UpTo
 from regraft.runs.checkpoint import read
 from regraft.training import memory_format
-from regraft.training.memory_format import Trial, Work, faster_format, work_of
+from regraft.training.memory_format import Trial, Work, faster_format, settled_format, work_of
 from regraft.training.module import TransferModule
 
 TRAINER = {
@@ -97,3 +98,21 @@ def test_a_trials_format_is_the_runs_and_a_resumed_one_has_it_too(monkeypatch):
     images = torch.randint(0, 256, (3, 3, 20, 20), dtype=torch.uint8)
     (first, *_) = regraft.load(resumed.path).predict(images)
     assert math.isfinite(first.probability)
+
+
+@pytest.mark.parametrize(("shape", "is_resumed"), [((17, 8), False), ((4, 8, 8), True)])
+def test_tokens_and_resumed_runs_that_had_no_trial_are_contiguous(shape, is_resumed, monkeypatch):
+    monkeypatch.setattr(memory_format, "steps_per_epoch", lambda config, num_images: 100)
+    monkeypatch.setattr(memory_format, "faster_format", lambda *_: pytest.fail("nothing is to be tried"))
+    plan = SimpleNamespace(
+        train_cuts=[CutPhase(0, 3, 1, 1)], frozen=SimpleNamespace(costs=SimpleNamespace(feature_shapes={1: shape}))
+    )
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cpu")), precision_plugin=None)
+    parts = SimpleNamespace(
+        module=TransferModule(cnn(), num_classes=3),
+        trainer=trainer,
+        strategy=UpTo(until="conv1"),
+        data=SimpleNamespace(sizes={"train": 800}),
+    )
+    config = {"trainer": TRAINER, "data": {"batch_size": 8}}
+    assert settled_format(config, parts, plan, is_resumed=is_resumed) == ("contiguous", None)

@@ -80,16 +80,20 @@ def work_of(
     return max(found, key=lambda work: work.num_steps, default=None)
 
 
-def settled_format(config: Config, parts: Parts, plan: FeaturePlan | None) -> tuple[str, Trial | None]:
+def settled_format(
+    config: Config, parts: Parts, plan: FeaturePlan | None, *, is_resumed: bool
+) -> tuple[str, Trial | None]:
     """Returns the memory format of a run, and the trial that has found it, if there was one.
 
-    That becomes the config's, so that a resumed run has the same. Stored features don't depend on it, so it is applied
-    after they have been computed.
+    That becomes the config's, so that a resumed run has the same; one without it had no trial. Stored features don't
+    depend on it, so it is applied after they have been computed.
     """
     module, trainer = parts.module, parts.trainer
     chosen: str = config["trainer"].get("memory_format", "auto")
     if chosen != "auto":
         return chosen, None
+    if is_resumed:
+        return "contiguous", None
     cuts = [] if plan is None else plan.train_cuts
     work = work_of(config, parts.strategy, module.backbone, parts.data.sizes["train"], cuts)
     if work is None or work.num_steps < _LEAST_STEPS or needs_processes(config["trainer"]):
@@ -98,6 +102,8 @@ def settled_format(config: Config, parts: Parts, plan: FeaturePlan | None) -> tu
     shape: tuple[int, ...] = (spec.num_channels, spec.image_size, spec.image_size)
     if plan is not None and work.depth:
         shape = plan.frozen.costs.feature_shapes[work.depth]
+    if len(shape) != 3:  # tokens have one format
+        return "contiguous", None
     module.to(trainer.strategy.root_device)
     batch = (config["data"]["batch_size"], *shape)
     trial = faster_format(module, parts.strategy, work, batch, trainer.precision_plugin.forward_context)

@@ -98,7 +98,7 @@ def fit_once(
     earlier = features if checkpoint is None else checkpoint.features
     plan = _feature_plan(config, parts, checkpoint, start_epoch, earlier, image_progress_bar(is_shown=is_shown))
     _settle_process(trainer)
-    memory_format, trial = settled_format(config, parts, plan)
+    memory_format, trial = settled_format(config, parts, plan, is_resumed=checkpoint is not None)
     has_compiled_stages = is_compiled(config, parts.module, trial)
     if trainer.is_global_zero:
         begin(parts)
