@@ -38,3 +38,7 @@ def test_a_data_frame_needs_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", SimpleNamespace(DataFrame=lambda columns: frame))
     assert TABLE.to_frame() == "epoch"
     assert Table({"a": [1]}).to_frame() is frame
+
+
+def test_a_terminal_gets_no_control_characters():
+    assert repr(Table({"a\x1b[31m": ["b\nc\x07"]})).splitlines() == ["a\\x1b[31m", "  b c\\x07"]

@@ -1,8 +1,11 @@
 """A run's tables, and how it is shown in a notebook."""
 
+from pathlib import Path
+
 import pytest
 
 import regraft
+from regraft.runs import tables
 
 
 def test_history_predictions_and_confusion_are_those_of_the_files(small_run):
@@ -14,10 +17,10 @@ def test_history_predictions_and_confusion_are_those_of_the_files(small_run):
     predictions, confusion = small_run.predictions(), small_run.confusion()
     accuracy = sum(predictions["correct"]) / len(predictions)
     assert accuracy == pytest.approx(small_run.metrics["test/acc"])
-    names = confusion["true"]
+    names = confusion["true class"]
     assert sum(confusion[name][place] for place, name in enumerate(names)) == sum(predictions["correct"])
     assert sum(sum(confusion[name]) for name in names) == len(predictions)
-    assert confusion.columns == ["true", *names]
+    assert confusion.columns == ["true class", *names]
     assert set(predictions["predicted"]) <= set(names)
 
 
@@ -44,3 +47,8 @@ def test_a_run_without_predictions_says_so(tmp_path):
     with pytest.raises(ValueError, match="has no predictions of classes"):
         run.confusion()
     assert repr(run).startswith(f"Run('{tmp_path}'")
+
+
+def test_a_run_is_shown_with_its_tasks_headline():
+    metrics = {"val/r2": 0.5, "test/mae": 2.0, "test/r2": 0.25}
+    assert tables.summary(Path("run"), "finished", metrics) == "Run('run', finished, test/r2 0.2500)"

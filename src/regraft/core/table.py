@@ -5,6 +5,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, overload
 
+from regraft.core.text import escaped
+
 _MAX_SHOWN = 20
 
 
@@ -66,7 +68,7 @@ class Table(Sequence[dict[str, Any]]):
         return frame if self._index is None else frame.set_index(self._index)
 
     def __repr__(self) -> str:
-        rows = self._shown()
+        rows = [[" ".join(escaped(cell).split("\n")) for cell in row] for row in self._shown()]
         widths = [max(len(row[place]) for row in rows) for place in range(len(self._columns))]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         return "\n".join([*lines, *self._rest()])

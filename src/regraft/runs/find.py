@@ -11,11 +11,9 @@ from regraft.config.fitting import IN_STEPS
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.runs.folder import CHECKPOINTS, Run, find_checkpoint, is_run, require_layout
 from regraft.runs.searches import find_search, winner_of
-from regraft.tasks import TASKS
+from regraft.tasks import HEADLINES
 
 _MAX_DEPTH = 5  # <experiment, perhaps of two words>/<sweep>/<job>, and one to spare
-HEADLINES = tuple(f"{split}/{task.headline}" for task in TASKS.values() for split in ("test", "val"))
-"""The headline metric of a run is the first of them that it has."""
 _ELSE = "`regraft runs` lists all runs; output_dir=PATH looks in another folder."
 
 

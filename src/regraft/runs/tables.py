@@ -12,6 +12,7 @@ from regraft.core.errors import ConfigError
 from regraft.core.table import Table
 from regraft.runs import predictions as predictions_files
 from regraft.runs.predictions import Predictions
+from regraft.tasks import HEADLINES
 
 
 def history(logged: Sequence[Mapping[str, Any]]) -> Table:
@@ -57,7 +58,7 @@ def confusion(folder: Path) -> Table:
     for true, predicted in zip(found.targets.tolist(), found.predicted.tolist(), strict=True):
         counts[true][predicted] += 1
     columns = dict(zip(names, zip(*counts, strict=True), strict=True))
-    return Table({"true": names, **columns}, index="true")
+    return Table({"true class": names, **columns}, index="true class")  # a class may be called true
 
 
 def _predictions(folder: Path) -> tuple[Predictions, list[str]]:
@@ -79,10 +80,10 @@ def _class_names(weights: Path) -> list[str]:
 
 
 def summary(folder: Path, status: str, metrics: Mapping[str, Any]) -> str:
-    """Returns a line on a run: its folder, state and first metric of accuracy, else its first one."""
+    """Returns a line on a run: its folder, state and headline metric, else its first one."""
     numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    name = next((name for name in ("test/acc", "val/acc", *numbers) if name in numbers), None)
-    return f"Run('{folder}', {status}{'' if name is None else f', {name} {numbers[name]:.4f}'})"
+    name = next((name for name in (*HEADLINES, *numbers) if name in numbers), None)
+    return f"Run({str(folder)!r}, {status}{'' if name is None else f', {name} {numbers[name]:.4f}'})"
 
 
 def to_html(folder: Path, status: str, metrics: Mapping[str, Any]) -> str:

@@ -61,7 +61,8 @@ class Predicted(list[Prediction]):
     def table(self) -> Table:
         """Returns a row for each image: its name, the most probable class and its probability, or the error.
 
-        Of several labels or numbers there is a column for each, and one of the predicted labels.
+        Of several labels or numbers there is a column for each, and one of the predicted labels; that of a label which
+        is called like another column ends in an underscore.
         """
         outputs = next((each.outputs for each in self if each.outputs is not None), None)
         if outputs is None:
@@ -70,7 +71,9 @@ class Predicted(list[Prediction]):
         found: dict[str, list[Any]] = {"name": [each.name for each in self]}
         if any(each.labels is not None for each in self):
             found["labels"] = [each.labels for each in self]
-        found |= {name: [(each.outputs or {}).get(name) for each in self] for name in outputs}
+        for name in outputs:
+            column = f"{name}_" if name in ("name", "labels", "error") else name
+            found[column] = [(each.outputs or {}).get(name) for each in self]
         return Table(found | {"error": [each.error for each in self]})
 
     def to_frame(self) -> Any:

@@ -14,7 +14,7 @@ from regraft.evaluation.compare.importance import importance
 from regraft.evaluation.compare.paired import Comparison, compare_to_leader
 from regraft.evaluation.compare.parameters import varied
 from regraft.evaluation.compare.statistics import MeanStd, mean_std
-from regraft.runs.find import HEADLINES
+from regraft.tasks import HEADLINES
 from regraft.tasks.metrics import higher_is_better, known
 
 _DEFAULT = "val/acc"
