@@ -35,3 +35,9 @@ def test_what_is_next_depends_on_how_the_run_ended(small_run, tmp_path):
         next_steps.tested_weights(refitted, small_run) == "best.ckpt, fitted again on all images, validation included"
     )
     assert next_steps.next_commands(small_run.results, type(small_run)(tmp_path)) == []
+
+
+def test_images_are_counted_and_not_their_labels(small_run):
+    counts = small_run.results["class_counts"]
+    labels = small_run.results | {"class_counts": counts | {"val": [1000 for _ in counts["val"]]}}
+    assert f"on {sum(counts['val'])} images" in next_steps.tested_weights(labels, small_run)

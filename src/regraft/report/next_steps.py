@@ -42,7 +42,7 @@ def tested_weights(results: Mapping[str, Any], run: Run) -> str:
     monitor = str(best.get("monitor"))
     rows = [row for row in rows_of(run) if monitor in row]
     value = kept_row(rows, run.readable_config, results).get(monitor) if rows else None
-    num_images = sum(results.get("class_counts", {}).get("val", ()))
+    num_images = results.get("num_images", {}).get("val", 0)
     reached = f"{name}, after {kept['epoch'] + 1} of {results['num_epochs']} epochs"
     if value is None:
         return reached

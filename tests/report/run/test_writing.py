@@ -1,5 +1,6 @@
 import hashlib
 import json
+import math
 import re
 from dataclasses import replace
 
@@ -66,7 +67,7 @@ def test_what_is_read_from_curves_says_on_how_many_images_it_rests(num_val, is_f
         {"epoch": each, "val/loss": loss, "train/loss": 1 - each / 4} for each, loss in enumerate((1.0, 0.5, 0.9))
     ]
     record = replace(read_record(made_run("curves")), epochs=epochs)
-    record = replace(record, results={"class_counts": {"val": [num_val - 10, 10]}})
+    record = replace(record, results={"num_images": {"val": num_val}, "class_counts": {"val": [num_val, 10]}})
     sentence = conclusions(record, None)[1]
     assert f"the validation loss on {num_val:,} images rose" in sentence
     assert ("With so few images that may be chance" in sentence) == is_few
@@ -196,7 +197,7 @@ def test_damaged_files_are_left_out():
 def test_results_that_cannot_be_shown_are_left_out():
     run = made_run("odd")
     odd = {"metrics": {"test/acc": "high", "test/loss": 0.25}, "seconds": "long", "class_counts": [1], "stages": 3}
-    odd |= {"closed_form": [{"share": 1}]}
+    odd |= {"closed_form": [{"share": 1}], "num_images": {"train": math.inf, "val": math.nan}}
     run.write_results(run.results | odd)
     write(run.path, replace(said([0, 1], [0, 1]), split="holdout"))
     found = findings_of(run)

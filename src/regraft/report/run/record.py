@@ -134,7 +134,7 @@ _VALUES: Mapping[str, Callable[[Any], bool]] = {
     "cross_validation": _is_number,
     "seconds_of": _is_number,
     "class_counts": _is_counts,
-    "num_images": _is_number,
+    "num_images": lambda value: type(value) is int,
 }
 """Checks of the values of mappings in results.json."""
 

@@ -175,7 +175,7 @@ def _num_validated(record: Record) -> int | None:
     trainer = record.config.get("trainer")
     if isinstance(trainer, dict) and trainer.get("limit_val_batches") is not None:
         return None
-    return sum(record.results.get("class_counts", {}).get("val", ())) or None
+    return int(record.results.get("num_images", {}).get("val", 0)) or None
 
 
 def _on_images(record: Record) -> str:
