@@ -29,3 +29,9 @@ def test_data_without_columns_is_said_so() -> None:
     require_slices({"data": {"slices": []}}, ["camera"])
     with pytest.raises(ConfigError, match=r"slices: .*no columns beside its labels"):
         require_slices({"data": {}}, ["camera"])
+
+
+def test_an_undefined_figure_comes_last_and_is_no_number() -> None:
+    columns = {"camera": np.array(list("abb"))}
+    found = sliced(columns, 3, "r2", lambda is_in: {"r2": 0.5} if is_in.sum() > 1 else {})
+    assert [(row.value, row.figure) for row in found] == [("b", 0.5), ("a", None)]

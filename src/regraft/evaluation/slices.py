@@ -1,5 +1,6 @@
 """Figures of the images that have a value in a column, such as those of one camera."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +12,17 @@ from regraft.core.errors import ConfigError
 
 @dataclass(frozen=True)
 class Slice:
-    """The images with a value in a column; `low` and `high` are the ends of the figure's 95 % interval, if any."""
+    """The images with a value in a column.
+
+    Attributes:
+        figure: None where it is undefined, as R² of a single image.
+        low: the lower end of the figure's 95 % interval, if any, as `high` is the upper one.
+    """
 
     column: str
     value: str
     num_images: int
-    figure: float
+    figure: float | None
     low: float | None
     high: float | None
 
@@ -31,7 +37,7 @@ def require_slices(config: Mapping[str, Any], columns: Sequence[str]) -> None:
 def sliced(
     columns: Mapping[str, np.ndarray], num_images: int, metric: str, evaluate: Callable[[np.ndarray], dict[str, float]]
 ) -> list[Slice]:
-    """Returns the figures of each value of each column, the worst value of a column first.
+    """Returns the figures of each value of each column, the worst value of a column first, undefined ones last.
 
     Args:
         columns: by name the value of each image, the first `num_images` of which were evaluated.
@@ -46,6 +52,6 @@ def sliced(
             is_in = values == value
             metrics = evaluate(is_in)
             ends = (metrics.get(f"{metric}_{end}") for end in ("low", "high"))
-            rows.append(Slice(name, value, int(is_in.sum()), metrics.get(metric, float("nan")), *ends))
-        found += sorted(rows, key=lambda row: (row.figure, row.value))
+            rows.append(Slice(name, value, int(is_in.sum()), metrics.get(metric), *ends))
+        found += sorted(rows, key=lambda row: (math.inf if row.figure is None else row.figure, row.value))
     return found

@@ -13,7 +13,7 @@ from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.evaluation.slices import Slice
 from regraft.report.console import plain_cell, print_line
-from regraft.tasks.metrics import per_class_metrics
+from regraft.tasks.metrics import Metric, per_class_metrics
 
 _MAX_CLASSES = 20
 
@@ -24,12 +24,13 @@ def show(found: Evaluation, folder: Path) -> None:
     console.print(_metrics(found))
     for name, reason in found.undefined.items():
         print_line(console, f"{name}: {reason}")
-    console.print(_classes(found))
+    metric = _ordering(found)
+    console.print(_classes(found, metric))
     if len(found.scores.per_class) > _MAX_CLASSES:
-        kind = {"f1": "lowest F1", "mae": "lowest error"}[_ordering(found)]
-        print_line(console, f"The {_MAX_CLASSES} {found.task.nouns} with the {kind} of {len(found.scores.per_class)}.")
+        worst = f"the {'lowest' if metric.higher_is_better else 'highest'} {metric.title}"
+        print_line(console, f"The {_MAX_CLASSES} {found.task.nouns} with {worst} of {len(found.scores.per_class)}.")
     if found.slices:
-        console.print(_slices(found.slices))
+        console.print(_slices(found.slices, found.task.headline))
     if found.shift is not None:
         console.print(_domains(found.shift))
         for line in _notes_on(found.shift):
@@ -62,19 +63,21 @@ def _metrics(found: Evaluation) -> Table:
     return table
 
 
-def _ordering(found: Evaluation) -> str:
-    """Returns the figure that rows are ordered by where there are too many to be shown."""
-    return "f1" if hasattr(found.scores.per_class[0], "f1") else "mae"
+def _ordering(found: Evaluation) -> Metric:
+    """Returns the metric of which the worst rows are shown where there are too many for a table."""
+    metrics = per_class_metrics(found.task.name, with_probabilities=True)
+    return next((each for each in metrics if each.name == "f1"), metrics[0])
 
 
-def _classes(found: Evaluation) -> Table:
+def _classes(found: Evaluation, ordering: Metric) -> Table:
     metrics = per_class_metrics(found.task.name, with_probabilities=True)
     names = [each.title for each in metrics]
     table = Table(found.task.noun, "images", *names, title=found.task.nouns.capitalize(), title_justify="left")
     rows = found.scores.per_class
     worst = list(rows)
     if len(rows) > _MAX_CLASSES:
-        worst = sorted(rows, key=lambda row: getattr(row, _ordering(found)))[:_MAX_CLASSES]
+        by_figure = sorted(rows, key=lambda row: getattr(row, ordering.name), reverse=not ordering.higher_is_better)
+        worst = by_figure[:_MAX_CLASSES]
     for row in worst:
         values = [getattr(row, each.name) for each in metrics]
         shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
@@ -82,14 +85,15 @@ def _classes(found: Evaluation) -> Table:
     return table
 
 
-def _slices(slices: Sequence[Slice]) -> Table:
-    table = Table(
-        "column", "value", "images", "", "95 % interval", title="Slices, the worst first", title_justify="left"
-    )
+def _slices(slices: Sequence[Slice], metric: str) -> Table:
+    headings = ("column", "value", "images", metric, "95 % interval")
+    table = Table(*headings, title="Slices, the worst first", title_justify="left")
     for row in slices:
         interval = "" if row.low is None or row.high is None else f"{row.low:.4f} to {row.high:.4f}"
         name, value = (plain_cell(readable(text)) for text in (row.column, row.value))
-        table.add_row(name, value, f"{row.num_images:,}", f"{row.figure:.4f}", interval)
+        table.add_row(
+            name, value, f"{row.num_images:,}", "undefined" if row.figure is None else f"{row.figure:.4f}", interval
+        )
     return table
 
 
