@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from regraft.data.images.samples import ArrayImages
-from regraft.data.sources.base import Splits
+from regraft.data.sources.base import Columns, Splits
 from regraft.data.splits import (
     Part,
     carve_splits,
@@ -165,3 +165,12 @@ def test_each_start_of_the_stratified_order_has_its_share_of_every_class() -> No
         counts = torch.bincount(labels[order[:num]], minlength=3)
         assert (counts - num * torch.tensor([0.6, 0.3, 0.1])).abs().max() <= 1
     assert not torch.equal(order, stratified_order(labels, subset_seed=1))
+
+
+def test_validation_images_that_are_trained_on_weigh_1_beside_weighted_ones():
+    pixels = torch.zeros(5, 1, 2, 2, dtype=torch.uint8)
+    train = ArrayImages(pixels[:3], torch.zeros(3, dtype=torch.int64), Columns(weights=torch.tensor([2.0, 3.0, 0.5])))
+    val = ArrayImages(pixels[3:], torch.ones(2, dtype=torch.int64))
+    joined = train_with_val(Part(train, torch.arange(3)), Part(val, torch.arange(2)))
+    assert joined.columns.weights.tolist() == [2.0, 3.0, 0.5, 1.0, 1.0]
+    assert train_with_val(Part(val, torch.arange(2)), Part(val, torch.arange(2))).columns.weights is None

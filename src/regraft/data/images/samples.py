@@ -51,7 +51,7 @@ class ArrayImages:
             self,
             pixels=torch.cat([self.pixels, other.pixels]),
             labels=torch.cat([self.labels, other.labels]),
-            columns=self.columns.joined_with(other.columns),
+            columns=self.columns.joined_with(other.columns, (len(self), len(other))),
         )
 
     def content_hashes(self) -> np.ndarray:
@@ -115,8 +115,8 @@ class FileImages:
         """Returns these images and others, whose files may be in another folder."""
         root = os.path.commonpath([self.root, other.root])
         names = [os.path.relpath(images.path(index), root) for images in (self, other) for index in range(len(images))]
-        labels, columns = torch.cat([self.labels, other.labels]), self.columns.joined_with(other.columns)
-        return self.from_names(root, names, labels, columns=columns)
+        columns = self.columns.joined_with(other.columns, (len(self), len(other)))
+        return self.from_names(root, names, torch.cat([self.labels, other.labels]), columns=columns)
 
     def content_hashes(self) -> np.ndarray:
         """Returns the hash of each file's bytes, (num_images, HASH_BYTES), uint8; reads the files not yet known."""

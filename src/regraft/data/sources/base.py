@@ -35,12 +35,22 @@ class Columns:
             {name: values[chosen] for name, values in self.slices.items()},
         )
 
-    def joined_with(self, other: "Columns") -> "Columns":
-        """Returns the columns of these samples and of others after them; what only one of the two has is left out."""
-        has_weights = self.weights is not None and other.weights is not None
+    def joined_with(self, other: "Columns", sizes: tuple[int, int]) -> "Columns":
+        """Returns the columns of these samples and of others after them.
+
+        Samples without a weight weigh 1. Of groups and slices, what only one of the two has is left out.
+
+        Args:
+            sizes: the numbers of these samples and of the others.
+        """
+        weights = [
+            torch.ones(size) if each.weights is None else each.weights
+            for each, size in zip((self, other), sizes, strict=True)
+        ]
+        is_weighted = self.weights is not None or other.weights is not None
         has_groups = self.groups is not None and other.groups is not None
         return Columns(
-            torch.cat([self.weights, other.weights]) if has_weights else None,  # type: ignore[list-item]
+            torch.cat(weights) if is_weighted else None,
             np.concatenate([self.groups, other.groups]) if has_groups else None,
             {
                 name: np.concatenate([values, other.slices[name]])
