@@ -1,5 +1,7 @@
 """The closed form as an optimizer: what it writes into heads, and what it says of them."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -7,7 +9,7 @@ from torch.nn import functional
 from regraft.core.types import Backbone, InputSpec
 from regraft.models.heads import Linear, Standardised
 from regraft.training.closed_form.mix import fit_closed_form
-from regraft.training.closed_form.optimizer import ClosedForm
+from regraft.training.closed_form.optimizer import ClosedForm, fitting_weights
 from regraft.training.optim import parameter_groups
 
 WIDTHS = {"low": 5, "high": 7}
@@ -100,3 +102,13 @@ def test_what_was_picked_is_kept_by_a_checkpoint():
 def test_unknown_choices_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         optimizer_of(Standardised(12, NUM_CLASSES), **options)
+
+
+def test_weights_of_classes_and_of_samples_meet_on_one_device():
+    loss = SimpleNamespace(class_weights=torch.tensor([1.0, 3.0], device="meta"))
+    targets, weights = torch.tensor([0, 1]), torch.tensor([2.0, 0.5])
+    assert fitting_weights(loss, targets.to("meta"), weights.to("meta")).device.type == "meta"
+    with pytest.raises(NotImplementedError):  # the stand-in for a GPU has no numbers to copy
+        fitting_weights(loss, targets, weights)
+    loss = SimpleNamespace(class_weights=torch.tensor([1.0, 3.0]))
+    assert fitting_weights(loss, targets, weights).tolist() == [2.0, 1.5]

@@ -127,7 +127,7 @@ def fitting_weights(loss: Any, targets: Tensor, weights: Tensor | None) -> Tenso
     of_classes = getattr(loss, "class_weights", None)
     if of_classes is None:
         return weights
-    of_samples: Tensor = of_classes[targets]
+    of_samples: Tensor = of_classes.to(targets.device)[targets]
     return of_samples if weights is None else of_samples * weights
 
 
