@@ -23,6 +23,7 @@ from regraft.config.given import given_object
         ({"data": "digits", "seed": 3}, ["data=digits", "seed=3"]),
         ({"optimizer.lr": 1e-3, "penalty.l1": np.float64(0.5)}, ["optimizer.lr=0.001", "penalty.l1=0.5"]),
         ({"trainer": {"max_epochs": 2, "deterministic": True}}, ["trainer.max_epochs=2", "trainer.deterministic=true"]),
+        ({"data": Path(__file__)}, ["data=table", f"data.path='{__file__}'"]),
         ({"data": Path("my photos")}, ["data=folder", "data.root='my photos'"]),
         ({"features.dir": "it's, here"}, ["features.dir='it\\'s, here'"]),
         (

@@ -23,6 +23,19 @@ def test_missing_choice():
     assert "resnet18" in error.allowed
 
 
+@pytest.mark.parametrize(
+    ("name", "use"), [("labels.csv", "data=table data.path="), ("photos", "data=folder data.root=")]
+)
+def test_a_path_in_place_of_a_choice_says_which_choice_takes_it(tmp_path, name, use):
+    path = tmp_path / name
+    path.mkdir() if name == "photos" else path.touch()
+    error = mistake(f"data={path}")
+    assert (error.key, error.got) == ("data", str(path))
+    assert f"use {use}{path}." in str(error)
+    path.rmdir() if name == "photos" else path.unlink()
+    assert str(mistake(f"data={path}")).startswith("data: unknown choice")
+
+
 def test_missing_launcher():
     error = mistake("hydra/launcher=nowhere")
     assert error.key == "hydra/launcher"

@@ -21,6 +21,10 @@ def test_every_key_is_found_by_its_last_name() -> None:
     assert not [key for key in shipped_keys() if "." in key and key not in keys_meant(key.rpartition(".")[2])]
 
 
+def test_keys_of_a_global_group_are_named_once() -> None:
+    assert keys_meant("metric") == ["task.metric"]
+
+
 def test_synonyms_are_of_keys_and_are_not_keys_themselves() -> None:
     known = {*shipped_keys(), *group_names()}
     choices = {f"{group}={choice}" for group in group_names() for choice in group_choices(group)}

@@ -94,6 +94,12 @@ def test_several_matches_are_listed_the_newest_first(runs):
         find_run("aa", "outputs")
 
 
+def test_a_folder_of_one_run_is_that_run(runs, tmp_path):
+    (tmp_path / "one").mkdir()
+    runs["job"].path.rename(tmp_path / "one" / "job")
+    assert find_run(str(tmp_path / "one"), "outputs").path == (tmp_path / "one" / "job").resolve()
+
+
 def test_a_folder_of_runs_names_them(runs):
     inside = "outputs/flowers/sweep-2030/1, outputs/flowers/sweep-2030/10"
     with pytest.raises(ValueError, match=rf"outputs/flowers is a folder of 2 runs: {inside}\. Give one of them"):

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import regraft
 from regraft.runs import tables
+from regraft.runs.outputs import Outputs, write
 
 
 def test_history_predictions_and_confusion_are_those_of_the_files(small_run):
@@ -34,11 +37,22 @@ def test_a_run_its_model_and_a_leaderboard_show_what_they_are(small_run):
     model = regraft.load(small_run)
     assert repr(model).startswith("Classifier(10 classes: 0, 1,")
     assert "<pre>Classifier" in model._repr_html_()
-    import numpy as np
-
     found = model.predict([np.zeros((8, 8, 1), np.uint8)])
     assert found.table()["class_name"] == [found[0].class_name]
     assert "<table>" in found._repr_html_()
+
+
+@pytest.mark.parametrize("task", ["multilabel", "regression"])
+def test_predictions_of_several_labels_and_of_numbers(tmp_path, task):
+    values = np.array([[1, 0], [0, 1], [1, 1]], np.float32)
+    write(tmp_path, Outputs("test", task, np.array([3, 5, 8]), values, values / 2))
+    save_file({"weight": values}, tmp_path / "model.safetensors", {"class_names": '["red", "round"]'})
+    run = regraft.Run(tmp_path)
+    table = run.predictions()
+    assert table.columns == ["index", "true red", "red", "true round", "round"]
+    assert (table["index"], table["true red"], table["red"]) == ([3, 5, 8], [1, 0, 1], [0.5, 0, 0.5])
+    with pytest.raises(ValueError, match=f"only classes have a confusion matrix.*{task}"):
+        run.confusion()
 
 
 def test_a_run_without_predictions_says_so(tmp_path):

@@ -101,7 +101,11 @@ def _override(key: str, value: Any) -> list[str]:
     if isinstance(value, Mapping) and "." not in key and _is_section(key) and _is_of_keys(key, value):
         return _overrides({f"{key}.{name}": each for name, each in value.items()})
     if key == "data" and isinstance(value, os.PathLike):
-        return ["data=folder", f"data.root={quoted(Path(value))}"]
+        is_table = Path(value).expanduser().is_file()
+        return [
+            f"data={'table' if is_table else 'folder'}",
+            f"data.{'path' if is_table else 'root'}={quoted(Path(value))}",
+        ]
     if key == "data" and isinstance(value, list | tuple | Mapping):  # which may hold nothing but texts and numbers
         return _object(key, value)
     section, _, rest = key.lstrip("+").partition(".")

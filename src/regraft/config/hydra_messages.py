@@ -4,6 +4,7 @@ Their wording is read here and nowhere else; each pattern has a test, so that an
 """
 
 import re
+from pathlib import Path
 
 import yaml
 from hydra.errors import HydraException, InstantiationException, OverrideParseException
@@ -23,7 +24,7 @@ from regraft.core.errors import ConfigError, UnknownNameError, errors_in
 MISTAKES = (ValueError, OSError, HydraException, OmegaConfBaseException, yaml.YAMLError)
 """What composing, resolving and instantiating a config raises for what a user can correct."""
 
-_MISSING_CHOICE = re.compile(r"Could not find '([^']+)/([^'/]+)'")
+_MISSING_CHOICE = re.compile(r"Could not find '([^']+)'")
 _MISSING_KEY = re.compile(r"Key '([^']+)' is not in struct\s+full_key: (\S+)")
 _MISSING_REFERENCE = re.compile(r"Interpolation key '([^']+)'")
 _CHOSEN_TWICE = re.compile(r"^(?:Multiple values for )?([\w/]+)(?: appears more than once in the final|\. To override)")
@@ -57,11 +58,11 @@ def mistakes_in(error: Exception) -> list[ConfigError]:
 def _mistake(error: Exception) -> ConfigError:
     text, cause = str(error), str(error.__cause__ or error)
     if found := _MISSING_CHOICE.search(text):
-        group, choice = found.groups()
+        if found[1].startswith("hydra/launcher/"):
+            return ConfigError("hydra/launcher", got=found[1].removeprefix("hydra/launcher/"), allowed=_LAUNCHERS)
+        group, _, choice = found[1].partition("/")
         if group in group_names():
-            return UnknownNameError(group, "choice", choice, list(group_choices(group)))
-        if group == "hydra/launcher":
-            return ConfigError(group, got=choice, allowed=_LAUNCHERS)
+            return _no_choice(group, choice)
     if found := _MISSING_KEY.search(cause):
         key, full_key = found.groups()
         beside = _keys_beside(error, is_top="." not in full_key)
@@ -98,6 +99,15 @@ def _mistake(error: Exception) -> ConfigError:
         key, _, value = found[1].partition("=")
         return ConfigError(key_of(found[1]), "a value of this kind can't stand there", got=value)
     return ConfigError(None, " ".join((text or cause).split()))
+
+
+def _no_choice(group: str, choice: str) -> ConfigError:
+    """Returns the error of a choice that a group doesn't have, which may be a path of somebody's data."""
+    if group == "data" and Path(choice).expanduser().exists():
+        key = "data=folder data.root" if Path(choice).expanduser().is_dir() else "data=table data.path"
+        fix = f"For data of your own use {key}={choice}."
+        return ConfigError(group, got=choice, allowed=list(group_choices(group)), fix=fix)
+    return UnknownNameError(group, "choice", choice, list(group_choices(group)))
 
 
 def no_value(key: str) -> ConfigError:

@@ -29,7 +29,7 @@ _SYNONYMS = {
     "loss.label_smoothing": "smoothing",
     "model": "arch architecture backbone model_name net network",
     "model.image_size": "image_sz img_size imgsize imgsz input_size res resolution size",
-    "model.weights": "pretrained weight",
+    "model.weights": "pretrained",
     "optimizer": "opt optim",
     "optimizer.lr": "base_lr eta learning_rate learningrate lr0",
     "optimizer.weight_decay": "wd",
@@ -70,5 +70,5 @@ def shipped_keys() -> list[str]:
         if group not in UNCONFIGURED:
             for path in (conf_dir() / group).glob("*.yaml"):
                 content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-                found |= {*leaves(content, f"{group}.")}
+                found |= {*leaves(content, "" if group in content else f"{group}.")}  # of the package _global_
     return sorted(key for key in found if not key.endswith((".defaults", "._target_")))

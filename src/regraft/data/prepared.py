@@ -75,7 +75,7 @@ class PreparedData:
             raise ConfigError(
                 "data",
                 f"found a single class, {splits.class_names[0]!r}; classification needs 2 or more. Add "
-                "images of another class, or point data.root at the folder whose subfolders are the classes.",
+                "images of another class; of a folder, data.root is the one whose subfolders are the classes.",
             )
         self._require_positive(splits)
         held_out = None if self.folds is None or self.fold is None else (self.folds, self.fold)

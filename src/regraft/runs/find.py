@@ -197,6 +197,8 @@ def _named(reference: str, runs: Sequence[Run], output_dir: str | Path) -> Run:
     folder = Path(reference).expanduser()
     if reference and folder.is_dir():
         inside = [str(folder / name_of(run, folder)) for run in all_runs(folder)]
+        if len(inside) == 1:
+            return Run(Path(inside[0]).resolve())
         if inside:
             raise ConfigError(
                 "run", f"{reference} is a folder of {len(inside)} runs: {listed(inside)}. Give one of them."

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 
 from regraft.core.errors import ConfigError
 from regraft.core.table import Table
+from regraft.runs import outputs as outputs_files
 from regraft.runs import predictions as predictions_files
 from regraft.runs.predictions import Predictions
 from regraft.tasks import HEADLINES
@@ -27,13 +28,22 @@ def history(logged: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def predictions(folder: Path) -> Table:
-    """Returns a row for each image of the final test, or validation: its true and predicted class, and the probability.
+    """Returns a row for each image of the final test, or validation.
 
-    `index` is the image's place in the data set's split.
+    It holds the true and predicted class, and the probability; for several labels the probability of each, and for
+    numbers the prediction of each, with the true value. `index` is the image's place in the data set's split.
 
     Raises:
         ConfigError: there are none.
     """
+    outputs = outputs_files.read(folder)
+    if outputs is not None:
+        names = _class_names(folder / "model.safetensors") or list(map(str, range(outputs.targets.shape[1])))
+        columns: dict[str, Any] = {"index": outputs.indices.tolist()}
+        for place, name in enumerate(names):
+            columns[f"true {name}"] = outputs.targets[:, place].tolist()
+            columns[name] = outputs.outputs[:, place].tolist()
+        return Table(columns, index="index")
     found, names = _predictions(folder)
     return Table(
         {
@@ -62,6 +72,8 @@ def confusion(folder: Path) -> Table:
 
 
 def _predictions(folder: Path) -> tuple[Predictions, list[str]]:
+    if (outputs := outputs_files.read(folder)) is not None:
+        raise ConfigError("run", "only classes have a confusion matrix", got=f"task={outputs.task}")
     found = predictions_files.read(folder)
     if found is None or found.targets.ndim != 1 or found.targets.dtype.kind != "i":
         fix = "A run that has ended stores them; regraft.evaluate measures it again."

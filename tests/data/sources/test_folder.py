@@ -113,9 +113,12 @@ def test_missing_root(tmp_path: Path) -> None:
 def test_root_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"")
     with pytest.raises(
-        FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Use data\.root=PATH of a folder"
+        FileNotFoundError, match=r"^data\.root: got .*photos\.zip, which is a file.*Use data\.root=PATH of a folder\."
     ):
         FolderSource(root=str(tmp_path / "photos.zip"), on_error="raise", splits={}).prepare()
+    (tmp_path / "labels.csv").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"a table of files and labels is data=table data\.path=.*labels\.csv"):
+        FolderSource(root=str(tmp_path / "labels.csv"), on_error="raise", splits={}).prepare()
 
 
 def test_class_names_may_have_spaces_and_any_letters(tmp_path: Path, write_photos: WritePhotos) -> None:

@@ -10,6 +10,7 @@ from urllib.request import Request, urlopen
 
 from regraft.core.errors import MissingFileError, listed
 from regraft.data.findings import Finding, Item, items_of
+from regraft.data.tables.reading import SUFFIXES
 
 EXPECTED_FOLDERS = "expected ROOT/train/CLASS/*.jpg with ROOT/val and ROOT/test optional, or ROOT/CLASS/*.jpg"
 NAME_THE_SPLITS = "Name the folder of each split: data.splits.train=FOLDER data.splits.test=FOLDER"
@@ -107,7 +108,8 @@ def _unknown_classes(tree: Tree, split: str, unknown: list[str]) -> Finding:
 def refuse_file(root: Path) -> None:
     """Raises FileNotFoundError if the root is a file, such as an archive that wasn't unpacked."""
     if root.is_file():
-        raise MissingFileError("data.root", f"got {root}, which is a file. Use data.root=PATH of a folder.")
+        table = f"; a table of files and labels is data=table data.path={root}" if root.suffix in SUFFIXES else ""
+        raise MissingFileError("data.root", f"got {root}, which is a file. Use data.root=PATH of a folder{table}.")
 
 
 def check_reachable(url: str, missing: str, offline_choice: str) -> None:

@@ -172,7 +172,7 @@ def class_findings(counts: Counts) -> list[Finding]:
     if len(train) == 1:
         sentence = (
             f"There is a single class, {next(iter(train))!r}; classification needs 2 or more. Add images of "
-            "another class, or point data.root at the folder whose subfolders are the classes."
+            "another class; of a folder, data.root is the one whose subfolders are the classes."
         )
         found.append(Finding("one_class", "error", sentence))
     tiny = {name: num for name, num in train.items() if num < TINY}
