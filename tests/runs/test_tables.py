@@ -51,7 +51,7 @@ def test_predictions_of_several_labels_and_of_numbers(tmp_path, task):
     table = run.predictions()
     assert table.columns == ["index", "true red", "red", "true round", "round"]
     assert (table["index"], table["true red"], table["red"]) == ([3, 5, 8], [1, 0, 1], [0.5, 0, 0.5])
-    with pytest.raises(ValueError, match=f"only classes have a confusion matrix.*{task}"):
+    with pytest.raises(ValueError, match=f"{task}.*only classes have a confusion matrix"):
         run.confusion()
 
 
