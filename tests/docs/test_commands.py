@@ -40,6 +40,7 @@ NOT_RUN = {
         "regraft train data=table 'data.path={train: labelled.csv, test: public.csv}' data.root=photos",
         "pip install 'regraft[hf]'",
     ],
+    "docs/how-to/evaluate.md": ["regraft eval run=last calibrate=threshold data.positive=bees"],
     "docs/how-to/tasks.md": ["regraft eval run=last calibrate=thresholds"],
     "docs/how-to/use_a_gpu.md": ["regraft train data=folder data.root=photos model=resnet18 trainer=gpu"],
     "docs/tutorials/first_run.md": ["python3 -m venv .venv"],

@@ -42,7 +42,8 @@ class TrainedNetwork:
         checkpoint: the file that the weights were read from.
         task: what is predicted; of a regression, "probabilities" are values in the targets' units.
         unit: of a regression's targets; empty if it isn't known.
-        thresholds: probabilities above which labels are predicted, (num_labels,); None for one half.
+        thresholds: probabilities above which labels, or classes of two, are predicted, (num_outputs,); None for one
+            half, or for the most probable class.
     """
 
     network: Network
@@ -108,6 +109,12 @@ class TrainedNetwork:
     def probabilities(self, views: Tensor) -> Tensor:
         """Returns probabilities, (batch, num_classes), float32, on the CPU, from the same input as `logits`."""
         return self.task.outputs(self.logits(views), self.temperature)
+
+    def classes(self, views: Tensor) -> Tensor:
+        """Returns the predicted classes, (batch,), int64, on the CPU, from the same input as `logits`."""
+        if self.thresholds is None:
+            return self.logits(views).argmax(1)
+        return (self.probabilities(views) - torch.from_numpy(self.thresholds)).argmax(1)
 
     @torch.inference_mode()
     def probabilities_from(self, activations: Tensor, num_stages_done: int) -> Tensor:

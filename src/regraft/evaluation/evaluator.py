@@ -25,6 +25,7 @@ from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.tasks import Task
+from regraft.tasks.class_scores import predicted_classes
 from regraft.tasks.scores import Scores, require_finite
 from regraft.training.data_checks import require_batch_shares
 from regraft.training.from_config import build_freezing, build_module
@@ -44,11 +45,6 @@ class Logits:
     task: Task
     positive: str | None = None
 
-    @property
-    def predicted(self) -> np.ndarray:
-        """The most probable classes, (num_images,), int64."""
-        return self.values.argmax(1)
-
     def some(self, is_in: np.ndarray) -> "Logits":
         """Returns those of some images, (num_images,), bool."""
         return replace(self, values=self.values[is_in], targets=self.targets[is_in])
@@ -57,6 +53,10 @@ class Logits:
         """Returns the probabilities at a temperature, or values, (num_images, num_outputs)."""
         found: np.ndarray = self.task.outputs(torch.from_numpy(self.values), temperature).numpy()
         return found
+
+    def predicted(self, temperature: float, thresholds: np.ndarray | None) -> np.ndarray:
+        """Returns the predicted classes, (num_images,), int64; see `predicted_classes`."""
+        return predicted_classes(self.values if thresholds is None else self.outputs(temperature), thresholds)
 
     def scores(self, temperature: float, class_names: Sequence[str], thresholds: np.ndarray | None = None) -> Scores:
         """Returns the scores of the outputs at a temperature and thresholds."""
@@ -181,7 +181,7 @@ class Evaluator:
         batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
         title = f"Corruptions, {checkpoint.path.parent.parent.name}"
         with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
-            return corruption_errors(batches, lambda images: model.logits(images).argmax(1), count)
+            return corruption_errors(batches, model.classes, count)
 
     def _evaluate(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
         evaluate = self._trainer.test if split == "test" else self._trainer.validate

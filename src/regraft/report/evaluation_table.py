@@ -7,12 +7,14 @@ from rich.table import Table
 from rich.text import Text
 
 from regraft.core.console import Console
+from regraft.core.errors import listed
 from regraft.data.findings import readable
 from regraft.evaluation.corruptions.corruptions import NUM_SEVERITIES
 from regraft.evaluation.domain_shift import DomainShift
 from regraft.evaluation.results import PER_CLASS, RESULTS, Evaluation, Robustness
 from regraft.evaluation.slices import Slice
 from regraft.report.console import plain_cell, print_line
+from regraft.runs.thresholds import Thresholds
 from regraft.tasks.metrics import Metric, per_class_metrics
 
 _MAX_CLASSES = 20
@@ -39,12 +41,7 @@ def show(found: Evaluation, folder: Path) -> None:
         console.print(_corruptions(found.robustness))
         print_line(console, _normalisation(found.robustness, found.split))
     if found.thresholds is not None:
-        fitted = found.thresholds
-        print_line(
-            console,
-            f"thresholds: fitted on {fitted.num_images:,} images of {fitted.split}, whose macro F1 they change from "
-            f"{fitted.f1_before:.4f} to {fitted.f1_after:.4f}; they are in {PER_CLASS}.",
-        )
+        print_line(console, _thresholds(found.thresholds))
     for line in _calibration(found):
         print_line(console, line)
     print_line(console, f"checkpoint: {found.checkpoint}")
@@ -141,6 +138,15 @@ def _normalisation(robustness: Robustness, split: str) -> str:
             "clean error. baseline=RUN adds mCE, which is divided by a reference model's error."
         )
     return f"{split}/mce and {split}/relative_mce are normalised by the baseline: 1 is as bad as the baseline."
+
+
+def _thresholds(fitted: Thresholds) -> str:
+    changes = [f"{name} from {before:.4f} to {fitted.after[name]:.4f}" for name, before in fitted.before.items()]
+    shown = [f"{readable(name)} {value:.4g}" for name, value in fitted.values.items()]
+    return (
+        f"thresholds: {listed(shown)}; fitted for {fitted.metric} on {fitted.num_images:,} images of {fitted.split}, "
+        f"where they change {' and '.join(changes)}."
+    )
 
 
 def _calibration(found: Evaluation) -> Iterator[str]:

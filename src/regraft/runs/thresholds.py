@@ -1,4 +1,4 @@
-"""thresholds.json: the probability above which each label is predicted, fitted to a run's best checkpoint."""
+"""thresholds.json: the probability above which each label, or a class of two, is predicted; of the best checkpoint."""
 
 import logging
 from dataclasses import asdict, dataclass
@@ -20,10 +20,12 @@ class Thresholds:
     """Thresholds, the checkpoint that they belong to, and the split that they were fitted on.
 
     Attributes:
-        values: by label, in (0, 1).
+        values: by label, or by class of two, in (0, 1).
         sha256: the checkpoint's checksum, hex: they are valid for these weights only.
         temperature: at which the probabilities were.
-        f1_before: macro F1 with thresholds of one half.
+        metric: what they are fitted for.
+        before: figures with thresholds of one half, by name; means over the labels.
+        after: the same with these thresholds.
     """
 
     values: dict[str, float]
@@ -32,8 +34,9 @@ class Thresholds:
     split: str
     num_images: int
     temperature: float
-    f1_before: float
-    f1_after: float
+    metric: str
+    before: dict[str, float]
+    after: dict[str, float]
 
 
 def write(run: Run, thresholds: Thresholds) -> None:
@@ -42,14 +45,14 @@ def write(run: Run, thresholds: Thresholds) -> None:
 
 
 def thresholds_of(run: Run | None, checkpoint: Path, names: list[str], temperature: float) -> np.ndarray | None:
-    """Returns the thresholds of a run's checkpoint by label, (num_labels,); None if none were fitted.
+    """Returns the thresholds of a run's checkpoint, (num_outputs,); None if none were fitted.
 
     Those of other weights or of another temperature aren't used, with a warning.
     """
     path = None if run is None else run.path / THRESHOLDS
     if path is None or not path.is_file():
         return None
-    again = "Fit them again: regraft eval run=... calibrate=thresholds"
+    again = "Fit them again: regraft eval run=... calibrate=thresholds, or calibrate=threshold of two classes"
     try:
         kept = read_json(path)
         values = np.array([float(kept["values"][name]) for name in names])

@@ -57,7 +57,7 @@ class Task(ABC):
         train_metric: what training logs for the training split, beside the loss.
         losses: the choices of `loss=` that fit; the first is the default.
         has_classes: whether each image has exactly one class.
-        has_confidences: whether outputs are probabilities, which can be calibrated.
+        has_confidences: whether outputs are probabilities.
         min_names: the fewest outputs.
         quality: what `qualities` are called, and what they are multiplied with when they are shown.
     """
@@ -134,12 +134,30 @@ class Task(ABC):
         Args:
             outputs: (num_images, num_outputs), as `outputs` returns them, of at least one image.
             targets: (num_images,) or (num_images, num_outputs).
-            thresholds: (num_outputs,), probabilities above which labels are predicted; None for one half.
+            thresholds: (num_outputs,), probabilities above which labels, or classes of two, are predicted; None for
+                one half, or for the most probable class.
             positive: the positive class of two; None for the second one.
 
         Raises:
             ConfigError: an output isn't finite.
         """
+
+    def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
+        """Returns what `calibrate=` can fit to a number of outputs; None: to any number."""
+        return ()
+
+    def detections(self, targets: "np.ndarray", names: Sequence[str], positive: str | None) -> "dict[int, np.ndarray]":
+        """Returns which images, (num_images,), bool, have what a threshold is fitted for, by index of the output.
+
+        Args:
+            targets: (num_images,) or (num_images, num_outputs).
+            positive: the positive class of two; None for the second one.
+        """
+        raise NotImplementedError
+
+    def thresholds(self, fitted: Mapping[int, float], num_outputs: int) -> list[float]:
+        """Returns the threshold of each output from those that were fitted, by index."""
+        return [fitted[index] for index in range(num_outputs)]
 
     def qualities(self, outputs: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
         """Returns how well each image is predicted, (num_images,), more is better; two models are compared by it.

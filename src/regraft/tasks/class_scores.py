@@ -49,17 +49,19 @@ class Outputs:
         probabilities: (num_images, num_classes), rows that sum to 1.
         targets: (num_images,), int64, the true classes.
         positive: index of the positive class of two.
+        thresholds: (2,), probabilities above which each of two classes is predicted, of sum 1; None for one half.
     """
 
     probabilities: np.ndarray
     targets: np.ndarray
     class_names: Sequence[str]
     positive: int = 1
+    thresholds: np.ndarray | None = None
 
     @cached_property
     def predicted(self) -> np.ndarray:
-        """(num_images,), int64, the most probable classes."""
-        return self.probabilities.argmax(1)
+        """(num_images,), int64, the most probable classes, or those above their thresholds."""
+        return predicted_classes(self.probabilities, self.thresholds)
 
     @cached_property
     def is_right(self) -> np.ndarray:
@@ -75,7 +77,7 @@ class Outputs:
     @cached_property
     def bins(self) -> Bins:
         """The reliability diagram."""
-        return reliability(self.probabilities.max(1), self.is_right)
+        return reliability(self.probabilities[np.arange(len(self.targets)), self.predicted], self.is_right)
 
     @property
     def accuracy_interval(self) -> tuple[float, float]:
@@ -132,8 +134,24 @@ class Outputs:
         return self.without_images_text
 
 
+def predicted_classes(probabilities: np.ndarray, thresholds: np.ndarray | None) -> np.ndarray:
+    """Returns the most probable classes, (num_images,), int64, or of two those above their thresholds."""
+    margins = probabilities if thresholds is None else probabilities - thresholds
+    found: np.ndarray = margins.argmax(1)
+    return found
+
+
+def positive_index(class_names: Sequence[str], positive: str | None) -> int:
+    """Returns the index of the positive class of two, by default of the second one."""
+    return 1 if positive is None else list(class_names).index(positive)
+
+
 def scores(
-    probabilities: np.ndarray, targets: np.ndarray, class_names: Sequence[str], positive: str | None = None
+    probabilities: np.ndarray,
+    targets: np.ndarray,
+    class_names: Sequence[str],
+    positive: str | None = None,
+    thresholds: np.ndarray | None = None,
 ) -> Scores:
     """Returns the figures of a classifier on some images: every metric of the registry that is computed from outputs.
 
@@ -143,7 +161,7 @@ def scores(
     assert len(targets), "a split has images"
     assert len(class_names) >= 2, "data with fewer than two classes is refused where it is read"
     require_finite(probabilities)
-    outputs = Outputs(probabilities, targets, class_names, 1 if positive is None else list(class_names).index(positive))
+    outputs = Outputs(probabilities, targets, class_names, positive_index(class_names, positive), thresholds)
     metrics, undefined = computed("classification", outputs, len(class_names))
     confusion = confusion_counts(targets, outputs.predicted, len(class_names)).toarray()
     return Scores(metrics, undefined, outputs.per_class, confusion, outputs.bins)

@@ -4,7 +4,7 @@ Targets are class indices (batch,), int64, or rows that sum to 1, (batch, num_cl
 are logits (batch, num_classes).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,23 @@ class Classification(Task):
         """Returns the figures of a split; see `class_scores.scores`."""
         from regraft.tasks.class_scores import scores
 
-        return scores(outputs, targets, names, positive)
+        return scores(outputs, targets, names, positive, thresholds)
+
+    def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
+        """Returns a temperature, and a threshold of two classes."""
+        return ("temperature", "threshold") if num_outputs in (None, 2) else ("temperature",)
+
+    def detections(self, targets: "np.ndarray", names: Sequence[str], positive: str | None) -> "dict[int, np.ndarray]":
+        """Returns which images are of the positive class."""
+        from regraft.tasks.class_scores import positive_index
+
+        index = positive_index(names, positive)
+        return {index: targets == index}
+
+    def thresholds(self, fitted: Mapping[int, float], num_outputs: int) -> list[float]:
+        """Returns the threshold of the positive class, and what is left to 1 as that of the other class."""
+        ((positive, threshold),) = fitted.items()
+        return [threshold if index == positive else 1 - threshold for index in range(num_outputs)]
 
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns the number of classes and the training images of each."""

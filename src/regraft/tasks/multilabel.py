@@ -70,6 +70,14 @@ class Multilabel(Task):
 
         return scores(outputs, targets, names, thresholds)
 
+    def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
+        """Returns a temperature of all labels, and a threshold of each."""
+        return ("temperature", "thresholds")
+
+    def detections(self, targets: "np.ndarray", names: Sequence[str], positive: str | None) -> "dict[int, np.ndarray]":
+        """Returns which images have each label."""
+        return {index: targets[:, index] > 0.5 for index in range(len(names))}
+
     def qualities(self, outputs: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
         """Returns the share of labels of each image that are right at a threshold of one half."""
         found: np.ndarray = ((outputs > 0.5) == (targets > 0.5)).mean(1)

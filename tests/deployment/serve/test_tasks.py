@@ -10,6 +10,7 @@ import torch
 
 from helpers.serving_photos import LIMITS, colour_model, photo
 from regraft.deployment.export.program import DeployedModule
+from regraft.deployment.predict.results import to_predictions
 from regraft.deployment.serve.app import make_app
 from regraft.deployment.serve.limits import Hosts
 from regraft.tasks import TASKS
@@ -41,6 +42,17 @@ def test_labels_are_those_above_their_thresholds():
     assert "3 labels" in page
     none, _, _ = answered(replace(model, thresholds=np.ones(3)))
     assert (none["labels"], none["class_name"]) == ([], "no label")
+
+
+def test_of_two_classes_the_threshold_decides():
+    model = colour_model()
+    thresholds = np.array([0.9, 0.1, 0.5])  # red and green are equally probable
+    (found,) = to_predictions(["a.png"], np.array([[0.6, 0.4, 0.0]]), model.class_names, 2, thresholds)
+    assert [each.class_name for each in found.top] == ["green", "red"]
+    answer, _, _ = answered(replace(model, thresholds=thresholds))
+    assert answer["class_name"] == answer["top"][0]["class_name"] == "green"
+    assert answer["confidence"] == pytest.approx(0.5, abs=1e-4)
+    assert answered(model)[0]["class_name"] == "red"
 
 
 def test_numbers_have_their_unit():

@@ -14,17 +14,18 @@ from regraft.config import compose
 from regraft.config.trust import named_in
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, UnknownNameError
 from regraft.core.startup import quick_imports
-from regraft.evaluation.options import SPLITS, EvaluateOptions
+from regraft.evaluation.options import SPLITS, EvaluateOptions, ThresholdMetric
 from regraft.runs.arguments import require_run, with_appended_sections, with_checkpoint
 from regraft.runs.find import find_run
 from regraft.runs.folder import Run, find_checkpoint, run_of
+from regraft.tasks import TASKS
 
 if TYPE_CHECKING:
     from regraft.evaluation.evaluator import Evaluator, Logits
     from regraft.evaluation.results import Evaluation
     from regraft.runs.calibration import Calibration
+    from regraft.runs.checkpoint import Checkpoint
     from regraft.runs.thresholds import Thresholds
-    from regraft.tasks import Task
 
 
 log = logging.getLogger(__name__)
@@ -71,29 +72,29 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
     if options.slices:
         config["data"] |= {"slices": list(options.slices)}
     quiet_lightning()
-    _require_task(options, checkpoint.task)
-    needs_val = options.calibrates or options.fits_thresholds
-    splits = [options.split, *(["val"] if needs_val and options.split != "val" else [])]
+    _require_task(options, checkpoint)
+    splits = list(dict.fromkeys([options.split, *(["val"] if options.calibrate else [])]))
     needs_features = OmegaConf.select(composed, "features.cache") in ("on", True)
     evaluator = Evaluator(config, checkpoint, splits, needs_features=needs_features)
     target = None if options.shift is None else target_domain(config, checkpoint, options.shift)
     return _measured(evaluator, options, target, trust)
 
 
-def _require_task(options: EvaluateOptions, task: "Task") -> None:
+def _require_task(options: EvaluateOptions, checkpoint: "Checkpoint") -> None:
     """Checks that what is asked for makes sense for the run's task."""
+    task, num_outputs = checkpoint.task, len(checkpoint.class_names)
     wrong = [
         (options.is_robustness and not task.has_classes, "robustness", "it counts the errors of a classifier"),
         (options.shift is not None and not task.has_classes, "shift", "it compares accuracies of a classifier"),
-        (options.calibrates and not task.has_confidences, "calibrate", "numbers have no confidence to calibrate"),
-        (options.fits_thresholds and (task.has_classes or not task.has_confidences), "calibrate=thresholds",
-         "it fits one for each of several labels"),
-    ]  # fmt: skip
+    ]
     errors = [
         ConfigError(key, f"{reason}, and the run's task is {task.name}", fix="Leave it out.")
         for is_wrong, key, reason in wrong
         if is_wrong
     ]
+    if options.calibrate not in (None, *(allowed := task.calibrations(num_outputs))):
+        reason = f"it can't be fitted to a run of {num_outputs:,} {task.nouns} (task={task.name})"
+        errors.append(ConfigError("calibrate", reason, got=options.calibrate, allowed=[*allowed, "null"]))
     if errors:
         raise ConfigErrors(errors)
 
@@ -109,17 +110,17 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
 
     path, class_names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
     # Before anything is computed: it may be damaged.
-    temperature = 1.0 if options.calibrates else temperature_of(run_of(path), path)
+    temperature = 1.0 if options.fits_temperature else temperature_of(run_of(path), path)
     logged, logits = evaluator.split(options.split)
     calibration, fitted = None, None
     validation = logits
-    if (options.calibrates or options.fits_thresholds) and options.split != "val":
+    if options.calibrate and options.split != "val":
         validation = evaluator.split("val")[1]
-    if options.calibrates:
+    if options.fits_temperature:
         calibration = _calibrated(validation, evaluator)
         temperature = calibration.temperature
     if options.fits_thresholds:
-        fitted = _with_thresholds(validation, evaluator, temperature)
+        fitted = _with_thresholds(validation, evaluator, temperature, options.metric)
     if fitted is not None:
         import numpy as np  # late, as help and completion need none
 
@@ -127,7 +128,8 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     else:
         thresholds = thresholds_of(run_of(path), path, class_names, temperature)
     found = logits.scores(temperature, class_names, thresholds)
-    metrics = logged | _prefixed(found.metrics, options.split, logged)
+    # The module logs without thresholds.
+    metrics = logged | _prefixed(found.metrics, options.split, logged if thresholds is None else None)
     undefined = _prefixed(found.undefined, options.split)
     slices = sliced(
         evaluator.columns(options.split) if options.slices else {},
@@ -138,8 +140,9 @@ def _measured(evaluator: "Evaluator", options: EvaluateOptions, target: Any, tru
     difference, target_scores, robustness = None, None, None
     if target is not None:
         others = evaluator.other(target)
-        target_scores = others.scores(temperature, class_names)
-        difference = domain_shift(logits.predicted, logits.targets, others.predicted, others.targets, class_names)
+        target_scores = others.scores(temperature, class_names, thresholds)
+        predicted = [each.predicted(temperature, thresholds) for each in (logits, others)]
+        difference = domain_shift(predicted[0], logits.targets, predicted[1], others.targets, class_names)
         metrics |= _prefixed(target_scores.metrics, "shift") | {"shift/acc_drop": difference.drop}
         undefined |= _prefixed(target_scores.undefined, "shift")
     if options.is_robustness:
@@ -179,13 +182,18 @@ def _calibrated(logits: "Logits", evaluator: "Evaluator") -> "Calibration":
     return fitted
 
 
-def _with_thresholds(logits: "Logits", evaluator: "Evaluator", temperature: float) -> "Thresholds":
+def _with_thresholds(
+    logits: "Logits", evaluator: "Evaluator", temperature: float, metric: ThresholdMetric
+) -> "Thresholds":
     """Fits the thresholds on validation and keeps them in the run's folder, unless they were fitted on other data."""
     from regraft.evaluation.thresholds import fit
     from regraft.runs.thresholds import write
 
     path, names = evaluator.checkpoint.path, evaluator.checkpoint.class_names
-    fitted = fit(logits.outputs(temperature), logits.targets, names, "val", path, temperature)
+    outputs = logits.outputs(temperature)
+    fitted = fit(
+        logits.task, outputs, logits.targets, names, metric, path, temperature=temperature, positive=logits.positive
+    )
     problem = _kept(evaluator, lambda run: write(run, fitted))
     if problem:
         log.warning("The thresholds hold for this evaluation only: %s.", problem)
@@ -226,9 +234,12 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
             raise UnknownNameError("eval", "key", str(key), known)
     if composed.split not in SPLITS:
         raise UnknownNameError("split", "split", str(composed.split), SPLITS)
-    for key, allowed in (("calibrate", ["temperature", "thresholds"]), ("robustness", ["corruptions"])):
+    calibrations = list(dict.fromkeys(each for task in TASKS.values() for each in task.calibrations()))
+    for key, allowed in (("calibrate", calibrations), ("robustness", ["corruptions"])):
         if composed[key] not in (None, *allowed):
             raise ConfigError(key, got=composed[key], allowed=[*allowed, "null"])
+    if composed.metric is not None and composed.calibrate not in ("threshold", "thresholds"):
+        raise ConfigError("metric", "it is what thresholds are fitted for", fix="Add calibrate=threshold.")
     if composed.baseline is not None and composed.robustness is None:
         reason = "it normalises errors on corrupted images, which robustness=corruptions measures"
         raise ConfigError("baseline", reason, fix="Add that, or leave it out.")
@@ -237,8 +248,8 @@ def options_of(composed: DictConfig) -> EvaluateOptions:
         raise MissingFileError("shift", f"there is no folder {composed['shift']}", fix=fix)
     return EvaluateOptions(
         split=composed.split,
-        calibrates=composed.calibrate == "temperature",
-        fits_thresholds=composed.calibrate == "thresholds",
+        calibrate=composed.calibrate,
+        metric=ThresholdMetric.of("f1" if composed.metric is None else str(composed.metric)),
         is_robustness=composed.robustness is not None,
         baseline=None if composed.baseline is None else _baseline(str(composed.baseline), composed.output_dir),
         shift=None if composed["shift"] is None else str(composed["shift"]),

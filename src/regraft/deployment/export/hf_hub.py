@@ -34,7 +34,12 @@ def write(model: Classifier, metadata: ExportMetadata, folder: Path) -> None:
         model_config={
             "label_names": list(metadata.class_names),
             "pretrained_cfg": {"tag": ""},  # not the tag of the weights that training started from
-            "regraft": {"version": metadata.version, "run": metadata.run, "temperature": metadata.temperature},
+            "regraft": {
+                "version": metadata.version,
+                "run": metadata.run,
+                "temperature": metadata.temperature,
+                "thresholds": metadata.named_thresholds,
+            },
         },
         safe_serialization=True,
         data_config=_data_config(model.input_spec, model.eval_view),

@@ -23,6 +23,7 @@ class ExportMetadata:
         task: a key of `TASKS`; the second output is probabilities of classes or labels, or numbers in their unit.
         unit: of a regression's targets; empty if it isn't known.
         temperature: divisor of the logits before the softmax or sigmoid.
+        thresholds: fitted probabilities above which labels, or classes of two, are predicted; None if there are none.
         run: the run's experiment and folder.
         metrics: of the run's test; empty if it has no results.
         data: the name of the data set.
@@ -43,6 +44,12 @@ class ExportMetadata:
     data: str
     weights: str | None
     license: str | None
+    thresholds: tuple[float, ...] | None = None
+
+    @property
+    def named_thresholds(self) -> dict[str, float] | None:
+        """The thresholds by the names of the outputs; None if there are none."""
+        return None if self.thresholds is None else dict(zip(self.class_names, self.thresholds, strict=True))
 
     def as_json(self) -> dict[str, str]:
         """Returns each field as JSON, under the names of a run's `model.safetensors`."""
@@ -55,6 +62,7 @@ class ExportMetadata:
             "task": self.task,
             "unit": self.unit,
             "temperature": self.temperature,
+            "thresholds": self.named_thresholds,
             "regraft_version": self.version,
             "run": self.run,
             "metrics": dict(self.metrics),

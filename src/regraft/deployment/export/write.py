@@ -83,6 +83,7 @@ def write_export(options: ExportOptions, target: Path, trust: list[str], tell: T
         data=_data_of(checkpoint.config, run),
         weights=_weights_of(checkpoint.config["model"]),
         license=options.license,
+        thresholds=None if model.thresholds is None else tuple(model.thresholds.tolist()),
     )
     write = _write_folder if options.format == "hf" else _write_file
     return write(options, target, model, metadata, images, tell)

@@ -132,7 +132,7 @@ def _predictions_of(
     model: TrainedNetwork, names: list[str | None], outputs: np.ndarray, top_k: int
 ) -> list[Prediction]:
     if model.task.has_classes:
-        return to_predictions(names, outputs, model.class_names, top_k)
+        return to_predictions(names, outputs, model.class_names, top_k, model.thresholds)
     return to_outputs(names, outputs, model.class_names, model.limits)
 
 

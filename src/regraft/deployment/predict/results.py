@@ -24,7 +24,8 @@ class Prediction:
 
     Attributes:
         name: the image's path as given or found; None for one in memory.
-        top: the most probable classes, in descending order; empty if there is an error.
+        top: the most probable classes, in descending order; of two with a fitted threshold the predicted one first;
+            empty if there is an error.
         probabilities: (num_classes,), float32, by class index; None if there is an error.
         outputs: the probability of each label, or the value of each target, by name; None where images have one class
             each, or if there is an error.
@@ -41,7 +42,7 @@ class Prediction:
 
     @property
     def class_name(self) -> str | None:
-        """The most probable class; None if there is an error."""
+        """The predicted class, the most probable one unless a threshold was fitted; None if there is an error."""
         return self.top[0].class_name if self.top else None
 
     @property
@@ -85,11 +86,21 @@ class Predicted(list[Prediction]):
 
 
 def to_predictions(
-    names: Sequence[str | None], probabilities: np.ndarray, class_names: Sequence[str], top_k: int
+    names: Sequence[str | None],
+    probabilities: np.ndarray,
+    class_names: Sequence[str],
+    top_k: int,
+    thresholds: np.ndarray | None = None,
 ) -> list[Prediction]:
-    """Returns predictions from probabilities, (num_images, num_classes); those of a diverged model become errors."""
+    """Returns predictions of classes; those of a diverged model become errors.
+
+    Args:
+        probabilities: (num_images, num_classes).
+        thresholds: (2,), above which each of two classes is predicted; None for the most probable class.
+    """
     finite = np.isfinite(probabilities).all(1)
-    order = (-probabilities).argsort(1, kind="stable")[:, :top_k]
+    margins = probabilities if thresholds is None else probabilities - thresholds
+    order = (-margins).argsort(1, kind="stable")[:, :top_k]
     return [
         Prediction(name, tuple(ClassProbability(class_names[index], float(row[index])) for index in best), row)
         if is_finite

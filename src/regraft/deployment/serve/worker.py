@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 
 from regraft.core.memory import is_out_of_memory
 from regraft.deployment.classifier import Classifier
-from regraft.deployment.predict.results import to_outputs
+from regraft.deployment.predict.results import to_outputs, to_predictions
 from regraft.deployment.serve.decoder import (
     OUT_OF_MEMORY,
     TOO_SLOW,
@@ -137,12 +137,9 @@ class PredictionWorker:
             return photo.model_copy(update={"error": "The model has diverged: its probabilities are NaN or infinite."})
         if not self._model.task.has_classes:
             return self._with_outputs(photo, probabilities)
-        values, indices = probabilities.topk(min(TOP, len(probabilities)))
-        names = [self._model.class_names[index] for index in indices.tolist()]
-        top = [
-            TopClass(class_name=name, probability=min(value, 1.0))
-            for name, value in zip(names, values.tolist(), strict=True)
-        ]
+        model = self._model
+        (found,) = to_predictions([photo.name], probabilities[None].numpy(), model.class_names, TOP, model.thresholds)
+        top = [TopClass(class_name=each.class_name, probability=min(each.probability, 1.0)) for each in found.top]
         return PhotoPrediction(name=photo.name, class_name=top[0].class_name, confidence=top[0].probability, top=top)
 
     def _with_outputs(self, photo: PhotoPrediction, row: torch.Tensor) -> PhotoPrediction:

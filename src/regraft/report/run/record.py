@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from regraft.config.quoting import key_of
 from regraft.core.atomic import read_json
+from regraft.core.errors import listed
 from regraft.evaluation import temperature as calibration
 from regraft.report import heads_table
 from regraft.report.run.figures import Figures, figures_of
@@ -23,6 +24,7 @@ from regraft.runs.calibration import CALIBRATION, temperature_of
 from regraft.runs.folder import SKIPPED, Run, find_checkpoint
 from regraft.runs.metrics_csv import rows_of
 from regraft.runs.predictions import Predictions
+from regraft.runs.thresholds import THRESHOLDS
 
 MetricsRow = Mapping[str, float]
 
@@ -40,6 +42,7 @@ class Record:
         epochs: the logged metrics of each epoch.
         predictions: of the final test or validation, at the run's temperature; None if they weren't stored.
         calibration: a sentence on the temperature, or on why it isn't applied; empty if none was fitted.
+        thresholds: a sentence on the thresholds that were fitted since; empty if none were.
         class_names: by class index; numbers if the names aren't known.
         figures: of several labels or numbers, in the place of predictions; None of classes.
     """
@@ -54,6 +57,7 @@ class Record:
     epochs: list[MetricsRow]
     predictions: Predictions | None
     calibration: str
+    thresholds: str
     class_names: tuple[str, ...]
     commands: list[str]
     skipped: Mapping[str, str]
@@ -83,6 +87,7 @@ def read_record(run: Run, *, is_ending: bool = False) -> Record:
         epochs=_epochs(run),
         predictions=predictions,
         calibration=sentence,
+        thresholds=_thresholds(run),
         class_names=names,
         figures=None if predictions is not None else figures_of(outputs_files.read(run.path), names, results),
         commands=[_command(session) for session in provenance.sessions(run)],
@@ -119,6 +124,18 @@ def _predictions(run: Run) -> tuple[Predictions | None, str]:
     confidences = found[np.arange(len(found)), predictions.predicted].astype(np.float32)
     tempered = replace(predictions, confidences=confidences, probabilities=None)
     return tempered, f"Confidences are at the run's fitted temperature, {temperature:.4g}."
+
+
+def _thresholds(run: Run) -> str:
+    kept = read_json(run.path / THRESHOLDS)
+    values = kept.get("values")
+    if not isinstance(values, dict) or not all(map(_is_number, values.values())):
+        return ""
+    shown = listed(f"{name} {value:.4g}" for name, value in values.items())
+    return (
+        f"Since then thresholds were fitted for {kept.get('metric')}: {shown}. Predictions, exports and the server use "
+        "them; the figures here are without them."
+    )
 
 
 def _is_number(value: Any) -> bool:

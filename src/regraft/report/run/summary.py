@@ -117,8 +117,8 @@ _FALL = 0.95
 
 
 def conclusions(record: Record, errors: Errors | None) -> list[str]:
-    """Returns a sentence on the result, and one on overfitting or unfinished learning if the curves show it."""
-    return [_result(record, errors), *_curves(record)]
+    """Returns sentences on the result, on fitted thresholds, and on overfitting or unfinished learning if seen."""
+    return [_result(record, errors), *([record.thresholds] if record.thresholds else []), *_curves(record)]
 
 
 def _result(record: Record, errors: Errors | None) -> str:
