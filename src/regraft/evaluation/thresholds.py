@@ -1,6 +1,6 @@
 """The probability above which each label, or the positive class of two, is predicted; fitted on validation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +82,6 @@ def _curve(is_true: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, 
     return precision[:-1], recall[:-1], limits
 
 
-def _figures(rows: Sequence[object], indices: Sequence[int], metric: ThresholdMetric) -> Mapping[str, float]:
+def _figures(rows: Sequence[object], indices: Sequence[int], metric: ThresholdMetric) -> dict[str, float]:
     names = ("F1",) if metric.precision is None else ("recall", "precision")
     return {name: float(np.mean([getattr(rows[index], name.lower()) for index in indices])) for name in names}
