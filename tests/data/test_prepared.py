@@ -52,6 +52,36 @@ def test_a_single_class_is_one_sentence(tmp_path):
         prepared(tmp_path / "photos")
 
 
+@pytest.mark.parametrize(
+    ("names", "given", "positive"),
+    [
+        (("0", "1"), 1, "1"),
+        (("0.0", "1.0"), 1, "1.0"),
+        (("False", "True"), True, "True"),
+        (("no", "yes"), "yes", "yes"),
+        (("007", "8"), "007", "007"),
+        (("1e3", "x"), 1000.0, "1e3"),
+    ],
+)
+def test_the_positive_class_may_look_like_a_number_or_a_truth_value(tmp_path, names, given, positive):
+    images(tmp_path / "photos", dict.fromkeys(names, 2))
+    source = FolderSource(root=str(tmp_path / "photos"), on_error="raise", splits={})
+    data = PreparedData(source, 0.0, 0.0, 1.0, None, 0, 0, positive=given)
+    data.read()
+    assert data.positive_class == positive
+
+
+def test_a_positive_class_that_is_not_one(tmp_path):
+    images(tmp_path / "photos", {"1": 2, "1.0": 2})
+    source = FolderSource(root=str(tmp_path / "photos"), on_error="raise", splits={})
+    with pytest.raises(
+        ValueError, match=r"data\.positive: got 1; the classes 1, 1\.0 have this value\. Quote it twice"
+    ):
+        PreparedData(source, 0.0, 0.0, 1.0, None, 0, 0, positive=1).read()
+    with pytest.raises(ValueError, match=r"data\.positive: unknown class '2'"):
+        PreparedData(source, 0.0, 0.0, 1.0, None, 0, 0, positive=2).read()
+
+
 @pytest.mark.slow
 def test_two_hundred_thousand_files(tmp_path):
     png = io.BytesIO()

@@ -75,3 +75,10 @@ def test_columns_that_do_not_fit_are_none(tmp_path):
     whole = np.arange(3)
     write(tmp_path, Predictions("test", whole, whole[:2], whole, np.ones(3, np.float32)))
     assert read(tmp_path) is None
+
+
+def test_the_predicted_class_has_the_highest_logit_where_probabilities_are_equal():
+    logits = torch.tensor([[0.0, 1e-9], [1e-9, 0.0]])
+    found = predictions_of("test", [(torch.arange(2), torch.tensor([1, 0]), logits)])
+    assert found.confidences.tolist() == [0.5, 0.5]
+    assert found.predicted.tolist() == [1, 0]

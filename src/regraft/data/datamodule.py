@@ -77,7 +77,7 @@ class DataModule(pl.LightningDataModule):
         folds: int | None = None,
         fold: int | None = None,
         group_pattern: str | None = None,
-        positive: str | None = None,
+        positive: str | bool | float | None = None,
         background: str = "white",
         value_range: Sequence[float] | None = None,
         cache: str = "auto",

@@ -37,7 +37,7 @@ class PreparedData:
     folds: int | None = None
     fold: int | None = None
     group_pattern: str | None = None
-    positive: str | None = None
+    positive: str | bool | float | None = None
 
     def __post_init__(self) -> None:
         for key in ("val_fraction", "test_fraction"):
@@ -98,7 +98,9 @@ class PreparedData:
     @property
     def positive_class(self) -> str | None:
         """The positive class of two, if one is named."""
-        return self.splits.positive if self.positive is None else str(self.positive)
+        if self.positive is None:
+            return self.splits.positive
+        return next(name for name in self.splits.class_names if _is_named(name, self.positive))
 
     def _require_positive(self, splits: Splits) -> None:
         if self.positive is None:
@@ -106,7 +108,13 @@ class PreparedData:
         if splits.task != "classification" or len(splits.class_names) != 2:
             reason = f"a positive class is one of two; the data has {len(splits.class_names)} of task={splits.task}"
             raise ConfigError("data.positive", reason, got=self.positive, fix="Leave it out.")
-        if str(self.positive) not in splits.class_names:
+        found = [name for name in splits.class_names if _is_named(name, self.positive)]
+        if len(found) > 1:
+            fix = f"Quote it twice, as in data.positive='\"{found[0]}\"'."
+            raise ConfigError(
+                "data.positive", f"the classes {listed(found)} have this value", got=self.positive, fix=fix
+            )
+        if not found:
             raise UnknownNameError("data.positive", "class", str(self.positive), splits.class_names)
 
     def _log_folds(self, splits: Splits, task: Task) -> None:
@@ -167,3 +175,15 @@ class PreparedData:
                 found = np.concatenate([self._hashes(source.train), self._hashes(source.val)])
             self._content_hashes[samples] = found
         return self._content_hashes[samples]
+
+
+def _is_named(name: str, given: str | bool | float) -> bool:
+    """Whether a class has a name as it was given, or one that is read as the given number or truth value."""
+    if isinstance(given, bool):
+        return name.casefold() == str(given).casefold()
+    if isinstance(given, str):
+        return name == given
+    try:
+        return float(name) == given
+    except ValueError:
+        return False

@@ -67,8 +67,9 @@ def predictions_of(split: str, batches: list[tuple[Tensor, Tensor, Tensor]]) -> 
     """
     indices, targets, logits = (torch.cat(parts) for parts in zip(*batches, strict=True))
     order = indices.argsort()
+    predicted = logits[order].argmax(1)  # as the metrics have it; probabilities may be equal where logits aren't
     probabilities = logits[order].softmax(1)
-    confidences, predicted = probabilities.max(1)
+    confidences = probabilities.gather(1, predicted[:, None])[:, 0]
     is_small = probabilities.numel() * probabilities.element_size() <= MAX_PROBABILITY_BYTES
     if not is_small:
         log.info("predictions: of %d images only the predicted class's probability is kept.", len(indices))
