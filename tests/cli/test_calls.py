@@ -15,6 +15,7 @@ from regraft.cli.calls import call_of, call_of_run
 from regraft.config import given
 from regraft.config.compose import compose_once, plain
 from regraft.config.given import given_object
+from regraft.config.quoting import value_of
 
 
 @pytest.mark.parametrize(
@@ -177,3 +178,8 @@ def test_a_run_with_objects_resumes_here_and_elsewhere_once_they_are_given_again
     assert prediction.class_name in "012"
     with pytest.raises(ValueError, match="optimizer: got 'the class SGD'; the run's own isn't an object"):
         regraft.resume(run, optimizer=torch.optim.SGD)
+
+
+def test_a_runs_folder_may_have_blanks_and_quotes_in_its_name():
+    with call_of_run("outputs/it's mine", {}) as words:
+        assert value_of("run", words) == "outputs/it's mine"

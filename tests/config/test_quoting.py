@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.config.quoting import readable, repeated
+from regraft.config.quoting import readable, repeated, trusting
 from regraft.config.trust import named_in
 
 
@@ -60,3 +60,9 @@ def test_what_is_trusted_is_found_among_values_that_need_quotes():
 
 def test_keys_that_are_given_twice_are_found_with_their_last_value():
     assert repeated(["seed=1", "data=digits", "++seed=2", "data=digits", "-m", "~logger"]) == {"seed": "2"}
+
+
+def test_what_is_trusted_is_read_back_as_it_was():
+    assert trusting([]) == []
+    assert trusting(["my.module"]) == ["trust=[my.module]"]
+    assert named_in(trusting(["my.module", "/photos, old/of mine"])) == ["my.module", "/photos, old/of mine"]

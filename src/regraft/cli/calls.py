@@ -71,7 +71,7 @@ def _config_of_run(words: Sequence[str]) -> dict[str, Any]:
 def _is_reference(value: Any) -> bool:
     if isinstance(value, Run | os.PathLike):
         return True
-    return isinstance(value, str) and bool(value) and "=" not in value and len(shlex.split(value)) == 1
+    return isinstance(value, str) and bool(value) and "=" not in value
 
 
 def _words(overrides: Any) -> list[str]:

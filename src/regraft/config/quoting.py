@@ -148,6 +148,11 @@ def text_of(value: Any, *, is_inside: bool = False) -> str:
     raise TypeError(f"a {type(value).__name__} has no text in a config")
 
 
+def trusting(trust: Sequence[str]) -> list[str]:
+    """Returns the override by which a command trusts modules and folders; none for nothing."""
+    return [f"trust={text_of(trust)}"] if trust else []
+
+
 def is_plain(value: Any) -> bool:
     """Whether a value of Python has a text in a config."""
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config.fitting import was_fitted_in_closed_form
+from regraft.config.quoting import trusting
 from regraft.runs.folder import Run
 from regraft.runs.metrics_csv import rows_of
 from regraft.sweeps.objectives import kept_row
@@ -54,9 +55,7 @@ def next_commands(results: Mapping[str, Any], run: Run) -> list[str]:
     reference = f"run={shlex.quote(_shown(run.path))}"
     if not (run.best_ckpt.is_file() or run.can_resume):  # as after fast_dev_run
         return []
-    trust = run.readable_config.get("trust")
-    if trust:
-        reference += " " + shlex.quote(f"trust=[{','.join(trust)}]")
+    reference = " ".join([reference, *map(shlex.quote, trusting(run.readable_config.get("trust") or ()))])
     commands = [f"regraft predict {reference} input=PATH", f"regraft serve {reference}"]
     if "limit" in results:
         return [*commands, f"regraft resume {reference}"]

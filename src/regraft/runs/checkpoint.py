@@ -20,8 +20,14 @@ from regraft.runs.checkpoint_io import whole_or_previous
 from regraft.runs.folder import Run, require_layout, run_of
 from regraft.tasks import TargetSummary, Task, task_of
 
-_PLAIN = {"config": dict, "architecture": dict, "input_spec": dict, "class_names": list, "class_counts": list}
-_PLAIN["task"] = dict
+_PLAIN = {
+    "config": dict,
+    "architecture": dict,
+    "input_spec": dict,
+    "class_names": list,
+    "class_counts": list,
+    "task": dict,
+}
 _NEEDED = (*_PLAIN, "eval_view", "fingerprint", "features")
 
 

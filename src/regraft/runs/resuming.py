@@ -8,6 +8,7 @@ from typing import Any
 
 from regraft.config.fitting import was_fitted_in_closed_form
 from regraft.config.nested import ABSENT, at
+from regraft.config.quoting import trusting
 from regraft.core.errors import ConfigError
 from regraft.runs.folder import Run
 from regraft.runs.provenance import sessions
@@ -83,8 +84,7 @@ def continued(record: dict[str, Any], composed: dict[str, Any], keys: Sequence[s
 
 def resume_command(run: Run) -> str:
     """Returns the command that resumes a run, with what it trusts, which only a command line may say."""
-    trust = run.readable_config.get("trust")
-    return shlex.join(["regraft", "resume", f"run={run.path}", *([f"trust=[{','.join(trust)}]"] if trust else [])])
+    return shlex.join(["regraft", "resume", f"run={run.path}", *trusting(run.readable_config.get("trust") or ())])
 
 
 def reset_parts(composed: dict[str, Any]) -> list[str]:

@@ -20,7 +20,7 @@ from regraft.cli.training_command import TrainingCommand, command_of, composed_j
 from regraft.config import compose
 from regraft.config.check import Composed, reference
 from regraft.config.groups import section_text
-from regraft.config.quoting import key_of, quoted, value_of
+from regraft.config.quoting import key_of, quoted, trusting, value_of
 from regraft.core.atomic import write_atomically
 from regraft.core.errors import ConfigErrors
 from regraft.core.startup import quick_imports
@@ -172,11 +172,10 @@ def _predict(job: TrainingJob, unlabelled: Path | Sequence[Path]) -> None:
         return
     from regraft.cli.commands import predict
 
-    trust = [f"trust=[{','.join(config['trust'])}]"] if config["trust"] else []
-    given = unlabelled if isinstance(unlabelled, Path) else run.path / _UNLABELLED
-    if not isinstance(unlabelled, Path):
-        write_atomically(given, b"".join(os.fsencode(path) + b"\0" for path in unlabelled))
+    given, trust = unlabelled if isinstance(unlabelled, Path) else run.path / _UNLABELLED, trusting(config["trust"])
     try:
+        if not isinstance(unlabelled, Path):
+            write_atomically(given, b"".join(os.fsencode(path) + b"\0" for path in unlabelled))
         predict.run([f"run={quoted(run.path)}", f"input={given}", f"output={run.path / PREDICTED}", *trust])
     except (ValueError, OSError) as error:
         log.warning("The images in %s aren't predicted: %s", given, error)
