@@ -5,7 +5,9 @@ import pytest
 import torch
 
 import regraft
-from helpers.coloured import Coloured
+from helpers.coloured import NAMES, Coloured
+from regraft.data.images.samples import ArrayImages
+from regraft.data.sources.base import Splits
 from regraft.runs import outputs
 from regraft.tasks import TASKS
 
@@ -58,3 +60,15 @@ def test_what_makes_no_sense_is_refused_before_anything_is_computed(run):
         regraft.evaluate([f"run={run.path}", "robustness=corruptions", "trust=[helpers]"])
     with pytest.raises(ValueError, match="format: got 'hf'; the hub's timm models are classifiers"):
         regraft.export([f"run={run.path}", "format=hf", "trust=[helpers]"])
+
+
+def test_data_of_another_task_is_refused(run, monkeypatch):
+    task = run.config["task"]["name"]
+    monkeypatch.setattr(Coloured, "splits", lambda self: Splits(NAMES[task], classes(len(NAMES[task]))))
+    with pytest.raises(ValueError, match=f"data: it is of task=classification, and the run's task is {task}"):
+        regraft.evaluate([f"run={run.path}", "data.subset_seed=1", "trust=[helpers]"])
+
+
+def classes(num):
+    labels = torch.arange(60) % num
+    return ArrayImages(torch.zeros(60, 3, 16, 16, dtype=torch.uint8), labels)

@@ -78,6 +78,9 @@ class Evaluator:
         require_types(config)
         self._backbone = build_bare_backbone(checkpoint.architecture, checkpoint.input_spec)
         self._data = build_datamodule(config, checkpoint.input_spec, checkpoint)
+        if self._data.task.name != checkpoint.task.name:
+            reason = f"it is of task={self._data.task.name}, and the run's task is {checkpoint.task.name}"
+            raise ConfigError("data", reason, fix="Give data with the run's kind of labels, such as data=table.")
         if "val" in splits:
             self._require_validation_images()
         if "ensemble" in checkpoint.config and self._data.fingerprint == checkpoint.fingerprint:
