@@ -1,6 +1,7 @@
 """Findings of a check of a data set: severity, a sentence with the problem and its fix, and the files concerned."""
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,8 @@ Severity = Literal["error", "warning", "note"]
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 """The worst first: stops a training or makes its metrics wrong; may cost accuracy; is handled automatically."""
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Halves of characters, as JSON may have them, that don't stand for a byte of a file's name."""
 
 
 @dataclass(frozen=True)
@@ -63,5 +66,9 @@ def counted(num: int, noun: str, plural: str = "") -> str:
 
 def readable(name: str) -> str:
     """Returns a name with unprintable characters escaped."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    text = os.fsencode(_LONE.sub(_code, name)).decode("utf-8", "backslashreplace")
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _code(found: re.Match[str]) -> str:
+    return ascii(found[0])[1:-1]

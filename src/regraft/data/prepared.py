@@ -71,6 +71,8 @@ class PreparedData:
             return
         splits = self._with_groups(self.source.splits())
         task = splits.checked()
+        if not splits.class_names:
+            raise ConfigError("data", f"no training image has a {task.noun}", fix="Name another column as data.label.")
         if len(splits.class_names) < task.min_names:
             raise ConfigError(
                 "data",

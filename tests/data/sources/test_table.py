@@ -2,6 +2,7 @@ import csv
 import json
 import logging
 import os
+import shlex
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from regraft.core.errors import ConfigError, ConfigErrors
 from regraft.data.images.samples import FileImages
+from regraft.data.prepared import PreparedData
 from regraft.data.sources.base import Splits
 from regraft.data.sources.folder import FolderSource
 from regraft.data.sources.table import TableSource
@@ -296,3 +298,26 @@ def test_labels_are_separated_as_in_the_training_table(photos: Path, tmp_path: P
     splits = read(tables, root=str(photos), task="multilabel")
     assert splits.val is not None
     assert splits.val.labels.tolist() == [[1, 1]]
+
+
+def test_labels_that_no_image_has_are_said_so(photos: Path) -> None:
+    source = TableSource(
+        path=str(table(photos / "labels.csv", [(name, "") for name in named(0, 1)])), task="multilabel"
+    )
+    source.prepare()
+    with pytest.raises(ConfigError, match="data: no training image has a label"):
+        PreparedData(source, 0.0, 0.0, 1.0, None, 0, 0).read()
+
+
+def test_a_name_that_is_no_text_is_a_fault_of_its_row(photos: Path) -> None:
+    lines = [
+        json.dumps({"image": name, "label": label}) for name, label in zip(named(0, 1), ("a", "\ud800"), strict=True)
+    ]
+    (photos / "labels.jsonl").write_text("\n".join(lines))
+    (message,) = errors_of(photos / "labels.jsonl")
+    assert "1 row of labels.jsonl with bytes that don't fit the encoding: line 2" in message
+
+
+def test_the_command_for_a_check_can_be_copied() -> None:
+    source = TableSource(path={"train": "/a b/train.csv", "test": "/t.csv"}, root="/photos")
+    assert shlex.split(source._check)[-2:] == ["data.path={train:'/a b/train.csv',test:/t.csv}", "data.root=/photos"]

@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from regraft.config.quoting import text_of
 from regraft.core.errors import ConfigError, ConfigErrors, MissingFileError, listed, require
 from regraft.data.findings import readable
 from regraft.data.sources.checked_files import checked_files
@@ -147,8 +149,8 @@ class TableSource:
     @property
     def _check(self) -> str:
         """The command that shows all that is wrong."""
-        root = "" if self._given_root is None else f" data.root={self._given_root}"
-        return f"regraft data check data=table data.path={self._path}{root}"
+        root = [] if self._given_root is None else [f"data.root={text_of(self._given_root)}"]
+        return shlex.join(["regraft", "data", "check", "data=table", f"data.path={text_of(self._path)}", *root])
 
     @cached_property
     def _root(self) -> str:

@@ -38,7 +38,7 @@ _MAX_LINE = 2**24
 """Characters of a line, and of a cell: a quote that isn't closed would otherwise take the rest of the file."""
 _NUM_LOOKED_AT = 1_000
 _NUM_SNIFFED = 20
-_UNDECODABLE = re.compile("[\udc80-\udcff]")
+_UNDECODABLE = re.compile("[\ud800-\udfff]")
 _BATCH = 4_096
 
 

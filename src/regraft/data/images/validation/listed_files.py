@@ -20,12 +20,6 @@ from regraft.data.sources.base import Splits
 from regraft.data.sources.checked_files import CheckedFiles
 from regraft.tasks import task_of
 
-_WHAT = {
-    "classification": ("class", "classes"),
-    "multilabel": ("label", "labels"),
-    "regression": ("target", "targets"),
-}
-
 
 def check_listed(place: str, splits: Splits, progress: ProgressBar, started: float, shown: PixelFormat) -> Check:
     """Returns the check of the files of a data set; what its source has skipped are errors.
@@ -34,6 +28,7 @@ def check_listed(place: str, splits: Splits, progress: ProgressBar, started: flo
         place: the table.
         started: `time.perf_counter()` before the source was read.
     """
+    task = task_of(splits.task)
     root, paths = files_of(splits)
     read = read_all(root, paths, {}, progress, has_range=shown.value_range is not None)
     samples = _samples(splits, paths, read.facts["content_hash"], read.facts["thumb"])
@@ -41,13 +36,13 @@ def check_listed(place: str, splits: Splits, progress: ProgressBar, started: flo
     findings = [
         *_skipped(splits),
         *file_findings(paths, read.facts, read.details, shown),
-        *(class_findings(counts) if splits.task == "classification" else []),
+        *(class_findings(counts) if task.has_classes else []),
         *likeness_findings(samples, partial(near_pairs_of, root)),
     ]
     num_images = len(paths) + len(splits.skipped)
     check = finished_check(place, counts, findings, num_images, int(read.is_fresh.sum()), started)
     sizes = {split: len(samples) for split, samples in splits.present.items()}
-    return replace(check, what=_WHAT[splits.task], sizes=sizes)
+    return replace(check, what=(task.noun, task.nouns), sizes=sizes)
 
 
 def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) -> list[str]:
@@ -61,7 +56,7 @@ def warnings_of_listed(splits: Splits, files: CheckedFiles, *, has_range: bool) 
     shown = PixelFormat(value_range=(0, 1) if has_range else None)
     findings = [
         *file_findings(used, facts, {}, shown),
-        *(class_findings(_counts(splits)) if splits.task == "classification" else []),
+        *(class_findings(_counts(splits)) if task_of(splits.task).has_classes else []),
         *duplicate_findings(_samples(splits, used, facts["content_hash"], facts["thumb"][:0])),
     ]
     return [each.sentence for each in findings if each.severity != "note" and each.code not in OF_BACKGROUND]
@@ -101,7 +96,7 @@ def _samples(splits: Splits, paths: list[str], hashes: np.ndarray, thumbs: np.nd
     present = splits.present
     labels = np.concatenate([each.labels.numpy() for each in present.values()])
     names = list(splits.class_names)
-    if splits.task != "classification":  # each combination is what a duplicate may contradict
+    if not task_of(splits.task).has_classes:  # each combination is what a duplicate may contradict
         found, labels = np.unique(labels, axis=0, return_inverse=True)
         labels = labels.reshape(-1)
         names = [_described(row, splits) for row in found]
