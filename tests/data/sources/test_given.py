@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset, TensorDataset, random_split
 
-from regraft.data.images.given_images import decode
+from regraft.data.images.given_images import decode, images_of
 from regraft.data.images.samples import ArrayImages, FileImages
 from regraft.data.sources import given
 from regraft.data.sources.given import GivenData
@@ -243,3 +243,10 @@ def test_a_source_is_taken_as_it_is(monkeypatch):
     own = Own()
     monkeypatch.setattr(given, "given_object", lambda section, name: own)
     assert given.given_source(given="Own-1") is own
+
+
+def test_photos_are_turned_as_their_files_say():
+    turned = pil(0, size=(4, 6))
+    turned.getexif()[ExifTags.Base.Orientation] = 6
+    images = images_of([turned])
+    assert images.pixels.shape == (1, 3, 4, 6)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
@@ -126,6 +126,7 @@ def decode(image: Any, index: int) -> Decoded:
 
 
 def _of_pil(image: Image.Image) -> Decoded:
+    image = ImageOps.exif_transpose(image)  # as of files, and in predictions
     if image.mode not in _PLAIN_MODES:
         if image.mode in ("P", "CMYK", "YCbCr", "HSV", "LAB") and "transparency" not in image.info:
             return np.asarray(image.convert("RGB"))
