@@ -104,9 +104,8 @@ class CrossEntropy(ClassificationLoss):
 
     def forward(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """Returns the mean loss; see `Loss.forward`."""
-        if (
-            self.class_weights is None and weights is None
-        ):  # one operation for five; a small head's step takes no longer than forty
+        if self.class_weights is None and weights is None:
+            # One operation for five; a small head's step takes no longer than forty.
             return functional.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         return super().forward(logits, targets, weights)
 
