@@ -197,6 +197,9 @@ def test_rows_with_faults_are_left_out_if_they_may_be(photos: Path, caplog: pyte
         ("image,label", [("photo000", "a")], {"label": "labl"}, "unknown column 'labl'. Did you mean 'label'"),
         ("image,label", [("photo000", "a")], {"group": "patient"}, "data.group: unknown column 'patient'"),
         ("what,label", [("photo000", "a")], {}, "no column called path"),
+        ("image,label", [("photo000", "a")], {"label": "image"}, "the column image is data.image, too"),
+        ("image,label", [("photo000", "a")], {"label": 7}, "data.label: got 7; allowed: a column's name"),
+        ("image,label", [("photo000", "1")], {"label": ["label", "label"]}, "it names label twice"),
         ("image,x,y", [("photo000", "a", "b")], {}, "data.label: .* no column called label"),
         ("image,label,split", [("photo000", "a", "test")], {}, "no row belongs to train"),
         ("image,class,target", [("photo000", "a", "b")], {}, "class, target, each of which may be the label"),
@@ -206,6 +209,12 @@ def test_mistakes_of_a_whole_table(photos: Path, header: str, rows: list, option
     path = table(photos / "a.csv", rows, header)
     with pytest.raises((ConfigError, ConfigErrors), match=message):
         read(path, **options)
+
+
+def test_a_table_is_that_of_one_split(photos: Path) -> None:
+    path = str(table(photos / "a.csv", [("photo000", "a"), ("photo001", "b")]))
+    (message,) = errors_of({"train": path, "val": path})
+    assert "it names a table for several splits: train, val" in message
 
 
 def test_classes_that_train_lacks_are_an_error(photos: Path) -> None:

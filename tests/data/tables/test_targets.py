@@ -50,6 +50,12 @@ def test_several_columns_are_labels_or_targets() -> None:
         looks_of(["coarse", "fine"], [("cat", "siamese")])
 
 
+@pytest.mark.parametrize("cells", [["[0.5, 2]", "[1, 3]"], ["0.5|2", "1|3"], [[0.5, 2.0], [1.0, 3.0]]])
+def test_several_numbers_in_a_cell_are_no_labels(cells: list) -> None:
+    with pytest.raises(ConfigError, match=r"a cell of the column box holds several numbers, as .*data\.label=\[A,B\]"):
+        looks_of(["box"], [(cell,) for cell in cells])
+
+
 def test_class_names_stay_text() -> None:
     labels = ClassLabels()
     for cell in ("yes", "1e3", "007", 7, "e\u0301", "\u00e9", "yes"):

@@ -84,9 +84,23 @@ def roles_of(
         labels, looks = _labels(table, named, {image, *found.values(), *slices}, is_needed=split != "test")
     except ConfigError as error:
         errors.append(error)
+    errors += _shared({"image": image, "split": found["split"], "weight": found["weight"]}, labels)
     if errors or image is None:
         return None, looks, errors
     return Roles(image, labels, found["split"], found["group"], found["weight"], tuple(slices)), looks, []
+
+
+def _shared(others: Mapping[str, str | None], labels: Sequence[str]) -> list[ConfigError]:
+    """Returns the mistakes of columns that are the labels and something else, or a label twice."""
+    found = [
+        ConfigError("data.label", f"the column {readable(name)} is data.{role}, too", fix="Name another column.")
+        for role, name in others.items()
+        if name is not None and name in labels
+    ]
+    twice = sorted({name for name in labels if labels.count(name) > 1})
+    if twice:
+        found.append(ConfigError("data.label", f"it names {listed(map(readable, twice))} twice", fix="Name it once."))
+    return found
 
 
 def _column(role: str, name: Any, table: Table) -> str | None:
@@ -124,7 +138,8 @@ def _labels(
 
     Without a name that says it: several columns of 0 and 1, or the only column that is left.
     """
-    named = [given] if isinstance(given, str) else None if given is None else list(given)
+    is_list = isinstance(given, Sequence) and not isinstance(given, str)
+    named = list(given) if is_list else None if given is None else [given]
     if named is not None and not is_needed and not any(name in table.columns for name in named):
         return (), None
     if named is not None:

@@ -248,6 +248,7 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
     cells = [row[0] for row in rows if isinstance(row[0], list) or text_of(row[0])]
     separator, example = _separated(cells)
     if example:
+        _require_no_numbers(cells, separator, shown)
         return Looks("multilabel", f"the column {shown} holds several labels in a cell, as {example!r}", separator)
     texts = [text_of(cell) for cell in cells]
     points = list(map(_with_point, texts))  # numbers with commas are reported as such
@@ -260,6 +261,15 @@ def looks_of(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Looks:
         if num > max(_MIN_NUMBERS, len(points) / 2) and not has_zeros:
             return Looks("regression", f"the column {shown} holds {num} different numbers in {len(points)} rows")
     return Looks("classification", f"the column {shown} holds a class in each row")
+
+
+def _require_no_numbers(cells: Sequence[Any], separator: str, shown: str) -> None:
+    """Raises ConfigError if the labels in cells are numbers with fractions, which are targets rather than names."""
+    parts = {part for cell in cells for part in labels_in(cell, separator)}
+    if all(map(_is_number, parts)) and any(0 < float(part) % 1 < 1 for part in parts):
+        reason = f"a cell of the column {shown} holds several numbers, as {text_of(cells[0])[:80]!r}"
+        fix = "Write each in a column of its own, and name them: data.label=[A,B]."
+        raise ConfigError("data.label", reason, fix=fix)
 
 
 def is_binary_column(cells: Sequence[Any]) -> bool:
