@@ -39,6 +39,8 @@ def write(folder: Path, found: Outputs) -> None:
 
 def read(folder: Path) -> Outputs | None:
     """Returns the outputs in a run's folder; None if there are none, or the file is damaged."""
+    if not (folder / PREDICTIONS).is_file():  # reading a pipe would never end
+        return None
     try:
         with safe_open(folder / PREDICTIONS, "numpy") as file:
             columns = [file.get_tensor(name) for name in _COLUMNS]
