@@ -1,4 +1,4 @@
-"""Folds and splits that are stratified and keep groups together, by scikit-learn: functions of labels and a seed."""
+"""Folds and splits that are stratified and keep groups together, functions of labels and a seed."""
 
 import warnings
 
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError, require
+from regraft.data.iterative import iterative_folds
 
 _MOST_PARTS = 20
 _MANY_GROUPS = 5_000
@@ -27,12 +28,17 @@ def fold_numbers(strata: Tensor, groups: np.ndarray | None, folds: int, seed: in
     """Returns the fold of each sample, (num_samples,), int64: stratified, and the same for all of a group.
 
     Args:
-        strata: class indices, (num_samples,); or rows of 0 and 1, whose combinations are stratified.
+        strata: class indices, (num_samples,); or rows of 0 and 1, of which with groups the combinations are stratified.
         groups: (num_samples,), texts, or None.
 
     Raises:
-        ConfigError: there are fewer samples of every class, or fewer groups, than folds.
+        ConfigError: there are fewer samples, of every class if there are classes, or fewer groups, than folds.
     """
+    if groups is None and strata.ndim > 1:
+        if len(strata) < folds:
+            reason, allowed = f"there are {len(strata)} images", f"at most {len(strata)}"
+            raise ConfigError("data.folds", reason, got=folds, allowed=allowed)
+        return iterative_folds(strata, folds, seed).numpy()
     classes = _classes(strata)
     if groups is not None and (num := len(np.unique(groups))) < folds:
         raise ConfigError("data.folds", f"there are {num} groups", got=folds, allowed=f"at most {num}")

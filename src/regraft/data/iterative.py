@@ -1,4 +1,4 @@
-"""Splits of samples with several labels each, in which every label has its share."""
+"""Splits and folds of samples with several labels each, in which every label has its share."""
 
 import torch
 from torch import Tensor
@@ -40,3 +40,40 @@ def iterative_split(rows: Tensor, fraction: float, seed: int, *, covers_labels: 
     carved = order[is_carved].sort().values
     kept = order[~is_carved].sort().values
     return kept, carved
+
+
+def iterative_folds(rows: Tensor, num_folds: int, seed: int) -> Tensor:
+    """Returns the fold of each sample, (num_samples,), int64, by iterative stratification, see `iterative_split`.
+
+    The samples of each label go to the folds that have fewest of it, and of these to the smallest.
+
+    Args:
+        rows: (num_samples, num_labels), 0 or 1.
+    """
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    has = torch.cat([rows[order].bool(), torch.ones(len(rows), 1, dtype=torch.bool)], dim=1)  # the last: any sample
+    folds = torch.full((len(rows),), -1)
+    unused = has.any(0)
+    while unused.any():
+        counts = (has & (folds < 0)[:, None]).sum(0)
+        label = int(counts[:-1].where(unused[:-1], len(rows) + 1).argmin()) if unused[:-1].any() else -1
+        unused[label] = False
+        members = (has[:, label] & (folds < 0)).nonzero()[:, 0]
+        is_dealt = folds >= 0
+        sizes = folds[is_dealt].bincount(minlength=num_folds)
+        filled = folds[is_dealt & has[:, label]].bincount(minlength=num_folds)
+        folds[members] = _emptiest(filled, sizes, len(members))
+    found = torch.empty_like(folds)
+    found[order] = folds
+    return found
+
+
+def _emptiest(filled: Tensor, sizes: Tensor, num: int) -> Tensor:
+    """Returns the folds, (num,), that a number of samples of a label go to, each to that with the fewest so far."""
+    least = int(filled.min())
+    depth = int(filled.max()) - least + -(-num // len(filled))
+    levels = torch.arange(least, least + depth).expand(len(filled), depth)
+    fold, step = (levels >= filled[:, None]).nonzero(as_tuple=True)
+    ranks = torch.empty_like(sizes)
+    ranks[sizes.argsort(stable=True)] = torch.arange(len(sizes))
+    return fold[(step * len(sizes) + ranks[fold]).argsort(stable=True)[:num]]

@@ -10,9 +10,12 @@ from torch import Tensor
 from regraft.core.errors import ConfigError, require
 from regraft.core.seeding import derive_seed
 from regraft.data.folds import fold_numbers, grouped_split
-from regraft.data.iterative import iterative_split
+from regraft.data.iterative import iterative_folds, iterative_split
 from regraft.data.sources.base import Columns, Samples, Splits
 from regraft.tasks import task_of
+
+_MOST_PARTS, _LEAST_PART = 100, 10
+"""Of the order of samples with several labels: at most so many parts, with at least so many samples each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,10 +178,15 @@ def stratified_order(labels: Tensor, subset_seed: int) -> Tensor:
     """Returns all positions in an order whose starts are about the subsets of `data.fraction`, (num_samples,), int64.
 
     Args:
-        labels: (num_samples,), int64; of rows of 0 and 1 the order is random.
+        labels: (num_samples,), int64; or rows of 0 and 1, whose order is made of stratified parts.
     """
     if labels.ndim == 2:
-        labels = torch.zeros(len(labels), dtype=torch.int64)
+        seed = derive_seed(subset_seed, "subset")
+        num_parts = max(1, min(_MOST_PARTS, len(labels) // _LEAST_PART))
+        shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+        # Rare labels are dealt to the first parts, which are therefore spread over the order.
+        places = torch.quasirandom.SobolEngine(1).draw(num_parts)[:, 0].argsort().argsort()
+        return shuffled[places[iterative_folds(labels, num_parts, seed)[shuffled]].argsort(stable=True)]
     ranks = _class_ranks(labels, derive_seed(subset_seed, "subset"))
     shares = (ranks + 0.5) / torch.bincount(labels)[labels]
     return torch.where(ranks == 0, 0.0, shares).argsort(stable=True)
