@@ -211,6 +211,15 @@ def test_mistakes_of_a_whole_table(photos: Path, header: str, rows: list, option
         read(path, **options)
 
 
+@pytest.mark.parametrize(("key", "value", "task"), [("separator", " ", "multilabel"), ("unit", "kg", "regression")])
+def test_options_of_one_task_choose_it(photos: Path, key: str, value: str, task: str) -> None:
+    path = table(photos / "a.csv", [("photo000", "1 2"), ("photo001", "2")])
+    options: dict[str, Any] = {key: value}
+    assert TableSource(path=str(path), **options).find_task() == (task, f"data.{key} is given")
+    with pytest.raises(ConfigError, match=f"data.{key}: got '{value}'; only .* Use task={task}, or leave it out"):
+        read(path, **options)
+
+
 def test_a_table_is_that_of_one_split(photos: Path) -> None:
     path = str(table(photos / "a.csv", [("photo000", "a"), ("photo001", "b")]))
     (message,) = errors_of({"train": path, "val": path})

@@ -103,7 +103,10 @@ class TableSource:
         _ = self._roles
 
     def find_task(self) -> tuple[str, str]:
-        """Returns the task that the labels of the training table are plainly for, and why."""
+        """Returns the task that the options or the labels of the training table are plainly for, and why."""
+        for task, (key, value, _) in self._of_one_task.items():
+            if value:
+                return task, f"data.{key} is given"
         return self._looks.task, self._looks.why
 
     @cached_property
@@ -147,6 +150,14 @@ class TableSource:
         return ColumnLabels(columns, is_binary=self._task == "multilabel")
 
     @property
+    def _of_one_task(self) -> dict[str, tuple[str, str | None, str]]:
+        """The options that are for one task alone: by task a key, its value, and what has it."""
+        return {
+            "multilabel": ("separator", self._separator, "several labels in a cell have a separator"),
+            "regression": ("unit", self._unit, "numbers have a unit"),
+        }
+
+    @property
     def _check(self) -> str:
         """The command that shows all that is wrong."""
         root = [] if self._given_root is None else [f"data.root={text_of(self._given_root)}"]
@@ -177,6 +188,10 @@ class TableSource:
         from regraft.data.images.validation.listed_files import warnings_of_listed
         from regraft.data.sources.base import Splits
 
+        for task, (key, value, what) in self._of_one_task.items():
+            if value and task != self._task:
+                fix = f"Use task={task}, or leave it out."
+                raise ConfigError(f"data.{key}", f"only {what}, and the task is {self._task}", got=value, fix=fix)
         collected = self._collected()
         names = collected.names()
         splits = list(collected.rows)
