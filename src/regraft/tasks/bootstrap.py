@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 NUM_RESAMPLES = 1000
-_CHUNK = 2**24
+_CHUNK = 2**21
 """Numbers of a batch of resamples."""
 
 
