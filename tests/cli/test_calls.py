@@ -183,3 +183,21 @@ def test_a_run_with_objects_resumes_here_and_elsewhere_once_they_are_given_again
 def test_a_runs_folder_may_have_blanks_and_quotes_in_its_name():
     with call_of_run("outputs/it's mine", {}) as words:
         assert value_of("run", words) == "outputs/it's mine"
+
+
+@dataclass
+class Squares(torch.utils.data.Dataset):
+    num: int
+
+    def __len__(self):
+        return self.num
+
+    def __getitem__(self, index):
+        return torch.full((3, 8, 8), index, dtype=torch.uint8), index % 2
+
+
+def test_a_dataset_that_is_a_dataclass_is_an_object_and_no_source():
+    data = Squares(4)
+    (choice, name) = call_of([], {"data": data})
+    assert choice == "data=_object"
+    assert given_object("data", name.removeprefix("++data.given=")) is data

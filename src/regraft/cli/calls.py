@@ -170,7 +170,9 @@ def _object(section: str, value: Any) -> list[str]:
 def _made_of(section: str, value: Any) -> tuple[str | None, dict[str, Any]]:
     """Returns what makes an object, by a name that any process finds, and its options; None if there is none."""
     kind, options = type(value), None
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    is_source = section == "data" and callable(getattr(value, "splits", None))
+    is_made_of_fields = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    if is_made_of_fields and (is_source or section in ("augment", "freezing")):
         fields = dataclasses.fields(value)
         options = {each.name: getattr(value, each.name) for each in fields} if all(f.init for f in fields) else None
     elif section == "loss":
