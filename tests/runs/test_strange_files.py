@@ -97,5 +97,6 @@ def test_absurd_values_stop_no_command(name, content, capsys):
     (written_run(outputs / "strange", [0.5]).path / name).write_text(json.dumps(content))
     for command in (["runs"], ["compare"], ["report", "run=strange"]):
         code, out, err = run_main(command, capsys)
-        assert (code, err) == (0, "")
+        assert code == 0
+        assert not err or err.startswith("Writing the report of ")
         assert "sound" in out or command[0] == "report"
