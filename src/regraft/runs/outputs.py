@@ -10,6 +10,7 @@ from safetensors.numpy import save
 
 from regraft.core.atomic import write_atomically
 from regraft.runs.predictions import PREDICTIONS
+from regraft.tasks import TASKS
 
 _COLUMNS = ("indices", "targets", "outputs")
 
@@ -38,7 +39,7 @@ def write(folder: Path, found: Outputs) -> None:
 
 
 def read(folder: Path) -> Outputs | None:
-    """Returns the outputs in a run's folder; None if there are none, or the file is damaged."""
+    """Returns the outputs in a run's folder; None if there are none, or the file is damaged or a stranger's."""
     if not (folder / PREDICTIONS).is_file():  # reading a pipe would never end
         return None
     try:
@@ -52,4 +53,8 @@ def read(folder: Path) -> Outputs | None:
     is_sound = (
         indices.ndim == 1 and targets.ndim == 2 and targets.shape == outputs.shape == (len(indices), *targets.shape[1:])
     )
-    return Outputs(split, task, *columns) if is_sound and len(indices) else None
+    is_known = task in TASKS and not TASKS[task].has_classes
+    if not (is_sound and is_known and len(indices) and indices.dtype.kind == "i"):
+        return None
+    are_numbers = all(each.dtype.kind == "f" and np.isfinite(each).all() for each in (targets, outputs))
+    return Outputs(split, task, *columns) if are_numbers else None

@@ -94,7 +94,7 @@ def _test_of(run: Run) -> _Test | None:
         is_right = found.predicted == found.targets
         return _Test(found.split, found.indices, found.targets, is_right, Classification.quality)
     other = outputs.read(run.path)
-    if other is None or other.task not in TASKS:
+    if other is None:
         return None
     task = TASKS[other.task]
     return _Test(other.split, other.indices, other.targets, task.qualities(other.outputs, other.targets), task.quality)
