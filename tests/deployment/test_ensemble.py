@@ -55,4 +55,10 @@ def test_what_cannot_be_averaged_is_refused(small_run: Run) -> None:
     another = changed(small_run, "another", "head.", head={"_target_": "regraft.models.heads.MLP"})
     with pytest.raises(ConfigError, match="has another head than"):
         make_ensemble([small_run, another], Path("made"), [])
+    content = torch.load(another.best_ckpt, weights_only=False)
+    content["hyper_parameters"]["config"]["head"] = small_run.config["head"]
+    content["hyper_parameters"]["input_spec"]["mean"] = [0.25]
+    write(another.best_ckpt, content)
+    with pytest.raises(ConfigError, match="of another size or normalisation.* use a pretrained model"):
+        make_ensemble([small_run, another], Path("made"), [])
     assert not Path("made").exists()

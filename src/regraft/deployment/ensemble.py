@@ -57,13 +57,17 @@ def _require_alike(first: Checkpoint, other: Checkpoint) -> None:
     what = {
         "other data": first.fingerprint != other.fingerprint or first.class_names != other.class_names,
         "another task": first.task.name != other.task.name,
-        "another backbone": (first.architecture, first.input_spec) != (other.architecture, other.input_spec),
+        "another backbone": first.architecture != other.architecture,
         "another head": first.config["head"] != other.config["head"],
     }
     for difference, is_there in what.items():
         if is_there:
             fix = "Give the folds or seeds of one configuration."
             raise ConfigError("ensemble", f"{other.path} has {difference} than {first.path}", fix=fix)
+    if first.input_spec != other.input_spec:
+        reason = f"{other.path} takes images of another size or normalisation than {first.path}"
+        fix = "Without pretrained weights each fold normalises by its own training images; use a pretrained model."
+        raise ConfigError("ensemble", reason, fix=fix)
     ours, theirs = (
         {name: tensor for name, tensor in each.content["state_dict"].items() if name.startswith("backbone.")}
         for each in (first, other)
