@@ -59,6 +59,6 @@ def test_what_cannot_be_averaged_is_refused(small_run: Run) -> None:
     content["hyper_parameters"]["config"]["head"] = small_run.config["head"]
     content["hyper_parameters"]["input_spec"]["mean"] = [0.25]
     write(another.best_ckpt, content)
-    with pytest.raises(ConfigError, match="of another size or normalisation.* use a pretrained model"):
+    with pytest.raises(ConfigError, match=r"of another size or normalisation.* use a pretrained model"):
         make_ensemble([small_run, another], Path("made"), [])
     assert not Path("made").exists()

@@ -11,6 +11,7 @@ from PIL import Image
 from helpers.command_line import imported_by, run_main
 from helpers.planted import bomb, encoded, many_scans, photo, write
 from regraft.cli.commands.data import to_check
+from regraft.config.quoting import quoted
 
 EVIL = '<img src=x onerror="alert(1)">&'
 
@@ -201,6 +202,15 @@ def test_a_mistake_is_one_sentence(arguments, sentence, capsys):
 def test_a_folder_may_have_any_name(name, tmp_path):
     (tmp_path / name).mkdir()
     assert to_check(["check", name]) == ["data=folder", f"data.root='{name}'"]
+
+
+def test_a_table_is_one_word_and_may_have_a_root(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.touch()
+    words = to_check(["check", str(table), "data.root=photos"])
+    assert words == ["data=table", f"data.path={quoted(table)}", "data.root=photos"]
+    with pytest.raises(ValueError, match="is one word too many"):
+        to_check(["check", str(table), "data.path=other.csv"])
 
 
 def test_a_folder_is_checked_without_torch(tmp_path):

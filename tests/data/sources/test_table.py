@@ -189,6 +189,11 @@ def test_rows_with_faults_are_left_out_if_they_may_be(photos: Path, caplog: pyte
     assert "1 with files that aren't there" in caplog.text
 
 
+def test_a_table_of_faults_alone_says_which(photos: Path) -> None:
+    (message,) = errors_of(table(photos / "a.csv", [("gone.png", "a"), ("lost.png", "b")]), on_error="skip")
+    assert "no row of train can be used: a.csv: 2 with files that aren't there" in message
+
+
 @pytest.mark.parametrize(
     ("header", "rows", "options", "message"),
     [

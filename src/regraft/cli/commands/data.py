@@ -24,6 +24,7 @@ from regraft.config.quoting import key_of, quoted
 from regraft.config.shipped import conf_dir
 from regraft.core.console import Console
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError, unknown
+from regraft.data.tables.reading import SUFFIXES
 from regraft.runs.arguments import output_dir
 
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def to_check(arguments: Sequence[str]) -> list[str]:
         raise ConfigError("data check", "it looks at one data set at a time", fix="Leave -m out.")
     # A folder's name may hold an equals sign.
     others = [word for word in arguments[1:] if not word.startswith(("-", "~"))]
-    words = [word for word in others if "=" not in word or key_of(word) is None or Path(word).is_dir()]
+    words = [word for word in others if "=" not in word or key_of(word) is None or Path(word).exists()]
     keys = set(map(key_of, (word for word in arguments[1:] if word not in words)))
-    if len(words) > 1 or (words and any((key or "").startswith("data") for key in keys)):
+    is_table = bool(words) and Path(words[0]).suffix.lower() in SUFFIXES and Path(words[0]).is_file()
+    key_of_path = "data.path" if is_table else "data.root"
+    chosen = {key for key in map(str, keys) if key.startswith("data")}
+    if len(words) > 1 or (words and (chosen & {"data", key_of_path} if is_table else chosen)):
         raise ConfigError("data check", f"{words[-1]!r} is one word too many", fix=_USE)
     groups = [group for group in group_names() if group in keys and group != "data"]
     if groups:
@@ -64,8 +68,9 @@ def to_check(arguments: Sequence[str]) -> list[str]:
     error = folder_error(Path(output_dir(arguments)).absolute(), "output_dir")
     if error is not None:
         raise error
-    folder = [f"data.root={quoted(Path(word))}" for word in words]
-    return [*(["data=folder"] if words else []), *folder, *(word for word in arguments[1:] if word not in words)]
+    place = [f"{key_of_path}={quoted(Path(word))}" for word in words]
+    choice = [f"data={'table' if is_table else 'folder'}"] if words else []
+    return [*choice, *place, *(word for word in arguments[1:] if word not in words)]
 
 
 def data_check_job(composed: DictConfig) -> ConfigError | None:

@@ -86,6 +86,8 @@ class Collected:
         if on_error == "raise":
             found += [error for faults in self._faults for error in faults.errors()]
         if "train" not in self.rows:
+            if self.summary:
+                return found or [ConfigError("data.path", f"no row of train can be used: {self.summary}")]
             return found or [ConfigError("data.path", "no row belongs to train", fix="Add training rows.")]
         grouped = {split: rows.groups.values for split, rows in self.rows.items() if rows.roles.group is not None}
         found += shared_groups(grouped)
