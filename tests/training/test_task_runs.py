@@ -55,9 +55,17 @@ def test_the_evaluation_and_the_loaded_model_have_the_outputs_that_the_run_kept(
             assert metrics[f"test/{name.name}"] == pytest.approx(run.metrics[f"test/{name.name}"], abs=1e-5)
 
 
+def test_errors_on_corrupted_images_are_of_the_headline_metric(run):
+    task = TASKS[run.config["task"]["name"]]
+    few = ["robustness=corruptions", "data.batch_size=16", "trainer.limit_test_batches=1"]
+    metrics = regraft.evaluate([f"run={run.path}", "trust=[helpers]", *few])
+    clean = metrics["test/corruption_error"] - metrics["test/relative_corruption_error"]
+    assert clean == pytest.approx(1 - metrics[f"test/{task.headline}"], abs=1e-4)
+
+
 def test_what_makes_no_sense_is_refused_before_anything_is_computed(run):
-    with pytest.raises(ValueError, match="robustness: it counts the errors of a classifier, and the run's task is"):
-        regraft.evaluate([f"run={run.path}", "robustness=corruptions", "trust=[helpers]"])
+    with pytest.raises(ValueError, match="shift: it compares accuracies of a classifier, and the run's task is"):
+        regraft.evaluate([f"run={run.path}", "shift=.", "trust=[helpers]"])
     with pytest.raises(ValueError, match="format: got 'hf'; the hub's timm models are classifiers"):
         regraft.export([f"run={run.path}", "format=hf", "trust=[helpers]"])
 

@@ -110,11 +110,9 @@ class TrainedNetwork:
         """Returns probabilities, (batch, num_classes), float32, on the CPU, from the same input as `logits`."""
         return self.task.outputs(self.logits(views), self.temperature)
 
-    def classes(self, views: Tensor) -> Tensor:
-        """Returns the predicted classes, (batch,), int64, on the CPU, from the same input as `logits`."""
-        if self.thresholds is None:
-            return self.logits(views).argmax(1)
-        return (self.probabilities(views) - torch.from_numpy(self.thresholds)).argmax(1)
+    def decisions(self, views: Tensor) -> np.ndarray:
+        """Returns the predicted classes, (batch,), int64, or all outputs, from the same input as `logits`."""
+        return self.task.decisions(self.logits(views), self.temperature, self.thresholds)
 
     @torch.inference_mode()
     def probabilities_from(self, activations: Tensor, num_stages_done: int) -> Tensor:

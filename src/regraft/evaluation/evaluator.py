@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -25,7 +26,6 @@ from regraft.evaluation.options import SPLITS
 from regraft.models.from_config import build_bare_backbone
 from regraft.runs.checkpoint import Checkpoint
 from regraft.tasks import Task
-from regraft.tasks.class_scores import predicted_classes
 from regraft.tasks.scores import Scores, require_finite
 from regraft.training.data_checks import require_batch_shares
 from regraft.training.from_config import build_freezing, build_module
@@ -56,7 +56,7 @@ class Logits:
 
     def predicted(self, temperature: float, thresholds: np.ndarray | None) -> np.ndarray:
         """Returns the predicted classes, (num_images,), int64; see `predicted_classes`."""
-        return predicted_classes(self.values if thresholds is None else self.outputs(temperature), thresholds)
+        return self.task.decisions(torch.from_numpy(self.values), temperature, thresholds)
 
     def scores(self, temperature: float, class_names: Sequence[str], thresholds: np.ndarray | None = None) -> Scores:
         """Returns the scores of the outputs at a temperature and thresholds."""
@@ -184,7 +184,8 @@ class Evaluator:
         batches = ((batch["images"], batch["targets"]) for batch in islice(loader, num_batches))
         title = f"Corruptions, {checkpoint.path.parent.parent.name}"
         with self._progress(title)(num_images * (1 + NUM_SEVERITIES * len(CORRUPTIONS))) as count:
-            return corruption_errors(batches, model.classes, count)
+            error = partial(model.task.error, names=model.class_names)
+            return corruption_errors(batches, model.decisions, error, count)
 
     def _evaluate(self, split: str, data: Any) -> tuple[dict[str, float], Logits]:
         evaluate = self._trainer.test if split == "test" else self._trainer.validate

@@ -39,6 +39,7 @@ def show(found: Evaluation, folder: Path) -> None:
             print_line(console, line)
     if found.robustness is not None:
         console.print(_corruptions(found.robustness))
+        print_line(console, f"An error is 1 minus {found.split}/{found.task.headline}.")
         print_line(console, _normalisation(found.robustness, found.split))
     if found.thresholds is not None:
         print_line(console, _thresholds(found.thresholds))

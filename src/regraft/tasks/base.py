@@ -159,6 +159,17 @@ class Task(ABC):
         """Returns the threshold of each output from those that were fitted, by index."""
         return [fitted[index] for index in range(num_outputs)]
 
+    def decisions(
+        self, logits: "Tensor", temperature: float = 1.0, thresholds: "np.ndarray | None" = None
+    ) -> "np.ndarray":
+        """Returns what `error` needs of each image: outputs as `outputs` returns them, or classes, (num_images,)."""
+        found: np.ndarray = self.outputs(logits, temperature).numpy()
+        return found
+
+    @abstractmethod
+    def error(self, decisions: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> float | None:
+        """Returns 1 minus the headline metric; None where that is undefined."""
+
     def qualities(self, outputs: "np.ndarray", targets: "np.ndarray") -> "np.ndarray":
         """Returns how well each image is predicted, (num_images,), more is better; two models are compared by it.
 

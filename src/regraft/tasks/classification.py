@@ -76,6 +76,19 @@ class Classification(Task):
 
         return scores(outputs, targets, names, positive, thresholds)
 
+    def decisions(
+        self, logits: "Tensor", temperature: float = 1.0, thresholds: "np.ndarray | None" = None
+    ) -> "np.ndarray":
+        """Returns the predicted classes, (num_images,), int64; see `predicted_classes`."""
+        from regraft.tasks.class_scores import predicted_classes
+
+        outputs = logits if thresholds is None else self.outputs(logits, temperature)
+        return predicted_classes(outputs.numpy(), thresholds)
+
+    def error(self, decisions: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> float:
+        """Returns the share of the images that are classified wrongly."""
+        return int((decisions != targets).sum()) / len(targets)
+
     def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
         """Returns a temperature, and a threshold of two classes."""
         return ("temperature", "threshold") if num_outputs in (None, 2) else ("temperature",)

@@ -70,6 +70,13 @@ class Multilabel(Task):
 
         return scores(outputs, targets, names, thresholds)
 
+    def error(self, decisions: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> float | None:
+        """Returns 1 minus the mean average precision; None where no image has a label."""
+        from regraft.tasks.label_scores import LabelOutputs
+
+        found = LabelOutputs(decisions, targets, names).mean_of("ap")
+        return None if found is None else 1 - found
+
     def calibrations(self, num_outputs: int | None = None) -> tuple[str, ...]:
         """Returns a temperature of all labels, and a threshold of each."""
         return ("temperature", "thresholds")

@@ -99,6 +99,13 @@ class Regression(Task):
 
         return scores(outputs, targets, names)
 
+    def error(self, decisions: "np.ndarray", targets: "np.ndarray", names: Sequence[str]) -> float | None:
+        """Returns 1 minus R², the mean over the targets; None where all values are equal."""
+        from regraft.tasks.value_scores import ValueOutputs
+
+        found = ValueOutputs(decisions, targets, names).mean_of("r2")
+        return None if found is None else 1 - found
+
     def finished_head(self, head: "nn.Module", summary: TargetSummary) -> "nn.Module":
         """Returns the head with the units of the training targets."""
         from regraft.tasks.rescaled import Rescaled

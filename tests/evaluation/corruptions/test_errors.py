@@ -1,8 +1,12 @@
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 
 from regraft.evaluation.corruptions.corruptions import CORRUPTIONS
 from regraft.evaluation.corruptions.errors import CorruptionErrors, corruption_errors, summary
+from regraft.tasks import TASKS
 
 
 def made(clean, **errors):
@@ -34,11 +38,26 @@ def test_errors_do_not_hang_on_the_batches():
     counted = []
 
     def classify(some):
-        return (some.float().mean((1, 2, 3)) > 127).long()
+        return (some.float().mean((1, 2, 3)) > 127).long().numpy()
 
-    one = corruption_errors([(images, targets)], classify, counted.append)
-    two = corruption_errors([(images[:2], targets[:2]), (images[2:], targets[2:])], classify, lambda number: None)
+    error = partial(TASKS["classification"].error, names=("dark", "bright"))
+    parts = [(images[:2], targets[:2]), (images[2:], targets[2:])]
+    one = corruption_errors([(images, targets)], classify, error, counted.append)
+    two = corruption_errors(parts, classify, error, lambda number: None)
     assert one == two
     assert one.clean == 0
     assert max(one.errors["brightness"]) > 0
     assert sum(counted) == 6 * (1 + 5 * len(CORRUPTIONS))
+
+
+@pytest.mark.parametrize("name", ["multilabel", "regression"])
+def test_of_labels_and_numbers_they_are_what_the_headline_metric_lacks(name):
+    task, generator = TASKS[name], np.random.default_rng(0)
+    targets = generator.integers(0, 2, (40, 3)).astype(np.float32)
+    outputs = np.clip(targets + generator.normal(0, 0.5, (40, 3)), 0, 1).astype(np.float32)
+    names = ("a", "b", "c")
+    scores = task.scores(outputs, targets, names)
+    assert task.error(outputs, targets, names) == pytest.approx(1 - scores.metrics[task.headline])
+    batch = (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="robustness: the error of these 4 images is undefined"):
+        corruption_errors([batch], lambda _: outputs[:4], partial(task.error, names=names), lambda number: None)

@@ -84,7 +84,6 @@ def _require_task(options: EvaluateOptions, checkpoint: "Checkpoint") -> None:
     """Checks that what is asked for makes sense for the run's task."""
     task, num_outputs = checkpoint.task, len(checkpoint.class_names)
     wrong = [
-        (options.is_robustness and not task.has_classes, "robustness", "it counts the errors of a classifier"),
         (options.shift is not None and not task.has_classes, "shift", "it compares accuracies of a classifier"),
     ]
     errors = [

@@ -1,8 +1,9 @@
-"""Error rates on corrupted images, and their summaries: mean corruption error, and relative mean corruption error.
+"""Errors on corrupted images, and their summaries: mean corruption error, and relative mean corruption error.
 
 Hendrycks & Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,12 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regraft.core.errors import ConfigError
 from regraft.evaluation.corruptions.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupted
 
 
 @dataclass(frozen=True)
 class CorruptionErrors:
-    """Error rates, in [0, 1]: without a corruption, and by corruption at severities 1 to 5."""
+    """Errors, see `Task.error`: without a corruption, and by corruption at severities 1 to 5."""
 
     num_images: int
     clean: float
@@ -24,40 +26,54 @@ class CorruptionErrors:
 
 
 def corruption_errors(
-    batches: Iterable[tuple[Tensor, Tensor]], classify: Callable[[Tensor], Tensor], count: Callable[[int], None]
+    batches: Iterable[tuple[Tensor, Tensor]],
+    decide: Callable[[Tensor], np.ndarray],
+    error: Callable[[np.ndarray, np.ndarray], float | None],
+    count: Callable[[int], None],
 ) -> CorruptionErrors:
-    """Returns the error rates of a classifier, without corruption and at each severity of each corruption.
+    """Returns the errors of a model, without corruption and at each severity of each corruption.
 
-    A batch is decoded once, then corrupted and classified for one severity after the other.
+    A batch is decoded once, then corrupted and predicted for one severity after the other.
 
     Args:
         batches: images (batch, channels, height, width), uint8, the model's input before it is normalised, and targets
-            (batch,), int64.
-        classify: maps images to predicted classes, (batch,), int64, on the CPU.
+            (batch,) or (batch, num_outputs).
+        decide: maps images to what the error is computed from, (batch,) or (batch, num_outputs); see `Task.decisions`.
+        error: of all images' decisions and targets; see `Task.error`.
     """
-    wrong = {name: [0] * NUM_SEVERITIES for name in CORRUPTIONS}
-    num_images, num_wrong = 0, 0
+    clean: list[np.ndarray] = []
+    true: list[np.ndarray] = []
+    decisions: dict[tuple[str, int], list[np.ndarray]] = defaultdict(list)
     with ThreadPoolExecutor() as pool:
         for images, targets in batches:
-            num_images += len(targets)
-            num_wrong += int((classify(images) != targets).sum())
+            true.append(targets.numpy())
+            clean.append(decide(images))
             count(len(targets))
             rows = list(images.permute(0, 2, 3, 1).numpy())
             for name in CORRUPTIONS:
                 for severity in range(1, NUM_SEVERITIES + 1):
                     made = pool.map(corrupted, rows, [name] * len(rows), [severity] * len(rows))
                     changed = torch.from_numpy(np.stack(list(made))).permute(0, 3, 1, 2)
-                    wrong[name][severity - 1] += int((classify(changed) != targets).sum())
+                    decisions[name, severity].append(decide(changed))
                     count(len(targets))
-    errors = {name: [number / num_images for number in numbers] for name, numbers in wrong.items()}
-    return CorruptionErrors(num_images, num_wrong / num_images, errors)
+    whole = np.concatenate(true)
+
+    def error_of(parts: list[np.ndarray]) -> float:
+        found = error(np.concatenate(parts), whole)
+        if found is None:
+            raise ConfigError("robustness", f"the error of these {len(whole):,} images is undefined")
+        return found
+
+    severities = range(1, NUM_SEVERITIES + 1)
+    errors = {name: [error_of(decisions[name, severity]) for severity in severities] for name in CORRUPTIONS}
+    return CorruptionErrors(len(whole), error_of(clean), errors)
 
 
 def summary(found: CorruptionErrors, baseline: CorruptionErrors | None) -> tuple[dict[str, float], dict[str, str]]:
     """Returns the metrics, and why any of them is undefined.
 
     `corruption_error` is the mean error over corruptions and severities, `relative_corruption_error` the same minus the
-    error on clean images, both in [0, 1]. With a baseline (AlexNet in the paper) there are also `mce` and
+    error on clean images. With a baseline (AlexNet in the paper) there are also `mce` and
     `relative_mce`: the mean over corruptions of the error divided by the baseline's; 1 is as bad as the baseline.
     """
     table = np.array(list(found.errors.values()))
