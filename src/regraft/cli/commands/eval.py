@@ -83,14 +83,12 @@ def _evaluate(composed: DictConfig, overrides: Sequence[str]) -> "Evaluation":
 def _require_task(options: EvaluateOptions, checkpoint: "Checkpoint") -> None:
     """Checks that what is asked for makes sense for the run's task."""
     task, num_outputs = checkpoint.task, len(checkpoint.class_names)
-    wrong = [
-        (options.shift is not None and not task.has_classes, "shift", "it compares accuracies of a classifier"),
-    ]
-    errors = [
-        ConfigError(key, f"{reason}, and the run's task is {task.name}", fix="Leave it out.")
-        for is_wrong, key, reason in wrong
-        if is_wrong
-    ]
+    errors = []
+    if options.shift is not None and not task.has_classes:
+        reason = f"it compares accuracies of a classifier, and the run's task is {task.name}"
+        errors.append(
+            ConfigError("shift", reason, fix="Evaluate the other domain by itself: data=table data.path=TABLE.")
+        )
     if options.calibrate not in (None, *(allowed := task.calibrations(num_outputs))):
         reason = f"it can't be fitted to a run of {num_outputs:,} {task.nouns} (task={task.name})"
         errors.append(ConfigError("calibrate", reason, got=options.calibrate, allowed=[*allowed, "null"]))
