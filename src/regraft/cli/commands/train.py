@@ -194,7 +194,7 @@ def keep_overrides(run: Run, overrides: Sequence[str], choices: Mapping[str, Any
             kept["hydra.yaml"] = {"hydra": {"runtime": {"choices": dict(choices)}}}
         for name, content in kept.items():
             text = yaml.safe_dump(content, allow_unicode=True)
-            (run.path / ".hydra" / name).write_text(text, encoding="utf-8")
+            write_atomically(run.path / ".hydra" / name, text.encode())
 
 
 COMMAND = Command(
