@@ -73,8 +73,8 @@ __all__ = [
 ]
 __all__ += ["Focal", "FreezingCallback", "FreezingStrategy", "Gradual", "InputSpec", "LastStages", "Layerwise"]
 __all__ += ["Leaderboard", "LinearProbe", "NoFreezing", "Run", "Source", "Splits", "TrainingPoint", "TransferModule"]
-__all__ += ["UpTo", "auto", "backbone", "compare", "efficientnet_lite0", "evaluate", "export", "load", "probe"]
-__all__ += ["reproduce", "resume", "train"]
+__all__ += ["UpTo", "auto", "backbone", "compare", "efficientnet_lite0", "ensemble", "evaluate", "export", "load"]
+__all__ += ["probe", "reproduce", "resume", "train"]
 
 _Overrides = str | Sequence[str] | Mapping[str, Any]
 
@@ -244,9 +244,31 @@ def compare(runs: "str | Path | Run | Sequence[str | Path | Run]" = (), **keys: 
     """
     from regraft.cli.commands.compare import compare_once
 
+    return compare_once([*_named(runs), *(f"{key}={value}" for key, value in keys.items())])
+
+
+def ensemble(runs: "str | Path | Run | Sequence[str | Path | Run]", **keys: Any) -> "Run":
+    """Returns the run that averages the heads of some runs, just as `regraft ensemble` does.
+
+    Args:
+        runs: a sweep of folds or seeds, or its runs: themselves, their folders, or parts of their names.
+        keys: `output_dir` and `trust`.
+
+    Raises:
+        ValueError: there are fewer than two runs, they aren't of one kind, or their backbones were trained.
+    """
+    from regraft.core.process_state import process_state_kept
+
+    with process_state_kept("pytorch_lightning"):
+        from regraft.cli.commands.ensemble import ensemble_once
+
+        return ensemble_once([*_named(runs), *(f"{key}={value}" for key, value in keys.items())])
+
+
+def _named(runs: Any) -> list[str]:
+    """Returns the words of a command line for one run or several."""
     listed = list(runs) if isinstance(runs, Sequence) and not isinstance(runs, str) else [runs]
-    given = [str(getattr(each, "path", each)) for each in listed]
-    return compare_once([*given, *(f"{key}={value}" for key, value in keys.items())])
+    return [str(getattr(each, "path", each)) for each in listed]
 
 
 def export(run: "_Overrides | Run | Path", **keys: Any) -> "Path":

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import regraft
 from helpers.command_line import run_main
 from regraft.core.errors import ConfigError
 from regraft.deployment.ensemble import make_ensemble
@@ -41,6 +42,9 @@ def test_the_logits_are_the_mean_of_the_members(small_run: Run, capsys: pytest.C
     assert torch.allclose(both.logits(images), mean, atol=1e-5)
     assert not torch.allclose(both.logits(images), first.logits(images), atol=1e-3)
     assert both.class_names == first.class_names
+    again = regraft.ensemble([small_run, other], output_dir="from_python")
+    assert again.path.parent == Path("from_python/ensembles").resolve()
+    assert len(again.results["members"]) == 2
     code, _, err = run_main(["eval", f"run={made.path}"], capsys)
     assert code == 1
     assert "each of its images was trained on by a run of the ensemble" in err

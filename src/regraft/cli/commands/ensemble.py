@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regraft.cli.command import Command
 from regraft.cli.completion import run_references
@@ -15,9 +16,19 @@ from regraft.core.errors import ConfigError
 from regraft.core.text import say
 from regraft.runs.arguments import output_dir
 
+if TYPE_CHECKING:
+    from regraft.runs.folder import Run
+
 
 def run(arguments: Sequence[str]) -> None:
     """Writes the run and prints what to do with it; see the command's help."""
+    made = ensemble_once(arguments)
+    say(f"run: {made.path}, the mean of {len(made.results['members'])} heads")
+    say(f"  regraft predict run={made.path} input=PATH\n  regraft serve run={made.path}")
+
+
+def ensemble_once(arguments: Sequence[str]) -> "Run":
+    """Returns the run of the heads of others; see `regraft.ensemble`."""
     references, given = COMMAND.split(arguments)
     if not references:
         raise ConfigError("ensemble", "no run is given", allowed=COMMAND.usage)
@@ -30,9 +41,7 @@ def run(arguments: Sequence[str]) -> None:
 
     runs = [each for each in find_runs(references, folder) if each.is_finished]
     name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}-{secrets.token_hex(3)}"
-    made = make_ensemble(runs, folder / "ensembles" / name, trust)
-    say(f"run: {made.path}, the mean of {len(runs)} heads")
-    say(f"  regraft predict run={made.path} input=PATH\n  regraft serve run={made.path}")
+    return make_ensemble(runs, folder / "ensembles" / name, trust)
 
 
 COMMAND = Command(
