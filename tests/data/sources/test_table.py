@@ -344,8 +344,3 @@ def test_a_name_that_is_no_text_is_a_fault_of_its_row(photos: Path) -> None:
 def test_the_command_for_a_check_can_be_copied() -> None:
     source = TableSource(path={"train": "/a b/train.csv", "test": "/t.csv"}, root="/photos")
     assert shlex.split(source._check)[-2:] == ["data.path={train:'/a b/train.csv',test:/t.csv}", "data.root=/photos"]
-
-
-def test_a_table_is_of_one_split(photos: Path) -> None:
-    path = str(table(photos / "labels.csv", [(name, "a") for name in named(0, 1)]))
-    assert "one table is given for several splits" in errors_of({"train": path, "val": path})[0]

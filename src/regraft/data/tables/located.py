@@ -27,9 +27,6 @@ def tables_of(path: Any) -> dict[Path, str | None]:
         if "train" not in path:
             raise ConfigError("data.path", "it names no training table", fix="Add train: TABLE.")
         if len(tables) < len(path):
-            fix = "Give it once, with a column that says the split."
-            raise ConfigError("data.path", "one table is given for several splits", got=dict(path), fix=fix)
-        if len(tables) < len(path):
             reason = f"it names a table for several splits: {listed(path)}"
             raise ConfigError("data.path", reason, fix="Give each split a table of its own, or carve them.")
         return tables
