@@ -225,6 +225,12 @@ def test_options_of_one_task_choose_it(photos: Path, key: str, value: str, task:
         read(path, **options)
 
 
+def test_a_table_is_that_of_one_split(photos: Path) -> None:
+    path = str(table(photos / "a.csv", [("photo000", "a"), ("photo001", "b")]))
+    (message,) = errors_of({"train": path, "val": path})
+    assert "it names a table for several splits: train, val" in message
+
+
 def test_classes_that_train_lacks_are_an_error(photos: Path) -> None:
     rows = [("photo000", "a", "train"), ("photo001", "b", "train"), ("photo002", "c", "val")]
     (message,) = errors_of(table(photos / "a.csv", rows, "image,label,split"))

@@ -26,6 +26,9 @@ def tables_of(path: Any) -> dict[Path, str | None]:
         tables: dict[Path, str | None] = {Path(table).expanduser(): split for split, table in path.items()}
         if "train" not in path:
             raise ConfigError("data.path", "it names no training table", fix="Add train: TABLE.")
+        if len(tables) < len(path):
+            reason = f"it names a table for several splits: {listed(path)}"
+            raise ConfigError("data.path", reason, fix="Give each split a table of its own, or carve them.")
         return tables
     if isinstance(path, Sequence) and not isinstance(path, str):
         return _by_name([Path(str(each)).expanduser() for each in path])
