@@ -45,6 +45,9 @@ def write_checkpoints(path: Path) -> None:
 
 def _alone(function: Callable[..., None], arguments: tuple[object, ...]) -> None:
     """Calls a function with what pytest has changed in the process put back."""
+    import torch
+
+    torch.set_num_threads(1)  # a forked child waits for ever for threads that only its parent has
     log = os.open("processes.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
