@@ -133,9 +133,9 @@ def test_a_run_that_a_limit_of_steps_ended_resumes_without_it(capsys):
     assert regraft.resume(["run=limited", "trainer.max_steps=-1"]).results["num_epochs"] == 2
 
 
-@pytest.mark.parametrize("wrong", [["data.shots=100000"], ["data=folder", "data.root=nowhere"]])
+@pytest.mark.parametrize("wrong", [["data=digits", "data.shots=100000"], ["data=folder", "data.root=nowhere"]])
 def test_a_refused_run_leaves_no_trace(wrong, capsys):
-    arguments = [*without("data.fraction"), *wrong]
+    arguments = [*without("data"), *wrong]
     code, _, err = run_main(["train", *arguments], capsys)
     assert code == 1
     assert err.startswith("regraft: data.")
