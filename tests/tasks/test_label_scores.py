@@ -78,3 +78,11 @@ def test_average_precisions_of_resamples_are_scikit_learns(drawn):
     assert np.isnan(average_precisions(np.zeros(60), rounded, counts)).all()
     found = scores(probabilities, targets, NAMES).metrics
     assert found["map_low"] < found["map"] < found["map_high"]
+
+
+def test_a_single_label_has_the_figures_of_its_images():
+    targets = np.array([[0.0], [1.0], [1.0], [0.0]], np.float32)
+    found = scores(np.array([[0.6], [0.7], [0.8], [0.1]], np.float32), targets, ["ill"])
+    assert found.metrics["precision"] == pytest.approx(2 / 3)
+    assert found.metrics["recall"] == 1
+    assert found.metrics["f1"] == found.metrics["f1_micro"] == pytest.approx(0.8)

@@ -85,6 +85,9 @@ def test_steps_of_accumulated_gradients_are_logged_as_one():
         trainer.global_step = (batch + 1) // 2
         callback.on_train_batch_end(trainer, None, {"loss": loss}, {}, batch)
     assert logged == [(0.75, 0), (0.25, 1)]
+    trainer.global_step, trainer.accumulate_grad_batches = 3, 1
+    callback.on_train_batch_end(trainer, None, None, {}, 4)  # a batch that was skipped
+    assert len(logged) == 2
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from regraft.core.errors import listed
 from regraft.tasks.reliability import Bins, reliability, wilson
-from regraft.tasks.scores import Scores, computed, require_finite
+from regraft.tasks.scores import Scores, computed, require_finite, share
 
 
 class ClassScores(NamedTuple):
@@ -184,8 +184,8 @@ def class_scores(
     num_images = np.bincount(targets, minlength=num_classes)
     num_predicted = np.bincount(predicted, minlength=num_classes)
     num_right = np.bincount(targets[targets == predicted], minlength=num_classes)
-    precision, recall = _share(num_right, num_predicted), _share(num_right, num_images)
-    f1 = _share(2 * num_right, num_images + num_predicted)
+    precision, recall = share(num_right, num_predicted), share(num_right, num_images)
+    f1 = share(2 * num_right, num_images + num_predicted)
     has_area = (num_images > 0) & (num_images < len(targets))
     return [
         ClassScores(
@@ -199,7 +199,3 @@ def class_scores(
         )
         for index, name in enumerate(class_names)
     ]
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)  # 0 where there is nothing to divide by

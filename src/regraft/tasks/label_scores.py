@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit, xlogy
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_fscore_support, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from regraft.core.errors import listed
 from regraft.tasks.bootstrap import NUM_RESAMPLES, resamples
 from regraft.tasks.reliability import Bins, reliability
-from regraft.tasks.scores import Scores, computed, require_finite
+from regraft.tasks.scores import Scores, computed, require_finite, share
 
 _MAX_DRAWN = 2 * 10**7
 _FEWEST_RESAMPLES = 100
@@ -85,10 +85,10 @@ class LabelOutputs:
     @cached_property
     def per_label(self) -> list[LabelScores]:
         """By label."""
-        precision, recall, f1, _ = precision_recall_fscore_support(
-            self.true, self.predicted, average=None, zero_division=0.0, labels=range(len(self.names))
-        )
-        counts, predicted = self.true.sum(0), self.predicted.sum(0)
+        # Not by scikit-learn, which takes a single column for classes of their own.
+        right, counts, predicted = (self.true * self.predicted).sum(0), self.true.sum(0), self.predicted.sum(0)
+        precision, recall = share(right, predicted), share(right, counts)
+        f1 = share(2 * right, counts + predicted)
         return [
             LabelScores(
                 name=name,

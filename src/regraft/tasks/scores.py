@@ -58,3 +58,8 @@ def require_finite(outputs: np.ndarray) -> None:
             f"{bad[0]}): its weights or its precision are broken",
             fix="Try trainer.precision=32-true, or another checkpoint.",
         )
+
+
+def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Returns part / whole, float64; 0 where there is nothing to divide by."""
+    return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)

@@ -35,7 +35,7 @@ from regraft.models.from_config import (
 from regraft.models.weights import require_reachable
 from regraft.runs.checkpoint import Checkpoint
 from regraft.runs.folder import Run
-from regraft.tasks import TargetSummary
+from regraft.tasks import TargetSummary, task_of
 from regraft.training import run_length
 from regraft.training.closed_form.policy import is_closed_form, require_suitable_head
 from regraft.training.feature_plan import require_storable_if_wanted
@@ -244,7 +244,8 @@ def _targets(config: Config) -> TargetSummary:
     """Returns targets that the weights of the loss fit."""
     weights = config["loss"].get("class_weights", config["loss"].get("pos_weight"))
     names = [str(name) for name in weights] if isinstance(weights, dict) else []
-    num_classes = len(weights) if isinstance(weights, list) and len(weights) > 1 else _NUM_CLASSES
+    least = task_of(config["task"]["name"]).min_names
+    num_classes = len(weights) if isinstance(weights, list) and len(weights) >= least else _NUM_CLASSES
     names += [f"class {index}" for index in range(num_classes - len(names))]
     return TargetSummary(tuple(names), (1,) * len(names), len(names))
 

@@ -1,5 +1,6 @@
 """When loggers are ended, and the training loss of single steps."""
 
+import math
 from typing import Any
 
 import pytorch_lightning as pl
@@ -28,13 +29,14 @@ class StepLoss(pl.Callback):
         """Logs the steps of a batch."""
         step = trainer.global_step
         earlier = pl_module.earlier_losses if "steps" in batch else ()
-        self._loss = self._loss + (outputs["loss"] if outputs else 0.0)  # of a part, where gradients are accumulated
+        # Of a part, where gradients are accumulated; a batch that was skipped has none.
+        self._loss = self._loss + (outputs["loss"] if outputs else math.nan)
         if (batch_idx + 1) % trainer.accumulate_grad_batches and not trainer.is_last_batch:
             return
         losses = [*earlier, self._loss]
         self._loss = 0.0
         for number, loss in enumerate(losses, step - len(losses) + 1):
-            if number % self._every == 0:
+            if number % self._every == 0 and math.isfinite(loss):
                 for logger in trainer.loggers:
                     if not isinstance(logger, CSVLogger):
                         logger.log_metrics({"train/loss_step": float(loss)}, number - 1)
