@@ -25,6 +25,7 @@ from regraft.runs.folder import SKIPPED, Run, find_checkpoint
 from regraft.runs.metrics_csv import rows_of
 from regraft.runs.predictions import Predictions
 from regraft.runs.thresholds import THRESHOLDS
+from regraft.tasks import TASKS, Task
 
 MetricsRow = Mapping[str, float]
 
@@ -62,6 +63,11 @@ class Record:
     commands: list[str]
     skipped: Mapping[str, str]
     figures: Figures | None = None
+
+    @property
+    def task(self) -> Task:
+        """The run's task."""
+        return TASKS["classification"] if self.figures is None else self.figures.task
 
     @property
     def reproducing(self) -> str:

@@ -100,7 +100,10 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
         cells = [(name, f"{num:,}", *map(_figure, values)) for name, num, values in figures.rows]
         yield from _table(figures.headings, cells)
     counts = summary.class_counts(record)
-    sizes = [(split, f"{num:,}", summary.balance(counts[split])) for split, num in summary.num_images(record).items()]
+    noun = record.task.noun
+    sizes = [
+        (split, f"{num:,}", summary.balance(counts[split], noun)) for split, num in summary.num_images(record).items()
+    ]
     yield from _table(("split", "images", "balance"), sizes)
     times = [(name, f"{seconds:.1f}") for name, seconds, _ in summary.where_time_went(record.results)]
     yield from _table(("time", "seconds"), times)

@@ -88,10 +88,10 @@ def num_images(record: Record) -> dict[str, int]:
     return {name: int(found.get(name, sum(counts))) for name, counts in class_counts(record).items()}
 
 
-def balance(counts: Sequence[int]) -> str:
-    """Returns the range of class sizes, as text."""
+def balance(counts: Sequence[int], noun: str) -> str:
+    """Returns the range of the numbers of images, as text; `noun` is what each is of, such as class."""
     least, most = min(counts), max(counts)
-    return f"{least:,} a class" if least == most else f"{least:,} to {most:,} a class"
+    return f"{least:,} a {noun}" if least == most else f"{least:,} to {most:,} a {noun}"
 
 
 def percent(share: float | None) -> str:
