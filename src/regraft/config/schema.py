@@ -21,7 +21,8 @@ def training_schema() -> dict[str, Any]:
             section["description"] = f"one of {', '.join(group_choices(group))}"
             for choice in group_choices(group):
                 for key in keys_of(f"{group}/{choice}").values():
-                    _add(section["properties"], key.name, key)
+                    # In the package _global_, a choice's keys begin with its section.
+                    _add(section["properties"], key.name.removeprefix(f"{group}."), key)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Regraft: a config of a training",
