@@ -27,6 +27,7 @@ def test_the_schema_knows_what_may_be_chosen() -> None:
 def test_comments_are_those_of_their_keys() -> None:
     keys = keys_of("data/folder")
     assert keys["batch_size"].comment == "per process; auto: by the number of training images"
+    assert set(keys_of("task/regression")) == {"name", "metric", "mode"}
     assert keys["splits.train"].comment.startswith(". for the root itself")
     assert keys_of("train")["seed"].comment.startswith("Seeds weights, order,")
 

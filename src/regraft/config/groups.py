@@ -56,7 +56,8 @@ class Key:
 def keys_of(file: str) -> dict[str, Key]:
     """Returns the keys of a shipped YAML such as `train` or `data/folder` by their names in it, with their comments.
 
-    Those of the files in its defaults list that share its group come first.
+    The names of a choice are those in its section, also in the package `_global_`. Those of the files in its
+    defaults list that share its group come first.
     """
     found: dict[str, Key] = {}
     comments: list[str] = []
@@ -71,6 +72,7 @@ def keys_of(file: str) -> dict[str, Key]:
         elif key is not None:
             sections = [each for each in sections if each[0] < len(key["indent"])]
             name = "".join([*(f"{each}." for _, each in sections), key["name"]])
+            name = name.removeprefix(f"{file.rpartition('/')[0]}.")
             if key["default"]:
                 comment = key["beside"] or ("" if is_header else " ".join(comments))
                 found[name] = Key(name, key["default"], comment)

@@ -21,8 +21,7 @@ def training_schema() -> dict[str, Any]:
             section["description"] = f"one of {', '.join(group_choices(group))}"
             for choice in group_choices(group):
                 for key in keys_of(f"{group}/{choice}").values():
-                    # In the package _global_, a choice's keys begin with its section.
-                    _add(section["properties"], key.name.removeprefix(f"{group}."), key)
+                    _add(section["properties"], key.name, key)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Regraft: a config of a training",
