@@ -109,7 +109,8 @@ def killed(data: Path, seconds: int, moment: float) -> Row:
         row = {"moment": moment, "was_killed": was_killed, "is_usable": predicted.returncode == 0}
         if not row["is_usable"]:
             row["error"] = predicted.stderr[-500:]
-        took = finished([sys.executable, "-m", "regraft", "resume", f"run={found}"])
+        store = f"features.dir={scratch / 'store'}"  # which only a command line may say
+        took = finished([sys.executable, "-m", "regraft", "resume", f"run={found}", store])
         return row | {"seconds": took, **result(scratch)}
 
 
