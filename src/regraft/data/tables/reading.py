@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -133,7 +134,7 @@ def _delimiter_of(path: Path, encoding: str) -> str:
     best, most = ",", 1
     for delimiter in _DELIMITERS:
         try:
-            rows = [row for _, row in zip(range(_NUM_SNIFFED), _parsed(path, encoding, delimiter), strict=False)]
+            rows = list(islice(_parsed(path, encoding, delimiter), _NUM_SNIFFED))
         except ConfigError:
             continue
         sizes = {len(row) for _, row in rows}
@@ -228,7 +229,7 @@ def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | 
 
 def _json_columns(path: Path, encoding: str) -> list[str]:
     names: dict[str, None] = {}
-    for _, (_, found) in zip(range(_NUM_LOOKED_AT), _objects(path, encoding), strict=False):
+    for _, found in islice(_objects(path, encoding), _NUM_LOOKED_AT):
         if isinstance(found, dict):
             names |= dict.fromkeys(found)
     if not names:
@@ -303,6 +304,6 @@ def first_rows(table: Table, columns: Sequence[str]) -> list[tuple[Any, ...]]:
     """Returns the values of the first rows in some columns; those that can't be read are left out."""
     rows = table.rows(columns, lambda kind, number, detail: None)
     try:
-        return [values for _, (_, values) in zip(range(_NUM_LOOKED_AT), rows, strict=False)]
+        return [values for _, values in islice(rows, _NUM_LOOKED_AT)]
     except ConfigError:  # which is reported when all rows are read
         return []
