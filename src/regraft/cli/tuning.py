@@ -144,7 +144,7 @@ class Tuner:
             return None
         trust = leader.choice.composed()["trust"]
         (images, before), (_, after) = _held_out(head, trust), _held_out(tuned, trust)
-        accuracies = before.accuracy, after.accuracy
+        accuracies = before.headline, after.headline
         return Trial(images, before.losses - after.losses, accuracies, time.perf_counter() - started)
 
     def _final(self, leader: Leader, plan: TuningPlan) -> list[str] | None:

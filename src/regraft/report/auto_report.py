@@ -82,7 +82,7 @@ def why(best: Tried, tried: Sequence[Tried]) -> str:
     score = best.score
     assert score is not None, "it has been scored"
     num_compared = sum(each.score is not None for each in tried)
-    figures = f"log loss {score.loss:.3f}, accuracy {100 * score.accuracy:.1f} %, on {best.num_images:,} images"
+    figures = f"log loss {score.loss:.3f}, accuracy {100 * score.headline:.1f} %, on {best.num_images:,} images"
     tuned = "" if best.tuned_with is None else " Fine-tuning it gained more than chance on images that were held out."
     if num_compared == 1:
         only = "the only one that there was time for" if len(tried) > 1 else "the only candidate"
@@ -100,7 +100,7 @@ def _table(tried: Sequence[Tried]) -> Table:
         if (score := each.score) is not None:
             figures = [
                 f"{each.num_images:,}",
-                f"{100 * score.accuracy:.1f} ± {100 * score.accuracy_error:.1f}",
+                f"{100 * score.headline:.1f} ± {100 * score.headline_error:.1f}",
                 f"{score.loss:.3f} ± {score.loss_error:.3f}",
             ]
         seconds = f"{each.seconds:.1f}" if each.seconds else ""

@@ -47,7 +47,7 @@ def _table(found: Sequence[Ranked], num_images: int) -> Table:
             "" if each.is_beaten else "=",
             plain_cell(each.model),
             str(each.image_size),
-            f"{100 * score.accuracy:.1f} ± {100 * score.accuracy_error:.1f}",
+            f"{100 * score.headline:.1f} ± {100 * score.headline_error:.1f}",
             f"{score.loss:.3f} ± {score.loss_error:.3f}",
             f"{100 * each.neighbours:.1f}",
             "" if seconds is None else f"{1000 * seconds:.1f}",
@@ -64,6 +64,6 @@ def write(path: Path, found: Sequence[Ranked]) -> None:
 
 def _row(each: Ranked) -> list[Any]:
     score = each.score
-    figures = [score.accuracy, score.accuracy_error, score.loss, score.loss_error, each.neighbours]
+    figures = [score.headline, score.headline_error, score.loss, score.loss_error, each.neighbours]
     seconds = "" if each.seconds_per_image is None else each.seconds_per_image
     return [each.model, each.image_size, *figures, seconds, each.is_beaten]

@@ -60,6 +60,7 @@ class Task(ABC):
         has_confidences: whether outputs are probabilities.
         min_names: the fewest outputs.
         quality: what `qualities` are called, and what they are multiplied with when they are shown.
+        loss_title: what heads in closed form, see `closed_form.criteria`, are chosen by.
     """
 
     name: ClassVar[str]
@@ -72,6 +73,7 @@ class Task(ABC):
     has_confidences: ClassVar[bool] = True
     min_names: ClassVar[int] = 1
     quality: ClassVar[tuple[str, float]] = ("accuracy", 100.0)
+    loss_title: ClassVar[str] = "log loss"
 
     @property
     def mode(self) -> str:
@@ -178,6 +180,19 @@ class Task(ABC):
             targets: (num_images, num_outputs).
         """
         raise NotImplementedError
+
+    @abstractmethod
+    def pseudovalues(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Returns what the headline metric is the mean of, (num_images,).
+
+        Args:
+            outputs: (num_images, num_outputs), logits or values.
+            targets: (num_images,) or (num_images, num_outputs).
+        """
+
+    def standardised(self, targets: "Tensor", summary: TargetSummary) -> "Tensor":
+        """Returns targets without their units."""
+        return targets
 
     @abstractmethod
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:

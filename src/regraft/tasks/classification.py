@@ -105,6 +105,10 @@ class Classification(Task):
         ((positive, threshold),) = fitted.items()
         return [threshold if index == positive else 1 - threshold for index in range(num_outputs)]
 
+    def pseudovalues(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Returns whether each image is classified correctly, (num_images,), bool."""
+        return outputs.argmax(1) == targets
+
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns the number of classes and the training images of each."""
         return {"num_classes": len(summary.names), "class_counts": list(summary.counts)}

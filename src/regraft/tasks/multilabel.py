@@ -90,6 +90,12 @@ class Multilabel(Task):
         found: np.ndarray = ((outputs > 0.5) == (targets > 0.5)).mean(1)
         return found
 
+    def pseudovalues(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Returns those of the mean average precision, (num_images,), float64."""
+        from regraft.tasks.pseudovalues import of_average_precision
+
+        return of_average_precision(outputs, targets)
+
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns how many training images have each label, and how many there are."""
         return {"label_counts": list(summary.counts), "num_samples": summary.num_samples}

@@ -32,6 +32,7 @@ class Regression(Task):
     train_metric = "mae"
     losses = ("mse", "mae", "huber")
     has_confidences = False
+    loss_title = "squared error"
 
     def check_labels(self, labels: "Tensor", names: Sequence[str], split: str) -> None:
         """Raises ConfigError unless labels are finite, (num_samples, num_targets), float32."""
@@ -119,6 +120,16 @@ class Regression(Task):
         errors = abs(outputs - targets) / (scale + (scale == 0))
         found: np.ndarray = -errors.mean(1)
         return found
+
+    def pseudovalues(self, outputs: "Tensor", targets: "Tensor") -> "Tensor":
+        """Returns those of R², (num_images,), float64."""
+        from regraft.tasks.pseudovalues import of_r2
+
+        return of_r2(outputs, targets)
+
+    def standardised(self, targets: "Tensor", summary: TargetSummary) -> "Tensor":
+        """Returns targets whose mean is 0 and whose standard deviation is 1 in training."""
+        return (targets - targets.new_tensor(summary.mean)) / targets.new_tensor(summary.std)
 
     def loss_arguments(self, summary: TargetSummary) -> dict[str, Any]:
         """Returns the number of targets and their standard deviations, by which errors are divided."""

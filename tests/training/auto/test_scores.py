@@ -17,9 +17,9 @@ def test_a_score_is_that_of_images_that_the_head_has_not_seen():
     features, labels, _ = sample(60)
     found = score(features, labels, 3)
     shuffled = score(features, labels[torch.randperm(60, generator=torch.Generator().manual_seed(0))], 3)
-    assert found.accuracy > 0.5 > shuffled.accuracy  # a head that has seen the images gets most of them right
+    assert found.headline > 0.5 > shuffled.headline  # a head that has seen the images gets most of them right
     assert found.loss < shuffled.loss
-    assert found.losses.shape == found.is_right.shape == (60,)
+    assert found.losses.shape == found.pseudovalues.shape == (60,)
 
 
 def test_an_image_that_is_alone_in_its_class_is_not_scored():

@@ -110,7 +110,7 @@ class Measurement:
         tried.score, tried.num_images = found, size
         self._tell(
             f"{tried.choice.name}: on {size:,} images log loss {found.loss:.3f} ± {found.loss_error:.3f}, "
-            f"accuracy {100 * found.accuracy:.1f} ± {100 * found.accuracy_error:.1f} %"
+            f"accuracy {100 * found.headline:.1f} ± {100 * found.headline_error:.1f} %"
         )
         return True
 

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from regraft.core.errors import ConfigError
-from regraft.training.closed_form.mix import fit_closed_form
-from regraft.training.closed_form.temperature import image_losses
+from regraft.tasks import TASKS, Task
+from regraft.training.closed_form.criteria import CRITERIA, LOSSES
+from regraft.training.closed_form.mix import MIXED, fit_closed_form
 
 NUM_ERRORS = 2.0
 """Standard errors of the paired difference by which one candidate has to be better than another."""
@@ -20,17 +21,17 @@ class Score:
 
     Attributes:
         losses: (num_scored,), float64, of each image; of those that are left out, each whose class has another one.
-        is_right: (num_scored,), bool.
+        pseudovalues: (num_scored,), of which the headline metric is the mean; see `Task.pseudovalues`.
         stages: which the head reads.
     """
 
     losses: Tensor
-    is_right: Tensor
+    pseudovalues: Tensor
     stages: tuple[str, ...]
 
     @property
     def loss(self) -> float:
-        """The log loss."""
+        """The mean loss: the log loss of classes and labels, the squared error of standardised numbers."""
         return float(self.losses.mean())
 
     @property
@@ -39,48 +40,65 @@ class Score:
         return _standard_error(self.losses)
 
     @property
-    def accuracy(self) -> float:
-        """The share of images that are classified correctly."""
-        return float(self.is_right.double().mean())
+    def headline(self) -> float:
+        """The headline metric of the task: of classes the share of images that are classified correctly."""
+        return float(self.pseudovalues.double().mean())
 
     @property
-    def accuracy_error(self) -> float:
-        """The standard error of `accuracy`."""
-        return _standard_error(self.is_right.double())
+    def headline_error(self) -> float:
+        """The standard error of `headline`."""
+        return _standard_error(self.pseudovalues.double())
 
     def is_beaten_by(self, other: "Score") -> bool:
-        """Whether another score of the same images has a lower log loss by more than chance."""
+        """Whether another score of the same images has a lower loss by more than chance."""
         differences = self.losses - other.losses
         return bool(differences.mean() > NUM_ERRORS * _standard_error(differences))
 
 
-def score(features: Mapping[str, Tensor], labels: Tensor, num_classes: int) -> Score:
+def score(
+    features: Mapping[str, Tensor],
+    labels: Tensor,
+    num_classes: int,
+    task: Task = TASKS["classification"],
+    *,
+    sample_weight: Tensor | None = None,
+) -> Score:
     """Returns the leave-one-out score of features.
 
     Args:
         features: by stage, from the input up, (num_images, width).
-        labels: (num_images,), int64.
-        num_classes: at least 2.
+        labels: (num_images,), int64; or rows of labels or of standardised numbers, (num_images, num_classes).
+        num_classes: of the outputs.
+        sample_weight: (num_images,), above 0; None for equal weights.
 
     Raises:
         ConfigError: features that are NaN or infinite; no class has two images.
     """
-    fitted = fit_closed_form(features, labels, num_classes)
+    fitted = fit_closed_form(
+        features,
+        labels,
+        num_classes,
+        sample_weight=sample_weight,
+        solvers=MIXED if task.has_classes else ("ridge",),
+        make_criterion=CRITERIA[task.name],
+    )
     known = fitted.scored[fitted.is_informative]
     if not len(known):
         raise ConfigError(
             "data", "no class has two training images, so nothing can be left out", fix="Add images of a class."
         )
-    return score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages)
+    return score_of(fitted.loo_logits[fitted.is_informative], labels[known], fitted.stages, task)
 
 
-def score_of(logits: Tensor, labels: Tensor, stages: Sequence[str]) -> Score:
-    """Returns the score of logits (num_images, num_classes) for images with labels (num_images,).
+def score_of(logits: Tensor, labels: Tensor, stages: Sequence[str], task: Task = TASKS["classification"]) -> Score:
+    """Returns the score of outputs (num_images, num_outputs) for images with labels, as `score` has them.
 
     Args:
         stages: which gave them.
     """
-    return Score(image_losses(logits.double(), labels), logits.argmax(1) == labels, tuple(stages))
+    exact = logits.double()
+    labels = labels if task.has_classes else labels.double()
+    return Score(LOSSES[task.name](exact, labels), task.pseudovalues(exact, labels), tuple(stages))
 
 
 def _standard_error(values: Tensor) -> float:

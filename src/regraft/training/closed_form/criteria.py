@@ -1,6 +1,7 @@
 """What heads in closed form are chosen by: leave-one-out losses of classes, of labels and of numbers."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -19,6 +20,24 @@ Earlier stages read textures and colours, which change from one domain to anothe
 """
 _BLIND_SCALE = 10.0
 """Of ridge scores, where no class has two images to fit it on; the median of what was best on 16 data sets."""
+
+
+def label_losses(logits: Tensor, targets: Tensor) -> Tensor:
+    """Returns the binary log loss of each image, mean over labels, (num_images,)."""
+    return functional.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(1)
+
+
+def value_losses(values: Tensor, targets: Tensor) -> Tensor:
+    """Returns the squared error of each image, mean over targets, (num_images,)."""
+    return (values - targets).square().mean(1)
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "classification": image_losses,
+    "multilabel": label_losses,
+    "regression": value_losses,
+}
+"""By task, from outputs (num_images, num_outputs) and targets to (num_images,)."""
 
 
 class Criterion(Protocol):
@@ -106,7 +125,7 @@ class LabelCriterion(_DenseCriterion):
 
     def losses(self, outputs: Tensor) -> Tensor:
         """Returns the loss of each image, (num_scored,)."""
-        return functional.binary_cross_entropy_with_logits(outputs, self.targets, reduction="none").mean(1)
+        return label_losses(outputs, self.targets)
 
     def fitted(self, solution: Solution, start: float) -> tuple[Solution, float]:
         """Returns the solution with its scores brought to logits."""
@@ -118,7 +137,7 @@ class ValueCriterion(_DenseCriterion):
 
     def losses(self, outputs: Tensor) -> Tensor:
         """Returns the loss of each image, (num_scored,)."""
-        return (outputs - self.targets).square().mean(1)
+        return value_losses(outputs, self.targets)
 
 
 CRITERIA: dict[str, type[ClassCriterion] | type[_DenseCriterion]] = {

@@ -84,8 +84,8 @@ class HeadRow:
         row = {name: getattr(self, name) for name in names} | {"is_chosen": is_chosen}
         if self.score is None:
             return row
-        errors = {"acc_error": self.score.accuracy_error, "loss_error": self.score.loss_error}
-        figures = {"num_images": len(self.score.losses), "acc": self.score.accuracy, "loss": self.score.loss}
+        errors = {"acc_error": self.score.headline_error, "loss_error": self.score.loss_error}
+        figures = {"num_images": len(self.score.losses), "acc": self.score.headline, "loss": self.score.loss}
         return row | figures | {name: error for name, error in errors.items() if math.isfinite(error)}
 
 
@@ -168,7 +168,7 @@ def choose(
     usable = [row for row in rows if row.config is not None]
     known = [row for row in usable if row.score is not None]
     first = min(known, key=_loss) if known else next(iter(usable), None)
-    top = min(trained, key=lambda row: (-_score(row).accuracy, _loss(row)), default=None)
+    top = min(trained, key=lambda row: (-_score(row).headline, _loss(row)), default=None)
     if first is None:
         assert top is not None, "There is at least one head."
         return top, ["The best head is the trained one of the highest validation accuracy, then the lowest loss."]
