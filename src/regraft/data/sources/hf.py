@@ -1,5 +1,6 @@
 """Data sets of Hugging Face's `datasets` library: saved to disk, in files of Parquet or Arrow, or from the hub."""
 
+import copy
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from regraft.core.atomic import temporary_folder
 from regraft.core.content_hash import content_hash
@@ -15,8 +16,10 @@ from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.paths import cache_dir
 from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import kind_of
+from regraft.data.sources.labelled_table import LabelledTable
 from regraft.data.sources.layout import SPLITS, names_split
-from regraft.data.sources.table import TableSource
+from regraft.data.sources.table import ImageRows, trusted_folders
+from regraft.data.tables.columns import Given
 from regraft.data.tables.reading import Note, Table
 
 _log = logging.getLogger(__name__)
@@ -25,7 +28,7 @@ _NAMES = "files.json"
 _BATCH = 1_000
 
 
-class HFSource(TableSource):
+class HFSource(LabelledTable):
     """A data set of `datasets`, whose images are written once into the cache folder as the files that they were.
 
     Args:
@@ -33,7 +36,7 @@ class HFSource(TableSource):
         name: of a data set on the hub, such as `user/flowers`, downloaded by `datasets`.
         config: the hub's name of a part of it.
 
-    The other arguments are those of `TableSource`.
+    The other arguments are those of `regraft.data.sources.table.TableSource`.
     """
 
     def __init__(
@@ -54,29 +57,37 @@ class HFSource(TableSource):
         task: str = "classification",
         trust: Sequence[str] = (),
     ) -> None:
-        columns = {"image": image, "label": label, "split": split, "group": group, "weight": weight}
-        options = {"slices": slices, "separator": separator, "unit": unit, "on_error": on_error, "task": task}
-        super().__init__(path=path or name or "", trust=trust, **columns, **options)  # type: ignore[arg-type]
+        given = Given("image", image, label, split, group, weight, slices)
+        super().__init__(path or name or "", given, separator=separator, unit=unit, on_error=on_error, task=task)
         if (path is None) == (name is None):
             raise ConfigError("data.path", "give one of data.path and data.name")
         self._local = path
         self._name = name
         self._config = config
+        self._trusted = trusted_folders(trust)
+        self._has_value_range = False
+
+    def with_value_range(self) -> Self:
+        """Returns the same source for a `value_range`, with which floats and 32-bit integers can be decoded."""
+        other = copy.copy(self)
+        other._has_value_range = True
+        return other
 
     @property
     def _check(self) -> str:
         return f"regraft data check data=hf data.{'path' if self._local else 'name'}={self._path}"
 
+    @property
+    def _inputs(self) -> ImageRows:
+        trusted, check = self._trusted, self._check
+        return ImageRows(str(_cache()), False, trusted, self._on_error, check, self._has_value_range)
+
     @cached_property
     def _tables(self) -> list[tuple[Table, str | None]]:
         """The splits as tables, that of train first."""
         splits = _splits_of(self._loaded())
-        found = [(_table(name, dataset, self._given.image), split) for name, (dataset, split) in splits.items()]
+        found = [(_table(name, dataset, self._given.inputs), split) for name, (dataset, split) in splits.items()]
         return sorted(found, key=lambda item: SPLITS.index(item[1] or "train"))
-
-    @cached_property
-    def _root(self) -> str:
-        return str(_cache())
 
     def _loaded(self) -> Any:
         """Returns the data set, or those of its splits by name."""
@@ -158,7 +169,7 @@ def _splits_of(loaded: Any) -> dict[str, tuple[Any, str | None]]:
     return found
 
 
-def _table(name: str, dataset: Any, image: str | None) -> DatasetTable:
+def _table(name: str, dataset: Any, image: Any) -> DatasetTable:
     import datasets
 
     images = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]

@@ -8,27 +8,28 @@ from regraft.core.errors import ConfigError, listed
 from regraft.data.findings import readable
 from regraft.data.groups import shared_groups
 from regraft.data.tables.faults import Faults
-from regraft.data.tables.files import FileFinder
 from regraft.data.tables.packed import PackedText
 from regraft.data.tables.reading import Table
-from regraft.data.tables.rows import MakeLabels, Roles, RowParser, Rows
+from regraft.data.tables.rows import InputReader, MakeLabels, Roles, RowParser, Rows
 
 
 class Collected:
     """Rows that can be used, by split.
 
+    Args:
+        are_files: whether inputs are files, each of which is used once.
+
     Attributes:
         rows: those of each split.
         kept: (num_rows,), bool, of each split: which rows are used.
-        unlabelled: the files of a test split without labels.
-        closed: files that mustn't be opened, with the reason.
+        unlabelled: the inputs of a test split without labels.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, are_files: bool) -> None:
+        self._are_files = are_files
         self.rows: dict[str, Rows] = {}
         self.kept: dict[str, np.ndarray] = {}
         self.unlabelled = PackedText()
-        self.closed: dict[str, str] = {}
         self._errors: list[ConfigError] = []
         self._faults: list[Faults] = []
         self._faults_of: dict[str, Faults] = {}
@@ -38,11 +39,11 @@ class Collected:
         table: Table,
         roles: Roles,
         split: str | None,
-        finders: Mapping[str, FileFinder],
+        readers: Mapping[str, InputReader],
         make_labels: MakeLabels,
     ) -> None:
         """Adds the rows of a table; see `RowParser`."""
-        parser = RowParser(table, roles, split, finders, make_labels)
+        parser = RowParser(table, roles, split, readers, make_labels)
         self._faults.append(parser.faults)
         lacking: dict[str, Rows] = {}
         try:
@@ -61,12 +62,10 @@ class Collected:
             self._errors.append(ConfigError("data.path", f"{name} has no row below its header", fix="Add rows."))
         for of_split, rows in lacking.items():
             if of_split == "test" and "test" not in self.rows:
-                self.unlabelled = rows.files
+                self.unlabelled = rows.inputs
                 continue
-            for number, file in zip(rows.numbers, rows.files, strict=True):
-                parser.faults.add("no_label", number, file, file=file)
-        for finder in finders.values():
-            self.closed |= finder.closed
+            for number, found in zip(rows.numbers, rows.inputs, strict=True):
+                parser.faults.add("no_label", number, found, file=found if self._are_files else "")
 
     @property
     def skipped(self) -> dict[str, str]:
@@ -81,7 +80,8 @@ class Collected:
     def errors(self, task: str, on_error: str) -> list[ConfigError]:
         """Returns all mistakes: of rows, unless they are skipped, and of tables; marks the rows that are used."""
         self.kept = {split: np.ones(len(rows), bool) for split, rows in self.rows.items()}
-        self._find_repeated()
+        if self._are_files:
+            self._find_repeated()
         found = [*self._errors]
         if on_error == "raise":
             found += [error for faults in self._faults for error in faults.errors()]
@@ -104,10 +104,10 @@ class Collected:
         for group in _repeated(hashes):
             places = [self._place(splits, starts, position) for position in group.tolist()]
             first_split, first = places[0]
-            file = self.rows[first_split].files[first]
+            file = self.rows[first_split].inputs[first]
             for split, row in places[1:]:
                 rows = self.rows[split]
-                if rows.files[row] != file:  # two files with the same hash
+                if rows.inputs[row] != file:  # two files with the same hash
                     continue
                 kind = "other_split" if split != first_split else self._kind(rows, first, row)
                 self.kept[split][row] = False

@@ -32,9 +32,14 @@ _NUMBERS_ROWS = re.compile(r"unnamed:\d+|index|level\d+|indexlevel\d+|")
 
 @dataclass(frozen=True)
 class Given:
-    """The names of columns in a config; None for those to be found, and an empty text for none."""
+    """The names of columns in a config; None for those to be found, and an empty text for none.
 
-    image: str | None = None
+    Attributes:
+        role: what an input is, `image` or `text`.
+    """
+
+    role: str
+    inputs: str | Sequence[str] | None = None
     label: str | Sequence[str] | None = None
     split: str | None = None
     group: str | None = None
@@ -63,38 +68,53 @@ def roles_of(
             errors.append(error)
             return None
 
-    image = one("image", given.image)
+    inputs = _inputs_of(table, given, errors)
     is_submission = "submission" in table.path.stem.casefold()  # whose labels are an example of the form
     has_labels = split != "test" or (not is_submission and _labels(table, named, set(), is_needed=False)[0])
-    if image is not None and not has_labels:
-        return Roles(image), None, []  # which is predicted alone
+    if inputs and not has_labels:
+        return Roles(inputs), None, []  # which is predicted alone
     found = {role: one(role, getattr(given, role)) for role in ("split", "group")}
     # Only training images are weighted.
     found["weight"] = one("weight", given.weight) if split in (None, "train") else None
     if split is not None:
         found["split"] = None
     slices = [name for name in given.slices if one("slices", name)]
-    if image is None and not errors:
-        names = "|".join(_NAMES["image"][0])
-        fix = f"Name it with data.image=COLUMN. The columns: {listed(map(readable, table.columns))}."
-        errors.append(ConfigError("data.image", f"{readable(table.path.name)} has no column called {names}", fix=fix))
     labels: tuple[str, ...] = ()
     looks = None
     try:
-        labels, looks = _labels(table, named, {image, *found.values(), *slices}, is_needed=split != "test")
+        labels, looks = _labels(table, named, {*inputs, *found.values(), *slices}, is_needed=split != "test")
     except ConfigError as error:
         errors.append(error)
-    errors += _shared({"image": image, "split": found["split"], "weight": found["weight"]}, labels)
-    if errors or image is None:
+    others = [(given.role, name) for name in inputs] + [(role, found[role]) for role in ("split", "weight")]
+    errors += _shared(others, labels)
+    if errors:
         return None, looks, errors
-    return Roles(image, labels, found["split"], found["group"], found["weight"], tuple(slices)), looks, []
+    return Roles(inputs, labels, found["split"], found["group"], found["weight"], tuple(slices)), looks, []
 
 
-def _shared(others: Mapping[str, str | None], labels: Sequence[str]) -> list[ConfigError]:
+def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[str, ...]:
+    """Returns the columns of the inputs; adds the mistakes, with which there is none."""
+    role = given.role
+    several = isinstance(given.inputs, Sequence) and not isinstance(given.inputs, str)
+    found = []
+    for name in given.inputs if several else [given.inputs]:  # type: ignore[union-attr]
+        try:
+            found.append(_column(role, name, table))
+        except ConfigError as error:
+            errors.append(error)
+    columns = tuple(name for name in found if name is not None)
+    if not columns and not errors:
+        names = "|".join(_NAMES[role][0])
+        fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
+        errors.append(ConfigError(f"data.{role}", f"{readable(table.path.name)} has no column called {names}", fix=fix))
+    return columns
+
+
+def _shared(others: Sequence[tuple[str, str | None]], labels: Sequence[str]) -> list[ConfigError]:
     """Returns the mistakes of columns that are the labels and something else, or a label twice."""
     found = [
         ConfigError("data.label", f"the column {readable(name)} is data.{role}, too", fix="Name another column.")
-        for role, name in others.items()
+        for role, name in others
         if name is not None and name in labels
     ]
     twice = sorted({name for name in labels if labels.count(name) > 1})

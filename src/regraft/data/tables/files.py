@@ -7,9 +7,10 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from regraft.data.sources.folder_scan import why_closed
+from regraft.data.tables.reading import text_of
 
 _MANY_WAYS = re.compile(r"^/|^\.?/|//|(^|/)\.\.?(/|$)|/$")
 """Names that aren't a path below a folder in its shortest form."""
@@ -38,6 +39,15 @@ class FileFinder:
         self._stems: dict[str, dict[str, list[str]]] = {}
         self.closed: dict[str, str] = {}
         """Files that mustn't be opened, such as FIFOs, with the reason."""
+
+    def name_of(self, cells: Sequence[Any]) -> str:
+        """Returns the name in the cell."""
+        return text_of(cells[0])
+
+    def read(self, cells: Sequence[Any]) -> tuple[str, str]:
+        """Returns the path of the file in the cell, as `find` does."""
+        name = text_of(cells[0])
+        return self.find(name) if name else ("", "no_path")
 
     def find(self, name: str) -> tuple[str, str]:
         """Returns the path of a file, relative to the root, and ""; or "" and the kind of fault.

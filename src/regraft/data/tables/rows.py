@@ -1,14 +1,13 @@
-"""The rows of a table in memory: file, label, split, group, weight and slices of each; faults are noted. No torch."""
+"""The rows of a table in memory: input, label, split, group, weight and slices of each; faults are noted. No torch."""
 
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from regraft.data.findings import readable
 from regraft.data.sources.layout import SPLITS, names_split
 from regraft.data.tables.faults import Faults
-from regraft.data.tables.files import FileFinder
 from regraft.data.tables.packed import Coded, PackedText
 from regraft.data.tables.reading import Table, text_of
 from regraft.data.tables.targets import BadValueError, Labels, number_in
@@ -19,9 +18,13 @@ _NO_VALUE = "(empty)"
 
 @dataclass(frozen=True)
 class Roles:
-    """Which columns of a table have what; None and empty for what it lacks."""
+    """Which columns of a table have what; None and empty for what it lacks.
 
-    image: str
+    Attributes:
+        inputs: the column of the files, or those of the texts.
+    """
+
+    inputs: tuple[str, ...]
     labels: tuple[str, ...] = ()
     split: str | None = None
     group: str | None = None
@@ -31,20 +34,30 @@ class Roles:
     @property
     def columns(self) -> list[str]:
         """All columns, each once."""
-        named = [self.image, *self.labels, self.split, self.group, self.weight, *self.slices]
+        named = [*self.inputs, *self.labels, self.split, self.group, self.weight, *self.slices]
         return list(dict.fromkeys(name for name in named if name is not None))
 
 
 class Row(NamedTuple):
-    """A row without faults; the file is relative to the root, and the label None if there is none."""
+    """A row without faults; the input is what an `InputReader` reads, and the label None if there is none."""
 
     number: int
     split: str
-    file: str
+    input: str
     label: Any
     group: str
     weight: float
     slices: Sequence[str]
+
+
+class InputReader(Protocol):
+    """Reads the input of a row, such as its file or its text, from its cells."""
+
+    def read(self, cells: Sequence[Any]) -> tuple[str, str]:
+        """Returns the input and ""; or "" and the kind of fault."""
+
+    def name_of(self, cells: Sequence[Any]) -> str:
+        """Returns the name that faults call the input by; empty if it has none."""
 
 
 @dataclass
@@ -53,12 +66,12 @@ class Rows:
 
     Attributes:
         numbers: of the rows in their table.
-        hashes: of the files' paths.
+        hashes: of the inputs.
     """
 
     roles: Roles
     labels: Labels | None = None
-    files: PackedText = field(default_factory=PackedText)
+    inputs: PackedText = field(default_factory=PackedText)
     numbers: array = field(default_factory=lambda: array("q"))
     hashes: array = field(default_factory=lambda: array("q"))
     groups: Coded[str] = field(default_factory=Coded)
@@ -73,9 +86,9 @@ class Rows:
 
     def append(self, row: Row) -> None:
         """Appends a row."""
-        self.files.append(row.file)
+        self.inputs.append(row.input)
         self.numbers.append(row.number)
-        self.hashes.append(hash(row.file))
+        self.hashes.append(hash(row.input))
         if self.labels is not None:
             self.labels.append(row.label)
         if self.roles.group is not None:
@@ -91,7 +104,7 @@ class RowParser:
 
     Args:
         split: of all rows; None if a column says it, or all are train.
-        finders: by split.
+        readers: of the rows' inputs, by split.
     """
 
     def __init__(
@@ -99,7 +112,7 @@ class RowParser:
         table: Table,
         roles: Roles,
         split: str | None,
-        finders: Mapping[str, FileFinder],
+        readers: Mapping[str, InputReader],
         make_labels: MakeLabels,
     ) -> None:
         self.faults = Faults(readable(table.path.name), table.unit)
@@ -107,10 +120,10 @@ class RowParser:
         self._table = table
         self._roles = roles
         self._split = split
-        self._finders = finders
+        self._readers = readers
         self._labels = make_labels()
         at = {name: place for place, name in enumerate(roles.columns)}
-        self._at_image = at[roles.image]
+        self._at_inputs = [at[name] for name in roles.inputs]
         self._at_labels = [at[name] for name in roles.labels]
         self._at_slices = [at[name] for name in roles.slices]
         self._at_split, self._at_group, self._at_weight = (
@@ -122,9 +135,9 @@ class RowParser:
         """Yields the rows without faults; raises ConfigError if the rest of the table can't be read."""
         for number, cells in self._table.rows(self._roles.columns, self._note):
             self.num_rows += 1
-            row, faults = self._parsed(number, cells)
+            row, name, faults = self._parsed(number, cells)
             for kind, detail in faults:
-                self.faults.add(kind, number, detail, file=text_of(cells[self._at_image]))
+                self.faults.add(kind, number, detail, file=name)
             if not faults:
                 yield row
 
@@ -132,20 +145,18 @@ class RowParser:
         self.num_rows += 1
         self.faults.add(kind, number, detail)
 
-    def _parsed(self, number: int, cells: Sequence[Any]) -> tuple[Row, list[tuple[str, str]]]:
-        """Returns a row, and the kind and detail of each of its faults."""
+    def _parsed(self, number: int, cells: Sequence[Any]) -> tuple[Row, str, list[tuple[str, str]]]:
+        """Returns a row, its input's name, and the kind and detail of each of its faults."""
         faults: list[tuple[str, str]] = []
-        name = text_of(cells[self._at_image])
-        split, file, label, group, weight = self._split_of(cells), "", None, "", 1.0
+        split, label, group, weight = self._split_of(cells), None, "", 1.0
         if split is None:
             text = text_of(cells[self._at_split])  # type: ignore[index]
             faults.append(("unknown_split" if text else "no_split", text))
-        if name:
-            file, fault = self._finders[split or "train"].find(name)
-            if fault:
-                faults.append((fault, name))
-        else:
-            faults.append(("no_path", ""))
+        reader, of_input = self._readers[split or "train"], [cells[place] for place in self._at_inputs]
+        name = reader.name_of(of_input)
+        found, fault = reader.read(of_input)
+        if fault:
+            faults.append((fault, name))
         try:
             label = self._labels.parse([cells[place] for place in self._at_labels]) if self._at_labels else None
         except BadValueError as error:
@@ -159,7 +170,7 @@ class RowParser:
             if not weight > 0:
                 faults.append(("bad_weight", text_of(cells[self._at_weight])))
         slices = [text_of(cells[place]) or _NO_VALUE for place in self._at_slices]
-        return Row(number, split or "train", file, label, group, weight, slices), faults
+        return Row(number, split or "train", found, label, group, weight, slices), name, faults
 
     def _split_of(self, cells: Sequence[Any]) -> str | None:
         if self._split is not None or self._at_split is None:
