@@ -3,14 +3,6 @@
 import pytest
 
 import regraft
-from regraft.config.task_choice import require_classes
-
-
-@pytest.mark.parametrize("task", ["multilabel", "regression"])
-def test_commands_that_compare_heads_by_classes(task):
-    with pytest.raises(ValueError, match=f"task: got '{task}'; regraft probe compares heads by classes; allowed"):
-        regraft.probe(["data=digits", f"task={task}"])
-    require_classes("rank", "classification", [], None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from regraft.config.fitting import asking_for_steps
 from regraft.config.groups import group_choices
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
 from regraft.config.quoting import key_of, quoted
-from regraft.config.task_choice import require_classes
 from regraft.config.top_level import require_known_keys
 from regraft.core.errors import ConfigError, ConfigErrors, UnknownNameError
 from regraft.training.auto.choice import Choice
@@ -42,7 +41,6 @@ def compose_command(name: str, overrides: Sequence[str], config_dir: str | None)
     with compose.as_current(node):
         config = compose.plain(node, overrides)
         require_known_keys(config, node, name, config_dir)
-    require_classes(name, config["task"]["name"], overrides, config_dir)
     _require_list("models", config["models"], str, "a list of models, such as [efficientnet_lite0,resnet18]")
     if config["sizes"] is not None:
         _require_list("sizes", config["sizes"], int, "a list of pixels, such as [128,224], or null")

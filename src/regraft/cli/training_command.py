@@ -55,6 +55,11 @@ class TrainingCommand:
         return not (self.is_sweep or self.other_flags)
 
     @property
+    def with_task(self) -> list[str]:
+        """The overrides as typed, after that of the task that the data is plainly for."""
+        return [*([] if self.task is None else [f"task={self.task[0]}"]), *self.given]
+
+    @property
     def implied(self) -> list[str]:
         """The overrides that follow from those that are given."""
         return [*([IN_STEPS] if self.asking else []), *([] if self.task is None else [f"task={self.task[0]}"])]

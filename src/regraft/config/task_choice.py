@@ -40,20 +40,6 @@ def found_task(overrides: Sequence[str], config_dir: str | None) -> tuple[str, s
     return None if name == _DEFAULT else (name, why)
 
 
-def require_classes(command: str, name: str, overrides: Sequence[str], config_dir: str | None) -> None:
-    """Raises ConfigError unless a command, which compares classifiers alone, is for images of one class each.
-
-    Args:
-        name: the task of its config.
-    """
-    found = found_task(overrides, config_dir)
-    if found is not None:
-        name = found[0]
-    if name != _DEFAULT:
-        reason = f"regraft {command} compares heads by classes"
-        raise ConfigError("task", reason, got=name, allowed=_DEFAULT, fix="Use regraft train for other tasks.")
-
-
 def explained_task(name: str, why: str) -> str:
     """Returns a sentence on the task that was chosen."""
     return f"The task is {name} (task={name}), because {why}."

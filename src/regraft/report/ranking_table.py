@@ -9,16 +9,14 @@ from rich.table import Table
 
 from regraft.core.text import write_csv
 from regraft.report.console import plain_cell, print_line, wide_console
+from regraft.report.heads_table import figure_of
+from regraft.tasks import Task
 from regraft.training.auto.ranking import Ranked
 
 _WIDTH = 100
-_COLUMNS = (
-    *("model", "image_size", "loo_acc", "loo_acc_error", "loo_loss", "loo_loss_error"),
-    *("neighbours_acc", "seconds_per_image", "is_beaten"),
-)
 
 
-def show(found: Sequence[Ranked], left_out: Mapping[str, str], num_images: int) -> None:
+def show(found: Sequence[Ranked], left_out: Mapping[str, str], num_images: int, task: Task) -> None:
     """Prints a row per candidate, and why others were left out.
 
     Args:
@@ -27,19 +25,23 @@ def show(found: Sequence[Ranked], left_out: Mapping[str, str], num_images: int) 
         num_images: that were left out one by one.
     """
     console = wide_console(_WIDTH)
-    console.print(_table(found, num_images))
-    print_line(console, "= cannot be told from the first: their log losses differ by less than two standard errors.")
+    console.print(_table(found, num_images, task))
+    print_line(
+        console, f"= cannot be told from the first: their {task.loss_title} differs by less than two standard errors."
+    )
     for name, reason in left_out.items():
         print_line(console, f"Left out: {name}: {reason}")
 
 
-def _table(found: Sequence[Ranked], num_images: int) -> Table:
+def _table(found: Sequence[Ranked], num_images: int, task: Task) -> Table:
     table = Table(
         title=f"Heads in closed form on frozen features: each of {num_images:,} images left out in turn",
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
-    for heading in ("", "model", "px", "accuracy, %", "log loss", "neighbours, %", "ms an image"):
+    metric, factor, digits = figure_of(task)
+    unit = ", %" if task.has_classes else ""
+    for heading in ("", "model", "px", metric, task.loss_title, f"neighbours{unit}", "ms an image"):
         table.add_column(heading, justify="left" if heading in ("", "model") else "right")
     for each in found:
         score, seconds = each.score, each.seconds_per_image
@@ -47,19 +49,22 @@ def _table(found: Sequence[Ranked], num_images: int) -> Table:
             "" if each.is_beaten else "=",
             plain_cell(each.model),
             str(each.image_size),
-            f"{100 * score.headline:.1f} ± {100 * score.headline_error:.1f}",
+            f"{factor * score.headline:.{digits}f} ± {factor * score.headline_error:.{digits}f}",
             f"{score.loss:.3f} ± {score.loss_error:.3f}",
-            f"{100 * each.neighbours:.1f}",
+            f"{factor * each.neighbours:.{digits}f}",
             "" if seconds is None else f"{1000 * seconds:.1f}",
             style="bold" if each is found[0] else None,
         )
     return table
 
 
-def write(path: Path, found: Sequence[Ranked]) -> None:
+def write(path: Path, found: Sequence[Ranked], task: Task) -> None:
     """Writes a row per candidate as CSV, the best first."""
     with path.open("w", newline="", encoding="utf-8") as file:
-        write_csv(file, [_COLUMNS, *map(_row, found)])
+        name = task.headline
+        of_score = (f"loo_{name}", f"loo_{name}_error", "loo_loss", "loo_loss_error", f"neighbours_{name}")
+        columns = ("model", "image_size", *of_score, "seconds_per_image", "is_beaten")
+        write_csv(file, [columns, *map(_row, found)])
 
 
 def _row(each: Ranked) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from regraft.core.errors import ConfigError, UnknownNameError
@@ -30,6 +30,11 @@ class TargetSummary:
     num_samples: int
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+
+    @property
+    def standardised(self) -> Self:
+        """The same of targets without their units."""
+        return replace(self, mean=(0.0,) * len(self.mean), std=(1.0,) * len(self.std))
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain types, for a checkpoint that loads with `weights_only=True`."""

@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from regraft.tasks import TASKS
 from regraft.training.auto.scores import Score
-from regraft.training.probe.compare import FOLDS, HOLD_OUT, LEAVE_ONE_OUT, HeadRow, choose
+from regraft.training.probe.compare import choose
+from regraft.training.probe.rows import FOLDS, HOLD_OUT, LEAVE_ONE_OUT, HeadRow
 
 
 def score(loss: float, accuracy: float = 0.5, num_images: int = 100, spread: float = 0.1) -> Score:
@@ -18,6 +20,7 @@ def row(name: str, estimate: str | None, found: Score | None, *, is_usable: bool
     return HeadRow(name, "", "last", None, estimate, found, 1.0, {} if is_usable else None)
 
 
+CLASSES = TASKS["classification"]
 ROWS = [
     row("mix", LEAVE_ONE_OUT, score(0.5)),
     row("logistic regression", FOLDS, score(0.4)),
@@ -31,7 +34,7 @@ def never(*_):
 
 
 def test_of_heads_in_closed_form_it_is_the_lowest_loss_on_images_left_out():
-    best, why = choose(ROWS, [], never)
+    best, why = choose(ROWS, [], never, CLASSES)
     assert best.name == "logistic regression"
     assert len(why) == 1
 
@@ -40,23 +43,23 @@ def test_of_heads_in_closed_form_it_is_the_lowest_loss_on_images_left_out():
 def test_a_trained_head_has_to_be_better_by_more_than_chance(own, expected):
     # The difference varies by 0.3 an image, so that two standard errors are 0.06.
     on_validation = score(own, spread=0.4)
-    best, why = choose(ROWS, TRAINED, lambda *_: on_validation)
+    best, why = choose(ROWS, TRAINED, lambda *_: on_validation, CLASSES)
     assert best.name == expected
     assert "On the 100 validation images" in why[1]
 
 
 def test_a_single_validation_image_shows_nothing():
     trained = [row("AdamW", HOLD_OUT, score(0.1, num_images=1))]
-    assert choose(ROWS, trained, lambda *_: score(9.0, num_images=1))[0].name == "logistic regression"
+    assert choose(ROWS, trained, lambda *_: score(9.0, num_images=1), CLASSES)[0].name == "logistic regression"
 
 
 def test_without_closed_forms_it_is_the_highest_validation_accuracy():
-    assert choose([], TRAINED, never)[0].name == "AdamW"
+    assert choose([], TRAINED, never, CLASSES)[0].name == "AdamW"
 
 
 def test_where_nothing_can_be_left_out_it_is_the_mix_unless_a_trained_head_is_better():
     unknown = [row("mix", None, None), row("ridge", None, None)]
-    best, why = choose(unknown, [], never)
+    best, why = choose(unknown, [], never, CLASSES)
     assert best.name == "mix"
     assert "without an estimate" in why[0]
-    assert choose(unknown, TRAINED, lambda *_: score(3.0))[0].name == "AdamW"
+    assert choose(unknown, TRAINED, lambda *_: score(3.0), CLASSES)[0].name == "AdamW"

@@ -133,7 +133,7 @@ def assert_as_alone(fits, specs, *arguments, **options):
         head, val_acc, val_loss, _ = history[found.best_epoch]
         torch.testing.assert_close(found.weight, head.weight.detach(), rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(found.bias, head.bias.detach(), rtol=1e-4, atol=1e-6)
-        assert (found.val_acc, found.val_loss) == (pytest.approx(val_acc), pytest.approx(val_loss, rel=1e-4))
+        assert (found.val_headline, found.val_loss) == (pytest.approx(val_acc), pytest.approx(val_loss, rel=1e-4))
         assert found.train_loss == pytest.approx(history[-1][3], rel=1e-4)
         assert not found.is_diverged
 
@@ -143,7 +143,8 @@ def _last_epoch_is_best(monkeypatch):
     """Counts the epochs as what validation counts, so that the weights of the last one are kept."""
     calls = iter(range(MAX_EPOCHS))
     monkeypatch.setattr(
-        "regraft.training.probe.fit._num_correct", lambda heads, *_: torch.full_like(heads.places, next(calls))
+        "regraft.training.probe.fit._headlines",
+        lambda task, heads, *_: torch.full_like(heads.places, next(calls), dtype=torch.float64),
     )
 
 
@@ -217,7 +218,7 @@ def test_validation_in_parts_counts_every_sample(monkeypatch):
     whole = fit(SPECS)
     monkeypatch.setattr("regraft.training.probe.fit._LOGITS_AT_ONCE", 100)
     for found, expected in zip(fit(SPECS), whole, strict=True):
-        assert (found.val_acc, found.best_epoch) == (expected.val_acc, expected.best_epoch)
+        assert (found.val_headline, found.best_epoch) == (expected.val_headline, expected.best_epoch)
         assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-5)
 
 
@@ -229,7 +230,7 @@ def test_a_diverging_head_is_reported_and_harms_no_other(optimizer):
     diverged = with_bad.pop(1)
     assert diverged.is_diverged
     assert diverged.best_epoch == -1
-    assert math.isnan(diverged.val_acc)
+    assert math.isnan(diverged.val_headline)
     assert math.isnan(diverged.val_loss)
     torch.testing.assert_close(diverged.weight, initial(1)[0])
     assert_as_alone(with_bad, SPECS, OPTIMIZERS[optimizer])
@@ -250,7 +251,7 @@ def test_a_head_that_diverges_later_keeps_what_it_was():
     assert found.best_epoch == 0
     head, val_acc, val_loss, _ = fit_alone(SPECS[0])[0]
     torch.testing.assert_close(found.weight, head.weight.detach(), rtol=1e-4, atol=1e-6)
-    assert (found.val_acc, found.val_loss) == (pytest.approx(val_acc), pytest.approx(val_loss, rel=1e-4))
+    assert (found.val_headline, found.val_loss) == (pytest.approx(val_acc), pytest.approx(val_loss, rel=1e-4))
 
 
 @pytest.mark.parametrize(

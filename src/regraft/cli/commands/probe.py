@@ -5,25 +5,31 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from regraft.cli.command import Command
 from regraft.cli.commands.train import keep_overrides
 from regraft.cli.hydra_app import run_app
+from regraft.cli.training_command import split_flags
 from regraft.config import compose
 from regraft.config.groups import own_keys
 from regraft.config.quoting import key_of
-from regraft.config.task_choice import require_classes
+from regraft.config.task_choice import explained_task, found_task
 from regraft.config.top_level import require_known_keys
+from regraft.config.trust import look_beside, named_in
 from regraft.core.atomic import write_json
 from regraft.core.errors import ConfigError
 from regraft.core.startup import quick_imports
+from regraft.core.text import say
 from regraft.runs import provenance
 from regraft.runs.folder import PROBE, Run
+from regraft.tasks import task_of
 from regraft.training.fit import fit
 from regraft.training.lightning import quiet_lightning
 
@@ -39,16 +45,29 @@ _CLOSED_FORM = {"head": "mix", "optimizer": "mix", "scheduler": "constant"}
 
 def run(arguments: list[str]) -> None:
     """Probes; see the command's help."""
-    run_app(COMMAND, arguments)
+    flags, rest = split_flags(arguments)
+    words = [word for word in rest if not word.startswith("-")]
+    run_app(COMMAND, [*arguments, *_implied(words, flags.config_dir)])
 
 
 def probe_once(overrides: Sequence[str], config_dir: str | None) -> Run:
     """Probes; see `regraft.probe`."""
-    composed = compose.compose_once("probe", list(overrides), config_dir)
+    overrides = [*overrides, *_implied(overrides, config_dir)]
+    composed = compose.compose_once("probe", overrides, config_dir)
     with compose.as_current(composed):
         run = Run(Path(composed.hydra.run.dir).resolve())
         keep_overrides(run, overrides)
         return _probe(composed, run, overrides)
+
+
+def _implied(overrides: Sequence[str], config_dir: str | None) -> list[str]:
+    """Returns the override of the task that the data is plainly for, where none is named, and says so."""
+    with suppress(HydraException):  # what can't be parsed is reported where it is composed
+        look_beside(named_in(overrides))
+        if (found := found_task(overrides, config_dir)) is not None:
+            say(explained_task(*found))
+            return [f"task={found[0]}"]
+    return []
 
 
 def probe_job(composed: DictConfig) -> Run:
@@ -61,7 +80,6 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     """Fits all heads and fits the best one again, alone, which makes an ordinary run."""
     if run.last_ckpt.exists() or run.has_results:
         raise ConfigError(None, f"{run.path} is already a run's folder", fix="Name another folder.")
-    require_classes("probe", composed.task.name, overrides, None)
     points = _points(composed)
     if points:
         _require_free_axes(overrides)
@@ -86,7 +104,11 @@ def _probe(composed: DictConfig, run: Run, overrides: Sequence[str]) -> Run:
     progress = image_progress_bar(is_shown=of_probe["trainer"]["enable_progress_bar"])
     found = compare_heads(of_probe, configs, closed_forms, device, progress)
     if found.trained:
-        heads_table.write_grid(run.path / _TABLE, {point: each.fit for point, each in found.trained.items()})
+        heads_table.write_grid(
+            run.path / _TABLE,
+            {point: each.fit for point, each in found.trained.items()},
+            task_of(composed.task.name).headline,
+        )
     write_json(run.path / PROBE, found.record)
     log.info(
         "Heads: %d in %.1f s. The best one is now fitted alone, as a run.",

@@ -8,6 +8,7 @@ from regraft.cli.candidates import choices, compose_command, reasons
 from regraft.cli.command import Command
 from regraft.cli.training_command import parse
 from regraft.config.hydra_messages import MISTAKES, mistakes_in
+from regraft.config.task_choice import explained_task
 from regraft.core.console import Console
 from regraft.core.errors import ConfigErrors, UnknownNameError
 from regraft.core.startup import quick_imports
@@ -21,8 +22,10 @@ def run(arguments: Sequence[str]) -> None:
         raise UnknownNameError("rank", "flag", [*command.other_flags, "-m"][0], ["--config-dir"])
     if command.errors:
         raise ConfigErrors(command.errors)
-    config = compose_command("rank", command.given, command.config_dir)
-    _rank(config, command.given, command.config_dir)
+    if command.task is not None:
+        say(explained_task(*command.task))
+    config = compose_command("rank", command.with_task, command.config_dir)
+    _rank(config, command.with_task, command.config_dir)
 
 
 def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> None:
@@ -49,10 +52,10 @@ def _rank(config: dict[str, Any], overrides: Sequence[str], config_dir: str | No
     if not found:
         raise ConfigErrors(each for of_one in errors.values() for each in of_one)
     in_order = ranked(found)
-    ranking_table.show(in_order, reasons(errors), len(in_order[0].score.losses))
+    ranking_table.show(in_order, reasons(errors), len(in_order[0].score.losses), data.task)
     if config["output"] is not None:
         path = Path(config["output"]).expanduser()
-        ranking_table.write(path, in_order)
+        ranking_table.write(path, in_order, data.task)
         say(f"Wrote {path.resolve()}")
 
 

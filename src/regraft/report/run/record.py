@@ -194,7 +194,7 @@ def _are_names(value: Any) -> bool:
 
 def _are_heads(value: Any) -> bool:
     try:
-        found = [heads_table.cells(row, {}) for row in value["rows"]]
+        found = [heads_table.cells(row, {"heads": value}) for row in value["rows"]]
         return bool(found) and all(isinstance(note, str) for note in value["notes"])
     except (AttributeError, KeyError, TypeError, ValueError):
         return False

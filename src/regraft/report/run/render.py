@@ -83,7 +83,9 @@ def _lines(record: Record, errors: Errors | None) -> Iterator[str]:
     for sentence in conclusions(record, errors):
         yield f"{_plain(sentence)}\n"
     if heads := record.results.get("heads"):
-        yield from _table(heads_table.HEADINGS, [heads_table.cells(row, record.results) for row in heads["rows"]])
+        yield from _table(
+            heads_table.headings(record.results), [heads_table.cells(row, record.results) for row in heads["rows"]]
+        )
         yield from (f"{_plain(note)}\n" for note in heads["notes"])
     yield from _table(("result", ""), summary.measured(record, errors))
     yield from _table(("what was run", ""), summary.what_ran(record))

@@ -40,7 +40,8 @@ class Candidate:
 
     Attributes:
         widths: how many features each stage gives, in their order.
-        labels: (num_images,), int64, training images first.
+        labels: (num_images,), int64, training images first; or rows of labels or of standardised numbers.
+        weights: (num_images,), of the images, as `labels`; None for equal ones.
         num_test: number of test images.
         flops: of the features of an image.
 
@@ -69,7 +70,12 @@ class Candidate:
         self._test_views = data.inputs.views("test", 0) if data.has_test else []
         self.image_size = backbone.input_spec.image_size
         self.widths = backbone.feature_widths
-        self.labels = torch.cat([data.labels(split) for split in splits])
+        self.task = data.task
+        labels = torch.cat([data.labels(split) for split in splits])
+        self.labels = self.task.standardised(labels, self.task.summary(labels, data.class_names))
+        known = [data.columns(split).weights for split in splits]
+        each = [torch.ones(data.sizes[split]) if w is None else w for split, w in zip(splits, known, strict=True)]
+        self.weights = None if all(weights is None for weights in known) else torch.cat(each)
         self.num_test = data.sizes.get("test", 0)
         self.num_classes = data.num_classes
         self.flops = self._cache.costs.up_to(self._depth)

@@ -1,4 +1,4 @@
-"""Candidates in the order of their leave-one-out log loss on all training images."""
+"""Candidates in the order of their leave-one-out loss on all training images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import torch
 
 from regraft.training.auto.candidates import Candidate
 from regraft.training.auto.scores import Score, score
-from regraft.training.closed_form.baselines import nearest_neighbours
+from regraft.training.closed_form.baselines import nearest_neighbours, nearest_rows
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Ranked:
 
     Attributes:
         model: its name.
-        neighbours: leave-one-out accuracy of the nearest neighbours by the features of the last stage.
+        neighbours: leave-one-out headline metric of the nearest neighbours by the features of the last stage.
         seconds_per_image: what the features of an image took.
         is_beaten: whether the first one is better by more than chance.
     """
@@ -35,13 +35,17 @@ def measured(model: str, candidate: Candidate) -> Ranked:
     candidate.compute(everything)
     candidate.release()
     features, labels = candidate.features(everything), candidate.labels
-    found = score(features, labels, candidate.num_classes)
-    votes = nearest_neighbours(features[[*features][-1]], labels, candidate.num_classes, everything)
-    neighbours = float((votes.argmax(1) == labels).double().mean())
+    task, last = candidate.task, features[[*features][-1]]
+    found = score(features, labels, candidate.num_classes, task, sample_weight=candidate.weights)
+    if task.has_classes:
+        votes = nearest_neighbours(last, labels, candidate.num_classes, everything)
+    else:
+        votes = nearest_rows(last, labels, everything)
+    neighbours = float(task.pseudovalues(votes, labels).double().mean())
     return Ranked(model, candidate.image_size, found, neighbours, candidate.seconds_per_image)
 
 
 def ranked(candidates: Sequence[Ranked]) -> list[Ranked]:
-    """Returns the candidates, the one of the lowest log loss first, compared with it on the same images."""
+    """Returns the candidates, the one of the lowest loss first, compared with it on the same images."""
     in_order = sorted(candidates, key=lambda each: each.score.loss)
     return [replace(each, is_beaten=each.score.is_beaten_by(in_order[0].score)) for each in in_order]

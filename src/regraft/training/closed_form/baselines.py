@@ -64,5 +64,31 @@ def nearest_neighbours(features: Tensor, labels: Tensor, num_classes: int, score
     return torch.cat(scores)
 
 
+def nearest_rows(features: Tensor, targets: Tensor, scored: Tensor) -> Tensor:
+    """Returns the mean targets of the most similar other images, weighted as in `nearest_neighbours`.
+
+    As if there were one neighbour more, with the mean of all targets.
+
+    Args:
+        features: (num_images, num_features), finite.
+        targets: (num_images, num_targets), float.
+        scored: (num_scored,), int64, positions of the images that are scored.
+
+    Returns:
+        (num_scored, num_targets), float64.
+    """
+    directions, exact = functional.normalize(features.float(), dim=1), targets.double()
+    num_neighbours = min(NUM_NEIGHBOURS, len(targets) - 1)
+    found = []
+    for positions in scored.split(_BATCH):
+        similarities = directions[positions] @ directions.T
+        similarities[torch.arange(len(positions)), positions] = -torch.inf
+        nearest = similarities.topk(num_neighbours, dim=1)
+        shares = (nearest.values.double() / _TEMPERATURE).softmax(1)
+        means = (shares[:, :, None] * exact[nearest.indices]).sum(1)
+        found.append((num_neighbours * means + exact.mean(0)) / (num_neighbours + 1))
+    return torch.cat(found)
+
+
 def _directions(features: Tensor) -> Tensor:
     return functional.normalize(features.double(), dim=1)

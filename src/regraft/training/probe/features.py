@@ -21,10 +21,16 @@ from regraft.training.from_config import build_freezing
 
 @dataclass(frozen=True)
 class Images:
-    """Features by stage, (num_images, width), and labels, (num_images,), both on the CPU."""
+    """Features by stage, (num_images, width), of some images, on the CPU.
+
+    Attributes:
+        labels: (num_images,), int64; or rows of labels, or of standardised numbers, (num_images, num_outputs).
+        weights: (num_images,), above 0; None for equal weights.
+    """
 
     features: dict[str, Tensor]
     labels: Tensor
+    weights: Tensor | None = None
 
 
 class ProbeFeatures:
@@ -94,9 +100,8 @@ class ProbeFeatures:
         """Returns the features of the last stage, view after view, (num_views * num_images, num_features)."""
         return table.matrix(self.matrix_device)[:, -[*self.widths.values()][-1] :].contiguous()
 
-    def images(self, table: FeatureTable) -> Images:
-        """Returns the features of the first view."""
+    def images(self, table: FeatureTable, data: Any) -> Images:
+        """Returns the features of the first view of a split of a datamodule."""
+        labels = data.task.standardised(table.targets.cpu(), data.target_summary)
         rows = table.matrix(self.matrix_device)[: len(table)].cpu()
-        return Images(
-            dict(zip(self.widths, rows.split([*self.widths.values()], dim=1), strict=True)), table.targets.cpu()
-        )
+        return Images(dict(zip(self.widths, rows.split([*self.widths.values()], dim=1), strict=True)), labels)

@@ -12,6 +12,7 @@ from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from regraft.core.errors import ConfigError, require
+from regraft.tasks import TASKS, Task
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,9 @@ class HeadFit:
     Attributes:
         weight: (num_classes, num_features).
         bias: (num_classes,).
-        best_epoch: the one with the highest validation accuracy, and of equal ones the lowest loss, from 0; -1 if it
+        best_epoch: the one with the highest headline metric on validation, and of equal ones the lowest loss; -1 if it
             diverged in the first epoch, and weight and bias are the initial ones then.
-        val_acc: of the best epoch, in [0, 1]; nan if there is none.
+        val_headline: the headline metric on validation at the best epoch; nan if there is none.
         val_loss: of the best epoch; nan if there is none.
         train_loss: mean over the batches of the last epoch, weighted by their sizes; not of the best epoch.
         is_diverged: whether the loss of an epoch's last batch wasn't finite. Alone, such a head ends in an error; later
@@ -47,7 +48,7 @@ class HeadFit:
     weight: Tensor
     bias: Tensor
     best_epoch: int
-    val_acc: float
+    val_headline: float
     val_loss: float
     train_loss: float
     is_diverged: bool
@@ -126,28 +127,28 @@ class Best:
     def __init__(self, heads: Heads) -> None:
         self.heads = copy.deepcopy(heads)
         self._epochs = torch.full_like(heads.places, -1)
-        self._num_correct = torch.full_like(heads.places, -1)
+        self._figures = torch.full_like(heads.places, -torch.inf, dtype=torch.float64)
         self._losses = torch.full_like(heads.places, torch.inf, dtype=torch.float32)
         self._is_diverged = torch.zeros_like(heads.places, dtype=torch.bool)
 
-    def update(self, heads: Heads, epoch: int, is_finite: Tensor, num_correct: Tensor, losses: Tensor) -> None:
+    def update(self, heads: Heads, epoch: int, is_finite: Tensor, figures: Tensor, losses: Tensor) -> None:
         """Replaces the heads that are better than ever; all arguments are of the epoch, by seed and head.
 
         Args:
-            num_correct: validation images.
-            losses: on validation, which decide where as many are correct.
+            figures: the headline metric on validation.
+            losses: on validation, which decide where figures are equal.
         """
         self._is_diverged |= ~is_finite.cpu()
         losses = losses.cpu()
-        is_better = (num_correct > self._num_correct) | ((num_correct == self._num_correct) & (losses < self._losses))
+        is_better = (figures > self._figures) | ((figures == self._figures) & (losses < self._losses))
         is_better &= ~self._is_diverged
         self._epochs[is_better] = epoch
-        self._num_correct[is_better] = num_correct[is_better]
+        self._figures[is_better] = figures[is_better]
         self._losses[is_better] = losses[is_better]
         self.heads.weight[is_better] = heads.weight[is_better]
         self.heads.bias[is_better] = heads.bias[is_better]
 
-    def fits(self, specs: Sequence[HeadSpec], num_val_samples: int, train_losses: Tensor) -> list[HeadFit]:
+    def fits(self, specs: Sequence[HeadSpec], train_losses: Tensor) -> list[HeadFit]:
         """Returns the heads in the order of their specs; losses are by seed and head."""
         places = {place: index for index, place in enumerate(self.heads.places.flatten().tolist())}
         found = []
@@ -160,7 +161,7 @@ class Best:
                     weight=self.heads.weight[at] * rate,
                     bias=self.heads.bias[at] * rate,
                     best_epoch=epoch,
-                    val_acc=int(self._num_correct[at]) / num_val_samples if epoch >= 0 else math.nan,
+                    val_headline=float(self._figures[at]) if epoch >= 0 else math.nan,
                     val_loss=float(self._losses[at]) if epoch >= 0 else math.nan,
                     train_loss=float(train_losses[at]),
                     is_diverged=bool(self._is_diverged[at]),
@@ -191,19 +192,22 @@ def fit_heads(
     loss: nn.Module,
     max_epochs: int,
     decay_bias: bool,
+    task: Task = TASKS["classification"],
+    weights: Tensor | None = None,
 ) -> list[HeadFit]:
     """Returns the fitted heads in the order of their specs.
 
     Args:
         features: (num_samples, num_features), float32.
-        targets: (num_samples,), int64.
+        targets: (num_samples,), int64; or rows of labels, or of standardised numbers, (num_samples, num_classes).
         val_features: (num_val_samples, num_features), float32.
-        val_targets: (num_val_samples,), int64.
+        val_targets: of those.
         specs: at least one; heads of one seed share their batches, so few seeds are faster.
         initial: returns (num_classes, num_features) weight and (num_classes,) bias of a seed.
         epoch_batches: returns the rows of each batch, in order, of (seed, epoch); as many and as large for every seed.
         make_optimizer: one of torch's, from groups that have their own `lr` and `weight_decay`.
         decay_bias: whether weight decay applies to the bias too.
+        weights: of the samples, (num_samples,); None for equal ones.
 
     Raises:
         ConfigError: an optimizer or a schedule can't serve many heads at once.
@@ -227,19 +231,20 @@ def fit_heads(
         for step, rows_by_seed in enumerate(zip(*batches, strict=True)):
             rows = torch.stack(rows_by_seed).to(features.device)
             inputs, labels = features[rows], targets[rows]
+            shares = None if weights is None else weights[rows]
             logits = heads.logits_of_batches(inputs)
             is_last_step = step == num_steps - 1
             if is_last_step or epoch == max_epochs - 1:
-                losses = _loss_of_each(loss, logits, labels)
+                losses = _loss_of_each(loss, logits, labels, shares)
                 train_losses += losses * rows.shape[1]
-            heads.step(optimizer, inputs, _logit_gradients(loss, logits, labels), decay_bias=decay_bias)
+            heads.step(optimizer, inputs, _logit_gradients(loss, logits, labels, shares), decay_bias=decay_bias)
             if schedule["interval"] == "step" or is_last_step:
                 schedule["scheduler"].step()
         val_losses = _mean_loss_of_each(loss, heads, val_features, val_targets)
         # The last step's weights show in the latter only.
         is_finite = losses.isfinite() & val_losses.isfinite()
-        best.update(heads, epoch, is_finite, _num_correct(heads, val_features, val_targets), val_losses)
-    return best.fits(specs, len(val_targets), train_losses / sum(map(len, batches[0])))
+        best.update(heads, epoch, is_finite, _headlines(task, heads, val_features, val_targets), val_losses)
+    return best.fits(specs, train_losses / sum(map(len, batches[0])))
 
 
 def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
@@ -257,29 +262,34 @@ def _checked_optimizer(optimizer: Optimizer) -> Optimizer:
     return optimizer
 
 
-def _logit_gradients(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
+def _logit_gradients(loss: nn.Module, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Returns the gradient of each head's own mean loss, in the shape of `logits`.
 
     Args:
         logits: (num_seeds, batch, num_heads, num_classes).
-        targets: (num_seeds, batch).
+        targets: (num_seeds, batch), or rows.
+        weights: (num_seeds, batch), of the samples; None for equal ones.
     """
     num_heads = logits.shape[2]
     leaves = [rows.requires_grad_() for rows in logits.flatten(1, 2).unbind()]
     # The mean over all rows of a seed's heads divides each head's part by num_heads too much. A seed for itself, since
     # its batch has a normaliser of its own where classes weigh.
+    repeated = targets.repeat_interleave(num_heads, dim=1)
+    more = [()] * len(leaves) if weights is None else [(each,) for each in weights.repeat_interleave(num_heads, dim=1)]
     losses = [
-        loss(rows, labels) * num_heads
-        for rows, labels in zip(leaves, targets.repeat_interleave(num_heads, dim=1), strict=True)
+        loss(rows, labels, *shares) * num_heads for rows, labels, shares in zip(leaves, repeated, more, strict=True)
     ]
     return torch.stack(torch.autograd.grad(losses, leaves)).view_as(logits)
 
 
-def _loss_of_each(loss: nn.Module, logits: Tensor, targets: Tensor) -> Tensor:
+def _loss_of_each(loss: nn.Module, logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """Returns each head's mean loss, (num_seeds, num_heads); arguments as in `_logit_gradients`."""
     with torch.no_grad():
-        by_seed = zip(logits, targets, strict=True)
-        return torch.stack([torch.stack([loss(rows, labels) for rows in each.unbind(1)]) for each, labels in by_seed])
+        more = [()] * len(logits) if weights is None else [(each,) for each in weights]
+        by_seed = zip(logits, targets, more, strict=True)
+        return torch.stack(
+            [torch.stack([loss(rows, labels, *shares) for rows in each.unbind(1)]) for each, labels, shares in by_seed]
+        )
 
 
 def _chunks(heads: Heads, features: Tensor, targets: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -288,12 +298,19 @@ def _chunks(heads: Heads, features: Tensor, targets: Tensor) -> Iterator[tuple[T
     yield from zip(features.split(num_rows), targets.split(num_rows), strict=True)
 
 
-def _num_correct(heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
-    """Returns how many samples each head classifies correctly, (num_seeds, num_heads), int64, on the CPU."""
-    counts = torch.zeros_like(heads.places)
-    for rows, labels in _chunks(heads, features, targets):
-        counts += (heads.logits(rows).argmax(-1) == labels[:, None, None]).sum(0).cpu()
-    return counts
+def _headlines(task: Task, heads: Heads, features: Tensor, targets: Tensor) -> Tensor:
+    """Returns the task's headline metric of each head, (num_seeds, num_heads), float64, on the CPU."""
+    if task.has_classes:
+        counts = torch.zeros_like(heads.places)
+        for rows, labels in _chunks(heads, features, targets):
+            counts += (heads.logits(rows).argmax(-1) == labels[:, None, None]).sum(0).cpu()
+        return counts.double() / len(targets)
+    found = []
+    for weights, biases in zip(heads.weight * heads.rates[..., None], heads.bias * heads.rates, strict=True):
+        # One at a time, as a rank needs the outputs for all samples.
+        of_heads = (torch.addmm(bias, features, weight.T) for weight, bias in zip(weights, biases, strict=True))
+        found.append([float(task.pseudovalues(outputs, targets).mean()) for outputs in of_heads])
+    return torch.tensor(found, dtype=torch.float64)
 
 
 def _mean_loss_of_each(loss: Any, heads: Heads, features: Tensor, targets: Tensor) -> Tensor:

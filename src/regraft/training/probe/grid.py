@@ -13,9 +13,10 @@ from regraft.core.errors import ConfigError
 from regraft.core.types import InputSpec
 from regraft.data.from_config import build_datamodule
 from regraft.features.loaders import FeatureEpochs
-from regraft.features.table import FeatureTable
+from regraft.features.table import FeatureTable, repeated
 from regraft.models import heads
 from regraft.models.from_config import build_head
+from regraft.tasks import task_of
 from regraft.training.auto.scores import Score, score_of
 from regraft.training.closed_form.mix import one_thread_for_few
 from regraft.training.feature_policy import full_batch_optimizer, is_all, step_level_option
@@ -62,12 +63,13 @@ def fit_grid(
         if not data.has_val:
             return {}
         tables = features.tables(configs[bench.points[0]], data)
-        val, labels = features.of_last(tables["val"]), tables["val"].targets
+        val = features.of_last(tables["val"])
+        labels = data.task.standardised(tables["val"].targets.cpu(), data.target_summary)
         with one_thread_for_few(len(tables["train"])):
             fits = _fit(configs, bench, features, tables, device)
         for point, fit in zip(bench.points, fits, strict=True):
             logits = torch.addmm(fit.bias, val, fit.weight.T).cpu()
-            found[point] = TrainedHead(fit, score_of(logits, labels.cpu(), [*features.widths][-1:]))
+            found[point] = TrainedHead(fit, score_of(logits, labels, [*features.widths][-1:], data.task))
     return {point: found[point] for point in configs}
 
 
@@ -105,19 +107,23 @@ def _fit(
         epochs[seed].sampler.set_epoch(epoch)
         return next(iter(epochs[seed]))["steps"]
 
+    summary, weights = data.target_summary, data.columns("train").weights
+    targets, val_targets = (data.task.standardised(each.targets.cpu(), summary) for each in (train, val))
     return fit_heads(
         last_train,
-        train.targets.repeat(train.num_views).to(device),
+        repeated(targets, train.num_views).to(device),
         last_val,
-        val.targets.to(device),
+        val_targets.to(device),
         [HeadSpec(point.lr, point.weight_decay, point.seed) for point in bench.points],
         initial=initial,
         epoch_batches=epoch_batches,
         make_optimizer=lambda groups: optimizer_factory(config)(params=groups),
         make_scheduler=scheduler_factory(config),
-        loss=build_loss(config, data.target_summary).to(device),
+        loss=build_loss(config, summary.standardised).to(device),
         max_epochs=config["trainer"]["max_epochs"],
         decay_bias=config["optimizer"].get("decay_norm_and_bias", False),
+        task=data.task,
+        weights=None if weights is None else repeated(weights, train.num_views).to(device),
     )
 
 
@@ -141,6 +147,7 @@ def require_linear_heads(config: Config) -> None:
     require_optimizer_numbers(config)
     weights, trainer = config["model"].get("weights", "given"), config["trainer"]
     callbacks = {name: node for name, node in config["callbacks"].items() if node and name not in CALLBACK_OPTIONS}
+    headline = f"val/{task_of(config['task']['name']).headline}"
     best, full_batch = callbacks.get("best", {}), full_batch_optimizer(config)
     wrong = [
         (config["features"]["cache"] in ("off", False), "it works on stored features; leave features.cache=off out"),
@@ -159,7 +166,7 @@ def require_linear_heads(config: Config) -> None:
         (str(trainer["devices"]) not in ("1", "auto"), "it runs on one device; use trainer.devices=1"),
         (step_level_option(config) is not None, "it takes its steps without Lightning; leave limits, clipping, "
          "accumulation and other precisions of trainer out"),
-        (best.get("monitor", "val/acc") != "val/acc", "it picks by val/acc; leave callbacks.best.monitor as it is"),
+        (best.get("monitor", headline) != headline, f"it picks by {headline}; leave callbacks.best.monitor as it is"),
         ("early_stopping" in callbacks, "every head is fitted for all epochs; use callbacks=default"),
     ]  # fmt: skip
     reason = next((text for is_wrong, text in wrong if is_wrong), None)
