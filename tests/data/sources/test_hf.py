@@ -10,6 +10,8 @@ from helpers.planted import encoded, photo
 from regraft.core.errors import ConfigError
 from regraft.data.images.samples import FileImages
 from regraft.data.sources.hf import HFSource
+from regraft.data.text.cleaning import COLUMN_SEPARATOR
+from regraft.data.text.samples import Texts
 
 needs_datasets = pytest.mark.skipif(find_spec("datasets") is None, reason="datasets isn't installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -72,6 +74,26 @@ def test_parquet_and_several_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @needs_datasets
+def test_a_data_set_without_images_is_read_as_texts(tmp_path: Path) -> None:
+    import datasets
+
+    columns = {"title": ["One", "Two"], "text": ["what a film", "\x1fdull\0"], "label": [1, 0]}
+    features = datasets.Features(
+        {"title": datasets.Value("string"), "text": datasets.Value("string"), "label": datasets.ClassLabel(2)}
+    )
+    data = datasets.Dataset.from_dict(columns, features=features)
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(str(tmp_path / "saved"))
+    found = HFSource(path=str(tmp_path / "saved")).splits()
+    assert isinstance(found.train, Texts)
+    assert found.train.texts() == ["what a film", "dull"]
+    assert found.class_names == ("0", "1")
+    assert found.test is not None
+    both = HFSource(path=str(tmp_path / "saved"), text=["title", "text"]).splits().train
+    assert isinstance(both, Texts)
+    assert both[1] == f"Two{COLUMN_SEPARATOR}dull"
+
+
+@needs_datasets
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -81,6 +103,7 @@ def test_parquet_and_several_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         ),
         ({"path": "nowhere"}, "there is no such data set here"),
         ({}, "one of data.path and data.name"),
+        ({"path": "a", "image": "b", "text": "c"}, "one of data.image and data.text"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_sentence(

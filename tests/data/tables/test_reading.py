@@ -56,6 +56,20 @@ def test_rows_that_cannot_be_read_are_noted_with_their_lines(tmp_path: Path) -> 
     assert [fault[:2] for fault in faults] == [("not_an_object", 2), ("not_an_object", 3), ("not_an_object", 4)]
 
 
+def test_stray_quotes_are_noted_by_line_and_reading_continues(tmp_path: Path) -> None:
+    rows, faults = read(tmp_path / "a.csv", 'f,l\n"no" he said,x\na 5" pipe,y\n"a\nb" c,x\nlast,y\n')
+    assert rows == [(3, ('a 5" pipe', "y")), (6, ("last", "y"))]
+    assert faults == [("quote", 2, ""), ("quote", 4, ""), ("quote", 5, "")]
+
+
+def test_tabs_without_quoting(tmp_path: Path) -> None:
+    rows, faults = read(tmp_path / "a.tsv", 'f\tl\n"no\tx\nyes"\ty\n"whole ""cell"""\tz\n"a" and "b"\tx\n')
+    assert [values for _, values in rows] == [('"no', "x"), ('yes"', "y"), ('whole "cell"', "z"), ('"a" and "b"', "x")]
+    assert faults == []
+    rows, faults = read(tmp_path / "b.tsv", 'f\tl\n"two\nlines"\tx\n')
+    assert rows == [(2, ("two\nlines", "x"))]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -63,6 +77,8 @@ def test_rows_that_cannot_be_read_are_noted_with_their_lines(tmp_path: Path) -> 
         ("a.csv", b'f,l\na.png,"x\nb.png,y\n', "line 2 .*Close each quote"),
         ("a.csv", b"f,f\na,b\n", "several columns called f"),
         ("a.csv", "f,l\na,b\n".encode("utf-16"), "UTF-16.*data.encoding=utf-16"),
+        ("a.csv", "f,l\na,b\n".encode("utf-16-le"), "UTF-16 without a mark.*data.encoding=utf-16-le"),
+        ("a.csv", "f,l\na,b\n".encode("utf-16-be"), "UTF-16 without a mark.*data.encoding=utf-16-be"),
         ("a.jsonl", b"[1, 2]\n", "isn't JSON Lines"),
         ("a.parquet", b"PAR1 cut short", "isn't a whole Parquet file"),
         ("a.xlsx", b"PK", "Save it as CSV"),
@@ -79,7 +95,7 @@ def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path: Path, name: str, 
 
 
 def test_a_line_without_end_is_not_read_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regraft.data.tables.reading._MAX_LINE", 1_000)
+    monkeypatch.setattr("regraft.data.tables.delimited._MAX_LINE", 1_000)
     with pytest.raises(ConfigError, match=r"line 2 .* is longer than 1,000 characters"):
         read(tmp_path / "a.csv", "f,l\na," + "x" * 5_000)
 

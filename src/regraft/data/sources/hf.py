@@ -4,7 +4,7 @@ import copy
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +16,13 @@ from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.core.paths import cache_dir
 from regraft.data.findings import readable
 from regraft.data.images.file_reading.problems import kind_of
-from regraft.data.sources.labelled_table import LabelledTable
+from regraft.data.sources.labelled_table import LabelledTable, RowInputs
 from regraft.data.sources.layout import SPLITS, names_split
 from regraft.data.sources.table import ImageRows, trusted_folders
+from regraft.data.sources.text_table import TextRows
 from regraft.data.tables.columns import Given
-from regraft.data.tables.reading import Note, Table
+from regraft.data.tables.delimited import Note
+from regraft.data.tables.reading import Table
 
 _log = logging.getLogger(__name__)
 _FILES = {".parquet": "parquet", ".arrow": "arrow"}
@@ -29,12 +31,16 @@ _BATCH = 1_000
 
 
 class HFSource(LabelledTable):
-    """A data set of `datasets`, whose images are written once into the cache folder as the files that they were.
+    """A data set of `datasets`, of images or of texts.
+
+    Images are written once into the cache folder as the files that they were.
 
     Args:
         path: folder that `save_to_disk` wrote or that holds Parquet files, or such a file; None with `name`.
         name: of a data set on the hub, such as `user/flowers`, downloaded by `datasets`.
         config: the hub's name of a part of it.
+        image: column of images; None for the only one.
+        text: column of texts, or several; without one, and without a column of images, it is found.
 
     The other arguments are those of `regraft.data.sources.table.TableSource`.
     """
@@ -46,6 +52,7 @@ class HFSource(LabelledTable):
         name: str | None = None,
         config: str | None = None,
         image: str | None = None,
+        text: str | Sequence[str] | None = None,
         label: str | Sequence[str] | None = None,
         split: str | None = None,
         group: str | None = None,
@@ -57,7 +64,10 @@ class HFSource(LabelledTable):
         task: str = "classification",
         trust: Sequence[str] = (),
     ) -> None:
-        given = Given("image", image, label, split, group, weight, slices)
+        if image is not None and text is not None:
+            raise ConfigError("data.text", "give one of data.image and data.text", got=text)
+        role, inputs = ("image", image) if text is None else ("text", text)
+        given = Given(role, inputs, label, split, group, weight, slices)
         super().__init__(path or name or "", given, separator=separator, unit=unit, on_error=on_error, task=task)
         if (path is None) == (name is None):
             raise ConfigError("data.path", "give one of data.path and data.name")
@@ -78,7 +88,9 @@ class HFSource(LabelledTable):
         return f"regraft data check data=hf data.{'path' if self._local else 'name'}={self._path}"
 
     @property
-    def _inputs(self) -> ImageRows:
+    def _inputs(self) -> RowInputs:
+        if self._given.role == "text":
+            return TextRows()
         trusted, check = self._trusted, self._check
         return ImageRows(str(_cache()), False, trusted, self._on_error, check, self._has_value_range)
 
@@ -86,7 +98,10 @@ class HFSource(LabelledTable):
     def _tables(self) -> list[tuple[Table, str | None]]:
         """The splits as tables, that of train first."""
         splits = _splits_of(self._loaded())
-        found = [(_table(name, dataset, self._given.inputs), split) for name, (dataset, split) in splits.items()]
+        if self._given.inputs is None and not any(_images_in(dataset) for dataset, _ in splits.values()):
+            self._given = replace(self._given, role="text")
+        make = _table_of_texts if self._given.role == "text" else _table
+        found = [(make(name, dataset, self._given.inputs), split) for name, (dataset, split) in splits.items()]
         return sorted(found, key=lambda item: SPLITS.index(item[1] or "train"))
 
     def _loaded(self) -> Any:
@@ -126,7 +141,7 @@ class HFSource(LabelledTable):
 
 @dataclass(frozen=True)
 class DatasetTable(Table):
-    """A split as a table, whose column of images has the names of the files that they were written to."""
+    """A split as a table; a column of images has the names of the files that they were written to."""
 
     dataset: Any = None
     image: str = ""
@@ -138,8 +153,8 @@ class DatasetTable(Table):
         names = {name: _name_of(self.dataset.features[name]) for name in others}
         chosen = self.dataset.select_columns(others) if others else None
         number = 0
-        for start in range(0, len(self.files), _BATCH):
-            stop = min(start + _BATCH, len(self.files))
+        for start in range(0, len(self.dataset), _BATCH):
+            stop = min(start + _BATCH, len(self.dataset))
             batch = {} if chosen is None else chosen[start:stop]
             lists = [
                 self.files[start:stop] if name == self.image else map(names[name], batch[name]) for name in columns
@@ -169,10 +184,20 @@ def _splits_of(loaded: Any) -> dict[str, tuple[Any, str | None]]:
     return found
 
 
+def _images_in(dataset: Any) -> list[str]:
+    import datasets
+
+    return [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+
+
+def _table_of_texts(name: str, dataset: Any, text: Any) -> DatasetTable:
+    return DatasetTable(Path(name), tuple(dataset.features), "parquet", "utf-8", dataset=dataset)
+
+
 def _table(name: str, dataset: Any, image: Any) -> DatasetTable:
     import datasets
 
-    images = [column for column, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    images = _images_in(dataset)
     if image is not None and image not in images:
         raise ConfigError("data.image", got=image, allowed=images or "a column of images, of which there is none")
     if image is None and len(images) != 1:
@@ -181,7 +206,8 @@ def _table(name: str, dataset: Any, image: Any) -> DatasetTable:
         raise ConfigError("data.image", reason, fix="Name one." if images else "Cast one to datasets.Image().")
     column = image or images[0]
     folder, files = _written(dataset.cast_column(column, datasets.Image(decode=False)), column)
-    return DatasetTable(folder / name, tuple(dataset.features), "parquet", "utf-8", ",", dataset, column, files)
+    names = tuple(dataset.features)
+    return DatasetTable(folder / name, names, "parquet", "utf-8", dataset=dataset, image=column, files=files)
 
 
 def _written(dataset: Any, column: str) -> tuple[Path, list[str]]:

@@ -20,12 +20,21 @@ _NAMES: Mapping[str, tuple[tuple[str, ...], ...]] = {
         ),
         ("id", "image_id", "img_id"),
     ),
+    "text": (
+        ("text", "texts"),
+        (
+            *("sentence", "content", "review", "review_text", "question", "query", "message", "utterance", "comment"),
+            *("comment_text", "tweet", "document", "body", "description", "article", "post", "title", "headline"),
+        ),
+    ),
     "label": (("label", "labels", "class", "class_name", "label_name", "category", "target", "targets"),),
     "split": (("split",), ("subset", "partition", "data_split", "set", "phase", "usage")),
     "group": (("group",),),
     "weight": (("weight", "sample_weight"),),
 }
 """Names that columns are found by, the more certain ones first; only their letters and digits count, without case."""
+_MIN_WORDS = 3
+"""Mean number of words of a cell in a column of texts."""
 _NUMBERS_ROWS = re.compile(r"unnamed:\d+|index|level\d+|indexlevel\d+|")
 """Columns that number the rows, as pandas writes them, or have no name."""
 
@@ -103,11 +112,30 @@ def _inputs_of(table: Table, given: Given, errors: list[ConfigError]) -> tuple[s
         except ConfigError as error:
             errors.append(error)
     columns = tuple(name for name in found if name is not None)
+    if not columns and not errors and role == "text":
+        columns = _columns_of_texts(table, given)
     if not columns and not errors:
         names = "|".join(_NAMES[role][0])
+        if role == "text":
+            names = "text, sentence, review or the like, and not one column alone with several words in a cell"
         fix = f"Name it with data.{role}=COLUMN. The columns: {listed(map(readable, table.columns))}."
         errors.append(ConfigError(f"data.{role}", f"{readable(table.path.name)} has no column called {names}", fix=fix))
     return columns
+
+
+def _columns_of_texts(table: Table, given: Given) -> tuple[str, ...]:
+    """Returns the only column whose cells hold several words and mostly differ; none if there are several or none."""
+    labels = [given.label] if isinstance(given.label, str) else given.label or []
+    taken = {*labels, given.split, given.group, given.weight, *given.slices}
+    names = [name for name in table.columns if name not in taken]
+    cells = zip(*first_rows(table, names), strict=True)
+    found = [name for name, column in zip(names, cells, strict=False) if _are_texts(list(map(text_of, column)))]
+    return tuple(found) if len(found) == 1 else ()
+
+
+def _are_texts(cells: Sequence[str]) -> bool:
+    num_words = sum(any(map(str.isalpha, word)) for cell in cells for word in cell.split())
+    return num_words >= _MIN_WORDS * len(cells) and len(set(cells)) > len(cells) / 2
 
 
 def _shared(others: Sequence[tuple[str, str | None]], labels: Sequence[str]) -> list[ConfigError]:
@@ -145,7 +173,10 @@ def _found(role: str, table: Table) -> str | None:
         if len(found) > 1:
             columns = listed(map(readable, found))
             reason = f"{readable(table.path.name)} has the columns {columns}, each of which may be the {role}"
-            raise ConfigError(f"data.{role}", reason, fix=f"Use data.{role}={found[0]}, for example.")
+            fix = f"Use data.{role}={found[0]}, for example."
+            if role == "text":
+                fix = f"Use data.text={found[0]}, for example, or several: data.text=[{','.join(found)}]."
+            raise ConfigError(f"data.{role}", reason, fix=fix)
         if found:
             return found[0]
     return None

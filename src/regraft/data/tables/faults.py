@@ -11,7 +11,12 @@ _MAX_NAMED = 10
 _MAX_DETAIL = 80
 _OTHER_LABEL = "Keep one of the rows, or write all labels of a file in one cell, as in cat|dog, with task=multilabel"
 _PER_ROW: Mapping[str, tuple[str, str, str]] = {
-    "encoding": ("data.encoding", "bytes that don't fit the encoding", "Save the table as UTF-8, or name its encoding"),
+    "encoding": (
+        "data.encoding",
+        "bytes that don't fit the encoding",
+        "Save the table as UTF-8, or name its encoding, as in data.encoding=cp1252",
+    ),
+    "quote": ("data.path", "a quote that isn't closed or written twice", 'Write it twice, as in "5"" pipe"'),
     "num_cells": ("data.path", "another number of cells than the header", "Correct them"),
     "not_an_object": ("data.path", "no JSON object", "Write one object a line"),
     "no_path": ("data.path", "no path of a file", "Fill them in"),
@@ -23,6 +28,8 @@ _PER_ROW: Mapping[str, tuple[str, str, str]] = {
     ),
     "url": ("data.path", "addresses in place of paths", "Download the files"),
     "several_files": ("data.path", "names without an extension that several files have", "Add the extension"),
+    "no_text": ("data.text", "no text", "Fill them in"),
+    "not_a_text": ("data.text", "no text but a list, an object or bytes", "Write texts"),
     "no_label": ("data.label", "no label", "Fill them in"),
     "not_binary": ("data.label", "a value other than 0 and 1", "Write 0 and 1"),
     "not_a_number": ("data.label", "no number", "Correct them, or use task=classification for names of classes"),

@@ -22,6 +22,19 @@ class PackedText:
         self._bytes += text.encode("utf-8", "surrogateescape")
         self._ends.append(len(self._bytes))
 
+    def chosen(self, kept: np.ndarray) -> tuple[bytes, np.ndarray]:
+        """Returns the texts of some rows: their bytes, concatenated, and the bounds of each, (num_kept + 1,), int64.
+
+        Args:
+            kept: (num_rows,), bool.
+        """
+        ends = np.frombuffer(self._ends, np.int64)
+        if kept.all():
+            return bytes(self._bytes), ends.copy()
+        lengths = np.diff(ends)
+        letters = np.frombuffer(self._bytes, np.uint8)[np.repeat(kept, lengths)].tobytes()
+        return letters, np.concatenate([[0], lengths[kept].cumsum()])
+
     def __len__(self) -> int:
         return len(self._ends) - 1
 

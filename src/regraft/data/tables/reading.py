@@ -3,23 +3,19 @@
 The standard library's csv keeps line numbers, takes no `007` for a number, and needs no memory for what isn't kept.
 """
 
-import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from regraft.core.errors import ConfigError, MissingFileError, listed
 from regraft.data.findings import readable
-
-Note = Callable[[str, int, str], None]
-"""Takes a row that can't be read: the kind of fault, its number, a detail."""
+from regraft.data.tables.delimited import Note, delimiter_of, lines_are_rows, lines_as_rows, lines_of, opened, parsed
 
 SUFFIXES = {
     **dict.fromkeys((".csv", ".tsv", ".tab", ".txt"), "csv"),
@@ -34,11 +30,7 @@ _FOREIGN = {
     b"PAR1": ("Parquet", "Rename it to .parquet"),
 }
 """First bytes of files that aren't text, whatever they are called: what they are, and the fix."""
-_DELIMITERS = (",", "\t", ";", "|")
-_MAX_LINE = 2**24
-"""Characters of a line, and of a cell: a quote that isn't closed would otherwise take the rest of the file."""
 _NUM_LOOKED_AT = 1_000
-_NUM_SNIFFED = 20
 _UNDECODABLE = re.compile("[\ud800-\udfff]")
 _BATCH = 4_096
 
@@ -50,6 +42,7 @@ class Table:
     Attributes:
         columns: their names, in order.
         kind: `csv`, `json` or `parquet`.
+        lines_are_rows: whether quotes in a CSV file can't hold the ends of lines, see `delimited.lines_are_rows`.
     """
 
     path: Path
@@ -57,6 +50,7 @@ class Table:
     kind: str
     encoding: str
     delimiter: str = ","
+    lines_are_rows: bool = False
 
     @property
     def unit(self) -> str:
@@ -99,9 +93,11 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
         raise ConfigError("data.path", f"{readable(str(path))} is empty", fix="Give a table with rows.")
     if kind != "parquet":
         _require_text(path)
+    are_rows = False
     if kind == "csv":
-        found = delimiter or _delimiter_of(path, encoding)
-        header = next(_parsed(path, encoding, found), (0, []))[1]
+        found = delimiter or delimiter_of(path, encoding)
+        are_rows = found == "\t" and lines_are_rows(path, encoding)
+        header = next(parsed(path, encoding, found), (0, []))[1]
         columns = [name.strip() for name in header]
         if not columns:
             raise ConfigError("data.path", f"{readable(str(path))} has only blank lines", fix="Give a table with rows.")
@@ -112,7 +108,7 @@ def open_table(path: Path, encoding: str = "utf-8", delimiter: str | None = None
     if twice:
         reason = f"{readable(str(path))} has several columns called {listed(map(readable, twice))}"
         raise ConfigError("data.path", reason, fix="Rename them.")
-    return Table(path, tuple(columns), kind, encoding, found)
+    return Table(path, tuple(columns), kind, encoding, found, are_rows)
 
 
 def _require_text(path: Path) -> None:
@@ -127,76 +123,10 @@ def _require_text(path: Path) -> None:
             raise ConfigError("data.path", f"{readable(str(path))} isn't text but {what}", fix=f"{fix}.")
 
 
-def _delimiter_of(path: Path, encoding: str) -> str:
-    """Returns the delimiter that gives the first rows the same number of cells, at least 2 and the more the better."""
-    if path.suffix.lower() in (".tsv", ".tab"):
-        return "\t"
-    best, most = ",", 1
-    for delimiter in _DELIMITERS:
-        try:
-            rows = list(islice(_parsed(path, encoding, delimiter), _NUM_SNIFFED))
-        except ConfigError:
-            continue
-        sizes = {len(row) for _, row in rows}
-        num = min(sizes, default=0) if len(sizes) == 1 else 0
-        if num > most:
-            best, most = delimiter, num
-    if most > 1:
-        return best
-    with _opened(path, encoding) as file:  # rows of several lengths, which are reported one by one
-        header = file.readline(_MAX_LINE)
-    return max(_DELIMITERS, key=header.count)
-
-
-@contextmanager
-def _opened(path: Path, encoding: str) -> Iterator[IO[str]]:
-    """Opens a text file, in which bytes that don't fit the encoding become surrogates; a mark of UTF-8 is left out."""
-    try:
-        with path.open("rb") as raw:
-            head = raw.read(4)
-        if encoding.lower().replace("_", "-") in ("utf-8", "utf8"):
-            if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-                raise ConfigError("data.encoding", f"{readable(str(path))} is UTF-16", fix="Use data.encoding=utf-16.")
-            encoding = "utf-8-sig"
-        with path.open(encoding=encoding, errors="surrogateescape", newline="") as file:
-            yield file
-    except LookupError as error:
-        raise ConfigError("data.encoding", "Python has no such encoding", got=encoding) from error
-    except OSError as error:
-        raise ConfigError("data.path", f"can't read {readable(str(path))} ({error.strerror})") from error
-    except UnicodeError as error:
-        reason = f"{readable(str(path))} isn't in this encoding ({error})"
-        raise ConfigError("data.encoding", reason, got=encoding) from error
-
-
-def _lines(path: Path, file: IO[str]) -> Iterator[str]:
-    for number, line in enumerate(iter(lambda: file.readline(_MAX_LINE), ""), 1):
-        if len(line) == _MAX_LINE and not line.endswith(("\n", "\r")):
-            reason = f"line {number:,} of {readable(str(path))} is longer than {_MAX_LINE:,} characters"
-            raise ConfigError("data.path", reason, fix="Is it a table?")
-        yield line
-
-
-def _parsed(path: Path, encoding: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line and the cells of each row of a CSV file, those without any text left out."""
-    with _opened(path, encoding) as file:
-        reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
-        csv.field_size_limit(_MAX_LINE)  # of the process, and 131,072 otherwise: fewer than a long text has
-        number = 1
-        try:
-            for row in reader:
-                if any(map(str.strip, row)):
-                    yield number, row
-                number = reader.line_num + 1
-        except csv.Error as error:
-            reason = f"the row at line {number:,} of {readable(str(path))} can't be read ({error})"
-            fix = 'Close each quote, and write a quote in a cell twice, as in "5"" pipe".'
-            raise ConfigError("data.path", reason, fix=fix) from error
-
-
 def _csv_rows(table: Table, columns: Sequence[str], note: Note) -> Iterator[tuple[int, tuple[Any, ...]]]:
     size, places = len(table.columns), [table.columns.index(name) for name in columns]
-    rows = _parsed(table.path, table.encoding, table.delimiter)
+    given = table.path, table.encoding, table.delimiter
+    rows = lines_as_rows(*given) if table.lines_are_rows else parsed(*given, note)
     next(rows, None)
     for number, row in rows:
         if len(row) != size:
@@ -215,8 +145,8 @@ def _undecodable(values: Sequence[str]) -> str | None:
 
 def _objects(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Yields the number of each line that isn't blank, and its object, or why it has none."""
-    with _opened(path, encoding) as file:
-        for number, line in enumerate(_lines(path, file), 1):
+    with opened(path, encoding) as file:
+        for number, line in enumerate(lines_of(path, file), 1):
             if not line.strip():
                 continue
             try:

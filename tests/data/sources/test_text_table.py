@@ -1,0 +1,171 @@
+import csv
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from regraft.core.errors import ConfigError, ConfigErrors
+from regraft.data.sources.base import Splits
+from regraft.data.sources.text_table import TextTableSource
+from regraft.data.text.cleaning import COLUMN_SEPARATOR
+from regraft.data.text.samples import Texts
+
+
+def table(path: Path, rows: Sequence[Sequence[Any]], header: str = "text,label") -> Path:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+    return path
+
+
+def read(path: Any, **options: Any) -> Splits:
+    source = TextTableSource(path=str(path) if isinstance(path, Path) else path, **options)
+    source.prepare()
+    return source.splits()
+
+
+def texts(samples: Any) -> list[str]:
+    assert isinstance(samples, Texts)
+    return samples.texts()
+
+
+def errors_of(path: Any, **options: Any) -> list[str]:
+    with pytest.raises((ConfigErrors, ConfigError)) as found:
+        read(path, **options)
+    return list(found.value.messages) if isinstance(found.value, ConfigErrors) else [str(found.value)]
+
+
+def test_texts_of_the_wild_are_kept(tmp_path: Path) -> None:
+    wild = [
+        'two\nlines, "quoted"',
+        "windows\r\nend",
+        "\N{GRINNING FACE} emoji",
+        "\u202eright to left",
+        "word " * 100_000 + "end",
+        "the same",
+        "the same",
+    ]
+    splits = read(table(tmp_path / "a.csv", [(text, "ab"[n % 2]) for n, text in enumerate(wild)]))
+    assert texts(splits.train) == wild
+    assert splits.class_names == ("a", "b")
+    assert splits.train.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
+def test_marks_and_nul_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("\ufefftext,label\r\na\0b,x\r\n\x1fc ,y\r\n".encode())
+    assert texts(read(tmp_path / "a.csv").train) == ["ab", "c"]
+
+
+def test_rows_that_cannot_be_used_are_listed_together_or_left_out(tmp_path: Path) -> None:
+    lines = ["text,label", "good,a", " \u200b,a", "caf\xe9,b", "one,two,three", "fine,b", "no label,", '"stray" x,b']
+    (tmp_path / "a.csv").write_bytes("\n".join(lines).encode("latin-1", "replace").replace(b" ?", b" "))
+    assert errors_of(tmp_path / "a.csv") == [
+        "data.text: 1 row of a.csv with no text: line 3. Fill them in, or leave such rows out with data.on_error=skip.",
+        "data.encoding: 1 row of a.csv with bytes that don't fit the encoding: line 4 (caf\\xe9). Save the table as "
+        "UTF-8, or name its encoding, as in data.encoding=cp1252, or leave such rows out with data.on_error=skip.",
+        "data.path: 1 row of a.csv with another number of cells than the header: line 5 (3 in place of 2). Correct "
+        "them, or leave such rows out with data.on_error=skip.",
+        "data.path: 1 row of a.csv with a quote that isn't closed or written twice: line 8. Write it twice, as in "
+        '"5"" pipe", or leave such rows out with data.on_error=skip.',
+        "data.label: 1 row of a.csv with no label: line 7 (no label). Fill them in, or leave such rows out with "
+        "data.on_error=skip.",
+    ]
+    kept = read(tmp_path / "a.csv", on_error="skip")
+    assert texts(kept.train) == ["good", "fine"]
+    assert kept.skipped["a.csv, line 3"] == "no text"
+    assert len(kept.skipped) == 5
+
+
+def test_only_empty_texts_are_one_sentence(tmp_path: Path) -> None:
+    (message,) = errors_of(table(tmp_path / "a.csv", [("", "a"), (" ", "b")]), on_error="skip")
+    assert message == "data.path: no row of train can be used: a.csv: 2 with no text."
+
+
+def test_several_columns_are_joined_and_lists_are_refused(tmp_path: Path) -> None:
+    rows = [{"title": "One", "body": "text", "label": 0}, {"title": "Two", "body": None, "label": 1}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    splits = read(tmp_path / "a.jsonl", text=["title", "body"])
+    assert texts(splits.train) == [f"One{COLUMN_SEPARATOR}text", "Two"]
+    (message,) = errors_of(tmp_path / "a.jsonl")
+    assert message.startswith("data.text: a.jsonl has the columns title, body, each of which may be the text")
+    assert message.endswith("Use data.text=title, for example, or several: data.text=[title,body].")
+    (tmp_path / "a.jsonl").write_text('{"text": ["a", "b"], "label": 0}\n{"text": "c", "label": 1}\n')
+    (message,) = errors_of(tmp_path / "a.jsonl")
+    assert message.startswith("data.text: 1 row of a.jsonl with no text but a list, an object or bytes: line 1")
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("Text,label", "texts: Text; labels: label"),
+        ("sentence,label,id", "texts: sentence; labels: label; not used: id"),
+        ("v2,v1,", "texts: v2; labels: v1"),
+        ("title,text,label", "texts: text; labels: label; not used: title"),
+    ],
+)
+def test_columns_are_found(tmp_path: Path, header: str, taken: str, caplog: pytest.LogCaptureFixture) -> None:
+    names = header.split(",")
+    of_texts = next(name for name in ("Text", "sentence", "v2", "text") if name in names)
+    rows = [
+        [f"these are words {n}" if name == of_texts else "ab"[n % 2] if name else "" for name in names]
+        for n in range(4)
+    ]
+    with caplog.at_level(logging.INFO, "regraft"):
+        read(table(tmp_path / "a.csv", rows, header))
+    assert f"the columns are {taken}." in caplog.text
+
+
+def test_without_a_column_of_texts(tmp_path: Path) -> None:
+    (message,) = errors_of(table(tmp_path / "a.csv", [("p.png", "a")], "image,label"))
+    assert "a.csv has no column called text, sentence, review or the like" in message
+    assert message.endswith("Name it with data.text=COLUMN. The columns: image, label.")
+    (message,) = errors_of(table(tmp_path / "a.csv", [("p.png", "a")], "image,label"), text="txt")
+    assert "data.text: got 'txt'" in message or "data.text: unknown column 'txt'" in message
+
+
+def test_splits_groups_weights_and_slices_are_those_of_the_table(tmp_path: Path) -> None:
+    rows = [
+        ("a b", "x", "train", "g1", 2, "en"),
+        ("c d", "y", "train", "g2", 1, "de"),
+        ("e f", "x", "test", "g3", 1, "en"),
+    ]
+    splits = read(
+        table(tmp_path / "a.csv", rows, "text,label,split,author,weight,language"), group="author", slices=["language"]
+    )
+    assert texts(splits.test) == ["e f"]
+    columns = splits.train.columns
+    assert columns.groups is not None
+    assert columns.groups.tolist() == ["g1", "g2"]
+    assert columns.weights is not None
+    assert columns.weights.tolist() == [2, 1]
+    assert columns.slices["language"].tolist() == ["en", "de"]
+
+
+def test_several_labels_and_numbers(tmp_path: Path) -> None:
+    rows = [("a", "x|y"), ("b", "x"), ("c", "")]
+    several = read(table(tmp_path / "a.csv", rows), task="multilabel")
+    assert several.class_names == ("x", "y")
+    assert torch.equal(several.train.labels, torch.tensor([[1.0, 1], [1, 0], [0, 0]]))
+    numbers = read(table(tmp_path / "b.csv", [("a", 0.5), ("b", 2)]), task="regression", unit="stars")
+    assert numbers.train.labels.tolist() == [[0.5], [2.0]]
+    assert numbers.unit == "stars"
+
+
+def test_a_folder_of_tables(tmp_path: Path) -> None:
+    table(tmp_path / "train.csv", [("a", "x"), ("b", "y")])
+    table(tmp_path / "validation.csv", [("c", "x")])
+    table(tmp_path / "test.csv", [("d",)], "text")
+    splits = read(tmp_path)
+    assert texts(splits.val) == ["c"]
+    assert splits.test is None
+
+
+def test_a_line_without_end_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regraft.data.tables.delimited._MAX_LINE", 1_000)
+    (tmp_path / "a.csv").write_text("text,label\na,x\n" + "word " * 1_000)
+    assert errors_of(tmp_path / "a.csv") == [
+        "data.path: line 3 of " + str(tmp_path / "a.csv") + " is longer than 1,000 characters. Is it a table?"
+    ]
